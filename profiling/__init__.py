@@ -1,0 +1,1 @@
+"""Calibration of iteration time from measurements."""

@@ -1,0 +1,7 @@
+"""A discrete-event simulator of LLM serving clusters."""
+
+from simulator.result import MetricOptions, Result
+from simulator.simulation import Deployment, simulate
+
+__version__ = "0.1.0"
+__all__ = ["Deployment", "MetricOptions", "Result", "simulate"]

@@ -1,0 +1,52 @@
+"""`python -m simulator`: serve a trace with a simulated deployment."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from simulator import __version__, cli
+from simulator.config import build, resolved
+from simulator.output import write_result
+from simulator.report import print_summary
+from simulator.result import Result
+from simulator.simulation import simulate
+from simulator.usage import USAGE
+
+
+def main() -> None:
+    """Run the command line."""
+    cli.run(_simulate, USAGE)
+
+
+def _simulate(config: DictConfig, folder: Path) -> None:
+    arguments = build(config)
+    result = _with_progress(arguments)
+    write_result(result, folder, {"config": resolved(config), "version": __version__})
+    console = Console()
+    print_summary(result.summary, console)
+    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+
+
+def _with_progress(arguments: dict[str, Any]) -> Result:
+    """Simulate, with a progress bar on a terminal and without one in a pipe."""
+    if not sys.stderr.isatty():
+        return simulate(**arguments)
+    columns = (
+        TextColumn("simulating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("requests"),
+        TaskProgressColumn(show_speed=True),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("requests", total=len(arguments["trace"]))
+        return simulate(**arguments, progress=lambda count: bar.update(task, completed=count))
+
+
+if __name__ == "__main__":
+    main()

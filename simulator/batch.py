@@ -1,0 +1,82 @@
+"""What one iteration computes: the value that a scheduler returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class PrefillChunk:
+    """Prompt tokens of one request in one iteration.
+
+    Attributes:
+        request: Index of the request.
+        num_tokens: Tokens computed in this iteration, at least 1.
+        context_tokens: Tokens of the request before the chunk that are already in the KV cache,
+            computed earlier or (at admission) found in a prefix cache.
+        num_blocks: KV blocks that the replica takes for the request when the chunk starts. How many
+            is the policy's decision: the whole prompt at admission, or only what the chunk needs.
+    """
+
+    request: int
+    num_tokens: int
+    context_tokens: int = 0
+    num_blocks: int = 0
+
+
+class Batch:
+    """What one iteration computes, and what has to happen before it can.
+
+    A batch says how many requests decode and not which: all that are between iterations, without
+    `preempted` and `held_back`. A policy fills it in and returns it; after that nobody changes it. It
+    may hold no tokens at all and only say who is preempted or ignored.
+
+    Attributes:
+        num_decodes: Requests that decode one token each.
+        decode_context_tokens: Tokens of these requests already in the KV cache, summed.
+        chunks: Prefill chunks in the batch's own order; add one with `add_chunk`.
+        num_prefill_tokens: Tokens of the chunks, summed.
+        prefill_context_tokens: Tokens before the chunks already in the KV cache, summed.
+        preempted: Requests that lose their KV blocks first, in order of preemption.
+        ignored: Waiting requests that are refused because they are too long.
+        held_back: Decoding requests that do not take part in this iteration.
+        running_order: The replica's running requests in a new order; None leaves it as it is.
+    """
+
+    __slots__ = (
+        "chunks",
+        "decode_context_tokens",
+        "held_back",
+        "ignored",
+        "num_decodes",
+        "num_prefill_tokens",
+        "preempted",
+        "prefill_context_tokens",
+        "running_order",
+    )
+
+    def __init__(self, num_decodes: int = 0, decode_context_tokens: int = 0) -> None:
+        self.num_decodes = num_decodes
+        self.decode_context_tokens = decode_context_tokens
+        self.chunks: list[PrefillChunk] = []
+        self.num_prefill_tokens = 0
+        self.prefill_context_tokens = 0
+        self.preempted: Sequence[int] = ()
+        self.ignored: Sequence[int] = ()
+        self.held_back: Sequence[int] = ()
+        self.running_order: Sequence[int] | None = None
+
+    def add_chunk(self, request: int, num_tokens: int, context_tokens: int = 0, num_blocks: int = 0) -> None:
+        """Compute a chunk of a prefill in this iteration; the arguments are those of `PrefillChunk`."""
+        self.chunks.append(PrefillChunk(request, num_tokens, context_tokens, num_blocks))
+        self.num_prefill_tokens += num_tokens
+        self.prefill_context_tokens += context_tokens
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether there is anything to compute."""
+        return bool(self.num_decodes or self.chunks)
+
+    @property
+    def decides_anything(self) -> bool:
+        """Whether it computes tokens or preempts or ignores requests."""
+        return bool(self.num_decodes or self.chunks or self.preempted or self.ignored)

@@ -1,0 +1,119 @@
+"""Runs a Hydra task as a command line: one clear line and exit status 2 for what the user can mend."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from simulator.config import CONFIG_DIR, ConfigError, to_hydra
+
+# Options of Hydra that make sense here, and whether a value follows.
+_FLAGS = {
+    "--multirun": False,
+    "-m": False,
+    "--cfg": True,
+    "-c": True,
+    "--resolve": False,
+    "--config-dir": True,
+    "-cd": True,
+    "--package": True,
+    "-p": True,
+    "--info": True,
+    "-i": True,
+}
+
+
+def run(task: Callable[[DictConfig, Path], None], usage: str) -> None:
+    """Run a task on the configuration that the command line composes.
+
+    Args:
+        task: Called with the configuration and the folder of the run.
+        usage: What --help prints.
+    """
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        print(usage)
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors raise instead of ending in Hydra's own words
+    try:
+        sys.argv[1:] = to_hydra(_known(arguments))
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_in_run_folder(task))()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ConfigError, HydraException, OmegaConfBaseException, OSError) as error:
+        fail(_one_line(error))
+
+
+def fail(message: str) -> NoReturn:
+    """End with one line on standard error and exit status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _known(arguments: list[str]) -> list[str]:
+    rest = iter(arguments)
+    for argument in rest:
+        flag = argument.partition("=")[0]
+        if flag.startswith("-") and flag not in _FLAGS:
+            raise ConfigError(f"{argument} is not an option; allowed are: --help, {', '.join(sorted(_FLAGS))}")
+        if not flag.startswith("-") and "=" not in argument and not argument.startswith("~"):
+            raise ConfigError(f"{argument} is not an override; write key=value, see --help")
+        if _FLAGS.get(argument):
+            next(rest, None)
+    return arguments
+
+
+def _in_run_folder(task: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]:
+    def run_in_folder(config: DictConfig) -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            task(config, folder)
+        except BaseException:
+            _remove_if_empty(folder)
+            raise
+
+    return run_in_folder
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove the folder that Hydra made for the run, and those above it, as far as nothing is in them."""
+    try:
+        while folder != Path.cwd():
+            folder.rmdir()
+            folder = folder.parent
+    except OSError:
+        return
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"{group.replace('/', '.')}={choice}: no such choice; allowed are: {', '.join(error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} is not an override; write key=value, and quote values with special characters"
+    if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return _unknown_key(error.__cause__)
+    return " ".join(str(error).split())
+
+
+def _unknown_key(error: Any) -> str:
+    key = error.full_key or error.key
+    allowed = [str(name) for name in error.parent_node] if isinstance(error.parent_node, DictConfig) else []
+    prefix = str(key).rpartition(".")[0]
+    names = [f"{prefix}.{name}" if prefix else name for name in allowed if name not in ("_target_", "hydra")]
+    if not names:
+        return " ".join(str(error).split())
+    return f"{key} is not a key; allowed are: {', '.join(names)}"

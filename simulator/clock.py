@@ -1,0 +1,52 @@
+"""Simulated time: a SimPy environment that wakes processes at absolute times."""
+
+from heapq import heappush
+from typing import Any
+
+import simpy
+from simpy.events import Event
+
+# Order of what happens at one instant, lowest first. Requests that arrive at time t are seen by the
+# iteration that starts at t; SimPy's own events (priority 0 and 1) stay in front of the completions.
+ARRIVAL = 0
+LAST_STAGE_COMPLETION = 2
+FIRST_STAGE_COMPLETION = 3
+AFTER_ARRIVALS = 4
+
+
+class Clock(simpy.Environment):
+    """Simulated time in seconds.
+
+    SimPy's timeouts are relative: `now + (t - now)` can miss t by a rounding error, and then two things
+    that happen at the same time happen one after the other in the wrong order. This clock takes the
+    absolute time, and the order of simultaneous events is explicit.
+    """
+
+    def wake_at(self, time_s: float, priority: int) -> Event | None:
+        """Let the calling process go on at `time_s`.
+
+        Args:
+            time_s: When to go on, not before now.
+            priority: Order among the events of the same instant.
+
+        Returns:
+            An event to yield; None if nothing else is due before `time_s`. Then the clock is there
+            already: a round trip through the event queue would pop this very event next.
+        """
+        queue = self._queue
+        if not queue or time_s < queue[0][0]:
+            self._now = time_s
+            return None
+        event = Event(self)
+        event._ok = True
+        event._value = None
+        heappush(queue, (time_s, priority, next(self._eid), event))
+        return event
+
+    def call_now(self, priority: int, callback: Any) -> None:
+        """Call a function at this instant, after everything of a lower priority."""
+        event = Event(self)
+        event._ok = True
+        event._value = None
+        event.callbacks.append(callback)
+        heappush(self._queue, (self._now, priority, next(self._eid), event))

@@ -1,0 +1,158 @@
+"""Composes the configuration and builds the components that it names."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from simulator.result import MetricOptions
+from simulator.simulation import Deployment
+
+_PACKAGED = Path(__file__).parent / "configs"
+CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
+GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "cluster")
+
+_COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "kv_cache")
+_KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "metrics", "seed", "time_limit_s", "output")
+
+# Randomness by purpose; a purpose keeps its stream when others are added.
+_LENGTHS, _ARRIVALS = range(2)
+
+
+class ConfigError(ValueError):
+    """Something that the user can mend; its message is one line."""
+
+
+def to_hydra(overrides: Sequence[str]) -> list[str]:
+    """Translate our override grammar into Hydra's.
+
+    `+scheduler=X` means `scheduler=X` (Hydra: only without a default), and `cluster.router=X` chooses a
+    router (Hydra: `cluster/router=X`).
+    """
+    translated = []
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        if equals and not name.startswith("-"):
+            plain = name.lstrip("+")
+            name = "cluster/router" if plain == "cluster.router" else name if plain.startswith("hydra") else plain
+        translated.append(name + equals + value)
+    return translated
+
+
+def load_config(*overrides: str) -> dict[str, Any]:
+    """Compose the configuration and build what it names.
+
+    Args:
+        overrides: As on the command line, for example "scheduler=vllm", "arrival.qps=2".
+
+    Returns:
+        Arguments for `simulate`: `simulate(**load_config("scheduler=vllm"))`.
+    """
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return build(compose("config", to_hydra(overrides)))
+
+
+def build(config: DictConfig) -> dict[str, Any]:
+    """Build the components of a composed configuration: arguments for `simulate`.
+
+    Raises:
+        ConfigError: A key or a value that is not allowed; the message names it.
+    """
+    _require_keys(config, "", _KEYS)
+    seed = _integer(config.seed, "seed", 0)
+    lengths, arrivals = (np.random.default_rng([seed, purpose]) for purpose in (_LENGTHS, _ARRIVALS))
+    time_limit_s = config.time_limit_s
+    if time_limit_s is not None and (isinstance(time_limit_s, str | bool) or not time_limit_s > 0):
+        raise ConfigError(f"time_limit_s must be a number above 0 or null, got {time_limit_s!r}")
+    if not isinstance(config.output.batches, bool):
+        raise ConfigError(f"output.batches must be true or false, got {config.output.batches!r}")
+    _require_keys(config.output, "output", ["batches"])
+    _require_keys(config.cluster, "cluster", ["replicas", "router"])
+    components = {name: _component(config[name], name) for name in _COMPONENTS}
+    with _named("cluster"):
+        deployment = Deployment(**components, num_replicas=config.cluster.replicas)
+    with _named(""):
+        deployment.replica_specs()
+    source = _component(config.trace, "trace")
+    process = _component(config.arrival, "arrival")
+    with _named("trace"):
+        trace = source.load(lengths)
+    with _named(""):
+        trace = process.assign(trace, arrivals)
+    with _named("metrics"):
+        metrics = MetricOptions(**config.metrics)
+    return {
+        "trace": trace,
+        "deployment": deployment,
+        "router": _component(config.cluster.router, "cluster.router"),
+        "time_limit_s": time_limit_s,
+        "metrics": metrics,
+        "log_members": config.output.batches,
+    }
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain values, without the folder of the trace: it says nothing about the run."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    path = plain["trace"].get("path")
+    if path is not None:
+        plain["trace"]["path"] = Path(path).name
+    return {str(key): value for key, value in plain.items()}
+
+
+def _component(node: Any, key: str) -> Any:
+    """Build what `_target_` names; its own check of a value becomes one line that names the key."""
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        choices = ", ".join(sorted(path.stem for path in (CONFIG_DIR / key.replace(".", "/")).glob("*.yaml")))
+        raise ConfigError(f"{key} must be one of {choices}; got {node!r}")
+    _require_parameters(node, key)
+    missing = [name for name in node if OmegaConf.is_missing(node, name)]
+    if missing:
+        raise ConfigError(f"{key}.{missing[0]} has no default: give it a value, {key}.{missing[0]}=...")
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError | TypeError):
+            where = str(error).rpartition("full_key: ")[2] or key
+            raise ConfigError(f"{where}.{error.__cause__}") from error
+        raise
+
+
+def _require_parameters(node: DictConfig, key: str) -> None:
+    allowed = inspect.signature(get_class(node._target_)).parameters
+    _require_keys(node, key, ["_target_", *allowed])
+    for name, value in node.items_ex(resolve=False):
+        if isinstance(value, DictConfig) and "_target_" in value:
+            _require_parameters(value, f"{key}.{name}")
+
+
+def _require_keys(node: DictConfig, key: str, allowed: Iterable[str]) -> None:
+    names = [str(name) for name in allowed]
+    unknown = [str(name) for name in node if name not in names]
+    if unknown:
+        prefix = f"{key}." if key else ""
+        shown = ", ".join(f"{prefix}{name}" for name in names if name != "_target_")
+        raise ConfigError(f"{prefix}{unknown[0]} is not a key; allowed are: {shown}")
+
+
+def _integer(value: Any, key: str, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{key} must be an integer of at least {least}, got {value!r}")
+    return value
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Put the key in front of what a component says of its values."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{key}.{error}" if key else str(error)) from error

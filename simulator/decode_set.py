@@ -1,0 +1,126 @@
+"""Decode-phase requests kept as running totals."""
+
+from collections.abc import Iterator, Sequence
+
+
+# A request's stay in a decode set, as (request, index of the set, joined, left): it emitted one token in
+# each of the set's iterations in (joined, left].
+Residency = tuple[int, int, int, int]
+
+
+class DecodeSet:
+    """Requests that decode together, kept as totals so that an iteration costs the same for any number.
+
+    Each member gains one token per iteration. So `context - iteration` is constant for a member, and
+    the summed context, the members whose last KV block is full and those that emit their last token
+    are known without a loop over the members.
+
+    Attributes:
+        index: Number of the set within its replica.
+        iteration: Iterations computed so far.
+        num_requests: Number of members.
+        context_tokens: Tokens in the KV cache, summed over the members. The newest token of a request
+            enters the cache only with the next iteration and does not count.
+        num_new_blocks: KV blocks that the members need for their next token.
+    """
+
+    __slots__ = (
+        "_block_size",
+        "_by_residue",
+        "_finishing",
+        "_members",
+        "context_tokens",
+        "index",
+        "iteration",
+        "num_new_blocks",
+        "num_requests",
+    )
+
+    def __init__(self, index: int, block_size: int) -> None:
+        self.index = index
+        self.iteration = 0
+        self.num_requests = 0
+        self.context_tokens = 0
+        self.num_new_blocks = 0
+        self._block_size = block_size
+        # Of each member: context tokens minus iteration count (constant while it decodes), and the
+        # iteration counts at which it joined and emits its last token.
+        self._members: dict[int, tuple[int, int, int]] = {}
+        self._finishing: dict[int, list[int]] = {}
+        # Members that append blocks, by offset modulo block_size: one residue crosses per iteration.
+        self._by_residue: list[dict[int, None]] = [{} for _ in range(block_size)]
+
+    def __contains__(self, request: int) -> bool:
+        return request in self._members
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._members)
+
+    def context_of(self, request: int) -> int:
+        """Tokens of a member that are in the KV cache."""
+        return self._members[request][0] + self.iteration
+
+    def remaining_of(self, request: int) -> int:
+        """Tokens that a member has still to emit."""
+        return self._members[request][2] - self.iteration
+
+    def needs_block(self, request: int) -> bool:
+        """Whether a member's next token needs another KV block."""
+        residue = -self.iteration % self._block_size
+        return request in self._by_residue[residue]
+
+    def open_residencies(self) -> list[Residency]:
+        """Stays of the present members so far."""
+        return [(request, self.index, joined, self.iteration) for request, (_, joined, _) in self._members.items()]
+
+    def add(self, request: int, context_tokens: int, num_remaining: int, appends_blocks: bool) -> None:
+        """Let a request decode.
+
+        Args:
+            request: Index of the request, not a member yet.
+            context_tokens: Its tokens in the KV cache.
+            num_remaining: Tokens it has still to emit, at least 1.
+            appends_blocks: Whether it takes another KV block when its last one is full.
+        """
+        iteration = self.iteration
+        offset = context_tokens - iteration
+        last = iteration + num_remaining
+        self._members[request] = (offset, iteration, last)
+        finishing = self._finishing.get(last)
+        if finishing is None:
+            self._finishing[last] = [request]
+        else:
+            finishing.append(request)
+        self.num_requests += 1
+        self.context_tokens += context_tokens
+        if appends_blocks:
+            self._by_residue[offset % self._block_size][request] = None
+            self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
+
+    def remove(self, request: int) -> Residency:
+        """Take a member out before its last token."""
+        last = self._members[request][2]
+        finishing = self._finishing[last]
+        finishing.remove(request)
+        if not finishing:
+            del self._finishing[last]
+        residency = self._leave(request)
+        self.num_new_blocks = len(self._by_residue[-self.iteration % self._block_size])
+        return residency
+
+    def advance(self) -> Sequence[Residency]:
+        """Emit one token for each member, and take out those for which it was the last."""
+        self.iteration = iteration = self.iteration + 1
+        self.context_tokens += self.num_requests
+        left: Sequence[Residency] = ()
+        if iteration in self._finishing:
+            left = [self._leave(request) for request in self._finishing.pop(iteration)]
+        self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
+        return left
+
+    def _leave(self, request: int) -> Residency:
+        offset, joined, _ = self._members.pop(request)
+        self.num_requests -= 1
+        self.context_tokens -= offset + self.iteration
+        self._by_residue[offset % self._block_size].pop(request, None)
+        return request, self.index, joined, self.iteration

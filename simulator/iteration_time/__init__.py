@@ -1,0 +1,1 @@
+"""How long an iteration takes: one file per model of it."""

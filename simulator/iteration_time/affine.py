@@ -1,0 +1,48 @@
+"""Iteration time as a straight line: for tests, theory and recorded schedules."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simulator.batch import Batch
+from simulator.hardware import Device
+from simulator.iteration_time.base import StageTimes
+from simulator.model import Model
+from simulator.parallelism import Parallelism
+
+
+@dataclass(frozen=True)
+class Affine:
+    """base + per_token * tokens + per_context_token * context tokens; each pipeline stage takes an equal part.
+
+    Attributes:
+        base_s: Seconds of an empty iteration.
+        per_token_s: Seconds per token of the batch.
+        per_context_token_s: Seconds per token that is in the KV cache when the iteration starts.
+    """
+
+    base_s: float = 0.02
+    per_token_s: float = 0.0001
+    per_context_token_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("base_s", "per_token_s", "per_context_token_s"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+        if self.base_s == 0 and self.per_token_s == 0:
+            raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
+
+    def for_layout(self, model: Model, device: Device, parallel: Parallelism) -> StageTimes:
+        """Prepare the prediction; model and device play no part in it."""
+        base_s, per_token_s, per_context_token_s = self.base_s, self.per_token_s, self.per_context_token_s
+        num_stages = parallel.pp
+
+        def stage_times(batch: Batch) -> Sequence[float]:
+            num_tokens = batch.num_prefill_tokens + batch.num_decodes
+            context_tokens = batch.prefill_context_tokens + batch.decode_context_tokens
+            total_s = base_s + per_token_s * num_tokens + per_context_token_s * context_tokens
+            return (total_s / num_stages,) * num_stages
+
+        return stage_times

@@ -1,0 +1,158 @@
+"""Iteration time from first principles: each operator is bound by compute or by memory."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from simulator.batch import Batch
+from simulator.hardware import Device
+from simulator.iteration_time.base import StageTimes
+from simulator.model import BYTES_PER_VALUE, Model, stage_layers
+from simulator.parallelism import Parallelism
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Each operator takes max(FLOPs / rate, bytes / bandwidth) and at least as long as the shortest kernel.
+
+    Rates are peaks times the share that kernels attain (`Device.attained`), so this is a roofline
+    through measured points and not a fit; it knows no tile or wave quantisation. To the kernels come
+    the collectives and, per iteration, the host: scheduling, preparing inputs, sampling and processing
+    outputs, which this generation of engines does not overlap with the GPU.
+
+    Attributes:
+        host_base_s: Host time of an iteration.
+        host_per_seq_s: Host time per sequence in the batch.
+        host_tp_s: Host time of an iteration that more than one GPU takes part in.
+
+    Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
+    """
+
+    host_base_s: float = 0.0008
+    host_per_seq_s: float = 0.000043
+    host_tp_s: float = 0.0063
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("host_base_s", "host_per_seq_s", "host_tp_s"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+    def for_layout(self, model: Model, device: Device, parallel: Parallelism) -> StageTimes:
+        """Prepare the prediction for one model on one layout.
+
+        Raises:
+            ValueError: The model cannot be spread like this.
+        """
+        kernels = Kernels(model, device, parallel.tp)
+        layers = stage_layers(model, parallel)
+        last = len(layers) - 1
+        send_link = device.link(parallel.num_gpus)
+        host_base_s = self.host_base_s + (self.host_tp_s if parallel.num_gpus > 1 else 0.0)
+        host_per_seq_s = self.host_per_seq_s
+        linear_time = cache(kernels.linear_time)
+        head_time = cache(kernels.head_time)
+        embedding_time = cache(kernels.embedding_time)
+        chunk_time = kernels.prefill_attention_time
+        kernel_s, decode_s = kernels.kernel_s, kernels.decode_attention_s
+
+        def stage_times(batch: Batch) -> Sequence[float]:
+            num_tokens = batch.num_prefill_tokens + batch.num_decodes
+            layer_s = linear_time(num_tokens)
+            if batch.num_decodes:
+                layer_s += kernel_s + decode_s * batch.decode_context_tokens
+            for chunk in batch.chunks:
+                layer_s += chunk_time(chunk.num_tokens, chunk.context_tokens)
+            num_seqs = batch.num_decodes + len(batch.chunks)
+            host_s = host_base_s + host_per_seq_s * num_seqs
+            ends_s = embedding_time(num_tokens), head_time(num_seqs)
+            if last == 0:
+                return (layers[0] * layer_s + host_s + ends_s[0] + ends_s[1],)
+            times = [num_layers * layer_s + host_s for num_layers in layers]
+            send_s = send_link.send_time(num_tokens * model.hidden_size * BYTES_PER_VALUE)
+            for stage in range(last):
+                times[stage] += send_s
+            times[0] += ends_s[0]
+            times[last] += ends_s[1]
+            return times
+
+        return stage_times
+
+
+class Kernels:
+    """Kernel times of one GPU for a model and a tensor-parallel degree, in seconds.
+
+    Attributes:
+        kernel_s: Time of the shortest kernels; each kernel takes at least so long.
+        decode_attention_s: Decode attention of one layer per token in the KV cache: memory-bound, it
+            reads every cached key and value once.
+    """
+
+    def __init__(self, model: Model, device: Device, tp: int) -> None:
+        attained = device.attained
+        self.kernel_s = attained.kernel_us * 1e-6
+        self._model = model
+        self._tp = tp
+        self._link = device.link(tp)
+        self._flop_per_s = device.peak_tflops * 1e12 * attained.compute
+        self._attention_flop_per_s = device.peak_tflops * 1e12 * attained.prefill_attention
+        self._byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.bandwidth
+        self._attention_byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.decode_attention
+        self._kv_bytes = model.kv_bytes_per_token(tp)
+        self._q_width = model.num_q_heads // tp * model.head_dim
+        self.decode_attention_s = self._kv_bytes / self._attention_byte_per_s
+
+    def matmul_time(self, m: int, k: float, n: float) -> float:
+        """Time of an (m, k) x (k, n) product."""
+        compute_s = 2.0 * m * k * n / self._flop_per_s
+        memory_s = BYTES_PER_VALUE * (m * k + k * n + m * n) / self._byte_per_s
+        return self.kernel_s + max(compute_s, memory_s)
+
+    def elementwise_time(self, num_values: float) -> float:
+        """Time to read and write so many values."""
+        return self.kernel_s + 2 * BYTES_PER_VALUE * num_values / self._byte_per_s
+
+    def linear_time(self, num_tokens: int) -> float:
+        """Time of everything in a layer but attention: projections, norms, rope, MLP, adds, all-reduces."""
+        model, tp = self._model, self._tp
+        kv_width = 2 * model.kv_heads_per_gpu(tp) * model.head_dim
+        ffn = model.ffn_size / tp
+        gates = 2 if model.gated_mlp else 1
+        projections = (
+            self.matmul_time(num_tokens, model.hidden_size, self._q_width + kv_width)
+            + self.matmul_time(num_tokens, self._q_width, model.hidden_size)
+            + self.matmul_time(num_tokens, model.hidden_size, gates * ffn)
+            + self.matmul_time(num_tokens, ffn, model.hidden_size)
+        )
+        hidden = num_tokens * model.hidden_size
+        num_joints = 1 if model.parallel_attention else 2
+        norms_and_adds = 2 * num_joints * self.elementwise_time(hidden)
+        rope_and_cache = self.elementwise_time(num_tokens * self._q_width) + self.elementwise_time(
+            num_tokens * kv_width
+        )
+        activation = self.elementwise_time(num_tokens * gates * ffn)
+        reduces = num_joints * self._link.all_reduce_time(hidden * BYTES_PER_VALUE, tp) if tp > 1 else 0.0
+        return projections + norms_and_adds + rope_and_cache + activation + reduces
+
+    def prefill_attention_time(self, num_tokens: int, context_tokens: int) -> float:
+        """Time of one chunk's attention in one layer: causal within the chunk, full over its context."""
+        flops = 4.0 * self._q_width * num_tokens * (context_tokens + (num_tokens + 1) / 2)
+        moved = self._kv_bytes * (context_tokens + num_tokens)
+        compute_s = flops / self._attention_flop_per_s
+        memory_s = moved / self._attention_byte_per_s
+        return self.kernel_s + (compute_s if compute_s > memory_s else memory_s)
+
+    def embedding_time(self, num_tokens: int) -> float:
+        """Time to look up the input embeddings."""
+        return self.elementwise_time(num_tokens * self._model.hidden_size)
+
+    def head_time(self, num_seqs: int) -> float:
+        """Time of the LM head, for the last token of each sequence, and of gathering its logits."""
+        model = self._model
+        vocab = model.vocab_size / self._tp
+        head_s = self.matmul_time(num_seqs, model.hidden_size, vocab)
+        if self._tp > 1:
+            head_s += self._link.send_time(num_seqs * vocab * BYTES_PER_VALUE)
+        return head_s

@@ -1,0 +1,63 @@
+"""Writes a result to files."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from simulator.result import BATCH_COLUMNS, NO_REPLICA, REQUEST_COLUMNS, Result
+
+
+def write_result(result: Result, directory: Path, about: dict[str, Any]) -> None:
+    """Write summary.json and requests.csv, and batches.csv if the members were logged.
+
+    Args:
+        result: What happened.
+        directory: Existing folder of the run.
+        about: Written into the summary: the configuration and the version.
+
+    Raises:
+        OSError: A file cannot be written. None is left half-written.
+    """
+    with _whole_file(directory / "requests.csv") as file:
+        _write_rows(file, REQUEST_COLUMNS, _request_rows(result))
+    if result.replicas[0].members is not None:
+        with _whole_file(directory / "batches.csv") as file:
+            _write_rows(file, BATCH_COLUMNS, result.batches())
+    with _whole_file(directory / "summary.json") as file:
+        json.dump(result.summary | about, file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def _request_rows(result: Result) -> Iterator[tuple[Any, ...]]:
+    columns = []
+    for name in REQUEST_COLUMNS:
+        values = result.requests[name].tolist()
+        if name.endswith("_s"):
+            values = ["" if math.isnan(value) else value for value in values]
+        elif name == "replica":
+            values = ["" if value == NO_REPLICA else value for value in values]
+        columns.append(values)
+    return zip(*columns, strict=True)
+
+
+def _write_rows(file: TextIO, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[TextIO]:
+    """Open a file that appears under its name only when all of it is written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,349 @@
+"""One full copy of the model: its queues, running requests and KV blocks."""
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from simulator.batch import Batch, PrefillChunk
+from simulator.decode_set import DecodeSet, Residency
+
+
+@dataclass(slots=True)
+class RequestTable:
+    """The requests of a run, shared by its replicas. One list entry per request.
+
+    Attributes:
+        arrival_s: Arrival time.
+        prefill_tokens: Tokens to compute before the next token can be emitted: the prompt and, after
+            a preemption, every token emitted so far.
+        total_tokens: Prompt and output. Policies may not read it: a real scheduler cannot know it.
+    """
+
+    arrival_s: list[float]
+    prefill_tokens: list[int]
+    total_tokens: list[int]
+
+
+@dataclass(slots=True)
+class History:
+    """What happened to requests, by batch number. The n-th batch that a replica starts ends n-th.
+
+    Attributes:
+        admissions: (request, batch) of each move from waiting to running.
+        prefill_ends: (request, batch) of each batch that completed a prefill and so emitted a token.
+        finishes: (request, batch) of each last token.
+        residencies: Stays of requests in decode sets.
+        preemptions: (request, number of the next batch to start).
+        ignored: Requests refused because they are too long.
+    """
+
+    admissions: list[tuple[int, int]] = field(default_factory=list)
+    prefill_ends: list[tuple[int, int]] = field(default_factory=list)
+    finishes: list[tuple[int, int]] = field(default_factory=list)
+    residencies: list[Residency] = field(default_factory=list)
+    preemptions: list[tuple[int, int]] = field(default_factory=list)
+    ignored: list[int] = field(default_factory=list)
+
+
+class Replica:
+    """Queues, running requests and KV blocks of one copy of the model: the only mutable state.
+
+    Schedulers read it; `enqueue`, `start` and `finish` alone change it, so that conservation of
+    requests and blocks holds for any policy.
+
+    Attributes:
+        requests: Table of all requests of the run.
+        num_blocks: KV blocks in all.
+        free_blocks: KV blocks that nobody holds.
+        block_size: Tokens per KV block.
+        watermark_blocks: Blocks that an admission should leave free, if the policy has a watermark.
+        max_model_len: Longest sequence that is admitted, tokens.
+        waiting: Arrived requests that are not admitted, head of the queue first.
+        running: Admitted, unfinished requests, in flight or not, in the engine's order.
+        prefilling: Running requests with an unfinished prefill or one in flight, and how many of
+            their tokens are computed or being computed.
+        decoding: Decode-phase requests that are not in flight.
+        in_flight: Batches in the pipeline and the requests that decode in each, oldest first.
+        has_ties: Whether requests with equal arrival times have arrived.
+        history: What happened to requests so far.
+        num_started: Batches started.
+        num_finished: Batches finished.
+    """
+
+    __slots__ = (
+        "_appends_blocks",
+        "_held_blocks",
+        "_idle_sets",
+        "_stale",
+        "block_size",
+        "decoding",
+        "free_blocks",
+        "has_ties",
+        "history",
+        "in_flight",
+        "max_model_len",
+        "num_blocks",
+        "num_finished",
+        "num_started",
+        "prefilling",
+        "requests",
+        "running",
+        "waiting",
+        "watermark_blocks",
+    )
+
+    def __init__(
+        self,
+        requests: RequestTable,
+        *,
+        num_blocks: int,
+        block_size: int,
+        max_model_len: int,
+        watermark_blocks: int = 0,
+        num_stages: int = 1,
+        appends_blocks: bool = True,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            requests: Table of all requests of the run.
+            num_blocks: KV blocks in all.
+            block_size: Tokens per KV block.
+            max_model_len: Longest sequence that is admitted, tokens.
+            watermark_blocks: Blocks that an admission should leave free.
+            num_stages: Pipeline stages, so the most batches in flight.
+            appends_blocks: Whether a decode takes another KV block when its last one is full. False:
+                what it got at admission is all it ever has.
+        """
+        self.requests = requests
+        self.num_blocks = num_blocks
+        self.free_blocks = num_blocks
+        self.block_size = block_size
+        self.max_model_len = max_model_len
+        self.watermark_blocks = watermark_blocks
+        self.waiting: deque[int] = deque()
+        self.running: dict[int, None] = {}
+        self.prefilling: dict[int, int] = {}
+        self.in_flight: deque[tuple[Batch, DecodeSet | None]] = deque()
+        self.has_ties = False
+        self.history = History()
+        self.num_started = 0
+        self.num_finished = 0
+        self._appends_blocks = appends_blocks
+        # Blocks of running requests whose number does not follow from their context.
+        self._held_blocks: dict[int, int] = {}
+        # Chunks in flight whose request was preempted: their result is dropped.
+        self._stale: list[PrefillChunk] = []
+        # One set per batch in flight and one for the requests between iterations.
+        self.decoding, *self._idle_sets = [DecodeSet(index, block_size) for index in range(num_stages + 1)]
+
+    # -- questions that policies ask ------------------------------------------------------------
+
+    def by_arrival(self) -> list[int]:
+        """Running requests by arrival time; those that arrived together in the engine's order."""
+        return sorted(self.running, key=self.requests.arrival_s.__getitem__)
+
+    def paused_prefills(self) -> Collection[int]:
+        """Running requests with an unfinished prefill that are not in flight, by arrival time."""
+        paused: Collection[int] = self.prefilling
+        if self.in_flight:
+            flying = {chunk.request for batch, _ in self.in_flight for chunk in batch.chunks}
+            paused = [request for request in paused if request not in flying]
+        if len(paused) > 1:
+            members = set(paused)
+            paused = [request for request in self.by_arrival() if request in members]
+        return paused
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """KV blocks that hold `num_tokens` tokens."""
+        return -(-num_tokens // self.block_size)
+
+    def blocks_held(self, request: int) -> int:
+        """KV blocks that a running request holds."""
+        held = self._held_blocks.get(request)
+        if held is not None:
+            return held
+        if request in self.decoding:
+            return self.blocks_for(self.decoding.context_of(request))
+        return self.blocks_for(self._flight_of(request).context_of(request) + 1)
+
+    def known_tokens(self, request: int) -> int:
+        """Prompt and output tokens of a waiting or running request that exist so far."""
+        if request not in self.running or request in self.prefilling:
+            return self.requests.prefill_tokens[request]
+        decodes = self.decoding if request in self.decoding else self._flight_of(request)
+        return decodes.context_of(request) + 1
+
+    def computed_tokens(self, request: int) -> int:
+        """Prefill tokens of a running request whose computation has ended."""
+        if request not in self.prefilling:
+            return self.requests.prefill_tokens[request]
+        return self.prefilling[request] - sum(chunk.num_tokens for chunk in self._chunks_in_flight(request))
+
+    def residencies(self) -> list[Residency]:
+        """Stays of requests in decode sets, those that have not ended included."""
+        flying = [decodes for _, decodes in self.in_flight if decodes is not None]
+        stays = [stay for decodes in (self.decoding, *flying) for stay in decodes.open_residencies()]
+        return self.history.residencies + [stay for stay in stays if stay[3] > stay[2]]
+
+    # -- changes --------------------------------------------------------------------------------
+
+    def enqueue(self, request: int) -> None:
+        """Put an arriving request at the back of the queue.
+
+        Requests arrive in order of their index and of their arrival time.
+        """
+        arrival_s = self.requests.arrival_s
+        if request and arrival_s[request] == arrival_s[request - 1]:
+            self.has_ties = True
+        self.waiting.append(request)
+
+    def start(self, batch: Batch) -> bool:
+        """Carry out a decision: evict, take KV blocks, and put the batch in flight if it has tokens.
+
+        Returns:
+            Whether it has.
+
+        Raises:
+            RuntimeError: The decision does not fit the replica's state; nothing can be simulated from it.
+        """
+        if batch.preempted or batch.ignored or batch.running_order is not None:
+            self._make_room(batch)
+        decodes: DecodeSet | None = None
+        if batch.num_decodes:
+            decodes = self.decoding
+            self.decoding = self._idle_sets.pop()
+            if batch.held_back:
+                self._hold_back(batch, decodes)
+            if decodes.num_requests != batch.num_decodes:
+                raise RuntimeError(f"the batch decodes {batch.num_decodes} of {decodes.num_requests} requests")
+            self.free_blocks -= decodes.num_new_blocks
+        elif not batch.chunks:
+            return False
+        for chunk in batch.chunks:
+            request = chunk.request
+            if request not in self.prefilling:
+                self._admit(request)
+            self.prefilling[request] = chunk.context_tokens + chunk.num_tokens
+            if chunk.num_blocks:
+                self.free_blocks -= chunk.num_blocks
+                self._held_blocks[request] = self._held_blocks.get(request, 0) + chunk.num_blocks
+        if self.free_blocks < 0:
+            raise RuntimeError(f"the batch takes {-self.free_blocks} KV blocks more than there are")
+        self.in_flight.append((batch, decodes))
+        self.num_started += 1
+        return True
+
+    def finish(self) -> list[int]:
+        """End the oldest batch in flight: advance its requests, and free those that are done.
+
+        Returns:
+            Requests that emitted their last token.
+        """
+        batch, decodes = self.in_flight.popleft()
+        finished: list[int] = []
+        if decodes is not None:
+            left = decodes.advance()
+            if left:
+                self.history.residencies += left
+                finished += [residency[0] for residency in left]
+            if self.decoding.num_requests:
+                decodes = self._merge(decodes, self.decoding)
+            else:
+                self._idle_sets.append(self.decoding)
+            self.decoding = decodes
+        prefill_tokens = self.requests.prefill_tokens
+        for chunk in batch.chunks:
+            if self._stale and any(chunk is stale for stale in self._stale):
+                self._stale = [stale for stale in self._stale if stale is not chunk]
+            elif chunk.context_tokens + chunk.num_tokens >= prefill_tokens[chunk.request]:
+                self._end_prefill(chunk.request, finished)
+        for request in finished:
+            self._release(request)
+        self.num_finished += 1
+        return finished
+
+    def _admit(self, request: int) -> None:
+        waiting = self.waiting
+        if waiting and waiting[0] == request:
+            waiting.popleft()
+        elif request in waiting:
+            waiting.remove(request)
+        else:
+            raise RuntimeError(f"request {request} is in a prefill chunk but neither waiting nor prefilling")
+        self.running[request] = None
+        self.history.admissions.append((request, self.num_started))
+
+    def _end_prefill(self, request: int, finished: list[int]) -> None:
+        del self.prefilling[request]
+        self.history.prefill_ends.append((request, self.num_finished))
+        context_tokens = self.requests.prefill_tokens[request]
+        num_remaining = self.requests.total_tokens[request] - context_tokens - 1
+        if num_remaining == 0:
+            finished.append(request)
+            return
+        if self._appends_blocks:
+            del self._held_blocks[request]
+        self.decoding.add(request, context_tokens, num_remaining, self._appends_blocks)
+
+    def _release(self, request: int) -> None:
+        held = self._held_blocks.pop(request, None)
+        if held is None:
+            held = self.blocks_for(self.requests.total_tokens[request] - 1)
+        self.free_blocks += held
+        del self.running[request]
+        self.history.finishes.append((request, self.num_finished))
+
+    def _hold_back(self, batch: Batch, decodes: DecodeSet) -> None:
+        for request in batch.held_back:
+            self._move(request, decodes, self.decoding)
+
+    def _merge(self, one: DecodeSet, other: DecodeSet) -> DecodeSet:
+        small, large = (one, other) if one.num_requests < other.num_requests else (other, one)
+        for request in list(small):
+            self._move(request, small, large)
+        self._idle_sets.append(small)
+        return large
+
+    def _move(self, request: int, source: DecodeSet, target: DecodeSet) -> None:
+        context_tokens, num_remaining = source.context_of(request), source.remaining_of(request)
+        self._log_residency(source.remove(request))
+        target.add(request, context_tokens, num_remaining, self._appends_blocks)
+
+    def _log_residency(self, residency: Residency) -> None:
+        _, _, joined, left = residency
+        if left > joined:
+            self.history.residencies.append(residency)
+
+    def _make_room(self, batch: Batch) -> None:
+        if batch.running_order is not None:
+            self.running = dict.fromkeys(batch.running_order)
+        for request in batch.preempted:
+            self._preempt(request)
+        for request in batch.ignored:
+            self.waiting.remove(request)
+            self.history.ignored.append(request)
+
+    def _preempt(self, request: int) -> None:
+        self.free_blocks += self.blocks_held(request)
+        self._held_blocks.pop(request, None)
+        if request in self.prefilling:
+            del self.prefilling[request]
+            self._stale += self._chunks_in_flight(request)
+        else:
+            self.requests.prefill_tokens[request] = self.known_tokens(request)
+            decodes = self.decoding if request in self.decoding else self._flight_of(request)
+            self._log_residency(decodes.remove(request))
+        del self.running[request]
+        self.waiting.appendleft(request)
+        self.history.preemptions.append((request, self.num_started))
+
+    def _chunks_in_flight(self, request: int) -> list[PrefillChunk]:
+        chunks = [chunk for batch, _ in self.in_flight for chunk in batch.chunks if chunk.request == request]
+        return [chunk for chunk in chunks if not any(chunk is stale for stale in self._stale)]
+
+    def _flight_of(self, request: int) -> DecodeSet:
+        for _, decodes in self.in_flight:
+            if decodes is not None and request in decodes:
+                return decodes
+        raise RuntimeError(f"request {request} does not decode")

@@ -1,0 +1,67 @@
+"""The summary of a run as a table on the terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_LATENCIES = {
+    "ttft_s": "time to first token",
+    "tbt_s": "time between tokens",
+    "tpot_s": "time per output token",
+    "e2e_s": "end to end",
+    "scheduling_delay_s": "scheduling delay",
+}
+
+
+def print_summary(summary: dict[str, Any], console: Console) -> None:
+    """Print the figures of a run, and its warnings."""
+    console.print(_totals(summary))
+    console.print(_latencies(summary))
+    for warning in summary["warnings"]:
+        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
+
+
+def _totals(summary: dict[str, Any]) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="left")
+    kinds = ["finished", "ignored", "unfinished", "stuck"]
+    kinds += ["not_arrived"] if summary["num_not_arrived"] else []
+    counts = ", ".join(f"{summary[f'num_{kind}']:,} {kind.replace('_', ' ')}" for kind in kinds)
+    table.add_row("requests", f"{summary['num_requests']:,}: {counts}")
+    table.add_row(
+        "throughput",
+        f"{_number(summary['requests_per_s'], 3)} requests/s, "
+        f"{_number(summary['output_tokens_per_s'], 1)} output tokens/s over {_number(summary['makespan_s'], 1)} s",
+    )
+    table.add_row("iterations", f"{summary['num_iterations']:,}, {summary['num_preemptions']:,} preemptions")
+    kv_use = summary["kv_use"]
+    table.add_row(
+        "KV cache",
+        f"{_percent(kv_use['mean'])} used in the mean, {_percent(kv_use['max'])} at most, "
+        f"of {kv_use['num_blocks']:,} blocks",
+    )
+    busy = summary["busy_fraction"] or []
+    table.add_row("stages busy", ", ".join(_percent(share) for share in busy) or "-")
+    return table
+
+
+def _latencies(summary: dict[str, Any]) -> Table:
+    table = Table(title="seconds", title_justify="left", title_style="dim")
+    table.add_column("")
+    for name in ("mean", "p50", "p90", "p99", "max"):
+        table.add_column(name, justify="right")
+    for key, title in _LATENCIES.items():
+        figures = summary[key]
+        table.add_row(title, *(_number(figures[name], 4) for name in ("mean", "p50", "p90", "p99", "max")))
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

@@ -1,0 +1,303 @@
+"""What a run returns: arrays by request and by iteration, and the summary of both."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cluster import Cluster
+from simulator.engine import Engine
+from simulator.iteration_log import COLUMNS
+from simulator.metrics import TokenLog, is_overloaded, latencies
+from simulator.replica import Replica
+from traces import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUEST_COLUMNS = (
+    "request_id",
+    "arrival_s",
+    "prompt_tokens",
+    "output_tokens",
+    "first_scheduled_s",
+    "first_token_s",
+    "completed_s",
+    "num_preemptions",
+    "ignored",
+    "replica",
+)
+NO_REPLICA = -1
+FINISHED, IGNORED, UNFINISHED, STUCK, NOT_ARRIVED = range(5)
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """What the figures leave out and count.
+
+    Attributes:
+        warmup_s: Requests that arrive earlier are simulated but left out.
+        zero_first_gap: Count a TBT sample of 0 s for each first token, as Sarathi-Serve's artifact does.
+    """
+
+    warmup_s: float = 0.0
+    zero_first_gap: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not isinstance(self.warmup_s, int | float) or not 0 <= self.warmup_s < math.inf:
+            raise ValueError(f"warmup_s must be a finite number of at least 0, got {self.warmup_s!r}")
+        if not isinstance(self.zero_first_gap, bool):
+            raise ValueError(f"zero_first_gap must be true or false, got {self.zero_first_gap!r}")
+
+
+BATCH_COLUMNS = ("iteration", "start_s", "end_s", "request_id", "num_tokens", "phase", "replica")
+
+
+@dataclass(frozen=True)
+class ReplicaResult:
+    """What one replica did.
+
+    Attributes:
+        iterations: float64 or int64[num_iterations] by name: schedule_s (when the scheduler decided),
+            start_s (first stage), end_s (last stage), num_prefill_tokens, num_decodes, context_tokens
+            (in the KV cache at the start), free_blocks (after the decision), decode_set.
+        tokens: When requests emitted tokens.
+        busy_s: Seconds that each pipeline stage was busy.
+        num_blocks: KV blocks.
+        members: (request, tokens, whether they are prompt tokens) of each batch, if they were logged.
+        num_preemptions: Preemptions of any request.
+        obstacle: Why requests at the head of the queue can never be admitted; empty: there is none.
+    """
+
+    iterations: dict[str, NDArray[Any]]
+    tokens: TokenLog
+    busy_s: list[float]
+    num_blocks: int
+    members: list[list[tuple[int, int, bool]]] | None
+    num_preemptions: int
+    obstacle: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What happened in a run.
+
+    Attributes:
+        requests: Arrays by request, keys as in requests.csv; a time that never came is NaN.
+        status: int64[num_requests]: FINISHED, IGNORED (too long), UNFINISHED (the time limit came first),
+            STUCK (nothing could move any more) or NOT_ARRIVED (would arrive after the time limit).
+        replicas: What each replica did.
+        metrics: What the figures leave out and count.
+        end_s: When the last thing happened.
+        max_model_len: Longest sequence admitted, tokens.
+    """
+
+    requests: dict[str, NDArray[Any]]
+    status: NDArray[np.int64]
+    replicas: list[ReplicaResult]
+    metrics: MetricOptions
+    end_s: float
+
+    @classmethod
+    def from_cluster(cls, trace: Trace, cluster: Cluster, metrics: MetricOptions) -> "Result":
+        """Collect what the replicas logged."""
+        num_requests = len(trace)
+        ids = trace.request_id
+        nothing = np.full(num_requests, np.nan)
+        table: dict[str, NDArray[Any]] = {
+            "request_id": np.arange(num_requests) if ids is None else ids,
+            "arrival_s": np.asarray(trace.arrival_s),
+            "prompt_tokens": trace.prompt_tokens,
+            "output_tokens": trace.output_tokens,
+            "first_scheduled_s": nothing.copy(),
+            "first_token_s": nothing.copy(),
+            "completed_s": nothing.copy(),
+            "num_preemptions": np.zeros(num_requests, dtype=np.int64),
+            "ignored": np.zeros(num_requests, dtype=np.int64),
+            "replica": np.full(num_requests, NO_REPLICA),
+        }
+        table["replica"][: len(cluster.assigned)] = cluster.assigned
+        status = np.full(num_requests, NOT_ARRIVED)
+        replicas = []
+        for engine in cluster.engines:
+            replicas.append(_collect(engine, table))
+            left = [*engine.replica.waiting, *engine.replica.running]
+            status[left] = UNFINISHED if engine.cut_off else STUCK
+        status[table["ignored"] == 1] = IGNORED
+        status[~np.isnan(table["completed_s"])] = FINISHED
+        return cls(table, status, replicas, metrics, end_s=float(cluster.clock.now))
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Requests that the figures are about: bool[num_requests], arrived after the warm-up."""
+        return (self.status != NOT_ARRIVED) & (self.requests["arrival_s"] >= self.metrics.warmup_s)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run; None where there is nothing to measure."""
+        num_with = {name: int(np.count_nonzero(self.status == code)) for name, code in _STATUS_NAMES.items()}
+        iterations = [replica.iterations for replica in self.replicas]
+        return {
+            "num_requests": len(self.status),
+            "num_measured": int(np.count_nonzero(self.counted)),
+            **num_with,
+            "num_iterations": sum(len(one["end_s"]) for one in iterations),
+            "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
+            **self._throughput(),
+            **latencies(
+                self.requests,
+                [replica.tokens for replica in self.replicas],
+                self.counted,
+                end_s=self.end_s,
+                zero_first_gap=self.metrics.zero_first_gap,
+            ),
+            "kv_use": self._kv_use(),
+            "busy_fraction": self._busy_fraction(),
+            "overloaded": self._overloaded,
+            "warnings": self.warnings,
+        }
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What a user should know before trusting the figures."""
+        count = {name: int(np.count_nonzero(self.status == code)) for name, code in _STATUS_NAMES.items()}
+        warnings = []
+        if self._overloaded:
+            warnings.append("overloaded: the queue was still growing when the last request arrived")
+        if count["num_stuck"]:
+            obstacles = " ".join(replica.obstacle for replica in self.replicas if replica.obstacle)
+            warnings.append(f"{count['num_stuck']} requests are stuck for ever. {obstacles}".rstrip())
+        if count["num_unfinished"]:
+            warnings.append(f"{count['num_unfinished']} requests were unfinished at the time limit")
+        if count["num_ignored"]:
+            warnings.append(f"{count['num_ignored']} requests were ignored: longer than the engine admits")
+        return warnings
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """Return one row per request, columns as in requests.csv."""
+        import pandas as pd
+
+        return pd.DataFrame({name: self.requests[name] for name in REQUEST_COLUMNS})
+
+    def batches(self) -> Iterator[tuple[int, float, float, Any, int, str, int]]:
+        """Yield one row per batch member, columns as in batches.csv, in each batch's own order.
+
+        Raises:
+            ValueError: The members were not logged.
+        """
+        request_id = self.requests["request_id"].tolist()
+        for number, replica in enumerate(self.replicas):
+            if replica.members is None:
+                raise ValueError("the members of the batches were not logged: simulate with log_members=True")
+            starts, ends = replica.iterations["start_s"].tolist(), replica.iterations["end_s"].tolist()
+            for iteration, members in enumerate(replica.members):
+                for request, num_tokens, is_prompt in members:
+                    phase = "prefill" if is_prompt else "decode"
+                    times = starts[iteration], ends[iteration]
+                    yield iteration, *times, request_id[request], num_tokens, phase, number
+
+    @property
+    def _overloaded(self) -> bool:
+        arrived = (self.status != NOT_ARRIVED) & (self.status != IGNORED)
+        return is_overloaded(self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived])
+
+    def _throughput(self) -> dict[str, float | None]:
+        finished = self.counted & (self.status == FINISHED)
+        if not finished.any():
+            return {"makespan_s": None, "requests_per_s": None, "output_tokens_per_s": None}
+        first_s = self.requests["arrival_s"][self.counted].min()
+        makespan_s = float(self.requests["completed_s"][finished].max() - first_s)
+        return {
+            "makespan_s": makespan_s,
+            "requests_per_s": int(finished.sum()) / makespan_s,
+            "output_tokens_per_s": int(self.requests["output_tokens"][finished].sum()) / makespan_s,
+        }
+
+    def _kv_use(self) -> dict[str, float | int | None]:
+        """Share of the KV blocks held, over all iterations weighted by their time."""
+        used, seconds = [], []
+        for replica in self.replicas:
+            one = replica.iterations
+            used.append((replica.num_blocks - one["free_blocks"]) / replica.num_blocks)
+            seconds.append(one["end_s"] - one["start_s"])
+        shares, weights = np.concatenate(used), np.concatenate(seconds)
+        present = bool(weights.sum() > 0)
+        return {
+            "mean": float(np.average(shares, weights=weights)) if present else None,
+            "max": float(shares.max()) if present else None,
+            "num_blocks": sum(replica.num_blocks for replica in self.replicas),
+        }
+
+    def _busy_fraction(self) -> list[float] | None:
+        """Share of the time from the first arrival to the end that each stage is busy, mean over replicas."""
+        span_s = self.end_s - float(self.requests["arrival_s"][0])
+        if span_s <= 0:
+            return None
+        return [float(share) for share in np.mean([replica.busy_s for replica in self.replicas], axis=0) / span_s]
+
+
+_STATUS_NAMES = {
+    "num_finished": FINISHED,
+    "num_ignored": IGNORED,
+    "num_unfinished": UNFINISHED,
+    "num_stuck": STUCK,
+    "num_not_arrived": NOT_ARRIVED,
+}
+
+
+def _collect(engine: Engine, table: dict[str, NDArray[Any]]) -> ReplicaResult:
+    """Turn one replica's log into arrays, and enter its requests into the table."""
+    replica, history = engine.replica, engine.replica.history
+    rows = engine.log.to_array()
+    iterations: dict[str, NDArray[Any]] = {name: rows[:, column] for column, name in enumerate(COLUMNS)}
+    for name in COLUMNS:
+        if not name.endswith("_s"):
+            iterations[name] = iterations[name].astype(np.int64)
+    end_s = iterations["end_s"]
+    admissions, prefill_ends = _pairs(history.admissions), _pairs(history.prefill_ends)
+    finishes, preemptions = _pairs(history.finishes), _pairs(history.preemptions)
+    _enter_first(table["first_scheduled_s"], admissions, iterations["schedule_s"])
+    _enter_first(table["first_token_s"], prefill_ends, end_s)
+    _enter_first(table["completed_s"], finishes, end_s)
+    np.add.at(table["num_preemptions"], preemptions[:, 0], 1)
+    table["ignored"][history.ignored] = 1
+    residencies = np.array(replica.residencies(), dtype=np.int64).reshape(-1, 4)
+    return ReplicaResult(
+        iterations=iterations,
+        tokens=TokenLog(end_s, iterations["decode_set"], prefill_ends, residencies),
+        busy_s=engine.busy_s,
+        num_blocks=replica.num_blocks,
+        members=engine.log.members,
+        num_preemptions=len(preemptions),
+        obstacle=_obstacle(engine, table["request_id"]),
+    )
+
+
+def _pairs(events: list[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.array(events, dtype=np.int64).reshape(-1, 2)
+
+
+def _enter_first(column: NDArray[Any], events: NDArray[np.int64], times: NDArray[np.float64]) -> None:
+    """Enter, for each request, the time of its first event."""
+    requests, first = np.unique(events[:, 0], return_index=True)
+    column[requests] = times[events[first, 1]]
+
+
+def _obstacle(engine: Engine, request_id: NDArray[Any]) -> str:
+    replica: Replica = engine.replica
+    if engine.cut_off or not replica.waiting:
+        return ""
+    head = replica.waiting[0]
+    num_tokens = replica.known_tokens(head)
+    needed = engine.scheduler.blocks_to_admit(replica, num_tokens)
+    if needed <= replica.num_blocks:
+        return ""
+    return (
+        f"Request {request_id[head]} ({num_tokens} tokens) needs {needed} free KV blocks to be admitted and the replica has "
+        f"{replica.num_blocks} in all; {len(replica.waiting) - 1} requests wait behind it."
+    )

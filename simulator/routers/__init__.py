@@ -1,0 +1,1 @@
+"""Routing policies: one file each, chosen by `_target_`."""

@@ -1,0 +1,170 @@
+"""What every scheduling policy answers, and the steps that several policies share.
+
+The steps are the decisions of sarathi-serve's schedulers (Agrawal et al., OSDI 2024). They return what
+they would do and change nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from math import inf
+from typing import ClassVar, Protocol
+
+from simulator.batch import Batch
+from simulator.replica import Replica
+
+
+class Scheduler(Protocol):
+    """A scheduling policy. It reads a replica and returns a decision; it changes nothing.
+
+    Attributes:
+        appends_blocks: Whether a decode takes another KV block when its last one is full. False: the
+            policy reserves at admission all blocks that a request will ever have.
+    """
+
+    appends_blocks: ClassVar[bool]
+
+    def schedule(self, replica: Replica) -> Batch | None:
+        """Decide the next iteration.
+
+        Returns:
+            The next batch; None if nothing can be done until a request arrives or a batch in flight
+            ends. A batch without tokens (requests preempted or ignored only) is carried out, and
+            the policy is asked again at once.
+        """
+        ...
+
+    def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
+        """KV blocks that have to be free for the policy to admit a request of so many known tokens."""
+        ...
+
+
+def require_at_least(name: str, value: int, least: int) -> None:
+    """Check a policy's parameter.
+
+    Raises:
+        ValueError: It is not an integer of at least `least`.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+@dataclass(slots=True)
+class Admissions:
+    """Heads of the queue that may be admitted, one after another.
+
+    A head that is longer than `limit` is ignored and the next one is looked at. A head for which there
+    is no memory ends the iteration: nothing behind it is looked at. The policy's own caps are the last
+    test. A policy leaves the loop if one of them fails; going on means that the head is admitted.
+
+    Attributes:
+        replica: Where the requests wait.
+        free_blocks: KV blocks that nobody holds; goes down with each admission.
+        limit: Longest known sequence that is admitted, tokens.
+        watermark_blocks: Blocks that an admission must leave free.
+        reserved_blocks: Blocks that every admission takes; None: those of its known tokens.
+        preempted: Requests preempted in the same call, in that order: they wait at the head.
+        ignored: Heads that were too long.
+    """
+
+    replica: Replica
+    free_blocks: int
+    limit: int
+    watermark_blocks: int = 0
+    reserved_blocks: int | None = None
+    preempted: Sequence[int] = ()
+    ignored: list[int] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        """Yield request, known tokens and KV blocks of each head."""
+        replica = self.replica
+        heads = chain(reversed(self.preempted), replica.waiting) if self.preempted else replica.waiting
+        for request in heads:
+            num_tokens = replica.known_tokens(request)
+            if num_tokens > self.limit:
+                self.ignored.append(request)
+                continue
+            num_blocks = self.reserved_blocks or replica.blocks_for(num_tokens)
+            if self.free_blocks - num_blocks < self.watermark_blocks:
+                return
+            yield request, num_tokens, num_blocks
+            self.free_blocks -= num_blocks
+
+
+def decodes_that_fit(replica: Replica) -> Batch:
+    """Give every decode a KV slot for its next token, preempting the latest arrivals while no block is free.
+
+    A request is preempted when no block is free even if the one that asks has room in its last block,
+    as the real engines do. With more free blocks than needed this can happen to nobody, and the totals
+    of the decode set are the answer.
+
+    Returns:
+        A batch of the decodes that got a slot, and of the requests that are preempted for them.
+    """
+    decodes = replica.decoding
+    if replica.free_blocks > decodes.num_new_blocks or not decodes.num_requests:
+        return Batch(decodes.num_requests, decodes.context_tokens)
+    num_decodes = context_tokens = 0
+    free_blocks = replica.free_blocks
+    preempted: list[int] = []
+    candidates = replica.by_arrival()
+    position = 0
+    while position < len(candidates):
+        request = candidates[position]
+        position += 1
+        if request not in decodes:
+            continue
+        while free_blocks == 0 and len(candidates) >= position:
+            victim = candidates.pop()
+            preempted.append(victim)
+            free_blocks += replica.blocks_held(victim)
+        if len(candidates) < position:
+            break
+        free_blocks -= decodes.needs_block(request)
+        num_decodes += 1
+        context_tokens += decodes.context_of(request)
+    batch = Batch(num_decodes, context_tokens)
+    batch.preempted = preempted
+    return batch
+
+
+def free_blocks_after(replica: Replica, batch: Batch) -> int:
+    """KV blocks that nobody holds once the preemptions and decodes of a batch have happened."""
+    decodes = replica.decoding
+    free_blocks = replica.free_blocks - decodes.num_new_blocks
+    for request in batch.preempted:
+        free_blocks += replica.blocks_held(request)
+        free_blocks += request in decodes and decodes.needs_block(request)
+    return free_blocks
+
+
+def whole_prompts(
+    admissions: Admissions, max_num_seqs: int, max_tokens: float = inf, batch: Batch | None = None
+) -> Batch:
+    """Add whole prompts to a batch, in the queue's order, up to the caps.
+
+    Args:
+        admissions: Heads that pass the tests of length and memory.
+        max_num_seqs: Running requests at most.
+        max_tokens: Prompt tokens at most.
+        batch: What the prompts are added to; None: a new batch.
+    """
+    batch = batch or Batch()
+    num_running = len(admissions.replica.running)
+    for request, num_tokens, num_blocks in admissions:
+        if batch.num_prefill_tokens + num_tokens > max_tokens or num_running >= max_num_seqs:
+            break
+        batch.add_chunk(request, num_tokens, num_blocks=num_blocks)
+        num_running += 1
+    batch.ignored = admissions.ignored
+    return batch
+
+
+def reserving_admissions(replica: Replica) -> Admissions:
+    """Heads of the queue for a policy that reserves max_model_len tokens for each, without a watermark."""
+    return Admissions(
+        replica,
+        free_blocks=replica.free_blocks,
+        limit=replica.max_model_len,
+        reserved_blocks=replica.blocks_for(replica.max_model_len),
+    )

@@ -1,0 +1,40 @@
+"""FasterTransformer: request-level batching."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from simulator.batch import Batch
+from simulator.replica import Replica
+from simulator.schedulers.base import require_at_least, reserving_admissions, whole_prompts
+
+
+@dataclass(frozen=True)
+class FasterTransformer:
+    """A batch of requests is served to its end before the next one is admitted.
+
+    Each request reserves the KV blocks of max_model_len tokens. The batch shrinks as its members finish.
+
+    Attributes:
+        max_num_seqs: Admitted requests at most, over all batches in flight.
+
+    Source: NVIDIA FasterTransformer; the decode-first baseline of Agrawal et al. (arXiv:2403.02310).
+    """
+
+    max_num_seqs: int = 16
+    appends_blocks: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_at_least("max_num_seqs", self.max_num_seqs, 1)
+
+    def schedule(self, replica: Replica) -> Batch | None:
+        """Decide the next iteration."""
+        decodes = replica.decoding
+        if decodes.num_requests:
+            return Batch(decodes.num_requests, decodes.context_tokens)
+        batch = whole_prompts(reserving_admissions(replica), self.max_num_seqs)
+        return batch if batch.decides_anything else None
+
+    def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
+        """KV blocks that have to be free to admit a request of so many known tokens."""
+        return replica.blocks_for(replica.max_model_len)

@@ -1,0 +1,140 @@
+"""Sarathi: chunked prefills and stall-free batching."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from simulator.batch import Batch
+from simulator.replica import Replica
+from simulator.schedulers.base import Admissions, decodes_that_fit, free_blocks_after, require_at_least
+
+
+@dataclass(frozen=True)
+class DynamicChunks:
+    """Chunk sizes that shrink with the progress of a prefill.
+
+    Attributes:
+        stages: Number of chunk sizes; 0 turns the schedule off.
+        low: Chunk size of the last stage, tokens.
+        high: Chunk size of the first stage, tokens.
+        max_tokens: Progress, in tokens, that the stages divide into equal parts.
+    """
+
+    stages: int = 0
+    low: int = 128
+    high: int = 512
+    max_tokens: int = 8192
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_at_least("dynamic_chunks.stages", self.stages, 0)
+        require_at_least("dynamic_chunks.low", self.low, 1)
+        require_at_least("dynamic_chunks.high", self.high, self.low)
+        require_at_least("dynamic_chunks.max_tokens", self.max_tokens, 1)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Chunk size of each stage, largest first: multiples of min(32, low) tokens."""
+        step = min(32, self.low)
+        levels = [int(size) for size in np.linspace(self.low, self.high, self.stages)]
+        return [round(size / step) * step for size in reversed(levels)]
+
+    def size_at(self, computed_tokens: int) -> int:
+        """Chunk size of a prefill with so many tokens computed; the last one beyond `max_tokens`."""
+        stage_tokens = -(-self.max_tokens // self.stages)
+        return self.sizes[min(computed_tokens // stage_tokens, self.stages - 1)]
+
+
+@dataclass(frozen=True)
+class Sarathi:
+    """All decodes, then prefill chunks up to a token budget.
+
+    Decodes are never delayed by a prompt and never limited by the budget. A prompt takes the KV blocks
+    of its whole length at admission.
+
+    Attributes:
+        token_budget: Tokens per iteration, decodes included.
+        max_num_seqs: Admitted requests at most, over all batches in flight.
+        dynamic_chunks: Chunk sizes by progress of the prefill, in place of the token budget.
+
+    Source: Agrawal et al., OSDI 2024 (arXiv:2403.02310), section 4.
+    """
+
+    token_budget: int = 512
+    max_num_seqs: int = 128
+    dynamic_chunks: DynamicChunks = field(default_factory=DynamicChunks)
+    appends_blocks: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_at_least("token_budget", self.token_budget, 1)
+        require_at_least("max_num_seqs", self.max_num_seqs, 1)
+
+    def schedule(self, replica: Replica) -> Batch | None:
+        """Decide the next iteration."""
+        batch = decodes_that_fit(replica)
+        preempted = batch.preempted
+        if replica.prefilling:
+            self._continue_prefills(replica, batch)
+        if replica.waiting or preempted:
+            self._admit(replica, batch)
+        if batch.num_decodes or batch.chunks or preempted or batch.ignored:
+            return batch
+        return None
+
+    def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
+        """KV blocks that have to be free to admit a request of so many known tokens."""
+        return replica.blocks_for(num_tokens) + replica.watermark_blocks
+
+    def _continue_prefills(self, replica: Replica, batch: Batch) -> None:
+        """Add the next chunks of unfinished prefills."""
+        paused = replica.paused_prefills()
+        for request in paused:
+            computed = replica.prefilling[request]
+            num_tokens = self._chunk_tokens(replica, batch, request, computed)
+            if num_tokens > 0 and request not in batch.preempted:
+                batch.add_chunk(request, num_tokens, computed)
+        if replica.has_ties and paused:
+            batch.running_order = _order_after(replica, paused)
+
+    def _chunk_tokens(self, replica: Replica, batch: Batch, request: int, computed: int) -> int:
+        """Tokens that the budget leaves for the next chunk of a request; 0 or less: none."""
+        dynamic = self.dynamic_chunks
+        budget = dynamic.size_at(computed) if dynamic.stages else self.token_budget
+        room = budget - batch.num_decodes - batch.num_prefill_tokens
+        remaining = replica.requests.prefill_tokens[request] - computed
+        return remaining if remaining < room else room
+
+    def _admit(self, replica: Replica, batch: Batch) -> None:
+        """Add the first chunks of the requests that are admitted."""
+        preempted = batch.preempted
+        if not self.dynamic_chunks.stages and batch.num_decodes + batch.num_prefill_tokens >= self.token_budget:
+            return
+        num_running = len(replica.running) - len(preempted)
+        admissions = Admissions(
+            replica,
+            free_blocks_after(replica, batch),
+            replica.max_model_len,
+            replica.watermark_blocks,
+            preempted=preempted,
+        )
+        for request, _, num_blocks in admissions:
+            # A request preempted in this call is measured by the progress that it has just lost: none is
+            # left of a complete prefill, and that ends the admissions.
+            lost = replica.computed_tokens(request) if request in preempted else 0
+            num_tokens = self._chunk_tokens(replica, batch, request, lost)
+            if num_running >= self.max_num_seqs or num_tokens <= 0:
+                break
+            batch.add_chunk(request, num_tokens, 0, num_blocks)
+            num_running += 1
+        batch.ignored = admissions.ignored
+
+
+def _order_after(replica: Replica, paused: Sequence[int]) -> list[int]:
+    """Running requests by arrival, with unfinished prefills behind all others, as the engine leaves them."""
+    behind = set(paused)
+    order = replica.by_arrival()
+    return [request for request in order if request not in behind] + [r for r in order if r in behind]

@@ -1,0 +1,56 @@
+"""What `python -m simulator --help` prints."""
+
+USAGE = """\
+Simulates an LLM serving cluster: a trace of requests, served by replicas of a model.
+
+  python -m simulator [key=value ...]
+  python -m simulator +scheduler=sarathi +trace=arxiv
+  python -m simulator scheduler=vllm trace=sharegpt arrival.qps=1.5 parallel.tp=2 model=yi_34b
+
+What serves
+  scheduler=sarathi            sarathi | vllm | orca | faster_transformer
+  scheduler.token_budget=512   sarathi: tokens per iteration, decodes included
+  scheduler.max_num_batched_tokens=null
+                               vllm: prompt tokens per iteration; null: max_model_len
+  scheduler.max_num_seqs=128   admitted sequences at most (orca, faster_transformer: 16)
+  scheduler.dynamic_chunks.{stages,low,high,max_tokens}
+                               sarathi: chunk sizes that shrink as a prefill advances; stages=0: off
+  model=mistral_7b             mistral_7b | yi_34b | llama2_7b | llama2_70b | llama3_8b | llama3_70b |
+                               codellama_34b | falcon_180b
+  model.max_model_len=16384    longest prompt + output admitted, tokens
+  device=a100_80gb             a100_80gb (PCIe) | a100_80gb_sxm | a40 | h100_sxm | h200_sxm
+  parallel.tp=1 parallel.pp=1  tensor- and pipeline-parallel degree of a replica
+  cluster.replicas=1           identical replicas
+  cluster.router=round_robin   chooses the replica of a request
+  kv_cache.block_size=16       tokens per KV block
+  kv_cache.num_blocks=null     KV blocks per replica; null: as many as fit the device
+  kv_cache.watermark=0.01      share of the blocks that an admission leaves free (vllm, sarathi)
+  kv_cache.memory_utilization=0.85
+                               share of the device memory that the engine uses
+  iteration_time=roofline      roofline | affine
+  iteration_time.{base_s,per_token_s,per_context_token_s}
+                               affine: an iteration takes base + per_token * tokens
+                               + per_context_token * tokens in the KV cache, in seconds
+
+What arrives
+  trace=arxiv                  arxiv | sharegpt (generated from published statistics) | csv | fixed
+  trace.num_requests=512       requests; of a file the first ones, null: all
+  trace.path=FILE              csv: plain or gzip, columns prompt_tokens, output_tokens and optionally
+                               arrival_s, request_id
+  trace.{prompt_tokens,output_tokens}
+                               fixed: lengths of every request
+  arrival=poisson              poisson | constant | trace (arrival_s of the file)
+  arrival.qps=0.4              requests per second (poisson, constant)
+
+What is measured and written
+  metrics.warmup_s=0           requests that arrive earlier are left out of the figures
+  metrics.zero_first_gap=false count a gap of 0 s for each first token
+  time_limit_s=null            no iteration starts after so many simulated seconds
+  seed=0                       same seed, same bytes
+  output.batches=false         also write batches.csv, one row per batch member
+  hydra.run.dir=DIR            where the files go; default outputs/<date>/<time>
+  experiment=null              a named set of the above, from configs/experiment
+
+Writes summary.json and requests.csv, and prints the summary. Options of Hydra work too: --cfg job prints
+the whole configuration, --multirun runs every combination of comma-separated values, --config-dir DIR
+adds a folder of your own YAML files. Exit status: 0, 2 for a mistake in the input, 130 if interrupted."""

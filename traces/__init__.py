@@ -1,0 +1,5 @@
+"""Workloads: readers and generators of request traces."""
+
+from traces.trace import Trace
+
+__all__ = ["Trace"]
