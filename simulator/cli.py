@@ -1,10 +1,11 @@
 """Runs a Hydra task as a command line: one clear line and exit status 2 for what the user can mend."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,7 +18,7 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from simulator.config import CONFIG_DIR, ConfigError, to_hydra
+from simulator.config import CONFIG_DIR, GROUPS, ConfigError, choices, to_hydra
 
 # Options of Hydra that make sense here, and whether a value follows.
 _FLAGS = {
@@ -35,6 +36,9 @@ _FLAGS = {
 }
 
 
+_NOT_A_NAME = re.compile(r"|null|true|false|[-+.\d].*", re.IGNORECASE)
+
+
 def run(task: Callable[[DictConfig, Path], None], usage: str) -> None:
     """Run a task on the configuration that the command line composes.
 
@@ -47,20 +51,19 @@ def run(task: Callable[[DictConfig, Path], None], usage: str) -> None:
         print(usage)
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors raise instead of ending in Hydra's own words
+    failures: list[str] = []
     try:
         sys.argv[1:] = to_hydra(_known(arguments))
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_in_run_folder(task))()
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job(task, failures))()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (ConfigError, HydraException, OmegaConfBaseException, OSError) as error:
-        fail(_one_line(error))
-
-
-def fail(message: str) -> NoReturn:
-    """End with one line on standard error and exit status 2."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+    except (ValueError, HydraException, OmegaConfBaseException, OSError) as error:
+        failures.append(_one_line(error))
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        sys.exit(2)
 
 
 def _known(arguments: list[str]) -> list[str]:
@@ -71,21 +74,33 @@ def _known(arguments: list[str]) -> list[str]:
             raise ConfigError(f"{argument} is not an option; allowed are: --help, {', '.join(sorted(_FLAGS))}")
         if not flag.startswith("-") and "=" not in argument and not argument.startswith("~"):
             raise ConfigError(f"{argument} is not an override; write key=value, see --help")
+        group, _, choice = argument.lstrip("+").partition("=")
+        if group == "cluster":
+            raise ConfigError(f"{argument}: cluster has keys of its own, cluster.NAME=VALUE, and takes no value itself")
+        if group in GROUPS and _NOT_A_NAME.fullmatch(choice) and (group, choice) != ("experiment", "null"):
+            raise ConfigError(f"{argument}: {group} must be one of {', '.join(choices(group))}")
+        if not group:
+            raise ConfigError(f"{argument} is not an override; write key=value, see --help")
         if _FLAGS.get(argument):
             next(rest, None)
     return arguments
 
 
-def _in_run_folder(task: Callable[[DictConfig, Path], None]) -> Callable[[DictConfig], None]:
-    def run_in_folder(config: DictConfig) -> None:
+def _job(task: Callable[[DictConfig, Path], None], failures: list[str]) -> Callable[[DictConfig], None]:
+    """Wrap a task for Hydra: what the user can mend is noted, so that the other jobs of a sweep go on."""
+
+    def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             task(config, folder)
+        except (ConfigError, OSError, OmegaConfBaseException) as error:
+            _remove_if_empty(folder)
+            failures.append(_one_line(error))
         except BaseException:
             _remove_if_empty(folder)
             raise
 
-    return run_in_folder
+    return job
 
 
 def _remove_if_empty(folder: Path) -> None:

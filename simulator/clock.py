@@ -1,5 +1,6 @@
 """Simulated time: a SimPy environment that wakes processes at absolute times."""
 
+from collections.abc import Callable
 from heapq import heappush
 from typing import Any
 
@@ -37,16 +38,16 @@ class Clock(simpy.Environment):
         if not queue or time_s < queue[0][0]:
             self._now = time_s
             return None
+        return self._due(time_s, priority)
+
+    def call_now(self, priority: int, callback: Callable[[Event], None]) -> None:
+        """Call a function at this instant, after everything of a lower priority."""
+        self._due(self._now, priority).callbacks.append(callback)
+
+    def _due(self, time_s: float, priority: int) -> Event:
         event = Event(self)
         event._ok = True
         event._value = None
+        queue: list[Any] = self._queue
         heappush(queue, (time_s, priority, next(self._eid), event))
         return event
-
-    def call_now(self, priority: int, callback: Any) -> None:
-        """Call a function at this instant, after everything of a lower priority."""
-        event = Event(self)
-        event._ok = True
-        event._value = None
-        event.callbacks.append(callback)
-        heappush(self._queue, (self._now, priority, next(self._eid), event))

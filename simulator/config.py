@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from hydra import compose, initialize_config_dir
@@ -20,6 +20,7 @@ CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent /
 GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "cluster")
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "kv_cache")
+_SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache")
 _KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "metrics", "seed", "time_limit_s", "output")
 
 # Randomness by purpose; a purpose keeps its stream when others are added.
@@ -66,6 +67,8 @@ def build(config: DictConfig) -> dict[str, Any]:
         ConfigError: A key or a value that is not allowed; the message names it.
     """
     _require_keys(config, "", _KEYS)
+    for name in _SECTIONS:
+        _require_mapping(config[name], name)
     seed = _integer(config.seed, "seed", 0)
     lengths, arrivals = (np.random.default_rng([seed, purpose]) for purpose in (_LENGTHS, _ARRIVALS))
     time_limit_s = config.time_limit_s
@@ -98,6 +101,11 @@ def build(config: DictConfig) -> dict[str, Any]:
     }
 
 
+def choices(group: str) -> list[str]:
+    """Names that a group of the configuration may take, for example "scheduler" or "cluster.router"."""
+    return sorted(path.stem for path in (CONFIG_DIR / group.replace(".", "/")).glob("*.yaml"))
+
+
 def resolved(config: DictConfig) -> dict[str, Any]:
     """Return the configuration as plain values, without the folder of the trace: it says nothing about the run."""
     plain = OmegaConf.to_container(config, resolve=True)
@@ -111,10 +119,9 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 def _component(node: Any, key: str) -> Any:
     """Build what `_target_` names; its own check of a value becomes one line that names the key."""
     if not isinstance(node, DictConfig) or "_target_" not in node:
-        choices = ", ".join(sorted(path.stem for path in (CONFIG_DIR / key.replace(".", "/")).glob("*.yaml")))
-        raise ConfigError(f"{key} must be one of {choices}; got {node!r}")
+        raise ConfigError(f"{key} must be one of {', '.join(choices(key))}; got {node!r}")
     _require_parameters(node, key)
-    missing = [name for name in node if OmegaConf.is_missing(node, name)]
+    missing = [name for name in map(str, node) if OmegaConf.is_missing(node, name)]
     if missing:
         raise ConfigError(f"{key}.{missing[0]} has no default: give it a value, {key}.{missing[0]}=...")
     try:
@@ -127,11 +134,19 @@ def _component(node: Any, key: str) -> Any:
 
 
 def _require_parameters(node: DictConfig, key: str) -> None:
-    allowed = inspect.signature(get_class(node._target_)).parameters
-    _require_keys(node, key, ["_target_", *allowed])
+    target = get_class(node._target_)
+    _require_keys(node, key, ["_target_", *inspect.signature(target).parameters])
+    hints = get_type_hints(target)
     for name, value in node.items_ex(resolve=False):
+        if isinstance(hints.get(str(name)), type) and hints[str(name)].__module__ != "builtins":
+            _require_mapping(value, f"{key}.{name!s}")
         if isinstance(value, DictConfig) and "_target_" in value:
-            _require_parameters(value, f"{key}.{name}")
+            _require_parameters(value, f"{key}.{name!s}")
+
+
+def _require_mapping(node: Any, key: str) -> None:
+    if not isinstance(node, DictConfig) or node._is_none():
+        raise ConfigError(f"{key} has keys of its own, {key}.NAME=VALUE, and takes no value itself; got {node!r}")
 
 
 def _require_keys(node: DictConfig, key: str, allowed: Iterable[str]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-
 # A request's stay in a decode set, as (request, index of the set, joined, left): it emitted one token in
 # each of the set's iterations in (joined, left].
 Residency = tuple[int, int, int, int]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Sequence
 
 from simpy.events import Event
 
-from simulator.batch import Batch
 from simulator.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
 from simulator.iteration_log import NO_DECODE_SET, IterationLog, members_of
 from simulator.iteration_time.base import StageTimes

@@ -86,8 +86,9 @@ class Device:
     def __post_init__(self) -> None:
         """Check the ranges."""
         _require_positive(self, ("peak_tflops", "memory_gib", "bandwidth_gb_per_s"))
-        if not self.links:
-            raise ValueError("links must name at least one link")
+        links = self.links
+        if not isinstance(links, Sequence) or not links or not all(isinstance(link, Link) for link in links):
+            raise ValueError(f"links must be a list of at least one Link, got {links!r}")
 
     def link(self, num_gpus: int) -> Link:
         """Slowest link within a group of so many GPUs."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,15 +116,12 @@ def is_overloaded(arrival_s: Floats, first_scheduled_s: Floats) -> bool:
     if np.count_nonzero(scheduled_s > end_s) < max(10, 0.05 * len(arrival_s)):
         return False
     edges = np.linspace(start_s, end_s, 4)
-    waits = [
-        np.sum(np.clip(scheduled_s, low, high) - np.clip(arrival_s, low, high))
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    waits = [np.sum(np.clip(scheduled_s, low, high) - np.clip(arrival_s, low, high)) for low, high in pairwise(edges)]
     return bool(waits[0] < waits[1] < waits[2])
 
 
 def latencies(
-    requests: Mapping[str, NDArray[np.generic]],
+    requests: Mapping[str, NDArray[Any]],
     logs: Sequence[TokenLog],
     counted: Bools,
     *,

@@ -135,7 +135,8 @@ class Result:
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
         """Requests that the figures are about: bool[num_requests], arrived after the warm-up."""
-        return (self.status != NOT_ARRIVED) & (self.requests["arrival_s"] >= self.metrics.warmup_s)
+        warm = self.requests["arrival_s"] >= self.metrics.warmup_s
+        return np.asarray((self.status != NOT_ARRIVED) & warm)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -298,6 +299,6 @@ def _obstacle(engine: Engine, request_id: NDArray[Any]) -> str:
     if needed <= replica.num_blocks:
         return ""
     return (
-        f"Request {request_id[head]} ({num_tokens} tokens) needs {needed} free KV blocks to be admitted and the replica has "
-        f"{replica.num_blocks} in all; {len(replica.waiting) - 1} requests wait behind it."
+        f"Request {request_id[head]} ({num_tokens} tokens) needs {needed} free KV blocks to be admitted and the "
+        f"replica has {replica.num_blocks} in all; {len(replica.waiting) - 1} requests wait behind it."
     )

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -59,12 +60,13 @@ class CSVFile:
         lengths = [self._lengths(rows[columns[name]]) for name in ("prompt_tokens", "output_tokens")]
         arrival_s = self._arrivals(rows[columns["arrival_s"]]) if "arrival_s" in columns else None
         request_id = self._identifiers(rows[columns["request_id"]]) if "request_id" in columns else None
-        return Trace(*lengths, arrival_s=arrival_s, request_id=request_id)
+        prompt_tokens, output_tokens = lengths
+        return Trace(prompt_tokens, output_tokens, arrival_s=arrival_s, request_id=request_id)
 
     def _rows(self) -> pd.DataFrame:
         try:
             with open(self.path, "rb") as file:
-                compression = "gzip" if file.read(2) == b"\x1f\x8b" else None
+                compression: Literal["gzip"] | None = "gzip" if file.read(2) == b"\x1f\x8b" else None
             rows = pd.read_csv(
                 self.path,
                 compression=compression,
@@ -106,7 +108,7 @@ class CSVFile:
             numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
         self._require(np.isfinite(numbers) & (numbers >= 0), column, "must be a finite number of at least 0")
         self._require(np.diff(numbers, prepend=0.0) >= 0, column, "must not be before that of the row above")
-        return numbers
+        return np.asarray(numbers, dtype=np.float64)
 
     def _identifiers(self, column: "pd.Series[str]") -> NDArray[np.str_]:
         self._require(~column.duplicated().to_numpy(), column, "must be unique")

@@ -1,6 +1,6 @@
 """Sarathi: chunked prefills and stall-free batching."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -30,10 +30,10 @@ class DynamicChunks:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_at_least("dynamic_chunks.stages", self.stages, 0)
-        require_at_least("dynamic_chunks.low", self.low, 1)
-        require_at_least("dynamic_chunks.high", self.high, self.low)
-        require_at_least("dynamic_chunks.max_tokens", self.max_tokens, 1)
+        require_at_least("stages", self.stages, 0)
+        require_at_least("low", self.low, 1)
+        require_at_least("high", self.high, self.low)
+        require_at_least("max_tokens", self.max_tokens, 1)
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -133,7 +133,7 @@ class Sarathi:
         batch.ignored = admissions.ignored
 
 
-def _order_after(replica: Replica, paused: Sequence[int]) -> list[int]:
+def _order_after(replica: Replica, paused: Collection[int]) -> list[int]:
     """Running requests by arrival, with unfinished prefills behind all others, as the engine leaves them."""
     behind = set(paused)
     order = replica.by_arrival()

@@ -1,0 +1,79 @@
+"""What several tests need: the shared recordings and small deployments."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator import Deployment, MetricOptions, Result, simulate
+from simulator.config import load_config
+from simulator.iteration_time.affine import Affine
+from simulator.kv_cache import KVCache
+from simulator.model import Model
+from simulator.parallelism import Parallelism
+from simulator.schedulers.base import Scheduler
+from simulator.schedulers.faster_transformer import FasterTransformer
+from simulator.schedulers.orca import Orca
+from simulator.schedulers.sarathi import Sarathi
+from simulator.schedulers.vllm import VLLM
+from traces import Trace
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared recordings and data are not here")
+
+# A policy that is added here inherits the laws of every scheduler.
+POLICIES: list[Scheduler] = [Sarathi(token_budget=64), VLLM(), Orca(), FasterTransformer()]
+
+
+def tiny_model(max_model_len: int) -> Model:
+    """A model for which only the longest sequence matters."""
+    return Model(
+        name="tiny",
+        num_layers=8,
+        hidden_size=64,
+        num_q_heads=4,
+        num_kv_heads=2,
+        head_dim=16,
+        ffn_size=128,
+        gated_mlp=True,
+        vocab_size=100,
+        max_model_len=max_model_len,
+    )
+
+
+A100 = load_config()["deployment"].device
+
+
+def trace_of(requests: Sequence[tuple[float, int, int]]) -> Trace:
+    """A trace of (arrival_s, prompt_tokens, output_tokens)."""
+    arrival_s, prompt_tokens, output_tokens = zip(*requests, strict=True)
+    return Trace(np.array(prompt_tokens), np.array(output_tokens), np.array(arrival_s, dtype=float))
+
+
+def serve(
+    requests: Sequence[tuple[float, int, int]],
+    scheduler: Scheduler,
+    *,
+    num_blocks: int = 1000,
+    max_model_len: int = 1024,
+    pp: int = 1,
+    watermark: float = 0.01,
+    iteration_time: Affine | None = None,
+    num_replicas: int = 1,
+    time_limit_s: float | None = None,
+    metrics: MetricOptions | None = None,
+) -> Result:
+    """Simulate with iterations of 20 ms plus 0.1 ms a token."""
+    deployment = Deployment(
+        tiny_model(max_model_len),
+        A100,
+        scheduler,
+        Parallelism(pp=pp),
+        iteration_time or Affine(),
+        KVCache(num_blocks=num_blocks, watermark=watermark),
+        num_replicas,
+    )
+    return simulate(trace_of(requests), deployment, time_limit_s=time_limit_s, metrics=metrics, log_members=True)

@@ -1,0 +1,56 @@
+"""Random workloads on small deployments, made to collide: ties, one-token outputs, tight memory."""
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from simulator.schedulers.base import Scheduler
+from simulator.schedulers.faster_transformer import FasterTransformer
+from simulator.schedulers.orca import Orca
+from simulator.schedulers.sarathi import DynamicChunks, Sarathi
+from simulator.schedulers.vllm import VLLM
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one random run needs."""
+
+    requests: list[tuple[float, int, int]]
+    num_blocks: int
+    max_model_len: int
+    pp: int
+    watermark: float
+    max_num_seqs: int
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    arrivals = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 2, allow_nan=False, width=32))
+    request = st.tuples(arrivals, st.integers(1, 90), st.one_of(st.integers(1, 3), st.integers(1, 60)))
+    requests = sorted(draw(st.lists(request, min_size=1, max_size=14)), key=lambda one: one[0])
+    return Workload(
+        requests=requests,
+        num_blocks=draw(st.one_of(st.integers(3, 24), st.just(400))),
+        max_model_len=draw(st.sampled_from([64, 128, 256])),
+        pp=draw(st.integers(1, 4)),
+        watermark=draw(st.sampled_from([0.0, 0.01, 0.1])),
+        max_num_seqs=draw(st.sampled_from([1, 3, 8])),
+    )
+
+
+def policies(max_num_seqs: int) -> st.SearchStrategy[Scheduler]:
+    """A policy with random options; token budgets below the number of decodes included."""
+    budgets = st.sampled_from([2, 5, 16, 48, 200])
+    dynamic = st.builds(
+        DynamicChunks,
+        stages=st.integers(0, 4),
+        low=st.sampled_from([8, 40]),
+        high=st.sampled_from([64, 100]),
+        max_tokens=st.sampled_from([50, 120]),
+    )
+    return st.one_of(
+        st.builds(Sarathi, budgets, st.just(max_num_seqs), dynamic),
+        st.builds(VLLM, st.sampled_from([None, 60, 120]), st.just(max_num_seqs)),
+        st.builds(Orca, st.just(max_num_seqs)),
+        st.builds(FasterTransformer, st.just(max_num_seqs)),
+    )

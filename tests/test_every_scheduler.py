@@ -1,0 +1,176 @@
+"""Laws that hold for every policy. A policy added to `helpers.POLICIES` inherits them."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.batch import Batch
+from simulator.replica import Replica, RequestTable
+from simulator.result import FINISHED, IGNORED, STUCK, Result
+from simulator.schedulers.base import Scheduler
+from tests.helpers import POLICIES, serve
+from tests.strategies import Workload, policies, workloads
+
+BUSY = [(0.02 * index, 30 + 11 * (index % 7), 1 + 5 * (index % 4)) for index in range(60)]
+
+
+def run(workload: Workload, policy: Scheduler) -> Result:
+    return serve(
+        workload.requests,
+        policy,
+        num_blocks=workload.num_blocks,
+        max_model_len=workload.max_model_len,
+        pp=workload.pp,
+        watermark=workload.watermark,
+    )
+
+
+@given(workloads(), st.data())
+@settings(max_examples=300, deadline=None)
+def test_every_request_ends_exactly_once(workload: Workload, data: st.DataObject) -> None:
+    result = run(workload, data.draw(policies(workload.max_num_seqs)))
+    assert set(result.status) <= {FINISHED, IGNORED, STUCK}
+    finished = result.status == FINISHED
+    assert np.array_equal(finished, ~np.isnan(result.requests["completed_s"]))
+    emitted = Counter(request for replica in result.replicas for request, _ in replica.tokens.prefill_ends.tolist())
+    for replica in result.replicas:
+        for request, _, joined, left in replica.tokens.residencies.tolist():
+            emitted[request] += left - joined
+    for request in np.flatnonzero(finished):
+        assert emitted[request] == workload.requests[request][2]
+
+
+@given(workloads(), st.data())
+@settings(max_examples=300, deadline=None)
+def test_times_are_in_order(workload: Workload, data: st.DataObject) -> None:
+    table = run(workload, data.draw(policies(workload.max_num_seqs))).requests
+    scheduled = ~np.isnan(table["first_scheduled_s"])
+    assert np.all(table["arrival_s"][scheduled] <= table["first_scheduled_s"][scheduled])
+    started = ~np.isnan(table["first_token_s"])
+    assert np.all(table["first_scheduled_s"][started] < table["first_token_s"][started])
+    finished = ~np.isnan(table["completed_s"])
+    assert np.all(table["first_token_s"][finished] <= table["completed_s"][finished])
+
+
+@given(workloads(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_held_and_free_blocks_are_all_blocks_after_every_decision(workload: Workload, data: st.DataObject) -> None:
+    policy = data.draw(policies(workload.max_num_seqs))
+    replica = closed_replica(workload, policy)
+    for _ in range(2000):
+        check_conservation(replica)
+        batch = policy.schedule(replica) if len(replica.in_flight) < workload.pp else None
+        if batch is not None:
+            replica.start(batch)
+        elif replica.in_flight:
+            replica.finish()
+        else:
+            break
+        check_conservation(replica)
+
+
+def closed_replica(workload: Workload, policy: Scheduler) -> Replica:
+    """A replica with all requests waiting, driven by hand."""
+    prompts = [prompt for _, prompt, _ in workload.requests]
+    totals = [prompt + output for _, prompt, output in workload.requests]
+    replica = Replica(
+        RequestTable([0.0] * len(prompts), prompts, totals),
+        num_blocks=workload.num_blocks,
+        block_size=16,
+        max_model_len=workload.max_model_len,
+        watermark_blocks=int(workload.watermark * workload.num_blocks),
+        num_stages=workload.pp,
+        appends_blocks=policy.appends_blocks,
+    )
+    for request in range(len(prompts)):
+        replica.enqueue(request)
+    return replica
+
+
+def check_conservation(replica: Replica) -> None:
+    held = sum(replica.blocks_held(request) for request in replica.running)
+    assert held + replica.free_blocks == replica.num_blocks
+    assert replica.free_blocks >= 0
+    flying = [decodes for _, decodes in replica.in_flight if decodes is not None]
+    for decodes in (replica.decoding, *flying):
+        assert decodes.num_requests == len(list(decodes))
+        assert decodes.context_tokens == sum(decodes.context_of(request) for request in decodes)
+        assert decodes.num_new_blocks == sum(decodes.needs_block(request) for request in decodes)
+    phases = [*replica.prefilling, *(request for decodes in (replica.decoding, *flying) for request in decodes)]
+    assert sorted(phases) == sorted(replica.running)
+    assert not set(replica.waiting) & set(replica.running)
+
+
+@given(workloads(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_decision_changes_nothing(workload: Workload, data: st.DataObject) -> None:
+    policy = data.draw(policies(workload.max_num_seqs))
+    replica = closed_replica(workload, policy)
+    for _ in range(60):
+        first, second = policy.schedule(replica), policy.schedule(replica)
+        assert described(first) == described(second)
+        if first is not None and len(replica.in_flight) < workload.pp:
+            replica.start(first)
+        elif replica.in_flight:
+            replica.finish()
+        else:
+            break
+
+
+def described(batch: Batch | None) -> object:
+    return batch and {name: repr(getattr(batch, name)) for name in Batch.__slots__}
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+@pytest.mark.parametrize("pp", [1, 2, 3])
+def test_every_request_of_a_burst_is_served(policy: Scheduler, pp: int) -> None:
+    result = serve(BUSY, policy, pp=pp)
+    assert result.summary["num_finished"] == len(BUSY)
+    assert result.summary["num_stuck"] == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+@pytest.mark.parametrize("pp", [1, 2, 4])
+def test_at_most_one_batch_per_stage_is_in_flight_and_stages_do_one_at_a_time(policy: Scheduler, pp: int) -> None:
+    iterations = serve(BUSY, policy, pp=pp).replicas[0].iterations
+    starts, ends, decided = iterations["start_s"], iterations["end_s"], iterations["schedule_s"]
+    assert np.all(np.diff(ends) > 0)
+    assert np.all(starts >= decided)
+    for index in range(pp, len(ends)):
+        assert decided[index] >= ends[index - pp]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+def test_a_policy_does_not_know_output_lengths(policy: Scheduler) -> None:
+    """Until the first request ends, decisions are the same whatever the outputs will be."""
+    short = serve([(0.0, 40, 9)] * 5, policy)
+    long = serve([(0.0, 40, 90)] * 5, policy)
+    until = len([end for end in short.replicas[0].iterations["end_s"] if end <= short.requests["completed_s"].min()])
+    assert until > 5
+    assert short.replicas[0].members[:until] == long.replicas[0].members[:until]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+def test_same_input_same_bytes(policy: Scheduler) -> None:
+    summaries = [json.dumps(serve(BUSY, policy, num_blocks=80, pp=2).summary) for _ in range(2)]
+    assert summaries[0] == summaries[1]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+def test_an_idle_replica_with_waiting_requests_has_a_stated_reason(policy: Scheduler) -> None:
+    result = serve([(0.0, 900, 3), (0.1, 5, 3)], policy, num_blocks=40)
+    assert result.summary["num_stuck"] == 2
+    (warning,) = [text for text in result.warnings if "stuck" in text]
+    assert "Request 0" in warning
+    assert "40 in all" in warning
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+def test_a_request_that_is_too_long_is_ignored_and_the_next_one_served(policy: Scheduler) -> None:
+    result = serve([(0.0, 2000, 3), (0.0, 5, 3)], policy)
+    assert result.requests["ignored"].tolist() == [1, 0]
+    assert result.summary["num_finished"] == 1
