@@ -85,7 +85,7 @@ class Sequence:
 
 @dataclass(eq=False)
 class Member:
-    """A sequence's part in one batch. It is void once the sequence has been preempted again since."""
+    """A sequence's part in one batch. It is void once the sequence has been preempted since then."""
 
     sequence: Sequence
     num_tokens: int

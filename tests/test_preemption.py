@@ -1,0 +1,63 @@
+"""Preemption by recomputation."""
+
+import numpy as np
+
+from simulator.schedulers.sarathi import Sarathi
+from simulator.schedulers.vllm import VLLM
+from tests.helpers import serve
+
+# Two requests of 3 blocks each grow to 7, in 10 blocks of which 2 stay free at an admission: the later one
+# has to give way until the other one is done.
+GROWING = [(0.0, 40, 60), (0.01, 40, 60)]
+ROOM = {"num_blocks": 10, "watermark": 0.2}
+
+
+def test_the_latest_arrival_gives_way_and_comes_back() -> None:
+    result = serve(GROWING, VLLM(), **ROOM)
+    assert result.requests["num_preemptions"].tolist() == [0, 1]
+    assert result.summary["num_finished"] == 2
+    assert result.requests["completed_s"][0] < result.requests["completed_s"][1]
+
+
+def test_a_preempted_request_computes_its_prompt_and_its_tokens_again() -> None:
+    result = serve(GROWING, Sarathi(token_budget=512), **ROOM)
+    members = result.replicas[0].members
+    assert members is not None
+    of_later = [(num_tokens, is_prompt) for batch in members for request, num_tokens, is_prompt in batch if request]
+    prefills = [num_tokens for num_tokens, is_prompt in of_later if is_prompt]
+    num_decodes = sum(not is_prompt for _, is_prompt in of_later)
+    assert prefills[0] == 40
+    assert len(prefills) == 2
+    # Its 60 tokens came from two prefills and the decodes; the second prefill computed those before it again.
+    assert num_decodes == 60 - 2
+    before = [is_prompt for _, is_prompt in of_later].index(True, 1)
+    assert prefills[1] == 40 + before
+
+
+def test_the_wait_for_readmission_is_a_time_between_tokens() -> None:
+    result = serve(GROWING, VLLM(), **ROOM)
+    table = result.requests
+    longest = result.summary["tbt_s"]["max"]
+    assert longest > 0.5
+    assert longest < table["completed_s"][1] - table["first_token_s"][1]
+
+
+def test_a_request_that_takes_the_last_block_alone_is_preempted_although_its_block_has_room() -> None:
+    # 4 blocks of 16, 60 prompt tokens: the fourth block is taken at admission and none is left.
+    result = serve([(0.0, 60, 3)], VLLM(), num_blocks=4)
+    assert result.requests["num_preemptions"].tolist() == [2]
+    assert result.summary["num_finished"] == 1
+
+
+def test_with_a_watermark_a_request_that_outgrew_the_memory_is_stuck_and_said_to_be() -> None:
+    result = serve([(0.0, 1500, 90), (0.5, 60, 5)], Sarathi(), num_blocks=100, max_model_len=1600)
+    assert result.summary["num_stuck"] == 1
+    assert result.summary["num_finished"] == 1
+    assert "needs 101 free KV blocks" in result.warnings[-1]
+    assert "100 in all" in result.warnings[-1]
+
+
+def test_the_first_token_is_stamped_once() -> None:
+    table = serve(GROWING, VLLM(), **ROOM).requests
+    assert table["first_token_s"][1] < 0.2
+    assert np.all(table["first_token_s"] < table["completed_s"])
