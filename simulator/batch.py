@@ -40,6 +40,9 @@ class Batch:
         ignored: Waiting requests that are refused because they are too long.
         held_back: Decoding requests that do not take part in this iteration.
         running_order: The replica's running requests in a new order; None leaves it as it is.
+        stands: Whether the policy would decide the same again and again, each chunk going on by as many
+            tokens, until a request arrives or ends, a prefill has less than a chunk to go, or no more KV
+            blocks are free than the decodes need. The engine then goes on without asking.
     """
 
     __slots__ = (
@@ -52,6 +55,7 @@ class Batch:
         "preempted",
         "prefill_context_tokens",
         "running_order",
+        "stands",
     )
 
     def __init__(self, num_decodes: int = 0, decode_context_tokens: int = 0) -> None:
@@ -64,6 +68,7 @@ class Batch:
         self.ignored: Sequence[int] = ()
         self.held_back: Sequence[int] = ()
         self.running_order: Sequence[int] | None = None
+        self.stands = False
 
     def add_chunk(self, request: int, num_tokens: int, context_tokens: int = 0, num_blocks: int = 0) -> None:
         """Compute a chunk of a prefill in this iteration; the arguments are those of `PrefillChunk`."""

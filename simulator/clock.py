@@ -1,5 +1,6 @@
 """Simulated time: a SimPy environment that wakes processes at absolute times."""
 
+import math
 from collections.abc import Callable
 from heapq import heappush
 from typing import Any
@@ -39,6 +40,11 @@ class Clock(simpy.Environment):
             self._now = time_s
             return None
         return self._due(time_s, priority)
+
+    @property
+    def next_due_s(self) -> float:
+        """When the next event is due; infinity if there is none."""
+        return float(self._queue[0][0]) if self._queue else math.inf
 
     def call_now(self, priority: int, callback: Callable[[Event], None]) -> None:
         """Call a function at this instant, after everything of a lower priority."""

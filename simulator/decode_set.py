@@ -117,6 +117,21 @@ class DecodeSet:
         self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
         return left
 
+    def advance_all(self, free_blocks: int) -> int | None:
+        """Emit one token for each member if it is nobody's last and more blocks are free than the next ones need.
+
+        Returns:
+            Blocks that the members need for their next token; None if nothing was done.
+        """
+        iteration = self.iteration + 1
+        num_new_blocks = len(self._by_residue[-iteration % self._block_size])
+        if iteration in self._finishing or free_blocks <= num_new_blocks:
+            return None
+        self.iteration = iteration
+        self.context_tokens += self.num_requests
+        self.num_new_blocks = num_new_blocks
+        return num_new_blocks
+
     def _leave(self, request: int) -> Residency:
         offset, joined, _ = self._members.pop(request)
         self.num_requests -= 1

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from simpy.events import Event
 
+from simulator.batch import Batch
 from simulator.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
 from simulator.iteration_log import NO_DECODE_SET, IterationLog, members_of
 from simulator.iteration_time.base import StageTimes
@@ -138,11 +139,8 @@ class Engine:
         self._stage_free_s[0] = end_s
         if self._num_stages > 1:
             end_s = self._pass_on(stage_times, end_s)
-        self._last_ends.append(end_s)
-        if self._last_idle is not None:
-            self._last_idle.succeed()
-            self._last_idle = None
         decodes = replica.in_flight[-1][1]
+        decode_set = NO_DECODE_SET if decodes is None else decodes.index
         self._log_row(
             (
                 now_s,
@@ -152,11 +150,35 @@ class Engine:
                 batch.num_decodes,
                 batch.prefill_context_tokens + batch.decode_context_tokens,
                 replica.free_blocks,
-                NO_DECODE_SET if decodes is None else decodes.index,
+                decode_set,
             )
         )
         if self.log.members is not None:
             self.log.members.append(members_of(replica, batch))
+        if batch.stands and self._num_stages == 1:
+            end_s = self._repeat(batch, end_s, decode_set)
+        self._last_ends.append(end_s)
+        if self._last_idle is not None:
+            self._last_idle.succeed()
+            self._last_idle = None
+
+    def _repeat(self, batch: Batch, end_s: float, decode_set: int) -> float:
+        """Go on with a decision that stands until something else is due, and return when the last iteration ends."""
+        replica, stage_times, log_row, members = self.replica, self._stage_times, self._log_row, self.log.members
+        due_s = min(self._clock.next_due_s, math.nextafter(self._time_limit_s, math.inf))
+        num_prefill_tokens, num_decodes = batch.num_prefill_tokens, batch.num_decodes
+        first_start_s = end_s
+        while end_s < due_s and replica.repeat(batch):
+            start_s = end_s
+            end_s = start_s + stage_times(batch)[0]
+            context_tokens = batch.prefill_context_tokens + batch.decode_context_tokens
+            free_blocks = replica.free_blocks
+            log_row((start_s, start_s, end_s, num_prefill_tokens, num_decodes, context_tokens, free_blocks, decode_set))
+            if members is not None:
+                members.append(members[-1])
+        self.busy_s[0] += end_s - first_start_s
+        self._stage_free_s[0] = end_s
+        return end_s
 
     def _pass_on(self, stage_times: Sequence[float], first_end_s: float) -> float:
         """Book the later stages for a batch that leaves the first one, and return when it leaves the last."""

@@ -263,6 +263,36 @@ class Replica:
         self.num_finished += 1
         return finished
 
+    def repeat(self, batch: Batch) -> bool:
+        """End the batch in flight and start the same decision again: each chunk goes on by as many tokens.
+
+        Args:
+            batch: The batch in flight, the only one. It becomes that of the new iteration.
+
+        Returns:
+            Whether that was possible: not if a request emits its last token, if a prefill ends or has less
+            than a chunk to go, or if free KV blocks run short.
+        """
+        prefill_tokens = self.requests.prefill_tokens
+        chunks = batch.chunks
+        for chunk in chunks:
+            if chunk.context_tokens + 2 * chunk.num_tokens > prefill_tokens[chunk.request]:
+                return False
+        decodes = self.in_flight[0][1]
+        if decodes is not None:
+            num_new_blocks = decodes.advance_all(self.free_blocks)
+            if num_new_blocks is None:
+                return False
+            self.free_blocks -= num_new_blocks
+            batch.decode_context_tokens = decodes.context_tokens
+        for chunk in chunks:
+            chunk.context_tokens += chunk.num_tokens
+            batch.prefill_context_tokens += chunk.num_tokens
+            self.prefilling[chunk.request] += chunk.num_tokens
+        self.num_finished += 1
+        self.num_started += 1
+        return True
+
     def _admit(self, request: int) -> None:
         waiting = self.waiting
         if waiting and waiting[0] == request:

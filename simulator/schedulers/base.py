@@ -11,6 +11,7 @@ from math import inf
 from typing import ClassVar, Protocol
 
 from simulator.batch import Batch
+from simulator.decode_set import DecodeSet
 from simulator.replica import Replica
 
 
@@ -91,6 +92,13 @@ class Admissions:
             self.free_blocks -= num_blocks
 
 
+def every_decode(decodes: DecodeSet) -> Batch:
+    """Return a batch of all decodes; with nothing else in it, it stands."""
+    batch = Batch(decodes.num_requests, decodes.context_tokens)
+    batch.stands = True
+    return batch
+
+
 def decodes_that_fit(replica: Replica) -> Batch:
     """Give every decode a KV slot for its next token, preempting the latest arrivals while no block is free.
 
@@ -103,7 +111,7 @@ def decodes_that_fit(replica: Replica) -> Batch:
     """
     decodes = replica.decoding
     if replica.free_blocks > decodes.num_new_blocks or not decodes.num_requests:
-        return Batch(decodes.num_requests, decodes.context_tokens)
+        return every_decode(decodes)
     num_decodes = context_tokens = 0
     free_blocks = replica.free_blocks
     preempted: list[int] = []

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from simulator.batch import Batch
 from simulator.replica import Replica
-from simulator.schedulers.base import require_at_least, reserving_admissions, whole_prompts
+from simulator.schedulers.base import every_decode, require_at_least, reserving_admissions, whole_prompts
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,8 @@ class FasterTransformer:
 
     def schedule(self, replica: Replica) -> Batch | None:
         """Decide the next iteration."""
-        decodes = replica.decoding
-        if decodes.num_requests:
-            return Batch(decodes.num_requests, decodes.context_tokens)
+        if replica.decoding.num_requests:
+            return every_decode(replica.decoding)
         batch = whole_prompts(reserving_admissions(replica), self.max_num_seqs)
         return batch if batch.decides_anything else None
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from simulator.batch import Batch
 from simulator.replica import Replica
-from simulator.schedulers.base import require_at_least, reserving_admissions, whole_prompts
+from simulator.schedulers.base import every_decode, require_at_least, reserving_admissions, whole_prompts
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class Orca:
 
     def schedule(self, replica: Replica) -> Batch | None:
         """Decide the next iteration."""
-        decodes = replica.decoding
-        batch = Batch(decodes.num_requests, decodes.context_tokens)
+        batch = every_decode(replica.decoding)
         if replica.waiting:
             batch = whole_prompts(reserving_admissions(replica), self.max_num_seqs, batch=batch)
         return batch if batch.decides_anything else None

@@ -76,18 +76,23 @@ class Sarathi:
     def schedule(self, replica: Replica) -> Batch | None:
         """Decide the next iteration."""
         batch = decodes_that_fit(replica)
-        preempted = batch.preempted
         if replica.prefilling:
             self._continue_prefills(replica, batch)
-        if replica.waiting or preempted:
+        if batch.preempted or (replica.waiting and self._has_room(batch)):
             self._admit(replica, batch)
-        if batch.num_decodes or batch.chunks or preempted or batch.ignored:
+        if self.dynamic_chunks.stages and batch.chunks:
+            batch.stands = False  # the next chunk may have another size
+        if batch.num_decodes or batch.chunks or batch.preempted or batch.ignored:
             return batch
         return None
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
         """KV blocks that have to be free to admit a request of so many known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks
+
+    def _has_room(self, batch: Batch) -> bool:
+        """Whether another chunk may fit; with dynamic chunks that depends on whose it is."""
+        return batch.num_decodes + batch.num_prefill_tokens < self.token_budget or self.dynamic_chunks.stages > 0
 
     def _continue_prefills(self, replica: Replica, batch: Batch) -> None:
         """Add the next chunks of unfinished prefills."""
@@ -111,8 +116,6 @@ class Sarathi:
     def _admit(self, replica: Replica, batch: Batch) -> None:
         """Add the first chunks of the requests that are admitted."""
         preempted = batch.preempted
-        if not self.dynamic_chunks.stages and batch.num_decodes + batch.num_prefill_tokens >= self.token_budget:
-            return
         num_running = len(replica.running) - len(preempted)
         admissions = Admissions(
             replica,
