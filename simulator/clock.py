@@ -39,19 +39,24 @@ class Clock(simpy.Environment):
         if not queue or time_s < queue[0][0]:
             self._now = time_s
             return None
-        return self._due(time_s, priority)
+        return self._trigger(Event(self), time_s, priority)
 
-    @property
     def next_due_s(self) -> float:
         """When the next event is due; infinity if there is none."""
-        return float(self._queue[0][0]) if self._queue else math.inf
+        queue: list[Any] = self._queue
+        return queue[0][0] if queue else math.inf
 
-    def call_now(self, priority: int, callback: Callable[[Event], None]) -> None:
+    def call_now(self, callback: Callable[[Event], None], priority: int) -> None:
         """Call a function at this instant, after everything of a lower priority."""
-        self._due(self._now, priority).callbacks.append(callback)
-
-    def _due(self, time_s: float, priority: int) -> Event:
         event = Event(self)
+        event.callbacks.append(callback)
+        self.trigger_now(event, priority)
+
+    def trigger_now(self, event: Event, priority: int) -> None:
+        """Trigger an event at this instant, after everything of a lower priority."""
+        self._trigger(event, self._now, priority)
+
+    def _trigger(self, event: Event, time_s: float, priority: int) -> Event:
         event._ok = True
         event._value = None
         queue: list[Any] = self._queue

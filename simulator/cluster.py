@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from simpy.events import Event
 
 from simulator.clock import ARRIVAL, Clock
-from simulator.engine import Engine
+from simulator.engine import Engine, SingleStageEngine
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
+from simulator.pipeline import PipelineEngine
 from simulator.replica import Replica, RequestTable
 from simulator.routers.base import Router
 from simulator.schedulers.base import Scheduler
@@ -94,12 +95,13 @@ class Cluster:
             num_stages=spec.num_stages,
             appends_blocks=spec.scheduler.appends_blocks,
         )
-        return Engine(
+        kind = SingleStageEngine if spec.num_stages == 1 else PipelineEngine
+        return kind(
             self.clock,
             replica,
             spec.scheduler,
             spec.stage_times,
-            spec.num_stages,
+            num_stages=spec.num_stages,
             log=IterationLog(log_members),
             on_finish=self._on_finish,
             time_limit_s=self._time_limit_s,

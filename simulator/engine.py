@@ -1,13 +1,12 @@
-"""The event loop of one replica: forms batches and passes them through the pipeline stages."""
+"""The event loop of one replica: asks for batches, spends their time, and logs them."""
 
 import math
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 
 from simpy.events import Event
 
 from simulator.batch import Batch
-from simulator.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
+from simulator.clock import AFTER_ARRIVALS, LAST_STAGE_COMPLETION, Clock
 from simulator.iteration_log import NO_DECODE_SET, IterationLog, members_of
 from simulator.iteration_time.base import StageTimes
 from simulator.replica import Replica
@@ -17,17 +16,13 @@ Process = Generator[Event, None, None]
 
 
 class Engine:
-    """Serves the requests of one replica.
-
-    The scheduler is asked for a batch when the last stage ends one, when the first stage ends one and
-    when requests have arrived, in this order if it happens at the same instant. Batches pass through
-    the stages first in, first out; at most one per stage is in flight.
+    """What the engines of one stage and of several have in common.
 
     Attributes:
-        replica: The replica's state.
+        replica: The replica's state, changed by this engine alone.
         scheduler: The policy.
         log: The iterations so far.
-        busy_s: Seconds that each stage has been busy.
+        busy_s: Seconds that each pipeline stage has been busy.
         cut_off: Whether the time limit kept an iteration from starting.
     """
 
@@ -37,17 +32,17 @@ class Engine:
         replica: Replica,
         scheduler: Scheduler,
         stage_times: StageTimes,
-        num_stages: int,
         *,
+        num_stages: int,
         log: IterationLog,
         on_finish: Callable[[int], None],
         time_limit_s: float = math.inf,
     ) -> None:
-        """Start the processes of the replica.
+        """Get ready to serve.
 
         Args:
             clock: Simulated time, shared with the other replicas.
-            replica: The replica's state, changed by this engine alone.
+            replica: The replica's state.
             scheduler: The policy.
             stage_times: Seconds per stage of a batch.
             num_stages: Pipeline stages.
@@ -56,139 +51,90 @@ class Engine:
             time_limit_s: No iteration starts later.
         """
         self.replica = replica
+        self.scheduler = scheduler
         self.log = log
         self.busy_s = [0.0] * num_stages
         self.cut_off = False
         self._clock = clock
-        self.scheduler = scheduler
-        self._schedule = scheduler.schedule
         self._stage_times = stage_times
-        self._num_stages = num_stages
-        self._log_row = log.tail.extend
         self._on_finish = on_finish
         self._time_limit_s = time_limit_s
-        self._stage_free_s = [0.0] * num_stages
-        self._first_ends: deque[float] = deque()
-        self._last_ends: deque[float] = deque()
-        self._called = False
-        self._first_idle: Event | None = None
-        self._last_idle: Event | None = None
-        clock.process(self._serve_last_stage())
-        if num_stages > 1:
-            clock.process(self._serve_first_stage())
+
+    def arrive(self, request: int) -> None:
+        """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
+        raise NotImplementedError
+
+    def _next_batch(self) -> Batch | None:
+        """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
+        schedule, start = self.scheduler.schedule, self.replica.start
+        while (batch := schedule(self.replica)) is not None:
+            if start(batch):
+                return batch
+        return None
+
+    def _finish(self) -> None:
+        finished = self.replica.finish()
+        if finished:
+            self._on_finish(len(finished))
+            self.log.compact()
+
+
+class SingleStageEngine(Engine):
+    """Serves a replica without pipeline: one iteration after the other."""
+
+    def __init__(self, clock: Clock, *args: object, **options: object) -> None:
+        super().__init__(clock, *args, **options)  # type: ignore[arg-type]
+        self._idle: Event | None = None
+        clock.process(self._serve())
 
     def arrive(self, request: int) -> None:
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
         self.replica.enqueue(request)
-        if len(self._last_ends) < self._num_stages and not self._called:
-            self._called = True
-            self._clock.call_now(AFTER_ARRIVALS, self._after_arrivals)
+        if self._idle is not None:
+            self._clock.trigger_now(self._idle, AFTER_ARRIVALS)
+            self._idle = None
 
-    def _after_arrivals(self, _: Event) -> None:
-        self._called = False
-        self._form_batch(self._clock.now)
-
-    def _serve_last_stage(self) -> Process:
-        clock, finish, last_ends = self._clock, self.replica.finish, self._last_ends
+    def _serve(self) -> Process:
+        clock, replica, log = self._clock, self.replica, self.log
+        stage_times, log_row, members = self._stage_times, log.tail.extend, log.members
+        next_batch, finish, repeat, next_due_s = self._next_batch, self._finish, replica.repeat, clock.next_due_s
+        time_limit_s = self._time_limit_s
+        busy_s = self.busy_s
         while True:
-            if not last_ends:
-                self._last_idle = clock.event()
-                yield self._last_idle
-            now_s = last_ends[0]
-            wake = clock.wake_at(now_s, LAST_STAGE_COMPLETION)
-            if wake is not None:
-                yield wake
-            last_ends.popleft()
-            finished = finish()
-            if finished:
-                self._on_finish(len(finished))
-                self.log.compact()
-            self._form_batch(now_s)
-
-    def _serve_first_stage(self) -> Process:
-        clock, first_ends = self._clock, self._first_ends
-        while True:
-            if not first_ends:
-                self._first_idle = clock.event()
-                yield self._first_idle
-            now_s = first_ends[0]
-            wake = clock.wake_at(now_s, FIRST_STAGE_COMPLETION)
-            if wake is not None:
-                yield wake
-            first_ends.popleft()
-            self._form_batch(now_s)
-
-    def _form_batch(self, now_s: float) -> None:
-        """Ask the scheduler for a batch and, if there is one, put it in flight."""
-        if len(self._last_ends) == self._num_stages:
-            return
-        first_free_s = self._stage_free_s[0]
-        start_s = now_s if now_s > first_free_s else first_free_s
-        if start_s > self._time_limit_s:
-            self.cut_off = True
-            return
-        replica = self.replica
-        while (batch := self._schedule(replica)) is not None:
-            if replica.start(batch):
-                break
-        else:
-            return
-        stage_times = self._stage_times(batch)
-        end_s = start_s + stage_times[0]
-        self.busy_s[0] += stage_times[0]
-        self._stage_free_s[0] = end_s
-        if self._num_stages > 1:
-            end_s = self._pass_on(stage_times, end_s)
-        decodes = replica.in_flight[-1][1]
-        decode_set = NO_DECODE_SET if decodes is None else decodes.index
-        self._log_row(
-            (
-                now_s,
-                start_s,
-                end_s,
-                batch.num_prefill_tokens,
-                batch.num_decodes,
-                batch.prefill_context_tokens + batch.decode_context_tokens,
-                replica.free_blocks,
-                decode_set,
-            )
-        )
-        if self.log.members is not None:
-            self.log.members.append(members_of(replica, batch))
-        if batch.stands and self._num_stages == 1:
-            end_s = self._repeat(batch, end_s, decode_set)
-        self._last_ends.append(end_s)
-        if self._last_idle is not None:
-            self._last_idle.succeed()
-            self._last_idle = None
-
-    def _repeat(self, batch: Batch, end_s: float, decode_set: int) -> float:
-        """Go on with a decision that stands until something else is due, and return when the last iteration ends."""
-        replica, stage_times, log_row, members = self.replica, self._stage_times, self._log_row, self.log.members
-        due_s = min(self._clock.next_due_s, math.nextafter(self._time_limit_s, math.inf))
-        num_prefill_tokens, num_decodes = batch.num_prefill_tokens, batch.num_decodes
-        first_start_s = end_s
-        while end_s < due_s and replica.repeat(batch):
-            start_s = end_s
-            end_s = start_s + stage_times(batch)[0]
-            context_tokens = batch.prefill_context_tokens + batch.decode_context_tokens
-            free_blocks = replica.free_blocks
-            log_row((start_s, start_s, end_s, num_prefill_tokens, num_decodes, context_tokens, free_blocks, decode_set))
+            start_s = clock.now
+            self.cut_off = start_s > time_limit_s
+            batch = None if self.cut_off else next_batch()
+            if batch is None:
+                self._idle = clock.event()
+                yield self._idle
+                continue
             if members is not None:
-                members.append(members[-1])
-        self.busy_s[0] += end_s - first_start_s
-        self._stage_free_s[0] = end_s
-        return end_s
-
-    def _pass_on(self, stage_times: Sequence[float], first_end_s: float) -> float:
-        """Book the later stages for a batch that leaves the first one, and return when it leaves the last."""
-        self._first_ends.append(first_end_s)
-        if self._first_idle is not None:
-            self._first_idle.succeed()
-            self._first_idle = None
-        end_s = first_end_s
-        for stage in range(1, self._num_stages):
-            end_s = max(end_s, self._stage_free_s[stage]) + stage_times[stage]
-            self._stage_free_s[stage] = end_s
-            self.busy_s[stage] += stage_times[stage]
-        return end_s
+                members.append(members_of(replica, batch))
+            decodes = replica.in_flight[0][1]
+            decode_set = NO_DECODE_SET if decodes is None else decodes.index
+            first_start_s = start_s
+            while True:
+                end_s = start_s + stage_times(batch)[0]
+                log_row(
+                    (
+                        start_s,
+                        start_s,
+                        end_s,
+                        batch.num_prefill_tokens,
+                        batch.num_decodes,
+                        batch.prefill_context_tokens + batch.decode_context_tokens,
+                        replica.free_blocks,
+                        decode_set,
+                    )
+                )
+                # While nothing else is due, a decision that stands needs no event.
+                if not batch.stands or end_s >= next_due_s() or end_s > time_limit_s or not repeat(batch):
+                    break
+                start_s = end_s
+                if members is not None:
+                    members.append(members[-1])
+            busy_s[0] += end_s - first_start_s
+            wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
+            if wake is not None:
+                yield wake
+            finish()

@@ -1,9 +1,10 @@
 """What a run returns: arrays by request and by iteration, and the summary of both."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -260,14 +261,14 @@ def _collect(engine: Engine, table: dict[str, NDArray[Any]]) -> ReplicaResult:
         if not name.endswith("_s"):
             iterations[name] = iterations[name].astype(np.int64)
     end_s = iterations["end_s"]
-    admissions, prefill_ends = _pairs(history.admissions), _pairs(history.prefill_ends)
-    finishes, preemptions = _pairs(history.finishes), _pairs(history.preemptions)
+    admissions, prefill_ends = _table(history.admissions, 2), _table(history.prefill_ends, 2)
+    finishes, preemptions = _table(history.finishes, 2), _table(history.preemptions, 2)
     _enter_first(table["first_scheduled_s"], admissions, iterations["schedule_s"])
     _enter_first(table["first_token_s"], prefill_ends, end_s)
     _enter_first(table["completed_s"], finishes, end_s)
     np.add.at(table["num_preemptions"], preemptions[:, 0], 1)
     table["ignored"][history.ignored] = 1
-    residencies = np.array(replica.residencies(), dtype=np.int64).reshape(-1, 4)
+    residencies = _table(replica.residencies(), 4)
     return ReplicaResult(
         iterations=iterations,
         tokens=TokenLog(end_s, iterations["decode_set"], prefill_ends, residencies),
@@ -279,8 +280,8 @@ def _collect(engine: Engine, table: dict[str, NDArray[Any]]) -> ReplicaResult:
     )
 
 
-def _pairs(events: list[tuple[int, int]]) -> NDArray[np.int64]:
-    return np.array(events, dtype=np.int64).reshape(-1, 2)
+def _table(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int64]:
+    return np.fromiter(chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width)
 
 
 def _enter_first(column: NDArray[Any], events: NDArray[np.int64], times: NDArray[np.float64]) -> None:

@@ -48,71 +48,73 @@ class Roofline:
         """
         kernels = Kernels(model, device, parallel.tp)
         layers = stage_layers(model, parallel)
-        last = len(layers) - 1
-        send_link = device.link(parallel.num_gpus)
         host_base_s = self.host_base_s + (self.host_tp_s if parallel.num_gpus > 1 else 0.0)
-        host_per_seq_s = self.host_per_seq_s
-        linear_time = cache(kernels.linear_time)
-        head_time = cache(kernels.head_time)
-        embedding_time = cache(kernels.embedding_time)
-        chunk_time = kernels.prefill_attention_time
-        kernel_s, decode_s = kernels.kernel_s, kernels.decode_attention_s
+        first, last = 0, len(layers) - 1
+        send_link = device.link(parallel.num_gpus)
+        attention_s = kernels.attention_time
+        send_bytes = model.hidden_size * BYTES_PER_VALUE
 
-        def stage_times(batch: Batch) -> Sequence[float]:
+        def token_time(num_tokens: int, stage: int) -> float:
+            """Time of a stage that follows from the number of tokens."""
+            total_s = layers[stage] * kernels.linear_time(num_tokens)
+            if stage == first:
+                total_s += kernels.embedding_time(num_tokens)
+            if stage != last:
+                total_s += send_link.send_time(num_tokens * send_bytes)
+            return total_s
+
+        def sequence_time(num_seqs: int, stage: int) -> float:
+            """Time of a stage that follows from the number of sequences."""
+            host_s = host_base_s + self.host_per_seq_s * num_seqs
+            return host_s + (kernels.head_time(num_seqs) if stage == last else 0.0)
+
+        by_tokens, by_sequences = cache(token_time), cache(sequence_time)
+
+        def one_stage(batch: Batch) -> Sequence[float]:
+            return (
+                by_tokens(batch.num_prefill_tokens + batch.num_decodes, 0)
+                + by_sequences(batch.num_decodes + len(batch.chunks), 0)
+                + layers[0] * attention_s(batch),
+            )
+
+        def several_stages(batch: Batch) -> Sequence[float]:
             num_tokens = batch.num_prefill_tokens + batch.num_decodes
-            layer_s = linear_time(num_tokens)
-            if batch.num_decodes:
-                layer_s += kernel_s + decode_s * batch.decode_context_tokens
-            for chunk in batch.chunks:
-                layer_s += chunk_time(chunk.num_tokens, chunk.context_tokens)
             num_seqs = batch.num_decodes + len(batch.chunks)
-            host_s = host_base_s + host_per_seq_s * num_seqs
-            ends_s = embedding_time(num_tokens), head_time(num_seqs)
-            if last == 0:
-                return (layers[0] * layer_s + host_s + ends_s[0] + ends_s[1],)
-            times = [num_layers * layer_s + host_s for num_layers in layers]
-            send_s = send_link.send_time(num_tokens * model.hidden_size * BYTES_PER_VALUE)
-            for stage in range(last):
-                times[stage] += send_s
-            times[0] += ends_s[0]
-            times[last] += ends_s[1]
-            return times
+            layer_s = attention_s(batch)
+            return [
+                by_tokens(num_tokens, stage) + by_sequences(num_seqs, stage) + num_layers * layer_s
+                for stage, num_layers in enumerate(layers)
+            ]
 
-        return stage_times
+        return one_stage if parallel.pp == 1 else several_stages
 
 
 class Kernels:
-    """Kernel times of one GPU for a model and a tensor-parallel degree, in seconds.
-
-    Attributes:
-        kernel_s: Time of the shortest kernels; each kernel takes at least so long.
-        decode_attention_s: Decode attention of one layer per token in the KV cache: memory-bound, it
-            reads every cached key and value once.
-    """
+    """Kernel times of one GPU for a model and a tensor-parallel degree, in seconds."""
 
     def __init__(self, model: Model, device: Device, tp: int) -> None:
         attained = device.attained
-        self.kernel_s = attained.kernel_us * 1e-6
         self._model = model
         self._tp = tp
         self._link = device.link(tp)
+        self._kernel_s = attained.kernel_us * 1e-6
         self._flop_per_s = device.peak_tflops * 1e12 * attained.compute
-        self._attention_flop_per_s = device.peak_tflops * 1e12 * attained.prefill_attention
         self._byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.bandwidth
-        self._attention_byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.decode_attention
-        self._kv_bytes = model.kv_bytes_per_token(tp)
         self._q_width = model.num_q_heads // tp * model.head_dim
-        self.decode_attention_s = self._kv_bytes / self._attention_byte_per_s
+        # Attention: seconds per key or value read once, and per product of a query with a key and a value.
+        attention_byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.decode_attention
+        self._read_s = model.kv_bytes_per_token(tp) / attention_byte_per_s
+        self._product_s = 4.0 * self._q_width / (device.peak_tflops * 1e12 * attained.prefill_attention)
 
     def matmul_time(self, m: int, k: float, n: float) -> float:
         """Time of an (m, k) x (k, n) product."""
         compute_s = 2.0 * m * k * n / self._flop_per_s
         memory_s = BYTES_PER_VALUE * (m * k + k * n + m * n) / self._byte_per_s
-        return self.kernel_s + max(compute_s, memory_s)
+        return self._kernel_s + max(compute_s, memory_s)
 
     def elementwise_time(self, num_values: float) -> float:
         """Time to read and write so many values."""
-        return self.kernel_s + 2 * BYTES_PER_VALUE * num_values / self._byte_per_s
+        return self._kernel_s + 2 * BYTES_PER_VALUE * num_values / self._byte_per_s
 
     def linear_time(self, num_tokens: int) -> float:
         """Time of everything in a layer but attention: projections, norms, rope, MLP, adds, all-reduces."""
@@ -136,13 +138,22 @@ class Kernels:
         reduces = num_joints * self._link.all_reduce_time(hidden * BYTES_PER_VALUE, tp) if tp > 1 else 0.0
         return projections + norms_and_adds + rope_and_cache + activation + reduces
 
-    def prefill_attention_time(self, num_tokens: int, context_tokens: int) -> float:
-        """Time of one chunk's attention in one layer: causal within the chunk, full over its context."""
-        flops = 4.0 * self._q_width * num_tokens * (context_tokens + (num_tokens + 1) / 2)
-        moved = self._kv_bytes * (context_tokens + num_tokens)
-        compute_s = flops / self._attention_flop_per_s
-        memory_s = moved / self._attention_byte_per_s
-        return self.kernel_s + (compute_s if compute_s > memory_s else memory_s)
+    def attention_time(self, batch: Batch) -> float:
+        """Time of attention in one layer.
+
+        Decodes are memory-bound: every cached key and value is read once. A chunk is causal within itself
+        and full over its context, and reads the keys and values of both.
+        """
+        read_s, product_s = self._read_s, self._product_s
+        total_s = read_s * batch.decode_context_tokens
+        if batch.num_decodes:
+            total_s += self._kernel_s
+        for chunk in batch.chunks:
+            num_tokens = chunk.num_tokens
+            compute_s = product_s * num_tokens * (chunk.context_tokens + (num_tokens + 1) / 2)
+            memory_s = read_s * (chunk.context_tokens + num_tokens)
+            total_s += self._kernel_s + (compute_s if compute_s > memory_s else memory_s)
+        return total_s
 
     def embedding_time(self, num_tokens: int) -> float:
         """Time to look up the input embeddings."""

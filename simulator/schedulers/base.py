@@ -5,7 +5,6 @@ they would do and change nothing.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from math import inf
 from typing import ClassVar, Protocol
@@ -50,46 +49,60 @@ def require_at_least(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
-@dataclass(slots=True)
 class Admissions:
     """Heads of the queue that may be admitted, one after another.
 
-    A head that is longer than `limit` is ignored and the next one is looked at. A head for which there
+    A head that is longer than the limit is ignored and the next one is looked at. A head for which there
     is no memory ends the iteration: nothing behind it is looked at. The policy's own caps are the last
     test. A policy leaves the loop if one of them fails; going on means that the head is admitted.
 
     Attributes:
         replica: Where the requests wait.
-        free_blocks: KV blocks that nobody holds; goes down with each admission.
-        limit: Longest known sequence that is admitted, tokens.
-        watermark_blocks: Blocks that an admission must leave free.
-        reserved_blocks: Blocks that every admission takes; None: those of its known tokens.
-        preempted: Requests preempted in the same call, in that order: they wait at the head.
         ignored: Heads that were too long.
     """
 
-    replica: Replica
-    free_blocks: int
-    limit: int
-    watermark_blocks: int = 0
-    reserved_blocks: int | None = None
-    preempted: Sequence[int] = ()
-    ignored: list[int] = field(default_factory=list)
+    __slots__ = ("_free_blocks", "_limit", "_preempted", "_reserved_blocks", "ignored", "replica")
+
+    def __init__(
+        self,
+        replica: Replica,
+        *,
+        free_blocks: int,
+        limit: int,
+        reserved_blocks: int | None = None,
+        preempted: Sequence[int] = (),
+    ) -> None:
+        """Look at the queue of a replica.
+
+        Args:
+            replica: Where the requests wait.
+            free_blocks: KV blocks that admissions may take.
+            limit: Longest known sequence that is admitted, tokens.
+            reserved_blocks: Blocks that every admission takes; None: those of its known tokens.
+            preempted: Requests preempted in the same call, in that order: they wait at the head.
+        """
+        self.replica = replica
+        self.ignored: list[int] = []
+        self._free_blocks = free_blocks
+        self._limit = limit
+        self._reserved_blocks = reserved_blocks
+        self._preempted = preempted
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         """Yield request, known tokens and KV blocks of each head."""
-        replica = self.replica
-        heads = chain(reversed(self.preempted), replica.waiting) if self.preempted else replica.waiting
-        for request in heads:
-            num_tokens = replica.known_tokens(request)
-            if num_tokens > self.limit:
+        replica, preempted = self.replica, self._preempted
+        known_tokens = replica.requests.prefill_tokens
+        free_blocks = self._free_blocks
+        for request in chain(reversed(preempted), replica.waiting) if preempted else replica.waiting:
+            num_tokens = replica.known_tokens(request) if request in preempted else known_tokens[request]
+            if num_tokens > self._limit:
                 self.ignored.append(request)
                 continue
-            num_blocks = self.reserved_blocks or replica.blocks_for(num_tokens)
-            if self.free_blocks - num_blocks < self.watermark_blocks:
+            num_blocks = self._reserved_blocks or -(-num_tokens // replica.block_size)
+            if num_blocks > free_blocks:
                 return
             yield request, num_tokens, num_blocks
-            self.free_blocks -= num_blocks
+            free_blocks -= num_blocks
 
 
 def every_decode(decodes: DecodeSet) -> Batch:

@@ -119,9 +119,8 @@ class Sarathi:
         num_running = len(replica.running) - len(preempted)
         admissions = Admissions(
             replica,
-            free_blocks_after(replica, batch),
-            replica.max_model_len,
-            replica.watermark_blocks,
+            free_blocks=free_blocks_after(replica, batch) - replica.watermark_blocks,
+            limit=replica.max_model_len,
             preempted=preempted,
         )
         for request, _, num_blocks in admissions:

@@ -36,9 +36,8 @@ class VLLM:
             budget = min(budget, self.max_num_batched_tokens)
         admissions = Admissions(
             replica,
-            free_blocks=replica.free_blocks,
+            free_blocks=replica.free_blocks - replica.watermark_blocks,
             limit=budget,
-            watermark_blocks=replica.watermark_blocks,
         )
         batch = whole_prompts(admissions, self.max_num_seqs, budget)
         if not batch.decides_anything:

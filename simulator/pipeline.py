@@ -1,0 +1,113 @@
+"""The event loop of a replica whose layers are spread over pipeline stages."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from simpy.events import Event
+
+from simulator.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
+from simulator.engine import Engine, Process
+from simulator.iteration_log import NO_DECODE_SET, members_of
+
+
+class PipelineEngine(Engine):
+    """Serves a replica of several stages, at most as many batches in flight.
+
+    The policy is asked for a batch when the last stage ends one, when the first stage ends one and when
+    requests have arrived, in this order if it happens at the same instant. Batches pass through the
+    stages first in, first out.
+    """
+
+    def __init__(self, clock: Clock, *args: object, **options: object) -> None:
+        super().__init__(clock, *args, **options)  # type: ignore[arg-type]
+        self._stage_free_s = [0.0] * len(self.busy_s)
+        self._first_ends: deque[float] = deque()
+        self._last_ends: deque[float] = deque()
+        self._first_idle: Event | None = None
+        self._last_idle: Event | None = None
+        self._asked = False
+        clock.process(self._serve_first_stage())
+        clock.process(self._serve_last_stage())
+
+    def arrive(self, request: int) -> None:
+        """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
+        self.replica.enqueue(request)
+        if not self._asked:
+            self._asked = True
+            self._clock.call_now(self._after_arrivals, AFTER_ARRIVALS)
+
+    def _after_arrivals(self, _: Event) -> None:
+        self._asked = False
+        self._form_batch()
+
+    def _serve_last_stage(self) -> Process:
+        clock, ends = self._clock, self._last_ends
+        while True:
+            if not ends:
+                self._last_idle = clock.event()
+                yield self._last_idle
+            wake = clock.wake_at(ends[0], LAST_STAGE_COMPLETION)
+            if wake is not None:
+                yield wake
+            ends.popleft()
+            self._finish()
+            self._form_batch()
+
+    def _serve_first_stage(self) -> Process:
+        clock, ends = self._clock, self._first_ends
+        while True:
+            if not ends:
+                self._first_idle = clock.event()
+                yield self._first_idle
+            wake = clock.wake_at(ends[0], FIRST_STAGE_COMPLETION)
+            if wake is not None:
+                yield wake
+            ends.popleft()
+            self._form_batch()
+
+    def _form_batch(self) -> None:
+        """Ask for a batch unless every stage may have one, and send it through the stages."""
+        if len(self._last_ends) == len(self.busy_s):
+            return
+        now_s, first_free_s = self._clock.now, self._stage_free_s[0]
+        start_s = now_s if now_s > first_free_s else first_free_s
+        if start_s > self._time_limit_s:
+            self.cut_off = True
+            return
+        batch = self._next_batch()
+        if batch is None:
+            return
+        end_s = self._pass_through(self._stage_times(batch), start_s)
+        decodes = self.replica.in_flight[-1][1]
+        self.log.tail.extend(
+            (
+                now_s,
+                start_s,
+                end_s,
+                batch.num_prefill_tokens,
+                batch.num_decodes,
+                batch.prefill_context_tokens + batch.decode_context_tokens,
+                self.replica.free_blocks,
+                NO_DECODE_SET if decodes is None else decodes.index,
+            )
+        )
+        if self.log.members is not None:
+            self.log.members.append(members_of(self.replica, batch))
+
+    def _pass_through(self, stage_times: Sequence[float], start_s: float) -> float:
+        """Book the stages for a batch that the first one takes at `start_s`, and return when it ends."""
+        free_s, busy_s = self._stage_free_s, self.busy_s
+        end_s = start_s
+        for stage, seconds in enumerate(stage_times):
+            end_s = (end_s if end_s > free_s[stage] else free_s[stage]) + seconds
+            free_s[stage] = end_s
+            busy_s[stage] += seconds
+        self._first_ends.append(free_s[0])
+        self._last_ends.append(end_s)
+        if self._first_idle is not None:
+            self._first_idle.succeed()
+            self._first_idle = None
+        if self._last_idle is not None:
+            self._last_idle.succeed()
+            self._last_idle = None
+        return end_s
