@@ -34,7 +34,7 @@ def distribution(values: Floats, weights: Ints | None = None) -> dict[str, float
     values, weights = values[present], weights[present]
     if len(values) == 0:
         return dict.fromkeys(names)
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     values, cumulated = values[order], np.cumsum(weights[order])
     total = int(cumulated[-1])
     # Integer ranks: 0.99 * total in floating point may fall on the wrong side of a sample.

@@ -66,7 +66,6 @@ class Replica:
         in_flight: Batches in the pipeline and the requests that decode in each, oldest first.
         has_ties: Whether requests with equal arrival times have arrived.
         history: What happened to requests so far.
-        num_started: Batches started.
         num_finished: Batches finished.
     """
 
@@ -84,7 +83,6 @@ class Replica:
         "max_model_len",
         "num_blocks",
         "num_finished",
-        "num_started",
         "prefilling",
         "requests",
         "running",
@@ -127,7 +125,6 @@ class Replica:
         self.in_flight: deque[tuple[Batch, DecodeSet | None]] = deque()
         self.has_ties = False
         self.history = History()
-        self.num_started = 0
         self.num_finished = 0
         self._appends_blocks = appends_blocks
         # Blocks of running requests whose number does not follow from their context.
@@ -231,7 +228,6 @@ class Replica:
         if self.free_blocks < 0:
             raise RuntimeError(f"the batch takes {-self.free_blocks} KV blocks more than there are")
         self.in_flight.append((batch, decodes))
-        self.num_started += 1
         return True
 
     def finish(self) -> list[int]:
@@ -290,8 +286,11 @@ class Replica:
             batch.prefill_context_tokens += chunk.num_tokens
             self.prefilling[chunk.request] += chunk.num_tokens
         self.num_finished += 1
-        self.num_started += 1
         return True
+
+    @property
+    def _next_batch(self) -> int:
+        return self.num_finished + len(self.in_flight)
 
     def _admit(self, request: int) -> None:
         waiting = self.waiting
@@ -302,7 +301,7 @@ class Replica:
         else:
             raise RuntimeError(f"request {request} is in a prefill chunk but neither waiting nor prefilling")
         self.running[request] = None
-        self.history.admissions.append((request, self.num_started))
+        self.history.admissions.append((request, self._next_batch))
 
     def _end_prefill(self, request: int, finished: list[int]) -> None:
         del self.prefilling[request]
@@ -366,7 +365,7 @@ class Replica:
             self._log_residency(decodes.remove(request))
         del self.running[request]
         self.waiting.appendleft(request)
-        self.history.preemptions.append((request, self.num_started))
+        self.history.preemptions.append((request, self._next_batch))
 
     def _chunks_in_flight(self, request: int) -> list[PrefillChunk]:
         chunks = [chunk for batch, _ in self.in_flight for chunk in batch.chunks if chunk.request == request]
