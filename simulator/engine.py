@@ -7,7 +7,7 @@ from simpy.events import Event
 
 from simulator.batch import Batch
 from simulator.clock import AFTER_ARRIVALS, LAST_STAGE_COMPLETION, Clock
-from simulator.iteration_log import NO_DECODE_SET, IterationLog, members_of
+from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.replica import Replica
 from simulator.schedulers.base import Scheduler
@@ -95,46 +95,34 @@ class SingleStageEngine(Engine):
             self._idle = None
 
     def _serve(self) -> Process:
-        clock, replica, log = self._clock, self.replica, self.log
-        stage_times, log_row, members = self._stage_times, log.tail.extend, log.members
-        next_batch, finish, repeat, next_due_s = self._next_batch, self._finish, replica.repeat, clock.next_due_s
+        clock, replica, log, busy_s = self._clock, self.replica, self.log, self.busy_s
+        stage_times, log_times, repeat, next_due_s = (
+            self._stage_times,
+            log.times.extend,
+            replica.repeat,
+            clock.next_due_s,
+        )
+        members = log.members
         time_limit_s = self._time_limit_s
-        busy_s = self.busy_s
         while True:
             start_s = clock.now
             self.cut_off = start_s > time_limit_s
-            batch = None if self.cut_off else next_batch()
+            batch = None if self.cut_off else self._next_batch()
             if batch is None:
                 self._idle = clock.event()
                 yield self._idle
                 continue
-            if members is not None:
-                members.append(members_of(replica, batch))
-            decodes = replica.in_flight[0][1]
-            decode_set = NO_DECODE_SET if decodes is None else decodes.index
-            first_start_s = start_s
-            while True:
-                end_s = start_s + stage_times(batch)[0]
-                log_row(
-                    (
-                        start_s,
-                        start_s,
-                        end_s,
-                        batch.num_prefill_tokens,
-                        batch.num_decodes,
-                        batch.prefill_context_tokens + batch.decode_context_tokens,
-                        replica.free_blocks,
-                        decode_set,
-                    )
-                )
-                # While nothing else is due, a decision that stands needs no event.
-                if not batch.stands or end_s >= next_due_s() or end_s > time_limit_s or not repeat(batch):
-                    break
-                start_s = end_s
+            log.begin_run(replica, batch, start_s, start_s)
+            end_s = start_s + stage_times(batch)[0]
+            log_times((end_s, replica.free_blocks))
+            # While nothing else is due, a decision that stands needs no event.
+            while batch.stands and end_s < next_due_s() and end_s <= time_limit_s and repeat(batch):
+                end_s += stage_times(batch)[0]
+                log_times((end_s, replica.free_blocks))
                 if members is not None:
                     members.append(members[-1])
-            busy_s[0] += end_s - first_start_s
+            busy_s[0] += end_s - start_s
             wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
             if wake is not None:
                 yield wake
-            finish()
+            self._finish()

@@ -8,49 +8,94 @@ from numpy.typing import NDArray
 from simulator.batch import Batch
 from simulator.replica import Replica
 
-COLUMNS = (
-    "schedule_s",
-    "start_s",
-    "end_s",
-    "num_prefill_tokens",
-    "num_decodes",
-    "context_tokens",
-    "free_blocks",
-    "decode_set",
-)
+FLOAT_COLUMNS = ("schedule_s", "start_s", "end_s")
+INTEGER_COLUMNS = ("num_prefill_tokens", "num_decodes", "context_tokens", "free_blocks", "decode_set")
 NO_DECODE_SET = -1
 
-_VALUES_PER_PART = len(COLUMNS) << 10
+_VALUES_PER_PART = 1 << 14
 
 
 class IterationLog:
     """One row per iteration, in the order in which the scheduler formed them.
 
+    Iterations are logged in runs: the first one of a run follows a decision, the others repeat it, so that
+    only when they end and how many KV blocks are free is not known from the first.
+
     Attributes:
-        tail: Values of the latest rows, flat. The engine extends it by the values of `COLUMNS`.
+        times: end_s and free_blocks of the latest iterations, flat. The engine extends it.
         members: For each iteration (request, tokens, whether they are prompt tokens) of each member in
             the batch's own order; None unless asked for, since it costs time for each member.
     """
 
     def __init__(self, with_members: bool = False) -> None:
-        self.tail: list[float] = []
+        self.times: list[float] = []
         self.members: list[list[tuple[int, int, bool]]] | None = [] if with_members else None
-        self._parts: list[NDArray[np.float64]] = []
+        # Of each run: index of its first iteration, schedule_s, start_s, num_prefill_tokens, num_decodes,
+        # context_tokens of its first iteration, decode_set.
+        self._runs: list[float] = []
+        self._packed_times: list[bytes] = []
+        self._packed_runs: list[bytes] = []
+        self._num_packed = 0
 
-    def to_array(self) -> NDArray[np.float64]:
-        """Return all rows: float64[num_iterations, len(COLUMNS)]."""
+    def begin_run(self, replica: Replica, batch: Batch, schedule_s: float, start_s: float) -> None:
+        """Log a batch that has just been put in flight; its times, and those of its repetitions, follow."""
+        decodes = replica.in_flight[-1][1]
+        self._runs.extend(
+            (
+                self._num_packed + len(self.times) // 2,
+                schedule_s,
+                start_s,
+                batch.num_prefill_tokens,
+                batch.num_decodes,
+                batch.prefill_context_tokens + batch.decode_context_tokens,
+                NO_DECODE_SET if decodes is None else decodes.index,
+            )
+        )
+        if self.members is not None:
+            self.members.append(_members_of(replica, batch))
+
+    def compact(self, num_values: int = _VALUES_PER_PART) -> None:
+        """Pack what has been logged, a quarter of the memory, if it is more than `num_values`."""
+        if len(self.times) > num_values:
+            self._num_packed += len(self.times) // 2
+            self._packed_times.append(_pack(self.times))
+            self._packed_runs.append(_pack(self._runs))
+
+    def to_arrays(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
+        """Return the rows, float64[num_iterations] or int64[num_iterations] by column."""
         self.compact(0)
-        return np.concatenate(self._parts)
+        end_s, free_blocks = np.frombuffer(b"".join(self._packed_times)).reshape(-1, 2).T.copy()
+        first, schedule_s, start_s, num_prefill_tokens, num_decodes, context_tokens, decode_set = (
+            np.frombuffer(b"".join(self._packed_runs)).reshape(-1, 7).T
+        )
+        first = first.astype(np.int64)
+        lengths: NDArray[np.int64] = np.diff(first, append=len(end_s)).astype(np.int64)
+        position = np.arange(len(end_s)) - np.repeat(first, lengths)
+        # A repetition starts when the iteration before it ends, with one token more for each one computed.
+        starts = np.roll(end_s, 1)
+        schedules = starts.copy()
+        starts[first], schedules[first] = start_s, schedule_s
+        integers = (
+            np.repeat(num_prefill_tokens, lengths),
+            np.repeat(num_decodes, lengths),
+            np.repeat(context_tokens, lengths) + position * np.repeat(num_prefill_tokens + num_decodes, lengths),
+            free_blocks,
+            np.repeat(decode_set, lengths),
+        )
+        rows: dict[str, NDArray[np.float64] | NDArray[np.int64]] = dict(
+            zip(FLOAT_COLUMNS, (schedules, starts, end_s), strict=True)
+        )
+        rows.update(zip(INTEGER_COLUMNS, (values.astype(np.int64) for values in integers), strict=True))
+        return rows
 
-    def compact(self, tail_values: int = _VALUES_PER_PART) -> None:
-        """Move the tail into arrays, which take a quarter of the memory, once it is longer than `tail_values`."""
-        if len(self.tail) > tail_values or not self._parts:
-            packed = struct.pack(f"{len(self.tail)}d", *self.tail)  # half the time of np.fromiter
-            self._parts.append(np.frombuffer(packed).reshape(-1, len(COLUMNS)))
-            self.tail.clear()
+
+def _pack(values: list[float]) -> bytes:
+    packed = struct.pack(f"{len(values)}d", *values)
+    values.clear()
+    return packed
 
 
-def members_of(replica: Replica, batch: Batch) -> list[tuple[int, int, bool]]:
+def _members_of(replica: Replica, batch: Batch) -> list[tuple[int, int, bool]]:
     """Prefills in the order added, then decodes by arrival."""
     rows = [(chunk.request, chunk.num_tokens, True) for chunk in batch.chunks]
     decodes = replica.in_flight[-1][1]

@@ -7,7 +7,6 @@ from simpy.events import Event
 
 from simulator.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
 from simulator.engine import Engine, Process
-from simulator.iteration_log import NO_DECODE_SET, members_of
 
 
 class PipelineEngine(Engine):
@@ -77,22 +76,9 @@ class PipelineEngine(Engine):
         batch = self._next_batch()
         if batch is None:
             return
+        self.log.begin_run(self.replica, batch, now_s, start_s)
         end_s = self._pass_through(self._stage_times(batch), start_s)
-        decodes = self.replica.in_flight[-1][1]
-        self.log.tail.extend(
-            (
-                now_s,
-                start_s,
-                end_s,
-                batch.num_prefill_tokens,
-                batch.num_decodes,
-                batch.prefill_context_tokens + batch.decode_context_tokens,
-                self.replica.free_blocks,
-                NO_DECODE_SET if decodes is None else decodes.index,
-            )
-        )
-        if self.log.members is not None:
-            self.log.members.append(members_of(self.replica, batch))
+        self.log.times.extend((end_s, self.replica.free_blocks))
 
     def _pass_through(self, stage_times: Sequence[float], start_s: float) -> float:
         """Book the stages for a batch that the first one takes at `start_s`, and return when it ends."""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from simulator.cluster import Cluster
 from simulator.engine import Engine
-from simulator.iteration_log import COLUMNS
 from simulator.metrics import TokenLog, is_overloaded, latencies
 from simulator.replica import Replica
 from traces import Trace
@@ -255,11 +254,7 @@ _STATUS_NAMES = {
 def _collect(engine: Engine, table: dict[str, NDArray[Any]]) -> ReplicaResult:
     """Turn one replica's log into arrays, and enter its requests into the table."""
     replica, history = engine.replica, engine.replica.history
-    rows = engine.log.to_array()
-    iterations: dict[str, NDArray[Any]] = {name: rows[:, column] for column, name in enumerate(COLUMNS)}
-    for name in COLUMNS:
-        if not name.endswith("_s"):
-            iterations[name] = iterations[name].astype(np.int64)
+    iterations: dict[str, NDArray[Any]] = {**engine.log.to_arrays()}
     end_s = iterations["end_s"]
     admissions, prefill_ends = _table(history.admissions, 2), _table(history.prefill_ends, 2)
     finishes, preemptions = _table(history.finishes, 2), _table(history.preemptions, 2)
