@@ -96,14 +96,8 @@ class SingleStageEngine(Engine):
 
     def _serve(self) -> Process:
         clock, replica, log, busy_s = self._clock, self.replica, self.log, self.busy_s
-        stage_times, log_times, repeat, next_due_s = (
-            self._stage_times,
-            log.times.extend,
-            replica.repeat,
-            clock.next_due_s,
-        )
-        members = log.members
-        time_limit_s = self._time_limit_s
+        stage_times, repeat, time_limit_s = self._stage_times, replica.repeat, self._time_limit_s
+        log_times, members, next_due_s = log.times.extend, log.members, clock.next_due_s
         while True:
             start_s = clock.now
             self.cut_off = start_s > time_limit_s

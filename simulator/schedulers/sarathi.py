@@ -78,10 +78,10 @@ class Sarathi:
         batch = decodes_that_fit(replica)
         if replica.prefilling:
             self._continue_prefills(replica, batch)
-        if batch.preempted or (replica.waiting and self._has_room(batch)):
+        if replica.waiting or batch.preempted:
             self._admit(replica, batch)
-        if self.dynamic_chunks.stages and batch.chunks:
-            batch.stands = False  # the next chunk may have another size
+        if batch.chunks and self.dynamic_chunks.stages:
+            batch.stands = False  # the next chunks may have another size
         if batch.num_decodes or batch.chunks or batch.preempted or batch.ignored:
             return batch
         return None
@@ -90,32 +90,29 @@ class Sarathi:
         """KV blocks that have to be free to admit a request of so many known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks
 
-    def _has_room(self, batch: Batch) -> bool:
-        """Whether another chunk may fit; with dynamic chunks that depends on whose it is."""
-        return batch.num_decodes + batch.num_prefill_tokens < self.token_budget or self.dynamic_chunks.stages > 0
+    def _room(self, batch: Batch, computed_tokens: int) -> int:
+        """Tokens that the budget leaves for a chunk of a prefill with so many tokens computed; 0 or less: none."""
+        dynamic = self.dynamic_chunks
+        budget = dynamic.size_at(computed_tokens) if dynamic.stages else self.token_budget
+        return budget - batch.num_decodes - batch.num_prefill_tokens
 
     def _continue_prefills(self, replica: Replica, batch: Batch) -> None:
         """Add the next chunks of unfinished prefills."""
         paused = replica.paused_prefills()
         for request in paused:
             computed = replica.prefilling[request]
-            num_tokens = self._chunk_tokens(replica, batch, request, computed)
-            if num_tokens > 0 and request not in batch.preempted:
-                batch.add_chunk(request, num_tokens, computed)
+            remaining = replica.requests.prefill_tokens[request] - computed
+            room = self._room(batch, computed)
+            if room > 0 and request not in batch.preempted:
+                batch.add_chunk(request, remaining if remaining < room else room, computed)
         if replica.has_ties and paused:
             batch.running_order = _order_after(replica, paused)
-
-    def _chunk_tokens(self, replica: Replica, batch: Batch, request: int, computed: int) -> int:
-        """Tokens that the budget leaves for the next chunk of a request; 0 or less: none."""
-        dynamic = self.dynamic_chunks
-        budget = dynamic.size_at(computed) if dynamic.stages else self.token_budget
-        room = budget - batch.num_decodes - batch.num_prefill_tokens
-        remaining = replica.requests.prefill_tokens[request] - computed
-        return remaining if remaining < room else room
 
     def _admit(self, replica: Replica, batch: Batch) -> None:
         """Add the first chunks of the requests that are admitted."""
         preempted = batch.preempted
+        if not preempted and not self.dynamic_chunks.stages and self._room(batch, 0) <= 0:
+            return
         num_running = len(replica.running) - len(preempted)
         admissions = Admissions(
             replica,
@@ -123,11 +120,12 @@ class Sarathi:
             limit=replica.max_model_len,
             preempted=preempted,
         )
-        for request, _, num_blocks in admissions:
-            # A request preempted in this call is measured by the progress that it has just lost: none is
-            # left of a complete prefill, and that ends the admissions.
+        for request, known_tokens, num_blocks in admissions:
+            # A request preempted in this call is measured by the progress that it has just lost: nothing
+            # remains of a complete prefill, and that ends the admissions.
             lost = replica.computed_tokens(request) if request in preempted else 0
-            num_tokens = self._chunk_tokens(replica, batch, request, lost)
+            remaining = replica.requests.prefill_tokens[request] - lost if lost else known_tokens
+            num_tokens = min(remaining, self._room(batch, lost))
             if num_running >= self.max_num_seqs or num_tokens <= 0:
                 break
             batch.add_chunk(request, num_tokens, 0, num_blocks)

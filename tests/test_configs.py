@@ -1,0 +1,106 @@
+"""Every YAML file can be instantiated, and every key and default of the command line is there."""
+
+import pytest
+
+from simulator import MetricOptions, Result
+from simulator.config import CONFIG_DIR, GROUPS, ConfigError, choices, load_config
+from simulator.iteration_time.roofline import Roofline
+from simulator.schedulers.sarathi import DynamicChunks, Sarathi
+from simulator.schedulers.vllm import VLLM
+from simulator.simulation import simulate
+
+CHOICES = [(group, name) for group in [*GROUPS, "cluster.router"] for name in choices(group)]
+NEEDS = {
+    ("trace", "csv"): ["trace.path={file}"],
+    ("arrival", "trace"): ["trace=csv", "trace.path={file}"],
+    ("model", "llama2_70b"): ["parallel.tp=4"],
+    ("model", "llama3_70b"): ["parallel.tp=4"],
+    ("model", "yi_34b"): ["parallel.tp=2"],
+    ("model", "codellama_34b"): ["parallel.tp=2"],
+    ("model", "falcon_180b"): ["parallel.tp=4", "parallel.pp=2"],
+}
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=lambda value: value)
+def test_every_configuration_file_runs(group: str, name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("trace") / "trace.csv"
+    file.write_text("prompt_tokens,output_tokens,arrival_s\n" + "300,5,0.5\n" * 20)
+    needed = [override.format(file=file) for override in NEEDS.get((group, name), [])]
+    result: Result = simulate(**load_config(f"{group}={name}", *needed, "trace.num_requests=20"))
+    assert result.summary["num_finished"] == 20
+
+
+def test_every_file_is_reached_through_a_group() -> None:
+    found = {path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml")}
+    assert found == {f"{group.replace('.', '/')}/{name}" for group, name in CHOICES} | {"config"}
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    built = load_config()
+    deployment = built["deployment"]
+    assert deployment.scheduler == Sarathi(token_budget=512, max_num_seqs=128, dynamic_chunks=DynamicChunks(stages=0))
+    assert deployment.iteration_time == Roofline()
+    assert (deployment.model.name, deployment.model.max_model_len) == ("mistral_7b", 16384)
+    assert (deployment.device.name, deployment.parallel.tp, deployment.parallel.pp) == ("a100_80gb", 1, 1)
+    assert (deployment.kv_cache.block_size, deployment.kv_cache.num_blocks) == (16, None)
+    assert (deployment.kv_cache.watermark, deployment.kv_cache.memory_utilization) == (0.01, 0.85)
+    assert deployment.num_replicas == 1
+    assert len(built["trace"]) == 512
+    assert built["metrics"] == MetricOptions(warmup_s=0, zero_first_gap=False)
+    assert (built["time_limit_s"], built["log_members"]) == (None, False)
+    for name, seqs in (("vllm", 128), ("orca", 16), ("faster_transformer", 16)):
+        assert load_config(f"scheduler={name}")["deployment"].scheduler.max_num_seqs == seqs
+    assert load_config("scheduler=vllm")["deployment"].scheduler == VLLM(max_num_batched_tokens=None)
+
+
+def test_the_default_load_is_below_the_capacity_of_the_default_deployment() -> None:
+    assert simulate(**load_config()).summary["warnings"] == []
+
+
+def test_plus_and_no_plus_choose_the_same() -> None:
+    assert load_config("+scheduler=vllm", "+trace=fixed")["deployment"] == load_config("scheduler=vllm")["deployment"]
+
+
+def test_a_policy_of_the_users_own_needs_only_its_target() -> None:
+    built = load_config(
+        "scheduler._target_=tests.test_python_api.ShortestPromptFirst",
+        "~scheduler.token_budget",
+        "~scheduler.dynamic_chunks",
+    )
+    assert type(built["deployment"].scheduler).__name__ == "ShortestPromptFirst"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["scheduler.token_budget=0"], "scheduler.token_budget must be an integer of at least 1, got 0"),
+        (["scheduler.token_budget=abc"], "scheduler.token_budget must be an integer of at least 1, got 'abc'"),
+        (["scheduler.dynamic_chunks.stages=-1"], "scheduler.dynamic_chunks.stages must be"),
+        (["scheduler.dynamic_chunks=3"], "scheduler.dynamic_chunks has keys of its own"),
+        (["arrival.qps=0"], "arrival.qps must be a finite number above 0, got 0"),
+        (["arrival.qps=nan"], "arrival.qps must be a finite number above 0, got nan"),
+        (["arrival=trace"], "arrival=trace needs a trace with arrival times"),
+        (["trace=csv"], "trace.path has no default"),
+        (["trace=csv", "trace.path=/nowhere.csv"], "trace.path: cannot read /nowhere.csv: No such file"),
+        (["trace.num_requests=0"], "trace.num_requests must be an integer of at least 1, got 0"),
+        (["trace.prompt=3"], "trace.prompt has keys of its own"),
+        (["parallel.tp=3"], "parallel.tp=3 must divide the 32 query heads of mistral_7b"),
+        (["parallel.tp=0"], "parallel.tp must be an integer of at least 1, got 0"),
+        (["parallel=null"], "parallel has keys of its own"),
+        (["kv_cache.watermark=1"], "kv_cache.watermark must be at least 0 and below 1, got 1"),
+        (["kv_cache.num_blocks=0"], "kv_cache.num_blocks must be an integer of at least 1, got 0"),
+        (["cluster.replicas=0"], "cluster.replicas must be an integer of at least 1, got 0"),
+        (["seed=-1"], "seed must be an integer of at least 0, got -1"),
+        (["time_limit_s=0"], "time_limit_s must be a number above 0 or null, got 0"),
+        (["output.batches=3"], "output.batches must be true or false, got 3"),
+        (["metrics.warmup_s=-1"], "metrics.warmup_s must be a finite number of at least 0, got -1"),
+        (["device.links=[]"], "device.links must be a list of at least one Link"),
+        (["model.max_model_len=0"], "model.max_model_len must be an integer of at least 1, got 0"),
+    ],
+    ids=" ".join,
+)
+def test_values_out_of_range_are_named(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(*overrides)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)

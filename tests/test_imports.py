@@ -1,0 +1,86 @@
+"""Who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import REPOSITORY
+
+ENTRY_POINTS = {"simulator/__main__.py", "simulator/cli.py", "simulator/config.py"}
+# Of each heavy or layered package, the only files that may import it.
+ALLOWED = {
+    "hydra": ENTRY_POINTS,
+    "omegaconf": ENTRY_POINTS,
+    "simpy": {"simulator/clock.py", "simulator/engine.py", "simulator/pipeline.py", "simulator/cluster.py"},
+    "rich": {"simulator/__main__.py", "simulator/report.py"},
+    "matplotlib": set[str](),
+    "torch": set[str](),
+    "sklearn": set[str](),
+}
+# Arrows point at what is imported: a module may import only those in front of it in one of these lists.
+LAYERS = [
+    ["batch", "decode_set", "replica", "schedulers", "engine", "pipeline", "cluster", "result", "simulation", "config"],
+    ["batch", "hardware", "parallelism", "model", "iteration_time", "kv_cache", "simulation"],
+    ["replica", "iteration_log", "engine"],
+    ["replica", "routers", "cluster"],
+    ["clock", "engine"],
+    ["metrics", "result"],
+]
+
+
+def files(package: str) -> list[Path]:
+    return sorted((REPOSITORY / package).rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """Absolute names of all modules that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names.add(node.module or "")
+    return names
+
+
+def module_of(name: str) -> str:
+    return name.split(".")[1] if name.startswith("simulator.") else ""
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_heavy_packages_are_imported_only_where_they_belong(package: str) -> None:
+    importers = {
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in ("simulator", "traces")
+        for path in files(folder)
+        if any(name.split(".")[0] == package for name in imports_of(path))
+    }
+    assert importers <= ALLOWED[package]
+
+
+@pytest.mark.parametrize("layers", LAYERS, ids="-".join)
+def test_arrows_point_one_way(layers: list[str]) -> None:
+    for path in files("simulator"):
+        module = path.relative_to(REPOSITORY / "simulator").parts[0].removesuffix(".py")
+        if module in layers:
+            above = set(layers[layers.index(module) + 1 :])
+            reached_up = above & {module_of(name) for name in imports_of(path)}
+            assert not reached_up, f"{path} imports {reached_up}"
+
+
+def test_policies_do_not_know_each_other_nor_the_clock() -> None:
+    for path in files("simulator/schedulers"):
+        known = {name for name in imports_of(path) if name.startswith(("simulator", "simpy"))}
+        allowed = ("simulator.batch", "simulator.replica", "simulator.decode_set", "simulator.schedulers.base")
+        assert known <= set(allowed), path
+
+
+def test_metrics_know_numpy_alone() -> None:
+    assert not {name for name in imports_of(REPOSITORY / "simulator/metrics.py") if name.startswith("simulator")}
+
+
+def test_traces_do_not_know_the_simulator() -> None:
+    for path in files("traces"):
+        assert not {name for name in imports_of(path) if name.startswith(("simulator", "profiling"))}, path

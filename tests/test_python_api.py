@@ -1,0 +1,154 @@
+"""The documented Python interface, and a policy of one's own."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from simulator import simulate
+from simulator.batch import Batch
+from simulator.config import load_config
+from simulator.replica import Replica
+from simulator.schedulers.base import every_decode
+from simulator.schedulers.sarathi import Sarathi
+from tests.helpers import serve, trace_of
+from traces import Trace
+
+
+def test_a_configuration_can_be_loaded_and_run() -> None:
+    result = simulate(**load_config("scheduler=vllm", "trace=fixed", "trace.num_requests=30", "arrival.qps=3"))
+    assert result.summary["num_finished"] == 30
+    frame = result.to_dataframe()
+    assert len(frame) == 30
+    assert list(frame.columns)[:4] == ["request_id", "arrival_s", "prompt_tokens", "output_tokens"]
+    assert frame["completed_s"].max() == result.requests["completed_s"].max()
+
+
+def test_arrays_by_request_and_by_iteration_agree() -> None:
+    result = serve([(0.1 * index, 50, 7) for index in range(40)], Sarathi(token_budget=64))
+    iterations = result.replicas[0].iterations
+    assert iterations["num_prefill_tokens"].sum() == 40 * 50
+    assert iterations["num_decodes"].sum() == 40 * 6
+    assert iterations["end_s"][-1] == result.requests["completed_s"].max()
+    assert np.all(iterations["start_s"][1:] >= iterations["end_s"][:-1])
+
+
+def test_members_have_to_be_asked_for() -> None:
+    result = simulate(**load_config("trace=fixed", "trace.num_requests=3"))
+    with pytest.raises(ValueError, match="log_members=True"):
+        next(result.batches())
+
+
+def test_a_trace_needs_arrival_times() -> None:
+    arguments = load_config("trace=fixed")
+    arguments["trace"] = Trace(np.array([5]), np.array([5]))
+    with pytest.raises(ValueError, match="no arrival times"):
+        simulate(**arguments)
+
+
+def test_requests_are_dealt_to_replicas_in_turn() -> None:
+    result = serve([(0.1 * index, 50, 7) for index in range(10)], Sarathi(), num_replicas=3)
+    assert result.requests["replica"].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert len(result.replicas) == 3
+    assert result.summary["num_finished"] == 10
+
+
+def test_replicas_do_not_change_each_other() -> None:
+    requests = [(0.05 * index, 50 + index, 7) for index in range(40)]
+    both = serve(requests, Sarathi(), num_replicas=2).requests
+    for replica in (0, 1):
+        alone = serve(requests[replica::2], Sarathi()).requests
+        assert np.array_equal(both["completed_s"][replica::2], alone["completed_s"])
+
+
+def test_the_trace_is_not_changed_by_a_run() -> None:
+    trace = trace_of([(0.0, 40, 60), (0.01, 40, 60)])
+    arguments = load_config("kv_cache.num_blocks=10", "kv_cache.watermark=0.2", "scheduler=vllm")
+    arguments["trace"] = trace
+    first, second = simulate(**arguments), simulate(**arguments)
+    assert first.summary["num_preemptions"] > 0
+    assert first.summary == second.summary
+    assert trace.prompt_tokens.tolist() == [40, 40]
+
+
+@dataclass(frozen=True)
+class ShortestPromptFirst:
+    """Every decode and the shortest waiting prompt, blocks chunk by chunk, decodes taken in turns.
+
+    It admits out of order, takes KV blocks only for what it computes, starts prompts with cached tokens
+    and holds decodes back: what policies may do and the four shipped ones do not.
+    """
+
+    max_num_seqs: int = 4
+    max_decodes: int = 3
+    cached_tokens: int = 16
+    appends_blocks: ClassVar[bool] = True
+
+    def schedule(self, replica: Replica) -> Batch | None:
+        tokens = replica.requests.prefill_tokens
+        order = [request for request in replica.by_arrival() if request in replica.decoding]
+        batch = every_decode(replica.decoding)
+        batch.held_back = order[self.max_decodes :]
+        batch.stands = False
+        batch.num_decodes -= len(batch.held_back)
+        batch.decode_context_tokens -= sum(map(replica.decoding.context_of, batch.held_back))
+        for request in replica.paused_prefills():
+            computed = replica.prefilling[request]
+            chunk = min(32, tokens[request] - computed)
+            blocks = replica.blocks_for(computed + chunk) - replica.blocks_held(request)
+            batch.add_chunk(request, chunk, computed, blocks)
+        if replica.waiting and len(replica.running) < self.max_num_seqs:
+            request = min(replica.waiting, key=tokens.__getitem__)
+            cached = min(self.cached_tokens, tokens[request] - 1)
+            chunk = min(32, tokens[request] - cached)
+            batch.add_chunk(request, chunk, cached, replica.blocks_for(cached + chunk))
+        return batch if batch.decides_anything else None
+
+    def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
+        return replica.blocks_for(num_tokens)
+
+
+@pytest.mark.parametrize("pp", [1, 2, 3])
+def test_a_policy_may_admit_out_of_order_by_chunks_with_cached_tokens_and_hold_decodes_back(pp: int) -> None:
+    prompts = [70, 20, 50, 90, 30, 40, 60, 80]
+    result = serve([(0.0, prompt, 9) for prompt in prompts], ShortestPromptFirst(), pp=pp)
+    assert result.summary["num_finished"] == 8
+    admitted = np.argsort(result.requests["first_scheduled_s"], kind="stable")
+    assert [prompts[request] for request in admitted][:3] == [20, 30, 40]
+    iterations = result.replicas[0].iterations
+    assert iterations["num_decodes"].max() <= 3
+    assert iterations["num_prefill_tokens"].sum() == sum(prompts) - 8 * 16
+    assert iterations["free_blocks"].max() < 1000
+    if pp == 1:
+        assert result.summary["tbt_s"]["max"] > 0.1  # somebody was held back for several iterations
+
+
+class TakesTooMuch(Sarathi):
+    """A policy with a fault: it takes blocks that are not there."""
+
+    def schedule(self, replica: Replica) -> Batch | None:
+        batch = super().schedule(replica)
+        if batch is not None:
+            for chunk in batch.chunks:
+                chunk.num_blocks = 10**6
+        return batch
+
+
+class ForgetsADecode(Sarathi):
+    """A policy with a fault: its totals leave a decode out."""
+
+    def schedule(self, replica: Replica) -> Batch | None:
+        batch = super().schedule(replica)
+        if batch is not None and batch.num_decodes > 1:
+            batch.num_decodes -= 1
+        return batch
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [(TakesTooMuch(), "KV blocks more than there are"), (ForgetsADecode(), "the batch decodes 1 of 2 requests")],
+)
+def test_a_faulty_policy_is_stopped(policy: Sarathi, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        serve([(0.0, 8, 5)] * 2, policy)

@@ -1,0 +1,97 @@
+"""The roofline: bounds, monotony, and values computed by hand."""
+
+from itertools import pairwise
+
+import pytest
+
+from simulator.batch import Batch
+from simulator.config import load_config
+from simulator.iteration_time.roofline import Kernels, Roofline
+from simulator.parallelism import Parallelism
+from tests.helpers import A100
+
+MISTRAL = load_config()["deployment"].model
+LLAMA = load_config("model=llama2_70b", "kv_cache.num_blocks=1")["deployment"].model
+NO_HOST = Roofline(host_base_s=0, host_per_seq_s=0, host_tp_s=0)
+
+
+def batch_of(prefills: list[tuple[int, int]], decodes: tuple[int, int] = (0, 0)) -> Batch:
+    """A batch of (chunk, context) prefills and of (count, context of each) decodes."""
+    batch = Batch(decodes[0], decodes[0] * decodes[1])
+    for request, (num_tokens, context_tokens) in enumerate(prefills):
+        batch.add_chunk(request, num_tokens, context_tokens)
+    return batch
+
+
+def seconds(batch: Batch, model: str = "mistral", tp: int = 1, roofline: Roofline = NO_HOST) -> float:
+    shape = MISTRAL if model == "mistral" else LLAMA
+    return sum(roofline.for_layout(shape, A100, Parallelism(tp=tp))(batch))
+
+
+def test_a_long_prefill_is_bound_by_compute() -> None:
+    flops = 2 * 4096 * MISTRAL.num_parameters
+    attained = flops / seconds(batch_of([(4096, 0)])) / 312e12
+    assert 0.5 < attained < A100.attained.compute
+
+
+def test_a_small_decode_is_bound_by_reading_the_weights() -> None:
+    weights_s = 2 * MISTRAL.num_parameters / (1935e9 * A100.attained.bandwidth)
+    assert weights_s < seconds(batch_of([], (1, 100))) < 1.15 * weights_s
+
+
+def test_decode_attention_reads_every_cached_key_and_value_once() -> None:
+    near, far = seconds(batch_of([], (32, 1000))), seconds(batch_of([], (32, 2000)))
+    kv_bytes = 32 * 1000 * 32 * 2 * 8 * 128 * 2
+    assert far - near == pytest.approx(kv_bytes / (1935e9 * A100.attained.decode_attention), rel=1e-6)
+
+
+def test_a_matrix_product_takes_the_larger_of_its_two_times() -> None:
+    kernels = Kernels(MISTRAL, A100, tp=1)
+    floor_s = A100.attained.kernel_us * 1e-6
+    compute_s = 2 * 4096**3 / (312e12 * A100.attained.compute)
+    assert kernels.matmul_time(4096, 4096, 4096) == pytest.approx(floor_s + compute_s)
+    memory_s = 2 * (4096 + 4096**2 + 4096) / (1935e9 * A100.attained.bandwidth)
+    assert kernels.matmul_time(1, 4096, 4096) == pytest.approx(floor_s + memory_s)
+
+
+def test_more_work_takes_longer() -> None:
+    tokens = [seconds(batch_of([(count, 0)])) for count in (1, 16, 64, 256, 512, 2048, 8192)]
+    contexts = [seconds(batch_of([(512, context)])) for context in (0, 512, 4096, 16000)]
+    for shorter, longer in [*pairwise(tokens), *pairwise(contexts)]:
+        assert shorter < longer
+
+
+def test_tensor_parallelism_divides_the_work_and_pays_for_communication() -> None:
+    batch = batch_of([(512, 0)], (16, 1000))
+    one, two, four = (seconds(batch, "llama", tp) for tp in (1, 2, 4))
+    assert one / 2 < two < one
+    assert four > one / 4
+
+
+def test_all_reduce_moves_twice_the_message_less_the_own_part() -> None:
+    link = A100.link(4)
+    assert link.all_reduce_time(1e9, 4) == pytest.approx(link.latency_us * 1e-6 + 1.5e9 / (29e9))
+    assert A100.link(2).bandwidth_gb_per_s == 184
+    assert A100.link(16).bandwidth_gb_per_s == 5.9
+
+
+def test_pipeline_stages_share_the_layers() -> None:
+    whole = NO_HOST.for_layout(MISTRAL, A100, Parallelism())
+    halves = NO_HOST.for_layout(MISTRAL, A100, Parallelism(pp=2))
+    batch = batch_of([(512, 0)])
+    first, second = halves(batch)
+    assert first + second > sum(whole(batch))
+    assert first == pytest.approx(second, rel=0.1)
+
+
+def test_the_host_takes_time_per_iteration_and_per_sequence() -> None:
+    batch = batch_of([(64, 0)], (9, 100))
+    host = Roofline(host_base_s=0.001, host_per_seq_s=0.0002, host_tp_s=0.5)
+    assert seconds(batch, roofline=host) - seconds(batch) == pytest.approx(0.001 + 10 * 0.0002)
+    assert seconds(batch, tp=2, roofline=host) - seconds(batch, tp=2) == pytest.approx(0.501 + 10 * 0.0002)
+
+
+@pytest.mark.parametrize("name", ["host_base_s", "host_per_seq_s", "host_tp_s"])
+def test_negative_host_times_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a finite number of at least 0"):
+        Roofline(**{name: -1.0})
