@@ -1,0 +1,163 @@
+"""How fast the simulator is, as ratios to a bare SimPy timeout loop in the same run.
+
+python -m benchmarks.speed            about a minute
+python -m benchmarks.speed --large    with 1,000,000 requests through 16 replicas
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import simpy
+
+from simulator import Deployment, Result, simulate
+from simulator.config import load_config
+from simulator.kv_cache import KVCache
+from simulator.schedulers.sarathi import Sarathi
+from traces import Trace
+
+REPETITIONS = 5
+
+
+def bare_timeout_s(count: int = 100_000) -> float:
+    """Seconds per event of a SimPy process that does nothing but wait."""
+
+    def wait(env: simpy.Environment) -> Generator[simpy.Timeout, None, None]:
+        for _ in range(count):
+            yield env.timeout(0.01)
+
+    env = simpy.Environment()
+    env.process(wait(env))
+    start = time.perf_counter()
+    env.run()
+    return (time.perf_counter() - start) / count
+
+
+def measure(run: Callable[[], Result]) -> tuple[Result, float, float]:
+    """Return the result, the seconds per iteration (summary included) and the ratio of a timeout to it.
+
+    Timeouts and runs alternate; medians over the repetitions.
+    """
+    seconds, ratios = [], []
+    for _ in range(REPETITIONS):
+        timeout_s = bare_timeout_s()
+        start = time.perf_counter()
+        result = run()
+        num_iterations = result.summary["num_iterations"]
+        seconds.append((time.perf_counter() - start) / num_iterations)
+        ratios.append(timeout_s / seconds[-1])
+    return result, statistics.median(seconds), statistics.median(ratios)
+
+
+def near_saturation() -> None:
+    """10,000 sharegpt requests on one replica, sarathi, default output."""
+    print("\n## 10,000 sharegpt requests, sarathi, one replica\n")
+    overload = simulate(**load_config("trace=sharegpt", "trace.num_requests=10000", "arrival.qps=20"))
+    saturation = overload.summary["requests_per_s"]
+    print(f"Saturation: {saturation:.2f} requests/s (what is finished at 20 requests/s).\n")
+    print("| load | iterations | mean decodes | us per iteration | rate / bare timeout loop |")
+    print("|---|---|---|---|---|")
+    for share in (0.5, 0.75, 0.9, 0.95):
+        arguments = load_config("trace=sharegpt", "trace.num_requests=10000", f"arrival.qps={share * saturation}")
+        result, seconds, ratio = measure(lambda arguments=arguments: simulate(**arguments))
+        decodes = result.replicas[0].iterations["num_decodes"].mean()
+        count = result.summary["num_iterations"]
+        print(f"| {share:.0%} of saturation | {count:,} | {decodes:.0f} | {seconds * 1e6:.2f} | {ratio:.2f} |")
+
+
+def cost_by_batch() -> None:
+    """Cost of an iteration by the number of running requests; every one of them is asked for."""
+    print("\n## Cost of an iteration by running requests (200,000 tokens of output, nothing else)\n")
+    print("| running requests | us per iteration | to that of 16 | without repeating decisions: us | to that of 16 |")
+    print("|---|---|---|---|---|")
+    base = load_config()["deployment"]
+    first: dict[bool, float] = {}
+    for running in (16, 64, 256):
+        cells = []
+        for repeats in (True, False):
+            arguments: dict[str, Any] = {
+                "trace": Trace(np.full(running, 16), np.full(running, 20_000), np.zeros(running)),
+                "deployment": Deployment(
+                    base.model,
+                    base.device,
+                    Sarathi(max_num_seqs=256) if repeats else AskedEachTime(max_num_seqs=256),
+                    iteration_time=base.iteration_time,
+                    kv_cache=KVCache(num_blocks=10**6),
+                ),
+            }
+            _, seconds, _ = measure(lambda arguments=arguments: simulate(**arguments))
+            first.setdefault(repeats, seconds)
+            cells.append(f"{seconds * 1e6:.2f} | {seconds / first[repeats]:.2f}")
+        print(f"| {running} | {' | '.join(cells)} |")
+
+
+class AskedEachTime(Sarathi):
+    """Sarathi that wants to be asked before each iteration."""
+
+    def schedule(self, replica: Any) -> Any:
+        """Decide the next iteration."""
+        batch = super().schedule(replica)
+        if batch is not None:
+            batch.stands = False
+        return batch
+
+
+def large() -> None:
+    """Cost per request and memory, up to a million requests; each size in a process of its own."""
+    print("\n## sharegpt through 16 replicas at 90 % of saturation\n")
+    print("| requests | iterations | us per request | timeouts per request | peak memory, GB |")
+    print("|---|---|---|---|---|")
+    for count in (10_000, 100_000, 1_000_000):
+        subprocess.run([sys.executable, "-m", "benchmarks.speed", "--requests", str(count)], check=True)
+
+
+def one_large(count: int) -> None:
+    """Print a row of `large`."""
+    arguments = load_config("trace=sharegpt", f"trace.num_requests={count}", "cluster.replicas=16", "arrival.qps=38")
+    timeout_s = bare_timeout_s()
+    start = time.process_time()
+    summary = simulate(**arguments).summary
+    seconds = (time.process_time() - start) / count
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    row = f"{seconds * 1e6:.1f} | {seconds / timeout_s:.0f} | {memory:.2f}"
+    print(f"| {count:,} | {summary['num_iterations']:,} | {row} |", flush=True)
+
+
+def main_command() -> None:
+    """CPU time of the README's main command, start-up included."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "simulator", "+scheduler=sarathi", "+trace=arxiv", f"hydra.run.dir={folder}"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        for _ in range(REPETITIONS):
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / REPETITIONS
+    print(f"\n## The main command\n\n{cpu_s:.2f} s of CPU, start-up included (mean of {REPETITIONS}).")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--large", action="store_true", help="also up to 1,000,000 requests through 16 replicas")
+    parser.add_argument("--requests", type=int, help="only one row of --large")
+    options = parser.parse_args()
+    if options.requests:
+        one_large(options.requests)
+        return
+    print(f"Python {sys.version.split()[0]}; a bare SimPy timeout takes {bare_timeout_s() * 1e6:.2f} us here.")
+    near_saturation()
+    cost_by_batch()
+    main_command()
+    if options.large:
+        large()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The command line, as a user starts it."""
+
+import csv
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import REPOSITORY, SHARED, needs_shared
+from tests.test_golden_schedules import overrides_of
+
+SMALL = ["trace=fixed", "trace.num_requests=20", "trace.output_tokens=8"]
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Start the simulator in an empty folder of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "simulator", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment,
+        check=False,
+    )
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_the_main_command_writes_its_files_and_prints_its_figures(tmp_path: Path) -> None:
+    done = run(tmp_path, "+scheduler=sarathi", "+trace=arxiv", "hydra.run.dir=out")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["requests.csv", "summary.json"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["num_finished"] == 512
+    assert summary["config"]["scheduler"]["token_budget"] == 512
+    assert f"{summary['tbt_s']['p99']:.4f}" in done.stdout
+    for words in ("512 finished", "requests/s", "time to first token", "KV cache", "stages busy", "preemptions"):
+        assert words in done.stdout
+    rows = rows_of(tmp_path / "out" / "requests.csv")
+    assert len(rows) == 512
+    last = max(float(row["completed_s"]) for row in rows) - min(float(row["arrival_s"]) for row in rows)
+    assert last == summary["makespan_s"]
+
+
+def test_files_go_by_default_under_outputs(tmp_path: Path) -> None:
+    assert run(tmp_path, *SMALL).returncode == 0
+    assert len(list(tmp_path.glob("outputs/*/*/summary.json"))) == 1
+
+
+def test_same_seed_same_bytes_wherever_and_however_often(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder, hash_seed in zip(folders, ("1", "2"), strict=True):
+        folder.mkdir()
+        run(folder, "scheduler=vllm", "trace.num_requests=50", "hydra.run.dir=out", PYTHONHASHSEED=hash_seed)
+    for name in ("summary.json", "requests.csv"):
+        first, second = ((folder / "out" / name).read_bytes() for folder in folders)
+        assert first == second
+
+
+def test_another_seed_gives_another_run(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        run(tmp_path, "trace.num_requests=50", f"seed={seed}", f"hydra.run.dir=out{seed}")
+    assert (tmp_path / "out1/requests.csv").read_bytes() != (tmp_path / "out2/requests.csv").read_bytes()
+
+
+@needs_shared
+@pytest.mark.parametrize("case", ["w1__sarathi__pp2__tight", "w1__vllm__pp2__tight", "edge_ignored__orca__pp1"])
+def test_batches_csv_holds_the_recorded_schedule(tmp_path: Path, case: str) -> None:
+    folder = SHARED / "golden" / case
+    overrides = overrides_of(json.loads((folder / "case.json").read_text()), folder / "requests.csv")
+    done = run(tmp_path, *overrides, "hydra.run.dir=out")
+    assert done.returncode == 0, done.stderr
+    simulated = rows_of(tmp_path / "out" / "batches.csv")
+    with gzip.open(folder / "batches.csv.gz", "rt") as file:
+        recorded = list(csv.DictReader(file))
+    assert list(simulated[0]) == ["iteration", "start_s", "end_s", "request_id", "num_tokens", "phase", "replica"]
+    for ours, theirs in zip(simulated, recorded, strict=True):
+        assert [ours[name] for name in ("iteration", "request_id", "num_tokens")] == [
+            theirs[name] for name in ("iteration", "request_id", "num_tokens")
+        ]
+        assert ours["phase"] == ("prefill" if theirs["is_prefill"] == "1" else "decode")
+        assert float(ours["end_s"]) == pytest.approx(float(theirs["end_s"]), rel=0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "allowed"),
+    [
+        (["scheduler=nope"], "scheduler=nope", "faster_transformer, orca, sarathi, vllm"),
+        (["+trace=nope"], "trace=nope", "arxiv, csv, fixed, sharegpt"),
+        (["model=gpt5"], "model=gpt5", "mistral_7b"),
+        (["cluster.router=nope"], "cluster.router=nope", "round_robin"),
+        (["scheduler=null"], "scheduler=null", "sarathi"),
+        (["scheduler.banana=3"], "scheduler.banana", "scheduler.token_budget"),
+        (["+scheduler.banana=3"], "scheduler.banana", "scheduler.token_budget"),
+        (["banana=3"], "banana", "kv_cache"),
+        (["+banana=3"], "banana", "kv_cache"),
+        (["cluster=3"], "cluster=3", "cluster.NAME=VALUE"),
+        (["--banana"], "--banana", "--help"),
+        (["banana"], "banana", "key=value"),
+        (["=3"], "=3", "key=value"),
+        (["scheduler=[a"], "scheduler=[a", "key=value"),
+        (["scheduler.token_budget=0"], "scheduler.token_budget", "at least 1"),
+        (["trace=csv", "trace.path=nowhere.csv"], "nowhere.csv", "No such file"),
+        (["model=falcon_180b"], "falcon_180b", "80 GiB x 0.85"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_that_names_it_and_what_is_allowed(
+    tmp_path: Path, arguments: list[str], named: str, allowed: str
+) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert named in line
+    assert allowed in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overload_and_stuck_requests_are_results(tmp_path: Path) -> None:
+    overload = run(tmp_path, "arrival.qps=50", "hydra.run.dir=overload")
+    assert overload.returncode == 0
+    assert "warning: overloaded" in overload.stdout
+    assert json.loads((tmp_path / "overload/summary.json").read_text())["overloaded"] is True
+    stuck = run(tmp_path, *SMALL, "kv_cache.num_blocks=10", "hydra.run.dir=stuck")
+    assert stuck.returncode == 0
+    assert "warning: 20 requests are stuck for ever. Request 0 (1024 tokens) needs 64" in stuck.stdout
+
+
+def test_a_pipe_gets_no_progress_bar_and_no_colours(tmp_path: Path) -> None:
+    done = run(tmp_path, *SMALL)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert done.stderr == ""
+
+
+def test_help_explains_every_key(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+    assert done.returncode == 0
+    keys = (
+        "scheduler trace arrival model device parallel.tp parallel.pp cluster.replicas cluster.router "
+        "kv_cache.block_size kv_cache.num_blocks kv_cache.watermark kv_cache.memory_utilization iteration_time "
+        "metrics.warmup_s metrics.zero_first_gap seed time_limit_s output.batches hydra.run.dir trace.path "
+        "trace.num_requests arrival.qps model.max_model_len scheduler.token_budget scheduler.max_num_seqs "
+        "scheduler.max_num_batched_tokens scheduler.dynamic_chunks"
+    )
+    for key in keys.split():
+        assert key in done.stdout, key
+    assert max(map(len, done.stdout.splitlines())) <= 110
+
+
+def test_a_sweep_runs_every_combination_and_goes_on_after_a_mistake(tmp_path: Path) -> None:
+    done = run(tmp_path, "--multirun", "scheduler=vllm,orca", "arrival.qps=0,1", *SMALL, "hydra.sweep.dir=sweep")
+    assert done.returncode == 2
+    assert done.stderr.count("error: arrival.qps must be a finite number above 0, got 0") == 2
+    assert len(list(tmp_path.glob("sweep/*/summary.json"))) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_an_interrupt_ends_with_130_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "simulator", "trace=sharegpt", "trace.num_requests=400000", "arrival.qps=2"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("outputs/*/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.decode().splitlines() == ["interrupted"]
+    assert not list(tmp_path.rglob("*.csv"))
+    assert not list(tmp_path.rglob("*.json"))
