@@ -43,11 +43,14 @@ class Batch:
         stands: Whether the policy would decide the same again and again, each chunk going on by as many
             tokens, until a request arrives or ends, a prefill has less than a chunk to go, or no more KV
             blocks are free than the decodes need. The engine then goes on without asking.
+        heeds_arrivals: Whether a request that arrives could change a decision that stands. It cannot if
+            the head of a queue without overtaking waits, or if the token budget is used up.
     """
 
     __slots__ = (
         "chunks",
         "decode_context_tokens",
+        "heeds_arrivals",
         "held_back",
         "ignored",
         "num_decodes",
@@ -69,6 +72,7 @@ class Batch:
         self.held_back: Sequence[int] = ()
         self.running_order: Sequence[int] | None = None
         self.stands = False
+        self.heeds_arrivals = True
 
     def add_chunk(self, request: int, num_tokens: int, context_tokens: int = 0, num_blocks: int = 0) -> None:
         """Compute a chunk of a prefill in this iteration; the arguments are those of `PrefillChunk`."""

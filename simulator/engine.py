@@ -85,11 +85,13 @@ class SingleStageEngine(Engine):
     def __init__(self, clock: Clock, *args: object, **options: object) -> None:
         super().__init__(clock, *args, **options)  # type: ignore[arg-type]
         self._idle: Event | None = None
+        self._arrived = False
         clock.process(self._serve())
 
     def arrive(self, request: int) -> None:
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
         self.replica.enqueue(request)
+        self._arrived = True
         if self._idle is not None:
             self._clock.trigger_now(self._idle, AFTER_ARRIVALS)
             self._idle = None
@@ -107,16 +109,22 @@ class SingleStageEngine(Engine):
                 yield self._idle
                 continue
             log.begin_run(replica, batch, start_s, start_s)
-            end_s = start_s + stage_times(batch)[0]
-            log_times((end_s, replica.free_blocks))
-            # While nothing else is due, a decision that stands needs no event.
-            while batch.stands and end_s < next_due_s() and end_s <= time_limit_s and repeat(batch):
+            self._arrived = False
+            end_s = start_s
+            while True:
                 end_s += stage_times(batch)[0]
                 log_times((end_s, replica.free_blocks))
+                # While nothing else is due, a decision that stands needs no event.
+                wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION) if end_s >= next_due_s() else None
+                if wake is not None:
+                    yield wake
+                if not batch.stands or (self._arrived and batch.heeds_arrivals) or end_s > time_limit_s:
+                    break
+                if not repeat(batch):
+                    break
                 if members is not None:
                     members.append(members[-1])
+            if wake is None:
+                clock.wake_at(end_s, LAST_STAGE_COMPLETION)
             busy_s[0] += end_s - start_s
-            wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
-            if wake is not None:
-                yield wake
             self._finish()

@@ -59,9 +59,10 @@ class Admissions:
     Attributes:
         replica: Where the requests wait.
         ignored: Heads that were too long.
+        exhausted: Whether nobody waits behind those that were admitted.
     """
 
-    __slots__ = ("_free_blocks", "_limit", "_preempted", "_reserved_blocks", "ignored", "replica")
+    __slots__ = ("_free_blocks", "_limit", "_preempted", "_reserved_blocks", "exhausted", "ignored", "replica")
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Admissions:
         """
         self.replica = replica
         self.ignored: list[int] = []
+        self.exhausted = False
         self._free_blocks = free_blocks
         self._limit = limit
         self._reserved_blocks = reserved_blocks
@@ -103,6 +105,7 @@ class Admissions:
                 return
             yield request, num_tokens, num_blocks
             free_blocks -= num_blocks
+        self.exhausted = True
 
 
 def every_decode(decodes: DecodeSet) -> Batch:
@@ -178,6 +181,7 @@ def whole_prompts(
         batch.add_chunk(request, num_tokens, num_blocks=num_blocks)
         num_running += 1
     batch.ignored = admissions.ignored
+    batch.heeds_arrivals = admissions.exhausted
     return batch
 
 

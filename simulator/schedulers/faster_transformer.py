@@ -30,7 +30,9 @@ class FasterTransformer:
     def schedule(self, replica: Replica) -> Batch | None:
         """Decide the next iteration."""
         if replica.decoding.num_requests:
-            return every_decode(replica.decoding)
+            batch = every_decode(replica.decoding)
+            batch.heeds_arrivals = False
+            return batch
         batch = whole_prompts(reserving_admissions(replica), self.max_num_seqs)
         return batch if batch.decides_anything else None
 

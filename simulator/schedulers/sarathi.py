@@ -80,6 +80,8 @@ class Sarathi:
             self._continue_prefills(replica, batch)
         if replica.waiting or batch.preempted:
             self._admit(replica, batch)
+        else:
+            batch.heeds_arrivals = self._room(batch, 0) > 0
         if batch.chunks and self.dynamic_chunks.stages:
             batch.stands = False  # the next chunks may have another size
         if batch.num_decodes or batch.chunks or batch.preempted or batch.ignored:
@@ -112,6 +114,7 @@ class Sarathi:
         """Add the first chunks of the requests that are admitted."""
         preempted = batch.preempted
         if not preempted and not self.dynamic_chunks.stages and self._room(batch, 0) <= 0:
+            batch.heeds_arrivals = False
             return
         num_running = len(replica.running) - len(preempted)
         admissions = Admissions(
@@ -131,6 +134,7 @@ class Sarathi:
             batch.add_chunk(request, num_tokens, 0, num_blocks)
             num_running += 1
         batch.ignored = admissions.ignored
+        batch.heeds_arrivals = admissions.exhausted and self._room(batch, 0) > 0
 
 
 def _order_after(replica: Replica, paused: Collection[int]) -> list[int]:

@@ -42,6 +42,7 @@ class VLLM:
         batch = whole_prompts(admissions, self.max_num_seqs, budget)
         if not batch.decides_anything:
             batch = decodes_that_fit(replica)
+            batch.heeds_arrivals = admissions.exhausted
         return batch if batch.decides_anything else None
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
