@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from simulator.batch import Batch
 from simulator.hardware import Device
@@ -49,42 +49,39 @@ class Roofline:
         kernels = Kernels(model, device, parallel.tp)
         layers = stage_layers(model, parallel)
         host_base_s = self.host_base_s + (self.host_tp_s if parallel.num_gpus > 1 else 0.0)
-        first, last = 0, len(layers) - 1
         send_link = device.link(parallel.num_gpus)
-        attention_s = kernels.attention_time
-        send_bytes = model.hidden_size * BYTES_PER_VALUE
+        first, last = 0, len(layers) - 1
 
-        def token_time(num_tokens: int, stage: int) -> float:
+        def token_time(stage: int, num_tokens: int) -> float:
             """Time of a stage that follows from the number of tokens."""
             total_s = layers[stage] * kernels.linear_time(num_tokens)
             if stage == first:
                 total_s += kernels.embedding_time(num_tokens)
             if stage != last:
-                total_s += send_link.send_time(num_tokens * send_bytes)
+                total_s += send_link.send_time(num_tokens * model.hidden_size * BYTES_PER_VALUE)
             return total_s
 
-        def sequence_time(num_seqs: int, stage: int) -> float:
+        def sequence_time(stage: int, num_seqs: int) -> float:
             """Time of a stage that follows from the number of sequences."""
             host_s = host_base_s + self.host_per_seq_s * num_seqs
             return host_s + (kernels.head_time(num_seqs) if stage == last else 0.0)
 
-        by_tokens, by_sequences = cache(token_time), cache(sequence_time)
+        by_tokens = [cache(partial(token_time, stage)) for stage in range(parallel.pp)]
+        by_sequences = [cache(partial(sequence_time, stage)) for stage in range(parallel.pp)]
+        attention_time = kernels.attention_time
 
         def one_stage(batch: Batch) -> Sequence[float]:
-            return (
-                by_tokens(batch.num_prefill_tokens + batch.num_decodes, 0)
-                + by_sequences(batch.num_decodes + len(batch.chunks), 0)
-                + layers[0] * attention_s(batch),
-            )
+            num_decodes = batch.num_decodes
+            token_s = by_tokens[0](batch.num_prefill_tokens + num_decodes)
+            sequence_s = by_sequences[0](num_decodes + len(batch.chunks))
+            return (token_s + sequence_s + layers[0] * attention_time(batch),)
 
         def several_stages(batch: Batch) -> Sequence[float]:
             num_tokens = batch.num_prefill_tokens + batch.num_decodes
             num_seqs = batch.num_decodes + len(batch.chunks)
-            layer_s = attention_s(batch)
-            return [
-                by_tokens(num_tokens, stage) + by_sequences(num_seqs, stage) + num_layers * layer_s
-                for stage, num_layers in enumerate(layers)
-            ]
+            layer_s = attention_time(batch)
+            parts = zip(by_tokens, by_sequences, layers, strict=True)
+            return [token_s(num_tokens) + seq_s(num_seqs) + count * layer_s for token_s, seq_s, count in parts]
 
         return one_stage if parallel.pp == 1 else several_stages
 
@@ -144,10 +141,13 @@ class Kernels:
         Decodes are memory-bound: every cached key and value is read once. A chunk is causal within itself
         and full over its context, and reads the keys and values of both.
         """
-        read_s, product_s = self._read_s, self._product_s
+        read_s = self._read_s
         total_s = read_s * batch.decode_context_tokens
         if batch.num_decodes:
             total_s += self._kernel_s
+        if not batch.chunks:
+            return total_s
+        product_s = self._product_s
         for chunk in batch.chunks:
             num_tokens = chunk.num_tokens
             compute_s = product_s * num_tokens * (chunk.context_tokens + (num_tokens + 1) / 2)
