@@ -1,0 +1,81 @@
+"""What the documentation shows runs, and prints what it says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def blocks(path: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (REPOSITORY / path).read_text(), re.DOTALL)
+
+
+def run(folder: Path, command: list[str]) -> str:
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{folder}", "MPLBACKEND": "agg"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_readme_shows_what_its_main_command_prints(tmp_path: Path) -> None:
+    (command,) = [line for line in README.splitlines() if line.startswith("pip install -e . && python -m simulator")]
+    arguments = command.partition("python ")[2].split()
+    printed = run(tmp_path, [sys.executable, *arguments])
+    shown = blocks("README.md", "text")[0]
+    for ours, theirs in zip(printed.splitlines()[:-1], shown.splitlines()[:-1], strict=True):
+        assert ours.rstrip() == theirs.rstrip()
+
+
+def test_the_readme_names_the_command_that_ci_runs() -> None:
+    command = 'pip install -e ".[test]" && pytest'
+    assert command in README
+    assert 'pip install -e ".[test]" --quiet && pytest' in (REPOSITORY / ".ci" / "run").read_text()
+
+
+def test_every_command_line_of_the_readme_is_composed(tmp_path: Path) -> None:
+    commands = [line for block in blocks("README.md", "bash") for line in block.splitlines()]
+    commands = [line for line in commands if line.startswith("python -m simulator")]
+    assert len(commands) >= 5
+    (tmp_path / "requests.csv").write_text("prompt_tokens,output_tokens,arrival_s\n9,2,0\n")
+    for command in commands:
+        few = [] if "trace=csv" in command else ["trace.num_requests=3"]
+        run(tmp_path, [sys.executable, *command.split()[1:], *few])
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/python.md"])
+def test_python_snippets_run(tmp_path: Path, path: str) -> None:
+    for snippet in blocks(path, "python"):
+        run(tmp_path, [sys.executable, "-c", snippet])
+
+
+def test_the_policy_of_the_documentation_runs_from_its_two_files(tmp_path: Path) -> None:
+    (policy,), (config,) = blocks("docs/policies.md", "python"), blocks("docs/policies.md", "yaml")
+    (tmp_path / "my_policies.py").write_text(policy)
+    (tmp_path / "my_configs" / "scheduler").mkdir(parents=True)
+    (tmp_path / "my_configs" / "scheduler" / "shortest_first.yaml").write_text(config)
+    (command,) = blocks("docs/policies.md", "bash")
+    printed = run(tmp_path, [sys.executable, *command.split()[1:], "trace.num_requests=40"])
+    assert "40 finished" in printed
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)
+def test_notebooks_run_and_hold_no_output(tmp_path: Path, path: Path) -> None:
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] for cell in cells)
+    printed = run(tmp_path, [sys.executable, "-c", "\n".join("".join(cell["source"]) for cell in cells)])
+    assert "sarathi" in printed
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            if not target.startswith("http"):
+                assert (path.parent / target).exists(), f"{path.name} links to {target}"
