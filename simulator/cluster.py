@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from simpy.events import Event
 
 from simulator.clock import ARRIVAL, Clock
-from simulator.engine import Engine, SingleStageEngine
+from simulator.engine import Engine, ReplicaRun, SingleStageEngine
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.pipeline import PipelineEngine
@@ -44,7 +44,7 @@ class Cluster:
 
     Attributes:
         clock: Simulated time.
-        engines: One per replica.
+        runs: What each replica did, and what is left of it.
         assigned: list[int], replica of each request that has arrived.
         num_ended: Requests that emitted their last token.
     """
@@ -79,13 +79,17 @@ class Cluster:
         self._next_report = 0
         # The arrivals come first, so that SimPy starts their process before those of the engines.
         self.clock.process(self._arrivals())
-        self.engines = [self._engine(spec, log_members) for spec in specs]
+        self.runs = [self._run_of(spec, log_members) for spec in specs]
+        self._engines: list[Engine] = [
+            SingleStageEngine(self.clock, run) if len(run.busy_s) == 1 else PipelineEngine(self.clock, run)
+            for run in self.runs
+        ]
 
     def run(self) -> None:
         """Simulate until nothing can happen any more."""
         self.clock.run()
 
-    def _engine(self, spec: ReplicaSpec, log_members: bool) -> Engine:
+    def _run_of(self, spec: ReplicaSpec, log_members: bool) -> ReplicaRun:
         replica = Replica(
             self._requests,
             num_blocks=spec.num_blocks,
@@ -95,20 +99,18 @@ class Cluster:
             num_stages=spec.num_stages,
             appends_blocks=spec.scheduler.appends_blocks,
         )
-        kind = SingleStageEngine if spec.num_stages == 1 else PipelineEngine
-        return kind(
-            self.clock,
+        return ReplicaRun(
             replica,
             spec.scheduler,
             spec.stage_times,
-            num_stages=spec.num_stages,
-            log=IterationLog(log_members),
-            on_finish=self._on_finish,
-            time_limit_s=self._time_limit_s,
+            IterationLog(log_members),
+            self._on_finish,
+            self._time_limit_s,
+            busy_s=[0.0] * spec.num_stages,
         )
 
     def _arrivals(self) -> Generator[Event, None, None]:
-        replicas = [engine.replica for engine in self.engines]
+        replicas = [run.replica for run in self.runs]
         for request, arrival_s in enumerate(self._requests.arrival_s):
             if arrival_s > self._time_limit_s:
                 return
@@ -117,7 +119,7 @@ class Cluster:
                 yield wake
             replica = self._router.route(request, replicas)
             self.assigned.append(replica)
-            self.engines[replica].arrive(request)
+            self._engines[replica].arrive(request)
 
     def _on_finish(self, num_requests: int) -> None:
         self.num_ended += num_requests

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from simpy.events import Event
 
 from simulator.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
-from simulator.engine import Engine, Process
+from simulator.engine import Process, ReplicaRun
 
 
-class PipelineEngine(Engine):
+class PipelineEngine:
     """Serves a replica of several stages, at most as many batches in flight.
 
     The policy is asked for a batch when the last stage ends one, when the first stage ends one and when
@@ -17,9 +17,10 @@ class PipelineEngine(Engine):
     stages first in, first out.
     """
 
-    def __init__(self, clock: Clock, *args: object, **options: object) -> None:
-        super().__init__(clock, *args, **options)  # type: ignore[arg-type]
-        self._stage_free_s = [0.0] * len(self.busy_s)
+    def __init__(self, clock: Clock, run: ReplicaRun) -> None:
+        self._clock = clock
+        self._run = run
+        self._stage_free_s = [0.0] * len(run.busy_s)
         self._first_ends: deque[float] = deque()
         self._last_ends: deque[float] = deque()
         self._first_idle: Event | None = None
@@ -30,7 +31,7 @@ class PipelineEngine(Engine):
 
     def arrive(self, request: int) -> None:
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
-        self.replica.enqueue(request)
+        self._run.replica.enqueue(request)
         if not self._asked:
             self._asked = True
             self._clock.call_now(self._after_arrivals, AFTER_ARRIVALS)
@@ -49,7 +50,7 @@ class PipelineEngine(Engine):
             if wake is not None:
                 yield wake
             ends.popleft()
-            self._finish()
+            self._run.finish()
             self._form_batch()
 
     def _serve_first_stage(self) -> Process:
@@ -66,23 +67,24 @@ class PipelineEngine(Engine):
 
     def _form_batch(self) -> None:
         """Ask for a batch unless every stage may have one, and send it through the stages."""
-        if len(self._last_ends) == len(self.busy_s):
+        if len(self._last_ends) == len(self._stage_free_s):
             return
         now_s, first_free_s = self._clock.now, self._stage_free_s[0]
         start_s = now_s if now_s > first_free_s else first_free_s
-        if start_s > self._time_limit_s:
-            self.cut_off = True
+        run = self._run
+        if start_s > run.time_limit_s:
+            run.cut_off = True
             return
-        batch = self._next_batch()
+        batch = run.next_batch()
         if batch is None:
             return
-        self.log.begin_run(self.replica, batch, now_s, start_s)
-        end_s = self._pass_through(self._stage_times(batch), start_s)
-        self.log.times.extend((end_s, self.replica.free_blocks))
+        run.log.begin_run(run.replica, batch, now_s, start_s)
+        end_s = self._pass_through(run.stage_times(batch), start_s)
+        run.log.times.extend((end_s, run.replica.free_blocks))
 
     def _pass_through(self, stage_times: Sequence[float], start_s: float) -> float:
         """Book the stages for a batch that the first one takes at `start_s`, and return when it ends."""
-        free_s, busy_s = self._stage_free_s, self.busy_s
+        free_s, busy_s = self._stage_free_s, self._run.busy_s
         end_s = start_s
         for stage, seconds in enumerate(stage_times):
             end_s = (end_s if end_s > free_s[stage] else free_s[stage]) + seconds

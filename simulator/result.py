@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cluster import Cluster
-from simulator.engine import Engine
+from simulator.engine import ReplicaRun
 from simulator.metrics import TokenLog, is_overloaded, latencies
-from simulator.replica import Replica
 from traces import Trace
 
 if TYPE_CHECKING:
@@ -124,10 +123,10 @@ class Result:
         table["replica"][: len(cluster.assigned)] = cluster.assigned
         status = np.full(num_requests, NOT_ARRIVED)
         replicas = []
-        for engine in cluster.engines:
-            replicas.append(_collect(engine, table))
-            left = [*engine.replica.waiting, *engine.replica.running]
-            status[left] = UNFINISHED if engine.cut_off else STUCK
+        for run in cluster.runs:
+            replicas.append(_collect(run, table))
+            left = [*run.replica.waiting, *run.replica.running]
+            status[left] = UNFINISHED if run.cut_off else STUCK
         status[table["ignored"] == 1] = IGNORED
         status[~np.isnan(table["completed_s"])] = FINISHED
         return cls(table, status, replicas, metrics, end_s=float(cluster.clock.now))
@@ -251,10 +250,10 @@ _STATUS_NAMES = {
 }
 
 
-def _collect(engine: Engine, table: dict[str, NDArray[Any]]) -> ReplicaResult:
+def _collect(run: ReplicaRun, table: dict[str, NDArray[Any]]) -> ReplicaResult:
     """Turn one replica's log into arrays, and enter its requests into the table."""
-    replica, history = engine.replica, engine.replica.history
-    iterations: dict[str, NDArray[Any]] = {**engine.log.to_arrays()}
+    replica, history = run.replica, run.replica.history
+    iterations: dict[str, NDArray[Any]] = {**run.log.to_arrays()}
     end_s = iterations["end_s"]
     admissions, prefill_ends = _table(history.admissions, 2), _table(history.prefill_ends, 2)
     finishes, preemptions = _table(history.finishes, 2), _table(history.preemptions, 2)
@@ -267,11 +266,11 @@ def _collect(engine: Engine, table: dict[str, NDArray[Any]]) -> ReplicaResult:
     return ReplicaResult(
         iterations=iterations,
         tokens=TokenLog(end_s, iterations["decode_set"], prefill_ends, residencies),
-        busy_s=engine.busy_s,
+        busy_s=run.busy_s,
         num_blocks=replica.num_blocks,
-        members=engine.log.members,
+        members=run.log.members,
         num_preemptions=len(preemptions),
-        obstacle=_obstacle(engine, table["request_id"]),
+        obstacle=_obstacle(run, table["request_id"]),
     )
 
 
@@ -285,13 +284,13 @@ def _enter_first(column: NDArray[Any], events: NDArray[np.int64], times: NDArray
     column[requests] = times[events[first, 1]]
 
 
-def _obstacle(engine: Engine, request_id: NDArray[Any]) -> str:
-    replica: Replica = engine.replica
-    if engine.cut_off or not replica.waiting:
+def _obstacle(run: ReplicaRun, request_id: NDArray[Any]) -> str:
+    replica = run.replica
+    if run.cut_off or not replica.waiting:
         return ""
     head = replica.waiting[0]
     num_tokens = replica.known_tokens(head)
-    needed = engine.scheduler.blocks_to_admit(replica, num_tokens)
+    needed = run.scheduler.blocks_to_admit(replica, num_tokens)
     if needed <= replica.num_blocks:
         return ""
     return (
