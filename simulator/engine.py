@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 from simpy.events import Event
@@ -84,10 +85,9 @@ class SingleStageEngine:
 
     def _serve(self) -> Process:
         clock, run, replica, log = self._clock, self._run, self._run.replica, self._run.log
-        stage_times, repeat, time_limit_s = run.stage_times, replica.repeat, run.time_limit_s
-        log_times, members, next_due_s = log.times.extend, log.members, clock.next_due_s
+        stage_times, log_times, time_limit_s = run.stage_times, log.times.extend, run.time_limit_s
         while True:
-            start_s = clock.now
+            start_s = end_s = clock.now
             run.cut_off = start_s > time_limit_s
             batch = None if run.cut_off else run.next_batch()
             if batch is None:
@@ -96,21 +96,20 @@ class SingleStageEngine:
                 continue
             log.begin_run(replica, batch, start_s, start_s)
             self._arrived = False
-            end_s = start_s
-            while True:
+            due_s = min(clock.next_due_s(), time_limit_s)
+            for free_blocks in chain((replica.free_blocks,), replica.repeat(batch) if batch.stands else ()):
                 end_s += stage_times(batch)[0]
-                log_times((end_s, replica.free_blocks))
+                log_times((end_s, free_blocks))
                 # While nothing else is due, a decision that stands needs no event.
-                wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION) if end_s >= next_due_s() else None
-                if wake is not None:
-                    yield wake
-                if not batch.stands or (self._arrived and batch.heeds_arrivals) or end_s > time_limit_s:
-                    break
-                if not repeat(batch):
-                    break
-                if members is not None:
-                    members.append(members[-1])
-            if wake is None:
-                clock.wake_at(end_s, LAST_STAGE_COMPLETION)
+                if end_s >= due_s:
+                    wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
+                    if wake is not None:
+                        yield wake
+                    if end_s > time_limit_s or (self._arrived and batch.heeds_arrivals):
+                        break
+                    due_s = min(clock.next_due_s(), time_limit_s)
+            if clock.now < end_s:
+                wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
+                assert wake is None, "something was due in between"
             run.busy_s[0] += end_s - start_s
             run.finish()

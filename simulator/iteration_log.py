@@ -8,9 +8,20 @@ from numpy.typing import NDArray
 from simulator.batch import Batch
 from simulator.replica import Replica
 
-FLOAT_COLUMNS = ("schedule_s", "start_s", "end_s")
-INTEGER_COLUMNS = ("num_prefill_tokens", "num_decodes", "context_tokens", "free_blocks", "decode_set")
+COLUMNS = (
+    "schedule_s",
+    "start_s",
+    "end_s",
+    "num_prefill_tokens",
+    "num_decodes",
+    "context_tokens",
+    "free_blocks",
+    "decode_set",
+)
 NO_DECODE_SET = -1
+
+# Of each member of a batch: request, tokens, and whether they are prompt tokens.
+Members = list[tuple[int, int, bool]]
 
 _VALUES_PER_PART = 1 << 14
 
@@ -23,13 +34,12 @@ class IterationLog:
 
     Attributes:
         times: end_s and free_blocks of the latest iterations, flat. The engine extends it.
-        members: For each iteration (request, tokens, whether they are prompt tokens) of each member in
-            the batch's own order; None unless asked for, since it costs time for each member.
     """
 
     def __init__(self, with_members: bool = False) -> None:
         self.times: list[float] = []
-        self.members: list[list[tuple[int, int, bool]]] | None = [] if with_members else None
+        # Of each run: the members of its batches, if asked for, since it costs time for each member.
+        self._members: list[Members] | None = [] if with_members else None
         # Of each run: index of its first iteration, schedule_s, start_s, num_prefill_tokens, num_decodes,
         # context_tokens of its first iteration, decode_set.
         self._runs: list[float] = []
@@ -51,8 +61,8 @@ class IterationLog:
                 NO_DECODE_SET if decodes is None else decodes.index,
             )
         )
-        if self.members is not None:
-            self.members.append(_members_of(replica, batch))
+        if self._members is not None:
+            self._members.append(_members_of(replica, batch))
 
     def compact(self, num_values: int = _VALUES_PER_PART) -> None:
         """Pack what has been logged, a quarter of the memory, if it is more than `num_values`."""
@@ -61,32 +71,35 @@ class IterationLog:
             self._packed_times.append(_pack(self.times))
             self._packed_runs.append(_pack(self._runs))
 
+    def members(self) -> list[Members] | None:
+        """Return the members of each batch in its own order; None if they were not asked for."""
+        if self._members is None:
+            return None
+        _, lengths = self._runs_and_lengths()
+        return [members for members, length in zip(self._members, lengths, strict=True) for _ in range(length)]
+
     def to_arrays(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
         """Return the rows, float64[num_iterations] or int64[num_iterations] by column."""
-        self.compact(0)
-        end_s, free_blocks = np.frombuffer(b"".join(self._packed_times)).reshape(-1, 2).T.copy()
-        first, schedule_s, start_s, num_prefill_tokens, num_decodes, context_tokens, decode_set = (
-            np.frombuffer(b"".join(self._packed_runs)).reshape(-1, 7).T
+        runs, lengths = self._runs_and_lengths()
+        times = np.frombuffer(b"".join(self._packed_times)).reshape(-1, 2)
+        end_s, free_blocks = times[:, 0].copy(), times[:, 1].astype(np.int64)
+        first = runs[:, 0].astype(np.int64)
+        prefill, decodes, context, decode_set = (
+            np.repeat(column, lengths) for column in runs[:, 3:].astype(np.int64).T
         )
-        first = first.astype(np.int64)
-        lengths: NDArray[np.int64] = np.diff(first, append=len(end_s)).astype(np.int64)
-        position = np.arange(len(end_s)) - np.repeat(first, lengths)
         # A repetition starts when the iteration before it ends, with one token more for each one computed.
-        starts = np.roll(end_s, 1)
-        schedules = starts.copy()
-        starts[first], schedules[first] = start_s, schedule_s
-        integers = (
-            np.repeat(num_prefill_tokens, lengths),
-            np.repeat(num_decodes, lengths),
-            np.repeat(context_tokens, lengths) + position * np.repeat(num_prefill_tokens + num_decodes, lengths),
-            free_blocks,
-            np.repeat(decode_set, lengths),
-        )
-        rows: dict[str, NDArray[np.float64] | NDArray[np.int64]] = dict(
-            zip(FLOAT_COLUMNS, (schedules, starts, end_s), strict=True)
-        )
-        rows.update(zip(INTEGER_COLUMNS, (values.astype(np.int64) for values in integers), strict=True))
-        return rows
+        start_s = np.roll(end_s, 1)
+        schedule_s = start_s.copy()
+        schedule_s[first], start_s[first] = runs[:, 1], runs[:, 2]
+        position = np.arange(len(end_s)) - np.repeat(first, lengths)
+        context += position * (prefill + decodes)
+        columns = (schedule_s, start_s, end_s, prefill, decodes, context, free_blocks, decode_set)
+        return dict(zip(COLUMNS, columns, strict=True))
+
+    def _runs_and_lengths(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        self.compact(0)
+        runs = np.frombuffer(b"".join(self._packed_runs)).reshape(-1, 7)
+        return runs, np.diff(runs[:, 0], append=self._num_packed).astype(np.int64)
 
 
 def _pack(values: list[float]) -> bytes:
@@ -95,7 +108,7 @@ def _pack(values: list[float]) -> bytes:
     return packed
 
 
-def _members_of(replica: Replica, batch: Batch) -> list[tuple[int, int, bool]]:
+def _members_of(replica: Replica, batch: Batch) -> Members:
     """Prefills in the order added, then decodes by arrival."""
     rows = [(chunk.request, chunk.num_tokens, True) for chunk in batch.chunks]
     decodes = replica.in_flight[-1][1]

@@ -1,8 +1,9 @@
 """One full copy of the model: its queues, running requests and KV blocks."""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 from simulator.batch import Batch, PrefillChunk
 from simulator.decode_set import DecodeSet, Residency
@@ -259,34 +260,35 @@ class Replica:
         self.num_finished += 1
         return finished
 
-    def repeat(self, batch: Batch) -> bool:
-        """End the batch in flight and start the same decision again: each chunk goes on by as many tokens.
+    def repeat(self, batch: Batch) -> Iterator[int]:
+        """End the batch in flight and start the same decision again, each chunk going on by as many tokens.
+
+        It ends when a request emits its last token, a prefill ends or has less than a chunk to go, or free
+        KV blocks run short; the batch that is then in flight is to be finished.
 
         Args:
-            batch: The batch in flight, the only one. It becomes that of the new iteration.
+            batch: The batch in flight, the only one. It becomes that of each new iteration.
 
-        Returns:
-            Whether that was possible: not if a request emits its last token, if a prefill ends or has less
-            than a chunk to go, or if free KV blocks run short.
+        Yields:
+            KV blocks that nobody holds in the new iteration.
         """
-        prefill_tokens = self.requests.prefill_tokens
-        chunks = batch.chunks
-        for chunk in chunks:
-            if chunk.context_tokens + 2 * chunk.num_tokens > prefill_tokens[chunk.request]:
-                return False
         decodes = self.in_flight[0][1]
-        if decodes is not None:
-            num_new_blocks = decodes.advance_all(self.free_blocks)
-            if num_new_blocks is None:
-                return False
-            self.free_blocks -= num_new_blocks
-            batch.decode_context_tokens = decodes.context_tokens
-        for chunk in chunks:
-            chunk.context_tokens += chunk.num_tokens
-            batch.prefill_context_tokens += chunk.num_tokens
-            self.prefilling[chunk.request] += chunk.num_tokens
-        self.num_finished += 1
-        return True
+        chunks = batch.chunks
+        prefill_tokens = self.requests.prefill_tokens
+        left = [(prefill_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens for chunk in chunks]
+        for _ in range(min(left) - 1) if chunks else count():
+            if decodes is not None:
+                num_new_blocks = decodes.advance_all(self.free_blocks)
+                if num_new_blocks is None:
+                    return
+                self.free_blocks -= num_new_blocks
+                batch.decode_context_tokens = decodes.context_tokens
+            for chunk in chunks:
+                chunk.context_tokens += chunk.num_tokens
+                batch.prefill_context_tokens += chunk.num_tokens
+                self.prefilling[chunk.request] += chunk.num_tokens
+            self.num_finished += 1
+            yield self.free_blocks
 
     @property
     def _next_batch(self) -> int:

@@ -268,7 +268,7 @@ def _collect(run: ReplicaRun, table: dict[str, NDArray[Any]]) -> ReplicaResult:
         tokens=TokenLog(end_s, iterations["decode_set"], prefill_ends, residencies),
         busy_s=run.busy_s,
         num_blocks=replica.num_blocks,
-        members=run.log.members,
+        members=run.log.members(),
         num_preemptions=len(preemptions),
         obstacle=_obstacle(run, table["request_id"]),
     )

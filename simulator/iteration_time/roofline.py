@@ -68,7 +68,14 @@ class Roofline:
 
         by_tokens = [cache(partial(token_time, stage)) for stage in range(parallel.pp)]
         by_sequences = [cache(partial(sequence_time, stage)) for stage in range(parallel.pp)]
-        attention_time = kernels.attention_time
+        chunk_time, decode_s, kernel_s = kernels.chunk_attention_time, kernels.decode_attention_s, kernels.kernel_s
+
+        def attention_time(batch: Batch) -> float:
+            """Time of attention in one layer."""
+            total_s = decode_s * batch.decode_context_tokens + (kernel_s if batch.num_decodes else 0.0)
+            for chunk in batch.chunks:
+                total_s += chunk_time(chunk.num_tokens, chunk.context_tokens)
+            return total_s
 
         def one_stage(batch: Batch) -> Sequence[float]:
             num_decodes = batch.num_decodes
@@ -87,31 +94,37 @@ class Roofline:
 
 
 class Kernels:
-    """Kernel times of one GPU for a model and a tensor-parallel degree, in seconds."""
+    """Kernel times of one GPU for a model and a tensor-parallel degree, in seconds.
+
+    Attributes:
+        kernel_s: Time of the shortest kernels; each kernel takes at least so long.
+        decode_attention_s: Decode attention of one layer per token in the KV cache: it is memory-bound and
+            reads every cached key and value once.
+    """
 
     def __init__(self, model: Model, device: Device, tp: int) -> None:
         attained = device.attained
         self._model = model
         self._tp = tp
         self._link = device.link(tp)
-        self._kernel_s = attained.kernel_us * 1e-6
+        self.kernel_s = attained.kernel_us * 1e-6
         self._flop_per_s = device.peak_tflops * 1e12 * attained.compute
         self._byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.bandwidth
         self._q_width = model.num_q_heads // tp * model.head_dim
-        # Attention: seconds per key or value read once, and per product of a query with a key and a value.
+        # Seconds per product of a query with a key and a value.
         attention_byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.decode_attention
-        self._read_s = model.kv_bytes_per_token(tp) / attention_byte_per_s
+        self.decode_attention_s = model.kv_bytes_per_token(tp) / attention_byte_per_s
         self._product_s = 4.0 * self._q_width / (device.peak_tflops * 1e12 * attained.prefill_attention)
 
     def matmul_time(self, m: int, k: float, n: float) -> float:
         """Time of an (m, k) x (k, n) product."""
         compute_s = 2.0 * m * k * n / self._flop_per_s
         memory_s = BYTES_PER_VALUE * (m * k + k * n + m * n) / self._byte_per_s
-        return self._kernel_s + max(compute_s, memory_s)
+        return self.kernel_s + max(compute_s, memory_s)
 
     def elementwise_time(self, num_values: float) -> float:
         """Time to read and write so many values."""
-        return self._kernel_s + 2 * BYTES_PER_VALUE * num_values / self._byte_per_s
+        return self.kernel_s + 2 * BYTES_PER_VALUE * num_values / self._byte_per_s
 
     def linear_time(self, num_tokens: int) -> float:
         """Time of everything in a layer but attention: projections, norms, rope, MLP, adds, all-reduces."""
@@ -135,25 +148,11 @@ class Kernels:
         reduces = num_joints * self._link.all_reduce_time(hidden * BYTES_PER_VALUE, tp) if tp > 1 else 0.0
         return projections + norms_and_adds + rope_and_cache + activation + reduces
 
-    def attention_time(self, batch: Batch) -> float:
-        """Time of attention in one layer.
-
-        Decodes are memory-bound: every cached key and value is read once. A chunk is causal within itself
-        and full over its context, and reads the keys and values of both.
-        """
-        read_s = self._read_s
-        total_s = read_s * batch.decode_context_tokens
-        if batch.num_decodes:
-            total_s += self._kernel_s
-        if not batch.chunks:
-            return total_s
-        product_s = self._product_s
-        for chunk in batch.chunks:
-            num_tokens = chunk.num_tokens
-            compute_s = product_s * num_tokens * (chunk.context_tokens + (num_tokens + 1) / 2)
-            memory_s = read_s * (chunk.context_tokens + num_tokens)
-            total_s += self._kernel_s + (compute_s if compute_s > memory_s else memory_s)
-        return total_s
+    def chunk_attention_time(self, num_tokens: int, context_tokens: int) -> float:
+        """Time of a chunk's attention in one layer: causal within the chunk, full over its context."""
+        compute_s = self._product_s * num_tokens * (context_tokens + (num_tokens + 1) / 2)
+        memory_s = self.decode_attention_s * (context_tokens + num_tokens)
+        return self.kernel_s + (compute_s if compute_s > memory_s else memory_s)
 
     def embedding_time(self, num_tokens: int) -> float:
         """Time to look up the input embeddings."""
