@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 from simulator.result import BATCH_COLUMNS, NO_REPLICA, REQUEST_COLUMNS, Result
 
+_ROWS_AT_A_TIME = 1 << 16
+
 
 def write_result(result: Result, directory: Path, about: dict[str, Any]) -> None:
     """Write summary.json and requests.csv, and batches.csv if the members were logged.
@@ -34,15 +36,17 @@ def write_result(result: Result, directory: Path, about: dict[str, Any]) -> None
 
 
 def _request_rows(result: Result) -> Iterator[tuple[Any, ...]]:
-    columns = []
-    for name in REQUEST_COLUMNS:
-        values = result.requests[name].tolist()
-        if name.endswith("_s"):
-            values = ["" if math.isnan(value) else value for value in values]
-        elif name == "replica":
-            values = ["" if value == NO_REPLICA else value for value in values]
-        columns.append(values)
-    return zip(*columns, strict=True)
+    """Yield the rows of requests.csv, converting a part of the arrays at a time to keep memory flat."""
+    for start in range(0, len(result.status), _ROWS_AT_A_TIME):
+        columns = []
+        for name in REQUEST_COLUMNS:
+            values = result.requests[name][start : start + _ROWS_AT_A_TIME].tolist()
+            if name.endswith("_s"):
+                values = ["" if math.isnan(value) else value for value in values]
+            elif name == "replica":
+                values = ["" if value == NO_REPLICA else value for value in values]
+            columns.append(values)
+        yield from zip(*columns, strict=True)
 
 
 def _write_rows(file: TextIO, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
