@@ -11,7 +11,8 @@ from simulator.engine import Engine, ReplicaRun, SingleStageEngine
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.pipeline import PipelineEngine
-from simulator.replica import Replica, RequestTable
+from simulator.replica import Replica
+from simulator.request_table import RequestTable
 from simulator.routers.base import Router
 from simulator.schedulers.base import Scheduler
 

@@ -2,48 +2,12 @@
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from itertools import count
 
 from simulator.batch import Batch, PrefillChunk
 from simulator.decode_set import DecodeSet, Residency
-
-
-@dataclass(slots=True)
-class RequestTable:
-    """The requests of a run, shared by its replicas. One list entry per request.
-
-    Attributes:
-        arrival_s: Arrival time.
-        prefill_tokens: Tokens to compute before the next token can be emitted: the prompt and, after
-            a preemption, every token emitted so far.
-        total_tokens: Prompt and output. Policies may not read it: a real scheduler cannot know it.
-    """
-
-    arrival_s: list[float]
-    prefill_tokens: list[int]
-    total_tokens: list[int]
-
-
-@dataclass(slots=True)
-class History:
-    """What happened to requests, by batch number. The n-th batch that a replica starts ends n-th.
-
-    Attributes:
-        admissions: (request, batch) of each move from waiting to running.
-        prefill_ends: (request, batch) of each batch that completed a prefill and so emitted a token.
-        finishes: (request, batch) of each last token.
-        residencies: Stays of requests in decode sets.
-        preemptions: (request, number of the next batch to start).
-        ignored: Requests refused because they are too long.
-    """
-
-    admissions: list[tuple[int, int]] = field(default_factory=list)
-    prefill_ends: list[tuple[int, int]] = field(default_factory=list)
-    finishes: list[tuple[int, int]] = field(default_factory=list)
-    residencies: list[Residency] = field(default_factory=list)
-    preemptions: list[tuple[int, int]] = field(default_factory=list)
-    ignored: list[int] = field(default_factory=list)
+from simulator.history import History
+from simulator.request_table import RequestTable
 
 
 class Replica:

@@ -11,7 +11,7 @@ from simulator.iteration_time.roofline import Roofline
 from simulator.kv_cache import KVCache
 from simulator.model import Model
 from simulator.parallelism import Parallelism
-from simulator.replica import RequestTable
+from simulator.request_table import RequestTable
 from simulator.result import MetricOptions, Result
 from simulator.routers.base import Router
 from simulator.routers.round_robin import RoundRobin

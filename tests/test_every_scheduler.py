@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.batch import Batch
-from simulator.replica import Replica, RequestTable
+from simulator.replica import Replica
+from simulator.request_table import RequestTable
 from simulator.result import FINISHED, IGNORED, STUCK, Result
 from simulator.schedulers.base import Scheduler
 from tests.helpers import POLICIES, serve

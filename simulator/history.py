@@ -1,0 +1,26 @@
+"""What happened to the requests of a replica."""
+
+from dataclasses import dataclass, field
+
+from simulator.decode_set import Residency
+
+
+@dataclass(slots=True)
+class History:
+    """What happened to requests, by batch number. The n-th batch that a replica starts ends n-th.
+
+    Attributes:
+        admissions: (request, batch) of each move from waiting to running.
+        prefill_ends: (request, batch) of each batch that completed a prefill and so emitted a token.
+        finishes: (request, batch) of each last token.
+        residencies: Stays of requests in decode sets.
+        preemptions: (request, number of the next batch to start).
+        ignored: Requests refused because they are too long.
+    """
+
+    admissions: list[tuple[int, int]] = field(default_factory=list)
+    prefill_ends: list[tuple[int, int]] = field(default_factory=list)
+    finishes: list[tuple[int, int]] = field(default_factory=list)
+    residencies: list[Residency] = field(default_factory=list)
+    preemptions: list[tuple[int, int]] = field(default_factory=list)
+    ignored: list[int] = field(default_factory=list)
