@@ -1,9 +1,9 @@
 """Iteration time from first principles: each operator is bound by compute or by memory."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 from simulator.batch import Batch
 from simulator.hardware import Device
@@ -66,31 +66,43 @@ class Roofline:
             host_s = host_base_s + self.host_per_seq_s * num_seqs
             return host_s + (kernels.head_time(num_seqs) if stage == last else 0.0)
 
-        by_tokens = [cache(partial(token_time, stage)) for stage in range(parallel.pp)]
-        by_sequences = [cache(partial(sequence_time, stage)) for stage in range(parallel.pp)]
+        by_tokens = [Table(partial(token_time, stage)) for stage in range(parallel.pp)]
+        by_sequences = [Table(partial(sequence_time, stage)) for stage in range(parallel.pp)]
         chunk_time, decode_s, kernel_s = kernels.chunk_attention_time, kernels.decode_attention_s, kernels.kernel_s
-
-        def attention_time(batch: Batch) -> float:
-            """Time of attention in one layer."""
-            total_s = decode_s * batch.decode_context_tokens + (kernel_s if batch.num_decodes else 0.0)
-            for chunk in batch.chunks:
-                total_s += chunk_time(chunk.num_tokens, chunk.context_tokens)
-            return total_s
+        num_layers, token_s, sequence_s = layers[0], by_tokens[0], by_sequences[0]
 
         def one_stage(batch: Batch) -> Sequence[float]:
             num_decodes = batch.num_decodes
-            token_s = by_tokens[0](batch.num_prefill_tokens + num_decodes)
-            sequence_s = by_sequences[0](num_decodes + len(batch.chunks))
-            return (token_s + sequence_s + layers[0] * attention_time(batch),)
+            chunks = batch.chunks
+            layer_s = decode_s * batch.decode_context_tokens + (kernel_s if num_decodes else 0.0)
+            for chunk in chunks:
+                layer_s += chunk_time(chunk.num_tokens, chunk.context_tokens)
+            num_tokens = batch.num_prefill_tokens + num_decodes
+            return (token_s[num_tokens] + sequence_s[num_decodes + len(chunks)] + num_layers * layer_s,)
 
         def several_stages(batch: Batch) -> Sequence[float]:
             num_tokens = batch.num_prefill_tokens + batch.num_decodes
             num_seqs = batch.num_decodes + len(batch.chunks)
-            layer_s = attention_time(batch)
+            layer_s = decode_s * batch.decode_context_tokens + (kernel_s if batch.num_decodes else 0.0)
+            for chunk in batch.chunks:
+                layer_s += chunk_time(chunk.num_tokens, chunk.context_tokens)
             parts = zip(by_tokens, by_sequences, layers, strict=True)
-            return [token_s(num_tokens) + seq_s(num_seqs) + count * layer_s for token_s, seq_s, count in parts]
+            return [tokens[num_tokens] + sequences[num_seqs] + count * layer_s for tokens, sequences, count in parts]
 
         return one_stage if parallel.pp == 1 else several_stages
+
+
+class Table(dict[int, float]):
+    """A function of a whole number, computed where it is looked up first."""
+
+    def __init__(self, function: Callable[[int], float]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, number: int) -> float:
+        """Compute a value and keep it."""
+        value = self[number] = self._function(number)
+        return value
 
 
 class Kernels:
