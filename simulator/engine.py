@@ -86,30 +86,33 @@ class SingleStageEngine:
     def _serve(self) -> Process:
         clock, run, replica, log = self._clock, self._run, self._run.replica, self._run.log
         stage_times, log_times, time_limit_s = run.stage_times, log.times.extend, run.time_limit_s
+        end_s = clock.now
         while True:
-            start_s = end_s = clock.now
+            start_s = end_s
             run.cut_off = start_s > time_limit_s
             batch = None if run.cut_off else run.next_batch()
             if batch is None:
                 self._idle = clock.event()
                 yield self._idle
+                end_s = clock.now
                 continue
             log.begin_run(replica, batch, start_s, start_s)
             self._arrived = False
-            due_s = min(clock.next_due_s(), time_limit_s)
+            due_s, wake = clock.next_due_s(), None
             for free_blocks in chain((replica.free_blocks,), replica.repeat(batch) if batch.stands else ()):
                 end_s += stage_times(batch)[0]
                 log_times((end_s, free_blocks))
                 # While nothing else is due, a decision that stands needs no event.
                 if end_s >= due_s:
                     wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
-                    if wake is not None:
-                        yield wake
-                    if end_s > time_limit_s or (self._arrived and batch.heeds_arrivals):
+                    assert wake is not None
+                    yield wake
+                    if self._arrived and batch.heeds_arrivals:
                         break
-                    due_s = min(clock.next_due_s(), time_limit_s)
-            if clock.now < end_s:
-                wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
-                assert wake is None, "something was due in between"
+                    due_s = clock.next_due_s()
+                if end_s > time_limit_s:
+                    break
+            if wake is None or clock.now < end_s:
+                clock.wake_at(end_s, LAST_STAGE_COMPLETION)
             run.busy_s[0] += end_s - start_s
             run.finish()
