@@ -1,5 +1,6 @@
 """The documented Python interface, and a policy of one's own."""
 
+import gc
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -152,3 +153,15 @@ class ForgetsADecode(Sarathi):
 def test_a_faulty_policy_is_stopped(policy: Sarathi, message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
         serve([(0.0, 8, 5)] * 2, policy)
+
+
+def test_a_run_leaves_no_cycles_of_objects_and_the_collector_as_it_was() -> None:
+    serve([(0.0, 8, 2)], Sarathi())
+    gc.collect()
+    small = serve([(0.01 * index, 50, 7) for index in range(50)], Sarathi())
+    few = gc.collect()
+    large = serve([(0.01 * index, 50, 7) for index in range(500)], Sarathi())
+    many = gc.collect()
+    assert gc.isenabled()
+    assert small.summary["num_finished"] + large.summary["num_finished"] == 550
+    assert many < few + 50
