@@ -6,7 +6,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from simulator import __version__, cli
 from simulator.config import build, resolved
@@ -31,6 +40,13 @@ def _simulate(config: DictConfig, folder: Path) -> None:
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
 
 
+class _Rate(ProgressColumn):
+    """Requests finished per second of real time."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "-/s", style="progress.data.speed")
+
+
 def _with_progress(arguments: dict[str, Any]) -> Result:
     """Simulate, with a progress bar on a terminal and without one in a pipe."""
     if not sys.stderr.isatty():
@@ -40,7 +56,7 @@ def _with_progress(arguments: dict[str, Any]) -> Result:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("requests"),
-        TaskProgressColumn(show_speed=True),
+        _Rate(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
