@@ -81,11 +81,6 @@ class Batch:
         self.prefill_context_tokens += context_tokens
 
     @property
-    def has_tokens(self) -> bool:
-        """Whether there is anything to compute."""
-        return bool(self.num_decodes or self.chunks)
-
-    @property
     def decides_anything(self) -> bool:
         """Whether it computes tokens or preempts or ignores requests."""
         return bool(self.num_decodes or self.chunks or self.preempted or self.ignored)

@@ -1,12 +1,11 @@
 """Iteration time as a straight line: for tests, theory and recorded schedules."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulator.batch import Batch
 from simulator.hardware import Device
-from simulator.iteration_time.base import StageTimes
+from simulator.iteration_time.base import StageTimes, require_seconds
 from simulator.model import Model
 from simulator.parallelism import Parallelism
 
@@ -27,10 +26,7 @@ class Affine:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("base_s", "per_token_s", "per_context_token_s"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+        require_seconds(self, "base_s", "per_token_s", "per_context_token_s")
         if self.base_s == 0 and self.per_token_s == 0:
             raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
 

@@ -1,5 +1,6 @@
 """What every model of iteration time answers."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,3 +24,15 @@ class IterationTime(Protocol):
     def for_layout(self, model: Model, device: Device, parallel: Parallelism) -> StageTimes:
         """Prepare the prediction for one model on one layout."""
         ...
+
+
+def require_seconds(owner: object, *names: str) -> None:
+    """Check attributes that are times.
+
+    Raises:
+        ValueError: One of them is not a finite number of at least 0.
+    """
+    for name in names:
+        value = getattr(owner, name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")

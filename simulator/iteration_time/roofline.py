@@ -1,13 +1,12 @@
 """Iteration time from first principles: each operator is bound by compute or by memory."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from simulator.batch import Batch
 from simulator.hardware import Device
-from simulator.iteration_time.base import StageTimes
+from simulator.iteration_time.base import StageTimes, require_seconds
 from simulator.model import BYTES_PER_VALUE, Model, stage_layers
 from simulator.parallelism import Parallelism
 
@@ -35,10 +34,7 @@ class Roofline:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("host_base_s", "host_per_seq_s", "host_tp_s"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+        require_seconds(self, "host_base_s", "host_per_seq_s", "host_tp_s")
 
     def for_layout(self, model: Model, device: Device, parallel: Parallelism) -> StageTimes:
         """Prepare the prediction for one model on one layout.
@@ -46,50 +42,53 @@ class Roofline:
         Raises:
             ValueError: The model cannot be spread like this.
         """
-        kernels = Kernels(model, device, parallel.tp)
-        layers = stage_layers(model, parallel)
-        host_base_s = self.host_base_s + (self.host_tp_s if parallel.num_gpus > 1 else 0.0)
-        send_link = device.link(parallel.num_gpus)
-        first, last = 0, len(layers) - 1
+        return RooflineTimes(self, model, device, parallel)
 
-        def token_time(stage: int, num_tokens: int) -> float:
-            """Time of a stage that follows from the number of tokens."""
-            total_s = layers[stage] * kernels.linear_time(num_tokens)
-            if stage == first:
-                total_s += kernels.embedding_time(num_tokens)
-            if stage != last:
-                total_s += send_link.send_time(num_tokens * model.hidden_size * BYTES_PER_VALUE)
-            return total_s
 
-        def sequence_time(stage: int, num_seqs: int) -> float:
-            """Time of a stage that follows from the number of sequences."""
-            host_s = host_base_s + self.host_per_seq_s * num_seqs
-            return host_s + (kernels.head_time(num_seqs) if stage == last else 0.0)
+class RooflineTimes:
+    """The roofline of one model on one layout: look-ups by tokens and by sequences, and attention."""
 
-        by_tokens = [Table(partial(token_time, stage)) for stage in range(parallel.pp)]
-        by_sequences = [Table(partial(sequence_time, stage)) for stage in range(parallel.pp)]
-        chunk_time, decode_s, kernel_s = kernels.chunk_attention_time, kernels.decode_attention_s, kernels.kernel_s
-        num_layers, token_s, sequence_s = layers[0], by_tokens[0], by_sequences[0]
+    def __init__(self, roofline: Roofline, model: Model, device: Device, parallel: Parallelism) -> None:
+        self._roofline = roofline
+        self._hidden_bytes = model.hidden_size * BYTES_PER_VALUE
+        self._num_gpus = parallel.num_gpus
+        self._send_link = device.link(parallel.num_gpus)
+        self._kernels = Kernels(model, device, parallel.tp)
+        self._layers = stage_layers(model, parallel)
+        self._by_tokens = [Table(partial(self._token_time, stage)) for stage in range(parallel.pp)]
+        self._by_sequences = [Table(partial(self._sequence_time, stage)) for stage in range(parallel.pp)]
 
-        def one_stage(batch: Batch) -> Sequence[float]:
-            num_decodes = batch.num_decodes
-            chunks = batch.chunks
-            layer_s = decode_s * batch.decode_context_tokens + (kernel_s if num_decodes else 0.0)
-            for chunk in chunks:
-                layer_s += chunk_time(chunk.num_tokens, chunk.context_tokens)
-            num_tokens = batch.num_prefill_tokens + num_decodes
-            return (token_s[num_tokens] + sequence_s[num_decodes + len(chunks)] + num_layers * layer_s,)
+    def __call__(self, batch: Batch) -> Sequence[float]:
+        """Seconds that each pipeline stage is busy with the batch, first stage first."""
+        kernels, layers, chunks, num_decodes = self._kernels, self._layers, batch.chunks, batch.num_decodes
+        layer_s = kernels.decode_attention_s * batch.decode_context_tokens + (kernels.kernel_s if num_decodes else 0.0)
+        for chunk in chunks:
+            layer_s += kernels.chunk_attention_time(chunk.num_tokens, chunk.context_tokens)
+        num_tokens = batch.num_prefill_tokens + num_decodes
+        num_seqs = num_decodes + len(chunks)
+        if len(layers) == 1:
+            return (self._by_tokens[0][num_tokens] + self._by_sequences[0][num_seqs] + layers[0] * layer_s,)
+        parts = zip(self._by_tokens, self._by_sequences, layers, strict=True)
+        return [tokens[num_tokens] + sequences[num_seqs] + count * layer_s for tokens, sequences, count in parts]
 
-        def several_stages(batch: Batch) -> Sequence[float]:
-            num_tokens = batch.num_prefill_tokens + batch.num_decodes
-            num_seqs = batch.num_decodes + len(batch.chunks)
-            layer_s = decode_s * batch.decode_context_tokens + (kernel_s if batch.num_decodes else 0.0)
-            for chunk in batch.chunks:
-                layer_s += chunk_time(chunk.num_tokens, chunk.context_tokens)
-            parts = zip(by_tokens, by_sequences, layers, strict=True)
-            return [tokens[num_tokens] + sequences[num_seqs] + count * layer_s for tokens, sequences, count in parts]
+    def _token_time(self, stage: int, num_tokens: int) -> float:
+        """Time of a stage that follows from the number of tokens."""
+        total_s = self._layers[stage] * self._kernels.linear_time(num_tokens)
+        if stage == 0:
+            total_s += self._kernels.embedding_time(num_tokens)
+        if stage < len(self._layers) - 1:
+            total_s += self._send_link.send_time(num_tokens * self._hidden_bytes)
+        return total_s
 
-        return one_stage if parallel.pp == 1 else several_stages
+    def _sequence_time(self, stage: int, num_seqs: int) -> float:
+        """Time of a stage that follows from the number of sequences."""
+        roofline = self._roofline
+        total_s = roofline.host_base_s + roofline.host_per_seq_s * num_seqs
+        if self._num_gpus > 1:
+            total_s += roofline.host_tp_s
+        if stage == len(self._layers) - 1:
+            total_s += self._kernels.head_time(num_seqs)
+        return total_s
 
 
 class Table(dict[int, float]):
