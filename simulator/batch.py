@@ -27,8 +27,8 @@ class Batch:
     """What one iteration computes, and what has to happen before it can.
 
     A batch says how many requests decode and not which: all that are between iterations, without
-    `preempted` and `held_back`. A policy fills it in and returns it; after that nobody changes it. It
-    may hold no tokens at all and only say who is preempted or ignored.
+    `preempted` and `held_back`. A policy fills it in and returns it; after that only the replica changes
+    it, and only to repeat it. It may hold no tokens at all and only say who is preempted or ignored.
 
     Attributes:
         num_decodes: Requests that decode one token each.

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,14 +30,10 @@ _FLAGS = {
     "--resolve": False,
     "--config-dir": True,
     "-cd": True,
-    "--package": True,
-    "-p": True,
-    "--info": True,
-    "-i": True,
 }
 
 
-_NOT_A_NAME = re.compile(r"|null|true|false|[-+.\d].*", re.IGNORECASE)
+_NOT_A_NAME = re.compile(r"|null|true|false|[-+.\d\[{(].*", re.IGNORECASE)
 
 
 def run(task: Callable[[DictConfig, Path], None], usage: str) -> None:
@@ -67,23 +64,43 @@ def run(task: Callable[[DictConfig, Path], None], usage: str) -> None:
 
 
 def _known(arguments: list[str]) -> list[str]:
+    """Return the arguments; refuse what Hydra would answer in several lines or in its own words."""
     rest = iter(arguments)
     for argument in rest:
-        flag = argument.partition("=")[0]
-        if flag.startswith("-") and flag not in _FLAGS:
-            raise ConfigError(f"{argument} is not an option; allowed are: --help, {', '.join(sorted(_FLAGS))}")
-        if not flag.startswith("-") and "=" not in argument and not argument.startswith("~"):
-            raise ConfigError(f"{argument} is not an override; write key=value, see --help")
-        group, _, choice = argument.lstrip("+").partition("=")
-        if group == "cluster":
-            raise ConfigError(f"{argument}: cluster has keys of its own, cluster.NAME=VALUE, and takes no value itself")
-        if group in GROUPS and _NOT_A_NAME.fullmatch(choice) and (group, choice) != ("experiment", "null"):
-            raise ConfigError(f"{argument}: {group} must be one of {', '.join(choices(group))}")
-        if not group:
-            raise ConfigError(f"{argument} is not an override; write key=value, see --help")
-        if _FLAGS.get(argument):
-            next(rest, None)
+        if argument.startswith("-"):
+            _check_flag(argument, rest)
+        else:
+            _check_override(argument)
     return arguments
+
+
+def _check_flag(argument: str, rest: Iterator[str]) -> None:
+    flag, equals, value = argument.partition("=")
+    if flag not in _FLAGS:
+        raise ConfigError(f"{argument} is not an option; allowed are: --help, {', '.join(sorted(_FLAGS))}")
+    if not _FLAGS[flag]:
+        return
+    if not equals:
+        value = next(rest, "")
+    if not value:
+        raise ConfigError(f"{flag} needs a value")
+    if flag in ("--cfg", "-c") and value not in ("job", "hydra", "all"):
+        raise ConfigError(f"{flag} {value}: must be one of job, hydra, all")
+
+
+def _check_override(argument: str) -> None:
+    name, equals, value = argument.lstrip("+").partition("=")
+    if name.startswith("~"):
+        if "." not in name:
+            raise ConfigError(f"{argument}: this key cannot be removed; give it a value, key=value")
+        return
+    if not name or not equals:
+        raise ConfigError(f"{argument} is not an override; write key=value, see --help")
+    if name == "cluster":
+        raise ConfigError(f"{argument}: cluster has keys of its own, cluster.NAME=VALUE, and takes no value itself")
+    is_group = name in (*GROUPS, "cluster.router")
+    if is_group and _NOT_A_NAME.fullmatch(value) and (name, value) != ("experiment", "null"):
+        raise ConfigError(f"{argument}: {name} must be one of {', '.join(choices(name))}")
 
 
 def _job(task: Callable[[DictConfig, Path], None], failures: list[str]) -> Callable[[DictConfig], None]:
@@ -95,7 +112,9 @@ def _job(task: Callable[[DictConfig, Path], None], failures: list[str]) -> Calla
             task(config, folder)
         except (ConfigError, OSError, OmegaConfBaseException) as error:
             _remove_if_empty(folder)
-            failures.append(_one_line(error))
+            run = HydraConfig.get()
+            which = f"{', '.join(run.overrides.task)}: " if run.mode == RunMode.MULTIRUN else ""
+            failures.append(which + _one_line(error))
         except BaseException:
             _remove_if_empty(folder)
             raise
@@ -121,6 +140,10 @@ def _one_line(error: Exception) -> str:
         return f"{error.override} is not an override; write key=value, and quote values with special characters"
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
         return _unknown_key(error.__cause__)
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot write to {error.filename}: {error.strerror}"
+    if "Ambiguous value for argument" in str(error):
+        return f"{str(error).split(chr(39))[1]}: several values need --multirun"
     return " ".join(str(error).split())
 
 
@@ -130,5 +153,5 @@ def _unknown_key(error: Any) -> str:
     prefix = str(key).rpartition(".")[0]
     names = [f"{prefix}.{name}" if prefix else name for name in allowed if name not in ("_target_", "hydra")]
     if not names:
-        return " ".join(str(error).split())
+        return f"{key} is not a key; {prefix or 'this section'} has no keys"
     return f"{key} is not a key; allowed are: {', '.join(names)}"

@@ -48,7 +48,7 @@ class Cluster:
         clock: Simulated time.
         runs: What each replica did, and what is left of it.
         assigned: list[int], replica of each request that has arrived.
-        num_ended: Requests that emitted their last token.
+        num_finished: Requests that emitted their last token.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Cluster:
         """
         self.clock = Clock()
         self.assigned: list[int] = []
-        self.num_ended = 0
+        self.num_finished = 0
         self._requests = requests
         self._router = router
         self._time_limit_s = time_limit_s
@@ -134,7 +134,7 @@ class Cluster:
             self._engines[replica].arrive(request)
 
     def _on_finish(self, num_requests: int) -> None:
-        self.num_ended += num_requests
-        if self._progress is not None and self.num_ended >= self._next_report:
-            self._progress(self.num_ended)
-            self._next_report = self.num_ended + max(1, len(self._requests.arrival_s) // 200)
+        self.num_finished += num_requests
+        if self._progress is not None and self.num_finished >= self._next_report:
+            self._progress(self.num_finished)
+            self._next_report = self.num_finished + max(1, len(self._requests.arrival_s) // 200)

@@ -1,6 +1,7 @@
 """Composes the configuration and builds the components that it names."""
 
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,8 +73,8 @@ def build(config: DictConfig) -> dict[str, Any]:
     seed = _integer(config.seed, "seed", 0)
     lengths, arrivals = (np.random.default_rng([seed, purpose]) for purpose in (_LENGTHS, _ARRIVALS))
     time_limit_s = config.time_limit_s
-    if time_limit_s is not None and (isinstance(time_limit_s, str | bool) or not time_limit_s > 0):
-        raise ConfigError(f"time_limit_s must be a number above 0 or null, got {time_limit_s!r}")
+    if time_limit_s is not None and not (type(time_limit_s) in (int, float) and 0 < time_limit_s < math.inf):
+        raise ConfigError(f"time_limit_s must be a finite number above 0 or null, got {time_limit_s!r}")
     if not isinstance(config.output.batches, bool):
         raise ConfigError(f"output.batches must be true or false, got {config.output.batches!r}")
     _require_keys(config.output, "output", ["batches"])
@@ -134,7 +135,10 @@ def _component(node: Any, key: str) -> Any:
 
 
 def _require_parameters(node: DictConfig, key: str) -> None:
-    target = get_class(node._target_)
+    try:
+        target = get_class(node._target_)
+    except (ImportError, ValueError):
+        raise ConfigError(f"{key}._target_={node._target_} is not a class that can be imported") from None
     _require_keys(node, key, ["_target_", *inspect.signature(target).parameters])
     hints = get_type_hints(target)
     for name, value in node.items_ex(resolve=False):

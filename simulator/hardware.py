@@ -1,6 +1,5 @@
 """Accelerators and the links between them: numbers with units; their sources are in configs/device."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,8 +7,8 @@ from dataclasses import dataclass
 def _require_positive(owner: object, names: Sequence[str]) -> None:
     for name in names:
         value = getattr(owner, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-            raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 1e-6 <= value <= 1e9:
+            raise ValueError(f"{name} must be a number from 1e-6 to 1e9, got {value!r}")
 
 
 @dataclass(frozen=True)

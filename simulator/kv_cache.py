@@ -8,6 +8,7 @@ from simulator.model import BYTES_PER_VALUE, Model, stage_layers
 from simulator.parallelism import Parallelism
 
 GIB = 1 << 30
+LARGEST = 2**31
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class KVCache:
             value = getattr(self, name)
             if name == "num_blocks" and value is None:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+                raise ValueError(f"{name} must be an integer from 1 to {LARGEST}, got {value!r}")
         for name in ("watermark", "memory_utilization"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
@@ -52,7 +53,7 @@ class KVCache:
         Raises:
             ValueError: The layout does not fit, with the arithmetic.
         """
-        layers = stage_layers(model, parallel)
+        layers = stage_layers(model, parallel)  # refuses layouts that cannot be, whatever the memory
         if self.num_blocks is not None:
             return self.num_blocks
         usable = device.memory_gib * GIB * self.memory_utilization

@@ -23,8 +23,9 @@ class Model:
         vocab_size: Tokens in the vocabulary.
         parallel_attention: Whether attention and MLP read the same input, so that they share one all-reduce.
         tied_embedding: Whether input embedding and LM head are the same matrix.
-        max_model_len: Longest prompt and output together that the engine admits, tokens. It is a
-            setting of the engine and not limited by the model's position embeddings.
+        max_model_len: Longest sequence that the engine admits, tokens: a prompt and, after a preemption,
+            its output so far. The output to come plays no role, as in the real engines. It is a setting of
+            the engine and not limited by the model's position embeddings.
     """
 
     name: str

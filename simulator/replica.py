@@ -11,7 +11,9 @@ from simulator.request_table import RequestTable
 
 
 class Replica:
-    """Queues, running requests and KV blocks of one copy of the model: the only mutable state.
+    """Queues, running requests and KV blocks of one copy of the model.
+
+    With the lengths in the request table that it shares, it is the only state that changes in a run.
 
     Schedulers read it; `enqueue`, `start` and `finish` alone change it, so that conservation of
     requests and blocks holds for any policy.

@@ -48,7 +48,7 @@ class MetricOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not isinstance(self.warmup_s, int | float) or not 0 <= self.warmup_s < math.inf:
+        if type(self.warmup_s) not in (int, float) or not 0 <= self.warmup_s < math.inf:
             raise ValueError(f"warmup_s must be a finite number of at least 0, got {self.warmup_s!r}")
         if not isinstance(self.zero_first_gap, bool):
             raise ValueError(f"zero_first_gap must be true or false, got {self.zero_first_gap!r}")
@@ -93,7 +93,6 @@ class Result:
         replicas: What each replica did.
         metrics: What the figures leave out and count.
         end_s: When the last thing happened.
-        max_model_len: Longest sequence admitted, tokens.
     """
 
     requests: dict[str, NDArray[Any]]
@@ -174,6 +173,10 @@ class Result:
             warnings.append(f"{count['num_stuck']} requests are stuck for ever. {obstacles}".rstrip())
         if count["num_unfinished"]:
             warnings.append(f"{count['num_unfinished']} requests were unfinished at the time limit")
+        if count["num_not_arrived"]:
+            warnings.append(f"{count['num_not_arrived']} requests would have arrived after the time limit")
+        if not self.counted.any():
+            warnings.append("no request is left to measure: all arrive in the warm-up or after the time limit")
         if count["num_ignored"]:
             warnings.append(f"{count['num_ignored']} requests were ignored: longer than the engine admits")
         return warnings

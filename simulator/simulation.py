@@ -19,6 +19,8 @@ from simulator.schedulers.base import Scheduler
 from simulator.schedulers.sarathi import Sarathi
 from traces import Trace
 
+MOST_REPLICAS = 10_000
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -44,8 +46,9 @@ class Deployment:
 
     def __post_init__(self) -> None:
         """Check the range."""
-        if not isinstance(self.num_replicas, int) or isinstance(self.num_replicas, bool) or self.num_replicas < 1:
-            raise ValueError(f"replicas must be an integer of at least 1, got {self.num_replicas!r}")
+        count = self.num_replicas
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_REPLICAS:
+            raise ValueError(f"replicas must be an integer from 1 to {MOST_REPLICAS}, got {count!r}")
 
     def replica_specs(self) -> list[ReplicaSpec]:
         """Return what makes each replica.

@@ -17,7 +17,7 @@ What serves
                                sarathi: chunk sizes that shrink as a prefill advances; stages=0: off
   model=mistral_7b             mistral_7b | yi_34b | llama2_7b | llama2_70b | llama3_8b | llama3_70b |
                                codellama_34b | falcon_180b
-  model.max_model_len=16384    longest prompt + output admitted, tokens
+  model.max_model_len=16384    longest sequence that is admitted, tokens
   device=a100_80gb             a100_80gb (PCIe) | a100_80gb_sxm | a40 | h100_sxm | h200_sxm
   parallel.tp=1 parallel.pp=1  tensor- and pipeline-parallel degree of a replica
   cluster.replicas=1           identical replicas

@@ -55,9 +55,9 @@ def test_chunk_sizes_are_rounded_half_to_even() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"token_budget": 0}, "token_budget must be an integer of at least 1, got 0"),
-        ({"max_num_seqs": -1}, "max_num_seqs must be an integer of at least 1, got -1"),
-        ({"token_budget": 1.5}, "token_budget must be an integer of at least 1, got 1.5"),
+        ({"token_budget": 0}, "token_budget must be an integer of at least 1 and below 2\\^31, got 0"),
+        ({"max_num_seqs": -1}, "max_num_seqs must be an integer of at least 1 and below 2\\^31, got -1"),
+        ({"token_budget": 1.5}, "token_budget must be an integer of at least 1 and below 2\\^31, got 1.5"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, int], message: str) -> None:

@@ -128,7 +128,9 @@ HEADER = "prompt_tokens,output_tokens,arrival_s,request_id\n"
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "is empty"),
+        ("", "has no header in its first line"),
+        ("prompt_tokens,output_tokens\n10,5,7\n20,6,8\n", "has rows of more fields than its header"),
+        ("prompt_tokens,output_tokens\n10,5,\n20,6,\n", "has rows of more fields than its header"),
         (HEADER, "has no requests"),
         ("a,b\n1,2\n", "has no column prompt_tokens or num_prefill_tokens or ContextTokens; it has: a, b"),
         (HEADER + "5,3,0,a\n7,x,1,b\n", "line 3: output_tokens must be an integer of at least 1"),

@@ -1,6 +1,5 @@
 """Arrival processes."""
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +8,8 @@ from traces.trace import Trace
 
 
 def _require_rate(qps: float) -> None:
-    if not isinstance(qps, int | float) or isinstance(qps, bool) or not 0 < qps < math.inf:
-        raise ValueError(f"qps must be a finite number above 0, got {qps!r}")
+    if not isinstance(qps, int | float) or isinstance(qps, bool) or not 1e-6 <= qps <= 1e9:
+        raise ValueError(f"qps must be a number from 1e-6 to 1e9, got {qps!r}")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Requests from a CSV file."""
 
+import warnings
 import zlib
 from dataclasses import dataclass
 from typing import Literal
@@ -67,22 +68,28 @@ class CSVFile:
         try:
             with open(self.path, "rb") as file:
                 compression: Literal["gzip"] | None = "gzip" if file.read(2) == b"\x1f\x8b" else None
-            rows = pd.read_csv(
-                self.path,
-                compression=compression,
-                dtype=str,
-                keep_default_na=False,
-                skip_blank_lines=False,
-                skipinitialspace=True,
-                encoding="utf-8-sig",
-                nrows=self.num_requests,
-            )
+            with warnings.catch_warnings():
+                # A row with more fields than the header is an error and not an index column or a loss of data.
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                rows = pd.read_csv(
+                    self.path,
+                    compression=compression,
+                    dtype=str,
+                    index_col=False,
+                    keep_default_na=False,
+                    skip_blank_lines=False,
+                    skipinitialspace=True,
+                    encoding="utf-8-sig",
+                    nrows=self.num_requests,
+                )
+        except pd.errors.ParserWarning:
+            raise ValueError(f"path: {self.path} has rows of more fields than its header") from None
         except (OSError, EOFError, zlib.error, UnicodeDecodeError, pd.errors.ParserError) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise ValueError(f"path: cannot read {self.path}: {reason}") from error
         except pd.errors.EmptyDataError:
-            raise ValueError(f"path: {self.path} is empty; it needs a header line and at least one request") from None
-        rows = rows.fillna("")
+            raise ValueError(f"path: {self.path} has no header in its first line, as of an empty file") from None
+        rows = rows.fillna("").rename(columns=str.strip)
         rows = rows[~(rows == "").all(axis=1)]
         if len(rows) == 0:
             raise ValueError(f"path: {self.path} has no requests; it needs at least one row under its header")

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from traces.lengths import Lengths
 from traces.trace import Trace
 
+_LARGEST = 10**8
+
 
 def _require_count(name: str, value: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
+        raise ValueError(f"{name} must be an integer from 1 to {_LARGEST}, got {value!r}")
 
 
 def stratified_levels(count: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,6 +1,5 @@
 """What every model of iteration time answers."""
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -8,6 +7,8 @@ from simulator.batch import Batch
 from simulator.hardware import Device
 from simulator.model import Model
 from simulator.parallelism import Parallelism
+
+LONGEST_S = 1e6  # longer than any iteration
 
 
 class StageTimes(Protocol):
@@ -30,9 +31,9 @@ def require_seconds(owner: object, *names: str) -> None:
     """Check attributes that are times.
 
     Raises:
-        ValueError: One of them is not a finite number of at least 0.
+        ValueError: One of them is not a number from 0 to LONGEST_S.
     """
     for name in names:
         value = getattr(owner, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= LONGEST_S:
+            raise ValueError(f"{name} must be a number from 0 to {LONGEST_S:g}, got {value!r}")

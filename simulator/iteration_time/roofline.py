@@ -55,8 +55,8 @@ class RooflineTimes:
         self._send_link = device.link(parallel.num_gpus)
         self._kernels = Kernels(model, device, parallel.tp)
         self._layers = stage_layers(model, parallel)
-        self._by_tokens = [Table(partial(self._token_time, stage)) for stage in range(parallel.pp)]
-        self._by_sequences = [Table(partial(self._sequence_time, stage)) for stage in range(parallel.pp)]
+        self._by_tokens = [Lookup(partial(self._token_time, stage)) for stage in range(parallel.pp)]
+        self._by_sequences = [Lookup(partial(self._sequence_time, stage)) for stage in range(parallel.pp)]
 
     def __call__(self, batch: Batch) -> Sequence[float]:
         """Seconds that each pipeline stage is busy with the batch, first stage first."""
@@ -91,7 +91,7 @@ class RooflineTimes:
         return total_s
 
 
-class Table(dict[int, float]):
+class Lookup(dict[int, float]):
     """A function of a whole number, computed where it is looked up first."""
 
     def __init__(self, function: Callable[[int], float]) -> None:

@@ -43,10 +43,10 @@ def require_at_least(name: str, value: int, least: int) -> None:
     """Check a policy's parameter.
 
     Raises:
-        ValueError: It is not an integer of at least `least`.
+        ValueError: It is not an integer of at least `least` and below 2^31.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
+        raise ValueError(f"{name} must be an integer of at least {least} and below 2^31, got {value!r}")
 
 
 class Admissions:
