@@ -3,12 +3,14 @@
     python -m profiling.roofline_constants DIR
 
 DIR holds kernel times published with Vidur (Agrawal et al., MLSys 2024; MIT licence), one CSV a GPU and
-model in `linear/<gpu>_<model>.csv.gz`, and attention kernels in `attention.csv.gz`. Prints one row per GPU:
-medians over all shapes of that GPU.
+model in `linear/<gpu>_<model>.csv.gz`, attention kernels in `attention.csv.gz`, host times in
+`cpu_overheads_a100.csv.gz` and collectives in `network/`. Prints medians over all shapes of each GPU, the host's
+time by TP degree, and all-reduces by number of GPUs.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,10 +91,44 @@ def attention_constants(folder: Path, gpu: str) -> dict[str, float]:
     }
 
 
+def host_constants(folder: Path) -> pd.DataFrame:
+    """Straight line through the host's time per iteration by batch size, milliseconds, for each TP degree."""
+    rows = pd.read_csv(folder / "cpu_overheads_a100.csv.gz")
+    parts = ["schedule_median", "prepare_inputs_e2e_median", "sampler_e2e_median", "process_model_outputs_median"]
+    rows["host_ms"] = rows[parts].sum(axis=1)
+    lines: dict[Any, dict[str, float]] = {}
+    degree: Any
+    for degree, group in rows.groupby("tensor_parallel_degree"):
+        per_seq, base = np.polyfit(group["batch_size"], group["host_ms"], 1)
+        lines[degree] = {"base_ms": base, "per_seq_ms": per_seq, "ray_ms": group["ray_comm_time_mean"].median()}
+    return pd.DataFrame(lines).T
+
+
+def link_constants(folder: Path) -> pd.DataFrame:
+    """All-reduce by number of GPUs and GPUs per machine: median time of up to 64 kB, and bandwidth at the largest size."""
+    found: dict[Any, dict[str, float]] = {}
+    for path in sorted((folder / "network").glob("*all_reduce.csv.gz")):
+        rows = pd.read_csv(path)
+        if "size" not in rows:
+            rows["size"] = rows["n_embd"] * rows["num_tokens"] * BYTES
+        if "devices_per_node" not in rows:
+            rows["devices_per_node"] = rows["num_workers"]
+        for (workers, per_node), group in rows.groupby(["num_workers", "devices_per_node"]):
+            seconds = group.groupby("size")["time_stats.all_reduce.median"].median() * 1e-3
+            large = int(seconds.index.max())
+            moved = 2 * (int(workers) - 1) / int(workers) * large
+            found[path.name.removesuffix("_all_reduce.csv.gz"), workers, per_node] = {
+                "latency_us": seconds[seconds.index <= 1 << 16].median() * 1e6,
+                "bandwidth_gb_per_s": moved / float(seconds.loc[large]) / 1e9,
+            }
+    return pd.DataFrame(found).T
+
+
 def main(folder: str) -> None:
-    """Print the constants of each GPU."""
+    """Print the constants of each GPU, of the host and of the links."""
     table = {gpu: gemm_constants(Path(folder), gpu) | attention_constants(Path(folder), gpu) for gpu in PEAKS}
-    print(pd.DataFrame(table).T.round(3).to_string())
+    for constants in (pd.DataFrame(table).T, host_constants(Path(folder)), link_constants(Path(folder))):
+        print(constants.round(3).to_string(), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The event loop of a replica whose layers are spread over pipeline stages."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from simpy.events import Event
 
@@ -23,11 +23,10 @@ class PipelineEngine:
         self._stage_free_s = [0.0] * len(run.busy_s)
         self._first_ends: deque[float] = deque()
         self._last_ends: deque[float] = deque()
-        self._first_idle: Event | None = None
-        self._last_idle: Event | None = None
+        self._idle: list[Event] = []
         self._asked = False
-        clock.process(self._serve_first_stage())
-        clock.process(self._serve_last_stage())
+        clock.process(self._serve_stage(self._first_ends, FIRST_STAGE_COMPLETION))
+        clock.process(self._serve_stage(self._last_ends, LAST_STAGE_COMPLETION, run.finish))
 
     def arrive(self, request: int) -> None:
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
@@ -40,29 +39,20 @@ class PipelineEngine:
         self._asked = False
         self._form_batch()
 
-    def _serve_last_stage(self) -> Process:
-        clock, ends = self._clock, self._last_ends
+    def _serve_stage(self, ends: deque[float], priority: int, on_end: Callable[[], None] | None = None) -> Process:
+        """Ask for a batch whenever a stage ends one, after what else has to happen then."""
+        clock = self._clock
         while True:
             if not ends:
-                self._last_idle = clock.event()
-                yield self._last_idle
-            wake = clock.wake_at(ends[0], LAST_STAGE_COMPLETION)
+                idle = clock.event()
+                self._idle.append(idle)
+                yield idle
+            wake = clock.wake_at(ends[0], priority)
             if wake is not None:
                 yield wake
             ends.popleft()
-            self._run.finish()
-            self._form_batch()
-
-    def _serve_first_stage(self) -> Process:
-        clock, ends = self._clock, self._first_ends
-        while True:
-            if not ends:
-                self._first_idle = clock.event()
-                yield self._first_idle
-            wake = clock.wake_at(ends[0], FIRST_STAGE_COMPLETION)
-            if wake is not None:
-                yield wake
-            ends.popleft()
+            if on_end is not None:
+                on_end()
             self._form_batch()
 
     def _form_batch(self) -> None:
@@ -92,10 +82,7 @@ class PipelineEngine:
             busy_s[stage] += seconds
         self._first_ends.append(free_s[0])
         self._last_ends.append(end_s)
-        if self._first_idle is not None:
-            self._first_idle.succeed()
-            self._first_idle = None
-        if self._last_idle is not None:
-            self._last_idle.succeed()
-            self._last_idle = None
+        for idle in self._idle:
+            idle.succeed()
+        self._idle.clear()
         return end_s

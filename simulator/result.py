@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from simulator.cluster import Cluster
 from simulator.engine import ReplicaRun
+from simulator.iteration_log import Members
 from simulator.metrics import TokenLog, is_overloaded, latencies
 from traces import Trace
 
@@ -77,7 +78,7 @@ class ReplicaResult:
     tokens: TokenLog
     busy_s: list[float]
     num_blocks: int
-    members: list[list[tuple[int, int, bool]]] | None
+    members: list[Members] | None
     num_preemptions: int
     obstacle: str
 
@@ -139,12 +140,11 @@ class Result:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The figures of the run; None where there is nothing to measure."""
-        num_with = {name: int(np.count_nonzero(self.status == code)) for name, code in _STATUS_NAMES.items()}
         iterations = [replica.iterations for replica in self.replicas]
         return {
             "num_requests": len(self.status),
             "num_measured": int(np.count_nonzero(self.counted)),
-            **num_with,
+            **self._num_by_status,
             "num_iterations": sum(len(one["end_s"]) for one in iterations),
             "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
             **self._throughput(),
@@ -164,7 +164,7 @@ class Result:
     @cached_property
     def warnings(self) -> list[str]:
         """What a user should know before trusting the figures."""
-        count = {name: int(np.count_nonzero(self.status == code)) for name, code in _STATUS_NAMES.items()}
+        count = self._num_by_status
         warnings = []
         if self._overloaded:
             warnings.append("overloaded: the queue was still growing when the last request arrived")
@@ -204,7 +204,11 @@ class Result:
                     times = starts[iteration], ends[iteration]
                     yield iteration, *times, request_id[request], num_tokens, phase, number
 
-    @property
+    @cached_property
+    def _num_by_status(self) -> dict[str, int]:
+        return {name: int(np.count_nonzero(self.status == code)) for name, code in _STATUS_NAMES.items()}
+
+    @cached_property
     def _overloaded(self) -> bool:
         arrived = (self.status != NOT_ARRIVED) & (self.status != IGNORED)
         return is_overloaded(self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived])

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from simulator import Result
+from simulator.iteration_time.affine import Affine
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.faster_transformer import FasterTransformer
 from simulator.schedulers.orca import Orca
 from simulator.schedulers.sarathi import DynamicChunks, Sarathi
 from simulator.schedulers.vllm import VLLM
+from tests.helpers import serve
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,19 @@ def workloads(draw: st.DrawFn) -> Workload:
         pp=draw(st.integers(1, 4)),
         watermark=draw(st.sampled_from([0.0, 0.01, 0.1])),
         max_num_seqs=draw(st.sampled_from([1, 3, 8])),
+    )
+
+
+def serve_workload(workload: Workload, policy: Scheduler, iteration_time: Affine | None = None) -> Result:
+    """Simulate a random workload."""
+    return serve(
+        workload.requests,
+        policy,
+        num_blocks=workload.num_blocks,
+        max_model_len=workload.max_model_len,
+        pp=workload.pp,
+        watermark=workload.watermark,
+        iteration_time=iteration_time,
     )
 
 

@@ -11,29 +11,18 @@ from hypothesis import strategies as st
 from simulator.batch import Batch
 from simulator.replica import Replica
 from simulator.request_table import RequestTable
-from simulator.result import FINISHED, IGNORED, STUCK, Result
+from simulator.result import FINISHED, IGNORED, STUCK
 from simulator.schedulers.base import Scheduler
 from tests.helpers import POLICIES, serve
-from tests.strategies import Workload, policies, workloads
+from tests.strategies import Workload, policies, serve_workload, workloads
 
 BUSY = [(0.02 * index, 30 + 11 * (index % 7), 1 + 5 * (index % 4)) for index in range(60)]
-
-
-def run(workload: Workload, policy: Scheduler) -> Result:
-    return serve(
-        workload.requests,
-        policy,
-        num_blocks=workload.num_blocks,
-        max_model_len=workload.max_model_len,
-        pp=workload.pp,
-        watermark=workload.watermark,
-    )
 
 
 @given(workloads(), st.data())
 @settings(max_examples=300, deadline=None)
 def test_every_request_ends_exactly_once(workload: Workload, data: st.DataObject) -> None:
-    result = run(workload, data.draw(policies(workload.max_num_seqs)))
+    result = serve_workload(workload, data.draw(policies(workload.max_num_seqs)))
     assert set(result.status) <= {FINISHED, IGNORED, STUCK}
     finished = result.status == FINISHED
     assert np.array_equal(finished, ~np.isnan(result.requests["completed_s"]))
@@ -48,7 +37,7 @@ def test_every_request_ends_exactly_once(workload: Workload, data: st.DataObject
 @given(workloads(), st.data())
 @settings(max_examples=300, deadline=None)
 def test_times_are_in_order(workload: Workload, data: st.DataObject) -> None:
-    table = run(workload, data.draw(policies(workload.max_num_seqs))).requests
+    table = serve_workload(workload, data.draw(policies(workload.max_num_seqs))).requests
     scheduled = ~np.isnan(table["first_scheduled_s"])
     assert np.all(table["arrival_s"][scheduled] <= table["first_scheduled_s"][scheduled])
     started = ~np.isnan(table["first_token_s"])

@@ -14,8 +14,7 @@ from simulator.schedulers.orca import Orca
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
 from tests import slow_reference
-from tests.helpers import serve
-from tests.strategies import Workload, policies, workloads
+from tests.strategies import Workload, policies, serve_workload, workloads
 
 COST = Affine(base_s=0.011, per_token_s=0.0003, per_context_token_s=0.00001)
 
@@ -49,15 +48,7 @@ def slow_case(workload: Workload, policy: Scheduler) -> slow_reference.Case:
 
 def check_against_reference(workload: Workload, policy: Scheduler) -> None:
     slow = slow_reference.simulate(slow_case(workload, policy))
-    fast = serve(
-        workload.requests,
-        policy,
-        num_blocks=workload.num_blocks,
-        max_model_len=workload.max_model_len,
-        pp=workload.pp,
-        watermark=workload.watermark,
-        iteration_time=COST,
-    )
+    fast = serve_workload(workload, policy, COST)
     replica = fast.replicas[0]
     assert replica.members == [row.members for row in slow.rows]
     for name in ("schedule_s", "start_s", "end_s", "context_tokens", "free_blocks"):
