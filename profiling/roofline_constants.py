@@ -105,7 +105,7 @@ def host_constants(folder: Path) -> pd.DataFrame:
 
 
 def link_constants(folder: Path) -> pd.DataFrame:
-    """All-reduce by number of GPUs and GPUs per machine: median time of up to 64 kB, and bandwidth at the largest size."""
+    """All-reduce by GPUs and GPUs per machine: median time of up to 64 kB, bandwidth at the largest size."""
     found: dict[Any, dict[str, float]] = {}
     for path in sorted((folder / "network").glob("*all_reduce.csv.gz")):
         rows = pd.read_csv(path)
@@ -113,10 +113,12 @@ def link_constants(folder: Path) -> pd.DataFrame:
             rows["size"] = rows["n_embd"] * rows["num_tokens"] * BYTES
         if "devices_per_node" not in rows:
             rows["devices_per_node"] = rows["num_workers"]
-        for (workers, per_node), group in rows.groupby(["num_workers", "devices_per_node"]):
+        key: Any
+        for key, group in rows.groupby(["num_workers", "devices_per_node"]):
+            workers, per_node = key
             seconds = group.groupby("size")["time_stats.all_reduce.median"].median() * 1e-3
             large = int(seconds.index.max())
-            moved = 2 * (int(workers) - 1) / int(workers) * large
+            moved = 2 * (workers - 1) / workers * large
             found[path.name.removesuffix("_all_reduce.csv.gz"), workers, per_node] = {
                 "latency_us": seconds[seconds.index <= 1 << 16].median() * 1e6,
                 "bandwidth_gb_per_s": moved / float(seconds.loc[large]) / 1e9,
