@@ -1,6 +1,6 @@
 """What one iteration computes: the value that a scheduler returns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -79,6 +79,20 @@ class Batch:
         self.chunks.append(PrefillChunk(request, num_tokens, context_tokens, num_blocks))
         self.num_prefill_tokens += num_tokens
         self.prefill_context_tokens += context_tokens
+
+    @classmethod
+    def of(cls, prefills: Iterable[tuple[int, int]], decodes: Iterable[tuple[int, int]]) -> "Batch":
+        """Return a batch of given sizes.
+
+        Args:
+            prefills: (tokens of the chunk, tokens before it in the KV cache) for each prefill.
+            decodes: (number of decodes, tokens in the KV cache of each).
+        """
+        groups = list(decodes)
+        batch = cls(sum(count for count, _ in groups), sum(count * context for count, context in groups))
+        for request, (num_tokens, context_tokens) in enumerate(prefills):
+            batch.add_chunk(request, num_tokens, context_tokens)
+        return batch
 
     @property
     def decides_anything(self) -> bool:

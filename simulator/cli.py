@@ -36,12 +36,13 @@ _FLAGS = {
 _NOT_A_NAME = re.compile(r"|null|true|false|[-+.\d\[{(].*", re.IGNORECASE)
 
 
-def run(task: Callable[[DictConfig, Path], None], usage: str) -> None:
+def run(task: Callable[[DictConfig, Path], None], usage: str, config_name: str = "config") -> None:
     """Run a task on the configuration that the command line composes.
 
     Args:
         task: Called with the configuration and the folder of the run.
         usage: What --help prints.
+        config_name: Top-level file in `configs/`.
     """
     arguments = sys.argv[1:]
     if "--help" in arguments or "-h" in arguments:
@@ -51,7 +52,7 @@ def run(task: Callable[[DictConfig, Path], None], usage: str) -> None:
     failures: list[str] = []
     try:
         sys.argv[1:] = to_hydra(_known(arguments))
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job(task, failures))()
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(_job(task, failures))()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -11,7 +11,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from simulator.result import MetricOptions
 from simulator.simulation import Deployment
@@ -20,9 +20,12 @@ _PACKAGED = Path(__file__).parent / "configs"
 CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
 GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "cluster")
 
-_COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "kv_cache")
+_COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
+_PREDICTED = ("model", "device", "parallel", "iteration_time", "engine")
 _SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache")
 _KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "metrics", "seed", "time_limit_s", "output")
+
+_LARGEST = 1 << 20  # tokens or sequences in one batch
 
 # Randomness by purpose; a purpose keeps its stream when others are added.
 _LENGTHS, _ARRIVALS = range(2)
@@ -102,6 +105,29 @@ def build(config: DictConfig) -> dict[str, Any]:
     }
 
 
+def build_prediction(config: DictConfig) -> dict[str, Any]:
+    """Build what `configs/predict.yaml` composes: stage_times, device, prefill and decode.
+
+    Raises:
+        ConfigError: A key or a value that is not allowed; the message names it.
+    """
+    _require_keys(config, "", (*_PREDICTED, "prefill", "decode", "output"))
+    for name in ("parallel", "output"):
+        _require_mapping(config[name], name)
+    _require_keys(config.output, "output", ["json"])
+    if config.output.json is not None and not (isinstance(config.output.json, str) and config.output.json):
+        raise ConfigError(f"output.json must be the path of a file or null, got {config.output.json!r}")
+    prefill = _pairs(config.prefill, "prefill", "[tokens of the chunk, tokens before it]", (1, 0))
+    decode = _pairs(config.decode, "decode", "[number of decodes, tokens of each]", (1, 1))
+    if not prefill and not decode:
+        raise ConfigError("the batch is empty: give it prefill=[[512,0]], decode=[[32,4096]] or both")
+    parts = {name: _component(config[name], name) for name in _PREDICTED}
+    with _named(""):
+        host = parts["engine"].host_time(parts["device"])
+        times = parts["iteration_time"].for_layout(parts["model"], parts["device"], parts["parallel"], host)
+    return {"stage_times": times, "device": parts["device"], "prefill": prefill, "decode": decode}
+
+
 def choices(group: str) -> list[str]:
     """Names that a group of the configuration may take, for example "scheduler" or "cluster.router"."""
     return sorted(path.stem for path in (CONFIG_DIR / group.replace(".", "/")).glob("*.yaml"))
@@ -160,6 +186,20 @@ def _require_keys(node: DictConfig, key: str, allowed: Iterable[str]) -> None:
         prefix = f"{key}." if key else ""
         shown = ", ".join(f"{prefix}{name}" for name in names if name != "_target_")
         raise ConfigError(f"{prefix}{unknown[0]} is not a key; allowed are: {shown}")
+
+
+def _pairs(node: Any, key: str, meaning: str, least: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return a list of pairs of whole numbers."""
+    pairs = OmegaConf.to_container(node) if isinstance(node, ListConfig) else node
+    allowed = f"{key} must be a list of pairs {meaning}, from {least[0]} and {least[1]} to {_LARGEST}"
+    if not isinstance(pairs, list):
+        raise ConfigError(f"{allowed}; got {pairs!r}")
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(type(one) is int for one in pair):
+            raise ConfigError(f"{allowed}; got {pair!r}")
+        if not all(low <= one <= _LARGEST for low, one in zip(least, pair, strict=True)):
+            raise ConfigError(f"{allowed}; got {pair!r}")
+    return [(first, second) for first, second in pairs]
 
 
 def _integer(value: Any, key: str, least: int) -> int:

@@ -2,6 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Amount = TypeVar("Amount", float, NDArray[np.float64])
 
 
 def _require_positive(owner: object, names: Sequence[str]) -> None:
@@ -29,12 +35,12 @@ class Link:
         """Check the ranges."""
         _require_positive(self, ("num_gpus", "bandwidth_gb_per_s", "latency_us"))
 
-    def all_reduce_time(self, num_bytes: float, num_gpus: int) -> float:
+    def all_reduce_time(self, num_bytes: Amount, num_gpus: int) -> Amount:
         """Seconds of a ring all-reduce of `num_bytes` on each of `num_gpus` GPUs."""
         moved = 2 * (num_gpus - 1) / num_gpus * num_bytes
         return self.latency_us * 1e-6 + moved / (self.bandwidth_gb_per_s * 1e9)
 
-    def send_time(self, num_bytes: float) -> float:
+    def send_time(self, num_bytes: Amount) -> Amount:
         """Seconds of a message of `num_bytes` from one GPU to another."""
         return self.latency_us * 1e-6 + num_bytes / (self.bandwidth_gb_per_s * 1e9)
 
@@ -73,6 +79,8 @@ class Device:
         bandwidth_gb_per_s: HBM bandwidth, 10^9 byte/s.
         attained: What kernels reach of the peaks.
         links: What joins GPUs, from the smallest group to the largest. The last one joins any number.
+        host: Name of the measured host that its machines have, see configs/engine.
+        profile: Name of the fitted kernel times that are shipped for it; None: there are none.
     """
 
     name: str
@@ -81,6 +89,8 @@ class Device:
     bandwidth_gb_per_s: float
     attained: Attained
     links: Sequence[Link]
+    host: str
+    profile: str | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""

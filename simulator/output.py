@@ -25,12 +25,12 @@ def write_result(result: Result, directory: Path, about: dict[str, Any]) -> None
     Raises:
         OSError: A file cannot be written. None is left half-written.
     """
-    with _whole_file(directory / "requests.csv") as file:
+    with whole_file(directory / "requests.csv") as file:
         _write_rows(file, REQUEST_COLUMNS, _request_rows(result))
     if result.replicas[0].members is not None:
-        with _whole_file(directory / "batches.csv") as file:
+        with whole_file(directory / "batches.csv") as file:
             _write_rows(file, BATCH_COLUMNS, result.batches())
-    with _whole_file(directory / "summary.json") as file:
+    with whole_file(directory / "summary.json") as file:
         json.dump(result.summary | about, file, indent=2, allow_nan=False)
         file.write("\n")
 
@@ -56,7 +56,7 @@ def _write_rows(file: TextIO, names: Sequence[str], rows: Iterable[Sequence[Any]
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[TextIO]:
+def whole_file(path: Path) -> Iterator[TextIO]:
     """Open a file that appears under its name only when all of it is written."""
     partial = path.with_name(f".{path.name}.partial")
     try:

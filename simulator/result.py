@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from simulator.cluster import Cluster
 from simulator.engine import ReplicaRun
 from simulator.iteration_log import Members
+from simulator.iteration_time.base import Documented, Provenance
 from simulator.metrics import TokenLog, is_overloaded, latencies
+from simulator.provenance import describe, extent_of
 from traces import Trace
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class ReplicaResult:
         members: (request, tokens, whether they are prompt tokens) of each batch, if they were logged.
         num_preemptions: Preemptions of any request.
         obstacle: Why requests at the head of the queue can never be admitted; empty: there is none.
+        provenance: Where its iteration times come from; None: they do not say.
     """
 
     iterations: dict[str, NDArray[Any]]
@@ -81,6 +84,7 @@ class ReplicaResult:
     members: list[Members] | None
     num_preemptions: int
     obstacle: str
+    provenance: Provenance | None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ class Result:
             ),
             "kv_use": self._kv_use(),
             "busy_fraction": self._busy_fraction(),
+            "iteration_time": self._iteration_time[0],
             "overloaded": self._overloaded,
             "warnings": self.warnings,
         }
@@ -179,7 +184,7 @@ class Result:
             warnings.append("no request is left to measure: all arrive in the warm-up or after the time limit")
         if count["num_ignored"]:
             warnings.append(f"{count['num_ignored']} requests were ignored: longer than the engine admits")
-        return warnings
+        return warnings + self._iteration_time[1]
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Return one row per request, columns as in requests.csv."""
@@ -203,6 +208,16 @@ class Result:
                     phase = "prefill" if is_prompt else "decode"
                     times = starts[iteration], ends[iteration]
                     yield iteration, *times, request_id[request], num_tokens, phase, number
+
+    @cached_property
+    def _iteration_time(self) -> tuple[dict[str, Any], list[str]]:
+        runs = []
+        for number, replica in enumerate(self.replicas):
+            started = (self.requests["replica"] == number) & ~np.isnan(self.requests["first_scheduled_s"])
+            longest = int(self.requests["prompt_tokens"][started].max(initial=0))
+            if replica.provenance is not None:
+                runs.append((replica.provenance, extent_of(replica.iterations, longest)))
+        return describe(runs)
 
     @cached_property
     def _num_by_status(self) -> dict[str, int]:
@@ -278,6 +293,7 @@ def _collect(run: ReplicaRun, table: dict[str, NDArray[Any]]) -> ReplicaResult:
         members=run.log.members(),
         num_preemptions=len(preemptions),
         obstacle=_obstacle(run, table["request_id"]),
+        provenance=run.stage_times.provenance if isinstance(run.stage_times, Documented) else None,
     )
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from simulator.cluster import Cluster, ReplicaSpec
 from simulator.hardware import Device
-from simulator.iteration_time.base import IterationTime
-from simulator.iteration_time.roofline import Roofline
+from simulator.host import ServingEngine
+from simulator.iteration_time.base import IterationTime, StageTimes
+from simulator.iteration_time.profile import Profile
 from simulator.kv_cache import KVCache
 from simulator.model import Model
 from simulator.parallelism import Parallelism
@@ -31,24 +32,35 @@ class Deployment:
         device: The GPU.
         scheduler: The policy of each replica.
         parallel: Layout of each replica.
-        iteration_time: How long an iteration takes.
+        iteration_time: How long the kernels of an iteration take.
         kv_cache: KV memory of each replica.
         num_replicas: Replicas behind the router.
+        engine: How long the host takes in an iteration; by default no time.
     """
 
     model: Model
     device: Device
     scheduler: Scheduler = field(default_factory=Sarathi)
     parallel: Parallelism = field(default_factory=Parallelism)
-    iteration_time: IterationTime = field(default_factory=Roofline)
+    iteration_time: IterationTime = field(default_factory=Profile)
     kv_cache: KVCache = field(default_factory=KVCache)
     num_replicas: int = 1
+    engine: ServingEngine = field(default_factory=ServingEngine)
 
     def __post_init__(self) -> None:
         """Check the range."""
         count = self.num_replicas
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_REPLICAS:
             raise ValueError(f"replicas must be an integer from 1 to {MOST_REPLICAS}, got {count!r}")
+
+    def stage_times(self) -> StageTimes:
+        """Return the iteration time of a replica.
+
+        Raises:
+            ValueError: The model cannot be spread like this, or the engine was not measured on these hosts.
+        """
+        host = self.engine.host_time(self.device)
+        return self.iteration_time.for_layout(self.model, self.device, self.parallel, host)
 
     def replica_specs(self) -> list[ReplicaSpec]:
         """Return what makes each replica.
@@ -58,7 +70,7 @@ class Deployment:
         """
         spec = ReplicaSpec(
             scheduler=self.scheduler,
-            stage_times=self.iteration_time.for_layout(self.model, self.device, self.parallel),
+            stage_times=self.stage_times(),
             num_stages=self.parallel.pp,
             num_blocks=self.kv_cache.blocks_for(self.model, self.device, self.parallel),
             block_size=self.kv_cache.block_size,

@@ -4,7 +4,8 @@ import pytest
 
 from simulator import MetricOptions, Result
 from simulator.config import CONFIG_DIR, GROUPS, ConfigError, choices, load_config
-from simulator.iteration_time.roofline import Roofline
+from simulator.host import ServingEngine
+from simulator.iteration_time.profile import Profile
 from simulator.schedulers.sarathi import DynamicChunks, Sarathi
 from simulator.schedulers.vllm import VLLM
 from simulator.simulation import simulate
@@ -32,14 +33,16 @@ def test_every_configuration_file_runs(group: str, name: str, tmp_path_factory: 
 
 def test_every_file_is_reached_through_a_group() -> None:
     found = {path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml")}
-    assert found == {f"{group.replace('.', '/')}/{name}" for group, name in CHOICES} | {"config"}
+    assert found == {f"{group.replace('.', '/')}/{name}" for group, name in CHOICES} | {"config", "predict"}
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
     built = load_config()
     deployment = built["deployment"]
     assert deployment.scheduler == Sarathi(token_budget=512, max_num_seqs=128, dynamic_chunks=DynamicChunks(stages=0))
-    assert deployment.iteration_time == Roofline()
+    assert deployment.iteration_time == Profile(path=None)
+    assert deployment.engine == load_config("engine=sarathi_serve")["deployment"].engine
+    assert load_config("engine=none")["deployment"].engine == ServingEngine(hosts=None)
     assert (deployment.model.name, deployment.model.max_model_len) == ("mistral_7b", 16384)
     assert (deployment.device.name, deployment.parallel.tp, deployment.parallel.pp) == ("a100_80gb", 1, 1)
     assert (deployment.kv_cache.block_size, deployment.kv_cache.num_blocks) == (16, None)
@@ -54,7 +57,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
 
 
 def test_the_default_load_is_below_the_capacity_of_the_default_deployment() -> None:
-    assert simulate(**load_config()).summary["warnings"] == []
+    (warning,) = simulate(**load_config()).summary["warnings"]
+    assert warning.startswith("iteration time is extrapolated beyond its measurements")
 
 
 def test_plus_and_no_plus_choose_the_same() -> None:

@@ -1,18 +1,21 @@
 """The roofline: bounds, monotony, and values computed by hand."""
 
+from dataclasses import fields
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from simulator.batch import Batch
 from simulator.config import load_config
-from simulator.iteration_time.roofline import Kernels, Roofline
+from simulator.host import HostTime
+from simulator.iteration_time.operators import MatMul
+from simulator.iteration_time.roofline import Roofline, RooflineKernels
 from simulator.parallelism import Parallelism
 from tests.helpers import A100
 
 MISTRAL = load_config()["deployment"].model
 LLAMA = load_config("model=llama2_70b", "kv_cache.num_blocks=1")["deployment"].model
-NO_HOST = Roofline(host_base_s=0, host_per_seq_s=0, host_tp_s=0)
 
 
 def batch_of(prefills: list[tuple[int, int]], decodes: tuple[int, int] = (0, 0)) -> Batch:
@@ -23,9 +26,9 @@ def batch_of(prefills: list[tuple[int, int]], decodes: tuple[int, int] = (0, 0))
     return batch
 
 
-def seconds(batch: Batch, model: str = "mistral", tp: int = 1, roofline: Roofline = NO_HOST) -> float:
+def seconds(batch: Batch, model: str = "mistral", tp: int = 1, host: HostTime | None = None) -> float:
     shape = MISTRAL if model == "mistral" else LLAMA
-    return sum(roofline.for_layout(shape, A100, Parallelism(tp=tp))(batch))
+    return sum(Roofline().for_layout(shape, A100, Parallelism(tp=tp), host or HostTime())(batch))
 
 
 def test_a_long_prefill_is_bound_by_compute() -> None:
@@ -46,12 +49,12 @@ def test_decode_attention_reads_every_cached_key_and_value_once() -> None:
 
 
 def test_a_matrix_product_takes_the_larger_of_its_two_times() -> None:
-    kernels = Kernels(MISTRAL, A100, tp=1)
+    kernels = RooflineKernels(A100)
+    square, tokens = MatMul("square", 4096, 4096), np.array([1.0, 4096.0])
     floor_s = A100.attained.kernel_us * 1e-6
     compute_s = 2 * 4096**3 / (312e12 * A100.attained.compute)
-    assert kernels.matmul_time(4096, 4096, 4096) == pytest.approx(floor_s + compute_s)
     memory_s = 2 * (4096 + 4096**2 + 4096) / (1935e9 * A100.attained.bandwidth)
-    assert kernels.matmul_time(1, 4096, 4096) == pytest.approx(floor_s + memory_s)
+    assert kernels.matmul_time(square, tokens) == pytest.approx([floor_s + memory_s, floor_s + compute_s])
 
 
 def test_more_work_takes_longer() -> None:
@@ -76,8 +79,8 @@ def test_all_reduce_moves_twice_the_message_less_the_own_part() -> None:
 
 
 def test_pipeline_stages_share_the_layers() -> None:
-    whole = NO_HOST.for_layout(MISTRAL, A100, Parallelism())
-    halves = NO_HOST.for_layout(MISTRAL, A100, Parallelism(pp=2))
+    whole = Roofline().for_layout(MISTRAL, A100, Parallelism(), HostTime())
+    halves = Roofline().for_layout(MISTRAL, A100, Parallelism(pp=2), HostTime())
     batch = batch_of([(512, 0)])
     first, second = halves(batch)
     assert first + second > sum(whole(batch))
@@ -86,12 +89,12 @@ def test_pipeline_stages_share_the_layers() -> None:
 
 def test_the_host_takes_time_per_iteration_and_per_sequence() -> None:
     batch = batch_of([(64, 0)], (9, 100))
-    host = Roofline(host_base_s=0.001, host_per_seq_s=0.0002, host_tp_s=0.5)
-    assert seconds(batch, roofline=host) - seconds(batch) == pytest.approx(0.001 + 10 * 0.0002)
-    assert seconds(batch, tp=2, roofline=host) - seconds(batch, tp=2) == pytest.approx(0.501 + 10 * 0.0002)
+    host = HostTime(base_s=0.001, per_seq_s=0.0002, multi_gpu_base_s=0.5, multi_gpu_per_seq_s=0.003)
+    assert seconds(batch, host=host) - seconds(batch) == pytest.approx(0.001 + 10 * 0.0002)
+    assert seconds(batch, tp=2, host=host) - seconds(batch, tp=2) == pytest.approx(0.5 + 10 * 0.003)
 
 
-@pytest.mark.parametrize("name", ["host_base_s", "host_per_seq_s", "host_tp_s"])
+@pytest.mark.parametrize("name", [field.name for field in fields(HostTime)])
 def test_negative_host_times_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a number from 0 to"):
-        Roofline(**{name: -1.0})
+        HostTime(**{name: -1.0})

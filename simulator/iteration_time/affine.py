@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from simulator.batch import Batch
 from simulator.hardware import Device
+from simulator.host import HostTime
 from simulator.iteration_time.base import StageTimes, require_seconds
 from simulator.model import Model
 from simulator.parallelism import Parallelism
@@ -30,8 +31,8 @@ class Affine:
         if self.base_s == 0 and self.per_token_s == 0:
             raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
 
-    def for_layout(self, model: Model, device: Device, parallel: Parallelism) -> StageTimes:
-        """Prepare the prediction; model and device play no part in it."""
+    def for_layout(self, model: Model, device: Device, parallel: Parallelism, host: HostTime) -> StageTimes:
+        """Prepare the prediction; model, device and host play no part in it."""
         base_s, per_token_s, per_context_token_s = self.base_s, self.per_token_s, self.per_context_token_s
         num_stages = parallel.pp
 

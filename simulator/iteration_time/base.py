@@ -1,10 +1,12 @@
 """What every model of iteration time answers."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from simulator.batch import Batch
 from simulator.hardware import Device
+from simulator.host import HostTime
 from simulator.model import Model
 from simulator.parallelism import Parallelism
 
@@ -19,11 +21,54 @@ class StageTimes(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Extent:
+    """The largest that a model of iteration time was measured for, or was asked.
+
+    Attributes:
+        batch_tokens: Tokens of a batch.
+        num_decodes: Decodes of a batch.
+        decode_context_tokens: Tokens in the KV cache per decode, mean of a batch.
+        prefill_tokens: Tokens of a prompt: a chunk and its context.
+    """
+
+    batch_tokens: int = 0
+    num_decodes: int = 0
+    decode_context_tokens: int = 0
+    prefill_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where times come from.
+
+    Attributes:
+        source: What predicts, in a few words.
+        measured: Extent of the measurements behind it; None: no measurements bound it.
+        warnings: What a user should know before trusting the times.
+    """
+
+    source: str
+    measured: Extent | None = None
+    warnings: Sequence[str] = field(default=())
+
+
+@runtime_checkable
+class Documented(Protocol):
+    """Stage times that know where they come from."""
+
+    provenance: Provenance
+
+
 class IterationTime(Protocol):
     """A model of iteration time, before it knows model and layout."""
 
-    def for_layout(self, model: Model, device: Device, parallel: Parallelism) -> StageTimes:
-        """Prepare the prediction for one model on one layout."""
+    def for_layout(self, model: Model, device: Device, parallel: Parallelism, host: HostTime) -> StageTimes:
+        """Prepare the prediction for one model on one layout.
+
+        Raises:
+            ValueError: The model cannot be spread like this.
+        """
         ...
 
 

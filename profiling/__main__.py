@@ -1,0 +1,177 @@
+"""`python -m profiling`: measures operators, imports measurements, fits them and says how good the fits are."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from profiling.tables import Header, TableError, device_folders, write_table, write_whole
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m profiling", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("import", help="bring published measurements into the format of our own")
+    sources = command.add_subparsers(required=True, metavar="SOURCE")
+    vidur = sources.add_parser("vidur", help="a folder of Vidur's profiling data")
+    vidur.add_argument("folder", type=Path, help="holds linear/GPU_MODEL.csv, attention.csv, network/, cpu_overheads_*")
+    vidur.add_argument("--output", type=Path, required=True, help="folder that gets one folder per device")
+    vidur.set_defaults(run=_import_vidur)
+
+    command = commands.add_parser("fit", help="fit the tables of devices; writes one profile per device")
+    _add_tables(command)
+    command.add_argument("--output", type=Path, required=True, help="folder for DEVICE.json.gz")
+    command.set_defaults(run=_fit)
+
+    command = commands.add_parser("evaluate", help="error of the fits on rows that they have not seen")
+    _add_tables(command)
+    command.add_argument("--output", type=Path, default=Path("evaluation.json"), help="default: evaluation.json")
+    command.set_defaults(run=_evaluate)
+
+    command = commands.add_parser("compare", help="whole iterations against published measurements")
+    command.add_argument("data", type=Path, help="folder with splitwise/, sarathi_serve/ and published/")
+    command.add_argument("--figures", type=Path, help="folder for pictures; default: none are drawn")
+    command.add_argument("--cases", action="store_true", help="print every case")
+    command.set_defaults(run=_compare)
+
+    command = commands.add_parser("host", help="straight lines through the host time of an engine")
+    _add_tables(command)
+    command.set_defaults(run=_host)
+    return parser
+
+
+def _add_tables(command: argparse.ArgumentParser) -> None:
+    command.add_argument("tables", type=Path, help="folder of a device, or of folders of devices")
+    command.add_argument(
+        "--attention-from",
+        metavar="DEVICE",
+        help="device among the tables whose attention is carried over to those with too few rows of it",
+    )
+
+
+def _import_vidur(options: argparse.Namespace) -> None:
+    from profiling.importers import vidur
+
+    for gpu, family, rows in vidur.tables(options.folder):
+        header = vidur.header(gpu)
+        folder = options.output / header.device
+        header.write(folder)
+        write_table(folder, family, rows)
+        print(f"{folder}: {len(rows):,} rows of {family}")
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from profiling.evaluate import device_scores
+    from profiling.fit import fit_device
+
+    attention_from = _attention_from(options)
+    for folder in device_folders(options.tables):
+        profile = fit_device(folder, attention_from)
+        scores = [one for one in device_scores(folder, attention_from, baseline=False) if one.tokens == "all"]
+        profile = replace(profile, about={**profile.about, "errors": [asdict(one) for one in scores]})
+        path = options.output / f"{Header.read(folder).device}.json.gz"
+        content = profile.to_bytes()
+        write_whole(path, content)
+        print(f"{path}: {len(content):,} bytes")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from profiling.evaluate import Score, device_scores
+
+    attention_from = _attention_from(options)
+    scores: list[Score] = []
+    for folder in device_folders(options.tables):
+        scores += device_scores(folder, attention_from)
+        print(f"{folder} evaluated", file=sys.stderr)
+    rows = [asdict(one) for one in scores]
+    write_whole(options.output, (json.dumps(rows, indent=1) + "\n").encode())
+    _print_table(pd.DataFrame(rows), "absolute error, per cent")
+    print(f"written to {options.output}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from profiling import composition
+
+    found = pd.DataFrame([asdict(case) for case in composition.cases(options.data)])
+    if options.cases:
+        error = (found["predicted_s"] / found["measured_s"] - 1) * 100
+        shown = pd.DataFrame({"dataset": found["dataset"], "case": found["case"]})
+        for name in ("measured", "predicted"):
+            shown[f"{name}, ms"] = (found[f"{name}_s"] * 1e3).map("{:.1f}".format)
+        _print_table(shown.assign(error=error.map("{:+.1f} %".format)), "whole iterations")
+    _print_table(composition.summary(found).round(1), "error of whole iterations, per cent")
+    if options.figures is not None:
+        from profiling import figures
+
+        options.figures.mkdir(parents=True, exist_ok=True)
+        figures.draw_composition(found, options.figures / "composition.png")
+        figures.draw_stairs(options.figures / "stairs.png")
+        print(f"drawn in {options.figures}")
+
+
+def _host(options: argparse.Namespace) -> None:
+    from profiling.host import host_lines
+
+    folders = [folder for folder in device_folders(options.tables) if (folder / "host.csv.gz").exists()]
+    if not folders:
+        raise TableError(f"no folder in {options.tables} has a host table")
+    rows = pd.concat(host_lines(folder) for folder in folders)
+    for name in ("base_s", "per_seq_s"):
+        rows[name] = rows[name].map("{:.3g}".format)
+    _print_table(rows.round(1), "host time of an iteration")
+
+
+def _attention_from(options: argparse.Namespace) -> Path | None:
+    if options.attention_from is None:
+        return None
+    by_name = {Header.read(folder).device: folder for folder in device_folders(options.tables)}
+    if options.attention_from not in by_name:
+        raise TableError(
+            f"--attention-from {options.attention_from} is not among the tables; there are {', '.join(by_name)}"
+        )
+    return by_name[options.attention_from]
+
+
+def _print_table(rows: pd.DataFrame, title: str) -> None:
+    table = Table(title=title, title_justify="left", title_style="dim")
+    for name in rows.columns:
+        table.add_column(str(name), justify="left" if rows[name].dtype == object else "right", no_wrap=True)
+    for row in rows.itertuples(index=False):
+        table.add_row(*(str(value) for value in row))
+    console = Console()
+    # A table that is cut to the width of a pipe would lose figures.
+    Console(width=max(console.width, 160)).print(table) if not console.is_terminal else console.print(table)
+
+
+if __name__ == "__main__":
+    main()

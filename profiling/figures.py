@@ -1,0 +1,79 @@
+"""Pictures of predicted against measured times."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+
+from profiling.composition import FIGURE_6, stairs
+
+# Okabe and Ito's colours, told apart by the colour-blind and in grey with the markers.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#999999", "#F0E442", "#FFFFFF")
+MARKERS = "os^Dv<>P*X"
+STYLE: Any = {
+    "font.size": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+DPI = 130
+
+
+def draw_composition(found: pd.DataFrame, path: Path) -> None:
+    """Draw predicted against measured times of whole iterations, one mark per case.
+
+    Figure 6 of the paper is no whole iteration; `draw_stairs` draws it.
+    """
+    found = found[~found["dataset"].str.contains("figure 6")]
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 6.2), layout="constrained")
+        ends = np.array([found["measured_s"].min() * 0.8, found["measured_s"].max() * 1.25]) * 1e3
+        axes.plot(ends, ends, color="black", linewidth=1)
+        axes.fill_between(ends, ends * 0.9, ends * 1.1, color="black", alpha=0.12, linewidth=0, label="within 10 %")
+        for number, (dataset, rows) in enumerate(found.groupby("dataset", sort=False)):
+            axes.scatter(
+                rows["measured_s"] * 1e3,
+                rows["predicted_s"] * 1e3,
+                s=26,
+                color=COLOURS[number % len(COLOURS)],
+                marker=MARKERS[number % len(MARKERS)],
+                edgecolor="black",
+                linewidth=0.3,
+                label=dataset,
+            )
+        axes.set(xscale="log", yscale="log", xlabel="measured, ms", ylabel="predicted, ms", xlim=ends)
+        axes.set_title("Whole iterations, nothing fitted to them", loc="left")
+        axes.legend(fontsize=7.5, frameon=False, loc="upper left")
+        figure.savefig(path, dpi=DPI)
+        plt.close(figure)
+
+
+def draw_stairs(path: Path) -> None:
+    """Draw the stairs of the linear layers over the tokens of a batch."""
+    tokens = np.arange(1, 1025)
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+        for place, degree in enumerate((2, 4)):
+            colour = COLOURS[place]
+            predicted = np.array(stairs(degree, tokens)) * 1e3
+            axes.plot(tokens, predicted, color=colour, linewidth=1.4, label=f"predicted, TP{degree}")
+            points = {count: times[place] for count, times in FIGURE_6.items() if count <= tokens[-1]}
+            axes.scatter(
+                list(points),
+                list(points.values()),
+                color=colour,
+                marker=MARKERS[place],
+                edgecolor="black",
+                linewidth=0.5,
+                zorder=3,
+                label=f"figure 6 of the paper, TP{degree}",
+            )
+        axes.set(xlabel="tokens in the batch", ylabel="linear layers, ms", xticks=range(0, 1025, 128), ylim=(0, None))
+        axes.set_title("Llama2-70B on A100: linear layers of one iteration", loc="left")
+        axes.legend(frameon=False)
+        figure.savefig(path, dpi=DPI)
+        plt.close(figure)

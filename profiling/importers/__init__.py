@@ -1,0 +1,1 @@
+"""Published measurements in the format of our own."""

@@ -1,0 +1,195 @@
+"""Measurements in the format of Vidur (Agrawal et al., MLSys 2024): profiles of layers, attention and network.
+
+Reads a folder with `linear/<gpu>_<model>.csv[.gz]` (Vidur's mlp.csv), `attention.csv[.gz]`, `network/*.csv[.gz]`
+and `cpu_overheads_<gpu>.csv[.gz]`, or single files of these kinds. Times there are milliseconds.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from profiling.tables import Header, TableError, columns_of
+
+MS = 1e-3
+BYTES_PER_VALUE = 2
+# By Vidur's name of the GPU: our name and the data sheet.
+GPUS = {
+    "a100": ("a100_80gb", 108, 312.0, 1935.0),
+    "a40": ("a40", 84, 149.7, 696.0),
+    "h100": ("h100_sxm", 132, 989.4, 3350.0),
+}
+SOURCE = "Vidur (Agrawal et al., MLSys 2024), profiling data of github.com/microsoft/vidur and its forks"
+GENERATION = "2024: PyTorch 2 with cuBLAS, FlashAttention-2 and FlashInfer kernels of that year, vLLM-like engine"
+_MATMULS = {
+    "attn_pre_proj": "qkv_proj",
+    "attn_post_proj": "o_proj",
+    "mlp_up_proj": "gate_up_proj",
+    "mlp_down_proj": "down_proj",
+}
+_ELEMENTWISE = {
+    "emb": "embedding",
+    "input_layernorm": "input_norm",
+    "post_attention_layernorm": "post_attention_norm",
+    "attn_rope": "rope",
+    "mlp_act": "activation",
+    "add": "residual_add",
+}
+_HOST = {
+    "schedule_median": "schedule",
+    "prepare_inputs_e2e_median": "prepare_inputs",
+    "sampler_e2e_median": "sampler",
+    "process_model_outputs_median": "process_outputs",
+    "ray_comm_time_mean": "worker_messages",
+}
+LIBRARY = "vidur"
+
+
+def header(gpu: str) -> Header:
+    """What the tables of a GPU are about."""
+    device, num_sms, peak_tflops, bandwidth = GPUS[gpu]
+    return Header(device, SOURCE, "MIT", "2024", GENERATION, num_sms, peak_tflops, bandwidth)
+
+
+def tables(folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield (GPU, family, rows) of everything in a folder.
+
+    Raises:
+        TableError: Nothing is there, or a file is not what its name says.
+    """
+    found = False
+    for gpu, device in ((gpu, values[0]) for gpu, values in GPUS.items()):
+        linear = [_linear(path) for path in _files(folder, f"linear/{gpu}_*")]
+        parts = {
+            "matmul": [rows for matmul, _ in linear for rows in matmul],
+            "elementwise": [rows for _, elementwise in linear for rows in elementwise],
+            "attention": [_attention(path, gpu) for path in _files(folder, "attention*")],
+            "communication": [_network(path) for path in _files(folder, f"network/{gpu}_*")],
+            "host": [_host(path) for path in _files(folder, f"cpu_overheads_{gpu}*")],
+        }
+        for family, rows in parts.items():
+            whole = pd.concat([part.dropna(subset=["seconds"]) for part in rows]) if rows else pd.DataFrame()
+            if len(whole):
+                found = True
+                yield gpu, family, whole.assign(device=device, library=LIBRARY)[columns_of(family)]
+    if not found:
+        raise TableError(f"{folder} holds no files of Vidur: no linear/GPU_MODEL.csv, attention.csv, network/GPU_*.csv")
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for end in (".csv", ".csv.gz") for path in folder.glob(pattern + end))
+
+
+def _read(path: Path, *needed: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (OSError, EOFError, ValueError) as error:
+        raise TableError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise TableError(f"{path} has no column {missing[0]}: not a file of this kind")
+    return table
+
+
+def _timed(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
+    """Median, minimum and deviation of one of Vidur's timers, in seconds; its timers resolve 1 us."""
+    prefix = f"time_stats.{name}."
+    return {
+        "seconds": (table[prefix + "median"] * MS).where(table[prefix + "median"] > 0),
+        "seconds_min": table[prefix + "min"] * MS,
+        "seconds_std": table[prefix + "std"] * MS,
+    }
+
+
+def _linear(path: Path) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """Matrix products and elementwise operators of one file."""
+    sizes = ("n_head", "n_kv_head", "n_embd", "n_expanded_embd", "use_gated_mlp", "num_tensor_parallel_workers")
+    table = _read(path, *sizes, "num_tokens")
+    tp, hidden = table["num_tensor_parallel_workers"], table["n_embd"]
+    head_dim = hidden // table["n_head"]
+    q_width = table["n_head"] // tp * head_dim
+    kv_width = 2 * (table["n_kv_head"] // tp).clip(lower=1) * head_dim
+    ffn = table["n_expanded_embd"] // tp
+    gates = np.where(table["use_gated_mlp"], 2, 1)
+    matmuls = {
+        "attn_pre_proj": (hidden, q_width + kv_width),
+        "attn_post_proj": (q_width, hidden),
+        "mlp_up_proj": (hidden, gates * ffn),
+        "mlp_down_proj": (ffn, hidden),
+    }
+    widths = {
+        "emb": 2 * hidden,
+        "input_layernorm": 2 * hidden,
+        "post_attention_layernorm": 2 * hidden,
+        "attn_rope": 2 * q_width + kv_width,
+        "mlp_act": (gates + 1) * ffn,
+        "add": 3 * hidden,
+    }
+    model = path.name.removesuffix(".gz").removesuffix(".csv").partition("_")[2]
+    common = {"model": model, "tp": tp, "num_tokens": table["num_tokens"]}
+    present = [name for name in (*matmuls, *widths) if f"time_stats.{name}.median" in table]
+    return (
+        [
+            pd.DataFrame(
+                common
+                | _timed(table, name)
+                | {"operator": _MATMULS[name], "k": matmuls[name][0], "n": matmuls[name][1]}
+            )
+            for name in present
+            if name in matmuls
+        ],
+        [
+            pd.DataFrame(common | _timed(table, name) | {"operator": _ELEMENTWISE[name], "width": widths[name]})
+            for name in present
+            if name in widths
+        ],
+    )
+
+
+def _attention(path: Path, gpu: str) -> pd.DataFrame:
+    needed = ("device", "model", "tp", "q_heads", "kv_heads", "head_dim", "phase", "batch", "chunk", "kv", "ms")
+    table = _read(path, *needed)
+    table = table[table["device"] == gpu]
+    prefill = table["phase"] == "prefill"
+    shape = {name: table[name] for name in ("model", "tp", "q_heads", "kv_heads", "head_dim")}
+    return pd.DataFrame(
+        shape
+        | {
+            "operator": np.where(prefill, "prefill_attention", "decode_attention"),
+            "num_tokens": table["chunk"].where(prefill, table["batch"]).astype(int),
+            "batch": table["batch"].fillna(1).astype(int),
+            "context": table["kv"].fillna(0).astype(int),
+            "seconds": table["ms"] * MS,
+            "seconds_min": np.nan,
+            "seconds_std": np.nan,
+        }
+    )
+
+
+def _network(path: Path) -> pd.DataFrame:
+    operator = "all_reduce" if "all_reduce" in path.name else "send"
+    name = "all_reduce" if operator == "all_reduce" else "send_recv"
+    table = _read(path, f"time_stats.{name}.median")
+    if "size" in table:
+        num_bytes = table["size"]
+    else:
+        num_bytes = table["n_embd"] * table["num_tokens"] * BYTES_PER_VALUE
+        if operator == "send":
+            num_bytes = num_bytes // table["num_tensor_parallel_workers"]
+    num_gpus = table["num_workers"] if "num_workers" in table else pd.Series(2, index=table.index)
+    own_node = 1 if "inter_node" in path.name else num_gpus
+    per_node = table.get("devices_per_node", own_node)
+    machine = path.name.removesuffix(".gz").removesuffix(".csv")
+    rows = {"machine": machine, "operator": operator, "num_gpus": num_gpus, "gpus_per_node": per_node}
+    return pd.DataFrame(rows | {"num_bytes": num_bytes} | _timed(table, name)).query("num_bytes > 0")
+
+
+def _host(path: Path) -> pd.DataFrame:
+    table = _read(path, *_HOST, "model_name", "batch_size", "tensor_parallel_degree")
+    common = {"model": table["model_name"], "tp": table["tensor_parallel_degree"], "batch": table["batch_size"]}
+    unknown = {"seconds_min": np.nan, "seconds_std": np.nan}
+    return pd.concat(
+        pd.DataFrame(common | {"operator": operator, "seconds": table[column] * MS} | unknown)
+        for column, operator in _HOST.items()
+    )

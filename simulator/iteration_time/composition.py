@@ -1,0 +1,202 @@
+"""Iteration time as the sum of its operators, collectives and the host."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+
+import numpy as np
+
+from simulator.batch import Batch
+from simulator.hardware import Device
+from simulator.host import HostTime
+from simulator.iteration_time.kernels import Floats, Kernels
+from simulator.iteration_time.operators import (
+    MatMul,
+    Operator,
+    attention_of,
+    embedding,
+    head_operators,
+    layer_operators,
+    num_all_reduces,
+)
+from simulator.model import BYTES_PER_VALUE, Model, stage_layers
+from simulator.parallelism import Parallelism
+
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """One operator of a batch on one GPU of a stage.
+
+    Attributes:
+        name: Name of the operator.
+        kind: What it needs: "kernel", "network" or "host".
+        seconds_per_layer: Seconds in one layer.
+        layers: Layers of the stage; 1 for what runs outside them.
+        flops_per_layer: FLOPs in one layer.
+        bytes_per_layer: Bytes moved from and to memory in one layer.
+    """
+
+    name: str
+    kind: str
+    seconds_per_layer: float
+    layers: int
+    flops_per_layer: float = 0.0
+    bytes_per_layer: float = 0.0
+
+
+class ComposedTimes:
+    """Stage times of one model on one layout: look-ups by tokens and by sequences, and attention.
+
+    Attributes:
+        provenance: Where the kernel times come from.
+    """
+
+    def __init__(self, kernels: Kernels, model: Model, device: Device, parallel: Parallelism, host: HostTime) -> None:
+        self.provenance = kernels.provenance
+        self._kernels = kernels
+        self._model = model
+        self._parallel = parallel
+        self._tp_link = device.link(parallel.tp)
+        self._pp_link = device.link(parallel.num_gpus)
+        self._host = host.line(parallel.num_gpus)
+        self._layers = stage_layers(model, parallel)
+        self._attention = kernels.attention_times(attention_of(model, parallel.tp))
+        self._linear = Lookup(self._linear_time)
+        self._ends = [Lookup(partial(self._end_time, stage)) for stage in range(parallel.pp)]
+        self._by_sequences = [Lookup(partial(self._sequence_time, stage)) for stage in range(parallel.pp)]
+
+    def __call__(self, batch: Batch) -> Sequence[float]:
+        """Seconds that each pipeline stage is busy with the batch, first stage first."""
+        chunks, num_decodes = batch.chunks, batch.num_decodes
+        num_tokens = batch.num_prefill_tokens + num_decodes
+        layer_s = self._linear[num_tokens]
+        if num_decodes:
+            layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
+        for chunk in chunks:
+            layer_s += self._attention.prefill_time(chunk.num_tokens, chunk.context_tokens)
+        num_seqs = num_decodes + len(chunks)
+        layers = self._layers
+        if len(layers) == 1:
+            return (layers[0] * layer_s + self._ends[0][num_tokens] + self._by_sequences[0][num_seqs],)
+        parts = zip(layers, self._ends, self._by_sequences, strict=True)
+        return [count * layer_s + ends[num_tokens] + sequences[num_seqs] for count, ends, sequences in parts]
+
+    def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
+        """Yield what a stage's time for a batch is made of, host and messages included.
+
+        An operator that runs twice in a layer comes twice.
+        """
+        num_tokens = batch.num_prefill_tokens + batch.num_decodes
+        num_seqs = batch.num_decodes + len(batch.chunks)
+        layers, parallel, model = self._layers[stage], self._parallel, self._model
+        if stage == 0:
+            yield self._operator_time(embedding(model, parallel.tp), num_tokens, 1)
+        before, after = layer_operators(model, parallel.tp)
+        for operator in before:
+            yield self._operator_time(operator, num_tokens, layers)
+        yield from self._attention_operators(batch, layers)
+        for operator in after:
+            yield self._operator_time(operator, num_tokens, layers)
+        if parallel.tp > 1:
+            reduce_s = float(self._all_reduce_time(np.array([num_tokens]))[0])
+            yield OperatorTime("all_reduce", "network", num_all_reduces(model) * reduce_s, layers)
+        if stage == parallel.pp - 1:
+            for operator in head_operators(model, parallel.tp):
+                yield self._operator_time(operator, num_seqs, 1)
+            if parallel.tp > 1:
+                yield OperatorTime("gather_logits", "network", float(self._gather_time(np.array([num_seqs]))[0]), 1)
+        else:
+            yield OperatorTime("send", "network", float(self._send_time(np.array([num_tokens]))[0]), 1)
+        base_s, per_seq_s = self._host
+        yield OperatorTime("host", "host", base_s + per_seq_s * num_seqs, 1)
+
+    def _attention_operators(self, batch: Batch, layers: int) -> Iterator[OperatorTime]:
+        attention = attention_of(self._model, self._parallel.tp)
+        if batch.chunks:
+            sizes = [(chunk.num_tokens, chunk.context_tokens) for chunk in batch.chunks]
+            yield OperatorTime(
+                "prefill_attention",
+                "kernel",
+                sum(self._attention.prefill_time(*size) for size in sizes),
+                layers,
+                sum(attention.prefill_flops(*size) for size in sizes),
+                sum(attention.prefill_bytes(*size) for size in sizes),
+            )
+        if batch.num_decodes:
+            context_tokens = batch.decode_context_tokens
+            yield OperatorTime(
+                "decode_attention",
+                "kernel",
+                self._attention.decode_time(batch.num_decodes, context_tokens),
+                layers,
+                attention.decode_flops(context_tokens),
+                attention.decode_bytes(context_tokens),
+            )
+
+    def _operator_time(self, operator: Operator, tokens: int, layers: int) -> OperatorTime:
+        seconds = float(self._kernel_time(operator, np.array([float(tokens)]))[0])
+        work = operator.flops(tokens), operator.bytes_moved(tokens)
+        return OperatorTime(operator.name, "kernel", seconds, layers, *work)
+
+    def _kernel_time(self, operator: Operator, tokens: Floats) -> Floats:
+        kernels = self._kernels
+        if isinstance(operator, MatMul):
+            return kernels.matmul_time(operator, tokens)
+        return kernels.elementwise_time(operator, tokens)
+
+    def _linear_time(self, tokens: Floats) -> Floats:
+        """Time of everything in a layer but attention."""
+        model, tp = self._model, self._parallel.tp
+        total_s = np.zeros_like(tokens)
+        for operator in chain(*layer_operators(model, tp)):
+            total_s += self._kernel_time(operator, tokens)
+        return total_s + num_all_reduces(model) * self._all_reduce_time(tokens) if tp > 1 else total_s
+
+    def _end_time(self, stage: int, tokens: Floats) -> Floats:
+        """Time of a stage outside its layers that follows from the number of tokens."""
+        total_s = np.zeros_like(tokens)
+        if stage == 0:
+            total_s += self._kernel_time(embedding(self._model, self._parallel.tp), tokens)
+        if stage < len(self._layers) - 1:
+            total_s += self._send_time(tokens)
+        return total_s
+
+    def _sequence_time(self, stage: int, seqs: Floats) -> Floats:
+        """Time of a stage that follows from the number of sequences."""
+        base_s, per_seq_s = self._host
+        total_s = base_s + per_seq_s * seqs
+        if stage == len(self._layers) - 1:
+            for operator in head_operators(self._model, self._parallel.tp):
+                total_s = total_s + self._kernel_time(operator, seqs)
+            if self._parallel.tp > 1:
+                total_s = total_s + self._gather_time(seqs)
+        return total_s
+
+    def _all_reduce_time(self, tokens: Floats) -> Floats:
+        num_bytes = tokens * (self._model.hidden_size * BYTES_PER_VALUE)
+        return self._tp_link.all_reduce_time(num_bytes, self._parallel.tp)
+
+    def _send_time(self, tokens: Floats) -> Floats:
+        return self._pp_link.send_time(tokens * (self._model.hidden_size * BYTES_PER_VALUE))
+
+    def _gather_time(self, seqs: Floats) -> Floats:
+        """Logits of the other GPUs are sent to the one that samples."""
+        return self._tp_link.send_time(seqs * (self._model.vocab_size / self._parallel.tp * BYTES_PER_VALUE))
+
+
+class Lookup(dict[int, float]):
+    """A function of a whole number; where it is looked up first, a block of values is computed at once."""
+
+    def __init__(self, function: Callable[[Floats], Floats]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, number: int) -> float:
+        """Compute the values around a number and keep them."""
+        first = (number - 1) // _BLOCK * _BLOCK + 1
+        values = self._function(np.arange(first, first + _BLOCK, dtype=np.float64))
+        self.update(zip(range(first, first + _BLOCK), values.tolist(), strict=True))
+        return self[number]

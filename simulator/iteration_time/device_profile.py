@@ -1,0 +1,141 @@
+"""Fitted kernel times of a device: the file that `python -m profiling fit` writes."""
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from simulator.iteration_time.base import Extent
+from simulator.iteration_time.operators import Attention, Elementwise, MatMul
+from simulator.iteration_time.physics import Gpu
+from simulator.iteration_time.regression import CorrectedPhysics, TiledLines
+
+SCHEMA = 1
+SHIPPED = Path(__file__).parent / "profiles"
+SUFFIX = ".json.gz"
+
+
+@dataclass(frozen=True)
+class AttentionFit:
+    """Regressions of one phase of attention.
+
+    Attributes:
+        own: By `attention_key`: fitted to the rows of one shape.
+        transfer: Fitted to all rows, for every other shape.
+    """
+
+    own: Mapping[str, CorrectedPhysics]
+    transfer: CorrectedPhysics
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """Fitted kernel times of a device.
+
+    Attributes:
+        about: Where it comes from: device, source, licence, date, engine_generation, notes, errors.
+        gpu: Peaks that the physics is measured by.
+        measured: Extent of the measurements.
+        matmul_own: By `matmul_key`: lines through the rows of one shape.
+        matmul: For shapes without rows.
+        elementwise_own: By `elementwise_key`: lines through the rows of one operator and width.
+        elementwise: By operator, and "any" for operators without rows.
+        prefill: Prefill attention.
+        decode: Decode attention.
+        most_bandwidth: Largest share of the HBM bandwidth that decode attention is believed to reach.
+    """
+
+    about: Mapping[str, Any]
+    gpu: Gpu
+    measured: Extent
+    matmul_own: Mapping[str, TiledLines]
+    matmul: CorrectedPhysics
+    elementwise_own: Mapping[str, TiledLines]
+    elementwise: Mapping[str, CorrectedPhysics]
+    prefill: AttentionFit
+    decode: AttentionFit
+    most_bandwidth: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers and words."""
+        return {
+            "schema": SCHEMA,
+            "about": dict(self.about),
+            "gpu": asdict(self.gpu),
+            "measured": asdict(self.measured),
+            "most_bandwidth": self.most_bandwidth,
+            "matmul_own": {key: lines.to_json() for key, lines in self.matmul_own.items()},
+            "matmul": self.matmul.to_json(),
+            "elementwise_own": {key: lines.to_json() for key, lines in self.elementwise_own.items()},
+            "elementwise": {key: fit.to_json() for key, fit in self.elementwise.items()},
+            "prefill": _attention_json(self.prefill),
+            "decode": _attention_json(self.decode),
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "DeviceProfile":
+        """Read what `to_json` returned.
+
+        Raises:
+            ValueError, KeyError, TypeError: It is something else.
+        """
+        if plain["schema"] != SCHEMA:
+            raise ValueError(f"schema must be {SCHEMA}, got {plain['schema']!r}")
+        return cls(
+            about=dict(plain["about"]),
+            gpu=Gpu(**plain["gpu"]),
+            measured=Extent(**plain["measured"]),
+            matmul_own={key: TiledLines.from_json(lines) for key, lines in plain["matmul_own"].items()},
+            matmul=CorrectedPhysics.from_json(plain["matmul"]),
+            elementwise_own={key: TiledLines.from_json(lines) for key, lines in plain["elementwise_own"].items()},
+            elementwise={key: CorrectedPhysics.from_json(fit) for key, fit in plain["elementwise"].items()},
+            prefill=_attention_fit(plain["prefill"]),
+            decode=_attention_fit(plain["decode"]),
+            most_bandwidth=float(plain["most_bandwidth"]),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the content of a file; the same fit gives the same bytes."""
+        return gzip.compress(json.dumps(self.to_json(), separators=(",", ":")).encode(), mtime=0)
+
+
+def matmul_key(operator: MatMul) -> str:
+    """Return the key of a shape: `4096x6144`."""
+    return f"{operator.k}x{operator.n}"
+
+
+def elementwise_key(operator: Elementwise) -> str:
+    """Return the key of an operator: `rope 10240 tp4`, values per token and tensor-parallel degree."""
+    return f"{operator.name} {operator.width} tp{operator.tp}"
+
+
+def attention_key(attention: Attention) -> str:
+    """Return the key of a shape: `32/8/128`, query heads, key-value heads, head width."""
+    return f"{attention.q_heads}/{attention.kv_heads}/{attention.head_dim}"
+
+
+def load_profile(path: Path) -> DeviceProfile:
+    """Read a file; nothing in it is executed.
+
+    Raises:
+        ValueError: It cannot be read or is not a profile; the message is one line and names the file.
+    """
+    try:
+        return DeviceProfile.from_json(json.loads(gzip.decompress(path.read_bytes())))
+    except gzip.BadGzipFile as error:
+        raise ValueError(f"{path} is not a profile: not in gzip format") from error
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise ValueError(f"{path} is not a profile: {' '.join(repr(error).split())}") from error
+
+
+def _attention_json(fit: AttentionFit) -> dict[str, Any]:
+    return {"own": {key: one.to_json() for key, one in fit.own.items()}, "transfer": fit.transfer.to_json()}
+
+
+def _attention_fit(plain: Mapping[str, Any]) -> AttentionFit:
+    own = {key: CorrectedPhysics.from_json(one) for key, one in plain["own"].items()}
+    return AttentionFit(own, CorrectedPhysics.from_json(plain["transfer"]))

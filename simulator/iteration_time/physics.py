@@ -1,0 +1,158 @@
+"""What the regressions know of a GPU: terms that time is proportional to, and features of its kernels.
+
+Terms are seconds at the peaks; a regression weighs them. Features say how well a launch fills the GPU:
+tiles, waves over the multiprocessors, arithmetic intensity. All are arrays over n cases.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.iteration_time.kernels import Floats
+from simulator.iteration_time.operators import Attention, Elementwise, MatMul
+
+# Output tiles that cuBLAS and CUTLASS kernels of these generations use: rows of tokens, columns.
+TILES = (
+    (256, 128),
+    (128, 256),
+    (128, 128),
+    (64, 256),
+    (256, 64),
+    (64, 128),
+    (128, 64),
+    (64, 64),
+    (32, 128),
+    (16, 128),
+)
+# A matrix instruction takes 8 tokens at least; fewer are padded, so times change every 8 tokens.
+TOKEN_GRAIN = 8
+QUERY_TILES = (64, 128)
+# Waves and tiles beyond this many no longer change how well the GPU is filled.
+MOST_WAVES = 50.0
+MOST_ATTENTION_WAVES = 20.0
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Peaks of a GPU, from its data sheet.
+
+    Attributes:
+        num_sms: Streaming multiprocessors.
+        peak_tflops: Dense half-precision matrix rate, 10^12 FLOP/s.
+        bandwidth_gb_per_s: HBM bandwidth, 10^9 byte/s.
+    """
+
+    num_sms: int
+    peak_tflops: float
+    bandwidth_gb_per_s: float
+
+    def compute_s(self, flops: Floats) -> Floats:
+        """Seconds at the peak rate."""
+        return flops / (self.peak_tflops * 1e12)
+
+    def memory_s(self, num_bytes: Floats) -> Floats:
+        """Seconds at the peak bandwidth."""
+        return num_bytes / (self.bandwidth_gb_per_s * 1e9)
+
+
+def padded(tokens: Floats) -> Floats:
+    """Tokens that are computed: 1, 2 and 4 as they are, else the next multiple of 8."""
+    small = 2.0 ** np.ceil(np.log2(np.maximum(tokens, 1.0)))
+    return np.where(tokens <= TOKEN_GRAIN, small, np.ceil(tokens / TOKEN_GRAIN) * TOKEN_GRAIN)
+
+
+def matmul_terms(gpu: Gpu, operator: MatMul, tokens: Floats) -> Floats:
+    """Launch and roofline: float64[n, 2]."""
+    tokens = padded(tokens)
+    compute_s, memory_s = gpu.compute_s(operator.flops(tokens)), gpu.memory_s(operator.bytes_moved(tokens))
+    return np.column_stack([np.ones(len(tokens)), np.maximum(compute_s, memory_s)])
+
+
+def matmul_features(gpu: Gpu, operator: MatMul, tokens: Floats) -> Floats:
+    """Shape, intensity and, for each tile, waves and how full they are: float64[n, num_features]."""
+    m, k, n = padded(tokens), float(operator.k), float(operator.n)
+    columns = [
+        np.log2(m),
+        np.full(len(m), np.log2(k)),
+        np.full(len(m), np.log2(n)),
+        np.log2(gpu.compute_s(operator.flops(m)) / gpu.memory_s(operator.bytes_moved(m))),
+    ]
+    for rows, width in TILES:
+        tiles = np.ceil(m / rows) * np.ceil(n / width)
+        waves = tiles / gpu.num_sms
+        filled = (m / rows) * (n / width) / tiles
+        columns += [filled * waves / np.ceil(waves), np.minimum(waves, MOST_WAVES)]
+    columns += [np.ceil(m / rows) for rows in (64, 128, 256)]
+    columns += [np.full(len(m), n / 128 % 1)]
+    return np.column_stack(columns)
+
+
+def elementwise_terms(gpu: Gpu, operator: Elementwise, tokens: Floats) -> Floats:
+    """Launch and bytes moved: float64[n, 2]."""
+    return np.column_stack([np.ones(len(tokens)), gpu.memory_s(operator.bytes_moved(tokens))])
+
+
+def elementwise_features(operator: Elementwise, tokens: Floats) -> Floats:
+    """Tokens, width, bytes and degree, which say how much stays in caches: float64[n, 4]."""
+    num_bytes, same = operator.bytes_moved(tokens), np.ones(len(tokens))
+    return np.column_stack([np.log2(tokens), np.log2(operator.width) * same, np.log2(num_bytes), operator.tp * same])
+
+
+def prefill_terms(gpu: Gpu, attention: Attention, chunk: Floats, context: Floats) -> Floats:
+    """Launch, queries and output, products within the chunk and over the context, keys and values: float64[n, 6].
+
+    The last term is one tile of queries against all keys on one multiprocessor: no split makes it shorter
+    in kernels that do not split over keys.
+    """
+    heads = attention.q_heads * attention.head_dim
+    total = context + chunk
+    return np.column_stack(
+        [
+            np.ones(len(chunk)),
+            gpu.memory_s(8.0 * heads * chunk),
+            gpu.compute_s(2.0 * heads * chunk * chunk),
+            gpu.compute_s(4.0 * heads * chunk * context),
+            gpu.memory_s(attention.kv_bytes_per_token * total),
+            gpu.compute_s(4.0 * attention.head_dim * QUERY_TILES[1] * gpu.num_sms * total),
+        ]
+    )
+
+
+def prefill_features(gpu: Gpu, attention: Attention, chunk: Floats, context: Floats) -> Floats:
+    """Lengths, share of context, group size and, for each query tile, waves and fill: float64[n, 9]."""
+    total = context + chunk
+    group = attention.q_heads / attention.kv_heads
+    columns = [np.log2(chunk), np.log2(total), context / total, context, np.full(len(chunk), np.log2(group))]
+    for rows in QUERY_TILES:
+        waves = np.ceil(chunk / rows) * attention.q_heads / gpu.num_sms
+        columns += [np.minimum(waves, MOST_ATTENTION_WAVES), waves / np.ceil(waves)]
+    return np.column_stack(columns)
+
+
+def decode_terms(gpu: Gpu, attention: Attention, num_decodes: Floats, context: Floats) -> Floats:
+    """Launch, cached bytes, cached bytes of a full wave, queries and output: float64[n, 4].
+
+    A block works for one key-value head of one sequence and two blocks run on a multiprocessor at a time,
+    so time follows num_decodes x kv_heads rounded up to waves. `context` is the mean per decode.
+    """
+    per_head = 4.0 * attention.head_dim * context
+    blocks = num_decodes * attention.kv_heads
+    wave = 2 * gpu.num_sms
+    return np.column_stack(
+        [
+            np.ones(len(context)),
+            gpu.memory_s(per_head * blocks),
+            gpu.memory_s(per_head * np.ceil(blocks / wave) * wave),
+            gpu.memory_s(8.0 * attention.q_heads * attention.head_dim * num_decodes),
+        ]
+    )
+
+
+def decode_features(gpu: Gpu, attention: Attention, num_decodes: Floats, context: Floats) -> Floats:
+    """Length, blocks per multiprocessor, and how full waves of one and two blocks are: float64[n, 4]."""
+    per_sm = num_decodes * attention.kv_heads / gpu.num_sms
+    columns = [np.log2(context), np.log2(per_sm)]
+    for per_wave in (1, 2):
+        waves = per_sm / per_wave
+        columns.append(waves / np.ceil(waves))
+    return np.column_stack(columns)

@@ -1,0 +1,97 @@
+"""`python -m simulator.predict`: why one batch takes as long as it does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from simulator import cli
+from simulator.batch import Batch
+from simulator.config import ConfigError, build_prediction
+from simulator.explain import explain
+from simulator.output import whole_file
+
+USAGE = """\
+Predicts the time of one batch and shows what it is made of.
+
+  python -m simulator.predict [key=value ...]
+  python -m simulator.predict model=llama2_70b device=a100_80gb_sxm parallel.tp=4 'decode=[[32,4096]]'
+  python -m simulator.predict 'prefill=[[512,0]]' 'decode=[[32,4096]]' engine=none output.json=batch.json
+
+  prefill=[[CHUNK,CONTEXT],...]  prefills: tokens computed, and tokens of the prompt before them
+  decode=[[COUNT,CONTEXT],...]   decodes: how many, and the tokens of each before this one
+  model= device= parallel.tp= parallel.pp= iteration_time= engine=
+                                 as in `python -m simulator --help`
+  output.json=FILE               also write the prediction: iteration_s, stages, operators, mfu, mbu
+
+Exit status: 0, 2 for a mistake in the input."""
+
+
+def main() -> None:
+    """Run the command line."""
+    cli.run(_predict, USAGE, "predict")
+
+
+def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # writes only where output.json says
+    prediction = build_prediction(config)
+    stage_times, device = prediction["stage_times"], prediction["device"]
+    try:
+        report = explain(stage_times, device, Batch.of(prediction["prefill"], prediction["decode"]))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    console = Console()
+    _print(report, console)
+    if config.output.json is not None:
+        with whole_file(Path(config.output.json)) as file:
+            json.dump(report, file, indent=2, allow_nan=False)
+            file.write("\n")
+        console.print(f"written to {config.output.json}", style="dim", soft_wrap=True, highlight=False)
+
+
+def _print(report: dict[str, Any], console: Console) -> None:
+    stages = report["stages"]
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_row("batch", f"{report['num_tokens']:,} tokens")
+    parts = " + ".join(f"{seconds * 1e3:.3f}" for seconds in stages)
+    total = f"{report['iteration_s'] * 1e3:.3f} ms"
+    table.add_row("iteration", f"{total} ({parts} in the stages)" if len(stages) > 1 else total)
+    table.add_row("utilisation", f"MFU {report['mfu']:.1%}, MBU {report['mbu']:.1%}")
+    ridge = report["ridge_flop_per_byte"]
+    table.add_row("balance", f"compute and memory take equally long at {ridge:.0f} FLOP/byte")
+    console.print(table)
+    for stage in range(len(stages)):
+        title = f"one GPU of stage {stage}" if len(stages) > 1 else "one GPU"
+        rows = [row for row in report["operators"] if row["stage"] == stage]
+        console.print(_operators(rows, stages[stage], title))
+    for warning in report["warnings"]:
+        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
+
+
+def _operators(rows: list[dict[str, Any]], stage_s: float, title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="dim", box=SIMPLE)
+    columns = ["operator", "us/layer", "layers", "ms", "share", "FLOP/byte", "bound by"]
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("operator", "bound by") else "right", no_wrap=True)
+    for row in rows:
+        intensity = row["arithmetic_intensity"]
+        cells = [
+            row["name"],
+            f"{row['seconds_per_layer'] * 1e6:,.1f}",
+            str(row["layers"]),
+            f"{row['seconds'] * 1e3:,.3f}",
+            f"{row['seconds'] / stage_s:.1%}",
+            "-" if intensity is None else f"{intensity:,.1f}",
+            row["bound"],
+        ]
+        table.add_row(*cells)
+    return table
+
+
+if __name__ == "__main__":
+    main()
