@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from profiling.measure.command import add_arguments
 from profiling.tables import Header, TableError, device_folders, write_table, write_whole
 
 
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m profiling", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("measure", help="measure the operators of a model on the GPU at hand")
+    add_arguments(command)
 
     command = commands.add_parser("import", help="bring published measurements into the format of our own")
     sources = command.add_subparsers(required=True, metavar="SOURCE")

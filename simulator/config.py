@@ -128,6 +128,17 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
     return {"stage_times": times, "device": parts["device"], "prefill": prefill, "decode": decode}
 
 
+def component(group: str, name: str) -> Any:
+    """Build one choice of a group, such as "llama2_70b" of "model".
+
+    Raises:
+        ConfigError: A value that is not allowed; the message names it.
+    """
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("config", [f"{group}={name}"])
+    return _component(config[group], group)
+
+
 def choices(group: str) -> list[str]:
     """Names that a group of the configuration may take, for example "scheduler" or "cluster.router"."""
     return sorted(path.stem for path in (CONFIG_DIR / group.replace(".", "/")).glob("*.yaml"))

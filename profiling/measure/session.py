@@ -1,0 +1,138 @@
+"""Works through cases: journals every measurement, resumes, keeps to a time budget, writes whole tables."""
+
+import csv
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from profiling.measure.cases import Case
+from profiling.measure.timing import Sample
+from profiling.tables import FAMILIES, MEASURES, columns_of, read_table, write_table
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of a case.
+
+    Attributes:
+        sample: Its times; None: it does not fit the memory of the GPU.
+        library: Name and version of what computed it.
+    """
+
+    sample: Sample | None
+    library: str
+
+
+Measure = Callable[[Case], Measured]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a session did.
+
+    Attributes:
+        num_measured: Cases measured now.
+        num_known: Cases that an earlier session had measured.
+        num_skipped: Cases that do not fit the memory of the GPU.
+        num_left: Cases that the time budget left.
+    """
+
+    num_measured: int
+    num_known: int
+    num_skipped: int
+    num_left: int
+
+
+class Session:
+    """Measurements of one device in one folder.
+
+    Each measurement goes to a journal beside the tables at once; the tables are written whole when the
+    session ends, by itself or by an exception. A later session goes on where this one stopped.
+    """
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._folder = folder
+        self._device = device
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(
+        self,
+        cases: Sequence[Case],
+        measure: Measure,
+        time_budget_s: float | None = None,
+        progress: Callable[[int], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Outcome:
+        """Measure the cases that are not known yet.
+
+        Args:
+            cases: What to measure, in order.
+            measure: Measures one case.
+            time_budget_s: No case is begun after so many seconds; None: no limit.
+            progress: Called with the number of cases that are done.
+            clock: Seconds since any moment.
+        """
+        families = sorted({case.family for case in cases})
+        for family in families:
+            self._write(family)  # what a session left that was killed
+        known = {case for family in families for case in self._known(family)}
+        begin, done, measured, skipped = clock(), 0, 0, 0
+        try:
+            for case in cases:
+                if case not in known:
+                    if time_budget_s is not None and clock() - begin >= time_budget_s:
+                        break
+                    result = measure(case)
+                    if result.sample is None:
+                        skipped += 1
+                    else:
+                        measured += 1
+                        self._note(case, result.sample, result.library)
+                done += 1
+                if progress is not None:
+                    progress(done)
+        finally:
+            for family in families:
+                self._write(family)
+        return Outcome(measured, sum(case in known for case in cases), skipped, len(cases) - done)
+
+    def _journal(self, family: str) -> Path:
+        return self._folder / f"{family}.journal.csv"
+
+    def _note(self, case: Case, sample: Sample, library: str) -> None:
+        """Add a line to the journal; it is on disk when this returns."""
+        path = self._journal(case.family)
+        is_new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if is_new:
+                writer.writerow(columns_of(case.family))
+            writer.writerow(
+                [self._device, *case.values, sample.seconds, sample.seconds_min, sample.seconds_std, library]
+            )
+
+    def _known(self, family: str) -> Iterator[Case]:
+        columns = list(FAMILIES[family])
+        for row in self._rows(family)[columns].itertuples(index=False):
+            yield Case(family, tuple(row))
+
+    def _rows(self, family: str) -> pd.DataFrame:
+        """Rows of the table and the journal. A line that was cut off by a crash is not one."""
+        table = read_table(self._folder, family)
+        path = self._journal(family)
+        if not path.exists():
+            return table
+        journal = pd.read_csv(path, on_bad_lines="skip").dropna(subset=[*FAMILIES[family], *MEASURES])
+        integer = [name for name in FAMILIES[family] if name not in ("model", "operator", "machine")]
+        journal = journal.astype(dict.fromkeys(integer, int))
+        return pd.concat([table, journal], ignore_index=True) if len(table) else journal
+
+    def _write(self, family: str) -> None:
+        """Make one table of the table and the journal."""
+        rows = self._rows(family)
+        if len(rows):
+            write_table(self._folder, family, rows)
+        self._journal(family).unlink(missing_ok=True)
