@@ -74,7 +74,7 @@ def _print(report: dict[str, Any], console: Console) -> None:
 
 
 def _operators(rows: list[dict[str, Any]], stage_s: float, title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="dim", box=SIMPLE)
+    table = Table(title=title, title_justify="left", title_style="dim", box=SIMPLE, padding=(0, 1, 0, 0))
     columns = ["operator", "us/layer", "layers", "ms", "share", "FLOP/byte", "bound by"]
     for name in columns:
         table.add_column(name, justify="left" if name in ("operator", "bound by") else "right", no_wrap=True)

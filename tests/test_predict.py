@@ -1,0 +1,78 @@
+"""`python -m simulator.predict`: one batch explained."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.batch import Batch
+from simulator.config import load_config
+from simulator.explain import explain
+from tests.helpers import A100, REPOSITORY
+
+
+def predict(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "simulator.predict", *overrides]
+    return subprocess.run(
+        command, cwd=folder, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False
+    )
+
+
+def report_of(*overrides: str, prefill: list[tuple[int, int]], decode: list[tuple[int, int]]) -> dict[str, Any]:
+    times = load_config(*overrides, "kv_cache.num_blocks=1")["deployment"].stage_times()
+    return explain(times, A100, Batch.of(prefill, decode))
+
+
+@pytest.mark.parametrize("iteration_time", ["profile", "roofline"])
+@pytest.mark.parametrize("layout", [("parallel.tp=1", "parallel.pp=1"), ("parallel.tp=4", "parallel.pp=2")])
+def test_operators_add_up_to_the_iteration(iteration_time: str, layout: tuple[str, str]) -> None:
+    overrides = (f"iteration_time={iteration_time}", *layout)
+    report = report_of(*overrides, prefill=[(512, 0), (64, 1000)], decode=[(32, 4000)])
+    assert sum(row["seconds"] for row in report["operators"]) == pytest.approx(report["iteration_s"])
+    assert sum(report["stages"]) == pytest.approx(report["iteration_s"])
+    assert 0 < report["mfu"] < 1
+    assert 0 < report["mbu"] < 1
+    for row in report["operators"]:
+        assert row["seconds"] == pytest.approx(row["seconds_per_layer"] * row["layers"])
+        if row["flops"]:
+            assert row["arithmetic_intensity"] == pytest.approx(row["flops"] / row["bytes"])
+            assert row["bound"] == ("compute" if row["compute_s"] >= row["memory_s"] else "memory")
+
+
+def test_prefill_is_bound_by_compute_and_decode_by_memory() -> None:
+    bound = {row["name"]: row["bound"] for row in report_of(prefill=[(2048, 0)], decode=[])["operators"]}
+    assert bound["gate_up_proj"] == bound["prefill_attention"] == "compute"
+    bound = {row["name"]: row["bound"] for row in report_of(prefill=[], decode=[(8, 2000)])["operators"]}
+    assert bound["gate_up_proj"] == bound["decode_attention"] == "memory"
+
+
+def test_the_command_prints_a_table_and_writes_the_prediction(tmp_path: Path) -> None:
+    done = predict(tmp_path, "prefill=[[512,0]]", "decode=[[32,4000]]", "engine=none", "output.json=batch.json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "batch.json").read_text())
+    assert "decode_attention" in done.stdout
+    assert "…" not in done.stdout
+    assert {row["name"] for row in report["operators"]} >= {"qkv_proj", "prefill_attention", "lm_head", "host"}
+    assert [path.name for path in tmp_path.iterdir()] == ["batch.json"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "the batch is empty"),
+        (["prefill=[[0,0]]"], "prefill must be a list of pairs"),
+        (["decode=[[1,2,3]]"], "decode must be a list of pairs"),
+        (["iteration_time=affine", "prefill=[[1,0]]"], "iteration_time: this one is not made of operators"),
+        (["parallel.tp=3", "prefill=[[1,0]]"], "parallel.tp=3 must divide the 32 query heads"),
+        (["output.json=/nowhere/x.json", "prefill=[[1,0]]"], "cannot write to /nowhere/"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_status_2(tmp_path: Path, overrides: list[str], message: str) -> None:
+    done = predict(tmp_path, *overrides)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

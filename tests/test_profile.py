@@ -1,0 +1,153 @@
+"""Fitted kernel times: regressions, their files, and what they predict."""
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from profiling.__main__ import main
+from profiling.regressors import CorrectedPhysicsRegressor, TiledLinesRegressor, plain_trees
+from profiling.segments import cut
+from simulator import simulate
+from simulator.batch import Batch
+from simulator.config import component, load_config
+from simulator.iteration_time.base import Extent
+from simulator.iteration_time.device_profile import SHIPPED, load_profile
+from simulator.iteration_time.operators import MatMul
+from simulator.iteration_time.profile import Profile, ProfileKernels
+from simulator.iteration_time.regression import CorrectedPhysics
+from tests.helpers import SHARED, needs_shared
+
+DEVICES = ("a100_80gb", "a40", "h100_sxm")
+
+
+def test_plain_trees_predict_as_scikit_learn_does() -> None:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    random = np.random.default_rng(0)
+    features = random.normal(size=(500, 4))
+    target = features[:, 0] * np.sign(features[:, 1]) + random.normal(size=500) / 10
+    boosted = HistGradientBoostingRegressor(max_iter=40, max_leaf_nodes=9).fit(features, target)
+    assert plain_trees(boosted).predict(features) == pytest.approx(boosted.predict(features), abs=1e-9)
+
+
+def test_lines_break_where_the_stairs_are_and_nowhere_else() -> None:
+    tokens = np.arange(8.0, 513.0, 8.0)
+    seconds = 1e-4 * np.ceil(tokens / 128) + 1e-8 * tokens
+    assert len(cut(tokens, seconds, 1e-3)) == 4
+    fitted = TiledLinesRegressor().fit(tokens[:, None], seconds)
+    assert fitted.model_.last.tolist() == [128, 256, 384, 512]
+    between = np.array([[129.0], [257.0], [384.0]])
+    assert fitted.predict(between) == pytest.approx([2.0129e-4, 3.0257e-4, 3.0384e-4], rel=1e-3)
+
+
+def test_physics_is_recovered_and_a_fit_survives_its_file() -> None:
+    random = np.random.default_rng(0)
+    terms = random.uniform(1e-6, 1e-3, size=(300, 2))
+    features = np.log2(terms)
+    seconds = terms @ [1.5, 0.5]
+    physics = CorrectedPhysicsRegressor(2, max_iter=0).fit(np.hstack([terms, features]), seconds)
+    assert physics.model_.coefficients == pytest.approx([1.5, 0.5], rel=1e-6)
+    corrected = CorrectedPhysicsRegressor(2, max_iter=20).fit(np.hstack([terms, features]), seconds).model_
+    again = CorrectedPhysics.from_json(json.loads(json.dumps(corrected.to_json())))
+    assert again.predict(terms, features) == pytest.approx(corrected.predict(terms, features), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_shipped_profiles_say_where_they_come_from_and_are_small(name: str) -> None:
+    path = SHIPPED / f"{name}.json.gz"
+    about = load_profile(path).about
+    assert path.stat().st_size < 2_000_000
+    assert {"source", "licence", "date", "engine_generation", "errors", "notes"} <= set(about)
+    assert {error["split"] for error in about["errors"]} >= {"tokens", "model"}
+    assert ("derived" in " ".join(about["notes"])) == (name == "a40")
+
+
+@pytest.mark.parametrize(("tokens", "over"), [(256, 1.2), (384, 1.25)])
+def test_one_token_beyond_a_tile_takes_the_next_step(tokens: int, over: float) -> None:
+    kernels = ProfileKernels(load_profile(SHIPPED / "a100_80gb.json.gz"))
+    gate_up = MatMul("gate_up_proj", 8192, 14336)  # Llama2-70B, TP4
+    full, beyond = kernels.matmul_time(gate_up, np.array([tokens, tokens + 1.0]))
+    assert beyond / full > over
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_times_grow_beyond_the_measured_range(name: str) -> None:
+    device = component("device", name)
+    times = load_config(f"device={name}", "engine=none")["deployment"].stage_times()
+    ends = [sum(times(Batch.of([(count, 0)], []))) for count in (4096, 16384, 65536)]
+    assert ends[0] * 3 < ends[1] < ends[2] / 3
+    decodes = [sum(times(Batch.of([], [(200, context)]))) for context in (4000, 16000, 64000)]
+    assert decodes[0] < decodes[1] < decodes[2]
+    assert device.profile == name
+
+
+def test_decodes_never_read_faster_than_the_memory_allows() -> None:
+    kernels = ProfileKernels(load_profile(SHIPPED / "a100_80gb.json.gz"))
+    from simulator.iteration_time.operators import Attention
+
+    table = kernels.attention_times(Attention(40, 40, 128))
+    for count in (8, 64, 128):
+        num_bytes = 2 * 2 * 40 * 128 * count * 4000
+        assert table.decode_time(count, count * 4000) >= 0.999 * num_bytes / (0.85 * 1935e9)
+
+
+def test_a_device_without_a_fit_warns_and_takes_the_roofline() -> None:
+    result = simulate(**load_config("device=h200_sxm", "trace=fixed", "trace.num_requests=5"))
+    assert any("no kernel times were measured for h200_sxm" in warning for warning in result.summary["warnings"])
+    assert result.summary["iteration_time"]["sources"] == ["roofline of h200_sxm"]
+
+
+def test_times_beyond_the_measurements_are_said() -> None:
+    within = simulate(**load_config("trace=fixed", "trace.num_requests=5")).summary
+    assert (within["iteration_time"]["beyond_measured"], within["warnings"]) == ({}, [])
+    beyond = simulate(**load_config("trace=fixed", "trace.num_requests=5", "trace.prompt_tokens=9000")).summary
+    assert beyond["iteration_time"]["beyond_measured"]["prefill_tokens"] == {"used": 9000, "measured": 4096}
+    assert "prompts of 9,000 tokens (measured to 4,096)" in beyond["warnings"][-1]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no gzip", gzip.compress(b"[1]"), gzip.compress(b"{}"), gzip.compress(b'{"schema": 9}')]
+)
+def test_a_file_that_is_no_profile_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "own.json.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"own\.json\.gz"):
+        Profile(path=str(path)).kernels(component("device", "a40"))
+
+
+def test_extents_are_of_the_shipped_measurements() -> None:
+    measured = load_profile(SHIPPED / "a100_80gb.json.gz").measured
+    assert replace(measured, batch_tokens=0) == Extent(0, 128, 4032, 4096)
+
+
+@needs_shared
+def test_published_measurements_are_imported_fitted_and_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["import", "vidur", str(SHARED / "data" / "vidur"), "--output", str(tmp_path)])
+    assert "36,516 rows of matmul" in capsys.readouterr().out
+    main(["host", str(tmp_path)])
+    assert "0.000841" in capsys.readouterr().out
+    main(["compare", str(SHARED / "data")])
+    printed = capsys.readouterr().out
+    medians = {
+        cells[1].strip(): float(cells[2])
+        for cells in (line.split("│") for line in printed.splitlines())
+        if len(cells) > 4
+    }
+    assert medians["Splitwise A100, one prompt"] < 10
+    assert medians["Sarathi-Serve Yi-34B TP2, from 512 tokens"] < 10
+
+
+def test_mistakes_of_the_profiling_command_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["fit", str(tmp_path), "--output", str(tmp_path)], ["host", str(tmp_path)], ["import", "vidur"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert message.count("\n") == 1
