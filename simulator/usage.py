@@ -27,7 +27,9 @@ What serves
   kv_cache.watermark=0.01      share of the blocks that an admission leaves free (vllm, sarathi)
   kv_cache.memory_utilization=0.85
                                share of the device memory that the engine uses
-  iteration_time=roofline      roofline | affine
+  iteration_time=profile       profile (fitted to measured kernels) | roofline | affine
+  iteration_time.path=null     profile: a file of `python -m profiling fit`; null: the shipped one
+  engine=sarathi_serve         host time of an iteration: sarathi_serve | none
   iteration_time.{base_s,per_token_s,per_context_token_s}
                                affine: an iteration takes base + per_token * tokens
                                + per_context_token * tokens in the KV cache, in seconds

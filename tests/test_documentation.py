@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -46,8 +47,8 @@ def test_every_command_line_of_the_readme_is_composed(tmp_path: Path) -> None:
     assert len(commands) >= 5
     (tmp_path / "requests.csv").write_text("prompt_tokens,output_tokens,arrival_s\n9,2,0\n")
     for command in commands:
-        few = [] if "trace=csv" in command else ["trace.num_requests=3"]
-        run(tmp_path, [sys.executable, *command.split()[1:], *few])
+        plain = "trace=csv" in command or "simulator.predict" in command
+        run(tmp_path, [sys.executable, *shlex.split(command)[1:], *([] if plain else ["trace.num_requests=3"])])
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/python.md"])

@@ -54,7 +54,7 @@ def measure_group(cases: Sequence[Case], backend: str) -> list[Sample]:
         port = free.getsockname()[1]
     answers = multiprocessing.get_context("spawn").SimpleQueue()
     plain = [(case["operator"], case["num_bytes"]) for case in cases]
-    multiprocessing.spawn(_work, (num_gpus, port, backend, plain, answers), nprocs=num_gpus)  # type: ignore[attr-defined, no-untyped-call]  # torch's own
+    multiprocessing.spawn(_work, (num_gpus, port, backend, plain, answers), nprocs=num_gpus)
     return [Sample(*values) for values in answers.get()]
 
 
