@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     vidur.add_argument("folder", type=Path, help="holds linear/GPU_MODEL.csv, attention.csv, network/, cpu_overheads_*")
     vidur.add_argument("--output", type=Path, required=True, help="folder that gets one folder per device")
     vidur.set_defaults(run=_import_vidur)
+    configurator = sources.add_parser("aiconfigurator", help="what the package aiconfigurator-core ships")
+    configurator.add_argument("--system", required=True, help="GPU as the package names it, such as h200_sxm")
+    configurator.add_argument("--backend", default="vllm", help="engine that was measured; default: vllm")
+    configurator.add_argument("--output", type=Path, required=True, help="folder that gets the folder of the device")
+    configurator.set_defaults(run=_import_aiconfigurator)
 
     command = commands.add_parser("fit", help="fit the tables of devices; writes one profile per device")
     _add_tables(command)
@@ -90,6 +95,19 @@ def _import_vidur(options: argparse.Namespace) -> None:
         header = vidur.header(gpu)
         folder = options.output / header.device
         header.write(folder)
+        write_table(folder, family, rows)
+        print(f"{folder}: {len(rows):,} rows of {family}")
+
+
+def _import_aiconfigurator(options: argparse.Namespace) -> None:
+    from profiling.importers import aiconfigurator
+
+    systems = aiconfigurator.systems_folder()
+    version = aiconfigurator.version_of(systems, options.system, options.backend)
+    header = aiconfigurator.header(systems, options.system, options.backend, version)
+    folder = options.output / header.device
+    header.write(folder)
+    for family, rows in aiconfigurator.tables(systems, options.system, options.backend):
         write_table(folder, family, rows)
         print(f"{folder}: {len(rows):,} rows of {family}")
 
