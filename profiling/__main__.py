@@ -114,10 +114,13 @@ def _import_aiconfigurator(options: argparse.Namespace) -> None:
 
 def _fit(options: argparse.Namespace) -> None:
     from profiling.evaluate import device_scores
-    from profiling.fit import fit_device
+    from profiling.fit import fit_device, is_derived
 
     attention_from = _attention_from(options)
-    for folder in device_folders(options.tables):
+    folders = device_folders(options.tables)
+    for folder in folders:
+        is_derived(folder, attention_from)  # says what is missing before anything is written
+    for folder in folders:
         profile = fit_device(folder, attention_from)
         scores = [one for one in device_scores(folder, attention_from, baseline=False) if one.tokens == "all"]
         profile = replace(profile, about={**profile.about, "errors": [asdict(one) for one in scores]})

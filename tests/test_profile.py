@@ -1,6 +1,7 @@
 """Fitted kernel times: regressions, their files, and what they predict."""
 
 import gzip
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from profiling.__main__ import main
 from profiling.regressors import CorrectedPhysicsRegressor, TiledLinesRegressor, plain_trees
 from profiling.segments import cut
+from profiling.tables import read_table
 from simulator import simulate
 from simulator.batch import Batch
 from simulator.config import component, load_config
@@ -151,3 +153,24 @@ def test_mistakes_of_the_profiling_command_are_one_line(tmp_path: Path, capsys: 
         message = capsys.readouterr().err
         assert message.startswith("error: ")
         assert message.count("\n") == 1
+
+
+def test_what_aiconfigurator_ships_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("aiconfigurator_core", reason="aiconfigurator-core is not installed")
+    main(["import", "aiconfigurator", "--system", "a100_sxm", "--output", str(tmp_path)])
+    assert "rows of matmul" in capsys.readouterr().out
+    folder = tmp_path / "a100_80gb_sxm"
+    products = read_table(folder, "matmul")
+    rates = 2 * products["num_tokens"] * products["k"] * products["n"] / products["seconds"] / 312e12
+    assert 0.6 < rates.max() < 1
+    messages = read_table(folder, "communication").sort_values("num_bytes").iloc[-1]
+    assert 100e9 < 2 * 7 / 8 * messages["num_bytes"] / messages["seconds"] < 300e9
+
+
+def test_a_missing_package_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if importlib.util.find_spec("aiconfigurator_core") is not None:
+        pytest.skip("aiconfigurator-core is installed")
+    with pytest.raises(SystemExit) as stop:
+        main(["import", "aiconfigurator", "--system", "a100_sxm", "--output", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "aiconfigurator-core is not installed" in capsys.readouterr().err

@@ -11,7 +11,6 @@ from profiling.measure.timing import REPEATS, WARM_UPS, Sample
 
 SIZES = tuple(1 << power for power in range(8, 29))
 BYTES_PER_VALUE = 2
-MOST_SECONDS = 120
 
 
 def communication_cases(machine: str, num_gpus: int, operators: Sequence[str]) -> list[Case]:
