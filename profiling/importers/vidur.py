@@ -1,7 +1,7 @@
 """Measurements in the format of Vidur (Agrawal et al., MLSys 2024): profiles of layers, attention and network.
 
 Reads a folder with `linear/<gpu>_<model>.csv[.gz]` (Vidur's mlp.csv), `attention.csv[.gz]`, `network/*.csv[.gz]`
-and `cpu_overheads_<gpu>.csv[.gz]`, or single files of these kinds. Times there are milliseconds.
+and `cpu_overheads_<gpu>.csv[.gz]`. Times there are milliseconds.
 """
 
 from collections.abc import Iterator
