@@ -178,7 +178,12 @@ def test_a_sweep_runs_every_combination_and_goes_on_after_a_mistake(tmp_path: Pa
 def test_an_interrupt_ends_with_130_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "simulator", "trace=sharegpt", "trace.num_requests=400000", "arrival.qps=2"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        # A shell starts background jobs with interrupts ignored, and the job would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("outputs/*/*")) and time.monotonic() < deadline:
