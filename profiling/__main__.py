@@ -73,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--cases", action="store_true", help="print every case")
     command.set_defaults(run=_compare)
 
+    command = commands.add_parser("links", help="fit collectives and messages; writes one file per machine")
+    command.add_argument("tables", type=Path, help="folder of a device, or of folders of devices")
+    command.add_argument("--output", type=Path, required=True, help="folder for MACHINE.json")
+    command.set_defaults(run=_links)
+
     command = commands.add_parser("host", help="straight lines through the host time of an engine")
     _add_tables(command)
     command.set_defaults(run=_host)
@@ -162,6 +167,19 @@ def _compare(options: argparse.Namespace) -> None:
         figures.draw_composition(found, options.figures / "composition.png")
         figures.draw_stairs(options.figures / "stairs.png")
         print(f"drawn in {options.figures}")
+
+
+def _links(options: argparse.Namespace) -> None:
+    from profiling.links import constants, fit_links
+
+    found = [folder for folder in device_folders(options.tables) if (folder / "communication.csv.gz").exists()]
+    if not found:
+        raise TableError(f"no folder in {options.tables} has a communication table")
+    for one in [links for folder in found for links in fit_links(folder)]:
+        path = options.output / f"{one.about['machine']}.json"
+        write_whole(path, one.to_text().encode())
+        print(f"{path}: {len(one.curves)} curves")
+    _print_table(pd.concat(constants(folder) for folder in found).round(1), "latency and bandwidth, for comparison")
 
 
 def _host(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
-from profiling import fit
+from profiling import fit, links
 from profiling.regressors import CorrectedPhysicsRegressor
 from profiling.tables import Header, medians, read_table
 from simulator.iteration_time.regression import Floats
@@ -31,8 +31,8 @@ class Score:
     Attributes:
         device: Name of the device.
         operator: Operator, or the family for all of its operators together.
-        split: What was held out: tokens, model, configurations.
-        tokens: Which numbers of tokens count.
+        split: What was held out: tokens, model, configurations, sizes.
+        tokens: Which numbers of tokens count; of messages, which numbers of bytes.
         model: The regression.
         median: Median of the absolute error, per cent.
         p95: 95th percentile of the absolute error, per cent.
@@ -271,6 +271,28 @@ def derived_attention_scores(folder: Path, source: Path) -> Iterator[Score]:
         yield score(key | {"operator": operator}, rows["seconds"].to_numpy(), model.predict(terms, features))
 
 
+# --- messages between GPUs -------------------------------------------------------------------------------
+
+
+def message_scores(folder: Path, baseline: bool) -> Iterator[Score]:
+    """Scores of collectives and messages on sizes that were held out, for each machine and group of GPUs."""
+    device = Header.read(folder).device
+    for group, num_bytes, seconds in links.groups(folder):
+        held_out = links.held_out_sizes(len(num_bytes))
+        long = num_bytes >= links.LONG
+        where = f"{group['operator']}, {group['machine']}, {group['num_gpus']} GPUs, {group['gpus_per_node']} a machine"
+        regressors = [("curve", links.MessageCurveRegressor())]
+        if baseline:
+            regressors.append(("latency and bandwidth", links.LatencyBandwidthRegressor()))
+        for model, regressor in regressors:
+            predicted = regressor.fit(num_bytes[~held_out], seconds[~held_out]).predict(num_bytes)
+            for name, chosen in (("from 1 MiB", long), ("below 1 MiB", ~long)):
+                tested = held_out & chosen
+                if tested.any():
+                    key = {"device": device, "operator": where, "split": "sizes", "tokens": name, "model": model}
+                    yield score(key, seconds[tested], predicted[tested])
+
+
 # --- a device --------------------------------------------------------------------------------------------
 
 
@@ -284,6 +306,7 @@ def device_scores(folder: Path, attention_from: Path | None = None, baseline: bo
     """
     header = Header.read(folder)
     gpu, device = fit.gpu_of(header), header.device
+    yield from message_scores(folder, baseline)
     for family, shape, layer_design in (
         ("matmul", fit.MATMUL_SHAPE, fit.matmul_design),
         ("elementwise", fit.ELEMENTWISE_SHAPE, fit.elementwise_design),

@@ -104,32 +104,10 @@ def host_constants(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(lines).T
 
 
-def link_constants(folder: Path) -> pd.DataFrame:
-    """All-reduce by GPUs and GPUs per machine: median time of up to 64 kB, bandwidth at the largest size."""
-    found: dict[Any, dict[str, float]] = {}
-    for path in sorted((folder / "network").glob("*all_reduce.csv.gz")):
-        rows = pd.read_csv(path)
-        if "size" not in rows:
-            rows["size"] = rows["n_embd"] * rows["num_tokens"] * BYTES
-        if "devices_per_node" not in rows:
-            rows["devices_per_node"] = rows["num_workers"]
-        key: Any
-        for key, group in rows.groupby(["num_workers", "devices_per_node"]):
-            workers, per_node = key
-            seconds = group.groupby("size")["time_stats.all_reduce.median"].median() * 1e-3
-            large = int(seconds.index.max())
-            moved = 2 * (workers - 1) / workers * large
-            found[path.name.removesuffix("_all_reduce.csv.gz"), workers, per_node] = {
-                "latency_us": seconds[seconds.index <= 1 << 16].median() * 1e6,
-                "bandwidth_gb_per_s": moved / float(seconds.loc[large]) / 1e9,
-            }
-    return pd.DataFrame(found).T
-
-
 def main(folder: str) -> None:
-    """Print the constants of each GPU, of the host and of the links."""
+    """Print the constants of each GPU and of the host."""
     table = {gpu: gemm_constants(Path(folder), gpu) | attention_constants(Path(folder), gpu) for gpu in PEAKS}
-    for constants in (pd.DataFrame(table).T, host_constants(Path(folder)), link_constants(Path(folder))):
+    for constants in (pd.DataFrame(table).T, host_constants(Path(folder))):
         print(constants.round(3).to_string(), end="\n\n")
 
 

@@ -19,7 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from simulator.config import CONFIG_DIR, GROUPS, ConfigError, choices, to_hydra
+from simulator.components import CONFIG_DIR, GROUPS, ConfigError, choices
+from simulator.config import to_hydra
 
 # Options of Hydra that make sense here, and whether a value follows.
 _FLAGS = {
@@ -99,7 +100,7 @@ def _check_override(argument: str) -> None:
         raise ConfigError(f"{argument} is not an override; write key=value, see --help")
     if name == "cluster":
         raise ConfigError(f"{argument}: cluster has keys of its own, cluster.NAME=VALUE, and takes no value itself")
-    is_group = name in (*GROUPS, "cluster.router")
+    is_group = name in (*GROUPS, "cluster.router", "cluster.node")
     if is_group and _NOT_A_NAME.fullmatch(value) and (name, value) != ("experiment", "null"):
         raise ConfigError(f"{argument}: {name} must be one of {', '.join(choices(name))}")
 

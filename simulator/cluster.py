@@ -4,11 +4,14 @@ import gc
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 from simpy.events import Event
 
 from simulator.clock import ARRIVAL, Clock
 from simulator.engine import Engine, ReplicaRun, SingleStageEngine
+from simulator.gateway import Gateway
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.pipeline import PipelineEngine
@@ -16,6 +19,7 @@ from simulator.replica import Replica
 from simulator.request_table import RequestTable
 from simulator.routers.base import Router
 from simulator.schedulers.base import Scheduler
+from simulator.stages import StageUse
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,17 @@ class ReplicaSpec:
 
     Attributes:
         scheduler: The policy.
-        stage_times: Seconds per pipeline stage of a batch.
+        stage_times: Seconds of a batch in each pipeline stage.
         num_stages: Pipeline stages.
         num_blocks: KV blocks.
         block_size: Tokens per KV block.
         watermark: Share of the blocks that an admission should leave free, if the policy has a watermark.
         max_model_len: Longest sequence that is admitted, tokens.
+        overlap_sends: Whether a stage goes on while it sends.
+        group: Number of the group of identical replicas that it belongs to.
+        device: Name of its GPUs.
+        num_gpus: GPUs that it takes.
+        price_per_hour_usd: Price of those GPUs, US dollars per hour; None: unknown.
     """
 
     scheduler: Scheduler
@@ -39,6 +48,11 @@ class ReplicaSpec:
     block_size: int
     watermark: float
     max_model_len: int
+    overlap_sends: bool = False
+    group: int = 0
+    device: str = ""
+    num_gpus: int = 1
+    price_per_hour_usd: float | None = None
 
 
 class Cluster:
@@ -46,9 +60,10 @@ class Cluster:
 
     Attributes:
         clock: Simulated time.
+        specs: What makes each replica.
         runs: What each replica did, and what is left of it.
-        assigned: list[int], replica of each request that has arrived.
-        num_finished: Requests that emitted their last token.
+        gateway: Who sent each request where.
+        num_ended: Requests that emitted their last token or were refused.
     """
 
     def __init__(
@@ -57,6 +72,8 @@ class Cluster:
         specs: Sequence[ReplicaSpec],
         router: Router,
         *,
+        sessions: Sequence[int] | None = None,
+        random: np.random.Generator | None = None,
         time_limit_s: float = math.inf,
         log_members: bool = False,
         progress: Callable[[int], None] | None = None,
@@ -67,23 +84,26 @@ class Cluster:
             requests: All requests, in order of arrival.
             specs: One per replica.
             router: The policy that chooses the replica of a request.
+            sessions: Session of each request; None: there are no sessions.
+            random: Randomness of routing.
             time_limit_s: No iteration starts later, and no request arrives later.
             log_members: Whether to log the members of every batch.
-            progress: Called with the number of finished requests, once per 0.5 % of them.
+            progress: Called with the number of requests that ended, once per 0.5 % of them.
         """
         self.clock = Clock()
-        self.assigned: list[int] = []
-        self.num_finished = 0
+        self.specs = specs
+        self.num_ended = 0
         self._requests = requests
-        self._router = router
         self._time_limit_s = time_limit_s
         self._progress = progress
         self._next_report = 0
         # The arrivals come first, so that SimPy starts their process before those of the engines.
         self.clock.process(self._arrivals())
-        self.runs = [self._run_of(spec, log_members) for spec in specs]
+        self.runs = [self._run_of(number, spec, log_members) for number, spec in enumerate(specs)]
+        replicas = [run.replica for run in self.runs]
+        self.gateway = Gateway(requests, sessions, replicas, router, random or np.random.default_rng(0))
         self._engines: list[Engine] = [
-            SingleStageEngine(self.clock, run) if len(run.busy_s) == 1 else PipelineEngine(self.clock, run)
+            SingleStageEngine(self.clock, run) if len(run.stages) == 1 else PipelineEngine(self.clock, run)
             for run in self.runs
         ]
 
@@ -101,7 +121,7 @@ class Cluster:
             if collects:
                 gc.enable()
 
-    def _run_of(self, spec: ReplicaSpec, log_members: bool) -> ReplicaRun:
+    def _run_of(self, number: int, spec: ReplicaSpec, log_members: bool) -> ReplicaRun:
         replica = Replica(
             self._requests,
             num_blocks=spec.num_blocks,
@@ -116,25 +136,24 @@ class Cluster:
             spec.scheduler,
             spec.stage_times,
             IterationLog(log_members),
-            self._on_finish,
+            partial(self._on_end, number),
             self._time_limit_s,
-            busy_s=[0.0] * spec.num_stages,
+            stages=[StageUse() for _ in range(spec.num_stages)],
+            overlap_sends=spec.overlap_sends,
         )
 
     def _arrivals(self) -> Generator[Event, None, None]:
-        replicas = [run.replica for run in self.runs]
         for request, arrival_s in enumerate(self._requests.arrival_s):
             if arrival_s > self._time_limit_s:
                 return
             wake = self.clock.wake_at(arrival_s, ARRIVAL)
             if wake is not None:
                 yield wake
-            replica = self._router.route(request, replicas)
-            self.assigned.append(replica)
-            self._engines[replica].arrive(request)
+            self._engines[self.gateway.send(request)].arrive(request)
 
-    def _on_finish(self, num_requests: int) -> None:
-        self.num_finished += num_requests
-        if self._progress is not None and self.num_finished >= self._next_report:
-            self._progress(self.num_finished)
-            self._next_report = self.num_finished + max(1, len(self._requests.arrival_s) // 200)
+    def _on_end(self, replica: int, requests: Sequence[int]) -> None:
+        self.gateway.end(replica, requests)
+        self.num_ended += len(requests)
+        if self._progress is not None and self.num_ended >= self._next_report:
+            self._progress(self.num_ended)
+            self._next_report = self.num_ended + max(1, len(self._requests.arrival_s) // 200)

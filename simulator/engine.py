@@ -1,6 +1,6 @@
 """The event loop of one replica: asks for batches, spends their time, and logs them."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -13,6 +13,7 @@ from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.replica import Replica
 from simulator.schedulers.base import Scheduler
+from simulator.stages import StageUse
 
 Process = Generator[Event, None, None]
 
@@ -26,9 +27,10 @@ class ReplicaRun:
         scheduler: The policy.
         stage_times: Seconds per pipeline stage of a batch.
         log: The iterations so far.
-        on_finish: Called with the number of requests that ended in an iteration.
+        on_end: Called with requests that emitted their last token or were refused.
         time_limit_s: No iteration starts later.
-        busy_s: Seconds that each pipeline stage has been busy.
+        stages: What each pipeline stage did with its time.
+        overlap_sends: Whether a stage goes on while it sends.
         cut_off: Whether the time limit kept an iteration from starting.
     """
 
@@ -36,16 +38,20 @@ class ReplicaRun:
     scheduler: Scheduler
     stage_times: StageTimes
     log: IterationLog
-    on_finish: Callable[[int], None]
+    on_end: Callable[[Sequence[int]], None]
     time_limit_s: float
-    busy_s: list[float]
+    stages: Sequence[StageUse]
+    overlap_sends: bool = False
     cut_off: bool = False
 
     def next_batch(self) -> Batch | None:
         """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
         schedule, start = self.scheduler.schedule, self.replica.start
         while (batch := schedule(self.replica)) is not None:
-            if start(batch):
+            starts = start(batch)
+            if batch.ignored:
+                self.on_end(batch.ignored)
+            if starts:
                 return batch
         return None
 
@@ -53,7 +59,7 @@ class ReplicaRun:
         """End the oldest batch in flight."""
         finished = self.replica.finish()
         if finished:
-            self.on_finish(len(finished))
+            self.on_end(finished)
             self.log.compact()
 
 
@@ -114,5 +120,5 @@ class SingleStageEngine:
                     break
             if wake is None or clock.now < end_s:
                 clock.wake_at(end_s, LAST_STAGE_COMPLETION)
-            run.busy_s[0] += end_s - start_s
+            run.stages[0].busy_s += end_s - start_s
             run.finish()

@@ -57,16 +57,18 @@ def explain(stage_times: StageTimes, device: Device, batch: Batch) -> dict[str, 
     """Return what `python -m simulator.predict` writes.
 
     Returns:
-        iteration_s (all stages one after the other), stages (seconds of each), operators (list of the
-        fields of `OperatorRow`), mfu and mbu (shares of the peaks over iteration_s), ridge_flop_per_byte
-        (intensity at which compute and memory take equally long at the peaks), num_tokens, source, warnings.
+        iteration_s (all stages one after the other), stages (seconds of each and of its message to the next),
+        operators (list of the fields of `OperatorRow`), mfu and mbu (shares of the peaks over iteration_s),
+        ridge_flop_per_byte (intensity at which compute and memory take equally long at the peaks), num_tokens,
+        source, warnings.
 
     Raises:
         ValueError: The stage times are not a sum of operators.
     """
     if not isinstance(stage_times, Composed):
         raise ValueError("iteration_time: this one is not made of operators; roofline and profile are")
-    stages = [float(seconds) for seconds in stage_times(batch)]
+    times = [float(seconds) for seconds in stage_times(batch)]
+    stages = [sum(times[2 * stage : 2 * stage + 2]) for stage in range((len(times) + 1) // 2)]
     peak_flops, peak_bytes = device.peak_tflops * 1e12, device.bandwidth_gb_per_s * 1e9
     rows = []
     for stage in range(len(stages)):

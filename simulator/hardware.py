@@ -1,48 +1,21 @@
-"""Accelerators and the links between them: numbers with units; their sources are in configs/device."""
+"""Accelerators: numbers with units; their sources are in configs/device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-Amount = TypeVar("Amount", float, NDArray[np.float64])
+from simulator.precision import HALF, WEIGHT_DTYPES
 
 
-def _require_positive(owner: object, names: Sequence[str]) -> None:
+def require_positive(owner: object, names: Sequence[str]) -> None:
+    """Check attributes that are sizes or rates.
+
+    Raises:
+        ValueError: One of them is not a number from 1e-6 to 1e9.
+    """
     for name in names:
         value = getattr(owner, name)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 1e-6 <= value <= 1e9:
             raise ValueError(f"{name} must be a number from 1e-6 to 1e9, got {value!r}")
-
-
-@dataclass(frozen=True)
-class Link:
-    """What joins a group of GPUs.
-
-    Attributes:
-        num_gpus: Most GPUs of the group.
-        bandwidth_gb_per_s: Bandwidth of a collective or message, 10^9 byte/s and GPU.
-        latency_us: Time of a message of no length, microseconds.
-    """
-
-    num_gpus: int
-    bandwidth_gb_per_s: float
-    latency_us: float
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        _require_positive(self, ("num_gpus", "bandwidth_gb_per_s", "latency_us"))
-
-    def all_reduce_time(self, num_bytes: Amount, num_gpus: int) -> Amount:
-        """Seconds of a ring all-reduce of `num_bytes` on each of `num_gpus` GPUs."""
-        moved = 2 * (num_gpus - 1) / num_gpus * num_bytes
-        return self.latency_us * 1e-6 + moved / (self.bandwidth_gb_per_s * 1e9)
-
-    def send_time(self, num_bytes: Amount) -> Amount:
-        """Seconds of a message of `num_bytes` from one GPU to another."""
-        return self.latency_us * 1e-6 + num_bytes / (self.bandwidth_gb_per_s * 1e9)
 
 
 @dataclass(frozen=True)
@@ -65,12 +38,12 @@ class Attained:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _require_positive(self, ("compute", "bandwidth", "prefill_attention", "decode_attention", "kernel_us"))
+        require_positive(self, ("compute", "bandwidth", "prefill_attention", "decode_attention", "kernel_us"))
 
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU, and what joins it to others.
+    """One GPU.
 
     Attributes:
         name: Name of the device, as in the configuration.
@@ -78,9 +51,12 @@ class Device:
         memory_gib: HBM size, GiB.
         bandwidth_gb_per_s: HBM bandwidth, 10^9 byte/s.
         attained: What kernels reach of the peaks.
-        links: What joins GPUs, from the smallest group to the largest. The last one joins any number.
         host: Name of the measured host that its machines have, see configs/engine.
         profile: Name of the fitted kernel times that are shipped for it; None: there are none.
+        fp8_tflops: Dense FP8 matrix rate, 10^12 FLOP/s; None: it has none and computes FP8 weights in half
+            precision.
+        int8_tops: Dense INT8 matrix rate, 10^12 operations/s; None: as with FP8.
+        price_per_hour_usd: Price of one GPU of a rented machine, US dollars per hour; None: unknown.
     """
 
     name: str
@@ -88,17 +64,29 @@ class Device:
     memory_gib: float
     bandwidth_gb_per_s: float
     attained: Attained
-    links: Sequence[Link]
     host: str
     profile: str | None = None
+    fp8_tflops: float | None = None
+    int8_tops: float | None = None
+    price_per_hour_usd: float | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _require_positive(self, ("peak_tflops", "memory_gib", "bandwidth_gb_per_s"))
-        links = self.links
-        if not isinstance(links, Sequence) or not links or not all(isinstance(link, Link) for link in links):
-            raise ValueError(f"links must be a list of at least one Link, got {links!r}")
+        optional = ("fp8_tflops", "int8_tops", "price_per_hour_usd")
+        known = [name for name in optional if getattr(self, name) is not None]
+        require_positive(self, ("peak_tflops", "memory_gib", "bandwidth_gb_per_s", *known))
 
-    def link(self, num_gpus: int) -> Link:
-        """Slowest link within a group of so many GPUs."""
-        return next((link for link in self.links if link.num_gpus >= num_gpus), self.links[-1])
+    def computes_in(self, dtype: str) -> bool:
+        """Whether there are matrix units for a format of weights and activations.
+
+        Weights of other formats are widened in registers and multiplied in half precision.
+        """
+        return dtype in HALF or self._rates[dtype] is not None
+
+    def tflops(self, dtype: str) -> float:
+        """Dense matrix rate with weights of a format, 10^12 FLOP/s."""
+        return self._rates[dtype] or self.peak_tflops
+
+    @property
+    def _rates(self) -> dict[str, float | None]:
+        return dict.fromkeys(WEIGHT_DTYPES) | {"fp8": self.fp8_tflops, "int8": self.int8_tops}

@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from simulator.hardware import Device
-from simulator.model import BYTES_PER_VALUE, Model, stage_layers
-from simulator.parallelism import Parallelism
+from simulator.layout import Layout
+from simulator.precision import KV_DTYPES, require_dtype
 
 GIB = 1 << 30
 LARGEST = 2**31
@@ -20,12 +19,14 @@ class KVCache:
         num_blocks: KV blocks per replica; None: as many as fit the device's memory.
         watermark: Share of the blocks that an admission leaves free (vllm and sarathi).
         memory_utilization: Share of the device's memory that the engine uses.
+        dtype: Format of the keys and values.
     """
 
     block_size: int = 16
     num_blocks: int | None = None
     watermark: float = 0.01
     memory_utilization: float = 0.85
+    dtype: str = "fp16"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -43,8 +44,9 @@ class KVCache:
             raise ValueError(f"watermark must be at least 0 and below 1, got {self.watermark}")
         if not 0 < self.memory_utilization <= 1:
             raise ValueError(f"memory_utilization must be above 0 and at most 1, got {self.memory_utilization}")
+        require_dtype(self.dtype, "dtype", KV_DTYPES)
 
-    def blocks_for(self, model: Model, device: Device, parallel: Parallelism) -> int:
+    def blocks_for(self, layout: Layout) -> int:
         """KV blocks of one replica. The stage with the least room decides.
 
         What the engine may use of a GPU, less its weights and the activations of the largest forward
@@ -53,15 +55,15 @@ class KVCache:
         Raises:
             ValueError: The layout does not fit, with the arithmetic.
         """
-        layers = stage_layers(model, parallel)  # refuses layouts that cannot be, whatever the memory
         if self.num_blocks is not None:
             return self.num_blocks
+        model, device, parallel = layout.model, layout.device, layout.parallel
         usable = device.memory_gib * GIB * self.memory_utilization
-        activations = activation_bytes(model, parallel.tp)
+        activations = layout.activation_bytes()
         rooms = []
-        for stage, num_layers in enumerate(layers):
-            weights = weight_bytes(model, parallel, stage)
-            block = self.block_size * num_layers * model.kv_bytes_per_token(parallel.tp)
+        for stage, num_layers in enumerate(layout.stage_layers):
+            weights = layout.weight_bytes(stage)
+            block = self.block_size * num_layers * layout.kv_bytes_per_token
             room = int((usable - weights - activations) // block)
             if room < 1:
                 raise ValueError(
@@ -72,27 +74,3 @@ class KVCache:
                 )
             rooms.append(room)
         return min(rooms)
-
-
-def weight_bytes(model: Model, parallel: Parallelism, stage: int) -> float:
-    """Weight bytes of one GPU of a stage: its layers, and the embedding or LM head on the ends."""
-    layers = stage_layers(model, parallel)
-    # Key and value projections are replicated where there are fewer heads than GPUs.
-    attention = (
-        model.hidden_size * model.head_dim * 2 * (model.num_q_heads / parallel.tp + model.kv_heads_per_gpu(parallel.tp))
-    )
-    parameters = layers[stage] * (attention + model.mlp_parameters / parallel.tp)
-    ends = (stage == 0) + (stage == parallel.pp - 1)
-    if model.tied_embedding and parallel.pp == 1:
-        ends = 1
-    return (parameters + ends * model.embedding_parameters / parallel.tp) * BYTES_PER_VALUE
-
-
-def activation_bytes(model: Model, tp: int) -> float:
-    """Activation bytes of one GPU in a forward pass of max_model_len tokens.
-
-    The widest point of a layer is its MLP: the residual stream, the layer's input and output, and the
-    up (and gate) projection with the activation beside it.
-    """
-    widths = 3 * model.hidden_size + (3 if model.gated_mlp else 2) * model.ffn_size / tp
-    return model.max_model_len * widths * BYTES_PER_VALUE

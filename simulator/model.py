@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from simulator.parallelism import Parallelism
-
-BYTES_PER_VALUE = 2  # fp16 and bf16
+from simulator.precision import WEIGHT_DTYPES, require_dtype
 
 
 @dataclass(frozen=True)
@@ -23,6 +21,10 @@ class Model:
         vocab_size: Tokens in the vocabulary.
         parallel_attention: Whether attention and MLP read the same input, so that they share one all-reduce.
         tied_embedding: Whether input embedding and LM head are the same matrix.
+        num_experts: MLPs of a layer among which each token is routed; 1: an ordinary MLP.
+        experts_per_token: MLPs of a layer that compute each token.
+        dtype: Format of the weights of the layers. The embedding, the LM head and all activations have
+            half precision.
         max_model_len: Longest sequence that the engine admits, tokens: a prompt and, after a preemption,
             its output so far. The output to come plays no role, as in the real engines. It is a setting of
             the engine and not limited by the model's position embeddings.
@@ -39,12 +41,15 @@ class Model:
     vocab_size: int
     parallel_attention: bool = False
     tied_embedding: bool = False
+    num_experts: int = 1
+    experts_per_token: int = 1
+    dtype: str = "bf16"
     max_model_len: int = 16384
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         sizes = ("num_layers", "hidden_size", "num_q_heads", "num_kv_heads", "head_dim", "ffn_size", "vocab_size")
-        for name in (*sizes, "max_model_len"):
+        for name in (*sizes, "num_experts", "experts_per_token", "max_model_len"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
@@ -52,6 +57,11 @@ class Model:
             raise ValueError(
                 f"num_q_heads must be a multiple of num_kv_heads={self.num_kv_heads}, got {self.num_q_heads}"
             )
+        if self.experts_per_token > self.num_experts:
+            raise ValueError(
+                f"experts_per_token must be at most num_experts={self.num_experts}, got {self.experts_per_token}"
+            )
+        require_dtype(self.dtype, "dtype", WEIGHT_DTYPES)
 
     @property
     def attention_parameters(self) -> int:
@@ -60,8 +70,9 @@ class Model:
 
     @property
     def mlp_parameters(self) -> int:
-        """Weights of the MLP of one layer."""
-        return self.hidden_size * self.ffn_size * (3 if self.gated_mlp else 2)
+        """Weights of the MLP of one layer, or of all its experts and the router."""
+        one = self.hidden_size * self.ffn_size * (3 if self.gated_mlp else 2)
+        return one if self.num_experts == 1 else self.num_experts * (one + self.hidden_size)
 
     @property
     def embedding_parameters(self) -> int:
@@ -78,25 +89,16 @@ class Model:
         """Key and value heads on one GPU; each GPU has at least one, replicated if there are fewer heads."""
         return max(1, self.num_kv_heads // tp)
 
-    def kv_bytes_per_token(self, tp: int) -> int:
-        """KV-cache bytes of one token, one layer and one GPU."""
-        return 2 * self.kv_heads_per_gpu(tp) * self.head_dim * BYTES_PER_VALUE
+    def require_divisible(self, tp: int) -> None:
+        """Check that so many GPUs can share a layer.
 
-
-def stage_layers(model: Model, parallel: Parallelism) -> list[int]:
-    """Layers of each pipeline stage, as even as they can be; the first stages take one more.
-
-    Raises:
-        ValueError: The model cannot be spread like this.
-    """
-    if model.num_layers < parallel.pp:
-        raise ValueError(f"parallel.pp={parallel.pp}: {model.name} has {model.num_layers} layers, fewer than stages")
-    if model.num_q_heads % parallel.tp:
-        raise ValueError(f"parallel.tp={parallel.tp} must divide the {model.num_q_heads} query heads of {model.name}")
-    if model.num_kv_heads % parallel.tp and parallel.tp % model.num_kv_heads:
-        raise ValueError(
-            f"parallel.tp={parallel.tp} must divide the {model.num_kv_heads} key-value heads of {model.name} "
-            "or be a multiple of them"
-        )
-    layers, rest = divmod(model.num_layers, parallel.pp)
-    return [layers + (stage < rest) for stage in range(parallel.pp)]
+        Raises:
+            ValueError: They cannot; with the reason.
+        """
+        if self.num_q_heads % tp:
+            raise ValueError(f"parallel.tp={tp} must divide the {self.num_q_heads} query heads of {self.name}")
+        if self.num_kv_heads % tp and tp % self.num_kv_heads:
+            raise ValueError(
+                f"parallel.tp={tp} must divide the {self.num_kv_heads} key-value heads of {self.name} "
+                "or be a multiple of them"
+            )

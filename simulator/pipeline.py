@@ -1,12 +1,12 @@
 """The event loop of a replica whose layers are spread over pipeline stages."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
 
 from simpy.events import Event
 
 from simulator.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
 from simulator.engine import Process, ReplicaRun
+from simulator.stages import Stages
 
 
 class PipelineEngine:
@@ -20,13 +20,14 @@ class PipelineEngine:
     def __init__(self, clock: Clock, run: ReplicaRun) -> None:
         self._clock = clock
         self._run = run
-        self._stage_free_s = [0.0] * len(run.busy_s)
+        self._stages = Stages(run.stages, run.overlap_sends)
         self._first_ends: deque[float] = deque()
         self._last_ends: deque[float] = deque()
+        self._last_stage_s: deque[float] = deque()
         self._idle: list[Event] = []
         self._asked = False
         clock.process(self._serve_stage(self._first_ends, FIRST_STAGE_COMPLETION))
-        clock.process(self._serve_stage(self._last_ends, LAST_STAGE_COMPLETION, run.finish))
+        clock.process(self._serve_stage(self._last_ends, LAST_STAGE_COMPLETION))
 
     def arrive(self, request: int) -> None:
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
@@ -39,7 +40,7 @@ class PipelineEngine:
         self._asked = False
         self._form_batch()
 
-    def _serve_stage(self, ends: deque[float], priority: int, on_end: Callable[[], None] | None = None) -> Process:
+    def _serve_stage(self, ends: deque[float], priority: int) -> Process:
         """Ask for a batch whenever a stage ends one, after what else has to happen then."""
         clock = self._clock
         while True:
@@ -50,18 +51,28 @@ class PipelineEngine:
             wake = clock.wake_at(ends[0], priority)
             if wake is not None:
                 yield wake
+            if ends is self._last_ends:
+                self._end_batch()
             ends.popleft()
-            if on_end is not None:
-                on_end()
             self._form_batch()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._last_ends) == len(self._run.stages)
+
+    def _end_batch(self) -> None:
+        """End the oldest batch in flight."""
+        last_stage_s = self._last_stage_s.popleft()
+        if self._is_full:
+            self._stages.make_room(self._clock.now, last_stage_s)
+        self._run.finish()
 
     def _form_batch(self) -> None:
         """Ask for a batch unless every stage may have one, and send it through the stages."""
-        if len(self._last_ends) == len(self._stage_free_s):
+        if self._is_full:
             return
-        now_s, first_free_s = self._clock.now, self._stage_free_s[0]
-        start_s = now_s if now_s > first_free_s else first_free_s
-        run = self._run
+        run, stages, now_s = self._run, self._stages, self._clock.now
+        start_s = max(now_s, stages.first_free_s)
         if start_s > run.time_limit_s:
             run.cut_off = True
             return
@@ -69,20 +80,12 @@ class PipelineEngine:
         if batch is None:
             return
         run.log.begin_run(run.replica, batch, now_s, start_s)
-        end_s = self._pass_through(run.stage_times(batch), start_s)
+        times = run.stage_times(batch)
+        first_end_s, end_s = stages.pass_through(times, now_s, start_s)
         run.log.times.extend((end_s, run.replica.free_blocks))
-
-    def _pass_through(self, stage_times: Sequence[float], start_s: float) -> float:
-        """Book the stages for a batch that the first one takes at `start_s`, and return when it ends."""
-        free_s, busy_s = self._stage_free_s, self._run.busy_s
-        end_s = start_s
-        for stage, seconds in enumerate(stage_times):
-            end_s = (end_s if end_s > free_s[stage] else free_s[stage]) + seconds
-            free_s[stage] = end_s
-            busy_s[stage] += seconds
-        self._first_ends.append(free_s[0])
+        self._first_ends.append(first_end_s)
         self._last_ends.append(end_s)
+        self._last_stage_s.append(times[-1])
         for idle in self._idle:
             idle.succeed()
         self._idle.clear()
-        return end_s

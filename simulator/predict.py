@@ -12,7 +12,8 @@ from rich.text import Text
 
 from simulator import cli
 from simulator.batch import Batch
-from simulator.config import ConfigError, build_prediction
+from simulator.components import ConfigError
+from simulator.config import build_prediction
 from simulator.explain import explain
 from simulator.output import whole_file
 

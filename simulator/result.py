@@ -1,21 +1,19 @@
 """What a run returns: arrays by request and by iteration, and the summary of both."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cluster import Cluster
-from simulator.engine import ReplicaRun
-from simulator.iteration_log import Members
-from simulator.iteration_time.base import Documented, Provenance
-from simulator.metrics import TokenLog, is_overloaded, latencies
+from simulator.metrics import is_overloaded, latencies
 from simulator.provenance import describe, extent_of
+from simulator.replica_result import ReplicaResult
+from simulator.totals import cluster_totals, kv_use, replica_totals, stage_shares
 from traces import Trace
 
 if TYPE_CHECKING:
@@ -61,33 +59,6 @@ BATCH_COLUMNS = ("iteration", "start_s", "end_s", "request_id", "num_tokens", "p
 
 
 @dataclass(frozen=True)
-class ReplicaResult:
-    """What one replica did.
-
-    Attributes:
-        iterations: float64 or int64[num_iterations] by name: schedule_s (when the scheduler decided),
-            start_s (first stage), end_s (last stage), num_prefill_tokens, num_decodes, context_tokens
-            (in the KV cache at the start), free_blocks (after the decision), decode_set.
-        tokens: When requests emitted tokens.
-        busy_s: Seconds that each pipeline stage was busy.
-        num_blocks: KV blocks.
-        members: (request, tokens, whether they are prompt tokens) of each batch, if they were logged.
-        num_preemptions: Preemptions of any request.
-        obstacle: Why requests at the head of the queue can never be admitted; empty: there is none.
-        provenance: Where its iteration times come from; None: they do not say.
-    """
-
-    iterations: dict[str, NDArray[Any]]
-    tokens: TokenLog
-    busy_s: list[float]
-    num_blocks: int
-    members: list[Members] | None
-    num_preemptions: int
-    obstacle: str
-    provenance: Provenance | None
-
-
-@dataclass(frozen=True)
 class Result:
     """What happened in a run.
 
@@ -124,11 +95,11 @@ class Result:
             "ignored": np.zeros(num_requests, dtype=np.int64),
             "replica": np.full(num_requests, NO_REPLICA),
         }
-        table["replica"][: len(cluster.assigned)] = cluster.assigned
+        table["replica"][: len(cluster.gateway.assigned)] = cluster.gateway.assigned
         status = np.full(num_requests, NOT_ARRIVED)
         replicas = []
-        for run in cluster.runs:
-            replicas.append(_collect(run, table))
+        for spec, run in zip(cluster.specs, cluster.runs, strict=True):
+            replicas.append(ReplicaResult.collect(spec, run, table))
             left = [*run.replica.waiting, *run.replica.running]
             status[left] = UNFINISHED if run.cut_off else STUCK
         status[table["ignored"] == 1] = IGNORED
@@ -145,13 +116,15 @@ class Result:
     def summary(self) -> dict[str, Any]:
         """The figures of the run; None where there is nothing to measure."""
         iterations = [replica.iterations for replica in self.replicas]
+        span_s = self.end_s - float(self.requests["arrival_s"][0])
+        stages = stage_shares(self.replicas, span_s)
         return {
             "num_requests": len(self.status),
             "num_measured": int(np.count_nonzero(self.counted)),
             **self._num_by_status,
             "num_iterations": sum(len(one["end_s"]) for one in iterations),
             "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
-            **self._throughput(),
+            **self._throughput,
             **latencies(
                 self.requests,
                 [replica.tokens for replica in self.replicas],
@@ -159,8 +132,11 @@ class Result:
                 end_s=self.end_s,
                 zero_first_gap=self.metrics.zero_first_gap,
             ),
-            "kv_use": self._kv_use(),
-            "busy_fraction": self._busy_fraction(),
+            "kv_use": kv_use(self.replicas),
+            "busy_fraction": stages.pop("busy"),
+            "bubbles": stages,
+            "cluster": cluster_totals(self.replicas, self._throughput["output_tokens_per_s"]),
+            "replicas": self._replica_totals(span_s),
             "iteration_time": self._iteration_time[0],
             "overloaded": self._overloaded,
             "warnings": self.warnings,
@@ -211,13 +187,14 @@ class Result:
 
     @cached_property
     def _iteration_time(self) -> tuple[dict[str, Any], list[str]]:
-        runs = []
-        for number, replica in enumerate(self.replicas):
-            started = (self.requests["replica"] == number) & ~np.isnan(self.requests["first_scheduled_s"])
-            longest = int(self.requests["prompt_tokens"][started].max(initial=0))
-            if replica.provenance is not None:
-                runs.append((replica.provenance, extent_of(replica.iterations, longest)))
-        return describe(runs)
+        started = ~np.isnan(self.requests["first_scheduled_s"])
+        longest = np.zeros(len(self.replicas), dtype=np.int64)
+        np.maximum.at(longest, self.requests["replica"][started], self.requests["prompt_tokens"][started])
+        return describe(
+            (replica.provenance, extent_of(replica.iterations, int(prompt)))
+            for replica, prompt in zip(self.replicas, longest, strict=True)
+            if replica.provenance is not None
+        )
 
     @cached_property
     def _num_by_status(self) -> dict[str, int]:
@@ -228,6 +205,7 @@ class Result:
         arrived = (self.status != NOT_ARRIVED) & (self.status != IGNORED)
         return is_overloaded(self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived])
 
+    @cached_property
     def _throughput(self) -> dict[str, float | None]:
         finished = self.counted & (self.status == FINISHED)
         if not finished.any():
@@ -240,27 +218,27 @@ class Result:
             "output_tokens_per_s": int(self.requests["output_tokens"][finished].sum()) / makespan_s,
         }
 
-    def _kv_use(self) -> dict[str, float | int | None]:
-        """Share of the KV blocks held, over all iterations weighted by their time."""
-        used, seconds = [], []
-        for replica in self.replicas:
-            one = replica.iterations
-            used.append((replica.num_blocks - one["free_blocks"]) / replica.num_blocks)
-            seconds.append(one["end_s"] - one["start_s"])
-        shares, weights = np.concatenate(used), np.concatenate(seconds)
-        present = bool(weights.sum() > 0)
-        return {
-            "mean": float(np.average(shares, weights=weights)) if present else None,
-            "max": float(shares.max()) if present else None,
-            "num_blocks": sum(replica.num_blocks for replica in self.replicas),
-        }
-
-    def _busy_fraction(self) -> list[float] | None:
-        """Share of the time from the first arrival to the end that each stage is busy, mean over replicas."""
-        span_s = self.end_s - float(self.requests["arrival_s"][0])
-        if span_s <= 0:
-            return None
-        return [float(share) for share in np.mean([replica.busy_s for replica in self.replicas], axis=0) / span_s]
+    def _replica_totals(self, span_s: float) -> list[dict[str, Any]]:
+        """Figures of each replica; its throughput is over the makespan of all."""
+        replica, makespan_s = self.requests["replica"], self._throughput["makespan_s"]
+        finished = self.counted & (self.status == FINISHED)
+        output_tokens = self.requests["output_tokens"]
+        size = len(self.replicas)
+        count = {name: np.bincount(replica[self.status == code], minlength=size) for name, code in _ROUTED.items()}
+        num_routed = np.bincount(replica[replica != NO_REPLICA], minlength=size)
+        num_done = np.bincount(replica[finished], minlength=size)
+        num_tokens = np.bincount(replica[finished], output_tokens[finished], minlength=size)
+        return [
+            {
+                "replica": number,
+                "num_requests": int(num_routed[number]),
+                **{name: int(counts[number]) for name, counts in count.items()},
+                "requests_per_s": float(num_done[number] / makespan_s) if makespan_s else None,
+                "output_tokens_per_s": float(num_tokens[number] / makespan_s) if makespan_s else None,
+                **replica_totals(one, span_s),
+            }
+            for number, one in enumerate(self.replicas)
+        ]
 
 
 _STATUS_NAMES = {
@@ -270,53 +248,4 @@ _STATUS_NAMES = {
     "num_stuck": STUCK,
     "num_not_arrived": NOT_ARRIVED,
 }
-
-
-def _collect(run: ReplicaRun, table: dict[str, NDArray[Any]]) -> ReplicaResult:
-    """Turn one replica's log into arrays, and enter its requests into the table."""
-    replica, history = run.replica, run.replica.history
-    iterations: dict[str, NDArray[Any]] = {**run.log.to_arrays()}
-    end_s = iterations["end_s"]
-    admissions, prefill_ends = _table(history.admissions, 2), _table(history.prefill_ends, 2)
-    finishes, preemptions = _table(history.finishes, 2), _table(history.preemptions, 2)
-    _enter_first(table["first_scheduled_s"], admissions, iterations["schedule_s"])
-    _enter_first(table["first_token_s"], prefill_ends, end_s)
-    _enter_first(table["completed_s"], finishes, end_s)
-    np.add.at(table["num_preemptions"], preemptions[:, 0], 1)
-    table["ignored"][history.ignored] = 1
-    residencies = _table(replica.residencies(), 4)
-    return ReplicaResult(
-        iterations=iterations,
-        tokens=TokenLog(end_s, iterations["decode_set"], prefill_ends, residencies),
-        busy_s=run.busy_s,
-        num_blocks=replica.num_blocks,
-        members=run.log.members(),
-        num_preemptions=len(preemptions),
-        obstacle=_obstacle(run, table["request_id"]),
-        provenance=run.stage_times.provenance if isinstance(run.stage_times, Documented) else None,
-    )
-
-
-def _table(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int64]:
-    return np.fromiter(chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width)
-
-
-def _enter_first(column: NDArray[Any], events: NDArray[np.int64], times: NDArray[np.float64]) -> None:
-    """Enter, for each request, the time of its first event."""
-    requests, first = np.unique(events[:, 0], return_index=True)
-    column[requests] = times[events[first, 1]]
-
-
-def _obstacle(run: ReplicaRun, request_id: NDArray[Any]) -> str:
-    replica = run.replica
-    if run.cut_off or not replica.waiting:
-        return ""
-    head = replica.waiting[0]
-    num_tokens = replica.known_tokens(head)
-    needed = run.scheduler.blocks_to_admit(replica, num_tokens)
-    if needed <= replica.num_blocks:
-        return ""
-    return (
-        f"Request {request_id[head]} ({num_tokens} tokens) needs {needed} free KV blocks to be admitted and the "
-        f"replica has {replica.num_blocks} in all; {len(replica.waiting) - 1} requests wait behind it."
-    )
+_ROUTED = {name: code for name, code in _STATUS_NAMES.items() if code != NOT_ARRIVED}

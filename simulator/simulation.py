@@ -4,13 +4,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from simulator.cluster import Cluster, ReplicaSpec
 from simulator.hardware import Device
 from simulator.host import ServingEngine
 from simulator.iteration_time.base import IterationTime, StageTimes
 from simulator.iteration_time.profile import Profile
 from simulator.kv_cache import KVCache
+from simulator.layout import Layout
 from simulator.model import Model
+from simulator.node import Node
 from simulator.parallelism import Parallelism
 from simulator.request_table import RequestTable
 from simulator.result import MetricOptions, Result
@@ -21,11 +25,13 @@ from simulator.schedulers.sarathi import Sarathi
 from traces import Trace
 
 MOST_REPLICAS = 10_000
+# Randomness by purpose; a purpose keeps its stream when others are added.
+LENGTHS, ARRIVALS, ROUTING = range(3)
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Identical replicas of a model.
+    """Identical replicas of a model: a whole cluster, or a group of one.
 
     Attributes:
         model: The model.
@@ -36,6 +42,8 @@ class Deployment:
         kv_cache: KV memory of each replica.
         num_replicas: Replicas behind the router.
         engine: How long the host takes in an iteration; by default no time.
+        node: The machine; None: unknown, which is enough for replicas of one GPU.
+        num_nodes: Machines that there are; None: as many as it takes.
     """
 
     model: Model
@@ -46,12 +54,25 @@ class Deployment:
     kv_cache: KVCache = field(default_factory=KVCache)
     num_replicas: int = 1
     engine: ServingEngine = field(default_factory=ServingEngine)
+    node: Node | None = None
+    num_nodes: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the range."""
-        count = self.num_replicas
+        """Check the ranges."""
+        count, machines = self.num_replicas, self.num_nodes
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_REPLICAS:
             raise ValueError(f"replicas must be an integer from 1 to {MOST_REPLICAS}, got {count!r}")
+        if machines is not None and (not isinstance(machines, int) or isinstance(machines, bool) or machines < 1):
+            raise ValueError(f"num_nodes must be an integer of at least 1 or null, got {machines!r}")
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of each replica.
+
+        Raises:
+            ValueError: The model cannot be spread like this.
+        """
+        return Layout(self.model, self.device, self.parallel, self.node, self.kv_cache.dtype)
 
     def stage_times(self) -> StageTimes:
         """Return the iteration time of a replica.
@@ -59,32 +80,54 @@ class Deployment:
         Raises:
             ValueError: The model cannot be spread like this, or the engine was not measured on these hosts.
         """
-        host = self.engine.host_time(self.device)
-        return self.iteration_time.for_layout(self.model, self.device, self.parallel, host)
+        return self.iteration_time.for_layout(self.layout, self.engine.host_time(self.device))
 
-    def replica_specs(self) -> list[ReplicaSpec]:
+    def replica_specs(self, group: int = 0) -> list[ReplicaSpec]:
         """Return what makes each replica.
 
+        Args:
+            group: Number of the group that they are in the cluster.
+
         Raises:
-            ValueError: The model does not fit the layout or its memory.
+            ValueError: The model does not fit the layout, its memory or the machines that there are.
         """
+        self._require_machines()
+        price = self.device.price_per_hour_usd
+        num_gpus = self.parallel.num_gpus
         spec = ReplicaSpec(
             scheduler=self.scheduler,
             stage_times=self.stage_times(),
             num_stages=self.parallel.pp,
-            num_blocks=self.kv_cache.blocks_for(self.model, self.device, self.parallel),
+            num_blocks=self.kv_cache.blocks_for(self.layout),
             block_size=self.kv_cache.block_size,
             watermark=self.kv_cache.watermark,
             max_model_len=self.model.max_model_len,
+            overlap_sends=self.parallel.overlap_sends,
+            group=group,
+            device=self.device.name,
+            num_gpus=num_gpus,
+            price_per_hour_usd=None if price is None else price * num_gpus,
         )
         return [spec] * self.num_replicas
+
+    def _require_machines(self) -> None:
+        if self.num_nodes is None:
+            return
+        needed = self.layout.nodes_for(self.num_replicas)
+        if needed > self.num_nodes:
+            node = self.layout.known_node
+            raise ValueError(
+                f"cluster.num_nodes={self.num_nodes}: {self.num_replicas} replicas of {self.parallel.num_gpus} GPUs "
+                f"need {needed} machines of {node.num_gpus} GPUs ({node.name})"
+            )
 
 
 def simulate(
     trace: Trace,
-    deployment: Deployment | Sequence[ReplicaSpec],
+    deployment: Deployment | Sequence[Deployment],
     *,
     router: Router | None = None,
+    seed: int = 0,
     time_limit_s: float | None = None,
     metrics: MetricOptions | None = None,
     log_members: bool = False,
@@ -94,12 +137,13 @@ def simulate(
 
     Args:
         trace: Requests with arrival times.
-        deployment: What serves them; or the replicas one by one.
+        deployment: What serves them; or the groups of a cluster of different replicas.
         router: Chooses the replica of each request; None: round robin.
+        seed: Seed of the router's randomness.
         time_limit_s: No iteration starts and no request arrives after so many seconds; None: no limit.
         metrics: What the figures leave out and count; None: the defaults.
         log_members: Keep the members of each batch (`Result.batches`); costs time for each of them.
-        progress: Called with the number of finished requests now and then.
+        progress: Called with the number of requests that have ended, now and then.
 
     Raises:
         ValueError: The trace has no arrival times, or the deployment does not fit its machines.
@@ -111,10 +155,13 @@ def simulate(
         prefill_tokens=trace.prompt_tokens.tolist(),
         total_tokens=(trace.prompt_tokens + trace.output_tokens).tolist(),
     )
+    groups = [deployment] if isinstance(deployment, Deployment) else deployment
     cluster = Cluster(
         requests,
-        deployment.replica_specs() if isinstance(deployment, Deployment) else deployment,
+        [spec for number, group in enumerate(groups) for spec in group.replica_specs(number)],
         router or RoundRobin(),
+        sessions=None if trace.session is None else trace.session.tolist(),
+        random=np.random.default_rng([seed, ROUTING]),
         time_limit_s=math.inf if time_limit_s is None else time_limit_s,
         log_members=log_members,
         progress=progress,

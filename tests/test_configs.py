@@ -3,17 +3,19 @@
 import pytest
 
 from simulator import MetricOptions, Result
-from simulator.config import CONFIG_DIR, GROUPS, ConfigError, choices, load_config
+from simulator.components import CONFIG_DIR, GROUPS, ConfigError, choices
+from simulator.config import load_config
 from simulator.host import ServingEngine
 from simulator.iteration_time.profile import Profile
 from simulator.schedulers.sarathi import DynamicChunks, Sarathi
 from simulator.schedulers.vllm import VLLM
 from simulator.simulation import simulate
 
-CHOICES = [(group, name) for group in [*GROUPS, "cluster.router"] for name in choices(group)]
+CHOICES = [(group, name) for group in [*GROUPS, "cluster.router", "cluster.node"] for name in choices(group)]
 NEEDS = {
     ("trace", "csv"): ["trace.path={file}"],
     ("arrival", "trace"): ["trace=csv", "trace.path={file}"],
+    ("model", "hf"): ["model.path={model}"],
     ("model", "llama2_70b"): ["parallel.tp=4"],
     ("model", "llama3_70b"): ["parallel.tp=4"],
     ("model", "yi_34b"): ["parallel.tp=2"],
@@ -26,7 +28,12 @@ NEEDS = {
 def test_every_configuration_file_runs(group: str, name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("trace") / "trace.csv"
     file.write_text("prompt_tokens,output_tokens,arrival_s\n" + "300,5,0.5\n" * 20)
-    needed = [override.format(file=file) for override in NEEDS.get((group, name), [])]
+    model = file.with_name("config.json")
+    model.write_text(
+        '{"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, '
+        '"num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936}'
+    )
+    needed = [override.format(file=file, model=model) for override in NEEDS.get((group, name), [])]
     result: Result = simulate(**load_config(f"{group}={name}", *needed, "trace.num_requests=20"))
     assert result.summary["num_finished"] == 20
 
@@ -113,7 +120,7 @@ def test_a_policy_of_the_users_own_needs_only_its_target() -> None:
         (["metrics.warmup_s=true"], "metrics.warmup_s must be a finite number of at least 0, got True"),
         (["output.batches=3"], "output.batches must be true or false, got 3"),
         (["metrics.warmup_s=-1"], "metrics.warmup_s must be a finite number of at least 0, got -1"),
-        (["device.links=[]"], "device.links must be a list of at least one Link"),
+        (["cluster.node.links=[]"], "cluster.node.links must be a list of at least one Link"),
         (["model.max_model_len=0"], "model.max_model_len must be an integer of at least 1, got 0"),
     ],
     ids=" ".join,

@@ -1,6 +1,5 @@
 """The measuring harness without a GPU: grids, timing, journal, and its operators in torch on the CPU."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from profiling.measure.cases import OPERATORS, Case, layer_cases, token_grid
 from profiling.measure.session import Measured, Session
 from profiling.measure.timing import Sample, WallTimer, copies_beyond
 from profiling.tables import FAMILIES, columns_of, read_table
-from simulator.config import component
-from simulator.hf_config import read_hf_config
 from tests.helpers import tiny_model
 
 MODEL = tiny_model(64)
@@ -174,29 +171,3 @@ def test_messages_between_processes_are_measured() -> None:
     samples = measure_group(cases, "gloo")
     assert len(samples) == 4
     assert all(0 < sample.seconds_min <= sample.seconds < 10 for sample in samples)
-
-
-def test_a_hugging_face_config_is_the_model_that_ships(tmp_path: Path) -> None:
-    path = tmp_path / "llama3_8b" / "config.json"
-    path.parent.mkdir()
-    config = {
-        "model_type": "llama",
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "num_hidden_layers": 32,
-        "vocab_size": 128256,
-        "max_position_embeddings": 16384,
-    }
-    path.write_text(json.dumps(config))
-    assert read_hf_config(path) == component("model", "llama3_8b")
-    for text, message in (
-        ("{", "is not JSON"),
-        ('{"model_type": "bert"}', "model_type must be one of"),
-        (json.dumps(config | {"num_hidden_layers": 0}), "num_layers must be an integer of at least 1"),
-        (json.dumps({key: value for key, value in config.items() if key != "hidden_size"}), "has no hidden_size"),
-    ):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            read_hf_config(path)

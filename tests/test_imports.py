@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers import REPOSITORY
 
-ENTRY_POINTS = {"simulator/__main__.py", "simulator/cli.py", "simulator/config.py", "simulator/predict.py"}
+ENTRY_POINTS = {f"simulator/{name}.py" for name in ("__main__", "cli", "components", "config", "predict")}
 # Of each heavy or layered package, the only files that may import it.
 ALLOWED = {
     "hydra": ENTRY_POINTS,
@@ -20,13 +20,18 @@ ALLOWED = {
 }
 # Arrows point at what is imported: a module may import only those in front of it in one of these lists.
 LAYERS = [
-    ["batch", "decode_set", "replica", "schedulers", "engine", "pipeline", "cluster", "result", "simulation", "config"],
-    ["batch", "hardware", "host", "parallelism", "model", "iteration_time", "kv_cache", "simulation"],
-    ["iteration_time", "provenance", "result"],
+    ["batch", "decode_set", "replica", "schedulers", "engine", "pipeline", "cluster", "replica_result"],
+    ["cluster", "replica_result", "totals", "result", "simulation", "config"],
+    ["precision", "hardware", "host", "parallelism", "model", "node", "layout", "communication", "iteration_time"],
+    ["batch", "iteration_time", "provenance", "result"],
+    ["layout", "kv_cache", "simulation"],
+    ["message_times", "communication"],
     ["replica", "iteration_log", "engine"],
-    ["replica", "routers", "cluster"],
+    ["replica", "routers", "gateway", "cluster"],
     ["clock", "engine"],
+    ["stages", "engine"],
     ["metrics", "result"],
+    ["components", "config", "cli"],
 ]
 
 

@@ -1,10 +1,14 @@
 """Weights, KV bytes and blocks by hand-computed values."""
 
+from dataclasses import replace
+
 import pytest
 
-from simulator.config import ConfigError, load_config
-from simulator.kv_cache import GIB, KVCache, activation_bytes, weight_bytes
-from simulator.model import Model, stage_layers
+from simulator.components import ConfigError
+from simulator.config import load_config
+from simulator.kv_cache import GIB, KVCache
+from simulator.layout import Layout
+from simulator.model import Model
 from simulator.parallelism import Parallelism
 from tests.helpers import A100, tiny_model
 
@@ -13,6 +17,10 @@ def model(name: str) -> Model:
     loaded = load_config(f"model={name}", "kv_cache.num_blocks=1")["deployment"].model
     assert isinstance(loaded, Model)
     return loaded
+
+
+def layout_of(shape: Model, tp: int = 1, pp: int = 1, kv_dtype: str = "fp16") -> Layout:
+    return Layout(shape, A100, Parallelism(tp=tp, pp=pp), kv_dtype=kv_dtype)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +48,12 @@ def test_parameter_counts_are_the_published_ones(name: str, billions: float) -> 
         ("llama2_70b", 4, 2 * 2 * 128 * 2),
         ("llama2_7b", 2, 2 * 16 * 128 * 2),
         ("falcon_180b", 8, 2 * 1 * 64 * 2),
-        # 8 key-value heads on 29 GPUs: each holds a copy of one.
-        ("falcon_180b", 29, 2 * 1 * 64 * 2),
+        # 8 key-value heads on 232 GPUs: each holds a copy of one.
+        ("falcon_180b", 232, 2 * 1 * 64 * 2),
     ],
 )
 def test_kv_bytes_per_token_and_layer(name: str, tp: int, num_bytes: int) -> None:
-    assert model(name).kv_bytes_per_token(tp) == num_bytes
+    assert layout_of(model(name), tp).kv_bytes_per_token == num_bytes
 
 
 def test_blocks_are_what_weights_and_activations_leave() -> None:
@@ -54,22 +62,49 @@ def test_blocks_are_what_weights_and_activations_leave() -> None:
     weights = 2 * (32 * (4096 * 128 * 2 * 40 + 3 * 4096 * 14336) + 2 * 32000 * 4096)
     activations = 2 * 16384 * (3 * 4096 + 3 * 14336)
     block = 16 * 32 * 4096
-    assert weight_bytes(mistral, Parallelism(), 0) == weights
-    assert activation_bytes(mistral, 1) == activations
-    assert KVCache().blocks_for(mistral, A100, Parallelism()) == (usable - weights - activations) // block
+    layout = layout_of(mistral)
+    assert layout.weight_bytes(0) == weights
+    assert layout.activation_bytes() == activations
+    assert KVCache().blocks_for(layout) == (usable - weights - activations) // block
 
 
 def test_the_stage_with_the_least_room_decides() -> None:
     yi = model("yi_34b")
-    layout = Parallelism(tp=1, pp=2)
-    ends = [weight_bytes(yi, layout, stage) for stage in (0, 1)]
-    assert ends == [weight_bytes(yi, layout, 0)] * 2
-    halves = KVCache().blocks_for(yi, A100, layout)
-    assert halves > KVCache().blocks_for(yi, A100, Parallelism(tp=1, pp=1))
+    halves = layout_of(yi, pp=2)
+    assert halves.weight_bytes(0) == halves.weight_bytes(1)
+    uneven = Layout(yi, A100, Parallelism(pp=2, stage_layers=[40, 20]))
+    block = 16 * 40 * 2 * 8 * 128 * 2
+    room = 80 * GIB * 0.85 - uneven.weight_bytes(0) - uneven.activation_bytes()
+    assert uneven.weight_bytes(0) > halves.weight_bytes(0) > uneven.weight_bytes(1)
+    assert KVCache().blocks_for(uneven) == room // block < KVCache().blocks_for(halves)
 
 
 def test_given_blocks_are_taken_as_given() -> None:
-    assert KVCache(num_blocks=7).blocks_for(model("falcon_180b"), A100, Parallelism()) == 7
+    assert KVCache(num_blocks=7).blocks_for(layout_of(model("falcon_180b"))) == 7
+
+
+def test_weights_of_layers_are_quantised_and_the_embeddings_are_not() -> None:
+    layers, embeddings = 32 * (4096 * 128 * 2 * 40 + 3 * 4096 * 14336), 2 * 32000 * 4096
+    for dtype, num_bytes in (("fp16", 2), ("bf16", 2), ("fp8", 1), ("int8", 1), ("int4", 0.5)):
+        quantised = replace(model("mistral_7b"), dtype=dtype)
+        assert layout_of(quantised).weight_bytes(0) == layers * num_bytes + embeddings * 2
+
+
+def test_an_eight_bit_kv_cache_holds_twice_the_tokens() -> None:
+    mistral = model("mistral_7b")
+    for dtype in ("fp8", "int8"):
+        assert layout_of(mistral, kv_dtype=dtype).kv_bytes_per_token == 2 * 8 * 128
+        blocks = KVCache(dtype=dtype).blocks_for(layout_of(mistral, kv_dtype=dtype))
+        assert blocks // 2 == KVCache().blocks_for(layout_of(mistral))
+
+
+def test_a_mixture_of_experts_holds_all_of_them() -> None:
+    mixtral = replace(model("mistral_7b"), num_experts=8, experts_per_token=2)
+    layer = 4096 * 128 * 2 * 40 + 8 * 3 * 4096 * 14336 + 8 * 4096
+    assert mixtral.num_parameters == 32 * layer + 2 * 32000 * 4096
+    # 46,702,792,704 is published for Mixtral-8x7B-v0.1, norms included.
+    assert mixtral.num_parameters / 46_702_792_704 == pytest.approx(1, abs=1e-5)
+    assert layout_of(mixtral, tp=2).weight_bytes(0) == mixtral.num_parameters
 
 
 def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic() -> None:
@@ -86,12 +121,13 @@ def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic() -> None:
     [
         (Parallelism(tp=3), "must divide the 4 query heads"),
         (Parallelism(pp=9), "has 8 layers, fewer than stages"),
+        (Parallelism(pp=2, stage_layers=[4, 5]), r"stage_layers=\[4, 5\] has 9 layers in all, tiny 8"),
     ],
 )
 def test_layouts_that_cannot_be_are_refused(layout: Parallelism, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        KVCache().blocks_for(tiny_model(100), A100, layout)
+        Layout(tiny_model(100), A100, layout)
 
 
 def test_layers_are_spread_evenly_with_the_rest_in_front() -> None:
-    assert stage_layers(tiny_model(100), Parallelism(pp=3)) == [3, 3, 2]
+    assert layout_of(tiny_model(100), pp=3).stage_layers == [3, 3, 2]

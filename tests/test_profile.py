@@ -15,13 +15,14 @@ from profiling.segments import cut
 from profiling.tables import read_table
 from simulator import simulate
 from simulator.batch import Batch
-from simulator.config import component, load_config
+from simulator.components import component
+from simulator.config import load_config
 from simulator.iteration_time.base import Extent
 from simulator.iteration_time.device_profile import SHIPPED, load_profile
 from simulator.iteration_time.operators import MatMul
 from simulator.iteration_time.profile import Profile, ProfileKernels
 from simulator.iteration_time.regression import CorrectedPhysics
-from tests.helpers import SHARED, needs_shared
+from tests.helpers import A100, SHARED, needs_shared
 
 DEVICES = ("a100_80gb", "a40", "h100_sxm")
 
@@ -70,7 +71,7 @@ def test_shipped_profiles_say_where_they_come_from_and_are_small(name: str) -> N
 
 @pytest.mark.parametrize(("tokens", "over"), [(256, 1.2), (384, 1.25)])
 def test_one_token_beyond_a_tile_takes_the_next_step(tokens: int, over: float) -> None:
-    kernels = ProfileKernels(load_profile(SHIPPED / "a100_80gb.json.gz"))
+    kernels = ProfileKernels(load_profile(SHIPPED / "a100_80gb.json.gz"), A100)
     gate_up = MatMul("gate_up_proj", 8192, 14336)  # Llama2-70B, TP4
     full, beyond = kernels.matmul_time(gate_up, np.array([tokens, tokens + 1.0]))
     assert beyond / full > over
@@ -88,7 +89,7 @@ def test_times_grow_beyond_the_measured_range(name: str) -> None:
 
 
 def test_decodes_never_read_faster_than_the_memory_allows() -> None:
-    kernels = ProfileKernels(load_profile(SHIPPED / "a100_80gb.json.gz"))
+    kernels = ProfileKernels(load_profile(SHIPPED / "a100_80gb.json.gz"), A100)
     from simulator.iteration_time.operators import Attention
 
     table = kernels.attention_times(Attention(40, 40, 128))

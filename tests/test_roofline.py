@@ -11,10 +11,12 @@ from simulator.config import load_config
 from simulator.host import HostTime
 from simulator.iteration_time.operators import MatMul
 from simulator.iteration_time.roofline import Roofline, RooflineKernels
+from simulator.layout import Layout
 from simulator.parallelism import Parallelism
 from tests.helpers import A100
 
 MISTRAL = load_config()["deployment"].model
+NODE = load_config()["deployment"].node
 LLAMA = load_config("model=llama2_70b", "kv_cache.num_blocks=1")["deployment"].model
 
 
@@ -28,7 +30,7 @@ def batch_of(prefills: list[tuple[int, int]], decodes: tuple[int, int] = (0, 0))
 
 def seconds(batch: Batch, model: str = "mistral", tp: int = 1, host: HostTime | None = None) -> float:
     shape = MISTRAL if model == "mistral" else LLAMA
-    return sum(Roofline().for_layout(shape, A100, Parallelism(tp=tp), host or HostTime())(batch))
+    return sum(Roofline().for_layout(Layout(shape, A100, Parallelism(tp=tp), NODE), host or HostTime())(batch))
 
 
 def test_a_long_prefill_is_bound_by_compute() -> None:
@@ -71,20 +73,14 @@ def test_tensor_parallelism_divides_the_work_and_pays_for_communication() -> Non
     assert four > one / 4
 
 
-def test_all_reduce_moves_twice_the_message_less_the_own_part() -> None:
-    link = A100.link(4)
-    assert link.all_reduce_time(1e9, 4) == pytest.approx(link.latency_us * 1e-6 + 1.5e9 / (29e9))
-    assert A100.link(2).bandwidth_gb_per_s == 184
-    assert A100.link(16).bandwidth_gb_per_s == 5.9
-
-
 def test_pipeline_stages_share_the_layers() -> None:
-    whole = Roofline().for_layout(MISTRAL, A100, Parallelism(), HostTime())
-    halves = Roofline().for_layout(MISTRAL, A100, Parallelism(pp=2), HostTime())
+    whole = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism()), HostTime())
+    halves = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), HostTime())
     batch = batch_of([(512, 0)])
-    first, second = halves(batch)
-    assert first + second > sum(whole(batch))
+    first, message, second = halves(batch)
+    assert first + second == pytest.approx(sum(whole(batch)))
     assert first == pytest.approx(second, rel=0.1)
+    assert 0 < message < 0.01 * first
 
 
 def test_the_host_takes_time_per_iteration_and_per_sequence() -> None:

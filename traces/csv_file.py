@@ -17,6 +17,7 @@ _COLUMNS = {
     "output_tokens": ("output_tokens", "num_decode_tokens", "GeneratedTokens"),
     "arrival_s": ("arrival_s", "TIMESTAMP"),
     "request_id": ("request_id",),
+    "session": ("session", "session_id"),
 }
 _LARGEST = 2**31
 
@@ -27,7 +28,7 @@ class CSVFile:
 
     Columns: prompt_tokens (or num_prefill_tokens, ContextTokens), output_tokens (or num_decode_tokens,
     GeneratedTokens) and optionally arrival_s in seconds (or TIMESTAMP, a date and time; the first row
-    arrives at 0) and request_id. Other columns are not read.
+    arrives at 0), request_id and session (or session_id; any text, empty: in none). Other columns are not read.
 
     Attributes:
         path: The file.
@@ -61,8 +62,9 @@ class CSVFile:
         lengths = [self._lengths(rows[columns[name]]) for name in ("prompt_tokens", "output_tokens")]
         arrival_s = self._arrivals(rows[columns["arrival_s"]]) if "arrival_s" in columns else None
         request_id = self._identifiers(rows[columns["request_id"]]) if "request_id" in columns else None
+        session = self._sessions(rows[columns["session"]]) if "session" in columns else None
         prompt_tokens, output_tokens = lengths
-        return Trace(prompt_tokens, output_tokens, arrival_s=arrival_s, request_id=request_id)
+        return Trace(prompt_tokens, output_tokens, arrival_s=arrival_s, request_id=request_id, session=session)
 
     def _rows(self) -> pd.DataFrame:
         try:
@@ -120,6 +122,12 @@ class CSVFile:
     def _identifiers(self, column: "pd.Series[str]") -> NDArray[np.str_]:
         self._require(~column.duplicated().to_numpy(), column, "must be unique")
         return column.to_numpy(dtype=str)
+
+    @staticmethod
+    def _sessions(column: "pd.Series[str]") -> NDArray[np.int64]:
+        """Number the sessions in the order in which they begin; -1: in none."""
+        codes, _ = pd.factorize(column.where(column != "", None))
+        return np.asarray(codes, dtype=np.int64)
 
     def _require(self, good: NDArray[np.bool_], column: "pd.Series[str]", rule: str) -> None:
         if not good.all():

@@ -16,17 +16,19 @@ class Trace:
         output_tokens: int64[num_requests], at least 1 each.
         arrival_s: float64[num_requests], not decreasing, from 0 on; None if there are lengths only.
         request_id: str[num_requests], unique; None: the row numbers.
+        session: int64[num_requests], equal for requests of one session, negative: in none; None: there are none.
     """
 
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     arrival_s: NDArray[np.float64] | None = None
     request_id: NDArray[np.str_] | None = None
+    session: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Check lengths and ranges."""
         num_requests = len(self.prompt_tokens)
-        for name in ("prompt_tokens", "output_tokens", "arrival_s", "request_id"):
+        for name in ("prompt_tokens", "output_tokens", "arrival_s", "request_id", "session"):
             values = getattr(self, name)
             if values is not None and len(values) != num_requests:
                 raise ValueError(f"{name} has {len(values)} entries, prompt_tokens {num_requests}")

@@ -4,6 +4,7 @@ Reads a folder with `linear/<gpu>_<model>.csv[.gz]` (Vidur's mlp.csv), `attentio
 and `cpu_overheads_<gpu>.csv[.gz]`. Times there are milliseconds.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def _network(path: Path) -> pd.DataFrame:
     num_gpus = table["num_workers"] if "num_workers" in table else pd.Series(2, index=table.index)
     own_node = 1 if "inter_node" in path.name else num_gpus
     per_node = table.get("devices_per_node", own_node)
-    machine = path.name.removesuffix(".gz").removesuffix(".csv")
+    machine = re.sub(r"(_all_reduce|_send_recv|_int(er|ra)_node)*\.csv(\.gz)?$", "", path.name)
     rows = {"machine": machine, "operator": operator, "num_gpus": num_gpus, "gpus_per_node": per_node}
     return pd.DataFrame(rows | {"num_bytes": num_bytes} | _timed(table, name)).query("num_bytes > 0")
 

@@ -12,8 +12,7 @@ from simulator.iteration_time.operators import (
     head_operators,
     layer_operators,
 )
-from simulator.model import Model, stage_layers
-from simulator.parallelism import Parallelism
+from simulator.model import Model
 
 # Every number of tokens to the first; then steps of 8 to the second, where tiles of 64 to 256 tokens show.
 DENSE_TO = 512
@@ -88,7 +87,7 @@ def layer_cases(model: Model, degrees: Sequence[int], operators: Sequence[str], 
     """
     found: dict[Case, None] = {}
     for degree in degrees:
-        stage_layers(model, Parallelism(tp=degree))  # refuses degrees that cannot be
+        model.require_divisible(degree)
         for case in (*_linear(model, degree, most_tokens), *_attention(model, degree, most_tokens)):
             if case["operator"] in operators:
                 found[case] = None

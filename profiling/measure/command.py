@@ -19,7 +19,7 @@ from profiling.measure.launch import launch_cases, measure_launch
 from profiling.measure.session import Measured, Outcome, Session
 from profiling.measure.timing import MOST_COPIES, CudaTimer, copies_beyond
 from profiling.tables import HEADER, Header, TableError
-from simulator.config import choices, component
+from simulator.components import choices, component
 from simulator.hardware import Device
 from simulator.hf_config import read_hf_config
 from simulator.model import Model
@@ -129,7 +129,7 @@ def _write_header(folder: Path, found: Header) -> None:
 
 def _model(name: str) -> Model:
     if name.endswith(".json") or "/" in name:
-        return read_hf_config(Path(name))
+        return read_hf_config(name)
     if name not in choices("model"):
         raise ValueError(f"--model must be a path of a config.json or one of {', '.join(choices('model'))}; got {name}")
     model: Model = component("model", name)

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulator.batch import Batch
-from simulator.hardware import Device
 from simulator.host import HostTime
 from simulator.iteration_time.base import StageTimes, require_seconds
-from simulator.model import Model
-from simulator.parallelism import Parallelism
+from simulator.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -31,15 +29,15 @@ class Affine:
         if self.base_s == 0 and self.per_token_s == 0:
             raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
 
-    def for_layout(self, model: Model, device: Device, parallel: Parallelism, host: HostTime) -> StageTimes:
-        """Prepare the prediction; model, device and host play no part in it."""
+    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
+        """Prepare the prediction; of the layout only the number of stages plays a part, and messages take no time."""
         base_s, per_token_s, per_context_token_s = self.base_s, self.per_token_s, self.per_context_token_s
-        num_stages = parallel.pp
+        num_stages = layout.parallel.pp
 
         def stage_times(batch: Batch) -> Sequence[float]:
             num_tokens = batch.num_prefill_tokens + batch.num_decodes
             context_tokens = batch.prefill_context_tokens + batch.decode_context_tokens
-            total_s = base_s + per_token_s * num_tokens + per_context_token_s * context_tokens
-            return (total_s / num_stages,) * num_stages
+            stage_s = (base_s + per_token_s * num_tokens + per_context_token_s * context_tokens) / num_stages
+            return (stage_s,) + (0.0, stage_s) * (num_stages - 1)
 
         return stage_times

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from simulator.batch import Batch
-from simulator.hardware import Device
 from simulator.host import HostTime
-from simulator.model import Model
-from simulator.parallelism import Parallelism
+from simulator.layout import Layout
 
 LONGEST_S = 1e6  # longer than any iteration
 
@@ -17,7 +15,11 @@ class StageTimes(Protocol):
     """Times of a batch for one model on one layout."""
 
     def __call__(self, batch: Batch) -> Sequence[float]:
-        """Seconds that each pipeline stage is busy with the batch, first stage first."""
+        """Return the seconds of each pipeline stage and, between two of them, of the message to the next.
+
+        float[2 * pp - 1]: first stage, message, second stage, ..., last stage. Without a pipeline it is one
+        number.
+        """
         ...
 
 
@@ -61,13 +63,13 @@ class Documented(Protocol):
 
 
 class IterationTime(Protocol):
-    """A model of iteration time, before it knows model and layout."""
+    """A model of iteration time, before it knows the layout."""
 
-    def for_layout(self, model: Model, device: Device, parallel: Parallelism, host: HostTime) -> StageTimes:
+    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
         """Prepare the prediction for one model on one layout.
 
         Raises:
-            ValueError: The model cannot be spread like this.
+            ValueError: Something that it needs is unknown or cannot be read.
         """
         ...
 

@@ -1,15 +1,16 @@
 """Iteration time as the sum of its operators, collectives and the host."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
 import numpy as np
 
 from simulator.batch import Batch
-from simulator.hardware import Device
+from simulator.communication import Communication
 from simulator.host import HostTime
+from simulator.iteration_time.base import Provenance
 from simulator.iteration_time.kernels import Floats, Kernels
 from simulator.iteration_time.operators import (
     MatMul,
@@ -20,8 +21,8 @@ from simulator.iteration_time.operators import (
     layer_operators,
     num_all_reduces,
 )
-from simulator.model import BYTES_PER_VALUE, Model, stage_layers
-from simulator.parallelism import Parallelism
+from simulator.layout import Layout
+from simulator.precision import HALF, HALF_BYTES
 
 _BLOCK = 256
 
@@ -51,25 +52,28 @@ class ComposedTimes:
     """Stage times of one model on one layout: look-ups by tokens and by sequences, and attention.
 
     Attributes:
-        provenance: Where the kernel times come from.
+        provenance: Where the kernel and message times come from.
     """
 
-    def __init__(self, kernels: Kernels, model: Model, device: Device, parallel: Parallelism, host: HostTime) -> None:
-        self.provenance = kernels.provenance
+    def __init__(self, kernels: Kernels, layout: Layout, host: HostTime) -> None:
+        model, parallel = layout.model, layout.parallel
         self._kernels = kernels
+        self._layout = layout
         self._model = model
         self._parallel = parallel
-        self._tp_link = device.link(parallel.tp)
-        self._pp_link = device.link(parallel.num_gpus)
+        self._communication = Communication(layout)
         self._host = host.line(parallel.num_gpus)
-        self._layers = stage_layers(model, parallel)
-        self._attention = kernels.attention_times(attention_of(model, parallel.tp))
+        self._layers = layout.stage_layers
+        self._attention_shape = attention_of(model, parallel.tp, layout.kv_dtype)
+        self._attention = kernels.attention_times(self._attention_shape)
         self._linear = Lookup(self._linear_time)
-        self._ends = [Lookup(partial(self._end_time, stage)) for stage in range(parallel.pp)]
+        self._embedding = Lookup(partial(self._kernel_time, embedding(model, parallel.tp)))
         self._by_sequences = [Lookup(partial(self._sequence_time, stage)) for stage in range(parallel.pp)]
+        self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
+        self.provenance = _provenance(kernels.provenance, layout, self._communication)
 
     def __call__(self, batch: Batch) -> Sequence[float]:
-        """Seconds that each pipeline stage is busy with the batch, first stage first."""
+        """Seconds of each stage and of the message after it, see `StageTimes`."""
         chunks, num_decodes = batch.chunks, batch.num_decodes
         num_tokens = batch.num_prefill_tokens + num_decodes
         layer_s = self._linear[num_tokens]
@@ -78,11 +82,15 @@ class ComposedTimes:
         for chunk in chunks:
             layer_s += self._attention.prefill_time(chunk.num_tokens, chunk.context_tokens)
         num_seqs = num_decodes + len(chunks)
-        layers = self._layers
+        layers, by_sequences = self._layers, self._by_sequences
+        first_s = layers[0] * layer_s + self._embedding[num_tokens] + by_sequences[0][num_seqs]
         if len(layers) == 1:
-            return (layers[0] * layer_s + self._ends[0][num_tokens] + self._by_sequences[0][num_seqs],)
-        parts = zip(layers, self._ends, self._by_sequences, strict=True)
-        return [count * layer_s + ends[num_tokens] + sequences[num_seqs] for count, ends, sequences in parts]
+            return (first_s,)
+        times = [first_s]
+        for stage, send in enumerate(self._sends, 1):
+            times.append(send[num_tokens])
+            times.append(layers[stage] * layer_s + by_sequences[stage][num_seqs])
+        return times
 
     def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
         """Yield what a stage's time for a batch is made of, host and messages included.
@@ -101,20 +109,21 @@ class ComposedTimes:
         for operator in after:
             yield self._operator_time(operator, num_tokens, layers)
         if parallel.tp > 1:
-            reduce_s = float(self._all_reduce_time(np.array([num_tokens]))[0])
+            reduce_s = float(self._all_reduce_time(np.array([float(num_tokens)]))[0])
             yield OperatorTime("all_reduce", "network", num_all_reduces(model) * reduce_s, layers)
         if stage == parallel.pp - 1:
             for operator in head_operators(model, parallel.tp):
                 yield self._operator_time(operator, num_seqs, 1)
             if parallel.tp > 1:
-                yield OperatorTime("gather_logits", "network", float(self._gather_time(np.array([num_seqs]))[0]), 1)
+                seconds = float(self._gather_time(np.array([float(num_seqs)]))[0])
+                yield OperatorTime("gather_logits", "network", seconds, 1)
         else:
-            yield OperatorTime("send", "network", float(self._send_time(np.array([num_tokens]))[0]), 1)
+            yield OperatorTime("send", "network", self._sends[stage][num_tokens], 1)
         base_s, per_seq_s = self._host
         yield OperatorTime("host", "host", base_s + per_seq_s * num_seqs, 1)
 
     def _attention_operators(self, batch: Batch, layers: int) -> Iterator[OperatorTime]:
-        attention = attention_of(self._model, self._parallel.tp)
+        attention = self._attention_shape
         if batch.chunks:
             sizes = [(chunk.num_tokens, chunk.context_tokens) for chunk in batch.chunks]
             yield OperatorTime(
@@ -155,15 +164,6 @@ class ComposedTimes:
             total_s += self._kernel_time(operator, tokens)
         return total_s + num_all_reduces(model) * self._all_reduce_time(tokens) if tp > 1 else total_s
 
-    def _end_time(self, stage: int, tokens: Floats) -> Floats:
-        """Time of a stage outside its layers that follows from the number of tokens."""
-        total_s = np.zeros_like(tokens)
-        if stage == 0:
-            total_s += self._kernel_time(embedding(self._model, self._parallel.tp), tokens)
-        if stage < len(self._layers) - 1:
-            total_s += self._send_time(tokens)
-        return total_s
-
     def _sequence_time(self, stage: int, seqs: Floats) -> Floats:
         """Time of a stage that follows from the number of sequences."""
         base_s, per_seq_s = self._host
@@ -176,15 +176,32 @@ class ComposedTimes:
         return total_s
 
     def _all_reduce_time(self, tokens: Floats) -> Floats:
-        num_bytes = tokens * (self._model.hidden_size * BYTES_PER_VALUE)
-        return self._tp_link.all_reduce_time(num_bytes, self._parallel.tp)
+        return self._communication.all_reduce_time(tokens * (self._model.hidden_size * HALF_BYTES))
 
-    def _send_time(self, tokens: Floats) -> Floats:
-        return self._pp_link.send_time(tokens * (self._model.hidden_size * BYTES_PER_VALUE))
+    def _send_time(self, stage: int, tokens: Floats) -> Floats:
+        return self._communication.send_time(stage, tokens * (self._model.hidden_size * HALF_BYTES))
 
     def _gather_time(self, seqs: Floats) -> Floats:
-        """Logits of the other GPUs are sent to the one that samples."""
-        return self._tp_link.send_time(seqs * (self._model.vocab_size / self._parallel.tp * BYTES_PER_VALUE))
+        """Every GPU of the last stage gets all logits."""
+        return self._communication.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
+
+
+def _provenance(kernels: Provenance, layout: Layout, communication: Communication) -> Provenance:
+    """Add what the layout brings to where the kernel times come from."""
+    model, device = layout.model, layout.device
+    warnings = [*kernels.warnings, *communication.warnings]
+    if model.dtype not in HALF:
+        units = "" if device.computes_in(model.dtype) else f", computed in half precision on {device.name}"
+        warnings.append(
+            f"{model.dtype} weights were not measured{units}: their products take the time of half precision "
+            "times the ratio of the two on a roofline"
+        )
+    if layout.kv_dtype not in HALF:
+        warnings.append(f"a KV cache of {layout.kv_dtype} was not measured: attention reads fewer bytes, else as fp16")
+    if model.num_experts > 1:
+        warnings.append("experts were not measured: their products are a roofline, tokens routed at random")
+    source = ", ".join([kernels.source, *communication.sources])
+    return replace(kernels, source=source, warnings=warnings)
 
 
 class Lookup(dict[int, float]):

@@ -1,38 +1,54 @@
 """Operators of a transformer on one GPU: shapes, FLOPs and bytes moved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.model import BYTES_PER_VALUE, Model
+from simulator.model import Model
+from simulator.precision import HALF_BYTES, bytes_per_value
 
-Amount = TypeVar("Amount", int, float, NDArray[np.float64])
+Amount = TypeVar("Amount", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
 class MatMul:
-    """A projection: (tokens, k) x (k, n).
+    """A projection: (tokens, k) x (k, n), or one of several such that each token is routed to.
 
     Attributes:
         name: Name of the operator.
         k: Input width on one GPU.
         n: Output width on one GPU.
+        dtype: Format of the weights. Input and output have half precision.
+        num_experts: Matrices among which tokens are routed.
+        experts_per_token: Matrices that each token is multiplied with.
     """
 
     name: str
     k: int
     n: int
+    dtype: str = field(default="bf16", kw_only=True)
+    num_experts: int = field(default=1, kw_only=True)
+    experts_per_token: int = field(default=1, kw_only=True)
 
     def flops(self, tokens: Amount) -> Amount:
         """FLOPs for so many tokens."""
-        return 2 * self.k * self.n * tokens
+        return 2 * self.k * self.n * self.experts_per_token * tokens
 
     def bytes_moved(self, tokens: Amount) -> Amount:
-        """Bytes of the weights, the input and the output, each moved once."""
-        return BYTES_PER_VALUE * (self.k * self.n + (self.k + self.n) * tokens)
+        """Bytes of the weights, the input and the output, each moved once.
+
+        Of experts, those that routing at random reaches: a token passes by all but experts_per_token of them.
+        """
+        weights: Any = self.k * self.n * bytes_per_value(self.dtype)
+        if self.num_experts > 1:
+            missed = (1 - self.experts_per_token / self.num_experts) ** tokens
+            weights = weights * self.num_experts * (1 - missed)
+        total: Amount = weights + HALF_BYTES * (self.k + self.n) * self.experts_per_token * tokens
+        return total
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,7 @@ class Elementwise:
 
     def bytes_moved(self, tokens: Amount) -> Amount:
         """Bytes read and written."""
-        return BYTES_PER_VALUE * self.width * tokens
+        return HALF_BYTES * self.width * tokens
 
 
 Operator = MatMul | Elementwise
@@ -70,38 +86,40 @@ class Attention:
         q_heads: Query heads on one GPU.
         kv_heads: Key and value heads on one GPU.
         head_dim: Width of a head.
+        kv_dtype: Format of the cached keys and values.
     """
 
     q_heads: int
     kv_heads: int
     head_dim: int
+    kv_dtype: str = field(default="fp16", kw_only=True)
 
     @property
-    def kv_bytes_per_token(self) -> int:
+    def kv_bytes_per_token(self) -> float:
         """Bytes of one token's keys and values."""
-        return 2 * self.kv_heads * self.head_dim * BYTES_PER_VALUE
+        return 2 * self.kv_heads * self.head_dim * bytes_per_value(self.kv_dtype)
 
     def prefill_flops(self, chunk: int, context: int) -> int:
         """FLOPs of a chunk over its context and, causally, over itself."""
         return 2 * self.q_heads * self.head_dim * chunk * (2 * context + chunk + 1)
 
-    def prefill_bytes(self, chunk: int, context: int) -> int:
+    def prefill_bytes(self, chunk: int, context: int) -> float:
         """Bytes of the keys and values, the queries and the output, each moved once."""
-        query_bytes = 2 * self.q_heads * self.head_dim * BYTES_PER_VALUE
+        query_bytes = 2 * self.q_heads * self.head_dim * HALF_BYTES
         return self.kv_bytes_per_token * (context + chunk) + query_bytes * chunk
 
     def decode_flops(self, context_tokens: int) -> int:
         """FLOPs of decodes with so many tokens in the KV cache together."""
         return 4 * self.q_heads * self.head_dim * context_tokens
 
-    def decode_bytes(self, context_tokens: int) -> int:
+    def decode_bytes(self, context_tokens: int) -> float:
         """Bytes of the cached keys and values."""
         return self.kv_bytes_per_token * context_tokens
 
 
-def attention_of(model: Model, tp: int) -> Attention:
+def attention_of(model: Model, tp: int, kv_dtype: str = "fp16") -> Attention:
     """Return the attention of one GPU."""
-    return Attention(model.num_q_heads // tp, model.kv_heads_per_gpu(tp), model.head_dim)
+    return Attention(model.num_q_heads // tp, model.kv_heads_per_gpu(tp), model.head_dim, kv_dtype=kv_dtype)
 
 
 def layer_operators(model: Model, tp: int) -> tuple[Sequence[Operator], Sequence[Operator]]:
@@ -111,20 +129,22 @@ def layer_operators(model: Model, tp: int) -> tuple[Sequence[Operator], Sequence
     kv_width = 2 * attention.kv_heads * attention.head_dim
     ffn = -(-model.ffn_size // tp)
     gates = 2 if model.gated_mlp else 1
-    hidden = model.hidden_size
+    hidden, dtype = model.hidden_size, model.dtype
+    mlp = partial(MatMul, dtype=dtype, num_experts=model.num_experts, experts_per_token=model.experts_per_token)
     before = (
         Elementwise("input_norm", 2 * hidden, tp),
-        MatMul("qkv_proj", hidden, q_width + kv_width),
+        MatMul("qkv_proj", hidden, q_width + kv_width, dtype=dtype),
         Elementwise("rope", 2 * q_width + kv_width, tp),
         Elementwise("kv_write", 2 * kv_width, tp),
     )
-    after = (
-        MatMul("o_proj", q_width, hidden),
+    after: tuple[Operator, ...] = (
+        MatMul("o_proj", q_width, hidden, dtype=dtype),
         Elementwise("residual_add", 3 * hidden, tp),
         Elementwise("post_attention_norm", 2 * hidden, tp),
-        MatMul("gate_up_proj" if model.gated_mlp else "up_proj", hidden, gates * ffn),
-        Elementwise("activation", (gates + 1) * ffn, tp),
-        MatMul("down_proj", ffn, hidden),
+        *([MatMul("router", hidden, model.num_experts)] if model.num_experts > 1 else []),
+        mlp("gate_up_proj" if model.gated_mlp else "up_proj", hidden, gates * ffn),
+        Elementwise("activation", (gates + 1) * ffn * model.experts_per_token, tp),
+        mlp("down_proj", ffn, hidden),
         Elementwise("residual_add", 3 * hidden, tp),
     )
     return before, after

@@ -135,7 +135,7 @@ def decode_terms(gpu: Gpu, attention: Attention, num_decodes: Floats, context: F
     A block works for one key-value head of one sequence and two blocks run on a multiprocessor at a time,
     so time follows num_decodes x kv_heads rounded up to waves. `context` is the mean per decode.
     """
-    per_head = 4.0 * attention.head_dim * context
+    per_head = attention.kv_bytes_per_token / attention.kv_heads * context
     blocks = num_decodes * attention.kv_heads
     wave = 2 * gpu.num_sms
     return np.column_stack(

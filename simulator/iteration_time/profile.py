@@ -27,8 +27,8 @@ from simulator.iteration_time.physics import (
     matmul_terms,
 )
 from simulator.iteration_time.roofline import RooflineKernels
-from simulator.model import Model
-from simulator.parallelism import Parallelism
+from simulator.layout import Layout
+from simulator.precision import HALF
 
 # Operators that were measured under another name: the same kernel.
 _SAME_KERNEL = {"final_norm": "input_norm"}
@@ -50,13 +50,13 @@ class Profile:
         if self.path is not None and not isinstance(self.path, str):
             raise ValueError(f"path must be the path of a file or null, got {self.path!r}")
 
-    def for_layout(self, model: Model, device: Device, parallel: Parallelism, host: HostTime) -> StageTimes:
+    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
         """Prepare the prediction for one model on one layout.
 
         Raises:
-            ValueError: The model cannot be spread like this, or the file cannot be read.
+            ValueError: The file cannot be read.
         """
-        return ComposedTimes(self.kernels(device), model, device, parallel, host)
+        return ComposedTimes(self.kernels(layout.device), layout, host)
 
     def kernels(self, device: Device) -> Kernels:
         """Return the kernel times of a device.
@@ -65,9 +65,9 @@ class Profile:
             ValueError: The file cannot be read.
         """
         if self.path is not None:
-            return ProfileKernels(load_profile(Path(self.path)))
+            return ProfileKernels(load_profile(Path(self.path)), device)
         if device.profile is not None:
-            return ProfileKernels(load_profile(SHIPPED / (device.profile + SUFFIX)))
+            return ProfileKernels(load_profile(SHIPPED / (device.profile + SUFFIX)), device)
         roofline = RooflineKernels(device)
         shipped = ", ".join(sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob("*" + SUFFIX)))
         roofline.provenance = Provenance(
@@ -87,16 +87,28 @@ class ProfileKernels:
         provenance: Where the times come from.
     """
 
-    def __init__(self, profile: DeviceProfile) -> None:
+    def __init__(self, profile: DeviceProfile, device: Device) -> None:
         about = profile.about
         self.provenance = Provenance(f"profile of {about['device']}, {about['source']}", profile.measured)
         self._profile = profile
+        self._roofline = RooflineKernels(device)
 
     def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
         """Seconds for each number of tokens: float64[n] -> float64[n].
 
-        A shape that was measured has its own lines; beyond them it grows as other shapes do.
+        Half precision was measured; other weights take their share of it on a roofline, and experts a
+        roofline alone.
         """
+        if operator.num_experts > 1:
+            return self._roofline.matmul_time(operator, tokens)
+        if operator.dtype in HALF:
+            return self._half_matmul_time(operator, tokens)
+        half = MatMul(operator.name, operator.k, operator.n)
+        ratio = self._roofline.matmul_time(operator, tokens) / self._roofline.matmul_time(half, tokens)
+        return self._half_matmul_time(half, tokens) * ratio
+
+    def _half_matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
+        """A shape that was measured has its own lines; beyond them it grows as other shapes do."""
         profile = self._profile
         lines = profile.matmul_own.get(matmul_key(operator))
         if lines is None:

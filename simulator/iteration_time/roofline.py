@@ -10,8 +10,7 @@ from simulator.iteration_time.base import Provenance, StageTimes
 from simulator.iteration_time.composition import ComposedTimes
 from simulator.iteration_time.kernels import AttentionTimes, Floats
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
-from simulator.model import Model
-from simulator.parallelism import Parallelism
+from simulator.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,9 @@ class Roofline:
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """
 
-    def for_layout(self, model: Model, device: Device, parallel: Parallelism, host: HostTime) -> StageTimes:
-        """Prepare the prediction for one model on one layout.
-
-        Raises:
-            ValueError: The model cannot be spread like this.
-        """
-        return ComposedTimes(RooflineKernels(device), model, device, parallel, host)
+    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
+        """Prepare the prediction for one model on one layout."""
+        return ComposedTimes(RooflineKernels(layout.device), layout, host)
 
 
 class RooflineKernels:
@@ -44,14 +39,15 @@ class RooflineKernels:
         attained = device.attained
         self.provenance = Provenance(f"roofline of {device.name}")
         self._kernel_s = attained.kernel_us * 1e-6
-        self._flop_per_s = device.peak_tflops * 1e12 * attained.compute
+        self._device = device
         self._byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.bandwidth
         self._attention_flop_per_s = device.peak_tflops * 1e12 * attained.prefill_attention
         self._attention_byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.decode_attention
 
     def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
         """Seconds for each number of tokens: float64[n] -> float64[n]."""
-        compute_s = operator.flops(tokens) / self._flop_per_s
+        device = self._device
+        compute_s = operator.flops(tokens) / (device.tflops(operator.dtype) * 1e12 * device.attained.compute)
         return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
 
     def elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.replica import Replica
+import numpy as np
+
+from simulator.routers.base import Arrival, ReplicaLoad
 
 
 @dataclass(frozen=True)
 class RoundRobin:
     """The n-th request goes to the n-th replica, and after the last one to the first again."""
 
-    def route(self, request: int, replicas: Sequence[Replica]) -> int:
-        """Return the index of the replica that serves the request."""
-        return request % len(replicas)
+    def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
+        """Return the number of the replica that serves the request."""
+        return arrival.request % len(loads)

@@ -1,0 +1,95 @@
+"""Time of collectives and messages between the GPUs of a layout."""
+
+from simulator.layout import Layout
+from simulator.message_times import Amount, MeasuredLinks, MessageCurve, load_links
+from simulator.node import Network
+
+
+class Communication:
+    """Messages of one layout: measured curves where there are some, rings and latency-bandwidth lines elsewhere.
+
+    Attributes:
+        sources: Where the times come from, in a few words each.
+        warnings: What a user should know before trusting the times.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.sources: list[str] = []
+        self.warnings: list[str] = []
+        parallel = layout.parallel
+        if parallel.num_gpus == 1:
+            return
+        node = layout.known_node
+        self._fastest_link, self._network = node.links[0], node.network
+        measured = [load_links(name) for name in node.measured]
+        self._all_reduce = self._curve(measured, "all_reduce", parallel.tp)
+        self._fast_send = self._curve(measured, "send", 2)
+        if parallel.tp > 1 and self._all_reduce is None:
+            self.sources.append(f"all-reduce of {parallel.tp} GPUs on {node.name}: ring")
+        if layout.num_nodes > 1:
+            self.sources.append(f"{node.network.name} between machines")
+            self.warnings.append(
+                f"messages between machines were not measured: {node.network.name}, by its line rate and the "
+                "published share that is attained"
+            )
+        if node.device != layout.device.name:
+            self.warnings.append(
+                f"links of {node.name} are known with {node.device}, not with {layout.device.name}: "
+                "cluster.node chooses another machine"
+            )
+
+    def all_reduce_time(self, num_bytes: Amount) -> Amount:
+        """Seconds to sum so many bytes over the GPUs of a stage, so that each has the result."""
+        tp = self._layout.parallel.tp
+        if tp == 1:
+            return num_bytes * 0.0
+        if self._all_reduce is not None:
+            return self._all_reduce.time(num_bytes)
+        moved = 2 * (tp - 1) / tp * num_bytes
+        link = self._layout.tp_link
+        latency_us, rate = link.latency_us, link.bandwidth_gb_per_s
+        if tp > self._layout.tp_gpus_per_node:
+            # A ring passes through every link, the slowest decides.
+            network = self._network
+            latency_us = max(latency_us, network.collective_latency_us)
+            rate = min(rate, network.line_rate(self._layout.tp_gpus_per_node) * network.collective_share)
+        return latency_us * 1e-6 + moved / (rate * 1e9)
+
+    def all_gather_time(self, num_bytes: Amount) -> Amount:
+        """Seconds until each GPU of a stage has all of `num_bytes`, of which each brings an equal part.
+
+        A ring all-reduce is a reduce-scatter and an all-gather that move as much: it is half of one.
+        """
+        return self.all_reduce_time(num_bytes) / 2
+
+    def send_time(self, stage: int, num_bytes: Amount) -> Amount:
+        """Seconds to bring so many bytes from the GPUs of a stage to those of the next one.
+
+        Each GPU sends to its counterpart: all of it, or a slice that is then gathered in the next stage.
+        """
+        parallel, layout = self._layout.parallel, self._layout
+        own = num_bytes / parallel.tp if parallel.sliced_sends else num_bytes
+        link = layout.send_link(stage)
+        if link is None:
+            seconds = _through(self._network, layout.tp_gpus_per_node, own)
+        elif link == self._fastest_link and self._fast_send is not None:
+            seconds = self._fast_send.time(own)
+        else:
+            seconds = link.latency_us * 1e-6 + own / (link.bandwidth_gb_per_s * 1e9)
+        return seconds + self.all_gather_time(num_bytes) if parallel.sliced_sends else seconds
+
+    def _curve(self, measured: list[MeasuredLinks], operator: str, num_gpus: int) -> MessageCurve | None:
+        """Return what was measured within a machine."""
+        for links in measured:
+            curve = links.curve(operator, num_gpus, num_gpus)
+            if curve is not None:
+                self.sources.append(f"{operator} of {num_gpus} GPUs: {links.about['machine']}")
+                return curve
+        return None
+
+
+def _through(network: Network, num_gpus: int, num_bytes: Amount) -> Amount:
+    """Seconds of messages of so many GPUs of a machine, which share its adapters."""
+    rate = network.line_rate(num_gpus) / num_gpus * network.message_share
+    return network.message_latency_us * 1e-6 + num_bytes / (rate * 1e9)

@@ -1,0 +1,108 @@
+"""Builds the components that a configuration names by `_target_`, and says in one line what is wrong with them."""
+
+import inspect
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+_PACKAGED = Path(__file__).parent / "configs"
+CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
+GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "cluster")
+# Functions that may be named too, by the packages that they are in; anything else must be a class.
+_OWN_PACKAGES = ("simulator.", "traces.")
+
+
+class ConfigError(ValueError):
+    """Something that the user can mend; its message is one line."""
+
+
+def choices(group: str) -> list[str]:
+    """Names that a group of the configuration may take, for example "scheduler" or "cluster.router"."""
+    return sorted(path.stem for path in (CONFIG_DIR / group.replace(".", "/")).glob("*.yaml"))
+
+
+def component(group: str, name: str) -> Any:
+    """Build one choice of a group, such as "llama2_70b" of "model".
+
+    Raises:
+        ConfigError: A value that is not allowed; the message names it.
+    """
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("config", [f"{group}={name}"])
+    return build_component(config[group], group)
+
+
+def build_component(node: Any, key: str) -> Any:
+    """Build what `_target_` names; its own check of a value becomes one line that names the key."""
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise ConfigError(f"{key} must be one of {', '.join(choices(key))}; got {node!r}")
+    _require_parameters(node, key)
+    missing = [name for name in map(str, node) if OmegaConf.is_missing(node, name)]
+    if missing:
+        raise ConfigError(f"{key}.{missing[0]} has no default: give it a value, {key}.{missing[0]}=...")
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ValueError | TypeError):
+            where = str(error).rpartition("full_key: ")[2] or key
+            raise ConfigError(f"{where}.{error.__cause__}") from error
+        raise
+
+
+def _require_parameters(node: DictConfig, key: str) -> None:
+    target = _target_of(node, key)
+    require_keys(node, key, ["_target_", *inspect.signature(target).parameters])
+    hints = get_type_hints(target)
+    for name, value in node.items_ex(resolve=False):
+        if isinstance(hints.get(str(name)), type) and hints[str(name)].__module__ != "builtins":
+            require_mapping(value, f"{key}.{name!s}")
+        if isinstance(value, DictConfig) and "_target_" in value:
+            _require_parameters(value, f"{key}.{name!s}")
+
+
+def _target_of(node: DictConfig, key: str) -> Any:
+    name = str(node._target_)
+    try:
+        is_function = name.startswith(_OWN_PACKAGES) and name.rpartition(".")[2].islower()
+        return get_method(name) if is_function else get_class(name)
+    except (ImportError, ValueError):
+        raise ConfigError(f"{key}._target_={name} is not a class that can be imported") from None
+
+
+def require_mapping(node: Any, key: str) -> None:
+    """Check that a key has keys of its own.
+
+    Raises:
+        ConfigError: It has a value.
+    """
+    if not isinstance(node, DictConfig) or node._is_none():
+        raise ConfigError(f"{key} has keys of its own, {key}.NAME=VALUE, and takes no value itself; got {node!r}")
+
+
+def require_keys(node: DictConfig, key: str, allowed: Iterable[str]) -> None:
+    """Check that there are no other keys.
+
+    Raises:
+        ConfigError: There is one; the message names it and those that are allowed.
+    """
+    names = [str(name) for name in allowed]
+    unknown = [str(name) for name in node if name not in names]
+    if unknown:
+        prefix = f"{key}." if key else ""
+        shown = ", ".join(f"{prefix}{name}" for name in names if name != "_target_")
+        raise ConfigError(f"{prefix}{unknown[0]} is not a key; allowed are: {shown}")
+
+
+@contextmanager
+def named(key: str, joint: str = ".") -> Iterator[None]:
+    """Put the key in front of what a component says of its values."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{key}{joint}{error}" if key else str(error)) from error

@@ -1,0 +1,25 @@
+"""Power of two choices: the better one of two replicas that are drawn at random."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.routers.base import Arrival, ReplicaLoad
+
+
+@dataclass(frozen=True)
+class PowerOfTwoChoices:
+    """Of two different replicas drawn at random, the one with fewer outstanding requests; of equals the first drawn.
+
+    Source: Mitzenmacher, IEEE Transactions on Parallel and Distributed Systems 2001.
+    """
+
+    def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
+        """Return the number of the replica that serves the request."""
+        if len(loads) == 1:
+            return 0
+        first = int(random.integers(len(loads)))
+        other = int(random.integers(len(loads) - 1))
+        other += other >= first
+        return other if loads[other].num_requests < loads[first].num_requests else first

@@ -1,0 +1,99 @@
+"""When the pipeline stages of a replica are busy, and why they are idle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass
+class StageUse:
+    """Seconds of one pipeline stage. What is left of a run, it had no work: no batch could be formed.
+
+    Attributes:
+        busy_s: It computed, or sent and did nothing else meanwhile.
+        waiting_for_upstream_s: Its next batch was in the stages before it or on its way from them.
+        waiting_for_downstream_s: No further batch could be formed, because the pipeline was full.
+        uneven_micro_batches_s: The part of either wait that comes from batches of different length: what the
+            awaited one took longer than the one before it, in the stage where it was awaited.
+    """
+
+    busy_s: float = 0.0
+    waiting_for_upstream_s: float = 0.0
+    waiting_for_downstream_s: float = 0.0
+    uneven_micro_batches_s: float = 0.0
+
+
+class Stages:
+    """Pipeline stages that batches pass through, first in, first out.
+
+    Attributes:
+        use: Of each stage; shared with the result of the run.
+        first_free_s: When the first stage can take the next batch.
+    """
+
+    def __init__(self, use: Sequence[StageUse], overlap_sends: bool) -> None:
+        self.use = use
+        self.first_free_s = 0.0
+        self._overlap_sends = overlap_sends
+        self._free_s = [0.0] * len(use)
+        self._link_free_s = [0.0] * len(use)
+        # How long the latest batch took in each stage.
+        self._latest_s = [0.0] * len(use)
+        # Since the latest batch was formed: when a full pipeline got room again, and by how much the batch
+        # that left it was longer in the last stage than the latest one.
+        self._room_s = 0.0
+        self._longer_s = 0.0
+
+    def make_room(self, now_s: float, last_stage_s: float) -> None:
+        """Note that a batch that took so long in the last stage has left a pipeline that was full."""
+        self._room_s = now_s
+        self._longer_s = max(0.0, last_stage_s - self._latest_s[-1])
+
+    def pass_through(self, times: Sequence[float], formed_s: float, start_s: float) -> tuple[float, float]:
+        """Book the stages for a batch.
+
+        Args:
+            times: As `StageTimes` returns them.
+            formed_s: When the batch was formed.
+            start_s: When the first stage takes it.
+
+        Returns:
+            When the first stage is free again, and when the last stage ends the batch.
+        """
+        free_s, latest_s, last = self._free_s, self._latest_s, len(self.use) - 1
+        arrives_s = start_s
+        upstream_longer_s = 0.0
+        for stage, use in enumerate(self.use):
+            compute_s = times[2 * stage]
+            begin_s = arrives_s if arrives_s > free_s[stage] else free_s[stage]
+            if begin_s > free_s[stage]:
+                self._note_idle(use, free_s[stage], formed_s, begin_s, upstream_longer_s)
+            end_s = begin_s + compute_s
+            upstream_longer_s = max(0.0, compute_s - latest_s[stage])
+            latest_s[stage] = compute_s
+            free_s[stage] = end_s
+            if stage < last:
+                message_s = times[2 * stage + 1]
+                sends_s = max(end_s, self._link_free_s[stage])
+                arrives_s = self._link_free_s[stage] = sends_s + message_s
+                if not self._overlap_sends:
+                    free_s[stage] = arrives_s
+            use.busy_s += free_s[stage] - begin_s
+        self.first_free_s = free_s[0]
+        self._room_s = 0.0
+        return free_s[0], end_s
+
+    def _note_idle(
+        self, use: StageUse, free_s: float, formed_s: float, begin_s: float, upstream_longer_s: float
+    ) -> None:
+        """Split the time from `free_s` to `begin_s`; before the batch was formed and without a cause: no work."""
+        downstream_s = min(self._room_s, formed_s) - free_s
+        if downstream_s > 0:
+            uneven_s = min(downstream_s, self._longer_s)
+            use.uneven_micro_batches_s += uneven_s
+            use.waiting_for_downstream_s += downstream_s - uneven_s
+        upstream_s = begin_s - max(free_s, formed_s)
+        if upstream_s > 0:
+            # A stage that had been idle before waits for the pipeline to fill, whatever the lengths.
+            uneven_s = min(upstream_s, upstream_longer_s) if free_s >= formed_s else 0.0
+            use.uneven_micro_batches_s += uneven_s
+            use.waiting_for_upstream_s += upstream_s - uneven_s

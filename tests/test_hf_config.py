@@ -1,0 +1,159 @@
+"""Models by the config.json that they are published with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator import simulate
+from simulator.components import ConfigError, component
+from simulator.config import load_config
+from simulator.hf_config import read_hf_config
+
+# Keys that matter of files on huggingface.co, and published numbers of parameters.
+FILES: dict[str, tuple[dict[str, Any], float]] = {
+    "Mistral-7B-Instruct-v0.2": (
+        {"model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
+        | {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "torch_dtype": "bfloat16"},
+        7_241_732_096,
+    ),
+    "Meta-Llama-3-8B": (
+        {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
+        | {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "tie_word_embeddings": False}
+        | {"max_position_embeddings": 8192, "torch_dtype": "bfloat16"},
+        8_030_261_248,
+    ),
+    "Yi-34B": (
+        {"model_type": "Yi", "hidden_size": 7168, "intermediate_size": 20480, "num_hidden_layers": 60}
+        | {"num_attention_heads": 56, "num_key_value_heads": 8, "vocab_size": 64000},
+        34_388_917_248,
+    ),
+    "Qwen2.5-7B": (
+        {"model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28}
+        | {"num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False},
+        7_615_616_512,
+    ),
+    "Qwen3-8B": (
+        {"model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36}
+        | {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936}
+        | {"tie_word_embeddings": False},
+        8_190_735_360,
+    ),
+    "Mixtral-8x7B-v0.1": (
+        {"model_type": "mixtral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
+        | {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000}
+        | {"num_local_experts": 8, "num_experts_per_tok": 2, "max_position_embeddings": 32768},
+        46_702_792_704,
+    ),
+    # The embeddings are tied; the file on huggingface.co holds them twice: 179,522,565,120.
+    "falcon-180B": (
+        {"model_type": "falcon", "hidden_size": 14848, "num_hidden_layers": 80, "num_attention_heads": 232}
+        | {"num_kv_heads": 8, "new_decoder_architecture": True, "vocab_size": 65024},
+        178_557_088_768,
+    ),
+    # By hand: 60 layers of two matrices 8192 x 32768 and of attention with 128 query and 8 key-value heads of 64.
+    "falcon-40b": (
+        {"model_type": "RefinedWeb", "hidden_size": 8192, "n_layer": 60, "n_head": 128, "n_head_kv": 8}
+        | {"vocab_size": 65024},
+        60 * (2 * 8192 * 32768 + 8192 * 64 * 2 * 136) + 65024 * 8192,
+    ),
+    # Saved again with 71 key-value heads, of which multi_query leaves one.
+    "falcon-7b": (
+        {"model_type": "falcon", "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71}
+        | {"num_kv_heads": 71, "multi_query": True, "new_decoder_architecture": False, "vocab_size": 65024},
+        6_921_720_704,
+    ),
+    "gemma-2-9b": (
+        {"model_type": "gemma2", "hidden_size": 3584, "intermediate_size": 14336, "num_hidden_layers": 42}
+        | {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 256, "vocab_size": 256000},
+        9_241_705_984,
+    ),
+}
+
+
+def write(folder: Path, name: str, **changes: Any) -> str:
+    path = folder / name / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({key: value for key, value in {**FILES[name][0], **changes}.items() if value != "gone"}))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_published_models_have_the_published_number_of_parameters(name: str, tmp_path: Path) -> None:
+    model = read_hf_config(write(tmp_path, name))
+    assert model.name == name
+    assert model.num_parameters == pytest.approx(FILES[name][1], rel=0.001)
+
+
+def test_a_file_gives_the_model_that_is_shipped(tmp_path: Path) -> None:
+    path = write(tmp_path, "Meta-Llama-3-8B")
+    (tmp_path / "Meta-Llama-3-8B").rename(tmp_path / "llama3_8b")
+    path = path.replace("Meta-Llama-3-8B", "llama3_8b")
+    assert read_hf_config(path, max_model_len=16384) == component("model", "llama3_8b")
+    assert read_hf_config(path).max_model_len == 8192
+
+
+@pytest.mark.parametrize(
+    ("quantised", "dtype"),
+    [
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "int4"),
+        ({"quant_method": "gptq", "bits": 4}, "int4"),
+        ({"quant_method": "gptq", "bits": 8}, "int8"),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "fp8"),
+        ({"load_in_8bit": True, "load_in_4bit": False}, "int8"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+        (
+            {"quant_method": "compressed-tensors"}
+            | {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}},
+            "fp8",
+        ),
+    ],
+)
+def test_quantised_checkpoints_say_their_format(quantised: dict[str, Any], dtype: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "Qwen2.5-7B", quantization_config=quantised)
+    assert read_hf_config(path).dtype == dtype
+    assert read_hf_config(path, dtype="bf16").dtype == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model_type": "mamba", "architectures": ["MambaForCausalLM"]},
+            r"has model_type 'mamba' \(architectures \['MambaForCausalLM'\]\); known are",
+        ),
+        ({"hidden_size": "gone"}, "has no hidden_size"),
+        ({"hidden_size": "wide"}, "config.json: "),
+        ({"num_attention_heads": 0}, "config.json: "),
+        ({"torch_dtype": "float64"}, "torch_dtype must be one of float16, bfloat16, float32, got 'float64'"),
+        ({"quantization_config": {"quant_method": "aqlm"}}, "quantization_config of 'aqlm' is not known"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, "'gptq' is not known: 3 bits of int"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "Qwen2.5-7B", **changes)
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config("model=hf", f"model.path={path}")
+    assert str(error.value).startswith(f"model.path: {path}")
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.path has no default"):
+        load_config("model=hf")
+    with pytest.raises(ConfigError, match=r"model\.path: cannot read /nowhere\.json: No such file"):
+        load_config("model=hf", "model.path=/nowhere.json")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="is not JSON"):
+        load_config("model=hf", f"model.path={tmp_path / 'config.json'}")
+    with pytest.raises(ConfigError, match=r"model\.dtype must be one of fp16, bf16, fp8, int8, int4, got 'fp4'"):
+        load_config("model=hf", f"model.path={write(tmp_path, 'Qwen2.5-7B')}", "model.dtype=fp4")
+
+
+def test_a_mixture_of_experts_is_served_by_a_roofline_and_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path, "Mixtral-8x7B-v0.1")
+    overrides = ("model=hf", f"model.path={path}", "model.max_model_len=8192", "parallel.tp=2", "trace=fixed")
+    result = simulate(**load_config(*overrides, "trace.num_requests=20"))
+    assert result.summary["num_finished"] == 20
+    assert any("experts were not measured" in warning for warning in result.summary["warnings"])
