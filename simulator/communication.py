@@ -23,8 +23,10 @@ class Communication:
         node = layout.known_node
         self._fastest_link, self._network = node.links[0], node.network
         measured = [load_links(name) for name in node.measured]
-        self._all_reduce = self._curve(measured, "all_reduce", parallel.tp)
-        self._fast_send = self._curve(measured, "send", 2)
+        within = parallel.tp <= node.num_gpus
+        self._all_reduce = self._curve(measured, "all_reduce", parallel.tp) if within else None
+        neighbours = any(layout.send_link(stage) == node.links[0] for stage in range(parallel.pp - 1))
+        self._fast_send = self._curve(measured, "send", 2) if neighbours else None
         if parallel.tp > 1 and self._all_reduce is None:
             self.sources.append(f"all-reduce of {parallel.tp} GPUs on {node.name}: ring")
         if layout.num_nodes > 1:

@@ -28,14 +28,14 @@ def choices(group: str) -> list[str]:
 
 
 def component(group: str, name: str) -> Any:
-    """Build one choice of a group, such as "llama2_70b" of "model".
+    """Build one choice of a group, such as "llama2_70b" of "model" or "dgx_a100" of "cluster.node".
 
     Raises:
         ConfigError: A value that is not allowed; the message names it.
     """
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose("config", [f"{group}={name}"])
-    return build_component(config[group], group)
+        config = compose("config", [f"{group.replace('.', '/')}={name}"])
+    return build_component(OmegaConf.select(config, group), group)
 
 
 def build_component(node: Any, key: str) -> Any:

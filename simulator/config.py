@@ -141,7 +141,8 @@ def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
         key = f"cluster.groups[{number}]"
         require_mapping(group, key)
         require_keys(group, key, _GROUP_KEYS)
-        deployments.append(_deployment(_with_group(config, group, key), _COMPONENTS))
+        with named(key):
+            deployments.append(_deployment(_with_group(config, group), _COMPONENTS))
         with named(key, ": "):
             deployments[-1].replica_specs()
     return deployments
@@ -155,32 +156,34 @@ def _deployment(config: DictConfig, names: Sequence[str]) -> Deployment:
         return Deployment(**components, num_replicas=cluster.get("replicas", 1), num_nodes=cluster.get("num_nodes"))
 
 
-def _with_group(config: DictConfig, group: DictConfig, key: str) -> DictConfig:
+def _with_group(config: DictConfig, group: DictConfig) -> DictConfig:
     """Return the configuration of one group: what it names, what it changes, and the rest as it is."""
     own = config.copy()
     OmegaConf.set_struct(own, False)
     chosen = {str(name): value for name, value in group.items() if isinstance(value, str)}
     if "device" in chosen:
-        composed = _choose("device", chosen["device"], key)
+        composed = _choose("device", chosen["device"])
         own.device, own.cluster.node = composed.device, composed.cluster.get("node")
     if "node" in chosen:
-        own.cluster.node = _choose("cluster/node", chosen["node"], key).cluster.node
+        own.cluster.node = _choose("cluster/node", chosen["node"]).cluster.node
     if "scheduler" in chosen:
-        own.scheduler = _choose("scheduler", chosen["scheduler"], key).scheduler
+        own.scheduler = _choose("scheduler", chosen["scheduler"]).scheduler
     for name, value in ((str(name), value) for name, value in group.items()):
         if name in ("replicas", "num_nodes"):
             own.cluster[name] = value
         elif isinstance(value, str):
             if name not in ("device", "node", "scheduler"):
-                raise ConfigError(f"{key}.{name} has keys of its own, {{NAME: VALUE}}, and takes no value itself")
+                raise ConfigError(
+                    f"{name} has keys of its own, {{NAME: VALUE}}, and takes no value itself; got {value!r}"
+                )
         else:
-            require_mapping(value, f"{key}.{name}")
+            require_mapping(value, name)
             section = own.cluster if name == "node" else own
             section[name] = OmegaConf.merge(section[name], value)
     return own
 
 
-def _choose(group: str, name: str, key: str) -> DictConfig:
+def _choose(group: str, name: str) -> DictConfig:
     """Compose the configuration with another choice of a group.
 
     Raises:
@@ -189,7 +192,7 @@ def _choose(group: str, name: str, key: str) -> DictConfig:
     try:
         return compose("config", [f"{group}={name}"])
     except HydraException:
-        where = f"{key}.{group.rpartition('/')[2]}"
+        where = group.rpartition("/")[2]
         raise ConfigError(f"{where} must be one of {', '.join(choices(group))}; got {name!r}") from None
 
 

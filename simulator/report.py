@@ -1,11 +1,13 @@
 """The summary of a run as a table on the terminal."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+MOST_REPLICAS = 16  # more are in summary.json alone
 _LATENCIES = {
     "ttft_s": "time to first token",
     "tbt_s": "time between tokens",
@@ -19,6 +21,10 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     """Print the figures of a run, and its warnings."""
     console.print(_totals(summary))
     console.print(_latencies(summary))
+    if len(summary["busy_fraction"] or []) > 1:
+        console.print(_stages(summary))
+    if 1 < len(summary["replicas"]) <= MOST_REPLICAS:
+        console.print(_replicas(summary["replicas"]))
     for warning in summary["warnings"]:
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
 
@@ -44,7 +50,42 @@ def _totals(summary: dict[str, Any]) -> Table:
         f"of {kv_use['num_blocks']:,} blocks",
     )
     busy = summary["busy_fraction"] or []
-    table.add_row("stages busy", ", ".join(_percent(share) for share in busy) or "-")
+    table.add_row("stages busy", _percents(busy) or "-")
+    cluster = summary["cluster"]
+    cells = [_count(cluster["num_replicas"], "replica"), _count(cluster["num_gpus"], "GPU")]
+    if cluster["cost_per_hour_usd"] is not None:
+        cells.append(f"${cluster['cost_per_hour_usd']:,.2f} an hour")
+        cells.append(f"${_number(cluster['cost_per_million_output_tokens_usd'], 2)} per million output tokens")
+    table.add_row("cluster", ", ".join(cells))
+    return table
+
+
+def _stages(summary: dict[str, Any]) -> Table:
+    """What the stages of a pipeline did with their time."""
+    bubbles = summary["bubbles"]
+    table = Table(title="pipeline", title_justify="left", title_style="dim")
+    for name in ("stage", "busy", *bubbles):
+        table.add_column(name.replace("_", " "), justify="right")
+    for stage, busy in enumerate(summary["busy_fraction"]):
+        table.add_row(str(stage), _percent(busy), *(_percent(shares[stage]) for shares in bubbles.values()))
+    return table
+
+
+def _replicas(replicas: list[dict[str, Any]]) -> Table:
+    table = Table(title="replicas", title_justify="left", title_style="dim")
+    for name in ("", "device", "GPUs", "requests", "tokens/s", "KV used", "busy"):
+        table.add_column(name, justify="left" if name == "device" else "right")
+    for one in replicas:
+        cells = (
+            str(one["replica"]),
+            one["device"],
+            str(one["num_gpus"]),
+            f"{one['num_requests']:,}",
+            _number(one["output_tokens_per_s"], 1),
+            _percent(one["kv_use"]["mean"]),
+            _percents([stage["busy"] for stage in one["stages"] or []]),
+        )
+        table.add_row(*cells)
     return table
 
 
@@ -59,9 +100,17 @@ def _latencies(summary: dict[str, Any]) -> Table:
     return table
 
 
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'s' if number > 1 else ''}"
+
+
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
+
+
+def _percents(shares: Iterable[float]) -> str:
+    return ", ".join(map(_percent, shares))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass
@@ -36,8 +37,8 @@ class Stages:
         self._overlap_sends = overlap_sends
         self._free_s = [0.0] * len(use)
         self._link_free_s = [0.0] * len(use)
-        # How long the latest batch took in each stage.
-        self._latest_s = [0.0] * len(use)
+        # How long the latest batch took in each stage; nothing is longer than what was before the first one.
+        self._latest_s = [inf] * len(use)
         # Since the latest batch was formed: when a full pipeline got room again, and by how much the batch
         # that left it was longer in the last stage than the latest one.
         self._room_s = 0.0

@@ -1,0 +1,229 @@
+"""Replicas on machines: who is next to whom, and what their messages cost."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator.batch import Batch
+from simulator.communication import Communication
+from simulator.components import ConfigError, component
+from simulator.config import load_config
+from simulator.layout import Layout
+from simulator.message_times import SHIPPED, MessageCurve, load_links
+from simulator.node import Link, Network, Node
+from simulator.parallelism import Parallelism
+from tests.helpers import A100, tiny_model
+
+ETHERNET = Network("Ethernet", 10.0, 1, 0.5, 0.8, 60.0, 30.0)
+# Pairs at 100 GB/s, pairs joined at 20 GB/s; nothing was measured.
+PAIRS = Node("pairs", "a100_80gb", 4, [Link(2, 100.0, 5.0), Link(4, 20.0, 10.0)], ETHERNET)
+MODEL = replace(tiny_model(1024), num_q_heads=24, num_kv_heads=24, num_layers=8)
+GB = 1e9
+
+
+def layout(tp: int, pp: int = 1, node: Node = PAIRS, **options: object) -> Layout:
+    return Layout(MODEL, A100, Parallelism(tp=tp, pp=pp, **options), node)  # type: ignore[arg-type]
+
+
+# --- placement -----------------------------------------------------------------------------------
+
+
+def test_stages_are_neighbours_on_a_machine_and_then_on_the_next() -> None:
+    single = layout(1, 6)
+    pair, board = PAIRS.links
+    assert [single.send_link(stage) for stage in range(5)] == [pair, board, pair, None, pair]
+    assert (single.num_nodes, layout(2, 2).num_nodes, layout(4, 2).num_nodes, layout(8, 2).num_nodes) == (2, 1, 2, 4)
+    assert layout(2, 2).send_link(0) == PAIRS.links[1]
+    assert layout(4, 2).send_link(0) is None
+    assert layout(8, 2).send_link(0) is None
+
+
+def test_small_replicas_share_a_machine_and_large_ones_take_several() -> None:
+    assert [layout(1).nodes_for(count) for count in (1, 4, 5)] == [1, 1, 2]
+    assert [layout(2).nodes_for(count) for count in (2, 3)] == [1, 2]
+    # Two replicas of three GPUs do not fit four.
+    assert layout(3).nodes_for(2) == 2
+    assert layout(4, 2).nodes_for(3) == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["parallel.tp=3"], "parallel.tp=3 must divide the 32 query heads of mistral_7b"),
+        (["parallel.tp=16"], None),
+        (["model=yi_34b", "parallel.tp=14"], "parallel.tp=14 must divide the 8 key-value heads of yi_34b"),
+        (["model=yi_34b", "parallel.tp=7"], "parallel.tp=7 must divide the 8 key-value heads of yi_34b"),
+        (["parallel.pp=33"], "parallel.pp=33: mistral_7b has 32 layers, fewer than stages"),
+        (["parallel.pp=2", "parallel.stage_layers=[16,17]"], r"parallel.stage_layers=[16, 17] has 33 layers in all"),
+        (["parallel.pp=2", "parallel.stage_layers=[32]"], "parallel.stage_layers must be null or a list of pp=2"),
+        (["parallel.pp=2", "parallel.stage_layers=[32,0]"], "parallel.stage_layers must be null or a list of pp=2"),
+        (["parallel.overlap_sends=2"], "parallel.overlap_sends must be true or false, got 2"),
+        (["model=llama2_70b"], "llama2_70b with tp=1 pp=1 does not fit a100_80gb: of 80 GiB x 0.85"),
+        (
+            ["cluster.num_nodes=1", "cluster.replicas=3", "parallel.tp=2"],
+            "cluster.num_nodes=1: 3 replicas of 2 GPUs need 2 machines of 4 GPUs (azure_nc96ads_v4)",
+        ),
+        (["cluster.num_nodes=0"], "cluster.num_nodes must be an integer of at least 1 or null, got 0"),
+        (
+            ["cluster.node=dgx_a100", "cluster.node.num_gpus=6", "cluster.node.links.0.num_gpus=6", "parallel.tp=8"],
+            "parallel.tp=8 does not fill whole machines: dgx_a100 has 6 GPUs",
+        ),
+        (["cluster.node.measured=[nowhere]", "parallel.tp=2"], "no message times "),
+        (["cluster.node.network.message_share=2"], "cluster.node.network.message_share must be at most 1, got 2"),
+        (["cluster.node.network.num_adapters=0"], "cluster.node.network.num_adapters must be an integer from 1"),
+        (["cluster.node.links.0.bandwidth_gb_per_s=0"], "bandwidth_gb_per_s must be a number from 1e-6 to 1e9, got 0"),
+    ],
+    ids=str,
+)
+def test_layouts_that_do_not_fit_the_machines_are_refused_with_the_reason(
+    overrides: list[str], message: str | None
+) -> None:
+    if message is None:
+        assert load_config(*overrides)["deployment"].layout.num_nodes == 4
+        return
+    with pytest.raises(ConfigError) as error:
+        load_config(*overrides)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_several_gpus_need_a_known_machine() -> None:
+    with pytest.raises(ValueError, match=r"parallel.tp=2, pp=1 needs cluster\.node"):
+        Communication(Layout(MODEL, A100, Parallelism(tp=2)))
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+
+def test_an_all_reduce_takes_the_slowest_link_of_its_ring() -> None:
+    assert Communication(layout(1)).all_reduce_time(GB) == 0
+    assert Communication(layout(2)).all_reduce_time(GB) == pytest.approx(5e-6 + 1 / 100)
+    assert Communication(layout(4)).all_reduce_time(GB) == pytest.approx(10e-6 + 1.5 / 20)
+    # Eight GPUs on two machines: half of the line rate of one adapter.
+    assert Communication(layout(8)).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 5)
+    wide = replace(PAIRS, network=replace(ETHERNET, num_adapters=8))
+    assert Communication(layout(8, node=wide)).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 20)
+
+
+def test_an_all_gather_is_half_of_an_all_reduce() -> None:
+    four = Communication(layout(4))
+    assert four.all_gather_time(GB) == four.all_reduce_time(GB) / 2
+
+
+def test_messages_between_machines_share_the_adapters() -> None:
+    # Each GPU sends all of it; four share 10 GB/s at 80 %.
+    assert Communication(layout(4, 2)).send_time(0, GB) == pytest.approx(30e-6 + 4 / 8)
+    assert Communication(layout(1, 6)).send_time(3, GB) == pytest.approx(30e-6 + 1 / 8)
+    sliced = Communication(layout(4, 2, sliced_sends=True))
+    assert sliced.send_time(0, GB) == pytest.approx(30e-6 + 1 / 8 + sliced.all_gather_time(GB))
+
+
+def test_messages_within_a_machine_take_the_link_between_the_two() -> None:
+    stages = Communication(layout(1, 4))
+    assert [stages.send_time(stage, GB) for stage in range(3)] == pytest.approx([0.010005, 0.05001, 0.010005])
+
+
+def test_measured_times_come_before_formulas() -> None:
+    known = load_links("a100_nvlink_pairs").curve("all_reduce", 4, 4)
+    assert known is not None
+    azure = component("cluster.node", "azure_nc96ads_v4")
+    found = Communication(layout(4, node=azure))
+    assert found.all_reduce_time(1e7) == known.time(1e7)
+    assert found.sources == ["all_reduce of 4 GPUs: a100_nvlink_pairs"]
+    assert not found.warnings
+    # Three GPUs were not measured: a ring over the slowest link.
+    three = Communication(layout(3, node=azure))
+    assert three.all_reduce_time(1e9) == pytest.approx(20e-6 + 4 / 3 / 29.8)
+    assert three.sources == ["all-reduce of 3 GPUs on azure_nc96ads_v4: ring"]
+
+
+def test_what_the_times_are_not_made_for_is_said() -> None:
+    azure = component("cluster.node", "azure_nc96ads_v4")
+    (warning,) = Communication(layout(4, 2, node=azure)).warnings
+    assert warning.startswith("messages between machines were not measured: 100 Gbps Ethernet")
+    (warning,) = Communication(layout(4, node=component("cluster.node", "dgx_h100"))).warnings
+    assert warning.startswith("links of dgx_h100 are known with h100_sxm, not with a100_80gb")
+
+
+def test_pairs_are_fast_and_what_crosses_pcie_is_slow() -> None:
+    """183 and 24 to 30 GB/s of bus bandwidth were measured on this machine."""
+    links = load_links("a100_nvlink_pairs")
+    for num_gpus, low, high in ((2, 175, 190), (4, 24, 32)):
+        curve = links.curve("all_reduce", num_gpus, num_gpus)
+        assert curve is not None
+        assert low < 2 * (num_gpus - 1) / num_gpus * 6.4e7 / curve.time(6.4e7) / 1e9 < high
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.json")))
+def test_longer_messages_do_not_take_less(name: str) -> None:
+    for curve in load_links(name).curves:
+        seconds = curve.time(np.geomspace(16, 1e11, 500))
+        assert (np.diff(seconds) >= 0).all()
+        assert seconds[0] == pytest.approx(curve.seconds[0])
+
+
+def test_a_curve_is_straight_between_its_knots_and_goes_on_beyond_them() -> None:
+    curve = MessageCurve("send", 2, 2, [1e3, 1e6, 2e6], [1e-5, 1e-4, 3e-4])
+    assert curve.time(10.0) == curve.time(1e3) == pytest.approx(1e-5)
+    assert curve.time(1e3 * 1000**0.5) == pytest.approx(1e-5 * 10**0.5)
+    assert curve.time(4e6) == pytest.approx(3e-4 + 2e6 * 2e-4 / 1e6)
+    assert curve.time(np.array([1e6, 2e6])) == pytest.approx([1e-4, 3e-4])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not a file of message times"),
+        ("[]", "format must be 1"),
+        ('{"format": 2}', "format must be 1"),
+        ('{"format": 1, "about": {}}', "it has no curves"),
+        ('{"format": 1, "about": {}, "curves": [{"operator": "send"}]}', "missing"),
+        (
+            '{"format": 1, "about": {}, "curves": [{"operator": "send", "num_gpus": 2, "gpus_per_node": 2, '
+            '"num_bytes": [2, 1], "seconds": [1, 2]}]}',
+            "sizes of a curve must increase",
+        ),
+        (
+            '{"format": 1, "about": {}, "curves": [{"operator": "send", "num_gpus": 2, "gpus_per_node": 2, '
+            '"num_bytes": [1], "seconds": [1]}]}',
+            "at least two sizes",
+        ),
+    ],
+)
+def test_files_that_are_not_message_times_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "links.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        load_links(str(path))
+    assert str(path) in str(error.value)
+
+
+# --- iterations ----------------------------------------------------------------------------------
+
+
+def test_slower_links_make_longer_iterations() -> None:
+    """More GPUs share the work; what they save is less the slower the links between them are."""
+
+    def seconds(*overrides: str) -> float:
+        times = load_config("model=llama2_70b", "parallel.tp=8", "device=a100_80gb_sxm", *overrides)
+        return float(sum(times["deployment"].stage_times()(Batch.of([(512, 0)], []))))
+
+    inside = seconds()
+    infiniband = seconds("cluster.node.num_gpus=4", "cluster.node.links.0.num_gpus=4")
+    ethernet = seconds("cluster.node=azure_nc96ads_v4")
+    for faster, slower in pairwise((inside, infiniband, ethernet)):
+        assert faster < slower
+
+
+def test_stages_may_have_different_numbers_of_layers() -> None:
+    overrides = ("parallel.pp=2", "engine=none", "iteration_time=roofline")
+    times = load_config(*overrides, "parallel.stage_layers=[24,8]")["deployment"].stage_times()
+    even = load_config(*overrides)["deployment"].stage_times()
+    batch = Batch.of([(512, 0)], [])
+    (first, message, second), (half, same_message, other) = times(batch), even(batch)
+    assert message == same_message > 0
+    assert first == pytest.approx(half * 24 / 16, rel=0.02)
+    assert first + second == pytest.approx(half + other)

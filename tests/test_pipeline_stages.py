@@ -1,0 +1,154 @@
+"""What the stages of a pipeline do with their time."""
+
+from dataclasses import asdict, dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulator import Deployment, Result, simulate
+from simulator.batch import Batch
+from simulator.host import HostTime
+from simulator.iteration_time.affine import Affine
+from simulator.iteration_time.base import StageTimes
+from simulator.kv_cache import KVCache
+from simulator.layout import Layout
+from simulator.parallelism import Parallelism
+from simulator.schedulers.sarathi import Sarathi
+from simulator.schedulers.vllm import VLLM
+from simulator.stages import Stages, StageUse
+from tests.helpers import A100, POLICIES, serve, tiny_model, trace_of
+
+
+@dataclass(frozen=True)
+class PerToken:
+    """Seconds per token of each stage, and a message of constant length between them."""
+
+    stages: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    message_s: float = 0.0
+
+    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
+        def stage_times(batch: Batch) -> list[float]:
+            num_tokens = batch.num_prefill_tokens + batch.num_decodes
+            times = [self.stages[0] * num_tokens]
+            for per_token_s in self.stages[1:]:
+                times += [self.message_s, per_token_s * num_tokens]
+            return times
+
+        return stage_times
+
+
+def run(requests: list[tuple[float, int, int]], times: PerToken, *, overlap_sends: bool = False) -> Result:
+    parallel = Parallelism(pp=len(times.stages), overlap_sends=overlap_sends)
+    deployment = Deployment(tiny_model(1024), A100, VLLM(), parallel, times, KVCache(num_blocks=1000))
+    return simulate(trace_of(requests), deployment)
+
+
+def use_of(result: Result) -> list[dict[str, float]]:
+    return [asdict(stage) for stage in result.replicas[0].stages]
+
+
+def stages_of(num_stages: int, *, overlap_sends: bool = False) -> Stages:
+    return Stages([StageUse() for _ in range(num_stages)], overlap_sends)
+
+
+def test_one_batch_fills_the_pipeline() -> None:
+    result = run([(0.0, 4, 1)], PerToken())
+    assert result.end_s == 8.0
+    first, second = use_of(result)
+    assert first == asdict(StageUse(busy_s=4.0))
+    assert second == asdict(StageUse(busy_s=4.0, waiting_for_upstream_s=4.0))
+    assert result.summary["busy_fraction"] == [0.5, 0.5]
+    assert result.summary["bubbles"]["no_work"] == [0.5, 0.0]
+    assert result.summary["bubbles"]["waiting_for_upstream"] == [0.0, 0.5]
+
+
+def test_a_long_batch_behind_a_short_one_leaves_an_uneven_bubble() -> None:
+    # Stage 0: 1 token to 1 s, 5 tokens to 6 s. Stage 1 ends the first at 2 s and waits until 6 s: the second one
+    # takes 4 s longer than the first one did.
+    stages = stages_of(2)
+    stages.pass_through([1.0, 0.0, 1.0], 0.0, 0.0)
+    assert stages.pass_through([5.0, 0.0, 5.0], 0.5, 1.0) == (6.0, 11.0)
+    assert stages.use[1] == StageUse(busy_s=6.0, waiting_for_upstream_s=1.0, uneven_micro_batches_s=4.0)
+    assert stages.use[0] == StageUse(busy_s=6.0)
+
+
+def test_a_full_pipeline_makes_the_first_stage_wait_for_the_last() -> None:
+    # Long (10 s a stage) and short (1 s): stage 0 ends the short one at 11 s, and no third batch may be formed
+    # before the long one leaves at 20 s.
+    stages = stages_of(2)
+    stages.pass_through([10.0, 0.0, 10.0], 0.0, 0.0)
+    stages.pass_through([1.0, 0.0, 1.0], 10.0, 10.0)
+    stages.make_room(20.0, 10.0)
+    stages.pass_through([1.0, 0.0, 1.0], 20.0, 20.0)
+    assert stages.use[0] == StageUse(busy_s=12.0, uneven_micro_batches_s=9.0)
+    # The same with a slow last stage and batches of one length is no matter of their lengths.
+    stages = stages_of(2)
+    stages.pass_through([1.0, 0.0, 10.0], 0.0, 0.0)
+    stages.pass_through([1.0, 0.0, 10.0], 1.0, 1.0)
+    stages.make_room(11.0, 10.0)
+    stages.pass_through([1.0, 0.0, 10.0], 11.0, 11.0)
+    assert stages.use[0] == StageUse(busy_s=3.0, waiting_for_downstream_s=9.0)
+
+
+def test_a_stage_that_sends_is_busy_unless_sends_overlap() -> None:
+    for overlap, ends, busy_s in ((False, [(3.0, 4.0), (6.0, 7.0)], 6.0), (True, [(1.0, 4.0), (2.0, 6.0)], 2.0)):
+        stages = stages_of(2, overlap_sends=overlap)
+        assert [stages.pass_through([1.0, 2.0, 1.0], 0.0, start_s) for start_s in (0.0, ends[0][0])] == ends
+        assert stages.use[0].busy_s == busy_s
+        assert stages.use[1].busy_s == 2.0
+
+
+def test_overlapped_sends_never_make_a_run_longer() -> None:
+    requests = [(0.3 * number, 5 + number % 7, 6) for number in range(30)]
+    times = PerToken([0.01, 0.01, 0.01], message_s=0.02)
+    apart, together = (run(requests, times, overlap_sends=overlap) for overlap in (False, True))
+    assert together.end_s < apart.end_s
+    assert together.summary["num_finished"] == apart.summary["num_finished"] == 30
+
+
+def test_chunked_prefills_shrink_the_bubbles_of_uneven_batches() -> None:
+    requests = [(0.05 * number, 900 if number % 4 == 0 else 20, 30) for number in range(60)]
+    uneven = {
+        type(policy).__name__: sum(serve(requests, policy, pp=2).summary["bubbles"]["uneven_micro_batches"])
+        for policy in (VLLM(), Sarathi(token_budget=64))
+    }
+    assert uneven["Sarathi"] < 0.5 * uneven["VLLM"]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 2), st.integers(1, 60), st.integers(1, 8)), min_size=1, max_size=12),
+    st.integers(1, 4),
+    st.sampled_from(POLICIES),
+    st.floats(0, 0.05),
+    st.booleans(),
+)
+def test_every_second_of_every_stage_has_one_cause(
+    rows: list[tuple[float, int, int]], pp: int, policy: Sarathi, message_s: float, overlap_sends: bool
+) -> None:
+    requests = sorted(rows)
+    parallel = Parallelism(pp=pp, overlap_sends=overlap_sends)
+    times = PerToken([0.01] * pp, message_s)
+    deployment = Deployment(tiny_model(1024), A100, policy, parallel, times, KVCache(num_blocks=1000))
+    result = simulate(trace_of(requests), deployment)
+    summary = result.summary
+    if result.end_s == requests[0][0]:
+        return
+    shares = [summary["busy_fraction"], *summary["bubbles"].values()]
+    for stage in range(pp):
+        parts = [share[stage] for share in shares]
+        assert sum(parts) == pytest.approx(1)
+        assert min(parts) >= 0
+    work_s = 0.01 * (sum(result.replicas[0].iterations[name].sum() for name in ("num_prefill_tokens", "num_decodes")))
+    assert result.replicas[0].stages[-1].busy_s == pytest.approx(work_s)
+
+
+def test_messages_do_not_change_what_is_decided_when_they_take_no_time() -> None:
+    requests = [(0.1 * number, 50 + number, 9) for number in range(40)]
+    logs = []
+    for overlap_sends in (False, True):
+        deployment = Deployment(
+            tiny_model(1024), A100, Sarathi(64), Parallelism(pp=3, overlap_sends=overlap_sends), Affine()
+        )
+        logs.append(simulate(trace_of(requests), deployment, log_members=True))
+    assert list(logs[0].batches()) == list(logs[1].batches())

@@ -1,0 +1,231 @@
+"""Routing: what each policy chooses, what it can see, and laws for all of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator import Deployment, Result, simulate
+from simulator.config import load_config
+from simulator.gateway import Gateway
+from simulator.iteration_time.affine import Affine
+from simulator.kv_cache import KVCache
+from simulator.replica import Replica
+from simulator.request_table import RequestTable
+from simulator.routers.base import NO_SESSION, Arrival, ReplicaLoad, Router
+from simulator.routers.least_kv_used import LeastKVUsed
+from simulator.routers.least_outstanding_requests import LeastOutstandingRequests
+from simulator.routers.least_outstanding_tokens import LeastOutstandingTokens
+from simulator.routers.power_of_two_choices import PowerOfTwoChoices
+from simulator.routers.random import Random
+from simulator.routers.round_robin import RoundRobin
+from simulator.routers.sticky import Sticky
+from simulator.schedulers.sarathi import Sarathi
+from tests.helpers import A100, tiny_model
+from traces import Trace
+
+# A router that is added here inherits the laws of every router.
+ROUTERS: list[Router] = [
+    RoundRobin(),
+    Random(),
+    LeastOutstandingRequests(),
+    LeastOutstandingTokens(),
+    LeastKVUsed(),
+    PowerOfTwoChoices(),
+    Sticky(),
+]
+NAMES = [type(router).__name__ for router in ROUTERS]
+every_router = pytest.mark.parametrize("router", ROUTERS, ids=NAMES)
+
+
+def workload(num_requests: int = 400, num_sessions: int = 40) -> Trace:
+    random = np.random.default_rng(7)
+    return Trace(
+        random.integers(1, 300, num_requests),
+        random.integers(1, 40, num_requests),
+        np.sort(random.uniform(0, 10, num_requests)),
+        session=random.integers(-1, num_sessions, num_requests),
+    )
+
+
+def serve(router: Router, trace: Trace, *, num_replicas: int = 4, seed: int = 0, max_model_len: int = 1024) -> Result:
+    deployment = Deployment(
+        tiny_model(max_model_len),
+        A100,
+        Sarathi(token_budget=64),
+        iteration_time=Affine(),
+        kv_cache=KVCache(num_blocks=200),
+        num_replicas=num_replicas,
+    )
+    return simulate(trace, deployment, router=router, seed=seed)
+
+
+def loads_of(*outstanding: tuple[int, int, int]) -> list[ReplicaLoad]:
+    """Replicas with (outstanding requests, their prompt tokens, requests sent so far) and empty KV caches."""
+    table = RequestTable([], [], [])
+    return [
+        ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), routed, requests, tokens)
+        for requests, tokens, routed in outstanding
+    ]
+
+
+def chosen(router: Router, loads: list[ReplicaLoad], *, request: int = 0, home: int | None = None) -> int:
+    arrival = Arrival(request, 100, NO_SESSION, home)
+    return router.route(arrival, loads, np.random.default_rng(0))
+
+
+# --- each policy ---------------------------------------------------------------------------------
+
+
+def test_round_robin_takes_the_replicas_in_turn() -> None:
+    loads = loads_of((9, 9, 9), (0, 0, 0), (5, 5, 5))
+    assert [chosen(RoundRobin(), loads, request=request) for request in range(5)] == [0, 1, 2, 0, 1]
+
+
+def test_least_outstanding_requests_counts_requests_and_then_what_was_sent() -> None:
+    assert chosen(LeastOutstandingRequests(), loads_of((2, 10, 2), (1, 9000, 5), (3, 5, 3))) == 1
+    assert chosen(LeastOutstandingRequests(), loads_of((1, 10, 7), (1, 10, 5), (1, 5, 6))) == 1
+
+
+def test_least_outstanding_tokens_counts_prompt_tokens() -> None:
+    assert chosen(LeastOutstandingTokens(), loads_of((2, 10, 2), (1, 9000, 5), (3, 5, 3))) == 2
+
+
+def test_least_kv_used_looks_at_the_share_of_blocks() -> None:
+    loads = loads_of((0, 0, 0), (0, 0, 0), (0, 0, 0))
+    for load, free in zip(loads, (2, 7, 4), strict=True):
+        load._replica.free_blocks = free
+    assert [load.kv_used for load in loads] == pytest.approx([0.8, 0.3, 0.6])
+    assert chosen(LeastKVUsed(), loads) == 1
+
+
+def test_power_of_two_choices_compares_two_different_replicas() -> None:
+    loads = loads_of(*[(count, 0, 0) for count in (5, 3, 4, 9)])
+    random, router = np.random.default_rng(0), PowerOfTwoChoices()
+    picks = [router.route(Arrival(0, 1, NO_SESSION, None), loads, random) for _ in range(3000)]
+    shares = np.bincount(picks, minlength=4) / 3000
+    # Of the six pairs the least loaded replica wins three, the next two, the next one, the most loaded none.
+    assert shares == pytest.approx([1 / 6, 3 / 6, 2 / 6, 0], abs=0.03)
+    assert chosen(router, loads_of((1, 1, 1))) == 0
+
+
+def test_random_is_uniform() -> None:
+    counts = np.bincount(serve(Random(), workload(2000)).requests["replica"], minlength=4)
+    assert counts == pytest.approx([500] * 4, abs=100)
+
+
+def test_sticky_follows_its_session() -> None:
+    assert chosen(Sticky(), loads_of((9, 0, 0), (0, 0, 0)), home=0) == 0
+    assert chosen(Sticky(), loads_of((9, 0, 0), (0, 0, 0))) == 1
+    trace = workload()
+    result = serve(Sticky(), trace)
+    assert trace.session is not None
+    homes = {session: set(result.requests["replica"][trace.session == session]) for session in range(40)}
+    assert {len(home) for home in homes.values()} == {1}
+    assert len(set.union(*homes.values())) == 4
+    assert len(set(result.requests["replica"][trace.session == NO_SESSION])) > 1
+
+
+def test_sessions_come_from_a_column_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    rows = [f"{10 * number},5,{number},{'ab'[number % 2] if number < 6 else ''}" for number in range(1, 10)]
+    path.write_text("prompt_tokens,output_tokens,arrival_s,session_id\n" + "\n".join(rows))
+    overrides = ("trace=csv", f"trace.path={path}", "arrival=trace", "cluster.replicas=2", "cluster.router=sticky")
+    arguments = load_config(*overrides)
+    assert arguments["trace"].session.tolist() == [0, 1, 0, 1, 0, -1, -1, -1, -1]
+    replica = simulate(**arguments).requests["replica"]
+    assert replica[:5].tolist() == [0, 1, 0, 1, 0]
+
+
+# --- what a router can see -----------------------------------------------------------------------
+
+
+@every_router
+def test_a_router_does_not_know_how_long_the_answers_are(router: Router) -> None:
+    trace = workload()
+    # All arrive before any answer can end: the lengths of the answers must not matter.
+    together = Trace(trace.prompt_tokens, trace.output_tokens, np.zeros(400), session=trace.session)
+    longer = Trace(trace.prompt_tokens, trace.output_tokens + 100, np.zeros(400), session=trace.session)
+    assert serve(router, together).requests["replica"].tolist() == serve(router, longer).requests["replica"].tolist()
+
+
+def test_a_gateway_knows_what_is_outstanding() -> None:
+    table = RequestTable([0.0] * 3, [10, 20, 30], [11, 22, 33])
+    replicas = [Replica(table, num_blocks=10, block_size=16, max_model_len=100) for _ in range(2)]
+
+    class Watch:
+        seen: list[tuple[int, int, int]]
+
+        def route(self, arrival: Arrival, loads: list[ReplicaLoad], random: np.random.Generator) -> int:
+            self.seen = [(load.num_routed, load.num_requests, load.num_tokens) for load in loads]
+            return arrival.request % 2
+
+    watch = Watch()
+    gateway = Gateway(table, None, replicas, watch, np.random.default_rng(0))
+    gateway.send(0)
+    gateway.send(1)
+    assert watch.seen == [(1, 1, 10), (0, 0, 0)]
+    # After a preemption a request has more to prefill; its prompt is still what the gateway sent.
+    table.prefill_tokens[0] = 15
+    gateway.end(0, [0])
+    gateway.send(2)
+    assert watch.seen == [(1, 0, 0), (1, 1, 20)]
+    assert gateway.assigned == [0, 1, 0]
+
+
+def test_a_replica_that_does_not_exist_is_refused() -> None:
+    class Lost:
+        def route(self, arrival: Arrival, loads: list[ReplicaLoad], random: np.random.Generator) -> int:
+            return 4
+
+    with pytest.raises(RuntimeError, match="the router chose replica 4 of 4"):
+        serve(Lost(), workload())
+
+
+# --- laws ----------------------------------------------------------------------------------------
+
+
+@every_router
+def test_every_request_is_served_once(router: Router) -> None:
+    result = serve(router, workload(), max_model_len=250)
+    summary = result.summary
+    assert summary["num_finished"] + summary["num_ignored"] == 400
+    assert summary["num_ignored"] > 0
+    assert [one["num_requests"] for one in summary["replicas"]] == np.bincount(
+        result.requests["replica"], minlength=4
+    ).tolist()
+
+
+@every_router
+def test_the_same_seed_gives_the_same_choices(router: Router) -> None:
+    choices = [serve(router, workload(), seed=seed).requests["replica"].tolist() for seed in (3, 3, 4)]
+    assert choices[0] == choices[1]
+    assert (choices[0] != choices[2]) == isinstance(router, Random | PowerOfTwoChoices)
+
+
+@every_router
+def test_one_replica_gets_everything(router: Router) -> None:
+    assert serve(router, workload(), num_replicas=1).requests["replica"].tolist() == [0] * 400
+
+
+def test_refused_requests_are_not_outstanding() -> None:
+    # The first replica gets a request that it refuses; it must not count as busy for ever.
+    trace = Trace(np.array([600, 10, 10, 10]), np.array([5, 5, 5, 5]), np.array([0.0, 1.0, 2.0, 3.0]))
+    result = serve(LeastOutstandingTokens(), trace, num_replicas=2, max_model_len=500)
+    assert result.requests["ignored"].tolist() == [1, 0, 0, 0]
+    assert result.requests["replica"].tolist() == [0, 1, 0, 1]
+
+
+def test_balancing_by_load_beats_chance() -> None:
+    trace = workload(1500)
+    worst = {type(router).__name__: serve(router, trace).summary["ttft_s"]["p99"] for router in ROUTERS}
+    assert worst["LeastOutstandingRequests"] < worst["Random"]
+    assert worst["PowerOfTwoChoices"] < worst["Random"]
+
+
+def test_replicas_and_routing_do_not_change_what_arrives() -> None:
+    one, many = (
+        load_config("cluster.router=random", f"cluster.replicas={count}", "trace=sharegpt") for count in (1, 3)
+    )
+    for name in ("arrival_s", "prompt_tokens", "output_tokens"):
+        assert np.array_equal(getattr(one["trace"], name), getattr(many["trace"], name))
