@@ -72,13 +72,18 @@ def _model(config: dict[str, Any], name: str) -> Model:
         num_experts=config.get("num_local_experts") or 1,
         experts_per_token=config["num_experts_per_tok"] if config.get("num_local_experts") else 1,
         dtype=_dtype(config),
-        max_model_len=config.get("max_position_embeddings") or 2048,
+        max_model_len=_positions(config),
     )
 
 
 def _number(config: dict[str, Any], name: str) -> Any:
     former = _FORMER_NAMES[name]
     return config[former] if name not in config and former in config else config[name]
+
+
+def _positions(config: dict[str, Any]) -> Any:
+    # Falcon's positions are relative and its files do not state the 2048 that it was trained with.
+    return 2048 if config["model_type"] in _FALCON else config["max_position_embeddings"]
 
 
 def _kv_heads(config: dict[str, Any], heads: int) -> Any:

@@ -26,7 +26,7 @@ Predicts the time of one batch and shows what it is made of.
 
   prefill=[[CHUNK,CONTEXT],...]  prefills: tokens computed, and tokens of the prompt before them
   decode=[[COUNT,CONTEXT],...]   decodes: how many, and the tokens of each before this one
-  model= device= parallel.tp= parallel.pp= iteration_time= engine=
+  model= device= parallel.tp= parallel.pp= cluster.node= kv_cache.dtype= iteration_time= engine=
                                  as in `python -m simulator --help`
   output.json=FILE               also write the prediction: iteration_s, stages, operators, mfu, mbu
 

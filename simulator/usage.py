@@ -16,14 +16,26 @@ What serves
   scheduler.dynamic_chunks.{stages,low,high,max_tokens}
                                sarathi: chunk sizes that shrink as a prefill advances; stages=0: off
   model=mistral_7b             mistral_7b | yi_34b | llama2_7b | llama2_70b | llama3_8b | llama3_70b |
-                               codellama_34b | falcon_180b
+                               codellama_34b | falcon_180b | hf
+  model.path=FILE              hf: the config.json of a model on Hugging Face
+  model.dtype=bf16             weights: fp16 | bf16 | fp8 | int8 | int4
   model.max_model_len=16384    longest sequence that is admitted, tokens
   device=a100_80gb             a100_80gb (PCIe) | a100_80gb_sxm | a40 | h100_sxm | h200_sxm
   parallel.tp=1 parallel.pp=1  tensor- and pipeline-parallel degree of a replica
+  parallel.stage_layers=null   layers of each stage, [18,14]; null: as even as they can be
+  parallel.{overlap_sends,sliced_sends}=false
+                               a stage goes on while it sends; each GPU sends a slice only
   cluster.replicas=1           identical replicas
-  cluster.router=round_robin   chooses the replica of a request
+  cluster.groups=null          replicas that differ, [{device: a40, replicas: 2}, ...]; keys of a group:
+                               device, node, parallel, scheduler, kv_cache, replicas, num_nodes
+  cluster.node=NODE            the machine: azure_nc96ads_v4 | a40_8x_pairs | dgx_a100 | dgx_h100 |
+                               dgx_h200; default: that of the device
+  cluster.num_nodes=null       machines that there are; null: as many as it takes
+  cluster.router=round_robin   round_robin | random | least_outstanding_requests |
+                               least_outstanding_tokens | least_kv_used | power_of_two_choices | sticky
   kv_cache.block_size=16       tokens per KV block
   kv_cache.num_blocks=null     KV blocks per replica; null: as many as fit the device
+  kv_cache.dtype=fp16          keys and values: fp16 | bf16 | fp8 | int8
   kv_cache.watermark=0.01      share of the blocks that an admission leaves free (vllm, sarathi)
   kv_cache.memory_utilization=0.85
                                share of the device memory that the engine uses
@@ -38,7 +50,7 @@ What arrives
   trace=arxiv                  arxiv | sharegpt (generated from published statistics) | csv | fixed
   trace.num_requests=512       requests; of a file the first ones, null: all
   trace.path=FILE              csv: plain or gzip, columns prompt_tokens, output_tokens and optionally
-                               arrival_s, request_id
+                               arrival_s, request_id, session
   trace.{prompt_tokens,output_tokens}
                                fixed: lengths of every request
   arrival=poisson              poisson | constant | trace (arrival_s of the file)

@@ -31,7 +31,8 @@ def test_every_configuration_file_runs(group: str, name: str, tmp_path_factory: 
     model = file.with_name("config.json")
     model.write_text(
         '{"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, '
-        '"num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936}'
+        '"num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, '
+        '"max_position_embeddings": 32768}'
     )
     needed = [override.format(file=file, model=model) for override in NEEDS.get((group, name), [])]
     result: Result = simulate(**load_config(f"{group}={name}", *needed, "trace.num_requests=20"))

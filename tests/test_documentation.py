@@ -57,14 +57,29 @@ def test_python_snippets_run(tmp_path: Path, path: str) -> None:
         run(tmp_path, [sys.executable, "-c", snippet])
 
 
-def test_the_policy_of_the_documentation_runs_from_its_two_files(tmp_path: Path) -> None:
-    (policy,), (config,) = blocks("docs/policies.md", "python"), blocks("docs/policies.md", "yaml")
-    (tmp_path / "my_policies.py").write_text(policy)
-    (tmp_path / "my_configs" / "scheduler").mkdir(parents=True)
-    (tmp_path / "my_configs" / "scheduler" / "shortest_first.yaml").write_text(config)
-    (command,) = blocks("docs/policies.md", "bash")
-    printed = run(tmp_path, [sys.executable, *command.split()[1:], "trace.num_requests=40"])
+@pytest.mark.parametrize(
+    ("place", "module", "config"),
+    [(0, "my_policies", "scheduler/shortest_first"), (1, "my_routers", "cluster/router/short_first")],
+)
+def test_the_policies_of_the_documentation_run_from_their_two_files(
+    tmp_path: Path, place: int, module: str, config: str
+) -> None:
+    python, yaml, bash = (blocks("docs/policies.md", language)[place] for language in ("python", "yaml", "bash"))
+    (tmp_path / f"{module}.py").write_text(python)
+    path = tmp_path / "my_configs" / f"{config}.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml)
+    printed = run(tmp_path, [sys.executable, *bash.split()[1:], "trace.num_requests=40"])
     assert "40 finished" in printed
+
+
+def test_the_commands_about_layouts_run(tmp_path: Path) -> None:
+    joined = [block.replace("\\\n", "") for block in blocks("docs/layouts.md", "bash")]
+    shown = [line for block in joined for line in block.splitlines()]
+    assert len(shown) == 4
+    for command in shown:
+        if "model=hf" not in command:
+            run(tmp_path, [sys.executable, *shlex.split(command)[1:], "trace.num_requests=10"])
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)

@@ -75,7 +75,8 @@ FILES: dict[str, tuple[dict[str, Any], float]] = {
 def write(folder: Path, name: str, **changes: Any) -> str:
     path = folder / name / "config.json"
     path.parent.mkdir()
-    path.write_text(json.dumps({key: value for key, value in {**FILES[name][0], **changes}.items() if value != "gone"}))
+    content = {"max_position_embeddings": 4096, **FILES[name][0], **changes}
+    path.write_text(json.dumps({key: value for key, value in content.items() if value != "gone"}))
     return str(path)
 
 
@@ -124,6 +125,7 @@ def test_quantised_checkpoints_say_their_format(quantised: dict[str, Any], dtype
             r"has model_type 'mamba' \(architectures \['MambaForCausalLM'\]\); known are",
         ),
         ({"hidden_size": "gone"}, "has no hidden_size"),
+        ({"max_position_embeddings": "gone"}, "has no max_position_embeddings"),
         ({"hidden_size": "wide"}, "config.json: "),
         ({"num_attention_heads": 0}, "config.json: "),
         ({"torch_dtype": "float64"}, "torch_dtype must be one of float16, bfloat16, float32, got 'float64'"),
