@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import QuantileRegressor
 
 from profiling.tables import Header, TableError, medians, read_table
@@ -25,7 +26,7 @@ class MessageCurveRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc
     """Least absolute errors of the logarithm, straight between one knot for each octave of the size.
 
     Protocols change with the size, so one latency and one bandwidth do not fit; means are far off where the
-    network hiccups, so medians are fitted. Then times are made not to decrease.
+    network hiccups, so medians are fitted.
 
     Attributes:
         num_bytes_: float64[num_knots].
@@ -41,10 +42,13 @@ class MessageCurveRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc
         supported = weights.sum(axis=0) >= 0.5
         supported[[0, -1]] = True
         knots = knots[supported]
+        weights = _hats(sizes, knots)
         lines = QuantileRegressor(quantile=0.5, alpha=0, fit_intercept=False, solver="highs")
-        lines.fit(_hats(sizes, knots), np.log(seconds))
+        lines.fit(weights, np.log(seconds))
+        # Short messages are measured so badly that a longer one can seem faster; such knots are levelled.
+        rising = IsotonicRegression().fit(knots, lines.coef_, sample_weight=weights.sum(axis=0))
         self.num_bytes_ = 2.0**knots
-        self.seconds_ = np.maximum.accumulate(np.exp(lines.coef_))
+        self.seconds_ = np.exp(rising.predict(knots))
         return self
 
     def curve(self, operator: str, num_gpus: int, gpus_per_node: int) -> MessageCurve:
