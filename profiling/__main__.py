@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from rich.console import Console
 from rich.table import Table
 
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("links", help="fit collectives and messages; writes one file per machine")
     command.add_argument("tables", type=Path, help="folder of a device, or of folders of devices")
     command.add_argument("--output", type=Path, required=True, help="folder for MACHINE.json")
+    command.add_argument("--figure", type=Path, help="picture of the measurements and the curves; default: none")
     command.set_defaults(run=_links)
 
     command = commands.add_parser("host", help="straight lines through the host time of an engine")
@@ -180,6 +182,12 @@ def _links(options: argparse.Namespace) -> None:
         write_whole(path, one.to_text().encode())
         print(f"{path}: {len(one.curves)} curves")
     _print_table(pd.concat(constants(folder) for folder in found).round(1), "latency and bandwidth, for comparison")
+    if options.figure is not None:
+        from profiling.figures import draw_messages
+
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        draw_messages(found, options.figure)
+        print(f"drawn in {options.figure}")
 
 
 def _host(options: argparse.Namespace) -> None:
@@ -208,7 +216,7 @@ def _attention_from(options: argparse.Namespace) -> Path | None:
 def _print_table(rows: pd.DataFrame, title: str) -> None:
     table = Table(title=title, title_justify="left", title_style="dim")
     for name in rows.columns:
-        table.add_column(str(name), justify="left" if rows[name].dtype == object else "right", no_wrap=True)
+        table.add_column(str(name), justify="right" if is_numeric_dtype(rows[name]) else "left", no_wrap=True)
     for row in rows.itertuples(index=False):
         table.add_row(*(str(value) for value in row))
     console = Console()

@@ -1,5 +1,6 @@
 """Pictures of predicted against measured times."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from profiling.composition import FIGURE_6, stairs
+from profiling.links import MessageCurveRegressor, groups
+from simulator.iteration_time.regression import Floats
 
 # Okabe and Ito's colours, told apart by the colour-blind and in grey with the markers.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#999999", "#F0E442", "#FFFFFF")
 MARKERS = "os^Dv<>P*X"
+LINES = ("-", "--", "-.", ":")
 STYLE: Any = {
     "font.size": 10,
     "axes.grid": True,
@@ -48,6 +52,30 @@ def draw_composition(found: pd.DataFrame, path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel="measured, ms", ylabel="predicted, ms", xlim=ends)
         axes.set_title("Whole iterations, nothing fitted to them", loc="left")
         axes.legend(fontsize=7.5, frameon=False, loc="upper left")
+        figure.savefig(path, dpi=DPI)
+        plt.close(figure)
+
+
+def draw_messages(folders: Sequence[Path], path: Path) -> None:
+    """Draw measured all-reduces and messages of each machine, and the curves that are fitted to them."""
+    found: dict[str, list[tuple[str, Floats, Floats]]] = {}
+    for folder in folders:
+        for key, num_bytes, seconds in groups(folder):
+            name = f"{key['operator'].replace('_', '-')}, {key['num_gpus']} GPUs, {key['gpus_per_node']} a machine"
+            found.setdefault(key["machine"], []).append((name, num_bytes, seconds))
+    with mpl.rc_context(STYLE):
+        rows = -(-len(found) // 2)
+        figure, grid = plt.subplots(rows, 2, figsize=(9, 3.1 * rows), layout="constrained", sharex=True, sharey=True)
+        for axes, (machine, measured) in zip(grid.flat, found.items(), strict=False):
+            for number, (name, num_bytes, seconds) in enumerate(measured):
+                colour = COLOURS[number % len(COLOURS)]
+                axes.plot(num_bytes, seconds * 1e6, ".", markersize=1.5, alpha=0.35, color=colour, rasterized=True)
+                sizes = np.geomspace(num_bytes.min(), num_bytes.max(), 300)
+                fitted = MessageCurveRegressor().fit(num_bytes, seconds).predict(sizes)
+                axes.plot(sizes, fitted * 1e6, color=colour, linestyle=LINES[number % len(LINES)], label=name)
+            axes.set(xscale="log", yscale="log", xlabel="bytes on each GPU", ylabel="time, us")
+            axes.set_title(machine, loc="left")
+            axes.legend(fontsize=6.5, frameon=False, loc="upper left")
         figure.savefig(path, dpi=DPI)
         plt.close(figure)
 
