@@ -35,7 +35,7 @@ class OperatorRow:
         flops: FLOPs in all layers.
         bytes: Bytes moved from and to memory in all layers.
         arithmetic_intensity: FLOP/byte; None where no bytes are moved.
-        compute_s: Seconds at the peak FLOP rate.
+        compute_s: Seconds at the peak FLOP rate of its format.
         memory_s: Seconds at the peak bandwidth.
         bound: What limits it at the peaks, "compute" or "memory"; or "network" or "host".
     """
@@ -59,7 +59,7 @@ def explain(stage_times: StageTimes, device: Device, batch: Batch) -> dict[str, 
     Returns:
         iteration_s (all stages one after the other), stages (seconds of each and of its message to the next),
         operators (list of the fields of `OperatorRow`), mfu and mbu (shares of the peaks over iteration_s),
-        ridge_flop_per_byte (intensity at which compute and memory take equally long at the peaks), num_tokens,
+        ridge_flop_per_byte (intensity at which half precision and memory take equally long at the peaks), num_tokens,
         source, warnings.
 
     Raises:
@@ -73,15 +73,15 @@ def explain(stage_times: StageTimes, device: Device, batch: Batch) -> dict[str, 
     rows = []
     for stage in range(len(stages)):
         merged = _merged(stage_times.operators(batch, stage))
-        rows += [_row(stage, operator, peak_flops, peak_bytes) for operator in merged]
+        rows += [_row(stage, operator, device.tflops(operator.dtype) * 1e12, peak_bytes) for operator in merged]
     iteration_s = sum(stages)
     source, warnings = describe([(stage_times.provenance, _extent(batch))])
     return {
         "iteration_s": iteration_s,
         "stages": stages,
         "num_tokens": batch.num_prefill_tokens + batch.num_decodes,
-        "mfu": sum(row.flops for row in rows) / (iteration_s * peak_flops),
-        "mbu": sum(row.bytes for row in rows) / (iteration_s * peak_bytes),
+        "mfu": sum(row.compute_s for row in rows) / iteration_s,
+        "mbu": sum(row.memory_s for row in rows) / iteration_s,
         "ridge_flop_per_byte": peak_flops / peak_bytes,
         "operators": [asdict(row) for row in rows],
         **source,
@@ -102,6 +102,7 @@ def _merged(operators: Iterator[OperatorTime]) -> list[OperatorTime]:
                 one.layers,
                 before.flops_per_layer + one.flops_per_layer,
                 before.bytes_per_layer + one.bytes_per_layer,
+                one.dtype,
             )
         found[one.name] = one
     return list(found.values())

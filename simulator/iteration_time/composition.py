@@ -38,6 +38,7 @@ class OperatorTime:
         layers: Layers of the stage; 1 for what runs outside them.
         flops_per_layer: FLOPs in one layer.
         bytes_per_layer: Bytes moved from and to memory in one layer.
+        dtype: Format of the weights that it multiplies with; it decides the peak rate.
     """
 
     name: str
@@ -46,6 +47,7 @@ class OperatorTime:
     layers: int
     flops_per_layer: float = 0.0
     bytes_per_layer: float = 0.0
+    dtype: str = "bf16"
 
 
 class ComposedTimes:
@@ -148,7 +150,8 @@ class ComposedTimes:
     def _operator_time(self, operator: Operator, tokens: int, layers: int) -> OperatorTime:
         seconds = float(self._kernel_time(operator, np.array([float(tokens)]))[0])
         work = operator.flops(tokens), operator.bytes_moved(tokens)
-        return OperatorTime(operator.name, "kernel", seconds, layers, *work)
+        dtype = operator.dtype if isinstance(operator, MatMul) else "bf16"
+        return OperatorTime(operator.name, "kernel", seconds, layers, *work, dtype)
 
     def _kernel_time(self, operator: Operator, tokens: Floats) -> Floats:
         kernels = self._kernels
