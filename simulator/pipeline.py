@@ -1,6 +1,7 @@
 """The event loop of a replica whose layers are spread over pipeline stages."""
 
 from collections import deque
+from collections.abc import Sequence
 
 from simpy.events import Event
 
@@ -23,7 +24,7 @@ class PipelineEngine:
         self._stages = Stages(run.stages, run.overlap_sends)
         self._first_ends: deque[float] = deque()
         self._last_ends: deque[float] = deque()
-        self._last_stage_s: deque[float] = deque()
+        self._flying_times: deque[Sequence[float]] = deque()
         self._idle: list[Event] = []
         self._asked = False
         clock.process(self._serve_stage(self._first_ends, FIRST_STAGE_COMPLETION))
@@ -62,9 +63,9 @@ class PipelineEngine:
 
     def _end_batch(self) -> None:
         """End the oldest batch in flight."""
-        last_stage_s = self._last_stage_s.popleft()
+        times = self._flying_times.popleft()
         if self._is_full:
-            self._stages.make_room(self._clock.now, last_stage_s)
+            self._stages.make_room(self._clock.now, times)
         self._run.finish()
 
     def _form_batch(self) -> None:
@@ -85,7 +86,7 @@ class PipelineEngine:
         run.log.times.extend((end_s, run.replica.free_blocks))
         self._first_ends.append(first_end_s)
         self._last_ends.append(end_s)
-        self._last_stage_s.append(times[-1])
+        self._flying_times.append(times)
         for idle in self._idle:
             idle.succeed()
         self._idle.clear()

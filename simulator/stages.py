@@ -14,7 +14,7 @@ class StageUse:
         waiting_for_upstream_s: Its next batch was in the stages before it or on its way from them.
         waiting_for_downstream_s: No further batch could be formed, because the pipeline was full.
         uneven_micro_batches_s: The part of either wait that comes from batches of different length: what the
-            awaited one took longer than the one before it, in the stage where it was awaited.
+            awaited one took longer than the one before it, in the stages between.
     """
 
     busy_s: float = 0.0
@@ -40,14 +40,17 @@ class Stages:
         # How long the latest batch took in each stage; nothing is longer than what was before the first one.
         self._latest_s = [inf] * len(use)
         # Since the latest batch was formed: when a full pipeline got room again, and by how much the batch
-        # that left it was longer in the last stage than the latest one.
+        # that left it was longer than the latest one, in all stages behind each.
         self._room_s = 0.0
-        self._longer_s = 0.0
+        self._longer_behind_s = [0.0] * len(use)
 
-    def make_room(self, now_s: float, last_stage_s: float) -> None:
-        """Note that a batch that took so long in the last stage has left a pipeline that was full."""
+    def make_room(self, now_s: float, times: Sequence[float]) -> None:
+        """Note that a batch with such times has left a pipeline that was full."""
         self._room_s = now_s
-        self._longer_s = max(0.0, last_stage_s - self._latest_s[-1])
+        longer_s = 0.0
+        for stage in reversed(range(len(self.use))):
+            self._longer_behind_s[stage] = longer_s
+            longer_s += max(0.0, times[2 * stage] - self._latest_s[stage])
 
     def pass_through(self, times: Sequence[float], formed_s: float, start_s: float) -> tuple[float, float]:
         """Book the stages for a batch.
@@ -67,9 +70,9 @@ class Stages:
             compute_s = times[2 * stage]
             begin_s = arrives_s if arrives_s > free_s[stage] else free_s[stage]
             if begin_s > free_s[stage]:
-                self._note_idle(use, free_s[stage], formed_s, begin_s, upstream_longer_s)
+                self._note_idle(stage, formed_s, begin_s, upstream_longer_s)
             end_s = begin_s + compute_s
-            upstream_longer_s = max(0.0, compute_s - latest_s[stage])
+            upstream_longer_s += max(0.0, compute_s - latest_s[stage])
             latest_s[stage] = compute_s
             free_s[stage] = end_s
             if stage < last:
@@ -83,18 +86,18 @@ class Stages:
         self._room_s = 0.0
         return free_s[0], end_s
 
-    def _note_idle(
-        self, use: StageUse, free_s: float, formed_s: float, begin_s: float, upstream_longer_s: float
-    ) -> None:
-        """Split the time from `free_s` to `begin_s`; before the batch was formed and without a cause: no work."""
+    def _note_idle(self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float) -> None:
+        """Split the idle time of a stage until `begin_s`; before the batch was formed and without a cause: no work."""
+        use, free_s = self.use[stage], self._free_s[stage]
         downstream_s = min(self._room_s, formed_s) - free_s
         if downstream_s > 0:
-            uneven_s = min(downstream_s, self._longer_s)
+            uneven_s = min(downstream_s, self._longer_behind_s[stage])
             use.uneven_micro_batches_s += uneven_s
             use.waiting_for_downstream_s += downstream_s - uneven_s
         upstream_s = begin_s - max(free_s, formed_s)
         if upstream_s > 0:
-            # A stage that had been idle before waits for the pipeline to fill, whatever the lengths.
-            uneven_s = min(upstream_s, upstream_longer_s) if free_s >= formed_s else 0.0
+            # A stage that had no work before waits for the pipeline to fill, whatever the lengths.
+            had_work = max(free_s, self._room_s) >= formed_s
+            uneven_s = min(upstream_s, upstream_longer_s) if had_work else 0.0
             use.uneven_micro_batches_s += uneven_s
             use.waiting_for_upstream_s += upstream_s - uneven_s

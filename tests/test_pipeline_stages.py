@@ -79,16 +79,36 @@ def test_a_full_pipeline_makes_the_first_stage_wait_for_the_last() -> None:
     stages = stages_of(2)
     stages.pass_through([10.0, 0.0, 10.0], 0.0, 0.0)
     stages.pass_through([1.0, 0.0, 1.0], 10.0, 10.0)
-    stages.make_room(20.0, 10.0)
+    stages.make_room(20.0, [10.0, 0.0, 10.0])
     stages.pass_through([1.0, 0.0, 1.0], 20.0, 20.0)
     assert stages.use[0] == StageUse(busy_s=12.0, uneven_micro_batches_s=9.0)
     # The same with a slow last stage and batches of one length is no matter of their lengths.
     stages = stages_of(2)
     stages.pass_through([1.0, 0.0, 10.0], 0.0, 0.0)
     stages.pass_through([1.0, 0.0, 10.0], 1.0, 1.0)
-    stages.make_room(11.0, 10.0)
+    stages.make_room(11.0, [1.0, 0.0, 10.0])
     stages.pass_through([1.0, 0.0, 10.0], 11.0, 11.0)
     assert stages.use[0] == StageUse(busy_s=3.0, waiting_for_downstream_s=9.0)
+
+
+def test_of_one_long_batch_among_short_ones_every_stage_waits_because_of_its_length() -> None:
+    # Four stages hold a batch of 10 s and three of 1 s a stage; each leaves when the next round's may be formed.
+    # The short ones end stage 0 at 13 s, the long one leaves at 40 s, when the next long one may be formed.
+    long, short = [10.0, 0.0] * 3 + [10.0], [1.0, 0.0] * 3 + [1.0]
+    stages = stages_of(4)
+    stages.pass_through(long, 0.0, 0.0)
+    for start_s in (10.0, 11.0, 12.0):
+        stages.pass_through(short, start_s, start_s)
+    before = [asdict(use) for use in stages.use]
+    stages.make_room(40.0, long)
+    stages.pass_through(long, 40.0, 40.0)
+    waits = [
+        {name: seconds - earlier[name] for name, seconds in asdict(use).items() if name != "busy_s"}
+        for use, earlier in zip(stages.use, before, strict=True)
+    ]
+    # Idle for 27 s each: from 13, 23, 33 and 43 s to 40, 50, 60 and 70 s; 9 s of it for each stage in between.
+    assert [sum(wait.values()) for wait in waits] == [27.0] * 4
+    assert [wait["uneven_micro_batches_s"] for wait in waits] == [27.0, 17.0 + 9.0, 7.0 + 18.0, 27.0]
 
 
 def test_a_stage_that_sends_is_busy_unless_sends_overlap() -> None:
