@@ -22,7 +22,7 @@ from simulator.config import build, resolved
 from simulator.output import write_result
 from simulator.report import print_summary
 from simulator.result import Result
-from simulator.simulation import simulate
+from simulator.simulation import groups_of, simulate
 from simulator.usage import USAGE
 
 
@@ -34,7 +34,8 @@ def main() -> None:
 def _simulate(config: DictConfig, folder: Path) -> None:
     arguments = build(config)
     result = _with_progress(arguments)
-    write_result(result, folder, {"config": resolved(config), "version": __version__})
+    groups = [group.described() for group in groups_of(arguments["deployment"])]
+    write_result(result, folder, {"config": resolved(config), "groups": groups, "version": __version__})
     console = Console()
     print_summary(result.summary, console)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)

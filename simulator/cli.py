@@ -5,22 +5,18 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from simulator.components import CONFIG_DIR, GROUPS, ConfigError, choices
 from simulator.config import to_hydra
+from simulator.errors import one_line
 
 # Options of Hydra that make sense here, and whether a value follows.
 _FLAGS = {
@@ -57,8 +53,8 @@ def run(task: Callable[[DictConfig, Path], None], usage: str, config_name: str =
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, HydraException, OmegaConfBaseException, OSError) as error:
-        failures.append(_one_line(error))
+    except (ValueError, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
+        failures.append(one_line(error))
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures:
@@ -66,28 +62,33 @@ def run(task: Callable[[DictConfig, Path], None], usage: str, config_name: str =
 
 
 def _known(arguments: list[str]) -> list[str]:
-    """Return the arguments; refuse what Hydra would answer in several lines or in its own words."""
+    """Return the arguments, options first; refuse what Hydra would answer in several lines or in its own words."""
+    options: list[str] = []
+    overrides: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         if argument.startswith("-"):
-            _check_flag(argument, rest)
+            options += _option(argument, rest)
         else:
             _check_override(argument)
-    return arguments
+            overrides.append(argument)
+    return options + overrides
 
 
-def _check_flag(argument: str, rest: Iterator[str]) -> None:
+def _option(argument: str, rest: Iterator[str]) -> list[str]:
+    """Return an option and its value, which may be the next argument."""
     flag, equals, value = argument.partition("=")
     if flag not in _FLAGS:
         raise ConfigError(f"{argument} is not an option; allowed are: --help, {', '.join(sorted(_FLAGS))}")
     if not _FLAGS[flag]:
-        return
+        return [argument]
     if not equals:
         value = next(rest, "")
     if not value:
         raise ConfigError(f"{flag} needs a value")
     if flag in ("--cfg", "-c") and value not in ("job", "hydra", "all"):
         raise ConfigError(f"{flag} {value}: must be one of job, hydra, all")
+    return [flag, value]
 
 
 def _check_override(argument: str) -> None:
@@ -116,7 +117,7 @@ def _job(task: Callable[[DictConfig, Path], None], failures: list[str]) -> Calla
             _remove_if_empty(folder)
             run = HydraConfig.get()
             which = f"{', '.join(run.overrides.task)}: " if run.mode == RunMode.MULTIRUN else ""
-            failures.append(which + _one_line(error))
+            failures.append(which + one_line(error))
         except BaseException:
             _remove_if_empty(folder)
             raise
@@ -132,28 +133,3 @@ def _remove_if_empty(folder: Path) -> None:
             folder = folder.parent
     except OSError:
         return
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"{group.replace('/', '.')}={choice}: no such choice; allowed are: {', '.join(error.options)}"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override} is not an override; write key=value, and quote values with special characters"
-    if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
-        return _unknown_key(error.__cause__)
-    if isinstance(error, OSError) and error.filename:
-        return f"cannot write to {error.filename}: {error.strerror}"
-    if "Ambiguous value for argument" in str(error):
-        return f"{str(error).split(chr(39))[1]}: several values need --multirun"
-    return " ".join(str(error).split())
-
-
-def _unknown_key(error: Any) -> str:
-    key = error.full_key or error.key
-    allowed = [str(name) for name in error.parent_node] if isinstance(error.parent_node, DictConfig) else []
-    prefix = str(key).rpartition(".")[0]
-    names = [f"{prefix}.{name}" if prefix else name for name in allowed if name not in ("_target_", "hydra")]
-    if not names:
-        return f"{key} is not a key; {prefix or 'this section'} has no keys"
-    return f"{key} is not a key; allowed are: {', '.join(names)}"

@@ -17,7 +17,7 @@ from simulator.iteration_time.base import StageTimes
 from simulator.pipeline import PipelineEngine
 from simulator.replica import Replica
 from simulator.request_table import RequestTable
-from simulator.routers.base import Router
+from simulator.routers.base import ReplicaLoad, Router
 from simulator.schedulers.base import Scheduler
 from simulator.stages import StageUse
 
@@ -37,7 +37,8 @@ class ReplicaSpec:
         overlap_sends: Whether a stage goes on while it sends.
         group: Number of the group of identical replicas that it belongs to.
         device: Name of its GPUs.
-        num_gpus: GPUs that it takes.
+        node: Name of the machines that they are in; empty: unknown.
+        tp: Tensor-parallel degree.
         price_per_hour_usd: Price of those GPUs, US dollars per hour; None: unknown.
     """
 
@@ -51,8 +52,14 @@ class ReplicaSpec:
     overlap_sends: bool = False
     group: int = 0
     device: str = ""
-    num_gpus: int = 1
+    node: str = ""
+    tp: int = 1
     price_per_hour_usd: float | None = None
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that it takes."""
+        return self.tp * self.num_stages
 
 
 class Cluster:
@@ -100,8 +107,10 @@ class Cluster:
         # The arrivals come first, so that SimPy starts their process before those of the engines.
         self.clock.process(self._arrivals())
         self.runs = [self._run_of(number, spec, log_members) for number, spec in enumerate(specs)]
-        replicas = [run.replica for run in self.runs]
-        self.gateway = Gateway(requests, sessions, replicas, router, random or np.random.default_rng(0))
+        loads = [
+            ReplicaLoad(run.replica, spec.device, spec.num_gpus) for spec, run in zip(specs, self.runs, strict=True)
+        ]
+        self.gateway = Gateway(requests, sessions, loads, router, random or np.random.default_rng(0))
         self._engines: list[Engine] = [
             SingleStageEngine(self.clock, run) if len(run.stages) == 1 else PipelineEngine(self.clock, run)
             for run in self.runs

@@ -27,18 +27,20 @@ class Communication:
         self._all_reduce = self._curve(measured, "all_reduce", parallel.tp) if within else None
         neighbours = any(layout.send_link(stage) == node.links[0] for stage in range(parallel.pp - 1))
         self._fast_send = self._curve(measured, "send", 2) if neighbours else None
-        if parallel.tp > 1 and self._all_reduce is None:
-            self.sources.append(f"all-reduce of {parallel.tp} GPUs on {node.name}: ring")
+        if within and parallel.tp > 1 and self._all_reduce is None:
+            self.warnings.append(
+                f"all-reduce of {parallel.tp} GPUs was not measured on {node.name}: a ring at "
+                f"{layout.tp_link.bandwidth_gb_per_s:g} GB/s"
+            )
         if layout.num_nodes > 1:
             self.sources.append(f"{node.network.name} between machines")
             self.warnings.append(
-                f"messages between machines were not measured: {node.network.name}, by its line rate and the "
-                "published share that is attained"
+                f"messages between machines were not measured: {node.network.name}, by its line rate and the share "
+                "of it that cluster.node says is attained"
             )
         if node.device != layout.device.name:
             self.warnings.append(
-                f"links of {node.name} are known with {node.device}, not with {layout.device.name}: "
-                "cluster.node chooses another machine"
+                f"links of {node.name} are known with {node.device} and taken as they are with {layout.device.name}"
             )
 
     def all_reduce_time(self, num_bytes: Amount) -> Amount:
@@ -68,18 +70,16 @@ class Communication:
     def send_time(self, stage: int, num_bytes: Amount) -> Amount:
         """Seconds to bring so many bytes from the GPUs of a stage to those of the next one.
 
-        Each GPU sends to its counterpart: all of it, or a slice that is then gathered in the next stage.
+        Each GPU sends to its counterpart: all of it, or a slice. The next stage gathers slices itself.
         """
         parallel, layout = self._layout.parallel, self._layout
         own = num_bytes / parallel.tp if parallel.sliced_sends else num_bytes
         link = layout.send_link(stage)
         if link is None:
-            seconds = _through(self._network, layout.tp_gpus_per_node, own)
-        elif link == self._fastest_link and self._fast_send is not None:
-            seconds = self._fast_send.time(own)
-        else:
-            seconds = link.latency_us * 1e-6 + own / (link.bandwidth_gb_per_s * 1e9)
-        return seconds + self.all_gather_time(num_bytes) if parallel.sliced_sends else seconds
+            return _through(self._network, layout.tp_gpus_per_node, own)
+        if link == self._fastest_link and self._fast_send is not None:
+            return self._fast_send.time(own)
+        return link.latency_us * 1e-6 + own / (link.bandwidth_gb_per_s * 1e9)
 
     def _curve(self, measured: list[MeasuredLinks], operator: str, num_gpus: int) -> MessageCurve | None:
         """Return what was measured within a machine."""

@@ -1,6 +1,7 @@
 """Builds the components that a configuration names by `_target_`, and says in one line what is wrong with them."""
 
 import inspect
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any, get_type_hints
 from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_method, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 _PACKAGED = Path(__file__).parent / "configs"
 CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
 GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "cluster")
 # Functions that may be named too, by the packages that they are in; anything else must be a class.
 _OWN_PACKAGES = ("simulator.", "traces.")
+# Hydra writes to this log, on several lines, what is raised as well.
+logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
 
 
 class ConfigError(ValueError):
@@ -40,12 +43,11 @@ def component(group: str, name: str) -> Any:
 
 def build_component(node: Any, key: str) -> Any:
     """Build what `_target_` names; its own check of a value becomes one line that names the key."""
-    if not isinstance(node, DictConfig) or "_target_" not in node:
+    if not isinstance(node, DictConfig) or node._is_none():
         raise ConfigError(f"{key} must be one of {', '.join(choices(key))}; got {node!r}")
+    if "_target_" not in node:
+        raise ConfigError(f"{key}._target_ is missing: the class that it is, such as those in configs/")
     _require_parameters(node, key)
-    missing = [name for name in map(str, node) if OmegaConf.is_missing(node, name)]
-    if missing:
-        raise ConfigError(f"{key}.{missing[0]} has no default: give it a value, {key}.{missing[0]}=...")
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -57,13 +59,20 @@ def build_component(node: Any, key: str) -> Any:
 
 def _require_parameters(node: DictConfig, key: str) -> None:
     target = _target_of(node, key)
-    require_keys(node, key, ["_target_", *inspect.signature(target).parameters])
+    parameters = inspect.signature(target).parameters
+    require_keys(node, key, ["_target_", *parameters])
+    for needed, parameter in parameters.items():
+        if parameter.default is parameter.empty and (needed not in node or OmegaConf.is_missing(node, needed)):
+            raise ConfigError(f"{key}.{needed} has no default: give it a value, {key}.{needed}=...")
     hints = get_type_hints(target)
     for name, value in node.items_ex(resolve=False):
         if isinstance(hints.get(str(name)), type) and hints[str(name)].__module__ != "builtins":
             require_mapping(value, f"{key}.{name!s}")
-        if isinstance(value, DictConfig) and "_target_" in value:
-            _require_parameters(value, f"{key}.{name!s}")
+        within = list(enumerate(value)) if isinstance(value, ListConfig) and not value._is_none() else []
+        parts = [(f"{key}.{name!s}", value), *((f"{key}.{name!s}[{place}]", one) for place, one in within)]
+        for where, part in parts:
+            if isinstance(part, DictConfig) and "_target_" in part:
+                _require_parameters(part, where)
 
 
 def _target_of(node: DictConfig, key: str) -> Any:

@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from simulator.components import (
     CONFIG_DIR,
     ConfigError,
     build_component,
-    choices,
     named,
     require_keys,
     require_mapping,
 )
+from simulator.errors import one_line
 from simulator.result import MetricOptions
 from simulator.simulation import ARRIVALS, LENGTHS, Deployment
 
@@ -58,9 +60,15 @@ def load_config(*overrides: str) -> dict[str, Any]:
 
     Returns:
         Arguments for `simulate`: `simulate(**load_config("scheduler=vllm"))`.
+
+    Raises:
+        ConfigError: An override that is not allowed; one line that names it.
     """
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return build(compose("config", to_hydra(overrides)))
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return build(compose("config", to_hydra(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(one_line(error)) from error
 
 
 def build(config: DictConfig) -> dict[str, Any]:
@@ -139,25 +147,26 @@ def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
     deployments = []
     for number, group in enumerate(groups):
         key = f"cluster.groups[{number}]"
-        require_mapping(group, key)
+        if not isinstance(group, DictConfig):
+            raise ConfigError(f"{key} must be {{KEY: VALUE}} with keys among {', '.join(_GROUP_KEYS)}; got {group!r}")
         require_keys(group, key, _GROUP_KEYS)
         with named(key):
-            deployments.append(_deployment(_with_group(config, group), _COMPONENTS))
+            deployments.append(_deployment(_with_group(config, group), _COMPONENTS, section=""))
         with named(key, ": "):
             deployments[-1].replica_specs()
     return deployments
 
 
-def _deployment(config: DictConfig, names: Sequence[str]) -> Deployment:
+def _deployment(config: DictConfig, names: Sequence[str], section: str = "cluster") -> Deployment:
     components = {name: build_component(config[name], name) for name in names}
     cluster = config.cluster
     components["node"] = None if cluster.get("node") is None else build_component(cluster.node, "cluster.node")
-    with named("cluster"):
+    with named(section):
         return Deployment(**components, num_replicas=cluster.get("replicas", 1), num_nodes=cluster.get("num_nodes"))
 
 
 def _with_group(config: DictConfig, group: DictConfig) -> DictConfig:
-    """Return the configuration of one group: what it names, what it changes, and the rest as it is."""
+    """Return the configuration of one group: files that it names as they are, what it changes, and the rest."""
     own = config.copy()
     OmegaConf.set_struct(own, False)
     chosen = {str(name): value for name, value in group.items() if isinstance(value, str)}
@@ -179,7 +188,7 @@ def _with_group(config: DictConfig, group: DictConfig) -> DictConfig:
         else:
             require_mapping(value, name)
             section = own.cluster if name == "node" else own
-            section[name] = OmegaConf.merge(section[name], value)
+            section[name] = value if "_target_" in value else OmegaConf.merge(section[name], value)
     return own
 
 
@@ -189,11 +198,11 @@ def _choose(group: str, name: str) -> DictConfig:
     Raises:
         ConfigError: There is no such choice.
     """
-    try:
-        return compose("config", [f"{group}={name}"])
-    except HydraException:
-        where = group.rpartition("/")[2]
-        raise ConfigError(f"{where} must be one of {', '.join(choices(group))}; got {name!r}") from None
+    # With the files of --config-dir.
+    allowed = sorted(GlobalHydra.instance().config_loader().get_group_options(group))
+    if name not in allowed:
+        raise ConfigError(f"{group.rpartition('/')[2]} must be one of {', '.join(allowed)}; got {name!r}")
+    return compose("config", [f"{group}={name}"])
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simulator.replica import Replica
 from simulator.request_table import RequestTable
 from simulator.routers.base import NO_SESSION, Arrival, ReplicaLoad, Router
 
@@ -20,7 +19,7 @@ class Gateway:
         self,
         requests: RequestTable,
         sessions: Sequence[int] | None,
-        replicas: Sequence[Replica],
+        loads: Sequence[ReplicaLoad],
         router: Router,
         random: np.random.Generator,
     ) -> None:
@@ -29,7 +28,7 @@ class Gateway:
         Args:
             requests: All requests, in order of arrival.
             sessions: Session of each request, NO_SESSION for none; None: there are no sessions.
-            replicas: All replicas.
+            loads: One per replica, with nothing outstanding.
             router: The policy.
             random: Randomness of routing.
         """
@@ -38,7 +37,7 @@ class Gateway:
         self._prompt_tokens = list(requests.prefill_tokens)
         self._sessions = sessions
         self._homes: dict[int, int] = {}
-        self._loads = [ReplicaLoad(replica) for replica in replicas]
+        self._loads = loads
         self._router = router
         self._random = random
 
@@ -52,8 +51,8 @@ class Gateway:
         prompt_tokens = self._prompt_tokens[request]
         arrival = Arrival(request, prompt_tokens, session, self._homes.get(session))
         chosen = self._router.route(arrival, self._loads, self._random)
-        if not 0 <= chosen < len(self._loads):
-            raise RuntimeError(f"the router chose replica {chosen} of {len(self._loads)}")
+        if not isinstance(chosen, int) or not 0 <= chosen < len(self._loads):
+            raise RuntimeError(f"the router chose replica {chosen!r}; there are 0 to {len(self._loads) - 1}")
         if session != NO_SESSION:
             self._homes[session] = chosen
         load = self._loads[chosen]

@@ -1,21 +1,9 @@
 """Accelerators: numbers with units; their sources are in configs/device."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from simulator.checks import require_positive, require_text
 from simulator.precision import HALF, WEIGHT_DTYPES
-
-
-def require_positive(owner: object, names: Sequence[str]) -> None:
-    """Check attributes that are sizes or rates.
-
-    Raises:
-        ValueError: One of them is not a number from 1e-6 to 1e9.
-    """
-    for name in names:
-        value = getattr(owner, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 1e-6 <= value <= 1e9:
-            raise ValueError(f"{name} must be a number from 1e-6 to 1e9, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -72,6 +60,7 @@ class Device:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_text(self, "name")
         optional = ("fp8_tflops", "int8_tops", "price_per_hour_usd")
         known = [name for name in optional if getattr(self, name) is not None]
         require_positive(self, ("peak_tflops", "memory_gib", "bandwidth_gb_per_s", *known))

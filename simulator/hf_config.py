@@ -12,6 +12,8 @@ _GATED = {"llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "Y
 _FALCON = {"falcon", "RefinedWeb", "RefinedWebModel"}
 _PLAIN = {*_FALCON, "gpt_neox", "phi"}
 _TIED = {*_FALCON, "gemma", "gemma2"}
+# Those whose key-value heads are as many as their query heads unless the file says otherwise.
+_MULTI_HEAD = {"llama", "Yi", "internlm2", "gpt_neox", "phi"}
 # Falcon's first files have names of their own.
 _FORMER_NAMES = {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "num_kv_heads": "n_head_kv"}
 # Engines run what was saved in single precision in half.
@@ -39,7 +41,7 @@ def read_hf_config(path: str, max_model_len: int | None = None, dtype: str | Non
     except ValueError as error:
         raise ValueError(f"path: {path} is not JSON: {error}") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in _GATED | _PLAIN:
+    if not isinstance(kind, str) or kind not in _GATED | _PLAIN:
         known = ", ".join(sorted(_GATED | _PLAIN))
         architectures = config.get("architectures") if isinstance(config, dict) else None
         raise ValueError(f"path: {path} has model_type {kind!r} (architectures {architectures}); known are {known}")
@@ -47,51 +49,68 @@ def read_hf_config(path: str, max_model_len: int | None = None, dtype: str | Non
         model = _model(config, Path(path).resolve().parent.name)
     except KeyError as error:
         raise ValueError(f"path: {path} has no {error.args[0]}") from error
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"path: {path}: {error}") from error
     # Checked after the file, so that a mistake in these is not said to be one of the file.
     model = model if max_model_len is None else replace(model, max_model_len=max_model_len)
-    return model if dtype is None else replace(model, dtype=dtype)
+    return model if dtype is None else replace(model, dtype=dtype, weight_only=False)
 
 
 def _model(config: dict[str, Any], name: str) -> Model:
     kind = config["model_type"]
-    hidden, heads = config["hidden_size"], _number(config, "num_attention_heads")
+    hidden, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
+    routed = kind == "mixtral"
+    ffn = "ffn_hidden_size" if kind in _FALCON else "intermediate_size"
+    dtype, weight_only = _precision(config)
     return Model(
         name=name,
-        num_layers=_number(config, "num_hidden_layers"),
+        num_layers=_count(config, "num_hidden_layers"),
         hidden_size=hidden,
         num_q_heads=heads,
         num_kv_heads=_kv_heads(config, heads),
-        head_dim=config.get("head_dim") or hidden // heads,
-        ffn_size=config.get("ffn_hidden_size") or config.get("intermediate_size") or 4 * hidden,
+        head_dim=hidden // heads if config.get("head_dim") is None else _count(config, "head_dim"),
+        ffn_size=4 * hidden if kind in _FALCON and config.get(ffn) is None else _count(config, ffn),
         gated_mlp=kind in _GATED,
-        vocab_size=config["vocab_size"],
+        vocab_size=_count(config, "vocab_size"),
         parallel_attention=_is_parallel(config),
-        tied_embedding=bool(config.get("tie_word_embeddings", kind in _TIED)),
-        num_experts=config.get("num_local_experts") or 1,
-        experts_per_token=config["num_experts_per_tok"] if config.get("num_local_experts") else 1,
-        dtype=_dtype(config),
+        tied_embedding=config.get("tie_word_embeddings", kind in _TIED),
+        num_experts=_count(config, "num_local_experts") if routed else 1,
+        experts_per_token=_count(config, "num_experts_per_tok") if routed else 1,
+        dtype=dtype,
+        weight_only=weight_only,
         max_model_len=_positions(config),
     )
 
 
-def _number(config: dict[str, Any], name: str) -> Any:
-    former = _FORMER_NAMES[name]
-    return config[former] if name not in config and former in config else config[name]
+def _count(config: dict[str, Any], name: str) -> int:
+    """Return a number of the file.
+
+    Raises:
+        KeyError: It is not there.
+        ValueError: It is not a whole number of at least 1.
+    """
+    former = _FORMER_NAMES.get(name)
+    key = former if former in config and name not in config else name
+    value = config[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{key} must be an integer of at least 1, got {value!r}")
+    return value
 
 
-def _positions(config: dict[str, Any]) -> Any:
-    # Falcon's positions are relative and its files do not state the 2048 that it was trained with.
-    return 2048 if config["model_type"] in _FALCON else config["max_position_embeddings"]
+def _positions(config: dict[str, Any]) -> int:
+    # The first Falcon models do not state the 2048 positions that they were trained with.
+    if config["model_type"] in _FALCON and "max_position_embeddings" not in config:
+        return 2048
+    return _count(config, "max_position_embeddings")
 
 
-def _kv_heads(config: dict[str, Any], heads: int) -> Any:
+def _kv_heads(config: dict[str, Any], heads: int) -> int:
     if config["model_type"] not in _FALCON:
-        return config.get("num_key_value_heads") or heads
+        absent = config.get("num_key_value_heads") is None
+        return heads if absent and config["model_type"] in _MULTI_HEAD else _count(config, "num_key_value_heads")
     # Files of Falcon-7B that were saved again state 71 key-value heads beside multi_query: it has one.
     if config.get("new_decoder_architecture") or config["model_type"] == "RefinedWeb":
-        return _number(config, "num_kv_heads")
+        return _count(config, "num_kv_heads")
     return 1 if config.get("multi_query", True) else heads
 
 
@@ -102,8 +121,8 @@ def _is_parallel(config: dict[str, Any]) -> bool:
     return kind == "phi" or (kind == "gpt_neox" and bool(config.get("use_parallel_residual", True)))
 
 
-def _dtype(config: dict[str, Any]) -> str:
-    """Return the format of the weights.
+def _precision(config: dict[str, Any]) -> tuple[str, bool]:
+    """Return the format of the weights, and whether they are widened to multiply.
 
     Raises:
         ValueError: It is not known here.
@@ -113,25 +132,31 @@ def _dtype(config: dict[str, Any]) -> str:
         saved = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
         if saved not in _DTYPES:
             raise ValueError(f"torch_dtype must be one of {', '.join(_DTYPES)}, got {saved!r}")
-        return _DTYPES[saved]
-    method, found = quantised.get("quant_method"), _quantised_bits(quantised)
+        return _DTYPES[saved], False
+    if not isinstance(quantised, dict):
+        raise ValueError(f"quantization_config must be an object, got {quantised!r}")
+    bits, kind, weight_only = _quantisation(quantised)
     names = {(4, "int"): "int4", (8, "int"): "int8", (8, "float"): "fp8"}
-    if found not in names:
-        raise ValueError(f"quantization_config of {method!r} is not known: {found[0]} bits of {found[1]}")
-    return names[found]
+    if (bits, kind) not in names:
+        method = quantised.get("quant_method")
+        raise ValueError(
+            f"quantization_config of {method!r} with {bits} bits of {kind} is not known; known are awq and "
+            "gptq of 4 or 8 bits, fp8, compressed-tensors of 4 or 8 bits, bitsandbytes"
+        )
+    return names[bits, kind], weight_only
 
 
-def _quantised_bits(quantised: dict[str, Any]) -> tuple[Any, str]:
-    """Bits of a weight, and whether they are an integer or a float."""
+def _quantisation(quantised: dict[str, Any]) -> tuple[Any, str, bool]:
+    """Bits of a weight, whether they are an integer or a float, and whether activations stay as they are."""
     method = quantised.get("quant_method")
     if method == "fp8":
-        return 8, "float"
+        return 8, "float", False
     if method in ("awq", "gptq"):
-        return quantised["bits"], "int"
+        return quantised["bits"], "int", True
     if quantised.get("load_in_4bit") or quantised.get("load_in_8bit"):
-        return (4 if quantised.get("load_in_4bit") else 8), "int"
-    if "config_groups" in quantised:
-        weights = [group["weights"] for group in quantised["config_groups"].values()]
-        if len({(one["num_bits"], one["type"]) for one in weights}) == 1:
-            return weights[0]["num_bits"], weights[0]["type"]
-    return None, "an unknown kind"
+        return (4 if quantised.get("load_in_4bit") else 8), "int", True
+    groups = list(quantised["config_groups"].values()) if "config_groups" in quantised else []
+    found = {
+        (one["weights"]["num_bits"], one["weights"]["type"], one.get("input_activations") is None) for one in groups
+    }
+    return found.pop() if len(found) == 1 else (None, "an unknown kind", True)

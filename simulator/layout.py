@@ -128,12 +128,14 @@ class Layout:
     @property
     def tp_link(self) -> Link:
         """Slowest link within a machine that joins the GPUs of a stage."""
-        return self.known_node.link_between(0, self.tp_gpus_per_node - 1)
+        size = self.tp_gpus_per_node
+        first_gpus = range(0, size * max(1, min(self.stages_per_node, self.parallel.pp)), size)
+        return self.known_node.slowest_link((first, first + size - 1) for first in first_gpus)
 
     def send_link(self, stage: int) -> Link | None:
-        """Link between the GPUs of a stage and those of the next; None: they are on different machines."""
+        """Slowest link between GPUs of a stage and their counterparts in the next; None: on different machines."""
         per_node, tp = self.stages_per_node, self.parallel.tp
         if not per_node or (stage + 1) % per_node == 0:
             return None
         first = stage % per_node * tp
-        return self.known_node.link_between(first, first + tp)
+        return self.known_node.slowest_link((gpu, gpu + tp) for gpu in range(first, first + tp))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from simulator.checks import require_flags, require_text
 from simulator.precision import WEIGHT_DTYPES, require_dtype
 
 
@@ -25,6 +26,8 @@ class Model:
         experts_per_token: MLPs of a layer that compute each token.
         dtype: Format of the weights of the layers. The embedding, the LM head and all activations have
             half precision.
+        weight_only: Whether products with 8-bit weights are computed in half precision, as with GPTQ, and not in
+            8 bits, as with FP8 and W8A8 checkpoints. Those with int4 always are.
         max_model_len: Longest sequence that the engine admits, tokens: a prompt and, after a preemption,
             its output so far. The output to come plays no role, as in the real engines. It is a setting of
             the engine and not limited by the model's position embeddings.
@@ -44,6 +47,7 @@ class Model:
     num_experts: int = 1
     experts_per_token: int = 1
     dtype: str = "bf16"
+    weight_only: bool = False
     max_model_len: int = 16384
 
     def __post_init__(self) -> None:
@@ -62,6 +66,8 @@ class Model:
                 f"experts_per_token must be at most num_experts={self.num_experts}, got {self.experts_per_token}"
             )
         require_dtype(self.dtype, "dtype", WEIGHT_DTYPES)
+        require_text(self, "name")
+        require_flags(self, ("gated_mlp", "parallel_attention", "tied_embedding", "weight_only"))
 
     @property
     def attention_parameters(self) -> int:

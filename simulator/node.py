@@ -1,9 +1,10 @@
 """Machines: how their GPUs are joined, and what joins machine to machine. Sources are in configs/cluster/node."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from simulator.hardware import require_positive
+from simulator.checks import require_positive, require_text
 
 MOST_GPUS = 4096
 
@@ -52,6 +53,7 @@ class Network:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        require_text(self, "name")
         _require_count(self.num_adapters, "num_adapters")
         shares = ("collective_share", "message_share")
         require_positive(self, ("adapter_gb_per_s", *shares, "collective_latency_us", "message_latency_us"))
@@ -93,12 +95,29 @@ class Node:
         sizes = [link.num_gpus for link in links]
         if sorted(set(sizes)) != sizes or sizes[-1] != self.num_gpus:
             raise ValueError(f"links must join ever more GPUs, at last all {self.num_gpus}; got {sizes}")
-        if not isinstance(self.measured, Sequence) or not all(isinstance(one, str) for one in self.measured):
-            raise ValueError(f"measured must be a list of names or paths, got {self.measured!r}")
+        if any(more % fewer for fewer, more in pairwise(sizes)):
+            raise ValueError(f"links must join multiples of what the link before joins, got {sizes}")
+        rates = [link.bandwidth_gb_per_s for link in links]
+        if sorted(rates, reverse=True) != rates:
+            raise ValueError(f"links must go from the fastest to the slowest, got {rates} GB/s")
+        for name in ("name", "device"):
+            require_text(self, name)
+        measured = self.measured
+        if isinstance(measured, str) or not isinstance(measured, Sequence) or not all(map(_is_text, measured)):
+            raise ValueError(f"measured must be a list of names or paths, got {measured!r}")
 
-    def link_between(self, first: int, other: int) -> Link:
-        """Return the link that two GPUs have in common; both are numbered from 0."""
-        return next(link for link in self.links if first // link.num_gpus == other // link.num_gpus)
+    def slowest_link(self, pairs: Iterable[tuple[int, int]]) -> Link:
+        """Return the slowest link that some pairs of GPUs have in common; GPUs are numbered from 0."""
+        links = self.links
+        places = [
+            next(place for place, link in enumerate(links) if first // link.num_gpus == other // link.num_gpus)
+            for first, other in pairs
+        ]
+        return links[max(places)]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _require_count(value: object, name: str) -> None:

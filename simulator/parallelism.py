@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from simulator.checks import require_flags
+
 
 @dataclass(frozen=True)
 class Parallelism:
@@ -39,9 +41,7 @@ class Parallelism:
             raise ValueError(
                 f"stage_layers must be null or a list of pp={self.pp} integers of at least 1, got {layers!r}"
             )
-        for name in ("overlap_sends", "sliced_sends"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        require_flags(self, ("overlap_sends", "sliced_sends"))
 
     @property
     def num_gpus(self) -> int:

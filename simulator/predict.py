@@ -64,7 +64,7 @@ def _print(report: dict[str, Any], console: Console) -> None:
     table.add_row("iteration", f"{total} ({parts} in the stages)" if len(stages) > 1 else total)
     table.add_row("utilisation", f"MFU {report['mfu']:.1%}, MBU {report['mbu']:.1%}")
     ridge = report["ridge_flop_per_byte"]
-    table.add_row("balance", f"compute and memory take equally long at {ridge:.0f} FLOP/byte")
+    table.add_row("balance", f"half precision and memory take equally long at {ridge:.0f} FLOP/byte")
     console.print(table)
     for stage in range(len(stages)):
         title = f"one GPU of stage {stage}" if len(stages) > 1 else "one GPU"

@@ -25,6 +25,8 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
         console.print(_stages(summary))
     if 1 < len(summary["replicas"]) <= MOST_REPLICAS:
         console.print(_replicas(summary["replicas"]))
+    elif len(summary["replicas"]) > MOST_REPLICAS:
+        console.print(f"the {len(summary['replicas'])} replicas one by one are in summary.json", style="dim")
     for warning in summary["warnings"]:
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
 
@@ -55,7 +57,8 @@ def _totals(summary: dict[str, Any]) -> Table:
     cells = [_count(cluster["num_replicas"], "replica"), _count(cluster["num_gpus"], "GPU")]
     if cluster["cost_per_hour_usd"] is not None:
         cells.append(f"${cluster['cost_per_hour_usd']:,.2f} an hour")
-        cells.append(f"${_number(cluster['cost_per_million_output_tokens_usd'], 2)} per million output tokens")
+    if cluster["cost_per_million_output_tokens_usd"] is not None:
+        cells.append(f"${cluster['cost_per_million_output_tokens_usd']:,.2f} per million output tokens")
     table.add_row("cluster", ", ".join(cells))
     return table
 
@@ -105,7 +108,8 @@ def _count(number: int, name: str) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
+    """A number; above 1,000 with one decimal, so that tables stay narrow."""
+    return "-" if value is None else f"{value:,.{digits if abs(value) < 1000 else 1}f}"
 
 
 def _percent(share: float | None) -> str:

@@ -1,7 +1,7 @@
 """What a run returns: arrays by request and by iteration, and the summary of both."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,7 @@ class Result:
         replicas: What each replica did.
         metrics: What the figures leave out and count.
         end_s: When the last thing happened.
+        notes: Warnings of what the run was given.
     """
 
     requests: dict[str, NDArray[Any]]
@@ -76,9 +77,12 @@ class Result:
     replicas: list[ReplicaResult]
     metrics: MetricOptions
     end_s: float
+    notes: Sequence[str] = ()
 
     @classmethod
-    def from_cluster(cls, trace: Trace, cluster: Cluster, metrics: MetricOptions) -> "Result":
+    def from_cluster(
+        cls, trace: Trace, cluster: Cluster, metrics: MetricOptions, notes: Sequence[str] = ()
+    ) -> "Result":
         """Collect what the replicas logged."""
         num_requests = len(trace)
         ids = trace.request_id
@@ -104,7 +108,7 @@ class Result:
             status[left] = UNFINISHED if run.cut_off else STUCK
         status[table["ignored"] == 1] = IGNORED
         status[~np.isnan(table["completed_s"])] = FINISHED
-        return cls(table, status, replicas, metrics, end_s=float(cluster.clock.now))
+        return cls(table, status, replicas, metrics, end_s=float(cluster.clock.now), notes=notes)
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
@@ -160,7 +164,7 @@ class Result:
             warnings.append("no request is left to measure: all arrive in the warm-up or after the time limit")
         if count["num_ignored"]:
             warnings.append(f"{count['num_ignored']} requests were ignored: longer than the engine admits")
-        return warnings + self._iteration_time[1]
+        return [*warnings, *self.notes, *self._iteration_time[1]]
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Return one row per request, columns as in requests.csv."""

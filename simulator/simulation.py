@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,6 @@ class Deployment:
         """
         self._require_machines()
         price = self.device.price_per_hour_usd
-        num_gpus = self.parallel.num_gpus
         spec = ReplicaSpec(
             scheduler=self.scheduler,
             stage_times=self.stage_times(),
@@ -105,10 +105,17 @@ class Deployment:
             overlap_sends=self.parallel.overlap_sends,
             group=group,
             device=self.device.name,
-            num_gpus=num_gpus,
-            price_per_hour_usd=None if price is None else price * num_gpus,
+            node="" if self.node is None else self.node.name,
+            tp=self.parallel.tp,
+            price_per_hour_usd=None if price is None else price * self.parallel.num_gpus,
         )
         return [spec] * self.num_replicas
+
+    def described(self) -> dict[str, Any]:
+        """Return what each replica is made of, as plain values; of what is no dataclass, the class."""
+        parts = ("model", "device", "node", "parallel", "scheduler", "kv_cache")
+        found = {name: _described(getattr(self, name)) for name in parts}
+        return {"replicas": self.num_replicas, **found}
 
     def _require_machines(self) -> None:
         if self.num_nodes is None:
@@ -120,6 +127,18 @@ class Deployment:
                 f"cluster.num_nodes={self.num_nodes}: {self.num_replicas} replicas of {self.parallel.num_gpus} GPUs "
                 f"need {needed} machines of {node.num_gpus} GPUs ({node.name})"
             )
+
+
+def groups_of(deployment: Deployment | Sequence[Deployment]) -> Sequence[Deployment]:
+    """Return the groups of a cluster, of which there may be one."""
+    return [deployment] if isinstance(deployment, Deployment) else deployment
+
+
+def _described(part: object) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    values = asdict(part) if is_dataclass(part) and not isinstance(part, type) else {}
+    return {"class": type(part).__name__, **values}
 
 
 def simulate(
@@ -155,7 +174,7 @@ def simulate(
         prefill_tokens=trace.prompt_tokens.tolist(),
         total_tokens=(trace.prompt_tokens + trace.output_tokens).tolist(),
     )
-    groups = [deployment] if isinstance(deployment, Deployment) else deployment
+    groups = groups_of(deployment)
     cluster = Cluster(
         requests,
         [spec for number, group in enumerate(groups) for spec in group.replica_specs(number)],
@@ -167,4 +186,7 @@ def simulate(
         progress=progress,
     )
     cluster.run()
-    return Result.from_cluster(trace, cluster, metrics or MetricOptions())
+    notes = []
+    if trace.session is None and getattr(router, "needs_sessions", False):
+        notes.append(f"{type(router).__name__} routes by session, and the trace has no sessions")
+    return Result.from_cluster(trace, cluster, metrics or MetricOptions(), notes)

@@ -39,17 +39,19 @@ class Stages:
         self._link_free_s = [0.0] * len(use)
         # How long the latest batch took in each stage; nothing is longer than what was before the first one.
         self._latest_s = [inf] * len(use)
-        # Since the latest batch was formed: when a full pipeline got room again, and by how much the batch
-        # that left it was longer than the latest one, in all stages behind each.
-        self._room_s = 0.0
-        self._longer_behind_s = [0.0] * len(use)
+        # Until when the idle time of each stage is accounted for.
+        self._accounted_s = [0.0] * len(use)
 
     def make_room(self, now_s: float, times: Sequence[float]) -> None:
-        """Note that a batch with such times has left a pipeline that was full."""
-        self._room_s = now_s
+        """Note that a batch with such times leaves a pipeline that was full, so that another may be formed."""
         longer_s = 0.0
         for stage in reversed(range(len(self.use))):
-            self._longer_behind_s[stage] = longer_s
+            use, idle_s = self.use[stage], now_s - self._idle_since(stage)
+            if idle_s > 0:
+                uneven_s = min(idle_s, longer_s)
+                use.uneven_micro_batches_s += uneven_s
+                use.waiting_for_downstream_s += idle_s - uneven_s
+                self._accounted_s[stage] = now_s
             longer_s += max(0.0, times[2 * stage] - self._latest_s[stage])
 
     def pass_through(self, times: Sequence[float], formed_s: float, start_s: float) -> tuple[float, float]:
@@ -70,7 +72,7 @@ class Stages:
             compute_s = times[2 * stage]
             begin_s = arrives_s if arrives_s > free_s[stage] else free_s[stage]
             if begin_s > free_s[stage]:
-                self._note_idle(stage, formed_s, begin_s, upstream_longer_s)
+                self._note_wait(stage, formed_s, begin_s, upstream_longer_s)
             end_s = begin_s + compute_s
             upstream_longer_s += max(0.0, compute_s - latest_s[stage])
             latest_s[stage] = compute_s
@@ -83,21 +85,17 @@ class Stages:
                     free_s[stage] = arrives_s
             use.busy_s += free_s[stage] - begin_s
         self.first_free_s = free_s[0]
-        self._room_s = 0.0
         return free_s[0], end_s
 
-    def _note_idle(self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float) -> None:
-        """Split the idle time of a stage until `begin_s`; before the batch was formed and without a cause: no work."""
-        use, free_s = self.use[stage], self._free_s[stage]
-        downstream_s = min(self._room_s, formed_s) - free_s
-        if downstream_s > 0:
-            uneven_s = min(downstream_s, self._longer_behind_s[stage])
-            use.uneven_micro_batches_s += uneven_s
-            use.waiting_for_downstream_s += downstream_s - uneven_s
-        upstream_s = begin_s - max(free_s, formed_s)
+    def _idle_since(self, stage: int) -> float:
+        return max(self._free_s[stage], self._accounted_s[stage])
+
+    def _note_wait(self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float) -> None:
+        """Note that a stage waited for a batch until `begin_s`; before it was formed the stage had no work."""
+        use, idle_since_s = self.use[stage], self._idle_since(stage)
+        upstream_s = begin_s - max(idle_since_s, formed_s)
         if upstream_s > 0:
             # A stage that had no work before waits for the pipeline to fill, whatever the lengths.
-            had_work = max(free_s, self._room_s) >= formed_s
-            uneven_s = min(upstream_s, upstream_longer_s) if had_work else 0.0
+            uneven_s = min(upstream_s, upstream_longer_s) if idle_since_s >= formed_s else 0.0
             use.uneven_micro_batches_s += uneven_s
             use.waiting_for_upstream_s += upstream_s - uneven_s

@@ -50,6 +50,9 @@ def replica_totals(replica: ReplicaResult, span_s: float) -> dict[str, Any]:
     return {
         "group": replica.spec.group,
         "device": replica.spec.device,
+        "node": replica.spec.node or None,
+        "tp": replica.spec.tp,
+        "pp": replica.spec.num_stages,
         "num_gpus": replica.spec.num_gpus,
         "cost_per_hour_usd": replica.spec.price_per_hour_usd,
         "num_iterations": len(replica.iterations["end_s"]),

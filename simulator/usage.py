@@ -18,7 +18,8 @@ What serves
   model=mistral_7b             mistral_7b | yi_34b | llama2_7b | llama2_70b | llama3_8b | llama3_70b |
                                codellama_34b | falcon_180b | hf
   model.path=FILE              hf: the config.json of a model on Hugging Face
-  model.dtype=bf16             weights: fp16 | bf16 | fp8 | int8 | int4
+  model.dtype=bf16             weights: fp16 | bf16 | fp8 | int8 | int4; model.weight_only=true: 8-bit
+                               weights are multiplied in half precision
   model.max_model_len=16384    longest sequence that is admitted, tokens
   device=a100_80gb             a100_80gb (PCIe) | a100_80gb_sxm | a40 | h100_sxm | h200_sxm
   parallel.tp=1 parallel.pp=1  tensor- and pipeline-parallel degree of a replica
@@ -30,7 +31,7 @@ What serves
                                device, node, parallel, scheduler, kv_cache, replicas, num_nodes
   cluster.node=NODE            the machine: azure_nc96ads_v4 | a40_8x_pairs | dgx_a100 | dgx_h100 |
                                dgx_h200; default: that of the device
-  cluster.num_nodes=null       machines that there are; null: as many as it takes
+  cluster.num_nodes=null       machines that there are (of each group); null: as many as it takes
   cluster.router=round_robin   round_robin | random | least_outstanding_requests |
                                least_outstanding_tokens | least_kv_used | power_of_two_choices | sticky
   kv_cache.block_size=16       tokens per KV block

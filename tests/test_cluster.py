@@ -33,6 +33,16 @@ def test_a_group_names_what_is_its_own_and_inherits_the_rest() -> None:
     assert [group.kv_cache.memory_utilization for group in (a40, h100, a100)] == [0.85, 0.85, 0.9]
 
 
+def test_a_name_takes_a_file_as_it_is_and_a_target_replaces_the_whole() -> None:
+    target = "{_target_: simulator.schedulers.vllm.VLLM, max_num_seqs: 7}"
+    groups = f"cluster.groups=[{{scheduler: sarathi, device: a100_80gb}}, {{scheduler: {target}}}, {{}}]"
+    changed = ("scheduler.token_budget=1024", "device.memory_gib=40", "cluster.node=dgx_h100")
+    named, replaced, left = load_config(groups, *changed)["deployment"]
+    assert (named.scheduler.token_budget, named.device.memory_gib, named.node.name) == (512, 80, "azure_nc96ads_v4")
+    assert replaced.scheduler == VLLM(max_num_seqs=7)
+    assert (left.scheduler.token_budget, left.device.memory_gib, left.node.name) == (1024, 40, "dgx_h100")
+
+
 def test_replicas_of_groups_are_numbered_through_and_have_their_own_times() -> None:
     result = simulate(**load_config(MIXED, "trace=sharegpt", "trace.num_requests=80", "arrival.qps=3"))
     replicas = result.summary["replicas"]
@@ -87,7 +97,8 @@ def test_an_unknown_price_leaves_the_cost_open() -> None:
     [
         ("3", "cluster.groups must be null or a list of groups {device, node, parallel, scheduler,"),
         ("[]", "cluster.groups must be null or a list of groups"),
-        ("[3]", "cluster.groups[0] has keys of its own"),
+        ("[a40]", "cluster.groups[0] must be {KEY: VALUE} with keys among device, node,"),
+        ("[{device: ../model/llama2_7b}]", "cluster.groups[0].device must be one of a100_80gb"),
         ("[{devise: a40}]", "cluster.groups[0].devise is not a key; allowed are: cluster.groups[0].device"),
         ("[{}, {device: b200}]", "cluster.groups[1].device must be one of a100_80gb, a100_80gb_sxm, a40"),
         ("[{node: shed}]", "cluster.groups[0].node must be one of a40_8x_pairs"),
@@ -97,7 +108,7 @@ def test_an_unknown_price_leaves_the_cost_open() -> None:
         ("[{parallel: 2}]", "cluster.groups[0].parallel has keys of its own"),
         ("[{parallel: two}]", "cluster.groups[0].parallel has keys of its own"),
         ("[{parallel: {tp: 3}}]", "cluster.groups[0]: parallel.tp=3 must divide the 32 query heads"),
-        ("[{replicas: 0}]", "cluster.groups[0].cluster.replicas must be an integer from 1"),
+        ("[{replicas: 0}]", "cluster.groups[0].replicas must be an integer from 1"),
         (
             "[{parallel: {tp: 4}, replicas: 2, num_nodes: 1}]",
             "cluster.groups[0]: cluster.num_nodes=1: 2 replicas of 4 GPUs need 2 machines of 4 GPUs",

@@ -76,7 +76,11 @@ def test_the_policies_of_the_documentation_run_from_their_two_files(
 def test_the_commands_about_layouts_run(tmp_path: Path) -> None:
     joined = [block.replace("\\\n", "") for block in blocks("docs/layouts.md", "bash")]
     shown = [line for block in joined for line in block.splitlines()]
-    assert len(shown) == 4
+    assert len(shown) == 5
+    for content in blocks("docs/layouts.md", "yaml"):
+        path = tmp_path / content.splitlines()[0].removeprefix("# ")
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
     for command in shown:
         if "model=hf" not in command:
             run(tmp_path, [sys.executable, *shlex.split(command)[1:], "trace.num_requests=10"])

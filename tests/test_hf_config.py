@@ -98,22 +98,27 @@ def test_a_file_gives_the_model_that_is_shipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("quantised", "dtype"),
     [
-        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "int4"),
-        ({"quant_method": "gptq", "bits": 4}, "int4"),
-        ({"quant_method": "gptq", "bits": 8}, "int8"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "int4, weight-only"),
+        ({"quant_method": "gptq", "bits": 4}, "int4, weight-only"),
+        ({"quant_method": "gptq", "bits": 8}, "int8, weight-only"),
         ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "fp8"),
-        ({"load_in_8bit": True, "load_in_4bit": False}, "int8"),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+        ({"load_in_8bit": True, "load_in_4bit": False}, "int8, weight-only"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4, weight-only"),
         (
             {"quant_method": "compressed-tensors"}
             | {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}},
-            "fp8",
+            "fp8, weight-only",
+        ),
+        (
+            {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "int"}, "input_activations": {}}}},
+            "int8",
         ),
     ],
 )
 def test_quantised_checkpoints_say_their_format(quantised: dict[str, Any], dtype: str, tmp_path: Path) -> None:
     path = write(tmp_path, "Qwen2.5-7B", quantization_config=quantised)
-    assert read_hf_config(path).dtype == dtype
+    model = read_hf_config(path)
+    assert model.dtype + (", weight-only" if model.weight_only else "") == dtype
     assert read_hf_config(path, dtype="bf16").dtype == "bf16"
 
 
@@ -126,11 +131,24 @@ def test_quantised_checkpoints_say_their_format(quantised: dict[str, Any], dtype
         ),
         ({"hidden_size": "gone"}, "has no hidden_size"),
         ({"max_position_embeddings": "gone"}, "has no max_position_embeddings"),
-        ({"hidden_size": "wide"}, "config.json: "),
-        ({"num_attention_heads": 0}, "config.json: "),
+        ({"hidden_size": "wide"}, "hidden_size must be an integer of at least 1, got 'wide'"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be an integer of at least 1, got 0"),
+        ({"tie_word_embeddings": "false"}, "tied_embedding must be true or false, got 'false'"),
+        ({"num_key_value_heads": "gone"}, "has no num_key_value_heads"),
+        ({"intermediate_size": "gone"}, "has no intermediate_size"),
+        ({"model_type": ["llama"]}, r"has model_type \['llama'\]"),
+        ({"model_type": "mixtral"}, "has no num_local_experts"),
+        ({"quantization_config": {"config_groups": [1]}}, "config.json: "),
         ({"torch_dtype": "float64"}, "torch_dtype must be one of float16, bfloat16, float32, got 'float64'"),
-        ({"quantization_config": {"quant_method": "aqlm"}}, "quantization_config of 'aqlm' is not known"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, "'gptq' is not known: 3 bits of int"),
+        (
+            {"quantization_config": {"quant_method": "aqlm"}},
+            "quantization_config of 'aqlm' with None bits of an unknown kind is not",
+        ),
+        ({"quantization_config": "awq"}, "quantization_config must be an object, got 'awq'"),
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 3}},
+            "'gptq' with 3 bits of int is not known; known are awq and gptq",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers import REPOSITORY
 
-ENTRY_POINTS = {f"simulator/{name}.py" for name in ("__main__", "cli", "components", "config", "predict")}
+ENTRY_POINTS = {f"simulator/{name}.py" for name in ("__main__", "cli", "components", "config", "errors", "predict")}
 # Of each heavy or layered package, the only files that may import it.
 ALLOWED = {
     "hydra": ENTRY_POINTS,

@@ -74,6 +74,9 @@ def test_small_replicas_share_a_machine_and_large_ones_take_several() -> None:
         (["cluster.node.measured=[nowhere]", "parallel.tp=2"], "no message times "),
         (["cluster.node.network.message_share=2"], "cluster.node.network.message_share must be at most 1, got 2"),
         (["cluster.node.network.num_adapters=0"], "cluster.node.network.num_adapters must be an integer from 1"),
+        (["cluster.node.measured=abc"], "cluster.node.measured must be a list of names or paths, got 'abc'"),
+        (["cluster.node.name=nan"], "cluster.node.name must be a text, got nan"),
+        (["cluster.node.links=[{_target_: simulator.node.Link}]"], "cluster.node.links[0].num_gpus has no default"),
         (["cluster.node.links.0.bandwidth_gb_per_s=0"], "bandwidth_gb_per_s must be a number from 1e-6 to 1e9, got 0"),
     ],
     ids=str,
@@ -118,7 +121,7 @@ def test_messages_between_machines_share_the_adapters() -> None:
     assert Communication(layout(4, 2)).send_time(0, GB) == pytest.approx(30e-6 + 4 / 8)
     assert Communication(layout(1, 6)).send_time(3, GB) == pytest.approx(30e-6 + 1 / 8)
     sliced = Communication(layout(4, 2, sliced_sends=True))
-    assert sliced.send_time(0, GB) == pytest.approx(30e-6 + 1 / 8 + sliced.all_gather_time(GB))
+    assert sliced.send_time(0, GB) == pytest.approx(30e-6 + 1 / 8)
 
 
 def test_messages_within_a_machine_take_the_link_between_the_two() -> None:
@@ -137,7 +140,8 @@ def test_measured_times_come_before_formulas() -> None:
     # Three GPUs were not measured: a ring over the slowest link.
     three = Communication(layout(3, node=azure))
     assert three.all_reduce_time(1e9) == pytest.approx(20e-6 + 4 / 3 / 29.8)
-    assert three.sources == ["all-reduce of 3 GPUs on azure_nc96ads_v4: ring"]
+    assert three.sources == []
+    assert three.warnings == ["all-reduce of 3 GPUs was not measured on azure_nc96ads_v4: a ring at 29.8 GB/s"]
 
 
 def test_what_the_times_are_not_made_for_is_said() -> None:
@@ -145,7 +149,7 @@ def test_what_the_times_are_not_made_for_is_said() -> None:
     (warning,) = Communication(layout(4, 2, node=azure)).warnings
     assert warning.startswith("messages between machines were not measured: 100 Gbps Ethernet")
     (warning,) = Communication(layout(4, node=component("cluster.node", "dgx_h100"))).warnings
-    assert warning.startswith("links of dgx_h100 are known with h100_sxm, not with a100_80gb")
+    assert warning.startswith("links of dgx_h100 are known with h100_sxm and taken as they are with a100_80gb")
 
 
 def test_pairs_are_fast_and_what_crosses_pcie_is_slow() -> None:
@@ -216,6 +220,41 @@ def test_slower_links_make_longer_iterations() -> None:
     ethernet = seconds("cluster.node=azure_nc96ads_v4")
     for faster, slower in pairwise((inside, infiniband, ethernet)):
         assert faster < slower
+
+
+def test_slices_are_gathered_by_the_stage_that_receives_them() -> None:
+    overrides = ("parallel.pp=2", "parallel.tp=2", "engine=none", "iteration_time=roofline")
+    batch = Batch.of([(512, 0)], [])
+    whole, sliced = (
+        load_config(*overrides, f"parallel.sliced_sends={value}")["deployment"].stage_times()(batch)
+        for value in ("false", "true")
+    )
+    assert sliced[0] == whole[0]
+    assert sliced[1] < whole[1]
+    gather_s = Communication(load_config(*overrides)["deployment"].layout).all_gather_time(512 * 4096 * 2.0)
+    assert sliced[2] - whole[2] == pytest.approx(gather_s)
+
+
+def test_the_slowest_pair_of_gpus_decides() -> None:
+    # Three GPUs a stage on eight: the second stage has GPUs 3, 4 and 5, on both sides of the fast four.
+    node = Node("eight", "a100_80gb", 8, [Link(2, 100.0, 5.0), Link(4, 50.0, 5.0), Link(8, 20.0, 10.0)], ETHERNET)
+    assert layout(3, 2, node=node).tp_link == node.links[2]
+    assert layout(3, node=node).tp_link == node.links[1]
+    assert layout(3, 2, node=node).send_link(0) == node.links[2]
+
+
+@pytest.mark.parametrize(
+    ("links", "message"),
+    [
+        ([Link(2, 10.0, 5.0), Link(3, 5.0, 5.0)], r"multiples of what the link before joins, got \[2, 3\]"),
+        ([Link(1, 10.0, 5.0), Link(3, 50.0, 5.0)], r"from the fastest to the slowest, got \[10.0, 50.0\] GB/s"),
+        ([Link(2, 10.0, 5.0)], r"must join ever more GPUs, at last all 3; got \[2\]"),
+        ([], "must be a list of at least one Link"),
+    ],
+)
+def test_links_that_cannot_be_are_refused(links: list[Link], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Node("odd", "a100_80gb", 3, links, ETHERNET)
 
 
 def test_stages_may_have_different_numbers_of_layers() -> None:

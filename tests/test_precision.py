@@ -62,6 +62,14 @@ def test_lighter_weights_make_decodes_faster_and_prompts_only_where_there_are_un
     assert units < 0.7 * plain
 
 
+def test_weights_that_are_widened_are_multiplied_in_half_precision() -> None:
+    widened, eight = (seconds(PROMPT, "model.dtype=int8", f"model.weight_only={flag}") for flag in ("true", "false"))
+    assert widened == pytest.approx(seconds(PROMPT), rel=0.02)
+    assert eight < 0.7 * widened
+    decodes, plain = seconds(DECODES, "model.dtype=int8", "model.weight_only=true"), seconds(DECODES)
+    assert decodes < 0.75 * plain
+
+
 @pytest.mark.parametrize("time", ["profile", "roofline"])
 def test_a_smaller_kv_cache_is_read_faster(time: str) -> None:
     long = Batch.of([], [(64, 4000)])
@@ -76,7 +84,7 @@ def test_what_was_not_measured_is_said() -> None:
     (weights,) = warnings("model.dtype=fp8", "device=h100_sxm")
     assert weights.startswith("fp8 weights were not measured: their products take the time of half precision times")
     (weights,) = warnings("model.dtype=int4")
-    assert weights.startswith("int4 weights were not measured, computed in half precision on a100_80gb")
+    assert weights.startswith("int4 weights were not measured, multiplied in half precision on a100_80gb")
     (cache,) = warnings("kv_cache.dtype=int8")
     assert cache.startswith("a KV cache of int8 was not measured")
 

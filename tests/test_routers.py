@@ -64,7 +64,7 @@ def loads_of(*outstanding: tuple[int, int, int]) -> list[ReplicaLoad]:
     """Replicas with (outstanding requests, their prompt tokens, requests sent so far) and empty KV caches."""
     table = RequestTable([], [], [])
     return [
-        ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), routed, requests, tokens)
+        ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), "a40", 1, routed, requests, tokens)
         for requests, tokens, routed in outstanding
     ]
 
@@ -151,7 +151,10 @@ def test_a_router_does_not_know_how_long_the_answers_are(router: Router) -> None
 
 def test_a_gateway_knows_what_is_outstanding() -> None:
     table = RequestTable([0.0] * 3, [10, 20, 30], [11, 22, 33])
-    replicas = [Replica(table, num_blocks=10, block_size=16, max_model_len=100) for _ in range(2)]
+    loads = [
+        ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), device, 1)
+        for device in ("a40", "h100_sxm")
+    ]
 
     class Watch:
         seen: list[tuple[int, int, int]]
@@ -161,7 +164,7 @@ def test_a_gateway_knows_what_is_outstanding() -> None:
             return arrival.request % 2
 
     watch = Watch()
-    gateway = Gateway(table, None, replicas, watch, np.random.default_rng(0))
+    gateway = Gateway(table, None, loads, watch, np.random.default_rng(0))
     gateway.send(0)
     gateway.send(1)
     assert watch.seen == [(1, 1, 10), (0, 0, 0)]
@@ -173,13 +176,22 @@ def test_a_gateway_knows_what_is_outstanding() -> None:
     assert gateway.assigned == [0, 1, 0]
 
 
-def test_a_replica_that_does_not_exist_is_refused() -> None:
+@pytest.mark.parametrize("chosen", [4, -1, 1.0, None])
+def test_a_replica_that_does_not_exist_is_refused(chosen: int) -> None:
     class Lost:
         def route(self, arrival: Arrival, loads: list[ReplicaLoad], random: np.random.Generator) -> int:
-            return 4
+            return chosen
 
-    with pytest.raises(RuntimeError, match="the router chose replica 4 of 4"):
+    with pytest.raises(RuntimeError, match=f"the router chose replica {chosen}; there are 0 to 3"):
         serve(Lost(), workload())
+
+
+def test_a_router_by_session_says_that_there_are_none() -> None:
+    trace = workload()
+    assert serve(Sticky(), trace).summary["warnings"] == []
+    without = Trace(trace.prompt_tokens, trace.output_tokens, trace.arrival_s)
+    assert serve(Sticky(), without).summary["warnings"] == ["Sticky routes by session, and the trace has no sessions"]
+    assert serve(Random(), without).summary["warnings"] == []
 
 
 # --- laws ----------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class OperatorTime:
         layers: Layers of the stage; 1 for what runs outside them.
         flops_per_layer: FLOPs in one layer.
         bytes_per_layer: Bytes moved from and to memory in one layer.
-        dtype: Format of the weights that it multiplies with; it decides the peak rate.
+        dtype: Format that it multiplies in; it decides the peak rate.
     """
 
     name: str
@@ -69,7 +69,7 @@ class ComposedTimes:
         self._attention_shape = attention_of(model, parallel.tp, layout.kv_dtype)
         self._attention = kernels.attention_times(self._attention_shape)
         self._linear = Lookup(self._linear_time)
-        self._embedding = Lookup(partial(self._kernel_time, embedding(model, parallel.tp)))
+        self._entries = [Lookup(partial(self._entry_time, stage)) for stage in range(parallel.pp)]
         self._by_sequences = [Lookup(partial(self._sequence_time, stage)) for stage in range(parallel.pp)]
         self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
         self.provenance = _provenance(kernels.provenance, layout, self._communication)
@@ -84,14 +84,14 @@ class ComposedTimes:
         for chunk in chunks:
             layer_s += self._attention.prefill_time(chunk.num_tokens, chunk.context_tokens)
         num_seqs = num_decodes + len(chunks)
-        layers, by_sequences = self._layers, self._by_sequences
-        first_s = layers[0] * layer_s + self._embedding[num_tokens] + by_sequences[0][num_seqs]
+        layers, entries, by_sequences = self._layers, self._entries, self._by_sequences
+        first_s = layers[0] * layer_s + entries[0][num_tokens] + by_sequences[0][num_seqs]
         if len(layers) == 1:
             return (first_s,)
         times = [first_s]
         for stage, send in enumerate(self._sends, 1):
             times.append(send[num_tokens])
-            times.append(layers[stage] * layer_s + by_sequences[stage][num_seqs])
+            times.append(layers[stage] * layer_s + entries[stage][num_tokens] + by_sequences[stage][num_seqs])
         return times
 
     def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
@@ -104,6 +104,8 @@ class ComposedTimes:
         layers, parallel, model = self._layers[stage], self._parallel, self._model
         if stage == 0:
             yield self._operator_time(embedding(model, parallel.tp), num_tokens, 1)
+        elif parallel.sliced_sends:
+            yield OperatorTime("gather_slices", "network", self._entries[stage][num_tokens], 1)
         before, after = layer_operators(model, parallel.tp)
         for operator in before:
             yield self._operator_time(operator, num_tokens, layers)
@@ -150,7 +152,7 @@ class ComposedTimes:
     def _operator_time(self, operator: Operator, tokens: int, layers: int) -> OperatorTime:
         seconds = float(self._kernel_time(operator, np.array([float(tokens)]))[0])
         work = operator.flops(tokens), operator.bytes_moved(tokens)
-        dtype = operator.dtype if isinstance(operator, MatMul) else "bf16"
+        dtype = operator.compute_dtype if isinstance(operator, MatMul) else "bf16"
         return OperatorTime(operator.name, "kernel", seconds, layers, *work, dtype)
 
     def _kernel_time(self, operator: Operator, tokens: Floats) -> Floats:
@@ -166,6 +168,14 @@ class ComposedTimes:
         for operator in chain(*layer_operators(model, tp)):
             total_s += self._kernel_time(operator, tokens)
         return total_s + num_all_reduces(model) * self._all_reduce_time(tokens) if tp > 1 else total_s
+
+    def _entry_time(self, stage: int, tokens: Floats) -> Floats:
+        """Time of a stage before its layers: the embedding, or putting the slices of a message together."""
+        if stage == 0:
+            return self._kernel_time(embedding(self._model, self._parallel.tp), tokens)
+        if self._parallel.sliced_sends:
+            return self._communication.all_gather_time(tokens * (self._model.hidden_size * HALF_BYTES))
+        return np.zeros_like(tokens)
 
     def _sequence_time(self, stage: int, seqs: Floats) -> Floats:
         """Time of a stage that follows from the number of sequences."""
@@ -194,7 +204,8 @@ def _provenance(kernels: Provenance, layout: Layout, communication: Communicatio
     model, device = layout.model, layout.device
     warnings = [*kernels.warnings, *communication.warnings]
     if model.dtype not in HALF:
-        units = "" if device.computes_in(model.dtype) else f", computed in half precision on {device.name}"
+        in_half = model.weight_only or not device.computes_in(model.dtype)
+        units = f", multiplied in half precision on {device.name}" if in_half else ""
         warnings.append(
             f"{model.dtype} weights were not measured{units}: their products take the time of half precision "
             "times the ratio of the two on a roofline"

@@ -23,6 +23,7 @@ class MatMul:
         k: Input width on one GPU.
         n: Output width on one GPU.
         dtype: Format of the weights. Input and output have half precision.
+        weight_only: Whether the weights are widened and multiplied in half precision.
         num_experts: Matrices among which tokens are routed.
         experts_per_token: Matrices that each token is multiplied with.
     """
@@ -31,8 +32,14 @@ class MatMul:
     k: int
     n: int
     dtype: str = field(default="bf16", kw_only=True)
+    weight_only: bool = field(default=False, kw_only=True)
     num_experts: int = field(default=1, kw_only=True)
     experts_per_token: int = field(default=1, kw_only=True)
+
+    @property
+    def compute_dtype(self) -> str:
+        """Format that is multiplied in, if the device has units for it."""
+        return "bf16" if self.weight_only else self.dtype
 
     def flops(self, tokens: Amount) -> Amount:
         """FLOPs for so many tokens."""
@@ -129,16 +136,17 @@ def layer_operators(model: Model, tp: int) -> tuple[Sequence[Operator], Sequence
     kv_width = 2 * attention.kv_heads * attention.head_dim
     ffn = -(-model.ffn_size // tp)
     gates = 2 if model.gated_mlp else 1
-    hidden, dtype = model.hidden_size, model.dtype
-    mlp = partial(MatMul, dtype=dtype, num_experts=model.num_experts, experts_per_token=model.experts_per_token)
+    hidden = model.hidden_size
+    matmul = partial(MatMul, dtype=model.dtype, weight_only=model.weight_only)
+    mlp = partial(matmul, num_experts=model.num_experts, experts_per_token=model.experts_per_token)
     before = (
         Elementwise("input_norm", 2 * hidden, tp),
-        MatMul("qkv_proj", hidden, q_width + kv_width, dtype=dtype),
+        matmul("qkv_proj", hidden, q_width + kv_width),
         Elementwise("rope", 2 * q_width + kv_width, tp),
         Elementwise("kv_write", 2 * kv_width, tp),
     )
     after: tuple[Operator, ...] = (
-        MatMul("o_proj", q_width, hidden, dtype=dtype),
+        matmul("o_proj", q_width, hidden),
         Elementwise("residual_add", 3 * hidden, tp),
         Elementwise("post_attention_norm", 2 * hidden, tp),
         *([MatMul("router", hidden, model.num_experts)] if model.num_experts > 1 else []),

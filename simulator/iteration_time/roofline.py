@@ -47,7 +47,7 @@ class RooflineKernels:
     def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
         """Seconds for each number of tokens: float64[n] -> float64[n]."""
         device = self._device
-        compute_s = operator.flops(tokens) / (device.tflops(operator.dtype) * 1e12 * device.attained.compute)
+        compute_s = operator.flops(tokens) / (device.tflops(operator.compute_dtype) * 1e12 * device.attained.compute)
         return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
 
     def elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:

@@ -13,17 +13,22 @@ NO_SESSION = -1
 
 @dataclass(slots=True)
 class ReplicaLoad:
-    """A replica as a gateway knows it: what it sent there and what came back, and the engine's own metrics.
+    """A replica as a gateway knows it: what it is, what was sent there and came back, and the engine's own metrics.
 
-    How many tokens an answer will have, how far a prefill is and what the scheduler plans stay unknown.
+    How many tokens an answer will have, how far a prefill is and what the scheduler plans stay unknown. A router
+    reads it and changes nothing.
 
     Attributes:
+        device: Name of its GPUs.
+        num_gpus: GPUs that it has.
         num_routed: Requests sent there so far.
         num_requests: Requests sent there whose answer has not ended.
         num_tokens: Prompt tokens of those.
     """
 
     _replica: Replica
+    device: str
+    num_gpus: int
     num_routed: int = 0
     num_requests: int = 0
     num_tokens: int = 0
