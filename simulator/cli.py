@@ -110,14 +110,16 @@ def _job(task: Callable[[DictConfig, Path], None], failures: list[str]) -> Calla
     """Wrap a task for Hydra: what the user can mend is noted, so that the other jobs of a sweep go on."""
 
     def job(config: DictConfig) -> None:
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        run = HydraConfig.get()
+        folder = Path(run.runtime.output_dir)
+        which = ", ".join(run.overrides.task) if run.mode == RunMode.MULTIRUN else ""
+        if which:
+            print(which)
         try:
             task(config, folder)
         except (ConfigError, OSError, OmegaConfBaseException) as error:
             _remove_if_empty(folder)
-            run = HydraConfig.get()
-            which = f"{', '.join(run.overrides.task)}: " if run.mode == RunMode.MULTIRUN else ""
-            failures.append(which + one_line(error))
+            failures.append(f"{which}: {one_line(error)}" if which else one_line(error))
         except BaseException:
             _remove_if_empty(folder)
             raise

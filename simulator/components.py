@@ -76,10 +76,14 @@ def _require_parameters(node: DictConfig, key: str) -> None:
 
 
 def _target_of(node: DictConfig, key: str) -> Any:
+    """Return the class, or the function of our own that returns a component, that `_target_` names."""
     name = str(node._target_)
     try:
-        is_function = name.startswith(_OWN_PACKAGES) and name.rpartition(".")[2].islower()
-        return get_method(name) if is_function else get_class(name)
+        if name.startswith(_OWN_PACKAGES) and name.rpartition(".")[2].islower():
+            function = get_method(name)
+            if inspect.isclass(get_type_hints(function).get("return")):
+                return function
+        return get_class(name)
     except (ImportError, ValueError):
         raise ConfigError(f"{key}._target_={name} is not a class that can be imported") from None
 
@@ -114,4 +118,5 @@ def named(key: str, joint: str = ".") -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{key}{joint}{error}" if key else str(error)) from error
+        first_line = str(error).partition("\n")[0]
+        raise ConfigError(f"{key}{joint}{first_line}" if key else first_line) from error

@@ -56,7 +56,7 @@ def _totals(summary: dict[str, Any]) -> Table:
     cluster = summary["cluster"]
     cells = [_count(cluster["num_replicas"], "replica"), _count(cluster["num_gpus"], "GPU")]
     if cluster["cost_per_hour_usd"] is not None:
-        cells.append(f"${cluster['cost_per_hour_usd']:,.2f} an hour")
+        cells.append(f"${cluster['cost_per_hour_usd']:,.2f}/h")
     if cluster["cost_per_million_output_tokens_usd"] is not None:
         cells.append(f"${cluster['cost_per_million_output_tokens_usd']:,.2f} per million output tokens")
     table.add_row("cluster", ", ".join(cells))
