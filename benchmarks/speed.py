@@ -56,16 +56,17 @@ def measure(run: Callable[[], Result]) -> tuple[Result, float, float]:
     return result, statistics.median(seconds), statistics.median(ratios)
 
 
-def near_saturation() -> None:
+def near_saturation(iteration_time: str) -> None:
     """10,000 sharegpt requests on one replica, sarathi, default output."""
-    print("\n## 10,000 sharegpt requests, sarathi, one replica\n")
-    overload = simulate(**load_config("trace=sharegpt", "trace.num_requests=10000", "arrival.qps=20"))
+    print(f"\n## 10,000 sharegpt requests, sarathi, one replica, iteration_time={iteration_time}\n")
+    common = ("trace=sharegpt", "trace.num_requests=10000", f"iteration_time={iteration_time}")
+    overload = simulate(**load_config(*common, "arrival.qps=20"))
     saturation = overload.summary["requests_per_s"]
     print(f"Saturation: {saturation:.2f} requests/s (what is finished at 20 requests/s).\n")
     print("| load | iterations | mean decodes | us per iteration | rate / bare timeout loop |")
     print("|---|---|---|---|---|")
     for share in (0.5, 0.75, 0.9, 0.95):
-        arguments = load_config("trace=sharegpt", "trace.num_requests=10000", f"arrival.qps={share * saturation}")
+        arguments = load_config(*common, f"arrival.qps={share * saturation}")
         result, seconds, ratio = measure(lambda arguments=arguments: simulate(**arguments))
         decodes = result.replicas[0].iterations["num_decodes"].mean()
         count = result.summary["num_iterations"]
@@ -152,7 +153,8 @@ def main() -> None:
         one_large(options.requests)
         return
     print(f"Python {sys.version.split()[0]}; a bare SimPy timeout takes {bare_timeout_s() * 1e6:.2f} us here.")
-    near_saturation()
+    near_saturation("roofline")
+    near_saturation("profile")
     cost_by_batch()
     main_command()
     if options.large:

@@ -81,7 +81,7 @@ def _target_of(node: DictConfig, key: str) -> Any:
     try:
         if name.startswith(_OWN_PACKAGES) and name.rpartition(".")[2].islower():
             function = get_method(name)
-            if inspect.isclass(get_type_hints(function).get("return")):
+            if getattr(get_type_hints(function).get("return"), "__module__", "").startswith(_OWN_PACKAGES):
                 return function
         return get_class(name)
     except (ImportError, ValueError):

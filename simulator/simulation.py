@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,11 @@ class Deployment:
         Raises:
             ValueError: The model cannot be spread like this, or the engine was not measured on these hosts.
         """
+        return self._stage_times
+
+    @cached_property
+    def _stage_times(self) -> StageTimes:
+        """Their tables take longer to build than a short run, and serve every run."""
         return self.iteration_time.for_layout(self.layout, self.engine.host_time(self.device))
 
     def replica_specs(self, group: int = 0) -> list[ReplicaSpec]:

@@ -117,7 +117,7 @@ def test_a_policy_of_the_users_own_needs_only_its_target() -> None:
         (["trace.num_requests=999999999999999"], "trace.num_requests must be an integer from 1 to"),
         (["cluster.replicas=1000000000"], "cluster.replicas must be an integer from 1 to"),
         (["scheduler._target_=os.system"], "scheduler._target_=os.system is not a class"),
-        (["model._target_=simulator.cli.run"], "model._target_=simulator.cli.run is not a class"),
+        (["model._target_=simulator.cli.run"], "model._target_=simulator.cli.run is not a class that can be imported"),
         (["scheduler._target_=foo.Bar"], "scheduler._target_=foo.Bar is not a class"),
         (["metrics.warmup_s=true"], "metrics.warmup_s must be a finite number of at least 0, got True"),
         (["output.batches=3"], "output.batches must be true or false, got 3"),
