@@ -1,6 +1,7 @@
 """Iteration time from measured kernels: regressions that were fitted to them, composed into an iteration."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ class Profile:
         if self.path is not None:
             return ProfileKernels(load_profile(Path(self.path)), device)
         if device.profile is not None:
-            return ProfileKernels(load_profile(SHIPPED / (device.profile + SUFFIX)), device)
+            return ProfileKernels(_shipped(device.profile), device)
         roofline = RooflineKernels(device)
         shipped = ", ".join(sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob("*" + SUFFIX)))
         roofline.provenance = Provenance(
@@ -78,6 +79,12 @@ class Profile:
             ],
         )
         return roofline
+
+
+@cache
+def _shipped(name: str) -> DeviceProfile:
+    """Read a file of this package once; nothing in it changes."""
+    return load_profile(SHIPPED / (name + SUFFIX))
 
 
 class ProfileKernels:
