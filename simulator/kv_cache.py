@@ -46,11 +46,14 @@ class KVCache:
             raise ValueError(f"memory_utilization must be above 0 and at most 1, got {self.memory_utilization}")
         require_dtype(self.dtype, "dtype", KV_DTYPES)
 
-    def blocks_for(self, layout: Layout) -> int:
+    def blocks_for(self, layout: Layout, profiled_tokens: int) -> int:
         """KV blocks of one replica. The stage with the least room decides.
 
-        What the engine may use of a GPU, less its weights and the activations of the largest forward
-        pass (one of max_model_len tokens, as in the engine's memory profiling).
+        What the engine may use of a GPU, less its weights and the activations of the largest forward pass.
+
+        Args:
+            layout: The model on its GPUs.
+            profiled_tokens: Tokens of that forward pass, see `SizedBatches`.
 
         Raises:
             ValueError: The layout does not fit, with the arithmetic.
@@ -59,7 +62,7 @@ class KVCache:
             return self.num_blocks
         model, device, parallel = layout.model, layout.device, layout.parallel
         usable = device.memory_gib * GIB * self.memory_utilization
-        activations = layout.activation_bytes()
+        activations = layout.activation_bytes(profiled_tokens)
         rooms = []
         for stage, num_layers in enumerate(layout.stage_layers):
             weights = layout.weight_bytes(stage)
@@ -69,8 +72,8 @@ class KVCache:
                 raise ValueError(
                     f"{model.name} with tp={parallel.tp} pp={parallel.pp} does not fit {device.name}: of "
                     f"{device.memory_gib:g} GiB x {self.memory_utilization:g} = {usable / GIB:.1f} GiB per GPU, "
-                    f"weights take {weights / GIB:.1f} and activations {activations / GIB:.1f} GiB, which leaves "
-                    f"no room for a KV block"
+                    f"weights take {weights / GIB:.1f} and activations of {profiled_tokens:,} tokens "
+                    f"{activations / GIB:.1f} GiB, which leaves no room for a KV block"
                 )
             rooms.append(room)
         return min(rooms)

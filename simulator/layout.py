@@ -78,15 +78,15 @@ class Layout:
         outside = ends * model.embedding_parameters / tp
         return self.stage_layers[stage] * layer * bytes_per_value(model.dtype) + outside * HALF_BYTES
 
-    def activation_bytes(self) -> float:
-        """Activation bytes of one GPU in a forward pass of max_model_len tokens.
+    def activation_bytes(self, num_tokens: int) -> float:
+        """Activation bytes of one GPU in a forward pass.
 
         The widest point of a layer is its MLP: the residual stream, the layer's input and output, and the
         up (and gate) projection with the activation beside it.
         """
         model = self.model
         inner = (3 if model.gated_mlp else 2) * model.experts_per_token * model.ffn_size / self.parallel.tp
-        return model.max_model_len * (3 * model.hidden_size + inner) * HALF_BYTES
+        return num_tokens * (3 * model.hidden_size + inner) * HALF_BYTES
 
     # -- machines ---------------------------------------------------------------------------------
 

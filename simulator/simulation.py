@@ -22,7 +22,7 @@ from simulator.request_table import RequestTable
 from simulator.result import MetricOptions, Result
 from simulator.routers.base import Router
 from simulator.routers.round_robin import RoundRobin
-from simulator.schedulers.base import Scheduler
+from simulator.schedulers.base import Scheduler, SizedBatches
 from simulator.schedulers.sarathi import Sarathi
 from traces import Trace
 
@@ -100,11 +100,14 @@ class Deployment:
         """
         self._require_machines()
         price = self.device.price_per_hour_usd
+        longest = self.model.max_model_len
+        policy = self.scheduler
+        profiled_tokens = policy.profiled_tokens(longest) if isinstance(policy, SizedBatches) else longest
         spec = ReplicaSpec(
             scheduler=self.scheduler,
             stage_times=self.stage_times(),
             num_stages=self.parallel.pp,
-            num_blocks=self.kv_cache.blocks_for(self.layout),
+            num_blocks=self.kv_cache.blocks_for(self.layout, profiled_tokens),
             block_size=self.kv_cache.block_size,
             watermark=self.kv_cache.watermark,
             max_model_len=self.model.max_model_len,

@@ -92,9 +92,11 @@ def test_least_outstanding_tokens_counts_prompt_tokens() -> None:
 
 
 def test_least_kv_used_looks_at_the_share_of_blocks() -> None:
-    loads = loads_of((0, 0, 0), (0, 0, 0), (0, 0, 0))
-    for load, free in zip(loads, (2, 7, 4), strict=True):
-        load._replica.free_blocks = free
+    table = RequestTable([], [], [])
+    replicas = [Replica(table, num_blocks=10, block_size=16, max_model_len=100) for _ in range(3)]
+    for replica, free in zip(replicas, (2, 7, 4), strict=True):
+        replica.free_blocks = free
+    loads = [ReplicaLoad(replica, "a40", 1) for replica in replicas]
     assert [load.kv_used for load in loads] == pytest.approx([0.8, 0.3, 0.6])
     assert chosen(LeastKVUsed(), loads) == 1
 

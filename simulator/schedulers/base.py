@@ -7,7 +7,7 @@ they would do and change nothing.
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from math import inf
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from simulator.batch import Batch
 from simulator.decode_set import DecodeSet
@@ -36,6 +36,18 @@ class Scheduler(Protocol):
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
         """KV blocks that have to be free for the policy to admit a request of so many known tokens."""
+        ...
+
+
+@runtime_checkable
+class SizedBatches(Protocol):
+    """A policy that says how large its batches get; others are taken to have at most max_model_len tokens."""
+
+    def profiled_tokens(self, max_model_len: int) -> int:
+        """Tokens of the forward pass by which the engine finds out how much memory activations take.
+
+        Source: memory profiling of sarathi-serve and vLLM, which run the largest batch before they size the KV cache.
+        """
         ...
 
 

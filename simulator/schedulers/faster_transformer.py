@@ -36,6 +36,10 @@ class FasterTransformer:
         batch = whole_prompts(reserving_admissions(replica), self.max_num_seqs)
         return batch if batch.decides_anything else None
 
+    def profiled_tokens(self, max_model_len: int) -> int:
+        """Tokens of the forward pass by which the engine finds out how much memory activations take."""
+        return self.max_num_seqs * max_model_len
+
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
         """KV blocks that have to be free to admit a request of so many known tokens."""
         return replica.blocks_for(replica.max_model_len)

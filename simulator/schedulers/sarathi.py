@@ -88,6 +88,11 @@ class Sarathi:
             return batch
         return None
 
+    def profiled_tokens(self, max_model_len: int) -> int:
+        """Tokens of the forward pass by which the engine finds out how much memory activations take."""
+        largest = self.dynamic_chunks.high if self.dynamic_chunks.stages else self.token_budget
+        return min(largest, max_model_len)
+
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
         """KV blocks that have to be free to admit a request of so many known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks

@@ -45,6 +45,10 @@ class VLLM:
             batch.heeds_arrivals = admissions.exhausted
         return batch if batch.decides_anything else None
 
+    def profiled_tokens(self, max_model_len: int) -> int:
+        """Tokens of the forward pass by which the engine finds out how much memory activations take."""
+        return min(self.max_num_batched_tokens or max_model_len, max_model_len)
+
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
         """KV blocks that have to be free to admit a request of so many known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks
