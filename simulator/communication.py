@@ -2,7 +2,7 @@
 
 from simulator.layout import Layout
 from simulator.message_times import Amount, MeasuredLinks, MessageCurve, load_links
-from simulator.node import Network
+from simulator.node import Link, Network
 
 
 class Communication:
@@ -25,13 +25,16 @@ class Communication:
         measured = [load_links(name) for name in node.measured]
         within = parallel.tp <= node.num_gpus
         self._all_reduce = self._curve(measured, "all_reduce", parallel.tp) if within else None
-        neighbours = any(layout.send_link(stage) == node.links[0] for stage in range(parallel.pp - 1))
-        self._fast_send = self._curve(measured, "send", 2) if neighbours else None
+        links = [link for stage in range(parallel.pp - 1) if (link := layout.send_link(stage)) is not None]
+        self._fast_send = self._curve(measured, "send", 2) if node.links[0] in links else None
         if within and parallel.tp > 1 and self._all_reduce is None:
             self.warnings.append(
                 f"all-reduce of {parallel.tp} GPUs was not measured on {node.name}: a ring at "
                 f"{layout.tp_link.bandwidth_gb_per_s:g} GB/s"
             )
+        slowest = min((link.bandwidth_gb_per_s for link in links if not self._is_measured(link)), default=None)
+        if slowest is not None:
+            self.warnings.append(f"some messages between stages were not measured on {node.name}: {slowest:g} GB/s")
         if layout.num_nodes > 1:
             self.sources.append(f"{node.network.name} between machines")
             self.warnings.append(
@@ -77,9 +80,13 @@ class Communication:
         link = layout.send_link(stage)
         if link is None:
             return _through(self._network, layout.tp_gpus_per_node, own)
-        if link == self._fastest_link and self._fast_send is not None:
+        if self._fast_send is not None and self._is_measured(link):
             return self._fast_send.time(own)
         return link.latency_us * 1e-6 + own / (link.bandwidth_gb_per_s * 1e9)
+
+    def _is_measured(self, link: Link) -> bool:
+        """Whether messages over a link of the machine were measured; only those of neighbours were."""
+        return link == self._fastest_link and self._fast_send is not None
 
     def _curve(self, measured: list[MeasuredLinks], operator: str, num_gpus: int) -> MessageCurve | None:
         """Return what was measured within a machine."""

@@ -148,6 +148,9 @@ def test_what_the_times_are_not_made_for_is_said() -> None:
     azure = component("cluster.node", "azure_nc96ads_v4")
     (warning,) = Communication(layout(4, 2, node=azure)).warnings
     assert warning.startswith("messages between machines were not measured: 100 Gbps Ethernet")
+    assert Communication(layout(1, 2, node=azure)).warnings == []
+    (warning,) = Communication(layout(1, 4, node=azure)).warnings
+    assert warning == "some messages between stages were not measured on azure_nc96ads_v4: 29.8 GB/s"
     (warning,) = Communication(layout(4, node=component("cluster.node", "dgx_h100"))).warnings
     assert warning.startswith("links of dgx_h100 are known with h100_sxm and taken as they are with a100_80gb")
 

@@ -11,7 +11,7 @@ from profiling.evaluate import message_scores
 from profiling.importers import vidur
 from profiling.links import LatencyBandwidthRegressor, MessageCurveRegressor, constants
 from profiling.tables import columns_of, write_table
-from simulator.message_times import SHIPPED, load_links
+from simulator.message_times import load_links
 from tests.helpers import SHARED, needs_shared
 
 SIZES = np.geomspace(1e3, 1e8, 400)
@@ -94,13 +94,15 @@ def test_folders_without_collectives_are_named(tmp_path: Path, capsys: pytest.Ca
 
 @needs_shared
 def test_the_shipped_files_are_those_that_the_command_makes(tmp_path: Path) -> None:
-    # Of the published tables those of the network alone.
-    (tmp_path / "vidur").mkdir()
-    (tmp_path / "vidur" / "network").symlink_to(SHARED / "data" / "vidur" / "network")
+    # Of the published tables the smallest of each device.
+    network = tmp_path / "vidur" / "network"
+    network.mkdir(parents=True)
+    for name in ("a100_dgx_all_reduce", "a100_dgx_send_recv", "a40_nvlink_pairs_all_reduce", "h100_dgx_all_reduce"):
+        (network / f"{name}.csv.gz").symlink_to(SHARED / "data" / "vidur" / "network" / f"{name}.csv.gz")
     main(["import", "vidur", str(tmp_path / "vidur"), "--output", str(tmp_path / "tables")])
     main(["links", str(tmp_path / "tables"), "--output", str(tmp_path / "links")])
-    names = sorted(path.stem for path in SHIPPED.glob("*.json"))
-    assert names == sorted(path.stem for path in (tmp_path / "links").glob("*.json"))
+    names = sorted(path.stem for path in (tmp_path / "links").glob("*.json"))
+    assert names == ["a100_dgx", "a40_nvlink_pairs", "h100_dgx"]
     for name in names:
         made, shipped = load_links(str(tmp_path / "links" / f"{name}.json")), load_links(name)
         assert made.about == shipped.about
