@@ -3,14 +3,12 @@
     python -m profiling.roofline_constants DIR
 
 DIR holds kernel times published with Vidur (Agrawal et al., MLSys 2024; MIT licence), one CSV a GPU and
-model in `linear/<gpu>_<model>.csv.gz`, attention kernels in `attention.csv.gz`, host times in
-`cpu_overheads_a100.csv.gz` and collectives in `network/`. Prints medians over all shapes of each GPU, the host's
-time by TP degree, and all-reduces by number of GPUs.
+model in `linear/<gpu>_<model>.csv.gz`, and attention kernels in `attention.csv.gz`. Prints medians over all shapes of
+each GPU.
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,24 +89,10 @@ def attention_constants(folder: Path, gpu: str) -> dict[str, float]:
     }
 
 
-def host_constants(folder: Path) -> pd.DataFrame:
-    """Straight line through the host's time per iteration by batch size, milliseconds, for each TP degree."""
-    rows = pd.read_csv(folder / "cpu_overheads_a100.csv.gz")
-    parts = ["schedule_median", "prepare_inputs_e2e_median", "sampler_e2e_median", "process_model_outputs_median"]
-    rows["host_ms"] = rows[parts].sum(axis=1)
-    lines: dict[Any, dict[str, float]] = {}
-    degree: Any
-    for degree, group in rows.groupby("tensor_parallel_degree"):
-        per_seq, base = np.polyfit(group["batch_size"], group["host_ms"], 1)
-        lines[degree] = {"base_ms": base, "per_seq_ms": per_seq, "ray_ms": group["ray_comm_time_mean"].median()}
-    return pd.DataFrame(lines).T
-
-
 def main(folder: str) -> None:
-    """Print the constants of each GPU and of the host."""
+    """Print the constants of each GPU."""
     table = {gpu: gemm_constants(Path(folder), gpu) | attention_constants(Path(folder), gpu) for gpu in PEAKS}
-    for constants in (pd.DataFrame(table).T, host_constants(Path(folder))):
-        print(constants.round(3).to_string(), end="\n\n")
+    print(pd.DataFrame(table).T.round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class MeasuredLinks:
     """All curves of one machine.
 
     Attributes:
-        about: Machine, source, licence, date and errors of the fit.
+        about: Machine, device, source, licence and date of the measurements.
         curves: One for each operation and group.
     """
 

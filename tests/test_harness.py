@@ -136,7 +136,7 @@ def test_every_operator_runs_in_torch(tmp_path: Path) -> None:
 
     def measure(case: Case) -> Measured:
         prepared = kernels.prepare(case)
-        return Measured(timer.measure(prepared.build, prepared.num_bytes), prepared.library)
+        return Measured(timer.measure(prepared.build, prepared.num_bytes), prepared.kernel_library)
 
     outcome = Session(tmp_path, "cpu").run(list(first.values()), measure)
     assert outcome.num_measured == len(OPERATORS) - 3

@@ -99,11 +99,11 @@ class _Gpu:
         copies = copies_beyond(self._cache_bytes, prepared.num_bytes)
         free, _ = self._torch.cuda.mem_get_info()
         if prepared.num_bytes * copies > MEMORY_SHARE * free:
-            return Measured(None, prepared.library)
+            return Measured(None, prepared.kernel_library)
         sample = self._timer.measure(prepared.build, prepared.num_bytes)
         if copies < MOST_COPIES:
             self._torch.cuda.empty_cache()  # large buffers: leave the memory to the next ones
-        return Measured(sample, prepared.library)
+        return Measured(sample, prepared.kernel_library)
 
     def _collective(self, case: Case) -> Any:
         """All cases of as many GPUs are measured together: starting the processes takes longest."""

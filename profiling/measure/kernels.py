@@ -19,12 +19,12 @@ class Prepared:
     Attributes:
         build: Makes the kernel on one more copy of the buffers.
         num_bytes: Bytes of one copy.
-        library: What computes it.
+        kernel_library: What computes it.
     """
 
     build: Build
     num_bytes: int
-    library: str
+    kernel_library: str
 
 
 class TorchKernels:
@@ -47,7 +47,7 @@ class TorchKernels:
         self._flashinfer = flashinfer
         self._gated = gated
         self._generator = torch.Generator(device=device).manual_seed(0)
-        self._library = f"torch {torch.__version__}"
+        self._torch_version = f"torch {torch.__version__}"
 
     def prepare(self, case: Case) -> Prepared:
         """Return the operator of a case."""
@@ -55,7 +55,7 @@ class TorchKernels:
             return self._attention(case)
         make = self._matmul if case.family == "matmul" else getattr(self, f"_{case['operator']}")
         values = self._values_of(case)
-        return Prepared(lambda: make(case), values * BYTES_PER_VALUE, self._library)
+        return Prepared(lambda: make(case), values * BYTES_PER_VALUE, self._torch_version)
 
     @staticmethod
     def _values_of(case: Case) -> int:
@@ -148,7 +148,7 @@ class TorchKernels:
             library = f"flashinfer {self._flashinfer.__version__}, paged"
         else:
             make = self._dense_decode if is_decode else self._dense_prefill
-            library = f"{self._library} SDPA, contiguous"
+            library = f"{self._torch_version} SDPA, contiguous"
         return Prepared(lambda: make(case), (cached + queries) * BYTES_PER_VALUE, library)
 
     def _dense_decode(self, case: Case) -> Kernel:

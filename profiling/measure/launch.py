@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from profiling.measure.cases import Case, layer_cases
+from profiling.measure.cases import LAYER_OPERATORS, Case, layer_cases
 from profiling.measure.kernels import TorchKernels
 from profiling.measure.timing import REPEATS, WARM_UPS, Sample
 from simulator.model import Model
 
 BATCHES = (1, 8, 32, 128)
+# A layer with the attention of its decodes, in the order they run.
+_ATTENTION_AT = LAYER_OPERATORS.index("o_proj")
+LAUNCHED = (*LAYER_OPERATORS[:_ATTENTION_AT], "decode_attention", *LAYER_OPERATORS[_ATTENTION_AT:])
 # Context of the decodes; it hardly matters to the host.
 CONTEXT = 1024
 
@@ -33,21 +36,6 @@ def layer_of(model: Model, degree: int, batch: int) -> list[Case]:
         if case["num_tokens"] == batch and (case.family != "attention" or case["context"] == CONTEXT)
     }
     return [chosen[name] for name in LAUNCHED if name in chosen]
-
-
-LAUNCHED = (
-    "input_norm",
-    "qkv_proj",
-    "rope",
-    "kv_write",
-    "decode_attention",
-    "o_proj",
-    "residual_add",
-    "post_attention_norm",
-    "gate_up_proj",
-    "activation",
-    "down_proj",
-)
 
 
 def measure_launch(case: Case, model: Model, kernels: TorchKernels, torch: Any) -> Sample:

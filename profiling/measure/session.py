@@ -19,11 +19,11 @@ class Measured:
 
     Attributes:
         sample: Its times; None: it does not fit the memory of the GPU.
-        library: Name and version of what computed it.
+        kernel_library: Name and version of what computed it.
     """
 
     sample: Sample | None
-    library: str
+    kernel_library: str
 
 
 Measure = Callable[[Case], Measured]
@@ -90,7 +90,7 @@ class Session:
                         skipped += 1
                     else:
                         measured += 1
-                        self._note(case, result.sample, result.library)
+                        self._note(case, result.sample, result.kernel_library)
                 done += 1
                 if progress is not None:
                     progress(done)
@@ -102,7 +102,7 @@ class Session:
     def _journal(self, family: str) -> Path:
         return self._folder / f"{family}.journal.csv"
 
-    def _note(self, case: Case, sample: Sample, library: str) -> None:
+    def _note(self, case: Case, sample: Sample, kernel_library: str) -> None:
         """Add a line to the journal; it is on disk when this returns."""
         path = self._journal(case.family)
         is_new = not path.exists()
@@ -111,7 +111,7 @@ class Session:
             if is_new:
                 writer.writerow(columns_of(case.family))
             writer.writerow(
-                [self._device, *case.values, sample.seconds, sample.seconds_min, sample.seconds_std, library]
+                [self._device, *case.values, sample.seconds, sample.seconds_min, sample.seconds_std, kernel_library]
             )
 
     def _known(self, family: str) -> Iterator[Case]:
