@@ -83,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("host", help="straight lines through the host time of an engine")
     _add_tables(command)
     command.set_defaults(run=_host)
+
+    command = commands.add_parser("launch", help="time to launch a layer, from decodes that are bound by it")
+    command.add_argument("data", type=Path, help="folder with splitwise/")
+    command.set_defaults(run=_launch)
     return parser
 
 
@@ -200,6 +204,14 @@ def _host(options: argparse.Namespace) -> None:
     for name in ("base_s", "per_seq_s"):
         rows[name] = rows[name].map("{:.3g}".format)
     _print_table(rows.round(1), "host time of an iteration")
+
+
+def _launch(options: argparse.Namespace) -> None:
+    from profiling.launch import launch_times
+
+    rows = launch_times(options.data / "splitwise" / "perf_model.csv")
+    rows["launch_per_layer_s"] = rows["launch_per_layer_s"].map("{:.3g}".format)
+    _print_table(rows.round(1), "launching a layer; error of decodes that nothing was fitted to, per cent")
 
 
 def _attention_from(options: argparse.Namespace) -> Path | None:

@@ -95,7 +95,12 @@ def linear_time(times: StageTimes, num_tokens: int) -> float:
     return sum(one.seconds_per_layer * one.layers for one in operators if one.name in LINEAR)
 
 
-def _read(path: Path, *columns: str) -> pd.DataFrame:
+def read_columns(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV file that has these columns.
+
+    Raises:
+        TableError: It cannot be read or has not.
+    """
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -108,7 +113,7 @@ def _read(path: Path, *columns: str) -> pd.DataFrame:
 
 def _splitwise(path: Path) -> Iterator[Case]:
     keys = ["hardware", "tensor_parallel", "batch_size", "prompt_size"]
-    table = _read(path, *keys, "model", "token_size", "prompt_time", "token_time")
+    table = read_columns(path, *keys, "model", "token_size", "prompt_time", "token_time")
     table = table[(table["model"] == "llama2-70b") & (table["token_size"] == SPLITWISE_TOKENS)]
     alone = table[(table["batch_size"] == 1) & table["prompt_size"].between(512, 4096)]
     together = table[(table["prompt_size"] == 512) & (table["batch_size"] > 1)]
@@ -133,7 +138,7 @@ def _sarathi_serve(folder: Path) -> Iterator[Case]:
     times = stage_times("model=yi_34b", "device=a100_80gb", "parallel.tp=2")
     size = ("batch_num_prefill_tokens", "batch_num_decode_tokens")
     for name, unit in (("prefill", 1.0), ("decode", 1.0), ("hybrid_batch", MS)):
-        for row in _read(folder / f"{name}.csv", *size, "batch_execution_time").to_dict("records"):
+        for row in read_columns(folder / f"{name}.csv", *size, "batch_execution_time").to_dict("records"):
             prefill, decodes = (int(row[column]) for column in size)
             batch = Batch.of([(prefill, 0)] if prefill else [], [(decodes, SARATHI_CONTEXT)] if decodes else [])
             large = "from 512 tokens" if prefill + decodes >= 512 else "fewer tokens"
@@ -141,7 +146,7 @@ def _sarathi_serve(folder: Path) -> Iterator[Case]:
             measured_s = float(row["batch_execution_time"]) * unit
             yield Case(f"Sarathi-Serve Yi-34B TP2, {large}", case, measured_s, sum(times(batch)))
     columns = ("prefill_length", "chunk_size", "prefill_execution_time")
-    for row in _read(folder / "chunking-overhead.csv", *columns).to_dict("records"):
+    for row in read_columns(folder / "chunking-overhead.csv", *columns).to_dict("records"):
         length, chunk = int(row["prefill_length"]), int(row["chunk_size"])
         starts = range(0, length, chunk)
         predicted_s = sum(sum(times(Batch.of([(min(chunk, length - start), start)], []))) for start in starts)
@@ -151,7 +156,7 @@ def _sarathi_serve(folder: Path) -> Iterator[Case]:
 
 
 def _tensorrt_llm(path: Path) -> Iterator[Case]:
-    table = _read(path, "gpu", "metric", "model", "tp", "isl", "value")
+    table = read_columns(path, "gpu", "metric", "model", "tp", "isl", "value")
     table = table[(table["metric"] == "first_token") & (table["gpu"] == "A100-80GB")]
     models = {"LLaMA 7B": "llama2_7b", "LLaMA 70B": "llama2_70b", "Falcon 180B": "falcon_180b"}
     for row in table[table["model"].isin(models)].to_dict("records"):

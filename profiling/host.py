@@ -8,9 +8,8 @@ import pandas as pd
 from profiling.segments import line
 from profiling.tables import Header, TableError, medians, read_table
 
-# The parts that the GPU waits for. Messages to the workers on other GPUs do not grow with the batch.
-PARTS = ("schedule", "prepare_inputs", "sampler", "process_outputs")
-MESSAGES = "worker_messages"
+# The parts that the GPU waits for. A worker is a process of its own, also if it is the only one.
+PARTS = ("schedule", "prepare_inputs", "sampler", "process_outputs", "worker_messages")
 
 
 def host_lines(folder: Path) -> pd.DataFrame:
@@ -29,8 +28,7 @@ def host_lines(folder: Path) -> pd.DataFrame:
     rows = []
     for several in (False, True):
         inside = table[(table["tp"] > 1) == several]
-        names = (*PARTS, MESSAGES) if several else PARTS
-        parts = medians(inside[inside["operator"].isin(names)], [*keys, "operator"])
+        parts = medians(inside[inside["operator"].isin(PARTS)], [*keys, "operator"])
         points = parts.groupby(keys, as_index=False)["seconds"].sum()
         batch, seconds = points["batch"].to_numpy(float), points["seconds"].to_numpy()
         base_s, per_seq_s = line(batch, seconds)

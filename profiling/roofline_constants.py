@@ -84,9 +84,19 @@ def attention_constants(folder: Path, gpu: str) -> dict[str, float]:
     return {
         "prefill_attention_efficiency": compute[prefill].median(),
         "decode_attention_efficiency": memory[decode].median(),
+        "l2_gb_per_s": _from_cache(rows, moved / seconds / 1e9, gpu),
         "prefill_rows": float(prefill.sum()),
         "decode_rows": float(decode.sum()),
     }
+
+
+def _from_cache(rows: pd.DataFrame, gb_per_s: pd.Series, gpu: str) -> float:
+    """Median rate of the decodes that are faster than HBM: their keys and values came from the L2 cache.
+
+    Without such rows, NaN.
+    """
+    faster = gb_per_s[(rows["phase"] == "decode") & (gb_per_s > PEAKS[gpu][1])]
+    return float(faster.median())
 
 
 def main(folder: str) -> None:

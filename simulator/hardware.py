@@ -16,6 +16,7 @@ class Attained:
         prefill_attention: Share of the peak matrix rate in prefill attention.
         decode_attention: Share of the peak bandwidth in decode attention.
         kernel_us: Time of the shortest kernels, microseconds.
+        l2_gb_per_s: Rate at which decode attention reads keys and values that are in the L2 cache, 10^9 byte/s.
     """
 
     compute: float
@@ -23,10 +24,13 @@ class Attained:
     prefill_attention: float
     decode_attention: float
     kernel_us: float
+    l2_gb_per_s: float
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_positive(self, ("compute", "bandwidth", "prefill_attention", "decode_attention", "kernel_us"))
+        require_positive(
+            self, ("compute", "bandwidth", "prefill_attention", "decode_attention", "kernel_us", "l2_gb_per_s")
+        )
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Deployment:
     @cached_property
     def _stage_times(self) -> StageTimes:
         """Their tables take longer to build than a short run, and serve every run."""
-        return self.iteration_time.for_layout(self.layout, self.engine.host_time(self.device))
+        return self.iteration_time.for_layout(self.layout, self.engine.on(self.device))
 
     def replica_specs(self, group: int = 0) -> list[ReplicaSpec]:
         """Return what makes each replica.

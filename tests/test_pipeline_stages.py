@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from simulator import Deployment, Result, simulate
 from simulator.batch import Batch
-from simulator.host import HostTime
+from simulator.host import EngineTime
 from simulator.iteration_time.affine import Affine
 from simulator.iteration_time.base import StageTimes
 from simulator.kv_cache import KVCache
@@ -27,7 +27,7 @@ class PerToken:
     stages: list[float] = field(default_factory=lambda: [1.0, 1.0])
     message_s: float = 0.0
 
-    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
         def stage_times(batch: Batch) -> list[float]:
             num_tokens = batch.num_prefill_tokens + batch.num_decodes
             times = [self.stages[0] * num_tokens]

@@ -134,7 +134,9 @@ def test_published_measurements_are_imported_fitted_and_predicted(
     main(["import", "vidur", str(SHARED / "data" / "vidur"), "--output", str(tmp_path)])
     assert "36,516 rows of matmul" in capsys.readouterr().out
     main(["host", str(tmp_path)])
-    assert "0.000841" in capsys.readouterr().out
+    assert "0.00805" in capsys.readouterr().out
+    main(["launch", str(SHARED / "data")])
+    assert "0.000462" in capsys.readouterr().out
     main(["compare", str(SHARED / "data")])
     printed = capsys.readouterr().out
     medians = {

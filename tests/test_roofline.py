@@ -8,7 +8,8 @@ import pytest
 
 from simulator.batch import Batch
 from simulator.config import load_config
-from simulator.host import HostTime
+from simulator.explain import Composed
+from simulator.host import EngineTime, HostTime
 from simulator.iteration_time.operators import MatMul
 from simulator.iteration_time.roofline import Roofline, RooflineKernels
 from simulator.layout import Layout
@@ -30,7 +31,8 @@ def batch_of(prefills: list[tuple[int, int]], decodes: tuple[int, int] = (0, 0))
 
 def seconds(batch: Batch, model: str = "mistral", tp: int = 1, host: HostTime | None = None) -> float:
     shape = MISTRAL if model == "mistral" else LLAMA
-    return sum(Roofline().for_layout(Layout(shape, A100, Parallelism(tp=tp), NODE), host or HostTime())(batch))
+    engine = EngineTime(host or HostTime())
+    return sum(Roofline().for_layout(Layout(shape, A100, Parallelism(tp=tp), NODE), engine)(batch))
 
 
 def test_a_long_prefill_is_bound_by_compute() -> None:
@@ -74,8 +76,8 @@ def test_tensor_parallelism_divides_the_work_and_pays_for_communication() -> Non
 
 
 def test_pipeline_stages_share_the_layers() -> None:
-    whole = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism()), HostTime())
-    halves = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), HostTime())
+    whole = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism()), EngineTime())
+    halves = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), EngineTime())
     batch = batch_of([(512, 0)])
     first, message, second = halves(batch)
     assert first + second == pytest.approx(sum(whole(batch)))
@@ -94,3 +96,30 @@ def test_the_host_takes_time_per_iteration_and_per_sequence() -> None:
 def test_negative_host_times_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a number from 0 to"):
         HostTime(**{name: -1.0})
+
+
+def test_a_stage_takes_at_least_as_long_as_launching_its_kernels() -> None:
+    host = HostTime(base_s=0.001, multi_gpu_base_s=0.001, launch_per_layer_s=0.002)
+    alone, many = batch_of([], (1, 100)), batch_of([(8192, 0)])
+    assert seconds(alone, host=host) == pytest.approx(0.001 + 32 * 0.002)
+    assert seconds(many, host=host) == pytest.approx(0.001 + seconds(many))
+    times = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), EngineTime(host))
+    assert times(alone)[::2] == pytest.approx([0.001 + 16 * 0.002] * 2)
+    assert isinstance(times, Composed)
+    for stage in (0, 1):
+        parts = {one.name: one.seconds_per_layer * one.layers for one in times.operators(alone, stage)}
+        assert parts["wait_for_launches"] > 0
+        assert sum(parts.values()) == pytest.approx(sum(times(alone)[2 * stage : 2 * stage + 2]), rel=0.02)
+        assert "wait_for_launches" not in {one.name for one in times.operators(many, stage)}
+
+
+def test_ungrouped_decodes_read_keys_and_values_for_each_query_head() -> None:
+    layout = Layout(MISTRAL, A100, Parallelism())
+    grouped, ungrouped = (Roofline().for_layout(layout, EngineTime(grouped_decode=one)) for one in (True, False))
+    near, far, prompt = batch_of([], (32, 1000)), batch_of([], (32, 2000)), batch_of([(512, 0)])
+    per_query_head = 32 * 1000 * 32 * 2 * 32 * 128 * 2
+    assert sum(ungrouped(far)) - sum(ungrouped(near)) == pytest.approx(
+        per_query_head / (A100.attained.l2_gb_per_s * 1e9)
+    )
+    assert sum(ungrouped(near)) > sum(grouped(near))
+    assert ungrouped(prompt) == grouped(prompt)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulator.batch import Batch
-from simulator.host import HostTime
+from simulator.host import EngineTime
 from simulator.iteration_time.base import StageTimes, require_seconds
 from simulator.layout import Layout
 
@@ -29,7 +29,7 @@ class Affine:
         if self.base_s == 0 and self.per_token_s == 0:
             raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
 
-    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
         """Prepare the prediction; of the layout only the number of stages plays a part, and messages take no time."""
         base_s, per_token_s, per_context_token_s = self.base_s, self.per_token_s, self.per_context_token_s
         num_stages = layout.parallel.pp

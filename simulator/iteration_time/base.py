@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from simulator.batch import Batch
-from simulator.host import HostTime
+from simulator.host import EngineTime
 from simulator.layout import Layout
 
 LONGEST_S = 1e6  # longer than any iteration
@@ -65,7 +65,7 @@ class Documented(Protocol):
 class IterationTime(Protocol):
     """A model of iteration time, before it knows the layout."""
 
-    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
         """Prepare the prediction for one model on one layout.
 
         Raises:

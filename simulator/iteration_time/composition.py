@@ -9,9 +9,9 @@ import numpy as np
 
 from simulator.batch import Batch
 from simulator.communication import Communication
-from simulator.host import HostTime
+from simulator.host import EngineTime
 from simulator.iteration_time.base import Provenance
-from simulator.iteration_time.kernels import Floats, Kernels
+from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels, UngroupedDecode
 from simulator.iteration_time.operators import (
     MatMul,
     Operator,
@@ -57,20 +57,23 @@ class ComposedTimes:
         provenance: Where the kernel and message times come from.
     """
 
-    def __init__(self, kernels: Kernels, layout: Layout, host: HostTime) -> None:
+    def __init__(self, kernels: Kernels, layout: Layout, engine: EngineTime) -> None:
         model, parallel = layout.model, layout.parallel
         self._kernels = kernels
         self._layout = layout
         self._model = model
         self._parallel = parallel
         self._communication = Communication(layout)
-        self._host = host.line(parallel.num_gpus)
+        self._host = engine.host.line(parallel.num_gpus)
         self._layers = layout.stage_layers
+        self._launches = [layers * engine.host.launch_per_layer_s for layers in self._layers]
         self._attention_shape = attention_of(model, parallel.tp, layout.kv_dtype)
-        self._attention = kernels.attention_times(self._attention_shape)
+        self._attention: AttentionTimes = kernels.attention_times(self._attention_shape)
+        if not engine.grouped_decode:
+            self._attention = UngroupedDecode(self._attention, self._attention_shape, layout.device)
         self._linear = Lookup(self._linear_time)
         self._entries = [Lookup(partial(self._entry_time, stage)) for stage in range(parallel.pp)]
-        self._by_sequences = [Lookup(partial(self._sequence_time, stage)) for stage in range(parallel.pp)]
+        self._heads = [Lookup(partial(self._head_time, stage)) for stage in range(parallel.pp)]
         self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
         self.provenance = _provenance(kernels.provenance, layout, self._communication)
 
@@ -84,14 +87,18 @@ class ComposedTimes:
         for chunk in chunks:
             layer_s += self._attention.prefill_time(chunk.num_tokens, chunk.context_tokens)
         num_seqs = num_decodes + len(chunks)
-        layers, entries, by_sequences = self._layers, self._entries, self._by_sequences
-        first_s = layers[0] * layer_s + entries[0][num_tokens] + by_sequences[0][num_seqs]
+        base_s, per_seq_s = self._host
+        host_s = base_s + per_seq_s * num_seqs
+        layers, entries, heads, launches = self._layers, self._entries, self._heads, self._launches
         if len(layers) == 1:
-            return (first_s,)
-        times = [first_s]
-        for stage, send in enumerate(self._sends, 1):
-            times.append(send[num_tokens])
-            times.append(layers[stage] * layer_s + entries[stage][num_tokens] + by_sequences[stage][num_seqs])
+            gpu_s = layers[0] * layer_s + entries[0][num_tokens] + heads[0][num_seqs]
+            return (host_s + (gpu_s if gpu_s > launches[0] else launches[0]),)
+        times = []
+        for stage, launch_s in enumerate(launches):
+            if stage:
+                times.append(self._sends[stage - 1][num_tokens])
+            gpu_s = layers[stage] * layer_s + entries[stage][num_tokens] + heads[stage][num_seqs]
+            times.append(host_s + (gpu_s if gpu_s > launch_s else launch_s))
         return times
 
     def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
@@ -99,6 +106,21 @@ class ComposedTimes:
 
         An operator that runs twice in a layer comes twice.
         """
+        num_seqs = batch.num_decodes + len(batch.chunks)
+        gpu_s = 0.0
+        for operator in self._gpu_operators(batch, stage):
+            gpu_s += operator.seconds_per_layer * operator.layers
+            yield operator
+        if gpu_s < self._launches[stage]:
+            yield OperatorTime("wait_for_launches", "host", self._launches[stage] - gpu_s, 1)
+        base_s, per_seq_s = self._host
+        yield OperatorTime("host", "host", base_s + per_seq_s * num_seqs, 1)
+        if stage < self._parallel.pp - 1:
+            send_s = self._sends[stage][batch.num_prefill_tokens + batch.num_decodes]
+            yield OperatorTime("send", "network", send_s, 1)
+
+    def _gpu_operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
+        """Yield what a GPU of a stage does between the first kernel and the last one."""
         num_tokens = batch.num_prefill_tokens + batch.num_decodes
         num_seqs = batch.num_decodes + len(batch.chunks)
         layers, parallel, model = self._layers[stage], self._parallel, self._model
@@ -121,10 +143,6 @@ class ComposedTimes:
             if parallel.tp > 1:
                 seconds = float(self._gather_time(np.array([float(num_seqs)]))[0])
                 yield OperatorTime("gather_logits", "network", seconds, 1)
-        else:
-            yield OperatorTime("send", "network", self._sends[stage][num_tokens], 1)
-        base_s, per_seq_s = self._host
-        yield OperatorTime("host", "host", base_s + per_seq_s * num_seqs, 1)
 
     def _attention_operators(self, batch: Batch, layers: int) -> Iterator[OperatorTime]:
         attention = self._attention_shape
@@ -177,10 +195,9 @@ class ComposedTimes:
             return self._communication.all_gather_time(tokens * (self._model.hidden_size * HALF_BYTES))
         return np.zeros_like(tokens)
 
-    def _sequence_time(self, stage: int, seqs: Floats) -> Floats:
-        """Time of a stage that follows from the number of sequences."""
-        base_s, per_seq_s = self._host
-        total_s = base_s + per_seq_s * seqs
+    def _head_time(self, stage: int, seqs: Floats) -> Floats:
+        """Time of a stage after its layers: of the last one, for each sequence a token."""
+        total_s = np.zeros_like(seqs)
         if stage == len(self._layers) - 1:
             for operator in head_operators(self._model, self._parallel.tp):
                 total_s = total_s + self._kernel_time(operator, seqs)

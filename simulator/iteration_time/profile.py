@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from simulator.hardware import Device
-from simulator.host import HostTime
+from simulator.host import EngineTime
 from simulator.iteration_time.attention_table import AttentionTable
 from simulator.iteration_time.base import Provenance, StageTimes
 from simulator.iteration_time.composition import ComposedTimes
@@ -51,13 +51,13 @@ class Profile:
         if self.path is not None and not isinstance(self.path, str):
             raise ValueError(f"path must be the path of a file or null, got {self.path!r}")
 
-    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
         """Prepare the prediction for one model on one layout.
 
         Raises:
             ValueError: The file cannot be read.
         """
-        return ComposedTimes(self.kernels(layout.device), layout, host)
+        return ComposedTimes(self.kernels(layout.device), layout, engine)
 
     def kernels(self, device: Device) -> Kernels:
         """Return the kernel times of a device.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.hardware import Device
-from simulator.host import HostTime
+from simulator.host import EngineTime
 from simulator.iteration_time.base import Provenance, StageTimes
 from simulator.iteration_time.composition import ComposedTimes
 from simulator.iteration_time.kernels import AttentionTimes, Floats
@@ -23,9 +23,9 @@ class Roofline:
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """
 
-    def for_layout(self, layout: Layout, host: HostTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
         """Prepare the prediction for one model on one layout."""
-        return ComposedTimes(RooflineKernels(layout.device), layout, host)
+        return ComposedTimes(RooflineKernels(layout.device), layout, engine)
 
 
 class RooflineKernels:
