@@ -23,6 +23,7 @@ from simulator.output import write_result
 from simulator.report import print_summary
 from simulator.result import Result
 from simulator.simulation import groups_of, simulate
+from simulator.sweep import Figures
 from simulator.usage import USAGE
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     cli.run(_simulate, USAGE)
 
 
-def _simulate(config: DictConfig, folder: Path) -> None:
+def _simulate(config: DictConfig, folder: Path) -> Figures:
     arguments = build(config)
     result = _with_progress(arguments)
     groups = [group.described() for group in groups_of(arguments["deployment"])]
@@ -39,6 +40,18 @@ def _simulate(config: DictConfig, folder: Path) -> None:
     console = Console()
     print_summary(result.summary, console)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+    return _figures(result.summary)
+
+
+def _figures(summary: dict[str, Any]) -> Figures:
+    """Return what a sweep shows of a run: all numbers of the summary that are not lists."""
+    figures: dict[str, Any] = {}
+    for name, value in summary.items():
+        if isinstance(value, dict) and name not in ("iteration_time", "bubbles"):
+            figures |= {f"{name}.{part}": one for part, one in value.items() if not isinstance(one, dict | list)}
+        elif isinstance(value, int | float):
+            figures[name] = value
+    return figures
 
 
 class _Rate(ProgressColumn):

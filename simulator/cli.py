@@ -14,9 +14,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from simulator import __version__, sweep
 from simulator.components import CONFIG_DIR, GROUPS, ConfigError, choices
-from simulator.config import to_hydra
+from simulator.config import resolved, to_hydra
 from simulator.errors import one_line
+from simulator.sweep import Figures
 
 # Options of Hydra that make sense here, and whether a value follows.
 _FLAGS = {
@@ -30,14 +32,17 @@ _FLAGS = {
 }
 
 
+# Groups that may choose nothing.
+_MAY_BE_NULL = (("experiment", "null"), ("deployment", "null"))
+Task = Callable[[DictConfig, Path], Figures | None]
 _NOT_A_NAME = re.compile(r"|null|true|false|[-+.\d\[{(].*", re.IGNORECASE)
 
 
-def run(task: Callable[[DictConfig, Path], None], usage: str, config_name: str = "config") -> None:
+def run(task: Task, usage: str, config_name: str = "config") -> None:
     """Run a task on the configuration that the command line composes.
 
     Args:
-        task: Called with the configuration and the folder of the run.
+        task: Called with the configuration and the folder of the run; returns what a sweep shows of it.
         usage: What --help prints.
         config_name: Top-level file in `configs/`.
     """
@@ -55,6 +60,7 @@ def run(task: Callable[[DictConfig, Path], None], usage: str, config_name: str =
         sys.exit(130)
     except (ValueError, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         failures.append(one_line(error))
+    failures += sweep.failures
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures:
@@ -102,24 +108,25 @@ def _check_override(argument: str) -> None:
     if name == "cluster":
         raise ConfigError(f"{argument}: cluster has keys of its own, cluster.NAME=VALUE, and takes no value itself")
     is_group = name in (*GROUPS, "cluster.router", "cluster.node")
-    if is_group and _NOT_A_NAME.fullmatch(value) and (name, value) != ("experiment", "null"):
+    if is_group and _NOT_A_NAME.fullmatch(value) and (name, value) not in _MAY_BE_NULL:
         raise ConfigError(f"{argument}: {name} must be one of {', '.join(choices(name))}")
 
 
-def _job(task: Callable[[DictConfig, Path], None], failures: list[str]) -> Callable[[DictConfig], None]:
-    """Wrap a task for Hydra: what the user can mend is noted, so that the other jobs of a sweep go on."""
+def _job(task: Task, failures: list[str]) -> Callable[[DictConfig], None]:
+    """Wrap a task for Hydra: what the user can mend is noted; the other jobs of a sweep go on."""
 
     def job(config: DictConfig) -> None:
         run = HydraConfig.get()
         folder = Path(run.runtime.output_dir)
-        which = ", ".join(run.overrides.task) if run.mode == RunMode.MULTIRUN else ""
-        if which:
-            print(which)
+        if run.mode == RunMode.MULTIRUN:
+            about = {"overrides": list(run.overrides.task), "config": resolved(config), "version": __version__}
+            sweep.run_job(folder, int(run.job.num), about, lambda: task(config, folder))
+            return
         try:
             task(config, folder)
         except (ConfigError, OSError, OmegaConfBaseException) as error:
             _remove_if_empty(folder)
-            failures.append(f"{which}: {one_line(error)}" if which else one_line(error))
+            failures.append(one_line(error))
         except BaseException:
             _remove_if_empty(folder)
             raise

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -22,7 +21,8 @@ from simulator.components import (
 )
 from simulator.errors import one_line
 from simulator.result import MetricOptions
-from simulator.simulation import ARRIVALS, LENGTHS, Deployment
+from simulator.simulation import Deployment
+from simulator.workload import Workload
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _PREDICTED = ("model", "device", "parallel", "iteration_time", "engine", "kv_cache")
@@ -39,7 +39,7 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
     """Translate our override grammar into Hydra's.
 
     `+scheduler=X` means `scheduler=X` (Hydra: only without a default), and `cluster.router=X` and
-    `cluster.node=X` choose a file (Hydra: `cluster/router=X`).
+    `cluster.node=X` choose a file (Hydra: `cluster/router=X`). `slo.X=Y` adds an objective (Hydra: `++slo.X=Y`).
     """
     translated = []
     for override in overrides:
@@ -48,6 +48,8 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
             plain = name.lstrip("+")
             if not plain.startswith("hydra"):
                 name = plain.replace(".", "/") if plain in ("cluster.router", "cluster.node") else plain
+                if plain.startswith("slo."):
+                    name = f"++{plain}"  # an objective may be one that the chosen SLO has not
         translated.append(name + equals + value)
     return translated
 
@@ -77,11 +79,29 @@ def build(config: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: A key or a value that is not allowed; the message names it.
     """
-    require_keys(config, "", _KEYS)
+    arguments = build_experiment(config)
+    workload, seed = arguments.pop("workload"), arguments["seed"]
+    with named("trace"):
+        requests = workload.requests(seed)
+    with named(""):
+        trace = workload.trace(seed, requests)
+    return {"trace": trace, **arguments, "log_members": config.output.batches}
+
+
+def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Build what serves and what arrives: workload, deployment, router, seed, time_limit_s and metrics.
+
+    Args:
+        config: What was composed.
+        more_keys: Keys that the command has besides those of a run.
+
+    Raises:
+        ConfigError: A key or a value that is not allowed; the message names it.
+    """
+    require_keys(config, "", (*_KEYS, *more_keys))
     for name in _SECTIONS:
         require_mapping(config[name], name)
-    seed = _integer(config.seed, "seed", 0)
-    lengths, arrivals = (np.random.default_rng([seed, purpose]) for purpose in (LENGTHS, ARRIVALS))
+    seed = require_integer(config.seed, "seed", 0)
     time_limit_s = config.time_limit_s
     if time_limit_s is not None and not (type(time_limit_s) in (int, float) and 0 < time_limit_s < math.inf):
         raise ConfigError(f"time_limit_s must be a finite number above 0 or null, got {time_limit_s!r}")
@@ -89,22 +109,16 @@ def build(config: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"output.batches must be true or false, got {config.output.batches!r}")
     require_keys(config.output, "output", ["batches"])
     deployment = _deployments(config)
-    source = build_component(config.trace, "trace")
-    process = build_component(config.arrival, "arrival")
-    with named("trace"):
-        trace = source.load(lengths)
-    with named(""):
-        trace = process.assign(trace, arrivals)
+    workload = Workload(build_component(config.trace, "trace"), build_component(config.arrival, "arrival"))
     with named("metrics"):
         metrics = MetricOptions(**config.metrics)
     return {
-        "trace": trace,
+        "workload": workload,
         "deployment": deployment,
         "router": build_component(config.cluster.router, "cluster.router"),
         "seed": seed,
         "time_limit_s": time_limit_s,
         "metrics": metrics,
-        "log_members": config.output.batches,
     }
 
 
@@ -229,7 +243,12 @@ def _pairs(node: Any, key: str, meaning: str, least: tuple[int, int]) -> list[tu
     return [(first, second) for first, second in pairs]
 
 
-def _integer(value: Any, key: str, least: int) -> int:
+def require_integer(value: Any, key: str, least: int) -> int:
+    """Return an integer of at least so much.
+
+    Raises:
+        ConfigError: It is none.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{key} must be an integer of at least {least}, got {value!r}")
     return value

@@ -1,7 +1,9 @@
 """Exact latency figures, computed from arrays after the run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -13,35 +15,64 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 PERCENTILES = (50, 90, 95, 99)
+SUMMARY = ("mean", *(f"p{percentile}" for percentile in PERCENTILES), "max")
 
 
-def distribution(values: Floats, weights: Ints | None = None) -> dict[str, float | None]:
-    """Summarise a sample.
+def rank(percentile: Fraction, total: int) -> int:
+    """Return how many samples of a total a percentile has to reach; exact, as 0.99 * total is not."""
+    return math.ceil(percentile * total / 100)
+
+
+class Distribution:
+    """A sample of times.
 
     A quantile is the smallest value whose cumulative weight reaches that share of the whole.
-
-    Args:
-        values: float64[n].
-        weights: int64[n], how often each value occurs; None: once.
-
-    Returns:
-        mean, p50, p90, p95, p99 and max; None each for an empty sample.
     """
-    names = ["mean", *(f"p{percentile}" for percentile in PERCENTILES), "max"]
-    if weights is None:
-        weights = np.ones(len(values), dtype=np.int64)
-    present = weights > 0
-    values, weights = values[present], weights[present]
-    if len(values) == 0:
-        return dict.fromkeys(names)
-    order = np.argsort(values)
-    values, cumulated = values[order], np.cumsum(weights[order])
-    total = int(cumulated[-1])
-    # Integer ranks: 0.99 * total in floating point may fall on the wrong side of a sample.
-    ranks = [-(-percentile * total // 100) for percentile in PERCENTILES]
-    quantiles = values[np.searchsorted(cumulated, ranks)]
-    mean = float(np.dot(values, weights[order]) / total)
-    return dict(zip(names, [mean, *map(float, quantiles), float(values[-1])], strict=True))
+
+    def __init__(self, values: Floats, weights: Ints | None = None) -> None:
+        """Sort the sample.
+
+        Args:
+            values: float64[n].
+            weights: int64[n], how often each value occurs; None: once.
+        """
+        if weights is None:
+            weights = np.ones(len(values), dtype=np.int64)
+        order = np.argsort(values)
+        order = order[weights[order] > 0]
+        self._values, self._weights = values[order], weights[order]
+        self._cumulated = np.cumsum(self._weights)
+
+    def statistic(self, name: str) -> float | None:
+        """Return "mean", "max" or a percentile such as "p50" or "p99.9"; None for an empty sample.
+
+        Raises:
+            ValueError: It is none of these.
+        """
+        percentile = None if name in ("mean", "max") else percentile_of(name)
+        if len(self._values) == 0:
+            return None
+        total = int(self._cumulated[-1])
+        if name == "mean":
+            return float(np.dot(self._values, self._weights) / total)
+        place = -1 if percentile is None else np.searchsorted(self._cumulated, rank(percentile, total))
+        return float(self._values[place])
+
+    def summary(self) -> dict[str, float | None]:
+        """Return mean, p50, p90, p95, p99 and max; None each for an empty sample."""
+        return {name: self.statistic(name) for name in SUMMARY}
+
+
+def percentile_of(name: str) -> Fraction:
+    """Return the percentile that "p99" or "p99.9" names.
+
+    Raises:
+        ValueError: It names none above 0 and at most 100.
+    """
+    digits = name.removeprefix("p")
+    if name.startswith("p") and digits.replace(".", "", 1).isdecimal() and 0 < Fraction(digits) <= 100:
+        return Fraction(digits)
+    raise ValueError(f"{name!r} is not mean, max or a percentile such as p50, p99 or p99.9")
 
 
 @dataclass(frozen=True)
@@ -88,15 +119,57 @@ def token_gaps(log: TokenLog, counted: Bools) -> tuple[Floats, Ints]:
         np.add.at(change, left, -1)
         weights.append(np.cumsum(change)[1:-1])
         gaps.append(np.diff(log.end_s[iterations]))
-    # Between a prefill or residency of a request and its next residency or prefill.
-    request, first, last = map(np.concatenate, (requests, firsts, lasts))
-    order = np.lexsort((first, request))
-    request, first, last = request[order], first[order], last[order]
-    same = request[1:] == request[:-1]
-    between = log.end_s[first[1:][same]] - log.end_s[last[:-1][same]]
+    _, between = _between_spans(log, np.concatenate(requests), np.concatenate(firsts), np.concatenate(lasts))
     gaps.append(between)
     weights.append(np.ones(len(between), dtype=np.int64))
     return np.concatenate(gaps), np.concatenate(weights)
+
+
+def gaps_above(log: TokenLog, bound_s: float, num_requests: int) -> tuple[Ints, Ints]:
+    """Count the gaps of each request that are longer than a bound.
+
+    Args:
+        log: The tokens of one replica.
+        bound_s: The bound.
+        num_requests: Requests that there are.
+
+    Returns:
+        int64[num_requests] gaps that are longer, and int64[num_requests] all gaps.
+    """
+    above, every = np.zeros(num_requests, dtype=np.int64), np.zeros(num_requests, dtype=np.int64)
+    prefill_ends, residencies = log.prefill_ends, log.residencies
+    requests, firsts, lasts = [prefill_ends[:, 0]], [prefill_ends[:, 1]], [prefill_ends[:, 1]]
+    for index in np.unique(residencies[:, 1]):
+        iterations = np.flatnonzero(log.decode_set == index)
+        request, _, joined, left = residencies[residencies[:, 1] == index].T
+        requests.append(request)
+        firsts.append(iterations[joined])
+        lasts.append(iterations[left - 1])
+        longer = np.concatenate([[0], np.cumsum(np.diff(log.end_s[iterations]) > bound_s)])
+        np.add.at(above, request, longer[left - 1] - longer[joined])
+        np.add.at(every, request, left - 1 - joined)
+    request, between = _between_spans(log, np.concatenate(requests), np.concatenate(firsts), np.concatenate(lasts))
+    np.add.at(above, request, (between > bound_s).astype(np.int64))
+    np.add.at(every, request, 1)
+    return above, every
+
+
+def _between_spans(log: TokenLog, request: Ints, first: Ints, last: Ints) -> tuple[Ints, Floats]:
+    """Gaps between a prefill or residency of a request and its next residency or prefill.
+
+    Args:
+        log: The tokens of one replica.
+        request: int64[n], the request of each prefill and residency.
+        first: int64[n], iteration of its first token.
+        last: int64[n], iteration of its last token.
+
+    Returns:
+        int64[m] requests and float64[m] their gaps.
+    """
+    order = np.lexsort((first, request))
+    request, first, last = request[order], first[order], last[order]
+    same = request[1:] == request[:-1]
+    return request[1:][same], log.end_s[first[1:][same]] - log.end_s[last[:-1][same]]
 
 
 def is_overloaded(arrival_s: Floats, first_scheduled_s: Floats) -> bool:
@@ -120,15 +193,15 @@ def is_overloaded(arrival_s: Floats, first_scheduled_s: Floats) -> bool:
     return bool(waits[0] < waits[1] < waits[2])
 
 
-def latencies(
+def distributions(
     requests: Mapping[str, NDArray[Any]],
     logs: Sequence[TokenLog],
     counted: Bools,
     *,
     end_s: float,
     zero_first_gap: bool = False,
-) -> dict[str, dict[str, float | None]]:
-    """Latency figures of the counted requests.
+) -> dict[str, Distribution]:
+    """Latencies of the counted requests.
 
     Args:
         requests: Arrays by request: arrival_s, first_scheduled_s, first_token_s and completed_s (float64,
@@ -139,8 +212,8 @@ def latencies(
         zero_first_gap: Count a gap of 0 s for each first token.
 
     Returns:
-        ttft_s, tbt_s, tpot_s, e2e_s and scheduling_delay_s (see `distribution`). TPOT leaves out requests
-        of one token. The scheduling delay of a request that was never scheduled is end_s - arrival.
+        ttft_s, tbt_s, tpot_s, e2e_s and scheduling_delay_s. TPOT leaves out requests of one token. The
+        scheduling delay of a request that was never scheduled is end_s - arrival.
     """
     table = {name: values[counted] for name, values in requests.items()}
     arrival_s, first_token_s, completed_s = table["arrival_s"], table["first_token_s"], table["completed_s"]
@@ -154,9 +227,9 @@ def latencies(
     scheduled_s = np.where(np.isnan(table["first_scheduled_s"]), end_s, table["first_scheduled_s"])
     delays = (scheduled_s - arrival_s)[(table["ignored"] == 0) | ~np.isnan(table["first_scheduled_s"])]
     return {
-        "ttft_s": distribution((first_token_s - arrival_s)[started]),
-        "tbt_s": distribution(gaps, weights),
-        "tpot_s": distribution(decode_s / (table["output_tokens"][several] - 1)),
-        "e2e_s": distribution((completed_s - arrival_s)[~np.isnan(completed_s)]),
-        "scheduling_delay_s": distribution(delays),
+        "ttft_s": Distribution((first_token_s - arrival_s)[started]),
+        "tbt_s": Distribution(gaps, weights),
+        "tpot_s": Distribution(decode_s / (table["output_tokens"][several] - 1)),
+        "e2e_s": Distribution((completed_s - arrival_s)[~np.isnan(completed_s)]),
+        "scheduling_delay_s": Distribution(delays),
     }

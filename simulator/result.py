@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cluster import Cluster
-from simulator.metrics import is_overloaded, latencies
+from simulator.metrics import Distribution, Ints, distributions, gaps_above, is_overloaded
 from simulator.provenance import describe, extent_of
 from simulator.replica_result import ReplicaResult
 from simulator.totals import cluster_totals, kv_use, replica_totals, stage_shares
@@ -117,6 +117,27 @@ class Result:
         return np.asarray((self.status != NOT_ARRIVED) & warm)
 
     @cached_property
+    def latencies(self) -> dict[str, Distribution]:
+        """Distributions of ttft_s, tbt_s, tpot_s, e2e_s and scheduling_delay_s."""
+        return distributions(
+            self.requests,
+            [replica.tokens for replica in self.replicas],
+            self.counted,
+            end_s=self.end_s,
+            zero_first_gap=self.metrics.zero_first_gap,
+        )
+
+    def gaps_above(self, bound_s: float) -> tuple[Ints, Ints]:
+        """Count the times between tokens of each request that are longer than a bound.
+
+        Returns:
+            int64[num_requests] gaps that are longer, and int64[num_requests] all gaps.
+        """
+        found = [gaps_above(replica.tokens, bound_s, len(self.status)) for replica in self.replicas]
+        above, every = zip(*found, strict=True)
+        return np.sum(above, axis=0), np.sum(every, axis=0)
+
+    @cached_property
     def summary(self) -> dict[str, Any]:
         """The figures of the run; None where there is nothing to measure."""
         iterations = [replica.iterations for replica in self.replicas]
@@ -129,13 +150,7 @@ class Result:
             "num_iterations": sum(len(one["end_s"]) for one in iterations),
             "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
             **self._throughput,
-            **latencies(
-                self.requests,
-                [replica.tokens for replica in self.replicas],
-                self.counted,
-                end_s=self.end_s,
-                zero_first_gap=self.metrics.zero_first_gap,
-            ),
+            **{name: latency.summary() for name, latency in self.latencies.items()},
             "kv_use": kv_use(self.replicas),
             "busy_fraction": stages.pop("busy"),
             "bubbles": stages,

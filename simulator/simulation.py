@@ -24,11 +24,10 @@ from simulator.routers.base import Router
 from simulator.routers.round_robin import RoundRobin
 from simulator.schedulers.base import Scheduler, SizedBatches
 from simulator.schedulers.sarathi import Sarathi
+from simulator.workload import ROUTING
 from traces import Trace
 
 MOST_REPLICAS = 10_000
-# Randomness by purpose; a purpose keeps its stream when others are added.
-LENGTHS, ARRIVALS, ROUTING = range(3)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simulator import MetricOptions
 from simulator.iteration_time.affine import Affine
-from simulator.metrics import distribution, is_overloaded
+from simulator.metrics import Distribution, is_overloaded
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
 from tests.helpers import serve
@@ -22,7 +22,7 @@ SECOND = Affine(base_s=1.0, per_token_s=0.0)
 def test_a_quantile_is_the_smallest_value_whose_cumulative_weight_reaches_it(pairs: list[tuple[float, int]]) -> None:
     values, weights = np.array([value for value, _ in pairs]), np.array([weight for _, weight in pairs])
     sample = sorted(value for value, weight in pairs for _ in range(weight))
-    figures = distribution(values, weights)
+    figures = Distribution(values, weights).summary()
     if not sample:
         assert set(figures.values()) == {None}
         return
@@ -34,8 +34,8 @@ def test_a_quantile_is_the_smallest_value_whose_cumulative_weight_reaches_it(pai
 
 def test_quantiles_that_fall_on_a_sample_are_that_sample() -> None:
     # 0.95 * 20 and 0.99 * 100 are whole numbers that floating point can miss.
-    assert distribution(np.arange(1.0, 21.0))["p95"] == 19
-    assert distribution(np.arange(1.0, 101.0))["p99"] == 99
+    assert Distribution(np.arange(1.0, 21.0)).statistic("p95") == 19
+    assert Distribution(np.arange(1.0, 101.0)).statistic("p99") == 99
 
 
 def test_latencies_of_two_requests_by_hand() -> None:

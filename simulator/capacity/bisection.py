@@ -1,0 +1,133 @@
+"""Search for the highest rate that meets the SLO: bisection, as Sarathi-Serve's evaluation does it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+HIGHEST_QPS = 1e6
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run at one rate.
+
+    Attributes:
+        qps: Requests per second that arrive.
+        missed: Objectives that it misses, the worst first; empty: it meets the SLO.
+        values: Seconds by objective; None: nothing to measure.
+        goodput: Share of the requests that stay within every objective on their own; None: no request.
+        goodput_qps: Such requests per second; None: the run took no time.
+        num_finished: Requests that finished.
+        warnings: What the run warned of.
+    """
+
+    qps: float
+    missed: Sequence[str] = ()
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    goodput: float | None = None
+    goodput_qps: float | None = None
+    num_finished: int = 0
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Outcome of a search.
+
+    Attributes:
+        qps: Highest rate that met the SLO; 0: not even the lowest rate did.
+        bracket: That rate, and the lowest one that missed it; None: none did.
+        binding: Objective that the first rate above misses by most; None: no rate missed any.
+        trials: In the order of the search.
+    """
+
+    qps: float
+    bracket: tuple[float, float | None]
+    binding: str | None
+    trials: Sequence[Trial]
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial at the capacity; None: no rate met the SLO."""
+        return next((one for one in self.trials if one.qps == self.qps), None)
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """How to search.
+
+    The first bracket is from 0 to twice the first rate. While its upper end meets the SLO too, it moves up.
+
+    Attributes:
+        start_qps: First rate.
+        resolution_qps: Rates are multiples of it.
+        granularity: The search ends when the bracket is narrower than this share of the rate.
+        max_trials: Trials at most.
+
+    Source: Agrawal et al., OSDI 2024 (arXiv:2403.02310), capacity search of the artifact.
+    """
+
+    start_qps: float
+    resolution_qps: float = 0.01
+    granularity: float = 0.025
+    max_trials: int = 20
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("start_qps", "resolution_qps"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= HIGHEST_QPS:
+                raise ValueError(f"{name} must be a number above 0 and up to {HIGHEST_QPS:g}, got {value!r}")
+        granularity, max_trials = self.granularity, self.max_trials
+        if not isinstance(granularity, int | float) or isinstance(granularity, bool) or not 0 <= granularity < 1:
+            raise ValueError(f"granularity must be at least 0 and below 1, got {granularity!r}")
+        if not isinstance(max_trials, int) or isinstance(max_trials, bool) or max_trials < 1:
+            raise ValueError(f"max_trials must be an integer of at least 1, got {max_trials!r}")
+
+    def rounded(self, qps: float) -> float:
+        """Return the nearest rate that can be tried."""
+        digits = max(0, 9 - math.floor(math.log10(self.resolution_qps)))
+        return round(round(qps / self.resolution_qps) * self.resolution_qps, digits)
+
+
+def find_capacity(
+    run: Callable[[float], Trial], search: Bisection, progress: Callable[[Trial], None] | None = None
+) -> Capacity:
+    """Search for the highest rate that meets the SLO.
+
+    Args:
+        run: Serves the load at a rate.
+        search: How to search.
+        progress: Called with each trial.
+    """
+    trials: list[Trial] = []
+    low, high, missed = 0.0, 2.0 * search.start_qps, False
+    qps = search.rounded(search.start_qps)
+    while len(trials) < search.max_trials and low < qps <= HIGHEST_QPS:
+        trial = run(qps)
+        trials.append(trial)
+        if progress is not None:
+            progress(trial)
+        if trial.missed:
+            high, missed = qps, True
+        else:
+            low = qps
+            if low >= high:
+                high = 2 * low
+        if missed and high - low < search.granularity * qps:
+            break
+        qps = search.rounded((low + high) / 2 if missed else high)
+        if missed and not low < qps < high:
+            break
+    return _outcome(low, trials)
+
+
+def _outcome(low: float, trials: Sequence[Trial]) -> Capacity:
+    failed = [one for one in trials if one.missed]
+    first = min(failed, key=lambda one: one.qps) if failed else None
+    return Capacity(
+        qps=low,
+        bracket=(low, None if first is None else first.qps),
+        binding=None if first is None else first.missed[0],
+        trials=trials,
+    )

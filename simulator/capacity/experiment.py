@@ -1,0 +1,91 @@
+"""What a capacity is searched for: a load, a deployment and an SLO."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from simulator.batch import Batch
+from simulator.capacity.bisection import Trial
+from simulator.result import MetricOptions, Result
+from simulator.routers.base import Router
+from simulator.simulation import Deployment, groups_of, simulate
+from simulator.slo import SLO
+from simulator.workload import Workload
+from traces import Trace
+
+# The SLO of the paper is a multiple of such a decode iteration (arXiv:2403.02310, section 5.1).
+REFERENCE_DECODES, REFERENCE_CONTEXT = 32, 4096
+
+
+@dataclass(frozen=True)
+class CapacityExperiment:
+    """A load at a rate to be found, served by a deployment within an SLO.
+
+    Attributes:
+        workload: The load; its rate is replaced.
+        deployment: What serves it, or the groups of a cluster.
+        slo: What has to be met.
+        router: Chooses the replica of each request; None: round robin.
+        time_limit_s: Seconds of serving in a trial; None: until the last request.
+        metrics: What the figures leave out and count; None: the defaults.
+    """
+
+    workload: Workload
+    deployment: Deployment | Sequence[Deployment]
+    slo: SLO
+    router: Router | None = None
+    time_limit_s: float | None = None
+    metrics: MetricOptions | None = None
+
+    def trials(self, seed: int) -> Callable[[float], Trial]:
+        """Return what serves the load of a seed at a rate.
+
+        Raises:
+            ValueError: The requests cannot be read, or the arrival process has no rate.
+        """
+        requests = self.workload.requests(seed)
+        return lambda qps: self._trial(requests, qps, seed)
+
+    def start_qps(self, seed: int) -> float:
+        """Return a rate to begin with: at which prefills alone would take half of the time.
+
+        Raises:
+            ValueError: The requests cannot be read, or the deployment does not fit.
+        """
+        prompt = int(self.workload.requests(seed).prompt_tokens.mean())
+        per_s = 0.0
+        for group in groups_of(self.deployment):
+            times = group.stage_times()(Batch.of([(min(prompt, group.model.max_model_len), 0)], []))
+            per_s += group.num_replicas / max(times[::2])
+        return per_s / 2
+
+    def _trial(self, requests: Trace, qps: float, seed: int) -> Trial:
+        result = simulate(
+            self.workload.at(qps).trace(seed, requests),
+            self.deployment,
+            router=self.router,
+            seed=seed,
+            time_limit_s=self.time_limit_s,
+            metrics=self.metrics,
+        )
+        goodput = self.slo.goodput(result)
+        return Trial(
+            qps=qps,
+            missed=self.slo.missed(result),
+            values=self.slo.values(result),
+            goodput=goodput.share,
+            goodput_qps=goodput.requests_per_s,
+            num_finished=int(result.summary["num_finished"]),
+            warnings=_lasting(result),
+        )
+
+
+def reference_iteration_s(deployment: Deployment | Sequence[Deployment]) -> float:
+    """Seconds of a decode iteration of 32 requests with 4,096 tokens each, in the slowest group."""
+    batch = Batch.of([], [(REFERENCE_DECODES, REFERENCE_CONTEXT)])
+    return max(sum(group.stage_times()(batch)) for group in groups_of(deployment))
+
+
+def _lasting(result: Result) -> list[str]:
+    """Warnings that say something of the deployment, not of the rate or the time limit."""
+    passing = ("overloaded", "unfinished", "would have arrived", "no request is left")
+    return [warning for warning in result.warnings if not any(part in warning for part in passing)]

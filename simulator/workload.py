@@ -1,0 +1,74 @@
+"""A load by its parts: where requests come from and how they arrive, with randomness by purpose."""
+
+from dataclasses import Field, dataclass, fields, replace
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from traces import Trace
+
+# Randomness by purpose; a purpose keeps its stream when others are added.
+LENGTHS, ARRIVALS, ROUTING = range(3)
+
+
+class Source(Protocol):
+    """Where requests come from."""
+
+    def load(self, rng: np.random.Generator) -> Trace:
+        """Return the requests."""
+        ...
+
+
+class Arrivals(Protocol):
+    """How requests arrive: a dataclass, whose field `qps` is its rate if it has one."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with arrival times."""
+        ...
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Requests and their arrivals, before a seed is chosen.
+
+    Attributes:
+        source: Where requests come from.
+        arrivals: How they arrive.
+    """
+
+    source: Source
+    arrivals: Arrivals
+
+    def requests(self, seed: int) -> Trace:
+        """Return the requests, without arrival times or with those of the source.
+
+        Raises:
+            ValueError: They cannot be read.
+        """
+        return self.source.load(np.random.default_rng([seed, LENGTHS]))
+
+    def trace(self, seed: int, requests: Trace | None = None) -> Trace:
+        """Return the requests with arrival times.
+
+        Args:
+            seed: The same seed gives the same requests, and gaps that are in proportion at any rate.
+            requests: What `requests` returned for this seed, if it is at hand.
+
+        Raises:
+            ValueError: They cannot be read, or have no arrival times.
+        """
+        trace = self.requests(seed) if requests is None else requests
+        return self.arrivals.assign(trace, np.random.default_rng([seed, ARRIVALS]))
+
+    def at(self, qps: float) -> "Workload":
+        """Return the same load at another rate.
+
+        Raises:
+            ValueError: The arrival process has no rate.
+        """
+        if "qps" not in [field.name for field in fields(self.arrivals)]:
+            raise ValueError(f"{type(self.arrivals).__name__} has no rate that could be changed; Poisson has one")
+        changed: Any = {"qps": qps}
+        return replace(self, arrivals=replace(self.arrivals, **changed))
