@@ -1,7 +1,8 @@
 """Composes the configuration and builds what a run or a prediction needs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,20 @@ def load_config(*overrides: str) -> dict[str, Any]:
     Raises:
         ConfigError: An override that is not allowed; one line that names it.
     """
+    with composed("config", overrides) as config:
+        return build(config)
+
+
+@contextmanager
+def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
+    """Compose a top-level file of `configs/`; while it is built, other choices of its groups can be composed.
+
+    Raises:
+        ConfigError: An override that is not allowed; one line that names it.
+    """
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return build(compose("config", to_hydra(overrides)))
+            yield compose(name, to_hydra(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error)) from error
 

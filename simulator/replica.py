@@ -32,6 +32,7 @@ class Replica:
         decoding: Decode-phase requests that are not in flight.
         in_flight: Batches in the pipeline and the requests that decode in each, oldest first.
         has_ties: Whether requests with equal arrival times have arrived.
+        last_batch_prefilled: Whether the last batch that was put in flight had prefill chunks.
         history: What happened to requests so far.
         num_finished: Batches finished.
     """
@@ -47,6 +48,7 @@ class Replica:
         "has_ties",
         "history",
         "in_flight",
+        "last_batch_prefilled",
         "max_model_len",
         "num_blocks",
         "num_finished",
@@ -91,6 +93,7 @@ class Replica:
         self.prefilling: dict[int, int] = {}
         self.in_flight: deque[tuple[Batch, DecodeSet | None]] = deque()
         self.has_ties = False
+        self.last_batch_prefilled = False
         self.history = History()
         self.num_finished = 0
         self._appends_blocks = appends_blocks
@@ -195,6 +198,7 @@ class Replica:
         if self.free_blocks < 0:
             raise RuntimeError(f"the batch takes {-self.free_blocks} KV blocks more than there are")
         self.in_flight.append((batch, decodes))
+        self.last_batch_prefilled = bool(batch.chunks)
         return True
 
     def finish(self) -> list[int]:

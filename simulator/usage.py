@@ -8,10 +8,11 @@ Simulates an LLM serving cluster: a trace of requests, served by replicas of a m
   python -m simulator scheduler=vllm trace=sharegpt arrival.qps=1.5 parallel.tp=2 model=yi_34b
 
 What serves
-  scheduler=sarathi            sarathi | vllm | orca | faster_transformer
+  scheduler=sarathi            sarathi | vllm | orca | faster_transformer | chunked_prefills
   scheduler.token_budget=512   sarathi: tokens per iteration, decodes included
   scheduler.max_num_batched_tokens=null
                                vllm: prompt tokens per iteration; null: max_model_len
+  scheduler.chunk_size=512     chunked_prefills: prompt tokens per iteration
   scheduler.max_num_seqs=128   admitted sequences at most (orca, faster_transformer: 16)
   scheduler.dynamic_chunks.{stages,low,high,max_tokens}
                                sarathi: chunk sizes that shrink as a prefill advances; stages=0: off
@@ -63,6 +64,7 @@ What is measured and written
   time_limit_s=null            no iteration starts after so many simulated seconds
   seed=0                       same seed, same bytes
   output.batches=false         also write batches.csv, one row per batch member
+  deployment=null              model, device and layout at once, from configs/deployment
   hydra.run.dir=DIR            where the files go; default outputs/<date>/<time>
   experiment=null              a named set of the above, from configs/experiment
 

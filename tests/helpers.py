@@ -13,6 +13,7 @@ from simulator.kv_cache import KVCache
 from simulator.model import Model
 from simulator.parallelism import Parallelism
 from simulator.schedulers.base import Scheduler
+from simulator.schedulers.chunked_prefills import ChunkedPrefills
 from simulator.schedulers.faster_transformer import FasterTransformer
 from simulator.schedulers.orca import Orca
 from simulator.schedulers.sarathi import Sarathi
@@ -25,7 +26,13 @@ SHARED = REPOSITORY.parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared recordings and data are not here")
 
 # A policy that is added here inherits the laws of every scheduler.
-POLICIES: list[Scheduler] = [Sarathi(token_budget=64), VLLM(), Orca(), FasterTransformer()]
+POLICIES: list[Scheduler] = [
+    Sarathi(token_budget=64),
+    VLLM(),
+    Orca(),
+    FasterTransformer(),
+    ChunkedPrefills(chunk_size=64),
+]
 
 
 def tiny_model(max_model_len: int) -> Model:

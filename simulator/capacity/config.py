@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from simulator.capacity.bisection import Bisection
 from simulator.capacity.experiment import CapacityExperiment, reference_iteration_s
 from simulator.components import ConfigError, named, require_keys, require_mapping
-from simulator.config import build_experiment, require_integer
+from simulator.config import build_experiment, composed, require_integer
 from simulator.simulation import Deployment, groups_of
 from simulator.slo import SLO
 
@@ -98,3 +98,16 @@ def _bound(key: str, bound: Any, deployment: Deployment | Sequence[Deployment]) 
         known = ", ".join(map(str, value))
         raise ConfigError(f"{key} has no bound for model {unknown[0]}, only for {known}; give it one, {key}=SECONDS")
     return max(value[model] for model in models)
+
+
+def load_capacity(*overrides: str) -> CapacityTask:
+    """Compose `configs/capacity.yaml` and build what it names.
+
+    Args:
+        overrides: As on the command line, for example "scheduler=vllm", "slo.tbt_p99=0.2".
+
+    Raises:
+        ConfigError: An override that is not allowed; one line that names it.
+    """
+    with composed("capacity", overrides) as config:
+        return build_capacity(config)

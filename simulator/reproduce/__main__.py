@@ -1,0 +1,111 @@
+"""`python -m simulator.reproduce`: the paper's experiments, side by side with its numbers."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from joblib import Parallel, cpu_count, delayed
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from simulator.components import ConfigError
+from simulator.reproduce.drawing import draw
+from simulator.reproduce.figures import FIGURES, Job, complete, plan
+from simulator.reproduce.report import print_rows, write
+
+USAGE = """\
+Runs the experiments of Sarathi-Serve (OSDI 2024) and prints paper | simulated | difference for every number.
+
+  python -m simulator.reproduce figure=10 [key=value ...]
+  python -m simulator.reproduce figure=10,11 table=4 output=reproduction
+  python -m simulator.reproduce all
+
+  figure=5|6|9|10|11|12|13|14  figures, separated by commas
+  table=4                      the ablation, at chunks of 512 and 1024
+  all                          all of these
+  output=reproduction          folder for reproduction.csv and a picture of each figure
+  workers=N                    processes; default: one for each core
+
+Other overrides, such as engine=none or seed=1, hold for every experiment; see `python -m simulator --help`.
+Exit status: 0, 2 for a mistake in the input, 130 if interrupted."""
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        Console().print(USAGE, highlight=False, markup=False)
+        return
+    try:
+        _reproduce(arguments)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+        sys.exit(2)
+
+
+def _reproduce(arguments: Sequence[str]) -> None:
+    chosen, folder, workers, more = _parse(arguments)
+    planned = [one for figure in chosen for one in plan(figure, more)]
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = complete(planned, run_jobs([one.job for one in planned], workers))
+    path = folder / "reproduction.csv"
+    write(rows, path)
+    console = Console()
+    print_rows(rows, console)
+    pictures = [draw(figure, rows, folder) for figure in chosen]
+    written = ", ".join(str(one) for one in (path, *pictures))
+    console.print(f"written to {written}", style="dim", soft_wrap=True, highlight=False)
+
+
+def run_jobs(jobs: Iterable[Job], workers: int) -> dict[Job, dict[str, float]]:
+    """Run each different experiment once, several at a time."""
+    different = list(dict.fromkeys(jobs))
+    columns = (TextColumn("experiments"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        found = Parallel(n_jobs=workers, return_as="generator")(delayed(job.run)(*job.arguments) for job in different)
+        return dict(zip(different, bar.track(found, total=len(different)), strict=True))
+
+
+def _parse(arguments: Sequence[str]) -> tuple[list[str], Path, int, list[str]]:
+    """Return figures, folder, workers and overrides of every experiment."""
+    chosen: list[str] = []
+    folder, workers = Path("reproduction"), cpu_count()
+    more: list[str] = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if argument == "all":
+            chosen += FIGURES
+        elif not equals:
+            raise ConfigError(f"{argument} is not an argument; allowed are: all, figure=, table=, output=, key=value")
+        elif name in ("figure", "table"):
+            chosen += [_figure(name, one) for one in value.split(",")]
+        elif name == "output":
+            folder = Path(value)
+        elif name == "workers":
+            workers = _count(value)
+        else:
+            more.append(argument)
+    if not chosen:
+        raise ConfigError("say what to reproduce: all, figure=10 or table=4; see --help")
+    return list(dict.fromkeys(chosen)), folder, workers, more
+
+
+def _figure(kind: str, number: str) -> str:
+    figure = f"table {number}" if kind == "table" else number
+    if figure not in FIGURES:
+        allowed = [one.removeprefix("table ") for one in FIGURES if one.startswith("table") == (kind == "table")]
+        raise ConfigError(f"{kind}={number}: must be one of {', '.join(allowed)}")
+    return figure
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise ConfigError(f"workers must be an integer of at least 1, got {value}")
+    return int(value)
+
+
+if __name__ == "__main__":
+    main()

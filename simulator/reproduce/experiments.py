@@ -1,0 +1,97 @@
+"""The experiments of the paper as functions of their settings; each runs in a process of its own."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+from simulator.batch import Batch
+from simulator.capacity import find_capacity
+from simulator.capacity.config import load_capacity
+from simulator.config import load_config
+from simulator.explain import Composed
+from simulator.iteration_time.base import StageTimes
+from simulator.reproduce.published import ARXIV, CHAT
+from simulator.simulation import simulate
+
+Figures = dict[str, float]
+Overrides = Sequence[str]
+
+TRACES = {
+    CHAT: ("trace=sharegpt", "model.max_model_len=8192"),
+    ARXIV: ("trace=arxiv", "model.max_model_len=16384"),
+}
+PROTOCOL = ("trace.num_requests=2048", "time_limit_s=1800", "metrics.zero_first_gap=true")
+LINEAR = ("qkv_proj", "o_proj", "gate_up_proj", "up_proj", "down_proj")
+
+
+def capacity(overrides: Overrides) -> Figures:
+    """Search for a capacity by the paper's protocol."""
+    task = load_capacity(*PROTOCOL, *overrides)
+    found = find_capacity(task.experiment.trials(task.seeds[0]), task.search)
+    return {"capacity_qps": found.qps}
+
+
+def serving(overrides: Overrides) -> Figures:
+    """Serve a load and return P50 and P99 of its latencies."""
+    latencies = simulate(**load_config(*overrides)).latencies
+    found = {
+        f"{name}_{which}": latencies[name].statistic(which) for name in ("ttft_s", "tbt_s") for which in ("p50", "p99")
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def hybrid_batch(overrides: Overrides, batch: int, context: int, budget: int) -> Figures:
+    """Milliseconds of decodes alone, with the last chunk of a prompt up to the budget, and with a whole prompt."""
+    times = _stage_times(overrides)
+    decodes, chunk = [(batch, context)], budget - batch
+    return {
+        "decode_only_ms": _ms(times, Batch.of([], decodes)),
+        "decode_plus_chunk_ms": _ms(times, Batch.of([(chunk, context - chunk)], decodes)),
+        "decode_plus_full_ms": _ms(times, Batch.of([(context, 0)], decodes)),
+    }
+
+
+def chunking_overhead(overrides: Overrides, prompt: int, chunk: int) -> Figures:
+    """Time of a prompt in chunks over its time in one piece."""
+    times = _stage_times(overrides)
+    starts = range(0, prompt, chunk)
+    chunked = sum(_ms(times, Batch.of([(min(chunk, prompt - start), start)], [])) for start in starts)
+    return {"chunked_over_whole": chunked / _ms(times, Batch.of([(prompt, 0)], []))}
+
+
+def bubble(overrides: Overrides, prompt: int, batch: int, context: int) -> Figures:
+    """Seconds of a prompt and of decodes in the first pipeline stage, and what the next stage waits between them."""
+    times = _stage_times(overrides)
+    prefill_s = times(Batch.of([(prompt, 0)], []))[0]
+    decode_s = times(Batch.of([], [(batch, context)]))[0]
+    return {"prefill_4096_s": prefill_s, "decode_32_s": decode_s, "bubble_s": prefill_s - decode_s}
+
+
+def linear_layers(overrides: Overrides, tokens: Sequence[int]) -> Figures:
+    """Milliseconds of the linear layers of an iteration by tokens, and FLOP/byte.
+
+    `balance_tokens` is where the time at few tokens, which is that of reading the weights, meets the line
+    through the times at many tokens, which is that of computing.
+    """
+    times = _stage_times(overrides)
+    assert isinstance(times, Composed)
+    found: Figures = {}
+    for count in sorted({*tokens, 64, 2048, 4096}):
+        parts = [one for one in times.operators(Batch.of([(count, 0)], []), 0) if one.name in LINEAR]
+        found[f"linear_ms_{count}"] = 1e3 * sum(one.seconds_per_layer * one.layers for one in parts)
+        num_flops, num_bytes = (
+            sum(getattr(one, name) for one in parts) for name in ("flops_per_layer", "bytes_per_layer")
+        )
+        found[f"intensity_{count}"] = num_flops / num_bytes
+    slope = (found["linear_ms_4096"] - found["linear_ms_2048"]) / 2048
+    return found | {"balance_tokens": found["linear_ms_64"] / slope}
+
+
+def _stage_times(overrides: Overrides) -> StageTimes:
+    times: StageTimes = load_config(*overrides, "kv_cache.num_blocks=1", "trace.num_requests=1")[
+        "deployment"
+    ].stage_times()
+    return times
+
+
+def _ms(times: StageTimes, batch: Batch) -> float:
+    return 1e3 * sum(chain(times(batch)))

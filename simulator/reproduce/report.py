@@ -1,0 +1,73 @@
+"""The rows as a table and as a file."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from simulator.output import whole_file
+from simulator.reproduce.figures import Row
+from simulator.reproduce.published import SCHEDULERS
+
+COLUMNS = ("figure", "model", "trace", "slo", "scheduler", "metric", "paper", "simulated", "difference")
+# The paper separates two schedulers if one carries so much more.
+SEPARATED = 1.10
+SPEEDUP_WITHIN = 0.20
+
+
+def write(rows: Sequence[Row], path: Path) -> None:
+    """Write reproduction.csv."""
+    with whole_file(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            numbers = (f"{row.simulated:.6g}", f"{row.difference:.4f}")
+            writer.writerow((*(getattr(row, name) for name in COLUMNS[:-2]), *numbers))
+
+
+def print_rows(rows: Sequence[Row], console: Console) -> None:
+    """Print paper, simulated and difference of every number, and what the capacities come to."""
+    table = Table()
+    for name in COLUMNS:
+        right = name in ("paper", "simulated", "difference")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        words = [getattr(row, name) for name in COLUMNS[:-3]]
+        table.add_row(*words, f"{row.paper:g}", f"{row.simulated:.3g}", f"{row.difference:+.0%}")
+    # A table that is cut to the width of a pipe would lose figures.
+    wide = console if console.is_terminal else Console(width=max(console.width, 170))
+    wide.print(table)
+    for line in verdict(rows):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def verdict(rows: Sequence[Row]) -> list[str]:
+    """Say how far the capacities of figures 10 and 11 are off; nothing without them."""
+    capacities = [row for row in rows if row.figure in ("10", "11") and row.metric == "capacity_qps"]
+    if not capacities:
+        return []
+    off = [abs(row.difference) for row in capacities]
+    speedups = [row for row in rows if row.metric == "speedup_over_vllm"]
+    near = sum(abs(row.difference) <= SPEEDUP_WITHIN for row in speedups)
+    turned = reversals(capacities)
+    return [
+        f"{len(off)} capacities: median absolute difference {median(off):.1%}, worst {max(off):.0%}",
+        f"speed-up of Sarathi over vLLM within {SPEEDUP_WITHIN:.0%} in {near} of {len(speedups)} cells",
+        f"orderings of schedulers reversed: {', '.join(turned) if turned else 'none'}",
+    ]
+
+
+def reversals(capacities: Sequence[Row]) -> list[str]:
+    """Name the cells where a scheduler that the paper puts clearly ahead of another falls behind it."""
+    cells = {(row.model, row.trace, row.slo, row.scheduler): row for row in capacities}
+    found = []
+    for model, trace, slo in dict.fromkeys((row.model, row.trace, row.slo) for row in capacities):
+        by_policy = {name: cells[model, trace, slo, name] for name in SCHEDULERS}
+        for ahead, one in by_policy.items():
+            for behind, other in by_policy.items():
+                if one.paper > SEPARATED * other.paper and one.simulated < other.simulated:
+                    found.append(f"{ahead} below {behind} ({model}, {trace}, {slo})")
+    return found

@@ -1,0 +1,28 @@
+"""Chunked prefills alone: chunks and decodes take turns."""
+
+from simulator.iteration_time.affine import Affine
+from simulator.schedulers.chunked_prefills import ChunkedPrefills
+from tests.helpers import serve
+
+SECOND = Affine(base_s=1.0, per_token_s=0.0)
+
+
+def test_chunks_and_decodes_take_turns() -> None:
+    # Request 0 has its prefill in the first second. From then on a chunk of request 1, a decode of 0, ...
+    result = serve([(0.0, 8, 4), (0.5, 24, 2)], ChunkedPrefills(chunk_size=8), iteration_time=SECOND)
+    sizes = list(
+        zip(
+            result.replicas[0].iterations["num_prefill_tokens"].tolist(),
+            result.replicas[0].iterations["num_decodes"].tolist(),
+            strict=True,
+        )
+    )
+    assert sizes == [(8, 0), (0, 1), (8, 0), (0, 1), (8, 0), (0, 1), (8, 0), (0, 1)]
+    assert result.requests["completed_s"].tolist() == [6.0, 8.0]
+
+
+def test_no_iteration_has_chunks_and_decodes() -> None:
+    requests = [(0.3 * number, 20 + 7 * number % 40, 1 + number % 9) for number in range(60)]
+    iterations = serve(requests, ChunkedPrefills(chunk_size=16), num_blocks=40).replicas[0].iterations
+    assert not ((iterations["num_prefill_tokens"] > 0) & (iterations["num_decodes"] > 0)).any()
+    assert iterations["num_prefill_tokens"].max() == 16
