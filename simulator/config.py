@@ -147,8 +147,8 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
     require_keys(config.output, "output", ["json"])
     if config.output.json is not None and not (isinstance(config.output.json, str) and config.output.json):
         raise ConfigError(f"output.json must be the path of a file or null, got {config.output.json!r}")
-    prefill = _pairs(config.prefill, "prefill", "[tokens of the chunk, tokens before it]", (1, 0))
-    decode = _pairs(config.decode, "decode", "[number of decodes, tokens of each]", (1, 1))
+    prefill = integer_pairs(config.prefill, "prefill", "[tokens of the chunk, tokens before it]", (1, 0))
+    decode = integer_pairs(config.decode, "decode", "[number of decodes, tokens of each]", (1, 1))
     if not prefill and not decode:
         raise ConfigError("the batch is empty: give it prefill=[[512,0]], decode=[[32,4096]] or both")
     deployment = _deployment(config, _PREDICTED)
@@ -177,10 +177,19 @@ def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
             raise ConfigError(f"{key} must be {{KEY: VALUE}} with keys among {', '.join(_GROUP_KEYS)}; got {group!r}")
         require_keys(group, key, _GROUP_KEYS)
         with named(key):
-            deployments.append(_deployment(_with_group(config, group), _COMPONENTS, section=""))
+            deployments.append(deployment_of(config, group))
         with named(key, ": "):
             deployments[-1].replica_specs()
     return deployments
+
+
+def deployment_of(config: DictConfig, group: DictConfig) -> Deployment:
+    """Build the replicas of a group: a configuration with what the group has of its own.
+
+    Raises:
+        ConfigError: A key or a value that is not allowed.
+    """
+    return _deployment(_with_group(config, group), _COMPONENTS, section="")
 
 
 def _deployment(config: DictConfig, names: Sequence[str], section: str = "cluster") -> Deployment:
@@ -241,7 +250,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _pairs(node: Any, key: str, meaning: str, least: tuple[int, int]) -> list[tuple[int, int]]:
+def integer_pairs(node: Any, key: str, meaning: str, least: tuple[int, int]) -> list[tuple[int, int]]:
     """Return a list of pairs of whole numbers."""
     pairs = OmegaConf.to_container(node) if isinstance(node, ListConfig) else node
     allowed = f"{key} must be a list of pairs {meaning}, from {least[0]} and {least[1]} to {_LARGEST}"

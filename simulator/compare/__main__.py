@@ -1,0 +1,98 @@
+"""`python -m simulator.compare`: runs side by side."""
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from simulator.compare.drawing import STATISTICS, draw
+from simulator.compare.runs import LATENCIES, THROUGHPUTS, ReadError, Run, read_run
+from simulator.output import whole_file
+
+USAGE = """\
+Puts runs side by side, as a table and a picture; differences are to the first one.
+
+  python -m simulator.compare RUN RUN ... [output=FOLDER]
+
+  RUN            a folder of `python -m simulator`, a summary.json, or the JSON file that
+                 `vllm bench serve --save-result` wrote (with --save-detailed its percentiles are exact)
+  NAME=RUN       the same, shown as NAME
+  output=FOLDER  where comparison.csv and comparison.png go; default: comparison
+
+Exit status: 0, 2 for a mistake in the input."""
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:]
+    console = Console()
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        console.print(USAGE, highlight=False, markup=False)
+        sys.exit(0 if arguments else 2)
+    try:
+        _compare(arguments, console)
+    except (ReadError, OSError) as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+        sys.exit(2)
+
+
+def _compare(arguments: Sequence[str], console: Console) -> None:
+    folder = Path("comparison")
+    runs: list[Run] = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name == "output" and equals:
+            folder = Path(value)
+        elif equals and not Path(argument).exists():
+            runs.append(_named(name, read_run(Path(value))))
+        else:
+            runs.append(read_run(Path(argument)))
+    if not runs:
+        raise ReadError("there is no run to compare; see --help")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = list(figures(runs))
+    with whole_file(folder / "comparison.csv") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("figure", *(run.name for run in runs)))
+        writer.writerows((name, *("" if value is None else value for value in values)) for name, values in rows)
+    draw(runs, folder / "comparison.png")
+    _print(runs, rows, console)
+    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+
+
+def _named(name: str, run: Run) -> Run:
+    return Run(name, run.measured, run.num_finished, run.throughputs, run.latencies)
+
+
+def figures(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | None]]]:
+    """Yield name and value in each run of every figure that some run knows."""
+    rows: list[tuple[str, list[float | None]]] = [("requests finished", [float(run.num_finished) for run in runs])]
+    rows += [(name, [run.throughputs[name] for run in runs]) for name in THROUGHPUTS]
+    for latency in LATENCIES:
+        rows += [(f"{latency}.{which}", [run.latencies[latency].get(which) for run in runs]) for which in STATISTICS]
+    return (row for row in rows if any(value is not None for value in row[1]))
+
+
+def _print(runs: Sequence[Run], rows: Sequence[tuple[str, list[float | None]]], console: Console) -> None:
+    table = Table()
+    table.add_column("")
+    for run in runs:
+        table.add_column(f"{run.name}\n{'measured' if run.measured else 'simulated'}", justify="right")
+    for name, values in rows:
+        cells = [_cell(value, None if place == 0 else values[0]) for place, value in enumerate(values)]
+        table.add_row(name, *cells)
+    console.print(table)
+
+
+def _cell(value: float | None, first: float | None) -> str:
+    if value is None:
+        return "-"
+    difference = f" ({value / first - 1:+.1%})" if first else ""
+    return f"{value:.4g}{difference}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The cheapest deployment within an SLO."""

@@ -1,0 +1,86 @@
+"""`python -m simulator.search`: the cheapest deployment within the SLO."""
+
+import json
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from simulator import __version__, cli
+from simulator.components import ConfigError, named
+from simulator.config import resolved
+from simulator.output import whole_file
+from simulator.sweep import Figures
+
+USAGE = """\
+Searches for the cheapest deployment that carries a load within its SLO: over devices, tensor and pipeline
+parallelism, replicas, schedulers and token budgets. What cannot win by its memory or by a roofline at the peaks is
+left out before anything is simulated. Needs Optuna: pip install 'llm-serving-simulator[search]'.
+
+  python -m simulator.search [key=value ...]
+  python -m simulator.search model=llama2_70b trace=sharegpt arrival.qps=4 slo.tbt_p99=0.2 slo.ttft_p90=2
+  python -m simulator.search search.trials=500 search.storage=search.journal
+
+  arrival.qps=0.4              load to be carried, requests/s
+  slo=strict                   as in `python -m simulator.capacity --help`
+  search.devices=[...]         a100_80gb | a100_80gb_sxm | a40 | h100_sxm | h200_sxm
+  search.tp=[1,2,4,8]          tensor-parallel degrees
+  search.pp=[1,2]              pipeline-parallel degrees
+  search.schedulers=[sarathi,vllm,orca]
+  search.token_budgets=[256,512,1024,2048]
+                               token budgets of schedulers that have one
+  search.max_gpus=64           GPUs at most, all replicas together
+  search.trials=100            trials in all; a space of no more points is walked through
+  search.storage=null          NAME.journal or sqlite:///NAME.db keeps the trials: a search that was stopped
+                               goes on, and several processes or machines share one
+
+and everything of `python -m simulator --help` but what is searched. Writes search.json, search.csv (every
+deployment that was tried) and search.png (cost against each objective).
+
+Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted."""
+
+
+def main() -> None:
+    """Run the command line."""
+    cli.run(_search, USAGE, "search")
+
+
+def _search(config: DictConfig, folder: Path) -> Figures:
+    try:
+        from simulator.search import study
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"python -m simulator.search needs {error.name}: pip install '.[search]'") from error
+    from simulator.search.config import build_search
+    from simulator.search.drawing import draw
+    from simulator.search.report import cheapest, print_search, summarize, write_table
+
+    task = build_search(config)
+    bounds = task.slo.bounds()
+    if not task.kept:
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in task.pruned)
+        raise ConfigError(f"no deployment can win: {reasons}")
+    search = study.Search(task.kept, task.policies, bounds, task.max_gpus, task.serve, task.problem)
+    columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        shown = bar.add_task("trials", total=min(task.trials, search.num_points))
+        with named("search"):
+            outcomes = search.run(
+                task.trials, task.seed, task.storage, lambda count: bar.update(shown, completed=count)
+            )
+    write_table(outcomes, bounds, folder / "search.csv")
+    draw(outcomes, bounds, folder / "search.png")
+    summary = summarize(task, outcomes)
+    with whole_file(folder / "search.json") as file:
+        json.dump(summary | {"config": resolved(config), "version": __version__}, file, indent=2, allow_nan=False)
+        file.write("\n")
+    console = Console()
+    print_search(task, outcomes, console)
+    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+    best = cheapest(outcomes)
+    return {} if best is None else {**{name: value for name, value in summary["cheapest"].items() if name != "values"}}
+
+
+if __name__ == "__main__":
+    main()

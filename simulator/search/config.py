@@ -1,0 +1,176 @@
+"""Builds what the configuration says of a search."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from simulator.capacity.config import build_slo
+from simulator.components import ConfigError, named, require_keys, require_mapping
+from simulator.config import build_experiment, deployment_of, require_integer, resolved
+from simulator.result import MetricOptions
+from simulator.routers.base import Router
+from simulator.search.bounds import Load
+from simulator.search.space import Build, Option, Pruned, Space, has_token_budget, options, with_token_budget
+from simulator.search.study import NEVER_S, Candidate
+from simulator.simulation import Deployment, simulate
+from simulator.slo import SLO
+from traces import Trace
+
+_KEYS = ("devices", "tp", "pp", "schedulers", "token_budgets", "max_gpus", "trials", "storage")
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """A search as it was asked for.
+
+    Attributes:
+        kept: Devices and layouts that may win.
+        pruned: Those that cannot, with the reason.
+        policies: Token budgets by policy; empty where it has none.
+        slo: What has to be met.
+        max_gpus: GPUs of a deployment at most.
+        trials: Trials in all.
+        storage: Where they are kept.
+        seed: Seed of the load and of the proposals.
+        problem: What makes two searches the same.
+        build: Returns a replica of a device, tp, pp and scheduler.
+        trace: The load.
+        router: Chooses the replica of a request.
+        time_limit_s: Seconds of serving.
+        metrics: What the figures leave out and count.
+    """
+
+    kept: Sequence[Option]
+    pruned: Sequence[Pruned]
+    policies: Mapping[str, Sequence[int]]
+    slo: SLO
+    max_gpus: int
+    trials: int
+    storage: str | None
+    seed: int
+    problem: Mapping[str, Any]
+    build: Build
+    trace: Trace
+    router: Router
+    time_limit_s: float | None
+    metrics: MetricOptions
+
+    def serve(self, candidate: Candidate) -> Mapping[str, float]:
+        """Serve the load with a candidate and return seconds by objective.
+
+        Raises:
+            ValueError: It cannot be built.
+        """
+        option = candidate.option
+        deployment = self.build(option.device, option.tp, option.pp, candidate.scheduler)
+        deployment = replace(deployment, num_replicas=candidate.replicas)
+        if candidate.token_budget is not None:
+            deployment = with_token_budget(deployment, candidate.token_budget)
+        result = simulate(
+            self.trace,
+            deployment,
+            router=self.router,
+            seed=self.seed,
+            time_limit_s=self.time_limit_s,
+            metrics=self.metrics,
+        )
+        missed, values = self.slo.missed(result), self.slo.values(result)
+        never = {name: NEVER_S if name in missed else 0.0 for name in values}
+        return {name: never[name] if value is None else value for name, value in values.items()}
+
+
+def build_search(config: DictConfig) -> SearchTask:
+    """Build what `configs/search.yaml` composes.
+
+    Raises:
+        ConfigError: A key or a value that is not allowed; the message names it.
+    """
+    node = config.search
+    require_mapping(node, "search")
+    require_keys(node, "search", _KEYS)
+    space = Space(
+        devices=_list(node.devices, "search.devices", str),
+        tp=_list(node.tp, "search.tp", int),
+        pp=_list(node.pp, "search.pp", int),
+        schedulers=_list(node.schedulers, "search.schedulers", str),
+        token_budgets=_list(node.token_budgets, "search.token_budgets", int),
+        max_gpus=require_integer(node.max_gpus, "search.max_gpus", 1),
+    )
+    if node.storage is not None and not (isinstance(node.storage, str) and node.storage):
+        raise ConfigError(f"search.storage must be NAME.journal, sqlite:///NAME.db or null, got {node.storage!r}")
+    trials = require_integer(node.trials, "search.trials", 1)
+    parts = build_experiment(_smallest(config), ("slo", "search"))
+    with named("trace"):
+        trace = parts["workload"].trace(parts["seed"])
+    slo = build_slo(config.slo, parts["deployment"])
+    span_s = float(trace.arrival_s[-1])
+    load = Load.of(trace, len(trace) / span_s if span_s > 0 else 1.0)
+    policies = {name: _budgets(config, name, space) for name in space.schedulers}
+    build = _builder(config)
+    kept, pruned = options(space, slo, load, build)
+    problem = resolved(config)
+    problem["search"] = {name: value for name, value in problem["search"].items() if name not in ("trials", "storage")}
+    return SearchTask(
+        kept=kept,
+        pruned=pruned,
+        policies=policies,
+        slo=slo,
+        max_gpus=space.max_gpus,
+        trials=trials,
+        storage=node.storage,
+        seed=parts["seed"],
+        problem=problem,
+        build=build,
+        trace=trace,
+        router=parts["router"],
+        time_limit_s=parts["time_limit_s"],
+        metrics=parts["metrics"],
+    )
+
+
+def _smallest(config: DictConfig) -> DictConfig:
+    """Return the configuration without what the search decides, so that its own deployment need not fit."""
+    own = config.copy()
+    OmegaConf.set_struct(own, False)
+    own.kv_cache.num_blocks = 1
+    own.cluster.replicas, own.cluster.groups, own.cluster.num_nodes = 1, None, None
+    own.parallel.tp = own.parallel.pp = 1
+    return own
+
+
+def _builder(config: DictConfig) -> Build:
+    """Return what builds a replica; a device with a policy is composed once."""
+
+    @cache
+    def base(device: str, scheduler: str) -> Deployment:
+        return deployment_of(config, OmegaConf.create({"device": device, "scheduler": scheduler, "replicas": 1}))
+
+    def build(device: str, tp: int, pp: int, scheduler: str) -> Deployment:
+        found = base(device, scheduler)
+        return replace(found, parallel=replace(found.parallel, tp=tp, pp=pp))
+
+    return build
+
+
+def _budgets(config: DictConfig, scheduler: str, space: Space) -> list[int]:
+    """Token budgets that a policy can have; checks that there is such a policy."""
+    group = OmegaConf.create({"scheduler": scheduler})
+    with named("search.schedulers", ": "):
+        deployment = deployment_of(_smallest(config), group)
+    if not has_token_budget(deployment):
+        return []
+    with named("search.token_budgets", ": "):
+        for budget in space.token_budgets:
+            with_token_budget(deployment, budget)
+    return list(space.token_budgets)
+
+
+def _list(node: Any, key: str, kind: type) -> list[Any]:
+    values = list(node) if isinstance(node, ListConfig) else []
+    if not values or not all(type(one) is kind for one in values) or len(set(values)) != len(values):
+        what = "names" if kind is str else "whole numbers"
+        raise ConfigError(f"{key} must be a list of different {what}, got {node}")
+    return values

@@ -1,0 +1,99 @@
+"""What `python -m simulator.search` writes and prints."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from simulator.output import whole_file
+from simulator.search.config import SearchTask
+from simulator.search.study import NEVER_S, Outcome, pareto, set_of
+
+
+def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str, list[Outcome]]:
+    """Return the Pareto front of cost against each objective."""
+    return {objective: pareto(outcomes, objective) for objective in bounds}
+
+
+def cheapest(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """Return the cheapest deployment within the SLO; of several the one furthest from a bound; None: there is none."""
+    within = [one for one in outcomes if one.met]
+    return min(within, key=lambda one: (one.cost_per_hour_usd, *one.values.values())) if within else None
+
+
+def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
+    """Write search.csv: every deployment that was tried, and whether it is on a front."""
+    on = fronts(outcomes, bounds)
+    with whole_file(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        columns = [name for name in asdict(outcomes[0]) if name not in ("values", "met")] if outcomes else []
+        writer.writerow([*columns, *bounds, "met", *(f"pareto_{name}" for name in bounds)])
+        for one in sorted(set_of(outcomes), key=_order):
+            plain = asdict(one)
+            seconds = ["" if value >= NEVER_S else value for value in one.values.values()]
+            marks = [int(one in on[name]) for name in bounds]
+            writer.writerow([*(plain[name] for name in columns), *seconds, int(one.met), *marks])
+
+
+def summarize(task: SearchTask, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the content of search.json."""
+    bounds = task.slo.bounds()
+    best = cheapest(outcomes)
+    return {
+        "cheapest": None if best is None else asdict(best),
+        "pareto": {name: [asdict(one) for one in front] for name, front in fronts(outcomes, bounds).items()},
+        "slo": bounds,
+        "num_deployments": len(set_of(outcomes)),
+        "pruned": [asdict(one) for one in task.pruned],
+    }
+
+
+def print_search(task: SearchTask, outcomes: Sequence[Outcome], console: Console) -> None:
+    """Print what was ruled out, the fronts, and the cheapest deployment."""
+    bounds = task.slo.bounds()
+    console.print(
+        f"{len(task.kept)} layouts may win, {len(task.pruned)} cannot; "
+        f"{len(set_of(outcomes))} deployments were simulated",
+        highlight=False,
+    )
+    for pruned in task.pruned:
+        console.print(Text(f"  without {pruned.name}: {pruned.reason}", style="dim"), soft_wrap=True)
+    on = fronts(outcomes, bounds)
+    shown = sorted({id(one): one for front in on.values() for one in front}.values(), key=_order)
+    if not shown:
+        console.print(Text("warning: no deployment that was tried is within the SLO", style="bold yellow"))
+        shown = sorted(
+            set_of(outcomes), key=lambda one: max(one.values[name] / bound for name, bound in bounds.items())
+        )[:5]
+    table = Table(title="Pareto front" if any(on.values()) else "closest to the SLO", title_justify="left")
+    for name in ("$/h", "device", "tp", "pp", "replicas", "scheduler", "token budget"):
+        table.add_column(name, justify="left" if name in ("device", "scheduler") else "right", no_wrap=True)
+    for name, bound in bounds.items():
+        table.add_column(f"{name}\n<= {bound:.4g} s", justify="right")
+    best = cheapest(outcomes)
+    for one in shown:
+        cells = [
+            f"{one.cost_per_hour_usd:,.2f}",
+            one.device,
+            str(one.tp),
+            str(one.pp),
+            str(one.replicas),
+            one.scheduler,
+        ]
+        cells.append("-" if one.token_budget is None else str(one.token_budget))
+        table.add_row(*cells, *(_seconds(one.values[name]) for name in bounds), style="bold" if one is best else "")
+    # A table that is cut to the width of a pipe would lose figures.
+    (console if console.is_terminal else Console(width=max(console.width, 120))).print(table)
+
+
+def _order(one: Outcome) -> tuple[Any, ...]:
+    return (one.cost_per_hour_usd, one.device, one.tp, one.pp, one.replicas, one.scheduler, one.token_budget or 0)
+
+
+def _seconds(value: float) -> str:
+    return "-" if value >= NEVER_S else f"{value:.4g}"

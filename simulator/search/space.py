@@ -1,0 +1,125 @@
+"""What is searched: layouts of devices that can win, and how replicas are scheduled."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from simulator.search.bounds import Load, fewest_replicas, ruled_out
+from simulator.simulation import Deployment
+from simulator.slo import SLO
+
+
+@dataclass(frozen=True)
+class Space:
+    """The axes of a search.
+
+    Attributes:
+        devices: Names of devices.
+        tp: Tensor-parallel degrees.
+        pp: Pipeline-parallel degrees.
+        schedulers: Names of policies.
+        token_budgets: Token budgets of policies that have one.
+        max_gpus: GPUs of a deployment at most.
+    """
+
+    devices: Sequence[str]
+    tp: Sequence[int]
+    pp: Sequence[int]
+    schedulers: Sequence[str]
+    token_budgets: Sequence[int]
+    max_gpus: int
+
+
+@dataclass(frozen=True)
+class Option:
+    """A device and a layout that may win.
+
+    Attributes:
+        name: For example "a40 tp4 pp2".
+        device: Name of the device.
+        tp: Tensor-parallel degree.
+        pp: Pipeline-parallel degree.
+        fewest_replicas: Replicas that it takes at least.
+        price_per_hour_usd: Of one replica.
+    """
+
+    name: str
+    device: str
+    tp: int
+    pp: int
+    fewest_replicas: int
+    price_per_hour_usd: float
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A device and a layout that cannot win, and why."""
+
+    name: str
+    reason: str
+
+
+Build = Callable[..., Deployment]
+
+
+def options(space: Space, slo: SLO, load: Load, build: Build) -> tuple[list[Option], list[Pruned]]:
+    """Sort out what cannot win before anything is simulated: by shape, memory, price and rooflines.
+
+    Args:
+        space: The axes.
+        slo: What has to be met.
+        load: What has to be served.
+        build: Returns a replica of a device, tp, pp and scheduler; ValueError: it cannot be built.
+    """
+    kept: list[Option] = []
+    pruned: list[Pruned] = []
+    for device, tp, pp in ((device, tp, pp) for device in space.devices for tp in space.tp for pp in space.pp):
+        name = f"{device} tp{tp} pp{pp}"
+        try:
+            deployments = [build(device, tp, pp, scheduler) for scheduler in space.schedulers]
+            deployment = _with_room(deployments)
+        except ValueError as error:
+            pruned.append(Pruned(name, " ".join(str(error).split())))
+            continue
+        price = deployment.device.price_per_hour_usd
+        fewest = fewest_replicas(deployment, load)
+        reason = ruled_out(deployment, slo, load)
+        if price is None:
+            reason = f"{device} has no price (price_per_hour_usd)"
+        elif not reason and fewest * tp * pp > space.max_gpus:
+            reason = f"takes {fewest * tp * pp} GPUs at the peak rates, search.max_gpus is {space.max_gpus}"
+        if reason or price is None:
+            pruned.append(Pruned(name, reason))
+        else:
+            kept.append(Option(name, device, tp, pp, fewest, price * tp * pp))
+    return kept, pruned
+
+
+def with_token_budget(deployment: Deployment, budget: int) -> Deployment:
+    """Return the deployment with another token budget of its policy."""
+    changed: dict[str, Any] = {"token_budget": budget}
+    scheduler: Any = deployment.scheduler
+    return replace(deployment, scheduler=replace(scheduler, **changed))
+
+
+def has_token_budget(deployment: Deployment) -> bool:
+    """Whether its policy has a token budget."""
+    scheduler: Any = deployment.scheduler
+    return "token_budget" in [field.name for field in fields(scheduler)]
+
+
+def _with_room(deployments: Sequence[Deployment]) -> Deployment:
+    """Return the first one whose memory has room.
+
+    Raises:
+        ValueError: None has; what the first one says.
+    """
+    reasons = []
+    for deployment in deployments:
+        try:
+            deployment.replica_specs()
+        except ValueError as error:
+            reasons.append(error)
+            continue
+        return deployment
+    raise reasons[0]

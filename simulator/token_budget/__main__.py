@@ -1,0 +1,121 @@
+"""`python -m simulator.token_budget`: how many tokens an iteration may have."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from simulator import __version__, cli
+from simulator.components import named
+from simulator.config import resolved
+from simulator.output import whole_file
+from simulator.sweep import Figures
+from simulator.token_budget.config import BudgetTask, build_budget
+from simulator.token_budget.curve import Curve, largest_budget, measure
+from simulator.token_budget.drawing import draw
+from simulator.token_budget.maximize import best_budget
+
+USAGE = """\
+Finds the largest token budget whose iterations are within the TBT bound of the SLO: the one-time profiling that
+Sarathi-Serve asks for. On request also the budget of the highest capacity.
+
+  python -m simulator.token_budget [key=value ...]
+  python -m simulator.token_budget deployment=yi_34b_a100_tp2 slo.tbt_p99=0.2 'token_budget.decode=[[64,2000]]'
+  python -m simulator.token_budget trace=sharegpt slo=relaxed token_budget.maximize_capacity=true
+
+  slo=strict                   as in `python -m simulator.capacity --help`; the tightest bound on tbt counts
+  token_budget.decode=[[32,4096]]
+                               decodes in the batch: [how many, tokens in the KV cache of each], ...
+  token_budget.prefill_context=4096
+                               tokens of the prompt before the chunk; the further on, the longer it takes
+  token_budget.tile=128        budgets are multiples of it
+  token_budget.max_tokens=8192 largest budget
+  token_budget.maximize_capacity=false
+                               search for the budget of the highest capacity too, see
+                               `python -m simulator.capacity --help` for capacity.*
+
+and everything of `python -m simulator --help`. Writes token_budget.json, token_budget.csv (tokens, iteration_s)
+and token_budget.png, and with maximize_capacity capacity_by_budget.csv.
+
+Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted."""
+
+
+def main() -> None:
+    """Run the command line."""
+    cli.run(_token_budget, USAGE, "token_budget")
+
+
+def _token_budget(config: DictConfig, folder: Path) -> Figures:
+    task = build_budget(config)
+    with named(""):
+        curve = measure(task.deployment.stage_times(), task.load, task.tile, task.max_tokens)
+        budget = largest_budget(curve, task.bound_s, task.tile)
+        capacities = best_budget(task.capacity, task.tile, task.max_tokens) if task.maximize_capacity else {}
+    summary = _summary(task, curve, budget, capacities)
+    _write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), zip(curve.tokens, curve.seconds, strict=True))
+    if capacities:
+        _write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
+    draw(curve, task.bound_s, budget, capacities, folder / "token_budget.png")
+    with whole_file(folder / "token_budget.json") as file:
+        json.dump(summary | {"config": resolved(config), "version": __version__}, file, indent=2, allow_nan=False)
+        file.write("\n")
+    _print(summary, capacities, folder)
+    return {name: summary[name] for name in ("token_budget", "iteration_s", "best_token_budget", "capacity_qps")}
+
+
+def _summary(task: BudgetTask, curve: Curve, budget: int | None, capacities: dict[int, float]) -> dict[str, Any]:
+    seconds = dict(zip(curve.tokens, curve.seconds, strict=True))
+    best = max(capacities, key=lambda one: capacities[one]) if capacities else None
+    return {
+        "token_budget": budget,
+        "iteration_s": None if budget is None else seconds[budget],
+        "tbt_bound_s": task.bound_s,
+        "decode": [list(pair) for pair in task.load.decode],
+        "decode_only_s": curve.seconds[0],
+        "prefill_context": task.load.prefill_context,
+        "tile": task.tile,
+        "best_token_budget": best,
+        "capacity_qps": None if best is None else capacities[best],
+    }
+
+
+def _write_csv(path: Path, names: tuple[str, ...], rows: Any) -> None:
+    with whole_file(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+
+
+def _print(summary: dict[str, Any], capacities: dict[int, float], folder: Path) -> None:
+    console = Console()
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    bound = f"{1e3 * summary['tbt_bound_s']:.4g} ms"
+    budget = summary["token_budget"]
+    if budget is not None:
+        table.add_row("token budget", f"{budget:,} tokens: {1e3 * summary['iteration_s']:.4g} ms, bound {bound}")
+    decodes = ", ".join(f"{count} at {context:,} tokens" for count, context in summary["decode"])
+    table.add_row("decodes", f"{decodes or 'none'}: {1e3 * summary['decode_only_s']:.4g} ms alone")
+    if summary["best_token_budget"] is not None:
+        best = summary["best_token_budget"]
+        table.add_row("highest capacity", f"{best:,} tokens: {summary['capacity_qps']:.4g} requests/s")
+    console.print(table)
+    if capacities:
+        tried = Table("token budget", "requests/s")
+        for one, qps in capacities.items():
+            tried.add_row(f"{one:,}", f"{qps:.4g}")
+        console.print(tried)
+    if budget is None:
+        warning = f"no token budget is within {bound}: not even one tile of {summary['tile']} tokens"
+        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
+    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

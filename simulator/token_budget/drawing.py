@@ -1,0 +1,42 @@
+"""Picture of iteration time, and of capacity, against the token budget."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from simulator.token_budget.curve import Curve
+
+DPI = 110
+
+
+def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int, float], path: Path) -> None:
+    """Draw the curve with its bound and, if there are any, the capacities.
+
+    Args:
+        curve: Iteration time by tokens.
+        bound_s: Bound on the TBT.
+        budget: Largest budget within it; None: there is none.
+        capacities: Requests per second by budget; may be empty.
+        path: PNG file.
+    """
+    panels = 2 if capacities else 1
+    figure = Figure(figsize=(6.4 * panels, 4), layout="constrained")
+    axes, *others = figure.subplots(1, panels, squeeze=False)[0]
+    axes.plot(curve.tokens, [1e3 * seconds for seconds in curve.seconds], color="#2f5f9e", linewidth=1.2)
+    axes.axhline(1e3 * bound_s, color="#c0504d", linestyle="--", label=f"TBT bound {1e3 * bound_s:.4g} ms")
+    if budget is not None:
+        axes.axvline(budget, color="#4e9a52", label=f"budget {budget:,} tokens")
+    axes.set(xlabel="tokens in the iteration, decodes included", ylabel="iteration time, ms")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False)
+    for right in others:
+        right.plot(list(capacities), list(capacities.values()), "o-", color="#4e9a52", markersize=4)
+        right.set_xscale("log", base=2)
+        right.set_xticks(list(capacities), [str(one) for one in capacities], rotation=60, fontsize=8)
+        right.minorticks_off()
+        right.set(xlabel="token budget", ylabel="capacity, requests/s")
+        right.set_ylim(bottom=0)
+    for one in (axes, *others):
+        one.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=DPI)
