@@ -119,7 +119,11 @@ def _job(task: Task, failures: list[str]) -> Callable[[DictConfig], None]:
         run = HydraConfig.get()
         folder = Path(run.runtime.output_dir)
         if run.mode == RunMode.MULTIRUN:
-            about = {"overrides": list(run.overrides.task), "config": resolved(config), "version": __version__}
+            about = {
+                "overrides": list(map(sweep.as_written, run.overrides.task)),
+                "config": resolved(config),
+                "version": __version__,
+            }
             sweep.run_job(folder, int(run.job.num), about, lambda: task(config, folder))
             return
         try:

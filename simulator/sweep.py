@@ -31,6 +31,7 @@ failures: list[str] = []
 
 def job_folder(overrides: str) -> str:
     """Return the name of a job's folder: its overrides, as far as a file system likes them."""
+    overrides = ",".join(as_written(override) for override in overrides.split(","))
     name = re.sub(r"[^\w.,=+-]", "_", overrides)
     if name == overrides and 0 < len(name) <= _LONGEST_NAME:
         return name
@@ -102,13 +103,14 @@ class SweepReport(Callback):
 
 def _row(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Return a row of the table: overrides, figures, error; nothing is written for null."""
-    overrides = dict(_key_and_value(override) for override in record["overrides"])
+    overrides = dict(override.split("=", 1) for override in record["overrides"])
     return {"job": record["job"], "folder": folder.name, **overrides, **record["figures"], "error": record["error"]}
 
 
-def _key_and_value(override: str) -> tuple[str, str]:
-    key, _, value = override.lstrip("+").partition("=")
-    return key.replace("/", "."), value
+def as_written(override: str) -> str:
+    """Return an override as our command line takes it: without Hydra's plus signs and slashes."""
+    key, equals, value = override.lstrip("+").partition("=")
+    return key.replace("/", ".") + equals + value
 
 
 def _records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

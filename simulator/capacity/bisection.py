@@ -101,8 +101,8 @@ def find_capacity(
         progress: Called with each trial.
     """
     trials: list[Trial] = []
-    low, high, missed = 0.0, 2.0 * search.start_qps, False
-    qps = search.rounded(search.start_qps)
+    qps = max(search.rounded(search.start_qps), search.rounded(search.resolution_qps))
+    low, high, missed = 0.0, 2 * qps, False
     while len(trials) < search.max_trials and low < qps <= HIGHEST_QPS:
         trial = run(qps)
         trials.append(trial)

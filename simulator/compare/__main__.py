@@ -30,7 +30,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     console = Console()
     if not arguments or "--help" in arguments or "-h" in arguments:
-        console.print(USAGE, highlight=False, markup=False)
+        console.print(USAGE, highlight=False, markup=False, soft_wrap=True)
         sys.exit(0 if arguments else 2)
     try:
         _compare(arguments, console)

@@ -22,9 +22,14 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     shown = [
         one for one in LATENCIES if any(run.latencies[one][which] is not None for run in runs for which in STATISTICS)
     ]
-    figure = Figure(figsize=(3.6 * max(1, len(shown)), 3.6), layout="constrained")
+    columns = min(3, max(1, len(shown)))
+    lines = -(-max(1, len(shown)) // columns)
+    figure = Figure(figsize=(3.9 * columns, 3.0 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for unused in panels[len(shown) :]:
+        unused.set_visible(False)
     width = 0.8 / len(runs)
-    for axes, latency in zip(figure.subplots(1, max(1, len(shown)), squeeze=False)[0], shown, strict=False):
+    for axes, latency in zip(panels, shown, strict=False):
         for place, run in enumerate(runs):
             heights = [run.latencies[latency][which] or 0.0 for which in STATISTICS]
             x = [number - 0.4 + (place + 0.5) * width for number in range(len(STATISTICS))]

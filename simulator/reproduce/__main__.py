@@ -34,7 +34,7 @@ def main() -> None:
     """Run the command line."""
     arguments = sys.argv[1:]
     if "--help" in arguments or "-h" in arguments:
-        Console().print(USAGE, highlight=False, markup=False)
+        Console().print(USAGE, highlight=False, markup=False, soft_wrap=True)
         return
     try:
         _reproduce(arguments)

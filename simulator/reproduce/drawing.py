@@ -62,7 +62,8 @@ def _capacities(rows: Sequence[Row]) -> Figure:
                 series.append((scheduler, colour, sorted(cells, key=lambda row: paper.SLOS.index(row.slo))))
             _bars(axes, [f"{slo} SLO" for slo in paper.SLOS], series, "capacity, requests/s")
             axes.set_title(f"{model}, {trace}", fontsize=9)
-    grid[0][0].legend(fontsize=7, ncols=3, frameon=False, loc="upper left")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncols=6, frameon=False, loc="outside upper center")
     return figure
 
 

@@ -59,8 +59,8 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     task = build_search(config)
     bounds = task.slo.bounds()
     if not task.kept:
-        reasons = "; ".join(f"{one.name}: {one.reason}" for one in task.pruned)
-        raise ConfigError(f"no deployment can win: {reasons}")
+        first = task.pruned[0]
+        raise ConfigError(f"no deployment can win; the first of {len(task.pruned)}, {first.name}: {first.reason}")
     search = study.Search(task.kept, task.policies, bounds, task.max_gpus, task.serve, task.problem)
     columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:

@@ -109,7 +109,7 @@ def build_search(config: DictConfig) -> SearchTask:
     span_s = float(trace.arrival_s[-1])
     load = Load.of(trace, len(trace) / span_s if span_s > 0 else 1.0)
     policies = {name: _budgets(config, name, space) for name in space.schedulers}
-    build = _builder(config)
+    build = _builder(config, space.devices)
     kept, pruned = options(space, slo, load, build)
     problem = resolved(config)
     problem["search"] = {name: value for name, value in problem["search"].items() if name not in ("trials", "storage")}
@@ -141,8 +141,10 @@ def _smallest(config: DictConfig) -> DictConfig:
     return own
 
 
-def _builder(config: DictConfig) -> Build:
-    """Return what builds a replica; a device with a policy is composed once."""
+def _builder(config: DictConfig, devices: Sequence[str]) -> Build:
+    """Return what builds a replica; a device with a policy is composed once. Checks that there are such devices."""
+    for device in devices:
+        deployment_of(_smallest(config), OmegaConf.create({"device": device}))
 
     @cache
     def base(device: str, scheduler: str) -> Deployment:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from simulator.search.space import Option
 NEVER_S = 1e9
 # Deployments of more than so many times the cost of the cheapest one are not looked at.
 SLACK = 2.0
+# Proposals of a generation: NSGA-II's default of 50 would leave a search of 100 trials two of them.
+POPULATION = 24
 _OUTCOMES = "outcomes"
 
 
@@ -129,14 +132,12 @@ class Search:
             ValueError: The storage cannot be used.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        walk = self.num_points <= trials
-        samplers = optuna.samplers
         study = optuna.create_study(
             storage=open_storage(storage),
             study_name=self._name,
             load_if_exists=True,
             directions=[StudyDirection.MINIMIZE] * (1 + len(self._bounds)),
-            sampler=samplers.BruteForceSampler(seed) if walk else samplers.NSGAIISampler(seed=seed, population_size=24),
+            sampler=self._sampler(trials, seed),
         )
         ended = _ended(study)
         done(len(ended))
@@ -145,6 +146,13 @@ class Search:
             ended = _ended(study)
             done(len(ended))
         return [Outcome(**plain) for trial in ended for plain in trial.user_attrs.get(_OUTCOMES, ())]
+
+    def _sampler(self, trials: int, seed: int) -> optuna.samplers.BaseSampler:
+        if self.num_points > trials:
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION)
+        with warnings.catch_warnings():  # it says that its interface may change
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.BruteForceSampler(seed=seed)
 
     def _objective(self, trial: Trial) -> Sequence[float]:
         option = self._options[trial.suggest_categorical("option", list(self._options))]

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from simulator.token_budget.curve import Curve
 
 DPI = 110
+# The picture shows at least so many tokens.
+NARROWEST = 2048
 
 
 def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int, float], path: Path) -> None:
@@ -27,8 +29,9 @@ def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int,
     if budget is not None:
         axes.axvline(budget, color="#4e9a52", label=f"budget {budget:,} tokens")
     axes.set(xlabel="tokens in the iteration, decodes included", ylabel="iteration time, ms")
-    axes.set_ylim(bottom=0)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, curve.tokens[-1] if budget is None else min(curve.tokens[-1], max(NARROWEST, 4 * budget)))
+    shown = [seconds for count, seconds in zip(curve.tokens, curve.seconds, strict=True) if count <= axes.get_xlim()[1]]
+    axes.set_ylim(0, 1e3 * max(*shown, bound_s) * 1.08)
     axes.legend(frameon=False)
     for right in others:
         right.plot(list(capacities), list(capacities.values()), "o-", color="#4e9a52", markersize=4)

@@ -1,0 +1,158 @@
+"""The highest load within an SLO."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.capacity import Bisection, Trial, find_capacity
+from simulator.capacity.config import load_capacity
+from simulator.capacity.report import confidence_interval
+from simulator.components import ConfigError
+from tests.helpers import REPOSITORY
+
+QUICK = ("trace=fixed", "trace.num_requests=60", "iteration_time=affine")
+
+
+def search(highest: float, **settings_: float) -> tuple[float, list[float]]:
+    """Search where every rate up to the highest is within the SLO."""
+    found = find_capacity(
+        lambda qps: Trial(qps, missed=[] if qps <= highest else ["tbt_p99"]),
+        Bisection(**{"start_qps": 1.0, **settings_}),  # type: ignore[arg-type]
+    )
+    return found.qps, [one.qps for one in found.trials]
+
+
+@given(st.floats(0.02, 500), st.floats(0.01, 100))
+@settings(deadline=None)
+def test_the_search_ends_within_the_granularity_below_the_capacity(highest: float, start_qps: float) -> None:
+    qps, tried = search(highest, start_qps=start_qps, max_trials=100)
+    assert qps <= highest
+    assert highest - qps <= max(0.026 * highest, 0.0201)
+    assert len(tried) == len(set(tried))
+    assert all(round(one, 2) == one for one in tried)
+
+
+def test_it_bisects_from_the_start_as_the_published_search_does() -> None:
+    assert search(0.77, start_qps=4) == (0.77, [4, 2, 1, 0.5, 0.75, 0.88, 0.82, 0.78, 0.76, 0.77])
+    # The bracket starts at twice the first rate and moves up while its upper end is within the SLO.
+    assert search(5.0, start_qps=1)[1][:5] == [1, 2, 4, 8, 6]
+
+
+def test_a_deployment_that_carries_nothing_has_capacity_0() -> None:
+    qps, tried = search(0.0, start_qps=1)
+    assert qps == 0
+    assert min(tried) == 0.01
+
+
+def test_trials_and_resolution_are_adjustable() -> None:
+    assert len(search(3.3, start_qps=100, max_trials=4)[1]) == 4
+    assert search(3.3, resolution_qps=0.5)[0] == 3.0
+    assert search(3.3, granularity=0.4)[0] in (2, 3)
+
+
+def test_the_outcome_names_the_bracket_and_what_binds() -> None:
+    def run(qps: float) -> Trial:
+        return Trial(qps, missed=["ttft_p90", "tbt_p99"] if qps > 2 else [])
+
+    found = find_capacity(run, Bisection(start_qps=1.5))
+    assert found.bracket == (1.97, 2.02)
+    assert found.binding == "ttft_p90"
+    assert found.best == Trial(1.97, missed=[])
+
+
+def test_the_confidence_interval_is_students() -> None:
+    assert confidence_interval([1.0]) is None
+    low, high = confidence_interval([1.0, 2.0, 3.0]) or (0, 0)
+    assert (low, high) == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-4)
+
+
+def test_a_capacity_is_what_the_engine_can_compute() -> None:
+    # Requests of one token: an iteration takes 0.1 s for up to 4 of them, so 40 a second can be served.
+    task = load_capacity(
+        "trace=fixed",
+        "trace.prompt_tokens=10",
+        "trace.output_tokens=1",
+        "trace.num_requests=4000",
+        "arrival=constant",
+        "scheduler.max_num_seqs=4",
+        "iteration_time=affine",
+        "iteration_time.base_s=0.1",
+        "iteration_time.per_token_s=0",
+        "slo=none",
+        "slo.scheduling_delay_p50=1",
+    )
+    found = find_capacity(task.experiment.trials(0), task.search)
+    assert 40 <= found.qps <= 41.5
+    assert found.binding == "scheduling_delay_p50"
+
+
+def test_derived_bounds_are_multiples_of_a_decode_iteration() -> None:
+    affine = ("iteration_time=affine", "iteration_time.base_s=0.02", "iteration_time.per_token_s=0.001")
+    for name, times in (("strict", 5), ("relaxed", 25)):
+        task = load_capacity(*QUICK, *affine, f"slo={name}")
+        assert task.experiment.slo.bounds()["tbt_p99"] == pytest.approx(times * (0.02 + 32 * 0.001))
+        assert task.experiment.slo.bounds()["scheduling_delay_p50"] == 2
+    by_model = {"deployment=yi_34b_a100_tp2": (0.2, 1), "deployment=mistral_7b_a100": (0.1, 0.5)}
+    for deployment, bounds in by_model.items():
+        for name, bound in zip(("paper_strict", "paper_relaxed"), bounds, strict=True):
+            assert load_capacity(*QUICK, deployment, f"slo={name}").experiment.slo.bounds()["tbt_p99"] == bound
+
+
+def test_objectives_are_added_and_taken_away() -> None:
+    slo = load_capacity(*QUICK, "slo.ttft_p90=2", "slo.scheduling_delay_p50=null").experiment.slo
+    assert sorted(slo.bounds()) == ["tbt_p99", "ttft_p90"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["slo=none"], "slo"),
+        (["slo.tbt_p99=0"], "slo.tbt_p99"),
+        (["slo.bla_p99=1"], "bla_p99"),
+        (["slo.tbt_p99={x: 1}"], "slo.tbt_p99"),
+        (["slo=paper_strict", "model=llama3_8b"], "llama3_8b"),
+        (["arrival=trace"], "arrival"),
+        (["capacity.start_qps=0"], "capacity.start_qps"),
+        (["capacity.granularity=1"], "capacity.granularity"),
+        (["capacity.max_trials=0"], "capacity.max_trials"),
+        (["capacity.seeds=0"], "capacity.seeds"),
+        (["capacity.bla=0"], "capacity.bla"),
+    ],
+)
+def test_mistakes_are_named(overrides: list[str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as caught:
+        load_capacity(*QUICK, *overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_writes_and_prints_the_capacity(tmp_path: Path) -> None:
+    arguments = [*QUICK, "slo.ttft_p90=2", "capacity.seeds=3", "hydra.run.dir=out"]
+    command = [sys.executable, "-m", "simulator.capacity", *arguments]
+    outputs = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        done = subprocess.run(
+            command,
+            cwd=tmp_path / folder,
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(REPOSITORY)},
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        outputs.append((tmp_path / folder / "out" / "capacity.json").read_bytes())
+    assert outputs[0] == outputs[1]
+    found = json.loads(outputs[0])
+    rates = [one["capacity_qps"] for one in found["seeds"]]
+    assert found["capacity_qps"] == pytest.approx(sum(rates) / 3)
+    assert found["confidence_interval_qps"][0] <= found["capacity_qps"] <= found["confidence_interval_qps"][1]
+    assert found["bracket_qps"][0] == rates[0] < found["bracket_qps"][1]
+    assert found["binding"] in found["slo"]
+    assert {one["met"] for one in found["trials"]} == {True, False}
+    for words in ("capacity", "bound by", "SLO", "goodput", "95 % confidence"):
+        assert words in done.stdout

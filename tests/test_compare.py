@@ -1,0 +1,103 @@
+"""Runs side by side."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulator.compare import ReadError, read_run
+from tests.helpers import REPOSITORY
+
+# What `vllm bench serve --save-result` writes, as far as it is read; times in ms.
+SERVED = {
+    "completed": 3,
+    "request_throughput": 0.5,
+    "output_throughput": 12.0,
+    **{f"mean_{name}_ms": 20.0 for name in ("ttft", "tpot", "itl", "e2el")},
+    **{f"median_{name}_ms": 10.0 for name in ("ttft", "tpot", "itl", "e2el")},
+    **{f"p99_{name}_ms": 90.0 for name in ("ttft", "tpot", "itl", "e2el")},
+}
+
+
+def run(folder: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", command, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+
+
+def test_a_result_of_vllm_bench_serve_is_read_in_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "served.json"
+    path.write_text(json.dumps(SERVED))
+    found = read_run(path)
+    assert (found.name, found.measured, found.num_finished) == ("served", True, 3)
+    assert found.throughputs == {"requests_per_s": 0.5, "output_tokens_per_s": 12.0}
+    assert found.latencies["tbt_s"]["p50"] == 0.01
+    assert found.latencies["tbt_s"]["p99"] == 0.09
+    assert found.latencies["e2e_s"]["mean"] == 0.02
+    assert found.latencies["ttft_s"]["p90"] is None
+    assert set(found.latencies["scheduling_delay_s"].values()) == {None}
+
+
+def test_of_a_detailed_result_the_latencies_themselves_count(tmp_path: Path) -> None:
+    path = tmp_path / "served.json"
+    detail = {"ttfts": [0.5, 1.5, 1.0], "itls": [[0.1, 0.3], [0.2], []]}
+    path.write_text(json.dumps(SERVED | detail))
+    found = read_run(path)
+    assert found.latencies["ttft_s"]["p50"] == 1.0
+    assert found.latencies["ttft_s"]["max"] == 1.5
+    assert found.latencies["tbt_s"]["mean"] == pytest.approx(0.2)
+    assert found.latencies["tpot_s"]["mean"] == pytest.approx(0.2)
+    assert found.latencies["e2e_s"]["max"] == pytest.approx(1.7)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"request_throughput": 1}', '{"ttft_s": 1, "scheduling_delay_s": 1}']
+)
+def test_what_is_no_run_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(ReadError, match=r"x\.json") as caught:
+        read_run(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_are_put_side_by_side(tmp_path: Path) -> None:
+    for name, scheduler in (("one", "vllm"), ("two", "sarathi")):
+        done = run(
+            tmp_path,
+            "simulator",
+            f"scheduler={scheduler}",
+            "trace=fixed",
+            "trace.num_requests=20",
+            f"hydra.run.dir={name}",
+        )
+        assert done.returncode == 0, done.stderr
+    (tmp_path / "served.json").write_text(json.dumps(SERVED))
+    done = run(tmp_path, "simulator.compare", "served.json", "vllm=one", "two/summary.json", "output=out")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {
+        row["figure"]: row for row in csv.DictReader((tmp_path / "out" / "comparison.csv").read_text().splitlines())
+    }
+    summary = json.loads((tmp_path / "one" / "summary.json").read_text())
+    assert float(rows["ttft_s.p99"]["vllm"]) == summary["ttft_s"]["p99"]
+    assert rows["ttft_s.p90"]["served"] == ""
+    assert rows["ttft_s.p99"]["two"] != rows["ttft_s.p99"]["vllm"]
+    change = summary["ttft_s"]["p99"] / 0.09 - 1
+    assert f"({change:+.1%})" in done.stdout
+    assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    for arguments in (["nowhere"], ["output=x"], [str(tmp_path)]):
+        done = run(tmp_path, "simulator.compare", *arguments)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert not list(tmp_path.iterdir())

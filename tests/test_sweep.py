@@ -1,0 +1,142 @@
+"""Sweeps over several jobs: one table, whatever launches them; what is done is not done again."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from simulator.sweep import job_folder
+from tests.helpers import REPOSITORY
+
+QUICK = ["trace=fixed", "trace.num_requests=40", "iteration_time=affine", "slo=none", "slo.ttft_p90=1"]
+SWEEP = ["-m", "scheduler=vllm,sarathi", "arrival=poisson,constant", *QUICK]
+PLUGINS = {
+    "joblib": "hydra_plugins.hydra_joblib_launcher",
+    "ray": "hydra_plugins.hydra_ray_launcher",
+    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+}
+
+
+def run(folder: Path, *arguments: str, command: str = "simulator.capacity") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", command, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((path / "sweep.csv").read_text().splitlines()))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every result of a sweep; not what launchers leave of their own."""
+    found = (path for path in folder.rglob("*") if path.is_file() and ".submitit" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.name != "multirun.yaml"}
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of four jobs, one after another."""
+    folder = tmp_path_factory.mktemp("serial")
+    done = run(folder, *SWEEP, "hydra.sweep.dir=sweep")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 jobs, results in sweep" in done.stdout
+    assert "4 jobs, 0 failed" in done.stdout
+    return folder / "sweep"
+
+
+def test_a_sweep_ends_in_one_row_a_job(serial: Path) -> None:
+    rows = table(serial)
+    assert [row["job"] for row in rows] == ["0", "1", "2", "3"]
+    assert [(row["scheduler"], row["arrival"]) for row in rows] == [
+        ("vllm", "poisson"),
+        ("vllm", "constant"),
+        ("sarathi", "poisson"),
+        ("sarathi", "constant"),
+    ]
+    for row in rows:
+        found = json.loads((serial / row["folder"] / "capacity.json").read_text())
+        assert float(row["capacity_qps"]) == found["capacity_qps"]
+        assert row["binding"] == found["binding"]
+        assert row["error"] == ""
+
+
+@pytest.mark.parametrize("launcher", PLUGINS)
+def test_every_launcher_gives_the_same_bytes(launcher: str, serial: Path, tmp_path: Path) -> None:
+    if find_spec(PLUGINS[launcher]) is None:
+        pytest.skip(f"{PLUGINS[launcher]} is not installed")
+    done = run(tmp_path, *SWEEP, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "sweep") == files(serial)
+
+
+def test_a_sweep_that_goes_on_does_only_what_is_missing(serial: Path, tmp_path: Path) -> None:
+    started = run(tmp_path, "-m", "scheduler=vllm", "arrival=poisson,constant", *QUICK, "hydra.sweep.dir=sweep")
+    assert started.returncode == 0
+    first = tmp_path / "sweep" / table(tmp_path / "sweep")[0]["folder"] / "capacity.json"
+    before = first.stat().st_mtime_ns
+    done = run(tmp_path, *SWEEP, "hydra.sweep.dir=sweep")
+    assert done.returncode == 0
+    assert done.stdout.count("there already") == 2
+    assert first.stat().st_mtime_ns == before
+    assert files(tmp_path / "sweep") == files(serial)
+
+
+def test_a_job_that_changed_is_run_again_and_others_leave_the_table(tmp_path: Path) -> None:
+    again = ["-m", "scheduler=vllm,orca", *QUICK, "hydra.sweep.dir=sweep"]
+    assert run(tmp_path, *again).returncode == 0
+    record = next((tmp_path / "sweep").glob("*orca*/job.json"))
+    record.write_text(record.read_text().replace('"seed": 0', '"seed": 7'))
+    done = run(tmp_path, *again)
+    assert done.stdout.count("there already") == 1
+    assert run(tmp_path, "-m", "scheduler=orca", *QUICK, "hydra.sweep.dir=sweep").returncode == 0
+    assert [row["scheduler"] for row in table(tmp_path / "sweep")] == ["orca"]
+
+
+def test_a_failed_job_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "scheduler=vllm,orca", "slo.tbt_p99=1,-1", *QUICK, "hydra.sweep.dir=sweep")
+    assert done.returncode == 2
+    rows = table(tmp_path / "sweep")
+    assert [bool(row["error"]) for row in rows] == [False, True, False, True]
+    assert "slo.tbt_p99 must be" in rows[1]["error"]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert "scheduler=vllm, slo.tbt_p99=-1" in errors[0]
+    mended = run(tmp_path, "-m", "scheduler=vllm,orca", "slo.tbt_p99=1,2", *QUICK, "hydra.sweep.dir=sweep")
+    assert mended.returncode == 0
+    assert mended.stdout.count("there already") == 2
+
+
+def test_failures_are_reported_from_other_processes_too(tmp_path: Path) -> None:
+    if find_spec(PLUGINS["joblib"]) is None:
+        pytest.skip("hydra-joblib-launcher is not installed")
+    done = run(tmp_path, "-m", "slo.tbt_p99=1,-1", *QUICK, "hydra/launcher=joblib", "hydra.sweep.dir=sweep")
+    assert done.returncode == 2
+    assert "slo.tbt_p99 must be" in done.stderr
+
+
+def test_settings_of_one_scheduler_are_swept_by_experiment_files(tmp_path: Path) -> None:
+    sweep = ["-m", "experiment=orca_8,vllm_64,sarathi_2048", "trace=fixed", "trace.num_requests=20"]
+    done = run(tmp_path, *sweep, "hydra.sweep.dir=sweep", command="simulator")
+    assert done.returncode == 0, done.stderr
+    rows = table(tmp_path / "sweep")
+    assert [row["experiment"] for row in rows] == ["orca_8", "vllm_64", "sarathi_2048"]
+    assert all(float(row["tbt_s.p99"]) > 0 for row in rows)
+
+
+def test_folders_are_named_after_what_was_asked_for() -> None:
+    assert job_folder("arrival.qps=1,scheduler=vllm") == "arrival.qps=1,scheduler=vllm"
+    long, special = job_folder("a" * 300), job_folder("cluster.groups=[{device: a40}]")
+    assert len(long) < 128
+    assert not set(special) & set("[]{}: /")
+    assert job_folder("a/b") != job_folder("a:b")

@@ -1,0 +1,112 @@
+"""The largest token budget within the TBT bound, and the one of the highest capacity."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulator.batch import Batch
+from simulator.token_budget import Curve, IterationLoad, best_budget, largest_budget, measure
+from tests.helpers import REPOSITORY
+
+
+def stairs(batch: Batch) -> list[float]:
+    """Ten milliseconds for each tile that is begun, and 1 us for each cached token of a decode or prompt."""
+    tokens = batch.num_prefill_tokens + batch.num_decodes
+    cached = batch.decode_context_tokens + batch.prefill_context_tokens
+    return [0.01 * -(-tokens // 128) + 1e-6 * cached]
+
+
+def test_the_largest_budget_is_the_last_tile_within_the_bound() -> None:
+    curve = measure(stairs, IterationLoad([(32, 100)], 0), tile=128, max_tokens=1024)
+    assert curve.tokens[0] == 32
+    assert {128, 256, 1024} <= set(curve.tokens)
+    # 3.2 ms for the decodes: three tiles take 33.2 ms.
+    assert largest_budget(curve, 0.0332001, 128) == 384
+    assert largest_budget(curve, 0.0331, 128) == 256
+    assert largest_budget(curve, 0.0132, 128) == 128
+    assert largest_budget(curve, 0.0131, 128) is None
+    assert largest_budget(curve, 1.0, 128) == 1024
+
+
+def test_every_iteration_up_to_the_budget_is_within_the_bound() -> None:
+    # Times that go up and down again, as on some devices: 256 tokens are within the bound, fewer are not.
+    curve = Curve([1, 128, 192, 256], [0.01, 0.01, 0.05, 0.02])
+    assert largest_budget(curve, 0.03, 128) == 128
+
+
+def test_the_load_shares_the_iteration() -> None:
+    load = IterationLoad([(30, 1000), (2, 5000)], 4096)
+    batch = load.batch(512)
+    assert (batch.num_decodes, batch.num_prefill_tokens) == (32, 480)
+    assert (batch.decode_context_tokens, batch.prefill_context_tokens) == (40_000, 4096)
+    assert load.batch(32).chunks == []
+
+
+@pytest.mark.parametrize("peak", [128, 384, 640, 1408, 8192])
+def test_the_budget_of_the_highest_capacity_is_found(peak: int) -> None:
+    asked: list[int] = []
+
+    def capacity(budget: int) -> float:
+        asked.append(budget)
+        return 10 - abs(budget - peak) / 1000
+
+    found = best_budget(capacity, 128, 8192)
+    assert max(found, key=lambda budget: found[budget]) == peak
+    assert list(found) == sorted(found)
+    assert len(asked) == len(set(asked)) < 24
+
+
+def test_the_command_writes_the_curve_and_the_budget(tmp_path: Path) -> None:
+    arguments = ["slo.tbt_p99=0.1", "trace=fixed", "trace.num_requests=40", "token_budget.max_tokens=1024"]
+    command = [sys.executable, "-m", "simulator.token_budget", *arguments, "token_budget.maximize_capacity=true"]
+    done = subprocess.run(
+        [*command, "hydra.run.dir=out"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads((tmp_path / "out" / "token_budget.json").read_text())
+    curve = {
+        int(row["tokens"]): float(row["iteration_s"])
+        for row in csv.DictReader((tmp_path / "out" / "token_budget.csv").read_text().splitlines())
+    }
+    budget = found["token_budget"]
+    assert budget % 128 == 0
+    assert all(seconds <= 0.1 for tokens, seconds in curve.items() if tokens <= budget)
+    assert any(seconds > 0.1 for tokens, seconds in curve.items() if tokens <= budget + 128)
+    assert (tmp_path / "out" / "token_budget.png").read_bytes().startswith(b"\x89PNG")
+    tried = list(csv.DictReader((tmp_path / "out" / "capacity_by_budget.csv").read_text().splitlines()))
+    assert found["capacity_qps"] == max(float(row["capacity_qps"]) for row in tried)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("token_budget.tile=0", "token_budget.tile"),
+        ("token_budget.max_tokens=5", "token_budget.max_tokens"),
+        ("token_budget.decode=[[9000,10]]", "token_budget.decode"),
+        ("token_budget.decode=3", "token_budget.decode"),
+        ("token_budget.maximize_capacity=maybe", "token_budget.maximize_capacity"),
+        ("slo.tbt_p99=null", "no bound on the TBT"),
+    ],
+)
+def test_mistakes_are_named(override: str, named: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "simulator.token_budget", override],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
