@@ -3,6 +3,7 @@
 import pytest
 
 from simulator import MetricOptions, Result
+from simulator.capacity.config import load_capacity
 from simulator.components import CONFIG_DIR, GROUPS, ConfigError, choices
 from simulator.config import load_config
 from simulator.host import ServingEngine
@@ -12,6 +13,7 @@ from simulator.schedulers.vllm import VLLM
 from simulator.simulation import simulate
 
 CHOICES = [(group, name) for group in [*GROUPS, "cluster.router", "cluster.node"] for name in choices(group)]
+TOP_LEVEL = {"base", "config", "predict", "capacity", "token_budget", "search"}
 NEEDS = {
     ("trace", "csv"): ["trace.path={file}"],
     ("arrival", "trace"): ["trace=csv", "trace.path={file}"],
@@ -35,13 +37,17 @@ def test_every_configuration_file_runs(group: str, name: str, tmp_path_factory: 
         '"max_position_embeddings": 32768}'
     )
     needed = [override.format(file=file, model=model) for override in NEEDS.get((group, name), [])]
+    if group == "slo":
+        bound = [] if name != "none" else ["slo.tbt_p99=1"]
+        assert load_capacity(f"slo={name}", *bound).experiment.slo.objectives
+        return
     result: Result = simulate(**load_config(f"{group}={name}", *needed, "trace.num_requests=20"))
     assert result.summary["num_finished"] == 20
 
 
 def test_every_file_is_reached_through_a_group() -> None:
     found = {path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml")}
-    assert found == {f"{group.replace('.', '/')}/{name}" for group, name in CHOICES} | {"config", "predict"}
+    assert found == {f"{group.replace('.', '/')}/{name}" for group, name in CHOICES} | TOP_LEVEL
 
 
 def test_defaults_are_those_of_the_documentation() -> None:

@@ -7,14 +7,23 @@ import pytest
 
 from tests.helpers import REPOSITORY
 
-ENTRY_POINTS = {f"simulator/{name}.py" for name in ("__main__", "cli", "components", "config", "errors", "predict")}
+COMMANDS = ("capacity", "token_budget", "search", "reproduce", "compare")
+ENTRY_POINTS = {
+    *(f"simulator/{name}.py" for name in ("__main__", "cli", "components", "config", "errors", "predict", "sweep")),
+    *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "config")),
+}
 # Of each heavy or layered package, the only files that may import it.
 ALLOWED = {
     "hydra": ENTRY_POINTS,
     "omegaconf": ENTRY_POINTS,
     "simpy": {"simulator/clock.py", "simulator/engine.py", "simulator/pipeline.py", "simulator/cluster.py"},
-    "rich": {"simulator/__main__.py", "simulator/predict.py", "simulator/report.py"},
-    "matplotlib": set[str](),
+    "rich": {
+        *("simulator/__main__.py", "simulator/predict.py", "simulator/report.py"),
+        *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "report")),
+    },
+    "matplotlib": {f"simulator/{command}/drawing.py" for command in COMMANDS},
+    "optuna": {"simulator/search/study.py"},
+    "joblib": {"simulator/reproduce/__main__.py"},
     "torch": set[str](),
     "sklearn": set[str](),
 }
@@ -32,6 +41,10 @@ LAYERS = [
     ["stages", "engine"],
     ["metrics", "result"],
     ["components", "config", "cli"],
+    ["metrics", "result", "slo", "capacity", "token_budget"],
+    ["workload", "simulation", "capacity", "search"],
+    ["config", "capacity", "reproduce"],
+    ["output", "sweep", "cli"],
 ]
 
 

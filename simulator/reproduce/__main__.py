@@ -49,8 +49,10 @@ def main() -> None:
 def _reproduce(arguments: Sequence[str]) -> None:
     chosen, folder, workers, more = _parse(arguments)
     planned = [one for figure in chosen for one in plan(figure, more)]
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output={folder} is not a folder")
     rows = complete(planned, run_jobs([one.job for one in planned], workers))
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "reproduction.csv"
     write(rows, path)
     console = Console()

@@ -1,0 +1,108 @@
+"""The paper's experiments and numbers."""
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from simulator.reproduce import published as paper
+from simulator.reproduce.figures import FIGURES, Row, complete, plan
+from simulator.reproduce.report import reversals, verdict
+from tests.helpers import REPOSITORY, SHARED, needs_shared
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "simulator.reproduce", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+
+
+def shared(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((SHARED / "data" / "paper" / name).read_text().splitlines()))
+
+
+@needs_shared
+def test_the_published_capacities_are_those_of_the_figures() -> None:
+    rows = shared("capacity_fig10_11.csv")
+    assert len(rows) == len(paper.CAPACITIES) == 16
+    for row in rows:
+        cell = row["model"], row["dataset"], row["slo"]
+        assert paper.CAPACITIES[cell] == tuple(float(row[f"{name}_qps"]) for name in paper.SCHEDULERS)
+        assert paper.SPEEDUPS[cell][0] == float(row["printed_label_sarathi_over_orca"])
+
+
+@needs_shared
+def test_the_other_published_numbers_are_those_of_the_figures() -> None:
+    for row in shared("fig12.csv"):
+        values = tuple(float(row[name]) for name in ("vllm32", "vllm64", "vllm128", "sarathi512", "sarathi2048"))
+        assert paper.FIGURE_12[row["model"]][float(row["p99_tbt_slo_s"])] == values
+    for row in shared("fig9.csv"):
+        values = tuple(float(row[f"decode_{name}_ms"]) for name in ("only", "plus_chunk", "plus_full"))
+        assert paper.FIGURE_9[row["model"].split()[0]][int(row["batch"]), int(row["context"])] == values
+
+
+def test_every_figure_is_planned_with_the_papers_settings() -> None:
+    rows = {figure: plan(figure, ()) for figure in FIGURES}
+    assert sum(len(rows[figure]) for figure in ("10", "11")) == 48
+    for one in [*rows["10"], *rows["11"]]:
+        (overrides,) = one.job.arguments
+        chat = one.row.trace == paper.CHAT
+        assert f"model.max_model_len={8192 if chat else 16384}" in overrides
+        assert f"slo=paper_{one.row.slo}" in overrides
+    assert plan("9", ["seed=3"])[0].job.arguments[0][-1] == "seed=3"
+
+
+def test_differences_within_the_papers_resolution_are_none() -> None:
+    row = Row("10", "m", "t", "strict", "vllm", "capacity_qps", paper=0.2, simulated=0.21)
+    assert row.difference == 0
+    assert replace(row, simulated=0.22).difference == pytest.approx(0.1)
+    assert replace(row, metric="tbt_p99_s").difference == pytest.approx(0.05)
+
+
+def test_the_verdict_counts_speed_ups_and_reversals() -> None:
+    planned = plan("10", ())
+    same = complete(planned, {one.job: {"capacity_qps": one.row.paper} for one in planned})
+    assert "median absolute difference 0.0%" in verdict(same)[0]
+    assert "within 20% in 8 of 8" in verdict(same)[1]
+    assert "none" in verdict(same)[2]
+    turned = [replace(row, simulated=0.1) if row.scheduler == "sarathi" else row for row in same]
+    found = reversals([row for row in turned if row.metric == "capacity_qps"])
+    assert len(found) == 16
+    assert "sarathi below vllm (Mistral-7B, openchat_sharegpt4, strict)" in found
+
+
+def test_the_command_writes_every_number_and_a_picture(tmp_path: Path) -> None:
+    done = run(tmp_path, "figure=5,6,9,14", "output=out")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = list(csv.DictReader((tmp_path / "out" / "reproduction.csv").read_text().splitlines()))
+    assert list(rows[0]) == [
+        *("figure", "model", "trace", "slo", "scheduler", "metric", "paper", "simulated"),
+        "difference",
+    ]
+    assert [sum(row["figure"] == figure for row in rows) for figure in ("5", "6", "9", "14")] == [3, 18, 54, 21]
+    assert all(float(row["simulated"]) > 0 for row in rows)
+    pictures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert pictures == ["figure_14.png", "figure_5.png", "figure_6.png", "figure_9.png"]
+    # Decodes and whole prompts of the hybrid batches, to which nothing is fitted.
+    off = sorted(abs(float(row["difference"])) for row in rows if row["figure"] == "9")
+    assert off[len(off) // 2] < 0.1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["figure=7"], ["table=1"], ["everything"], [], ["figure=5", "bla=1"], ["all", "workers=0"]]
+)
+def test_mistakes_are_named(arguments: list[str], tmp_path: Path) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

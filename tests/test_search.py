@@ -1,0 +1,199 @@
+"""The cheapest deployment within an SLO."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator.config import load_config
+from simulator.search.bounds import Load, fewest_replicas, ruled_out
+from simulator.search.space import Option, Space, options
+from simulator.simulation import Deployment, simulate
+from simulator.slo import SLO
+from tests.helpers import REPOSITORY
+
+study = pytest.importorskip("simulator.search.study", reason="optuna is not installed")
+
+
+def option(name: str, price: float = 1.0, fewest: int = 1) -> Option:
+    return Option(name, name, tp=1, pp=1, fewest_replicas=fewest, price_per_hour_usd=price)
+
+
+def deployment(*overrides: str) -> Deployment:
+    found: Deployment = load_config(*overrides, "trace.num_requests=1")["deployment"]
+    return found
+
+
+def outcomes_of(needed: Mapping[str, int], prices: Mapping[str, float], trials: int, **settings: Any) -> Any:
+    """Search where a device is within 1 s once it has so many replicas; latency is needed / replicas."""
+    served: list[Any] = []
+
+    def serve(candidate: Any) -> Mapping[str, float]:
+        served.append(candidate)
+        return {"tbt_p99": needed[candidate.option.device] / candidate.replicas}
+
+    kept = [option(name, prices[name]) for name in needed]
+    search = study.Search(kept, {"vllm": []}, {"tbt_p99": 1.0}, 64, serve, settings.get("problem", {}))
+    return search.run(trials, 0, settings.get("storage"), lambda _: None), served
+
+
+def test_the_fewest_replicas_within_the_slo_are_found_for_each_layout() -> None:
+    found, _ = outcomes_of({"slow": 13, "fast": 3}, {"slow": 1.0, "fast": 5.0}, 10)
+    within = {
+        one.device: min(other.replicas for other in found if other.device == one.device and other.met)
+        for one in found
+        if one.met
+    }
+    assert within["slow"] == 13
+    assert within["fast"] == 3
+    assert min(one.cost_per_hour_usd for one in found if one.met) == 13
+
+
+def test_what_costs_far_more_than_the_cheapest_is_not_simulated() -> None:
+    _, served = outcomes_of({"cheap": 2, "dear": 2}, {"cheap": 1.0, "dear": 100.0}, 10)
+    cheapest = max(number for number, one in enumerate(served) if one.option.name == "cheap")
+    assert all(one.option.name == "cheap" for one in served[cheapest:])
+    _, alone = outcomes_of({"dear": 40}, {"dear": 1.0}, 10)
+    assert max(one.replicas for one in alone) <= 64
+
+
+@pytest.mark.parametrize("storage", ["{folder}/search.journal", "sqlite:///{folder}/search.db"])
+def test_a_search_goes_on_from_its_storage(storage: str, tmp_path: Path) -> None:
+    where = storage.format(folder=tmp_path)
+    needed, prices = dict.fromkeys("abcdef", 5), dict.fromkeys("abcdef", 1.0)
+    first, served = outcomes_of(needed, prices, 2, storage=where)
+    assert served
+    everything, more = outcomes_of(needed, prices, 6, storage=where)
+    assert {one.device for one in first} <= {one.device for one in everything}
+    assert not {one.option.name for one in served} & {one.option.name for one in more}
+    again, none = outcomes_of(needed, prices, 6, storage=where)
+    assert none == []
+    assert again == everything
+    _, another = outcomes_of(needed, prices, 6, storage=where, problem={"seed": 1})
+    assert another != []
+
+
+def test_the_front_has_what_nothing_beats_in_both() -> None:
+    found, _ = outcomes_of({"a": 8, "b": 2}, {"a": 1.0, "b": 6.0}, 4)
+    front = study.pareto(found, "tbt_p99")
+    costs = [one.cost_per_hour_usd for one in front]
+    latencies = [one.values["tbt_p99"] for one in front]
+    assert costs == sorted(set(costs))
+    assert latencies == sorted(set(latencies), reverse=True)
+    for one in found:
+        if one.met:
+            assert any(
+                other.cost_per_hour_usd <= one.cost_per_hour_usd and other.values["tbt_p99"] <= one.values["tbt_p99"]
+                for other in front
+            )
+
+
+@pytest.mark.parametrize(
+    "layout", [("mistral_7b", "a100_80gb", 1), ("llama2_70b", "h100_sxm", 4), ("mistral_7b", "a40", 2)]
+)
+def test_no_run_beats_the_bounds(layout: tuple[str, str, int]) -> None:
+    model, device, tp = layout
+    arguments = load_config(
+        f"model={model}",
+        f"device={device}",
+        f"parallel.tp={tp}",
+        "trace=sharegpt",
+        "trace.num_requests=60",
+        "arrival.qps=1000",
+        "engine=none",
+    )
+    result = simulate(**arguments)
+    one = arguments["deployment"]
+    load = Load.of(arguments["trace"], 1.0)
+    # A replica that is never idle serves so many requests a second; the bound has to allow as many.
+    per_s = 60 / result.summary["makespan_s"]
+    assert fewest_replicas(one, Load(1000 * per_s, *list(vars(load).values())[1:])) <= 1000
+    shown = SLO.of({"tbt_p50": 1, "ttft_p99": 1}).values(result)
+    assert ruled_out(one, SLO.of({"tbt_p50": shown["tbt_p50"] or 0, "ttft_p99": shown["ttft_p99"] or 0}), load) == ""
+    assert "weights" in ruled_out(one, SLO.of({"tbt_p50": 1e-5}), load)
+    assert "prompt" in ruled_out(one, SLO.of({"ttft_p99": 1e-5}), load)
+
+
+def test_layouts_that_cannot_win_are_left_out_with_the_reason() -> None:
+    def build(device: str, tp: int, pp: int, scheduler: str) -> Deployment:
+        layout = (f"parallel.tp={tp}", f"parallel.pp={pp}", f"scheduler={scheduler}")
+        return deployment("model=llama2_70b", f"device={device}", *layout)
+
+    load = Load(1.0, 3000, 1e6, 400, 1e6, np.array([100, 2000]))
+    slo = SLO.of({"tbt_p99": 0.2})
+    space = Space(("a40", "h100_sxm"), (1, 4), (1,), ("sarathi",), (512,), 64)
+    kept, pruned = options(space, slo, load, build)
+    assert [one.name for one in kept] == ["a40 tp4 pp1", "h100_sxm tp4 pp1"]
+    assert all("does not fit" in one.reason for one in pruned)
+    none, pruned = options(Space(("a40",), (4,), (1,), ("sarathi",), (512,), 2), slo, load, build)
+    assert none == []
+    assert "search.max_gpus" in pruned[0].reason
+
+
+def test_the_command_writes_the_front(tmp_path: Path) -> None:
+    arguments = [
+        "trace=sharegpt",
+        "trace.num_requests=60",
+        "arrival.qps=4",
+        "slo=none",
+        "slo.tbt_p99=0.2",
+        "slo.ttft_p90=2",
+    ]
+    space = [
+        "search.devices=[a40,h100_sxm]",
+        "search.tp=[1]",
+        "search.pp=[1]",
+        "search.schedulers=[sarathi,vllm]",
+        "search.token_budgets=[512]",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "simulator.search", *arguments, *space, "search.storage=s.journal", "hydra.run.dir=out"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    rows = list(csv.DictReader((tmp_path / "out" / "search.csv").read_text().splitlines()))
+    within = [row for row in rows if row["met"] == "1"]
+    assert found["cheapest"]["cost_per_hour_usd"] == min(float(row["cost_per_hour_usd"]) for row in within)
+    assert all(float(row["tbt_p99"]) <= 0.2 and float(row["ttft_p90"]) <= 2 for row in within)
+    assert {row["pareto_tbt_p99"] for row in rows} == {"0", "1"}
+    assert (tmp_path / "out" / "search.png").read_bytes().startswith(b"\x89PNG")
+    assert "Pareto front" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("search.devices=[bla]", "device"),
+        ("search.schedulers=[bla]", "search.schedulers"),
+        ("search.tp=[]", "search.tp"),
+        ("search.trials=0", "search.trials"),
+        ("search.storage=bla", "search.storage"),
+        ("search.token_budgets=[0]", "token_budget"),
+        ("slo.tbt_p99=0.00001", "no deployment can win"),
+    ],
+)
+def test_mistakes_are_named(override: str, named: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "simulator.search", override, "trace.num_requests=5", "slo.scheduling_delay_p50=null"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
