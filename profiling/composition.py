@@ -1,7 +1,7 @@
 """Whole iterations: predicted by composing fitted operators, against published measurements.
 
-Nothing is fitted to these measurements. Reads a folder with `splitwise/perf_model.csv`, `sarathi_serve/*.csv`
-and `published/trtllm_v05_v06_perf.csv`; figure 6 of arXiv:2403.02310 is here as numbers.
+Nothing is fitted to these measurements, but the time to launch a layer (`profiling.launch`). Reads a folder
+with `splitwise/perf_model.csv`, `sarathi_serve/*.csv` and `published/trtllm_v05_v06_perf.csv`.
 """
 
 from collections.abc import Iterator
@@ -16,25 +16,13 @@ from simulator.batch import Batch
 from simulator.config import load_config
 from simulator.explain import Composed
 from simulator.iteration_time.base import StageTimes
+from simulator.reproduce.published import FIGURE_6
 
 MS = 1e-3
 # Context of the decodes of the published iterations, as their authors describe them.
 SARATHI_CONTEXT = 1020
 # Splitwise's token times are means over 128 generated tokens.
 SPLITWISE_TOKENS = 128
-# Figure 6 of arXiv:2403.02310, read off: linear layers of Llama2-70B on A100, all of an iteration, ms.
-# Tokens: TP2, TP4. 264 and 392 stand for "just above" 256 and 384.
-FIGURE_6 = {
-    128: (60, 30),
-    256: (80, 47),
-    264: (107, 56),
-    384: (112, 57),
-    392: (140, 76),
-    512: (145, 80),
-    1024: (280, 146),
-    2048: (505, 266),
-    4096: (997, 505),
-}
 LINEAR = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 

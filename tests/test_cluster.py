@@ -102,7 +102,10 @@ def test_an_unknown_price_leaves_the_cost_open() -> None:
         ("[{devise: a40}]", "cluster.groups[0].devise is not a key; allowed are: cluster.groups[0].device"),
         ("[{}, {device: b200}]", "cluster.groups[1].device must be one of a100_80gb, a100_80gb_sxm, a40"),
         ("[{node: shed}]", "cluster.groups[0].node must be one of a40_8x_pairs"),
-        ("[{scheduler: fifo}]", "cluster.groups[0].scheduler must be one of faster_transformer, orca, sarathi, vllm"),
+        (
+            "[{scheduler: fifo}]",
+            "cluster.groups[0].scheduler must be one of chunked_prefills, faster_transformer, orca, sarathi, vllm",
+        ),
         ("[{scheduler: {token_budget: 0}}]", "cluster.groups[0].scheduler.token_budget must be an integer of"),
         ("[{scheduler: {token_bucket: 9}}]", "cluster.groups[0].scheduler.token_bucket is not a key"),
         ("[{parallel: 2}]", "cluster.groups[0].parallel has keys of its own"),

@@ -51,7 +51,20 @@ def test_every_command_line_of_the_readme_is_composed(tmp_path: Path) -> None:
         run(tmp_path, [sys.executable, *shlex.split(command)[1:], *([] if plain else ["trace.num_requests=3"])])
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/python.md"])
+def test_the_commands_about_capacity_run(tmp_path: Path) -> None:
+    shown = [line for block in blocks("docs/capacity.md", "bash") for line in block.splitlines()]
+    assert len(shown) == 11
+    for command in shown:
+        few = ["trace.num_requests=3", *(["search.trials=2"] if "simulator.search" in command else [])]
+        if "simulator.compare" in command:
+            for name in ("one", "two"):
+                run(tmp_path, [sys.executable, "-m", "simulator", few[0], f"hydra.run.dir=outputs/{name}"])
+            (tmp_path / "bench.json").write_bytes((tmp_path / "outputs" / "two" / "summary.json").read_bytes())
+            few = []
+        run(tmp_path, [sys.executable, *shlex.split(command)[1:], *few])
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/python.md", "docs/capacity.md"])
 def test_python_snippets_run(tmp_path: Path, path: str) -> None:
     for snippet in blocks(path, "python"):
         run(tmp_path, [sys.executable, "-c", snippet])

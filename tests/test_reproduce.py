@@ -58,7 +58,8 @@ def test_every_figure_is_planned_with_the_papers_settings() -> None:
         chat = one.row.trace == paper.CHAT
         assert f"model.max_model_len={8192 if chat else 16384}" in overrides
         assert f"slo=paper_{one.row.slo}" in overrides
-    assert plan("9", ["seed=3"])[0].job.arguments[0][-1] == "seed=3"
+    assert plan("9", ["seed=3"], seeds=5)[0].job.arguments[0][-1] == "seed=3"
+    assert plan("10", ["seed=3"], seeds=5)[0].job.arguments[0][-2:] == ("seed=3", "capacity.seeds=5")
 
 
 def test_differences_within_the_papers_resolution_are_none() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from joblib import Parallel, cpu_count, delayed
@@ -24,6 +25,7 @@ Runs the experiments of Sarathi-Serve (OSDI 2024) and prints paper | simulated |
   table=4                      the ablation, at chunks of 512 and 1024
   all                          all of these
   output=reproduction          folder for reproduction.csv and a picture of each figure
+  seeds=1                      searches for each capacity; their mean counts
   workers=N                    processes; default: one for each core
 
 Other overrides, such as engine=none or seed=1, hold for every experiment; see `python -m simulator --help`.
@@ -47,17 +49,18 @@ def main() -> None:
 
 
 def _reproduce(arguments: Sequence[str]) -> None:
-    chosen, folder, workers, more = _parse(arguments)
-    planned = [one for figure in chosen for one in plan(figure, more)]
+    asked = _parse(arguments)
+    planned = [one for figure in asked.figures for one in plan(figure, asked.more, asked.seeds)]
+    folder = asked.folder
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={folder} is not a folder")
-    rows = complete(planned, run_jobs([one.job for one in planned], workers))
+    rows = complete(planned, run_jobs([one.job for one in planned], asked.workers))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "reproduction.csv"
     write(rows, path)
     console = Console()
     print_rows(rows, console)
-    pictures = [draw(figure, rows, folder) for figure in chosen]
+    pictures = [draw(figure, rows, folder) for figure in asked.figures]
     written = ", ".join(str(one) for one in (path, *pictures))
     console.print(f"written to {written}", style="dim", soft_wrap=True, highlight=False)
 
@@ -71,11 +74,20 @@ def run_jobs(jobs: Iterable[Job], workers: int) -> dict[Job, dict[str, float]]:
         return dict(zip(different, bar.track(found, total=len(different)), strict=True))
 
 
-def _parse(arguments: Sequence[str]) -> tuple[list[str], Path, int, list[str]]:
-    """Return figures, folder, workers and overrides of every experiment."""
+@dataclass
+class _Asked:
+    """What the command line says."""
+
+    figures: list[str] = field(default_factory=list)
+    folder: Path = Path("reproduction")
+    workers: int = field(default_factory=cpu_count)
+    seeds: int = 1
+    more: list[str] = field(default_factory=list)
+
+
+def _parse(arguments: Sequence[str]) -> _Asked:
+    asked = _Asked()
     chosen: list[str] = []
-    folder, workers = Path("reproduction"), cpu_count()
-    more: list[str] = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if argument == "all":
@@ -85,14 +97,15 @@ def _parse(arguments: Sequence[str]) -> tuple[list[str], Path, int, list[str]]:
         elif name in ("figure", "table"):
             chosen += [_figure(name, one) for one in value.split(",")]
         elif name == "output":
-            folder = Path(value)
-        elif name == "workers":
-            workers = _count(value)
+            asked.folder = Path(value)
+        elif name in ("workers", "seeds"):
+            setattr(asked, name, _count(name, value))
         else:
-            more.append(argument)
+            asked.more.append(argument)
     if not chosen:
         raise ConfigError("say what to reproduce: all, figure=10 or table=4; see --help")
-    return list(dict.fromkeys(chosen)), folder, workers, more
+    asked.figures = list(dict.fromkeys(chosen))
+    return asked
 
 
 def _figure(kind: str, number: str) -> str:
@@ -103,9 +116,9 @@ def _figure(kind: str, number: str) -> str:
     return figure
 
 
-def _count(value: str) -> int:
+def _count(name: str, value: str) -> int:
     if not value.isdecimal() or int(value) < 1:
-        raise ConfigError(f"workers must be an integer of at least 1, got {value}")
+        raise ConfigError(f"{name} must be an integer of at least 1, got {value}")
     return int(value)
 
 

@@ -71,12 +71,13 @@ class Planned:
 FIGURES = ("5", "6", "9", "10", "11", "12", "13", "14", "table 4")
 
 
-def plan(figure: str, more: Overrides) -> list[Planned]:
+def plan(figure: str, more: Overrides, seeds: int = 1) -> list[Planned]:
     """Return what a figure needs.
 
     Args:
         figure: One of FIGURES.
         more: Overrides of every experiment.
+        seeds: Searches for each capacity.
     """
     planners: Mapping[str, Callable[[], Iterator[Planned]]] = {
         "5": _figure_5,
@@ -89,7 +90,7 @@ def plan(figure: str, more: Overrides) -> list[Planned]:
         "14": _figure_14,
         "table 4": _table_4,
     }
-    return [_with(more, one) for one in planners[figure]()]
+    return [_with(more, seeds, one) for one in planners[figure]()]
 
 
 def complete(planned: Sequence[Planned], results: Mapping[Job, dict[str, float]]) -> list[Row]:
@@ -98,8 +99,10 @@ def complete(planned: Sequence[Planned], results: Mapping[Job, dict[str, float]]
     return [*rows, *_speedups(rows)]
 
 
-def _with(more: Overrides, planned: Planned) -> Planned:
+def _with(more: Overrides, seeds: int, planned: Planned) -> Planned:
     overrides, *rest = planned.job.arguments
+    if planned.job.run is experiments.capacity:
+        more = (*more, f"capacity.seeds={seeds}")
     return replace(planned, job=replace(planned.job, arguments=((*overrides, *more), *rest)))
 
 
