@@ -16,6 +16,7 @@ from simulator.batch import Batch
 from simulator.config import load_config
 from simulator.explain import Composed
 from simulator.iteration_time.base import StageTimes
+from simulator.reproduce.experiments import LINEAR
 from simulator.reproduce.published import FIGURE_6
 
 MS = 1e-3
@@ -23,7 +24,6 @@ MS = 1e-3
 SARATHI_CONTEXT = 1020
 # Splitwise's token times are means over 128 generated tokens.
 SPLITWISE_TOKENS = 128
-LINEAR = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from profiling.composition import FIGURE_6, stairs
+from profiling.composition import stairs
 from profiling.links import MessageCurveRegressor, groups
 from simulator.iteration_time.regression import Floats
+from simulator.reproduce.published import FIGURE_6
 
 # Okabe and Ito's colours, told apart by the colour-blind and in grey with the markers.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#999999", "#F0E442", "#FFFFFF")

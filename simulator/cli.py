@@ -18,6 +18,7 @@ from simulator import __version__, sweep
 from simulator.components import CONFIG_DIR, GROUPS, ConfigError, choices
 from simulator.config import resolved, to_hydra
 from simulator.errors import one_line
+from simulator.identity import code_digest, input_digests
 from simulator.sweep import Figures
 
 # Options of Hydra that make sense here, and whether a value follows.
@@ -122,7 +123,9 @@ def _job(task: Task, failures: list[str]) -> Callable[[DictConfig], None]:
             about = {
                 "overrides": list(map(sweep.as_written, run.overrides.task)),
                 "config": resolved(config),
+                "inputs": input_digests(config),
                 "version": __version__,
+                "code": code_digest(),
             }
             sweep.run_job(folder, int(run.job.num), about, lambda: task(config, folder))
             return

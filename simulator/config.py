@@ -50,7 +50,8 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
             if not plain.startswith("hydra"):
                 name = plain.replace(".", "/") if plain in ("cluster.router", "cluster.node") else plain
                 if plain.startswith("slo."):
-                    name = f"++{plain}"  # an objective may be one that the chosen SLO has not
+                    # An objective may be one that the chosen SLO has not; a dot in it would be a key of its own.
+                    name = "++slo." + plain.removeprefix("slo.").replace(".", "_")
         translated.append(name + equals + value)
     return translated
 

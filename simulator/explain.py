@@ -75,7 +75,7 @@ def explain(stage_times: StageTimes, device: Device, batch: Batch) -> dict[str, 
         merged = _merged(stage_times.operators(batch, stage))
         rows += [_row(stage, operator, device.tflops(operator.dtype) * 1e12, peak_bytes) for operator in merged]
     iteration_s = sum(stages)
-    source, warnings = describe([(stage_times.provenance, _extent(batch))])
+    source, warnings = describe([(stage_times.provenance, extent_of_batch(batch))])
     return {
         "iteration_s": iteration_s,
         "stages": stages,
@@ -128,7 +128,8 @@ def _row(stage: int, operator: OperatorTime, peak_flops: float, peak_bytes: floa
     )
 
 
-def _extent(batch: Batch) -> Extent:
+def extent_of_batch(batch: Batch) -> Extent:
+    """Return how large a batch is, in the terms that measurements are bounded in."""
     num_decodes = batch.num_decodes
     return Extent(
         batch_tokens=batch.num_prefill_tokens + num_decodes,

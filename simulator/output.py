@@ -55,13 +55,28 @@ def _write_rows(file: TextIO, names: Sequence[str], rows: Iterable[Sequence[Any]
     writer.writerows(rows)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name only when all of it is written."""
+    partial = _partial(path)
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
     """Open a file that appears under its name only when all of it is written."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     try:
         with open(partial, "w", encoding="utf-8", newline="") as file:
             yield file
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """Return the name of a file while it is written, another one in each process."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -140,6 +140,19 @@ class Deployment:
 def groups_of(deployment: Deployment | Sequence[Deployment]) -> Sequence[Deployment]:
     """Return the groups of a cluster, of which there may be one."""
     return [deployment] if isinstance(deployment, Deployment) else deployment
+
+
+def with_token_budget(deployment: Deployment, budget: int) -> Deployment:
+    """Return the deployment with another token budget of its policy."""
+    changed: dict[str, Any] = {"token_budget": budget}
+    scheduler: Any = deployment.scheduler
+    return replace(deployment, scheduler=replace(scheduler, **changed))
+
+
+def has_token_budget(deployment: Deployment) -> bool:
+    """Whether its policy has a token budget."""
+    scheduler: Any = deployment.scheduler
+    return "token_budget" in [field.name for field in fields(scheduler)]
 
 
 def _described(part: object) -> dict[str, Any] | None:

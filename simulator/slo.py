@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.metrics import Ints, percentile_of, rank
-from simulator.result import FINISHED, UNFINISHED, Result
+from simulator.metrics import Distribution, Ints, percentile_of, rank
+from simulator.result import FINISHED, IGNORED, UNFINISHED, Result
 
 METRICS = ("tbt", "ttft", "tpot", "e2e", "scheduling_delay")
 LONGEST_S = 1e6
+# What a request has to reach for a latency to end.
+_REACHED = {"ttft": "first_token_s", "e2e": "completed_s", "scheduling_delay": "first_scheduled_s"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,14 @@ class Objective:
         return f"{self.metric}_{self.statistic}"
 
     def value(self, result: Result) -> float | None:
-        """What a run shows, seconds; None where it has nothing to measure."""
-        return result.latencies[f"{self.metric}_s"].statistic(self.statistic)
+        """What a run shows, seconds; None where it has nothing to measure.
+
+        A request that is still waiting counts with what it has waited so far.
+        """
+        if self.metric not in _REACHED:
+            return result.latencies[f"{self.metric}_s"].statistic(self.statistic)
+        considered = result.counted & (result.status != IGNORED)
+        return Distribution(_waited_s(self.metric, result)[considered]).statistic(self.statistic)
 
 
 METRIC_STATISTIC = (
@@ -92,7 +99,7 @@ class SLO:
         Raises:
             ValueError: A name or a bound that is not allowed, or none at all.
         """
-        return cls(tuple(Objective(*_split(name), bound) for name, bound in bounds.items()))
+        return cls(tuple(Objective(*_split(str(name)), bound) for name, bound in bounds.items()))
 
     def bounds(self) -> dict[str, float]:
         """Return the bounds in seconds by name."""
@@ -105,9 +112,9 @@ class SLO:
     def missed(self, result: Result) -> list[str]:
         """Names of the objectives that a run misses, the worst one (by its share of the bound) first.
 
-        A latency that nobody has shown is missed, unless all requests came to their end.
+        A latency that nobody has shown is missed, unless there were requests and all finished.
         """
-        ended = not np.isin(result.status[result.counted], (FINISHED,), invert=True).any()
+        ended = result.counted.any() and (result.status[result.counted] == FINISHED).all()
         shares = {}
         for one in self.objectives:
             value = one.value(result)
@@ -129,13 +136,17 @@ class SLO:
         good = counted & (status == FINISHED) & ~late
         known = counted & ((status != UNFINISHED) | late)
         num_good, num_known = int(np.count_nonzero(good)), int(np.count_nonzero(known))
-        span_s = result.end_s - float(result.requests["arrival_s"][0])
+        if not counted.any():
+            return Goodput(None, None)
+        span_s = result.end_s - float(result.requests["arrival_s"][counted][0])
         return Goodput(num_good / num_known if num_known else None, num_good / span_s if span_s > 0 else None)
 
 
 def _split(name: str) -> tuple[str, str]:
-    metric, _, statistic = str(name).rpartition("_")
-    return metric, statistic
+    for metric in METRICS:
+        if name.startswith(f"{metric}_"):
+            return metric, name.removeprefix(f"{metric}_")
+    raise ValueError(f"{name} is not an objective: {METRIC_STATISTIC}")
 
 
 def _late(objective: Objective, result: Result) -> NDArray[np.bool_]:
@@ -148,9 +159,13 @@ def _late(objective: Objective, result: Result) -> NDArray[np.bool_]:
         gaps = table["output_tokens"] - 1
         decode_s = table["completed_s"] - table["first_token_s"]
         return np.asarray((gaps > 0) & (decode_s > bound_s * gaps))
-    column = {"ttft": "first_token_s", "e2e": "completed_s", "scheduling_delay": "first_scheduled_s"}[objective.metric]
-    reached_s: Any = np.where(np.isnan(table[column]), result.end_s, table[column])
-    return np.asarray(reached_s - table["arrival_s"] > bound_s)
+    return np.asarray(_waited_s(objective.metric, result) > bound_s)
+
+
+def _waited_s(metric: str, result: Result) -> NDArray[np.float64]:
+    """How long each request waited for what ends a latency, or has waited so far: float64[num_requests]."""
+    reached_s = result.requests[_REACHED[metric]]
+    return np.asarray(np.where(np.isnan(reached_s), result.end_s, reached_s) - result.requests["arrival_s"])
 
 
 def _allowed(statistic: str, every: Ints) -> Ints:

@@ -130,6 +130,17 @@ def test_mistakes_are_named(overrides: list[str], named: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_percentiles_with_decimals_can_be_written_on_the_command_line() -> None:
+    assert load_capacity(*QUICK, "slo.ttft_p99.9=2").experiment.slo.bounds()["ttft_p99.9"] == 2
+
+
+def test_a_load_that_leaves_nothing_to_measure_has_no_capacity() -> None:
+    task = load_capacity(*QUICK, "metrics.warmup_s=1e9", "capacity.max_trials=3")
+    found = find_capacity(task.experiment.trials(0), task.search)
+    assert found.qps == 0
+    assert "no request is left to measure" in " ".join(found.trials[0].warnings)
+
+
 def test_the_command_writes_and_prints_the_capacity(tmp_path: Path) -> None:
     arguments = [*QUICK, "slo.ttft_p90=2", "capacity.seeds=3", "hydra.run.dir=out"]
     command = [sys.executable, "-m", "simulator.capacity", *arguments]

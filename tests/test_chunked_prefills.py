@@ -21,6 +21,11 @@ def test_chunks_and_decodes_take_turns() -> None:
     assert result.requests["completed_s"].tolist() == [6.0, 8.0]
 
 
+def test_new_requests_start_only_when_no_prefill_is_unfinished() -> None:
+    result = serve([(0.0, 20, 1), (0.0, 20, 1)], ChunkedPrefills(chunk_size=16), iteration_time=SECOND)
+    assert result.replicas[0].iterations["num_prefill_tokens"].tolist() == [16, 4, 16, 4]
+
+
 def test_no_iteration_has_chunks_and_decodes() -> None:
     requests = [(0.3 * number, 20 + 7 * number % 40, 1 + number % 9) for number in range(60)]
     iterations = serve(requests, ChunkedPrefills(chunk_size=16), num_blocks=40).replicas[0].iterations

@@ -48,13 +48,18 @@ def test_a_result_of_vllm_bench_serve_is_read_in_seconds(tmp_path: Path) -> None
 
 def test_of_a_detailed_result_the_latencies_themselves_count(tmp_path: Path) -> None:
     path = tmp_path / "served.json"
-    detail = {"ttfts": [0.5, 1.5, 1.0], "itls": [[0.1, 0.3], [0.2], []]}
+    detail = {
+        "ttfts": [0.5, 1.5, 1.0, 0.0],
+        "itls": [[0.1, 0.3], [0.2], [], []],
+        "output_lens": [5, 2, 1, 0],  # the first one got several tokens at once; the last one failed
+        "errors": ["", "", "", "refused"],
+    }
     path.write_text(json.dumps(SERVED | detail))
     found = read_run(path)
     assert found.latencies["ttft_s"]["p50"] == 1.0
     assert found.latencies["ttft_s"]["max"] == 1.5
     assert found.latencies["tbt_s"]["mean"] == pytest.approx(0.2)
-    assert found.latencies["tpot_s"]["mean"] == pytest.approx(0.2)
+    assert found.latencies["tpot_s"]["mean"] == pytest.approx((0.1 + 0.2) / 2)
     assert found.latencies["e2e_s"]["max"] == pytest.approx(1.7)
 
 

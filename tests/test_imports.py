@@ -9,7 +9,10 @@ from tests.helpers import REPOSITORY
 
 COMMANDS = ("capacity", "token_budget", "search", "reproduce", "compare")
 ENTRY_POINTS = {
-    *(f"simulator/{name}.py" for name in ("__main__", "cli", "components", "config", "errors", "predict", "sweep")),
+    *(
+        f"simulator/{name}.py"
+        for name in ("__main__", "cli", "components", "config", "errors", "identity", "predict", "sweep")
+    ),
     *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "config")),
 }
 # Of each heavy or layered package, the only files that may import it.
@@ -18,7 +21,7 @@ ALLOWED = {
     "omegaconf": ENTRY_POINTS,
     "simpy": {"simulator/clock.py", "simulator/engine.py", "simulator/pipeline.py", "simulator/cluster.py"},
     "rich": {
-        *("simulator/__main__.py", "simulator/predict.py", "simulator/report.py"),
+        *(f"simulator/{name}.py" for name in ("__main__", "predict", "report", "terminal")),
         *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "report")),
     },
     "matplotlib": {f"simulator/{command}/drawing.py" for command in COMMANDS},

@@ -35,9 +35,11 @@ def outcomes_of(needed: Mapping[str, int], prices: Mapping[str, float], trials: 
     """Search where a device is within 1 s once it has so many replicas; latency is needed / replicas."""
     served: list[Any] = []
 
-    def serve(candidate: Any) -> Mapping[str, float]:
+    def serve(candidate: Any) -> Any:
         served.append(candidate)
-        return {"tbt_p99": needed[candidate.option.device] / candidate.replicas}
+        if len(served) == settings.get("killed_after"):
+            raise KeyboardInterrupt
+        return study.Served({"tbt_p99": needed[candidate.option.device] / candidate.replicas}, keeps_up=True)
 
     kept = [option(name, prices[name]) for name in needed]
     search = study.Search(kept, {"vllm": []}, {"tbt_p99": 1.0}, 64, serve, settings.get("problem", {}))
@@ -78,6 +80,36 @@ def test_a_search_goes_on_from_its_storage(storage: str, tmp_path: Path) -> None
     assert again == everything
     _, another = outcomes_of(needed, prices, 6, storage=where, problem={"seed": 1})
     assert another != []
+
+
+@pytest.mark.parametrize("trials", [8, 20])
+def test_every_proposal_of_a_small_space_is_tried_after_an_interruption_too(trials: int, tmp_path: Path) -> None:
+    where = f"{tmp_path}/search.journal"
+    needed, prices = dict.fromkeys("abcdefgh", 1), dict.fromkeys("abcdefgh", 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        outcomes_of(needed, prices, trials, storage=where, killed_after=3)
+    found, served = outcomes_of(needed, prices, trials, storage=where)
+    assert {one.device for one in found} == set(needed)
+    assert len(served) == 6
+
+
+def test_a_large_space_goes_on_with_other_proposals(tmp_path: Path) -> None:
+    where = f"{tmp_path}/search.journal"
+    names = [f"d{number}" for number in range(60)]
+    needed, prices = dict.fromkeys(names, 1), dict.fromkeys(names, 1.0)
+    _, first = outcomes_of(needed, prices, 12, storage=where)
+    everything, more = outcomes_of(needed, prices, 24, storage=where)
+    assert len(first) == len(more) == 12
+    assert len({one.device for one in everything}) == 24
+
+
+def test_a_deployment_whose_queue_grows_without_end_is_not_within_the_slo() -> None:
+    def serve(candidate: Any) -> Any:
+        return study.Served({"tbt_p99": 0.1}, keeps_up=candidate.replicas >= 7)
+
+    search = study.Search([option("a")], {"vllm": []}, {"tbt_p99": 1.0}, 64, serve, {})
+    found = search.run(1, 0, None, lambda _: None)
+    assert min(one.replicas for one in found if one.met) == 7
 
 
 def test_the_front_has_what_nothing_beats_in_both() -> None:
@@ -182,11 +214,24 @@ def test_the_command_writes_the_front(tmp_path: Path) -> None:
         ("search.storage=bla", "search.storage"),
         ("search.token_budgets=[0]", "token_budget"),
         ("slo.tbt_p99=0.00001", "no deployment can win"),
+        ("slo=strict", "seconds"),
+        ("parallel.tp=8", "search.tp"),
+        ("scheduler.max_num_seqs=1", "search.schedulers"),
+        ("device=a40", "search.devices"),
+        ("model.max_model_len=1", "no request is left"),
     ],
 )
 def test_mistakes_are_named(override: str, named: str, tmp_path: Path) -> None:
+    bound = [] if "slo" in override else ["slo.tbt_p99=1"]
     done = subprocess.run(
-        [sys.executable, "-m", "simulator.search", override, "trace.num_requests=5", "slo.scheduling_delay_p50=null"],
+        [
+            sys.executable,
+            "-m",
+            "simulator.search",
+            *([] if "slo" in override else ["slo.tbt_p99=1"]),
+            override,
+            "trace.num_requests=5",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -46,6 +46,13 @@ def test_a_request_that_the_time_limit_cut_off_is_missed_if_it_is_late_already()
     assert SLO.of({"scheduling_delay_max": 5}).missed(result) == ["scheduling_delay_max"]
 
 
+def test_requests_that_still_wait_count_with_what_they_have_waited() -> None:
+    # One request decodes for 50 s; ten wait behind it and have no first token after 10 s.
+    result = serve([(0.0, 8, 50), *[(0.0, 8, 2)] * 10], VLLM(max_num_seqs=1), iteration_time=SECOND, time_limit_s=10)
+    assert result.summary["ttft_s"]["max"] == 1.0
+    assert SLO.of({"ttft_p90": 5, "e2e_p50": 5}).values(result) == {"ttft_p90": 11.0, "e2e_p50": 11.0}
+
+
 def test_a_latency_that_nobody_shows_is_missed_unless_all_requests_ended() -> None:
     ended = serve([(0.0, 8, 1)], VLLM(), iteration_time=SECOND)
     assert SLO.of({"tbt_p99": 0.1}).missed(ended) == []

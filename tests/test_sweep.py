@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -132,6 +133,37 @@ def test_settings_of_one_scheduler_are_swept_by_experiment_files(tmp_path: Path)
     rows = table(tmp_path / "sweep")
     assert [row["experiment"] for row in rows] == ["orca_8", "vllm_64", "sarathi_2048"]
     assert all(float(row["tbt_s.p99"]) > 0 for row in rows)
+
+
+def test_a_job_whose_input_or_results_changed_is_run_again(tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text("prompt_tokens,output_tokens\n" + "10,5\n" * 30)
+    sweep = ["-m", "scheduler=vllm,orca", "trace=csv", "trace.path=t.csv", "hydra.sweep.dir=sweep"]
+    assert run(tmp_path, *sweep, command="simulator").returncode == 0
+    next((tmp_path / "sweep").glob("*orca*/requests.csv")).unlink()
+    assert run(tmp_path, *sweep, command="simulator").stdout.count("there already") == 1
+    trace.write_text("prompt_tokens,output_tokens\n" + "900,5\n" * 30)
+    assert run(tmp_path, *sweep, command="simulator").stdout.count("there already") == 0
+
+
+def test_folders_of_jobs_may_be_nested(tmp_path: Path) -> None:
+    sweep = ["-m", "slo.tbt_p99=1,-1", *QUICK, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=x/${hydra.job.num}"]
+    done = run(tmp_path, *sweep)
+    assert done.returncode == 2
+    assert [row["folder"] for row in table(tmp_path / "sweep")] == ["x/0", "x/1"]
+
+
+def test_a_folder_is_for_one_sweep_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    lock = tmp_path / "sweep" / "sweep.lock"
+    lock.write_text(f"{os.getpid()} {socket.gethostname()}")
+    done = run(tmp_path, "-m", "scheduler=vllm", *QUICK, "hydra.sweep.dir=sweep")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "taken by another sweep" in done.stderr
+    lock.write_text(f"999999999 {socket.gethostname()}")
+    assert run(tmp_path, "-m", "scheduler=vllm", *QUICK, "hydra.sweep.dir=sweep").returncode == 0
+    assert not lock.exists()
 
 
 def test_folders_are_named_after_what_was_asked_for() -> None:

@@ -95,6 +95,7 @@ def test_the_command_writes_the_curve_and_the_budget(tmp_path: Path) -> None:
         ("token_budget.decode=3", "token_budget.decode"),
         ("token_budget.maximize_capacity=maybe", "token_budget.maximize_capacity"),
         ("slo.tbt_p99=null", "no bound on the TBT"),
+        ("token_budget.prefill_context=99999", "token_budget.prefill_context"),
     ],
 )
 def test_mistakes_are_named(override: str, named: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -13,10 +14,10 @@ from simulator import __version__, cli
 from simulator.capacity.bisection import Capacity, Trial, find_capacity
 from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
-from simulator.components import named
+from simulator.components import ConfigError, named
 from simulator.config import resolved
 from simulator.output import whole_file
-from simulator.sweep import Figures
+from simulator.sweep import Figures, as_written
 
 USAGE = """\
 Searches for the highest load that a deployment carries within its SLO.
@@ -58,6 +59,8 @@ def main() -> None:
 
 
 def _capacity(config: DictConfig, folder: Path) -> Figures:
+    if any(as_written(override).startswith("arrival.qps=") for override in HydraConfig.get().overrides.task):
+        raise ConfigError("arrival.qps is what is searched; capacity.start_qps is where the search begins")
     task = build_capacity(config)
     with named(""):
         found = search(task)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 HIGHEST_QPS = 1e6
+FINEST_QPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Capacity:
         bracket: That rate, and the lowest one that missed it; None: none did.
         binding: Objective that the first rate above misses by most; None: no rate missed any.
         trials: In the order of the search.
+        converged: Whether the bracket got as narrow as was asked for.
     """
 
     qps: float
     bracket: tuple[float, float | None]
     binding: str | None
     trials: Sequence[Trial]
+    converged: bool
 
     @property
     def best(self) -> Trial | None:
@@ -76,8 +79,8 @@ class Bisection:
         """Check the ranges."""
         for name in ("start_qps", "resolution_qps"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= HIGHEST_QPS:
-                raise ValueError(f"{name} must be a number above 0 and up to {HIGHEST_QPS:g}, got {value!r}")
+            if not isinstance(value, int | float) or isinstance(value, bool) or not FINEST_QPS <= value <= HIGHEST_QPS:
+                raise ValueError(f"{name} must be a number from {FINEST_QPS:g} to {HIGHEST_QPS:g}, got {value!r}")
         granularity, max_trials = self.granularity, self.max_trials
         if not isinstance(granularity, int | float) or isinstance(granularity, bool) or not 0 <= granularity < 1:
             raise ValueError(f"granularity must be at least 0 and below 1, got {granularity!r}")
@@ -103,6 +106,7 @@ def find_capacity(
     trials: list[Trial] = []
     qps = max(search.rounded(search.start_qps), search.rounded(search.resolution_qps))
     low, high, missed = 0.0, 2 * qps, False
+    converged = False
     while len(trials) < search.max_trials and low < qps <= HIGHEST_QPS:
         trial = run(qps)
         trials.append(trial)
@@ -115,14 +119,16 @@ def find_capacity(
             if low >= high:
                 high = 2 * low
         if missed and high - low < search.granularity * qps:
+            converged = True
             break
         qps = search.rounded((low + high) / 2 if missed else high)
         if missed and not low < qps < high:
+            converged = True
             break
-    return _outcome(low, trials)
+    return _outcome(low, trials, converged)
 
 
-def _outcome(low: float, trials: Sequence[Trial]) -> Capacity:
+def _outcome(low: float, trials: Sequence[Trial], converged: bool) -> Capacity:
     failed = [one for one in trials if one.missed]
     first = min(failed, key=lambda one: one.qps) if failed else None
     return Capacity(
@@ -130,4 +136,5 @@ def _outcome(low: float, trials: Sequence[Trial]) -> Capacity:
         bracket=(low, None if first is None else first.qps),
         binding=None if first is None else first.missed[0],
         trials=trials,
+        converged=converged,
     )

@@ -1,5 +1,6 @@
 """Builds what the configuration says of a capacity search."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from simulator.slo import SLO
 
 _KEYS = ("start_qps", "resolution_qps", "granularity", "max_trials", "seeds")
 MOST_SEEDS = 1000
+# p99_9 stands for p99.9, which would be two keys.
+_DECIMAL = re.compile(r"(p\d+)_(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def build_slo(node: Any, deployment: Deployment | Sequence[Deployment]) -> SLO:
         ConfigError: An objective or a bound that is not allowed.
     """
     require_mapping(node, "slo")
-    bounds = {str(name): _bound(f"slo.{name}", bound, deployment) for name, bound in node.items() if bound is not None}
+    named_bounds = {_DECIMAL.sub(r"\1.\2", str(name)): bound for name, bound in node.items() if bound is not None}
+    bounds = {name: _bound(f"slo.{name}", bound, deployment) for name, bound in named_bounds.items()}
     with named("slo", "." if bounds else ": "):
         return SLO.of(bounds)
 

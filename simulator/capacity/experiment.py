@@ -87,5 +87,5 @@ def reference_iteration_s(deployment: Deployment | Sequence[Deployment]) -> floa
 
 def _lasting(result: Result) -> list[str]:
     """Warnings that say something of the deployment, not of the rate or the time limit."""
-    passing = ("overloaded", "unfinished", "would have arrived", "no request is left")
+    passing = ("overloaded", "unfinished", "would have arrived")
     return [warning for warning in result.warnings if not any(part in warning for part in passing)]

@@ -12,12 +12,13 @@ from scipy import stats
 
 from simulator.capacity.bisection import Capacity, Trial
 from simulator.capacity.config import CapacityTask
+from simulator.terminal import print_wide
 
 CONFIDENCE = 0.95
 
 
 def summarize(task: CapacityTask, found: Sequence[Capacity]) -> dict[str, Any]:
-    """Return the content of capacity.json.
+    """Return the content of capacity.json; bracket, binding objective and figures are those of the first seed.
 
     Args:
         task: What was asked for.
@@ -70,19 +71,22 @@ def _figures(trial: Trial) -> dict[str, Any]:
 def _warnings(task: CapacityTask, found: Sequence[Capacity]) -> list[str]:
     warnings = []
     if any(one.qps == 0 for one in found):
-        least = task.search.resolution_qps
-        warnings.append(f"the SLO is missed at every rate tried: no multiple of {least:g} requests/s is within it")
+        least = min(trial.qps for one in found for trial in one.trials)
+        warnings.append(f"the SLO is missed at every rate that was tried, down to {least:g} requests/s")
     if any(one.bracket[1] is None for one in found):
-        warnings.append("no rate missed the SLO: the capacity is at least what was tried; raise capacity.max_trials")
-    # Those of the run at the capacity; of other rates where there is none.
-    run = found[0].best or found[0].trials[-1]
-    return [*warnings, *run.warnings]
+        most = max(trial.qps for one in found for trial in one.trials)
+        warnings.append(f"no rate missed the SLO, up to {most:g} requests/s: the capacity is more")
+    if not all(one.converged for one in found):
+        warnings.append(f"the search ended after {task.search.max_trials} trials, before its bracket was narrow enough")
+    # Those of the runs at the capacity; of other rates where there is none.
+    runs = [one.best or one.trials[-1] for one in found]
+    return list(dict.fromkeys([*warnings, *(warning for run in runs for warning in run.warnings)]))
 
 
 def print_capacity(summary: dict[str, Any], console: Console) -> None:
     """Print the capacity, the trials of the first seed, and the warnings."""
     console.print(_headline(summary))
-    console.print(_trials(summary))
+    print_wide(_trials(summary), console)
     if len(summary["seeds"]) > 1:
         rates = ", ".join(f"{one['capacity_qps']:g}" for one in summary["seeds"])
         console.print(f"capacity by seed, requests/s: {rates}", soft_wrap=True, highlight=False)

@@ -11,6 +11,7 @@ from rich.table import Table
 from simulator.compare.drawing import STATISTICS, draw
 from simulator.compare.runs import LATENCIES, THROUGHPUTS, ReadError, Run, read_run
 from simulator.output import whole_file
+from simulator.terminal import print_wide
 
 USAGE = """\
 Puts runs side by side, as a table and a picture; differences are to the first one.
@@ -84,7 +85,7 @@ def _print(runs: Sequence[Run], rows: Sequence[tuple[str, list[float | None]]], 
     for name, values in rows:
         cells = [_cell(value, None if place == 0 else values[0]) for place, value in enumerate(values)]
         table.add_row(name, *cells)
-    console.print(table)
+    print_wide(table, console)
 
 
 def _cell(value: float | None, first: float | None) -> str:

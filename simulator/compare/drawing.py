@@ -1,11 +1,13 @@
 """Picture of runs side by side."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from simulator.compare.runs import LATENCIES, Run
+from simulator.output import write_whole
 
 STATISTICS = ("mean", "p50", "p90", "p99")
 COLOURS = ("#2f5f9e", "#e08e2b", "#4e9a52", "#c0504d", "#7d5ba6", "#8c6d46", "#d178b0", "#777777")
@@ -41,4 +43,6 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(runs)), frameon=False, fontsize=8)
-    figure.savefig(path, dpi=DPI)
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=DPI)
+    write_whole(path, content.getvalue())

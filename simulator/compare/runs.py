@@ -1,6 +1,7 @@
 """Reads runs: of the simulator, and measurements that `vllm bench serve --save-result` wrote."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,14 +98,17 @@ def _vllm(name: str, content: Mapping[str, Any]) -> Run:
 
 def _vllm_samples(content: Mapping[str, Any]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
     """Return the latencies of each request and token, seconds, as far as the result has them."""
-    if "ttfts" not in content or "itls" not in content:
+    if any(name not in content for name in ("ttfts", "itls", "output_lens")):
         return {}
-    ttfts = np.array(content["ttfts"], dtype=np.float64)
-    gaps = [np.array(one, dtype=np.float64) for one in content["itls"]]
-    if len(ttfts) != len(gaps):
-        raise ValueError(f"ttfts has {len(ttfts)} entries, itls {len(gaps)}")
+    rows = list(zip(content["ttfts"], content["itls"], content["output_lens"], strict=True))
+    errors = content.get("errors") or [""] * len(rows)
+    # A request that failed has a first token after 0 s and no output.
+    rows = [row for row, error in zip(rows, errors, strict=True) if not error and row[2] > 0]
+    ttfts = np.array([row[0] for row in rows], dtype=np.float64)
+    gaps = [np.array(row[1], dtype=np.float64) for row in rows]
     spans = np.array([one.sum() for one in gaps])
-    counts = np.array([len(one) for one in gaps])
+    # Several tokens may come in one piece, so gaps are no count of them.
+    counts = np.array([row[2] - 1 for row in rows])
     several = counts > 0
     return {
         "ttft_s": ttfts,
@@ -115,4 +119,4 @@ def _vllm_samples(content: Mapping[str, Any]) -> dict[str, np.ndarray[Any, np.dt
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None or math.isnan(float(value)) else float(value)

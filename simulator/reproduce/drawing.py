@@ -1,11 +1,13 @@
 """The figures, drawn like the paper's: its numbers pale, ours beside them."""
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from simulator.output import write_whole
 from simulator.reproduce import published as paper
 from simulator.reproduce.figures import Row
 
@@ -26,7 +28,9 @@ def draw(figure: str, rows: Sequence[Row], folder: Path) -> Path:
     }
     picture = painters.get(figure, _pairs)(inside)
     path = folder / f"{figure.replace(' ', '_') if figure.startswith('table') else f'figure_{figure}'}.png"
-    picture.savefig(path, dpi=DPI)
+    content = BytesIO()
+    picture.savefig(content, format="png", dpi=DPI)
+    write_whole(path, content.getvalue())
     return path
 
 

@@ -36,7 +36,7 @@ def serving(overrides: Overrides) -> Figures:
     found = {
         f"{name}_{which}": latencies[name].statistic(which) for name in ("ttft_s", "tbt_s") for which in ("p50", "p99")
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: float("nan") if value is None else value for name, value in found.items()}
 
 
 def hybrid_batch(overrides: Overrides, batch: int, context: int, budget: int) -> Figures:

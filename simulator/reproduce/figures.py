@@ -134,8 +134,8 @@ def _speedups(rows: Sequence[Row]) -> Iterator[Row]:
     for (model, trace, slo), labels in paper.SPEEDUPS.items():
         for other, label in zip(("orca", "vllm"), labels, strict=True):
             ours, theirs = found.get((model, trace, slo, "sarathi")), found.get((model, trace, slo, other))
-            if ours is not None and theirs is not None and theirs.simulated > 0:
-                ratio = ours.simulated / theirs.simulated
+            if ours is not None and theirs is not None:
+                ratio = ours.simulated / theirs.simulated if theirs.simulated else float("inf")
                 yield Row(ours.figure, model, trace, slo, "sarathi", f"speedup_over_{other}", label, ratio)
 
 

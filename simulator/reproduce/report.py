@@ -11,6 +11,7 @@ from rich.table import Table
 from simulator.output import whole_file
 from simulator.reproduce.figures import Row
 from simulator.reproduce.published import SCHEDULERS
+from simulator.terminal import print_wide
 
 COLUMNS = ("figure", "model", "trace", "slo", "scheduler", "metric", "paper", "simulated", "difference")
 # The paper separates two schedulers if one carries so much more.
@@ -37,9 +38,7 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
     for row in rows:
         words = [getattr(row, name) for name in COLUMNS[:-3]]
         table.add_row(*words, f"{row.paper:g}", f"{row.simulated:.3g}", f"{row.difference:+.0%}")
-    # A table that is cut to the width of a pipe would lose figures.
-    wide = console if console.is_terminal else Console(width=max(console.width, 170))
-    wide.print(table)
+    print_wide(table, console)
     for line in verdict(rows):
         console.print(line, soft_wrap=True, highlight=False)
 

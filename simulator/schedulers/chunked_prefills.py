@@ -56,7 +56,7 @@ class ChunkedPrefills:
         return batch
 
     def _chunks(self, replica: Replica) -> Batch:
-        """Return the next chunks of unfinished prefills and, in what they leave, of new requests."""
+        """Return the next chunks of unfinished prefills; only without any, the first ones of new requests."""
         batch = Batch()
         for request in replica.paused_prefills():
             computed = replica.prefilling[request]

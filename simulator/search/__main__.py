@@ -2,8 +2,10 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,7 +14,20 @@ from simulator import __version__, cli
 from simulator.components import ConfigError, named
 from simulator.config import resolved
 from simulator.output import whole_file
-from simulator.sweep import Figures
+from simulator.sweep import Figures, as_written
+
+_SCHEDULERS = "say search.schedulers=[...]; other settings are files of your own, see --config-dir"
+# What a search decides, and where to say what it may choose.
+_SEARCHED = {
+    "device": "say search.devices=[...]; other settings are files of your own, see --config-dir",
+    "parallel.tp": "say search.tp=[...]",
+    "parallel.pp": "say search.pp=[...]",
+    "parallel.stage_layers": "it depends on the degrees",
+    "scheduler": _SCHEDULERS,
+    "cluster.replicas": "say search.max_gpus=N",
+    "cluster.groups": "a search has one group",
+    "cluster.node": "each device has its own",
+}
 
 USAGE = """\
 Searches for the cheapest deployment that carries a load within its SLO: over devices, tensor and pipeline
@@ -21,10 +36,11 @@ left out before anything is simulated. Needs Optuna: pip install 'llm-serving-si
 
   python -m simulator.search [key=value ...]
   python -m simulator.search model=llama2_70b trace=sharegpt arrival.qps=4 slo.tbt_p99=0.2 slo.ttft_p90=2
-  python -m simulator.search search.trials=500 search.storage=search.journal
+  python -m simulator.search slo.tbt_p99=0.1 search.trials=500 search.storage=search.journal
 
   arrival.qps=0.4              load to be carried, requests/s
-  slo=strict                   as in `python -m simulator.capacity --help`
+  slo.METRIC_STATISTIC=SECONDS bounds, as in `python -m simulator.capacity --help`; or slo=paper_strict |
+                               paper_relaxed
   search.devices=[...]         a100_80gb | a100_80gb_sxm | a40 | h100_sxm | h200_sxm
   search.tp=[1,2,4,8]          tensor-parallel degrees
   search.pp=[1,2]              pipeline-parallel degrees
@@ -32,7 +48,7 @@ left out before anything is simulated. Needs Optuna: pip install 'llm-serving-si
   search.token_budgets=[256,512,1024,2048]
                                token budgets of schedulers that have one
   search.max_gpus=64           GPUs at most, all replicas together
-  search.trials=100            trials in all; a space of no more points is walked through
+  search.trials=100            proposals in all; a space of no more is walked through
   search.storage=null          NAME.journal or sqlite:///NAME.db keeps the trials: a search that was stopped
                                goes on, and several processes or machines share one
 
@@ -56,6 +72,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     from simulator.search.drawing import draw
     from simulator.search.report import cheapest, print_search, summarize, write_table
 
+    _refuse_what_is_searched(HydraConfig.get().overrides.task)
     task = build_search(config)
     bounds = task.slo.bounds()
     if not task.kept:
@@ -80,6 +97,15 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
     best = cheapest(outcomes)
     return {} if best is None else {**{name: value for name, value in summary["cheapest"].items() if name != "values"}}
+
+
+def _refuse_what_is_searched(overrides: Iterable[str]) -> None:
+    """Check that nothing is set that the search decides: it would not be what was asked for."""
+    for override in map(as_written, overrides):
+        name = override.partition("=")[0]
+        for searched, instead in _SEARCHED.items():
+            if name == searched or name.startswith(f"{searched}."):
+                raise ConfigError(f"{override}: {searched} is searched; {instead}")
 
 
 if __name__ == "__main__":

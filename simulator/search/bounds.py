@@ -15,7 +15,7 @@ from traces import Trace
 
 @dataclass(frozen=True)
 class Load:
-    """What one request of a load needs in the mean.
+    """What one request of a sustained load needs in the mean.
 
     Attributes:
         qps: Requests per second.

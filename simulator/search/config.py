@@ -5,17 +5,19 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from simulator.capacity.config import build_slo
 from simulator.components import ConfigError, named, require_keys, require_mapping
 from simulator.config import build_experiment, deployment_of, require_integer, resolved
+from simulator.identity import code_digest, input_digests
 from simulator.result import MetricOptions
 from simulator.routers.base import Router
 from simulator.search.bounds import Load
-from simulator.search.space import Build, Option, Pruned, Space, has_token_budget, options, with_token_budget
-from simulator.search.study import NEVER_S, Candidate
-from simulator.simulation import Deployment, simulate
+from simulator.search.space import Build, Option, Pruned, Space, options
+from simulator.search.study import NEVER_S, Candidate, CannotServeError, Served
+from simulator.simulation import Deployment, has_token_budget, simulate, with_token_budget
 from simulator.slo import SLO
 from traces import Trace
 
@@ -58,17 +60,21 @@ class SearchTask:
     time_limit_s: float | None
     metrics: MetricOptions
 
-    def serve(self, candidate: Candidate) -> Mapping[str, float]:
-        """Serve the load with a candidate and return seconds by objective.
+    def serve(self, candidate: Candidate) -> Served:
+        """Serve the load with a candidate.
 
         Raises:
-            ValueError: It cannot be built.
+            CannotServeError: It does not fit its machines or memory.
         """
         option = candidate.option
         deployment = self.build(option.device, option.tp, option.pp, candidate.scheduler)
         deployment = replace(deployment, num_replicas=candidate.replicas)
         if candidate.token_budget is not None:
             deployment = with_token_budget(deployment, candidate.token_budget)
+        try:
+            deployment.replica_specs()
+        except ValueError as error:
+            raise CannotServeError(str(error)) from error
         result = simulate(
             self.trace,
             deployment,
@@ -79,7 +85,8 @@ class SearchTask:
         )
         missed, values = self.slo.missed(result), self.slo.values(result)
         never = {name: NEVER_S if name in missed else 0.0 for name in values}
-        return {name: never[name] if value is None else value for name, value in values.items()}
+        seconds = {name: never[name] if value is None else value for name, value in values.items()}
+        return Served(seconds, keeps_up=not result.summary["overloaded"])
 
 
 def build_search(config: DictConfig) -> SearchTask:
@@ -105,14 +112,14 @@ def build_search(config: DictConfig) -> SearchTask:
     parts = build_experiment(_smallest(config), ("slo", "search"))
     with named("trace"):
         trace = parts["workload"].trace(parts["seed"])
+    if any(isinstance(bound, DictConfig) and "decode_iterations" in bound for bound in config.slo.values()):
+        raise ConfigError("slo: a search compares deployments, so give bounds in seconds, for example slo.tbt_p99=0.2")
     slo = build_slo(config.slo, parts["deployment"])
-    span_s = float(trace.arrival_s[-1])
-    load = Load.of(trace, len(trace) / span_s if span_s > 0 else 1.0)
+    load = _load(trace, parts["deployment"], parts["metrics"])
     policies = {name: _budgets(config, name, space) for name in space.schedulers}
     build = _builder(config, space.devices)
     kept, pruned = options(space, slo, load, build)
-    problem = resolved(config)
-    problem["search"] = {name: value for name, value in problem["search"].items() if name not in ("trials", "storage")}
+    problem = _problem(config, space, build)
     return SearchTask(
         kept=kept,
         pruned=pruned,
@@ -129,6 +136,31 @@ def build_search(config: DictConfig) -> SearchTask:
         time_limit_s=parts["time_limit_s"],
         metrics=parts["metrics"],
     )
+
+
+def _load(trace: Trace, deployment: Deployment, metrics: MetricOptions) -> Load:
+    """Measure the requests that count: what an engine refuses or the warm-up leaves out sets no bound.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    assert trace.arrival_s is not None
+    counts = (trace.prompt_tokens <= deployment.model.max_model_len) & (trace.arrival_s >= metrics.warmup_s)
+    if not counts.any():
+        raise ConfigError("no request is left to measure: all are longer than model.max_model_len or in the warm-up")
+    span_s = float(trace.arrival_s[-1])
+    admitted = Trace(trace.prompt_tokens[counts], trace.output_tokens[counts])
+    share = float(np.count_nonzero(trace.prompt_tokens <= deployment.model.max_model_len)) / len(trace)
+    return Load.of(admitted, share * len(trace) / span_s if span_s > 0 else 0.0)
+
+
+def _problem(config: DictConfig, space: Space, build: Build) -> dict[str, Any]:
+    """Return what makes two searches the same: the load, the axes, and what every candidate is made of."""
+    problem = resolved(config)
+    problem["search"] = {name: value for name, value in problem["search"].items() if name not in ("trials", "storage")}
+    bases = [(device, scheduler) for device in space.devices for scheduler in space.schedulers]
+    parts = {f"{device} {scheduler}": repr(build(device, 1, 1, scheduler)) for device, scheduler in bases}
+    return {**problem, "candidates": parts, "inputs": input_digests(config), "code": code_digest()}
 
 
 def _smallest(config: DictConfig) -> DictConfig:

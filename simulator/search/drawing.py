@@ -1,10 +1,12 @@
 """Picture of a search: cost against each objective."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from simulator.output import write_whole
 from simulator.search.study import NEVER_S, Outcome, pareto, set_of
 
 COLOURS = ("#2f5f9e", "#e08e2b", "#4e9a52", "#7d5ba6", "#8c6d46", "#d178b0")
@@ -39,4 +41,6 @@ def draw(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -
         axes.set_yscale("log")
         axes.legend(fontsize=8, frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=DPI)
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=DPI)
+    write_whole(path, content.getvalue())

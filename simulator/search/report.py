@@ -13,6 +13,7 @@ from rich.text import Text
 from simulator.output import whole_file
 from simulator.search.config import SearchTask
 from simulator.search.study import NEVER_S, Outcome, pareto, set_of
+from simulator.terminal import print_wide
 
 
 def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str, list[Outcome]]:
@@ -21,7 +22,7 @@ def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str
 
 
 def cheapest(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """Return the cheapest deployment within the SLO; of several the one furthest from a bound; None: there is none."""
+    """Return the cheapest deployment within the SLO, of several the best in the first objective, or None."""
     within = [one for one in outcomes if one.met]
     return min(within, key=lambda one: (one.cost_per_hour_usd, *one.values.values())) if within else None
 
@@ -87,8 +88,7 @@ def print_search(task: SearchTask, outcomes: Sequence[Outcome], console: Console
         ]
         cells.append("-" if one.token_budget is None else str(one.token_budget))
         table.add_row(*cells, *(_seconds(one.values[name]) for name in bounds), style="bold" if one is best else "")
-    # A table that is cut to the width of a pipe would lose figures.
-    (console if console.is_terminal else Console(width=max(console.width, 120))).print(table)
+    print_wide(table, console)
 
 
 def _order(one: Outcome) -> tuple[Any, ...]:

@@ -1,8 +1,7 @@
 """What is searched: layouts of devices that can win, and how replicas are scheduled."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
 
 from simulator.search.bounds import Load, fewest_replicas, ruled_out
 from simulator.simulation import Deployment
@@ -93,19 +92,6 @@ def options(space: Space, slo: SLO, load: Load, build: Build) -> tuple[list[Opti
         else:
             kept.append(Option(name, device, tp, pp, fewest, price * tp * pp))
     return kept, pruned
-
-
-def with_token_budget(deployment: Deployment, budget: int) -> Deployment:
-    """Return the deployment with another token budget of its policy."""
-    changed: dict[str, Any] = {"token_budget": budget}
-    scheduler: Any = deployment.scheduler
-    return replace(deployment, scheduler=replace(scheduler, **changed))
-
-
-def has_token_budget(deployment: Deployment) -> bool:
-    """Whether its policy has a token budget."""
-    scheduler: Any = deployment.scheduler
-    return "token_budget" in [field.name for field in fields(scheduler)]
 
 
 def _with_room(deployments: Sequence[Deployment]) -> Deployment:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
@@ -24,6 +25,7 @@ SLACK = 2.0
 # Proposals of a generation: NSGA-II's default of 50 would leave a search of 100 trials two of them.
 POPULATION = 24
 _OUTCOMES = "outcomes"
+_NO_BUDGET: Sequence[int | None] = (None,)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Outcome:
         num_gpus: GPUs in all.
         cost_per_hour_usd: Price of them.
         values: Seconds by objective; NEVER_S: nobody has shown it.
-        met: Whether all objectives are met.
+        met: Whether all objectives are met and the queue did not grow without end.
     """
 
     device: str
@@ -72,7 +74,24 @@ class Outcome:
     met: bool
 
 
-Serve = Callable[[Candidate], Mapping[str, float]]
+@dataclass(frozen=True)
+class Served:
+    """How a candidate served the load.
+
+    Attributes:
+        values: Seconds by objective; NEVER_S: nobody has shown it.
+        keeps_up: Whether the queue did not grow without end.
+    """
+
+    values: Mapping[str, float]
+    keeps_up: bool
+
+
+class CannotServeError(Exception):
+    """A candidate that does not fit its machines or memory."""
+
+
+Serve = Callable[[Candidate], Served]
 
 
 class Search:
@@ -98,7 +117,7 @@ class Search:
             policies: Token budgets by policy; empty where it has none.
             bounds: Seconds by objective.
             max_gpus: GPUs of a deployment at most.
-            serve: Serves the load with a candidate; ValueError: it cannot.
+            serve: Serves the load with a candidate.
             problem: What makes two searches the same; trials are shared only between those.
         """
         self._options = {one.name: one for one in kept}
@@ -115,15 +134,15 @@ class Search:
         return len(self._options) * sum(max(1, len(budgets)) for budgets in self._policies.values())
 
     def run(self, trials: int, seed: int, storage: str | None, done: Callable[[int], None]) -> list[Outcome]:
-        """Try proposals until there have been so many, those in the storage included.
+        """Try proposals until so many different ones have been tried, those in the storage included.
 
         If there are no more than that, each is tried; else NSGA-II proposes.
 
         Args:
-            trials: Trials in all.
+            trials: Proposals in all.
             seed: Seed of the proposals.
             storage: NAME.journal, a URL of a database, or None.
-            done: Called with the number of trials so far.
+            done: Called with the number of proposals that have been tried so far.
 
         Returns:
             Every deployment that was simulated.
@@ -132,27 +151,48 @@ class Search:
             ValueError: The storage cannot be used.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study = optuna.create_study(
-            storage=open_storage(storage),
-            study_name=self._name,
-            load_if_exists=True,
-            directions=[StudyDirection.MINIMIZE] * (1 + len(self._bounds)),
-            sampler=self._sampler(trials, seed),
-        )
-        ended = _ended(study)
-        done(len(ended))
-        while len(ended) < trials and len({_key(trial) for trial in ended}) < self.num_points:
+        wanted = min(trials, self.num_points)
+        study = self._study(storage, seed)
+        repeated = False
+        while (count := len(_tried(study))) < wanted:
+            done(count)
+            if repeated or self.num_points <= trials:
+                study.enqueue_trial(self._untried(study))
             study.optimize(self._objective, n_trials=1)
-            ended = _ended(study)
-            done(len(ended))
-        return [Outcome(**plain) for trial in ended for plain in trial.user_attrs.get(_OUTCOMES, ())]
+            repeated = len(_tried(study)) == count
+        done(count)
+        return [Outcome(**plain) for trial in _ended(study) for plain in trial.user_attrs.get(_OUTCOMES, ())]
 
-    def _sampler(self, trials: int, seed: int) -> optuna.samplers.BaseSampler:
-        if self.num_points > trials:
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=POPULATION)
-        with warnings.catch_warnings():  # it says that its interface may change
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.BruteForceSampler(seed=seed)
+    def _study(self, storage: str | None, seed: int) -> optuna.Study:
+        """Open the study. Each process and each continuation draws other proposals."""
+        opened = open_storage(storage)
+        directions = [StudyDirection.MINIMIZE] * (1 + len(self._bounds))
+        try:
+            study = optuna.create_study(
+                storage=opened, study_name=self._name, load_if_exists=True, directions=directions
+            )
+            draws = np.random.SeedSequence([seed, len(study.trials), 0 if storage is None else os.getpid()])
+        except Exception as error:  # of whatever driver the storage has
+            raise ValueError(f"storage={storage}: {' '.join(str(error).split())}") from error
+        number = int(draws.generate_state(1)[0])
+        study.sampler = optuna.samplers.NSGAIISampler(seed=number, population_size=POPULATION)
+        return study
+
+    def _points(self) -> Iterator[dict[str, Any]]:
+        """Yield every proposal."""
+        for option in self._options:
+            for scheduler, budgets in self._policies.items():
+                for budget in budgets or _NO_BUDGET:
+                    tokens = {} if budget is None else {f"token_budget of {scheduler}": budget}
+                    yield {"option": option, "scheduler": scheduler, **tokens}
+
+    def _untried(self, study: optuna.Study) -> dict[str, Any]:
+        """Return a proposal that nobody has tried; if possible, one that nobody is trying either."""
+        tried = _tried(study)
+        running = {_key(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
+        left = [point for point in self._points() if tuple(sorted(point.items())) not in tried]
+        free = [point for point in left if tuple(sorted(point.items())) not in running]
+        return (free or left)[0]
 
     def _objective(self, trial: Trial) -> Sequence[float]:
         option = self._options[trial.suggest_categorical("option", list(self._options))]
@@ -166,7 +206,6 @@ class Search:
             trial.set_user_attr(_OUTCOMES, [asdict(one) for one in outcomes])
         else:
             outcomes = [Outcome(**plain) for plain in twin.user_attrs.get(_OUTCOMES, ())]
-            trial.set_user_attr(_OUTCOMES, [])
         if not outcomes:
             raise optuna.TrialPruned
         within = [one for one in outcomes if one.met]
@@ -204,13 +243,13 @@ class Search:
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (low, middle) if met(middle) else (middle, high)
-        except ValueError:  # does not fit the machines or the memory
-            return list(found.values())
+        except CannotServeError:
+            pass
         return list(found.values())
 
     def _outcome(self, candidate: Candidate) -> Outcome:
         option = candidate.option
-        values = dict(self._serve(candidate))
+        served = self._serve(candidate)
         return Outcome(
             device=option.device,
             tp=option.tp,
@@ -220,8 +259,8 @@ class Search:
             token_budget=candidate.token_budget,
             num_gpus=candidate.replicas * option.tp * option.pp,
             cost_per_hour_usd=candidate.replicas * option.price_per_hour_usd,
-            values=values,
-            met=all(values[name] <= bound for name, bound in self._bounds.items()),
+            values=served.values,
+            met=served.keeps_up and all(served.values[name] <= bound for name, bound in self._bounds.items()),
         )
 
 
@@ -265,6 +304,11 @@ def set_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def _tried(study: optuna.Study) -> set[tuple[tuple[str, Any], ...]]:
+    """Different proposals that have been tried."""
+    return {_key(trial) for trial in _ended(study)}
 
 
 def _key(trial: FrozenTrial) -> tuple[tuple[str, Any], ...]:

@@ -13,7 +13,10 @@ from rich.text import Text
 from simulator import __version__, cli
 from simulator.components import named
 from simulator.config import resolved
+from simulator.explain import extent_of_batch
+from simulator.iteration_time.base import Documented
 from simulator.output import whole_file
+from simulator.provenance import describe
 from simulator.sweep import Figures
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
@@ -55,7 +58,7 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
     with named(""):
         curve = measure(task.deployment.stage_times(), task.load, task.tile, task.max_tokens)
         budget = largest_budget(curve, task.bound_s, task.tile)
-        capacities = best_budget(task.capacity, task.tile, task.max_tokens) if task.maximize_capacity else {}
+        capacities = best_budget(task.capacity, task.tile, task.max_tokens) if task.task is not None else {}
     summary = _summary(task, curve, budget, capacities)
     _write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), zip(curve.tokens, curve.seconds, strict=True))
     if capacities:
@@ -70,18 +73,33 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
 
 def _summary(task: BudgetTask, curve: Curve, budget: int | None, capacities: dict[int, float]) -> dict[str, Any]:
     seconds = dict(zip(curve.tokens, curve.seconds, strict=True))
-    best = max(capacities, key=lambda one: capacities[one]) if capacities else None
+    best = max(capacities, key=lambda one: capacities[one]) if any(capacities.values()) else None
     return {
         "token_budget": budget,
         "iteration_s": None if budget is None else seconds[budget],
         "tbt_bound_s": task.bound_s,
         "decode": [list(pair) for pair in task.load.decode],
-        "decode_only_s": curve.seconds[0],
+        "decode_only_s": curve.seconds[0] if task.load.num_decodes else None,
         "prefill_context": task.load.prefill_context,
         "tile": task.tile,
         "best_token_budget": best,
         "capacity_qps": None if best is None else capacities[best],
+        "warnings": _warnings(task, budget, capacities),
     }
+
+
+def _warnings(task: BudgetTask, budget: int | None, capacities: dict[int, float]) -> list[str]:
+    warnings = []
+    if budget is None:
+        bound = f"{1e3 * task.bound_s:.4g} ms"
+        warnings.append(f"no token budget is within {bound}: not even one tile of {task.tile} tokens")
+    if capacities and not any(capacities.values()):
+        warnings.append("no token budget carries any load within the SLO")
+    times = task.deployment.stage_times()
+    if isinstance(times, Documented):
+        batch = task.load.batch(budget or task.tile)
+        warnings += describe([(times.provenance, extent_of_batch(batch))])[1]
+    return warnings
 
 
 def _write_csv(path: Path, names: tuple[str, ...], rows: Any) -> None:
@@ -101,7 +119,8 @@ def _print(summary: dict[str, Any], capacities: dict[int, float], folder: Path) 
     if budget is not None:
         table.add_row("token budget", f"{budget:,} tokens: {1e3 * summary['iteration_s']:.4g} ms, bound {bound}")
     decodes = ", ".join(f"{count} at {context:,} tokens" for count, context in summary["decode"])
-    table.add_row("decodes", f"{decodes or 'none'}: {1e3 * summary['decode_only_s']:.4g} ms alone")
+    if decodes:
+        table.add_row("decodes", f"{decodes}: {1e3 * summary['decode_only_s']:.4g} ms alone")
     if summary["best_token_budget"] is not None:
         best = summary["best_token_budget"]
         table.add_row("highest capacity", f"{best:,} tokens: {summary['capacity_qps']:.4g} requests/s")
@@ -111,8 +130,7 @@ def _print(summary: dict[str, Any], capacities: dict[int, float], folder: Path) 
         for one, qps in capacities.items():
             tried.add_row(f"{one:,}", f"{qps:.4g}")
         console.print(tried)
-    if budget is None:
-        warning = f"no token budget is within {bound}: not even one tile of {summary['tile']} tokens"
+    for warning in summary["warnings"]:
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
 

@@ -1,9 +1,11 @@
 """Picture of iteration time, and of capacity, against the token budget."""
 
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from simulator.output import write_whole
 from simulator.token_budget.curve import Curve
 
 DPI = 110
@@ -42,4 +44,6 @@ def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int,
         right.set_ylim(bottom=0)
     for one in (axes, *others):
         one.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=DPI)
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=DPI)
+    write_whole(path, content.getvalue())
