@@ -224,14 +224,7 @@ def test_the_command_writes_the_front(tmp_path: Path) -> None:
 def test_mistakes_are_named(override: str, named: str, tmp_path: Path) -> None:
     bound = [] if "slo" in override else ["slo.tbt_p99=1"]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "simulator.search",
-            *([] if "slo" in override else ["slo.tbt_p99=1"]),
-            override,
-            "trace.num_requests=5",
-        ],
+        [sys.executable, "-m", "simulator.search", *bound, override, "trace.num_requests=5"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
