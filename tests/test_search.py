@@ -14,6 +14,7 @@ import pytest
 
 from simulator.config import load_config
 from simulator.search.bounds import Load, fewest_replicas, ruled_out
+from simulator.search.outcomes import pareto
 from simulator.search.space import Option, Space, options
 from simulator.simulation import Deployment, simulate
 from simulator.slo import SLO
@@ -114,7 +115,7 @@ def test_a_deployment_whose_queue_grows_without_end_is_not_within_the_slo() -> N
 
 def test_the_front_has_what_nothing_beats_in_both() -> None:
     found, _ = outcomes_of({"a": 8, "b": 2}, {"a": 1.0, "b": 6.0}, 4)
-    front = study.pareto(found, "tbt_p99")
+    front = pareto(found, "tbt_p99")
     costs = [one.cost_per_hour_usd for one in front]
     latencies = [one.values["tbt_p99"] for one in front]
     assert costs == sorted(set(costs))

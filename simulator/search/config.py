@@ -15,8 +15,9 @@ from simulator.identity import code_digest, input_digests
 from simulator.result import MetricOptions
 from simulator.routers.base import Router
 from simulator.search.bounds import Load
+from simulator.search.outcomes import NEVER_S, Candidate
 from simulator.search.space import Build, Option, Pruned, Space, options
-from simulator.search.study import NEVER_S, Candidate, CannotServeError, Served
+from simulator.search.study import CannotServeError, Served
 from simulator.simulation import Deployment, has_token_budget, simulate, with_token_budget
 from simulator.slo import SLO
 from traces import Trace
@@ -96,16 +97,7 @@ def build_search(config: DictConfig) -> SearchTask:
         ConfigError: A key or a value that is not allowed; the message names it.
     """
     node = config.search
-    require_mapping(node, "search")
-    require_keys(node, "search", _KEYS)
-    space = Space(
-        devices=_list(node.devices, "search.devices", str),
-        tp=_list(node.tp, "search.tp", int),
-        pp=_list(node.pp, "search.pp", int),
-        schedulers=_list(node.schedulers, "search.schedulers", str),
-        token_budgets=_list(node.token_budgets, "search.token_budgets", int),
-        max_gpus=require_integer(node.max_gpus, "search.max_gpus", 1),
-    )
+    space = _space(node)
     if node.storage is not None and not (isinstance(node.storage, str) and node.storage):
         raise ConfigError(f"search.storage must be NAME.journal, sqlite:///NAME.db or null, got {node.storage!r}")
     trials = require_integer(node.trials, "search.trials", 1)
@@ -135,6 +127,19 @@ def build_search(config: DictConfig) -> SearchTask:
         router=parts["router"],
         time_limit_s=parts["time_limit_s"],
         metrics=parts["metrics"],
+    )
+
+
+def _space(node: Any) -> Space:
+    require_mapping(node, "search")
+    require_keys(node, "search", _KEYS)
+    return Space(
+        devices=_list(node.devices, "search.devices", str),
+        tp=_list(node.tp, "search.tp", int),
+        pp=_list(node.pp, "search.pp", int),
+        schedulers=_list(node.schedulers, "search.schedulers", str),
+        token_budgets=_list(node.token_budgets, "search.token_budgets", int),
+        max_gpus=require_integer(node.max_gpus, "search.max_gpus", 1),
     )
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from simulator.output import whole_file
 from simulator.search.config import SearchTask
-from simulator.search.study import NEVER_S, Outcome, pareto, set_of
+from simulator.search.outcomes import NEVER_S, Outcome, pareto, set_of
 from simulator.terminal import print_wide
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,62 +15,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from simulator.search.outcomes import Candidate, Outcome
 from simulator.search.space import Option
 
-# A latency that nobody has shown is worse than any.
-NEVER_S = 1e9
 # Deployments of more than so many times the cost of the cheapest one are not looked at.
 SLACK = 2.0
 # Proposals of a generation: NSGA-II's default of 50 would leave a search of 100 trials two of them.
 POPULATION = 24
 _OUTCOMES = "outcomes"
 _NO_BUDGET: Sequence[int | None] = (None,)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A deployment to try.
-
-    Attributes:
-        option: Device and layout.
-        replicas: How many.
-        scheduler: Name of the policy.
-        token_budget: Its token budget; None: it has none.
-    """
-
-    option: Option
-    replicas: int
-    scheduler: str
-    token_budget: int | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a candidate shows.
-
-    Attributes:
-        device: Name of the device.
-        tp: Tensor-parallel degree.
-        pp: Pipeline-parallel degree.
-        replicas: How many.
-        scheduler: Name of the policy.
-        token_budget: Its token budget; None: it has none.
-        num_gpus: GPUs in all.
-        cost_per_hour_usd: Price of them.
-        values: Seconds by objective; NEVER_S: nobody has shown it.
-        met: Whether all objectives are met and the queue did not grow without end.
-    """
-
-    device: str
-    tp: int
-    pp: int
-    replicas: int
-    scheduler: str
-    token_budget: int | None
-    num_gpus: int
-    cost_per_hour_usd: float
-    values: Mapping[str, float]
-    met: bool
 
 
 @dataclass(frozen=True)
@@ -281,25 +233,6 @@ def open_storage(storage: str | None) -> BaseStorage | None:
         return JournalStorage(JournalFileBackend(storage))
     except Exception as error:  # of whatever driver the database has
         raise ValueError(f"storage={storage}: {' '.join(str(error).split())}") from error
-
-
-def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:
-    """Return the deployments within the SLO that no other beats in both cost and one objective, cheapest first."""
-    front: list[Outcome] = []
-    best_s = math.inf
-    for one in sorted(set_of(outcomes), key=lambda one: (one.cost_per_hour_usd, one.values[objective])):
-        if one.met and one.values[objective] < best_s:
-            best_s = one.values[objective]
-            front.append(one)
-    return front
-
-
-def set_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return different deployments once."""
-    found: dict[tuple[Any, ...], Outcome] = {}
-    for one in outcomes:
-        found.setdefault((one.device, one.tp, one.pp, one.replicas, one.scheduler, one.token_budget), one)
-    return list(found.values())
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
