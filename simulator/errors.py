@@ -28,7 +28,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"cannot write to {error.filename}: {error.strerror}"
     if "Ambiguous value for argument" in str(error):
-        return f"{str(error).split(chr(39))[1]}: several values need --multirun"
+        return f"{str(error).split(chr(39))[1].lstrip('+')}: several values need -m (--multirun)"
     return " ".join(str(error).split())
 
 

@@ -101,6 +101,11 @@ class SLO:
         """
         return cls(tuple(Objective(*_split(str(name)), bound) for name, bound in bounds.items()))
 
+    @property
+    def bounds_waiting(self) -> bool:
+        """Whether an objective is missed when requests wait ever longer before they are served."""
+        return any(one.metric in _REACHED for one in self.objectives)
+
     def bounds(self) -> dict[str, float]:
         """Return the bounds in seconds by name."""
         return {one.name: one.bound_s for one in self.objectives}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from simulator.capacity import Bisection, Trial, find_capacity
 from simulator.capacity.config import load_capacity
-from simulator.capacity.report import confidence_interval
+from simulator.capacity.report import confidence_interval, summarize
 from simulator.components import ConfigError
 from tests.helpers import REPOSITORY
 
@@ -139,6 +139,12 @@ def test_a_load_that_leaves_nothing_to_measure_has_no_capacity() -> None:
     found = find_capacity(task.experiment.trials(0), task.search)
     assert found.qps == 0
     assert "no request is left to measure" in " ".join(found.trials[0].warnings)
+
+
+def test_an_slo_that_bounds_no_waiting_is_warned_about() -> None:
+    task = load_capacity(*QUICK, "slo=none", "slo.tbt_p99=10", "capacity.max_trials=4")
+    warnings = summarize(task, [find_capacity(task.experiment.trials(0), task.search)])["warnings"]
+    assert any("bounds how long requests wait" in warning for warning in warnings)
 
 
 def test_the_command_writes_and_prints_the_capacity(tmp_path: Path) -> None:

@@ -100,6 +100,14 @@ def test_runs_are_put_side_by_side(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(SERVED))
+    done = run(tmp_path, "simulator.compare", "x=a.json", "x=b.json")
+    assert done.returncode == 2
+    assert "two runs are named x" in done.stderr
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     for arguments in (["nowhere"], ["output=x"], [str(tmp_path)]):
         done = run(tmp_path, "simulator.compare", *arguments)

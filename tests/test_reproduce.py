@@ -98,9 +98,18 @@ def test_the_command_writes_every_number_and_a_picture(tmp_path: Path) -> None:
     assert off[len(off) // 2] < 0.1
 
 
-@pytest.mark.parametrize(
-    "arguments", [["figure=7"], ["table=1"], ["everything"], [], ["figure=5", "bla=1"], ["all", "workers=0"]]
-)
+MISTAKES = [
+    ["figure=7"],
+    ["table=1"],
+    ["everything"],
+    [],
+    ["figure=5", "bla=1"],
+    ["figure=6", "model=yi_34b"],
+    ["all", "workers=0"],
+]
+
+
+@pytest.mark.parametrize("arguments", MISTAKES)
 def test_mistakes_are_named(arguments: list[str], tmp_path: Path) -> None:
     done = run(tmp_path, *arguments)
     assert done.returncode == 2

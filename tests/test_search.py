@@ -104,6 +104,11 @@ def test_a_large_space_goes_on_with_other_proposals(tmp_path: Path) -> None:
     assert len({one.device for one in everything}) == 24
 
 
+def test_the_front_ends_where_nothing_was_looked_at() -> None:
+    found, _ = outcomes_of({"dear": 1, "cheap": 2}, {"dear": 50.0, "cheap": 1.0}, 4)
+    assert {one.device for one in pareto(found, "tbt_p99")} == {"cheap"}
+
+
 def test_a_deployment_whose_queue_grows_without_end_is_not_within_the_slo() -> None:
     def serve(candidate: Any) -> Any:
         return study.Served({"tbt_p99": 0.1}, keeps_up=candidate.replicas >= 7)

@@ -95,12 +95,13 @@ def test_the_command_writes_the_curve_and_the_budget(tmp_path: Path) -> None:
         ("token_budget.decode=3", "token_budget.decode"),
         ("token_budget.maximize_capacity=maybe", "token_budget.maximize_capacity"),
         ("slo.tbt_p99=null", "no bound on the TBT"),
+        ("slo.scheduling_delay_p50=null", "bounds how long requests wait"),
         ("token_budget.prefill_context=99999", "token_budget.prefill_context"),
     ],
 )
 def test_mistakes_are_named(override: str, named: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "simulator.token_budget", override],
+        [sys.executable, "-m", "simulator.token_budget", "token_budget.maximize_capacity=true", override],
         cwd=tmp_path,
         capture_output=True,
         text=True,

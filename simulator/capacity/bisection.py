@@ -19,6 +19,7 @@ class Trial:
         goodput: Share of the requests that stay within every objective on their own; None: no request.
         goodput_qps: Such requests per second; None: the run took no time.
         num_finished: Requests that finished.
+        overloaded: Whether the queue was still growing when the last request arrived.
         warnings: What the run warned of.
     """
 
@@ -28,6 +29,7 @@ class Trial:
     goodput: float | None = None
     goodput_qps: float | None = None
     num_finished: int = 0
+    overloaded: bool = False
     warnings: Sequence[str] = ()
 
 

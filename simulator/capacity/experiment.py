@@ -75,7 +75,8 @@ class CapacityExperiment:
             goodput=goodput.share,
             goodput_qps=goodput.requests_per_s,
             num_finished=int(result.summary["num_finished"]),
-            warnings=_lasting(result),
+            overloaded=bool(result.summary["overloaded"]),
+            warnings=lasting_warnings(result),
         )
 
 
@@ -85,7 +86,7 @@ def reference_iteration_s(deployment: Deployment | Sequence[Deployment]) -> floa
     return max(sum(group.stage_times()(batch)) for group in groups_of(deployment))
 
 
-def _lasting(result: Result) -> list[str]:
+def lasting_warnings(result: Result) -> list[str]:
     """Warnings that say something of the deployment, not of the rate or the time limit."""
     passing = ("overloaded", "unfinished", "would have arrived")
     return [warning for warning in result.warnings if not any(part in warning for part in passing)]

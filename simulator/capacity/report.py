@@ -15,6 +15,7 @@ from simulator.capacity.config import CapacityTask
 from simulator.terminal import print_wide
 
 CONFIDENCE = 0.95
+NO_WAITING = "nothing in it bounds how long requests wait, add for example slo.scheduling_delay_p50=2"
 
 
 def summarize(task: CapacityTask, found: Sequence[Capacity]) -> dict[str, Any]:
@@ -75,7 +76,13 @@ def _warnings(task: CapacityTask, found: Sequence[Capacity]) -> list[str]:
         warnings.append(f"the SLO is missed at every rate that was tried, down to {least:g} requests/s")
     if any(one.bracket[1] is None for one in found):
         most = max(trial.qps for one in found for trial in one.trials)
-        warnings.append(f"no rate missed the SLO, up to {most:g} requests/s: the capacity is more")
+        advice = "" if task.experiment.slo.bounds_waiting else f"; {NO_WAITING}"
+        warnings.append(f"no rate missed the SLO, up to {most:g} requests/s: the capacity is more{advice}")
+    elif any(one.best is not None and one.best.overloaded for one in found):
+        warnings.append(
+            "the queue was still growing when the last request arrived: with more requests the capacity is lower; "
+            "raise trace.num_requests and time_limit_s, or bound the waiting"
+        )
     if not all(one.converged for one in found):
         warnings.append(f"the search ended after {task.search.max_trials} trials, before its bracket was narrow enough")
     # Those of the runs at the capacity; of other rates where there is none.
@@ -104,19 +111,22 @@ def _headline(summary: dict[str, Any]) -> Table:
         seeds = len(summary["seeds"])
         mean += f" (95 % confidence of the mean of {seeds} seeds: {interval[0]:.4g} to {interval[1]:.4g})"
     table.add_row("capacity", mean)
+    first = "" if interval is None else f" (seed {summary['seeds'][0]['seed']})"
     missing = summary["bracket_qps"][1]
     if missing is not None:
-        table.add_row("bound by", f"{summary['binding']}, missed at {missing:g} requests/s")
+        table.add_row(f"bound by{first}", f"{summary['binding']}, missed at {missing:g} requests/s")
     table.add_row("SLO", ", ".join(f"{name} <= {bound:.4g} s" for name, bound in summary["slo"].items()))
     best = summary["at_capacity"]
     if best is not None and best["goodput"] is not None:
         rate = "" if best["goodput_qps"] is None else f", {best['goodput_qps']:.3g} requests/s"
-        table.add_row("goodput there", f"{best['goodput']:.1%} of the requests are within every bound{rate}")
+        table.add_row(f"goodput there{first}", f"{best['goodput']:.1%} of the requests are within every bound{rate}")
     return table
 
 
 def _trials(summary: dict[str, Any]) -> Table:
-    table = Table()
+    several = len(summary["seeds"]) > 1
+    title = f"trials of seed {summary['seeds'][0]['seed']}" if several else None
+    table = Table(title=title, title_justify="left", title_style="dim")
     table.add_column("requests/s", justify="right")
     for name in summary["slo"]:
         table.add_column(f"{name}, s", justify="right")

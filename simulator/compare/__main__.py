@@ -53,6 +53,11 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
             runs.append(read_run(Path(argument)))
     if not runs:
         raise ReadError("there is no run to compare; see --help")
+    for name in (run.name for run in runs):
+        if sum(run.name == name for run in runs) > 1:
+            raise ReadError(f"two runs are named {name}: give them names, NAME=RUN")
+    if folder.exists() and not folder.is_dir():
+        raise ReadError(f"output={folder} is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(figures(runs))
     with whole_file(folder / "comparison.csv") as file:

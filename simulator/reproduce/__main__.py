@@ -24,7 +24,8 @@ Runs the experiments of Sarathi-Serve (OSDI 2024) and prints paper | simulated |
   figure=5|6|9|10|11|12|13|14  figures, separated by commas
   table=4                      the ablation, at chunks of 512 and 1024
   all                          all of these
-  output=reproduction          folder for reproduction.csv and a picture of each figure
+  output=reproduction          folder for reproduction.csv (rewritten: the numbers of this run) and a picture
+                               of each figure
   seeds=1                      searches for each capacity; their mean counts
   workers=N                    processes; default: one for each core
 
@@ -101,11 +102,19 @@ def _parse(arguments: Sequence[str]) -> _Asked:
         elif name in ("workers", "seeds"):
             setattr(asked, name, _count(name, value))
         else:
+            _refuse_settings_of_the_paper(argument)
             asked.more.append(argument)
     if not chosen:
         raise ConfigError("say what to reproduce: all, figure=10 or table=4; see --help")
     asked.figures = list(dict.fromkeys(chosen))
     return asked
+
+
+def _refuse_settings_of_the_paper(override: str) -> None:
+    """Check that an override leaves the experiments what the paper calls them."""
+    group = override.lstrip("+").partition("=")[0].partition(".")[0]
+    if group in ("model", "device", "deployment", "experiment", "trace", "arrival", "scheduler", "slo", "parallel"):
+        raise ConfigError(f"{override}: {group} is a setting of the paper; run `python -m simulator` with another")
 
 
 def _figure(kind: str, number: str) -> str:

@@ -70,7 +70,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
         raise ConfigError(f"python -m simulator.search needs {error.name}: pip install '.[search]'") from error
     from simulator.search.config import build_search
     from simulator.search.drawing import draw
-    from simulator.search.report import cheapest, print_search, summarize, write_table
+    from simulator.search.report import print_search, summarize, write_table
 
     _refuse_what_is_searched(HydraConfig.get().overrides.task)
     task = build_search(config)
@@ -88,15 +88,15 @@ def _search(config: DictConfig, folder: Path) -> Figures:
             )
     write_table(outcomes, bounds, folder / "search.csv")
     draw(outcomes, bounds, folder / "search.png")
-    summary = summarize(task, outcomes)
+    summary = summarize(task, outcomes, search.num_points)
     with whole_file(folder / "search.json") as file:
         json.dump(summary | {"config": resolved(config), "version": __version__}, file, indent=2, allow_nan=False)
         file.write("\n")
     console = Console()
-    print_search(task, outcomes, console)
+    print_search(task, outcomes, summary["warnings"], console)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
-    best = cheapest(outcomes)
-    return {} if best is None else {**{name: value for name, value in summary["cheapest"].items() if name != "values"}}
+    best = summary["cheapest"] or {}
+    return {name: value for name, value in best.items() if name not in ("values", "warnings")}
 
 
 def _refuse_what_is_searched(overrides: Iterable[str]) -> None:

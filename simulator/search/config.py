@@ -9,6 +9,7 @@ import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from simulator.capacity.config import build_slo
+from simulator.capacity.experiment import lasting_warnings
 from simulator.components import ConfigError, named, require_keys, require_mapping
 from simulator.config import build_experiment, deployment_of, require_integer, resolved
 from simulator.identity import code_digest, input_digests
@@ -87,7 +88,7 @@ class SearchTask:
         missed, values = self.slo.missed(result), self.slo.values(result)
         never = {name: NEVER_S if name in missed else 0.0 for name in values}
         seconds = {name: never[name] if value is None else value for name, value in values.items()}
-        return Served(seconds, keeps_up=not result.summary["overloaded"])
+        return Served(seconds, not result.summary["overloaded"], lasting_warnings(result))
 
 
 def build_search(config: DictConfig) -> SearchTask:

@@ -30,7 +30,8 @@ def draw(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -
         for place, device in enumerate(devices):
             for met, alpha, colour in ((False, 0.35, "#999999"), (True, 0.9, COLOURS[place % len(COLOURS)])):
                 points = [one for one in shown if one.device == device and one.met == met]
-                label = device if met and points else None
+                outside = "outside the SLO" if place == 0 else None
+                label = (device if points else None) if met else outside
                 cost, seconds = [one.cost_per_hour_usd for one in points], [one.values[objective] for one in points]
                 axes.scatter(cost, seconds, s=18, alpha=alpha, color=colour, label=label, linewidths=0)
         front = pareto(outcomes, objective)

@@ -9,6 +9,8 @@ from simulator.search.space import Option
 
 # A latency that nobody has shown is worse than any.
 NEVER_S = 1e9
+# Deployments of more than so many times the cost of the cheapest one are not looked at.
+SLACK = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Outcome:
         cost_per_hour_usd: Price of them.
         values: Seconds by objective; NEVER_S: nobody has shown it.
         met: Whether all objectives are met and the queue did not grow without end.
+        warnings: What its run warned of.
     """
 
     device: str
@@ -55,14 +58,19 @@ class Outcome:
     cost_per_hour_usd: float
     values: Mapping[str, float]
     met: bool
+    warnings: Sequence[str] = ()
 
 
 def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:
-    """Return the deployments within the SLO that no other beats in both cost and one objective, cheapest first."""
+    """Return the deployments within the SLO that no other beats in both cost and one objective, cheapest first.
+
+    Up to SLACK times the cost of the cheapest: beyond, too little was looked at to say so.
+    """
     front: list[Outcome] = []
     best_s = math.inf
+    most_usd = SLACK * min((one.cost_per_hour_usd for one in outcomes if one.met), default=math.inf)
     for one in sorted(set_of(outcomes), key=lambda one: (one.cost_per_hour_usd, one.values[objective])):
-        if one.met and one.values[objective] < best_s:
+        if one.met and one.cost_per_hour_usd <= most_usd and one.values[objective] < best_s:
             best_s = one.values[objective]
             front.append(one)
     return front

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: 
     on = fronts(outcomes, bounds)
     with whole_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        columns = [name for name in asdict(outcomes[0]) if name not in ("values", "met")] if outcomes else []
+        columns = [field.name for field in fields(Outcome) if field.name not in ("values", "met", "warnings")]
         writer.writerow([*columns, *bounds, "met", *(f"pareto_{name}" for name in bounds)])
         for one in sorted(set_of(outcomes), key=_order):
             plain = asdict(one)
@@ -41,8 +41,14 @@ def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: 
             writer.writerow([*(plain[name] for name in columns), *seconds, int(one.met), *marks])
 
 
-def summarize(task: SearchTask, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return the content of search.json."""
+def summarize(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) -> dict[str, Any]:
+    """Return the content of search.json.
+
+    Args:
+        task: What was asked for.
+        outcomes: Every deployment that was simulated.
+        num_points: Proposals that there are.
+    """
     bounds = task.slo.bounds()
     best = cheapest(outcomes)
     return {
@@ -50,12 +56,24 @@ def summarize(task: SearchTask, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "pareto": {name: [asdict(one) for one in front] for name, front in fronts(outcomes, bounds).items()},
         "slo": bounds,
         "num_deployments": len(set_of(outcomes)),
+        "num_proposals": num_points,
+        "warnings": _warnings(task, outcomes, num_points),
         "pruned": [asdict(one) for one in task.pruned],
     }
 
 
-def print_search(task: SearchTask, outcomes: Sequence[Outcome], console: Console) -> None:
-    """Print what was ruled out, the fronts, and the cheapest deployment."""
+def _warnings(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) -> list[str]:
+    """What to know before trusting the result: how much was tried, and the warnings of what is shown."""
+    warnings = []
+    if task.trials < num_points:
+        warnings.append(f"{task.trials} of {num_points} proposals were tried: there may be cheaper deployments")
+    bounds = task.slo.bounds()
+    shown = [one for front in fronts(outcomes, bounds).values() for one in front]
+    return list(dict.fromkeys([*warnings, *(f"{one.device}: {text}" for one in shown for text in one.warnings)]))
+
+
+def print_search(task: SearchTask, outcomes: Sequence[Outcome], warnings: Sequence[str], console: Console) -> None:
+    """Print what was ruled out, the fronts, the cheapest deployment and the warnings."""
     bounds = task.slo.bounds()
     console.print(
         f"{len(task.kept)} layouts may win, {len(task.pruned)} cannot; "
@@ -89,6 +107,11 @@ def print_search(task: SearchTask, outcomes: Sequence[Outcome], console: Console
         cells.append("-" if one.token_budget is None else str(one.token_budget))
         table.add_row(*cells, *(_seconds(one.values[name]) for name in bounds), style="bold" if one is best else "")
     print_wide(table, console)
+    if best is not None:
+        layout = f"{best.replicas} x {best.device} tp{best.tp} pp{best.pp}, {best.scheduler}"
+        console.print(f"cheapest: ${best.cost_per_hour_usd:,.2f}/h, {layout}", soft_wrap=True, highlight=False)
+    for warning in warnings:
+        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
 
 
 def _order(one: Outcome) -> tuple[Any, ...]:

@@ -15,11 +15,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from simulator.search.outcomes import Candidate, Outcome
+from simulator.search.outcomes import SLACK, Candidate, Outcome
 from simulator.search.space import Option
 
-# Deployments of more than so many times the cost of the cheapest one are not looked at.
-SLACK = 2.0
 # Proposals of a generation: NSGA-II's default of 50 would leave a search of 100 trials two of them.
 POPULATION = 24
 _OUTCOMES = "outcomes"
@@ -33,10 +31,12 @@ class Served:
     Attributes:
         values: Seconds by objective; NEVER_S: nobody has shown it.
         keeps_up: Whether the queue did not grow without end.
+        warnings: What the run warned of.
     """
 
     values: Mapping[str, float]
     keeps_up: bool
+    warnings: Sequence[str] = ()
 
 
 class CannotServeError(Exception):
@@ -212,6 +212,7 @@ class Search:
             num_gpus=candidate.replicas * option.tp * option.pp,
             cost_per_hour_usd=candidate.replicas * option.price_per_hour_usd,
             values=served.values,
+            warnings=list(served.warnings),
             met=served.keeps_up and all(served.values[name] <= bound for name, bound in self._bounds.items()),
         )
 

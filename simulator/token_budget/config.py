@@ -65,6 +65,8 @@ def build_budget(config: DictConfig) -> BudgetTask:
     max_tokens = require_integer(node.max_tokens, "token_budget.max_tokens", tile)
     if max_tokens > _LARGEST:
         raise ConfigError(f"token_budget.max_tokens must be at most {_LARGEST}, got {max_tokens}")
+    if task is not None and not task.experiment.slo.bounds_waiting:
+        raise ConfigError("slo: nothing in it bounds how long requests wait, so that every load would be within it")
     if task is not None and not has_token_budget(deployment):
         raise ConfigError(f"scheduler {type(deployment.scheduler).__name__} has no token budget; scheduler=sarathi has")
     decode = integer_pairs(node.decode, "token_budget.decode", "[number of decodes, tokens of each]", (1, 1))
