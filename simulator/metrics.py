@@ -1,7 +1,7 @@
 """Exact latency figures, computed from arrays after the run."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -104,22 +104,16 @@ def token_gaps(log: TokenLog, counted: Bools) -> tuple[Floats, Ints]:
         float64[n] gaps and int64[n], how many requests waited so long.
     """
     prefill_ends = log.prefill_ends[counted[log.prefill_ends[:, 0]]]
-    residencies = log.residencies[counted[log.residencies[:, 0]]]
-    requests, firsts, lasts = [prefill_ends[:, 0]], [prefill_ends[:, 1]], [prefill_ends[:, 1]]
+    residencies = list(_by_decode_set(log, log.residencies[counted[log.residencies[:, 0]]]))
     gaps, weights = [], []
-    for index in np.unique(residencies[:, 1]):
-        iterations = np.flatnonzero(log.decode_set == index)
-        request, _, joined, left = residencies[residencies[:, 1] == index].T
-        requests.append(request)
-        firsts.append(iterations[joined])
-        lasts.append(iterations[left - 1])
+    for iterations, _, joined, left in residencies:
         # Within a residency: one more request waits from the second of its iterations to the last one.
         change = np.zeros(len(iterations) + 1, dtype=np.int64)
         np.add.at(change, joined + 1, 1)
         np.add.at(change, left, -1)
         weights.append(np.cumsum(change)[1:-1])
         gaps.append(np.diff(log.end_s[iterations]))
-    _, between = _between_spans(log, np.concatenate(requests), np.concatenate(firsts), np.concatenate(lasts))
+    _, between = _between_spans(log, prefill_ends, residencies)
     gaps.append(between)
     weights.append(np.ones(len(between), dtype=np.int64))
     return np.concatenate(gaps), np.concatenate(weights)
@@ -137,35 +131,41 @@ def gaps_above(log: TokenLog, bound_s: float, num_requests: int) -> tuple[Ints, 
         int64[num_requests] gaps that are longer, and int64[num_requests] all gaps.
     """
     above, every = np.zeros(num_requests, dtype=np.int64), np.zeros(num_requests, dtype=np.int64)
-    prefill_ends, residencies = log.prefill_ends, log.residencies
-    requests, firsts, lasts = [prefill_ends[:, 0]], [prefill_ends[:, 1]], [prefill_ends[:, 1]]
-    for index in np.unique(residencies[:, 1]):
-        iterations = np.flatnonzero(log.decode_set == index)
-        request, _, joined, left = residencies[residencies[:, 1] == index].T
-        requests.append(request)
-        firsts.append(iterations[joined])
-        lasts.append(iterations[left - 1])
+    residencies = list(_by_decode_set(log, log.residencies))
+    for iterations, request, joined, left in residencies:
         longer = np.concatenate([[0], np.cumsum(np.diff(log.end_s[iterations]) > bound_s)])
         np.add.at(above, request, longer[left - 1] - longer[joined])
         np.add.at(every, request, left - 1 - joined)
-    request, between = _between_spans(log, np.concatenate(requests), np.concatenate(firsts), np.concatenate(lasts))
+    request, between = _between_spans(log, log.prefill_ends, residencies)
     np.add.at(above, request, (between > bound_s).astype(np.int64))
     np.add.at(every, request, 1)
     return above, every
 
 
-def _between_spans(log: TokenLog, request: Ints, first: Ints, last: Ints) -> tuple[Ints, Floats]:
+# Residencies of one decode set: its iterations, and by residency the request, joined and left, as in `TokenLog`.
+Residencies = tuple[Ints, Ints, Ints, Ints]
+
+
+def _by_decode_set(log: TokenLog, residencies: Ints) -> Iterator[Residencies]:
+    for index in np.unique(residencies[:, 1]):
+        request, _, joined, left = residencies[residencies[:, 1] == index].T
+        yield np.flatnonzero(log.decode_set == index), request, joined, left
+
+
+def _between_spans(log: TokenLog, prefill_ends: Ints, residencies: Sequence[Residencies]) -> tuple[Ints, Floats]:
     """Gaps between a prefill or residency of a request and its next residency or prefill.
 
     Args:
         log: The tokens of one replica.
-        request: int64[n], the request of each prefill and residency.
-        first: int64[n], iteration of its first token.
-        last: int64[n], iteration of its last token.
+        prefill_ends: As in `TokenLog`.
+        residencies: By decode set.
 
     Returns:
-        int64[m] requests and float64[m] their gaps.
+        int64[n] requests and float64[n] their gaps.
     """
+    request = np.concatenate([prefill_ends[:, 0], *(one[1] for one in residencies)])
+    first = np.concatenate([prefill_ends[:, 1], *(iterations[joined] for iterations, _, joined, _ in residencies)])
+    last = np.concatenate([prefill_ends[:, 1], *(iterations[left - 1] for iterations, _, _, left in residencies)])
     order = np.lexsort((first, request))
     request, first, last = request[order], first[order], last[order]
     same = request[1:] == request[:-1]
