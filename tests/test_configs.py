@@ -13,7 +13,7 @@ from simulator.schedulers.vllm import VLLM
 from simulator.simulation import simulate
 
 CHOICES = [(group, name) for group in [*GROUPS, "cluster.router", "cluster.node"] for name in choices(group)]
-TOP_LEVEL = {"base", "config", "predict", "capacity", "token_budget", "search"}
+TOP_LEVEL = {"base", "trials", "config", "predict", "capacity", "token_budget", "search"}
 NEEDS = {
     ("trace", "csv"): ["trace.path={file}"],
     ("arrival", "trace"): ["trace=csv", "trace.path={file}"],

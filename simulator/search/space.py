@@ -1,4 +1,4 @@
-"""What is searched: layouts of devices that can win, and how replicas are scheduled."""
+"""What is searched: devices and layouts, without those that cannot win."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -141,9 +141,9 @@ class Search:
     def _untried(self, study: optuna.Study) -> dict[str, Any]:
         """Return a proposal that nobody has tried; if possible, one that nobody is trying either."""
         tried = _tried(study)
-        running = {_key(trial) for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
-        left = [point for point in self._points() if tuple(sorted(point.items())) not in tried]
-        free = [point for point in left if tuple(sorted(point.items())) not in running]
+        running = {_key(trial.params) for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
+        left = [point for point in self._points() if _key(point) not in tried]
+        free = [point for point in left if _key(point) not in running]
         return (free or left)[0]
 
     def _objective(self, trial: Trial) -> Sequence[float]:
@@ -152,7 +152,7 @@ class Search:
         budgets = self._policies[scheduler]
         budget = trial.suggest_categorical(f"token_budget of {scheduler}", list(budgets)) if budgets else None
         ended = _ended(trial.study)
-        twin = next((one for one in ended if _key(one) == tuple(sorted(trial.params.items()))), None)
+        twin = next((one for one in ended if _key(one.params) == _key(trial.params)), None)
         if twin is None:
             outcomes = self._fewest_replicas(option, scheduler, budget, self._most_replicas(option, ended))
             trial.set_user_attr(_OUTCOMES, [asdict(one) for one in outcomes])
@@ -242,8 +242,8 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
 
 def _tried(study: optuna.Study) -> set[tuple[tuple[str, Any], ...]]:
     """Different proposals that have been tried."""
-    return {_key(trial) for trial in _ended(study)}
+    return {_key(trial.params) for trial in _ended(study)}
 
 
-def _key(trial: FrozenTrial) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(trial.params.items()))
+def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(params.items()))
