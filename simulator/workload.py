@@ -1,32 +1,15 @@
 """A load by its parts: where requests come from and how they arrive, with randomness by purpose."""
 
-from dataclasses import Field, dataclass, fields, replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from traces import Trace
+from traces.base import Arrivals, Source
 
 # Randomness by purpose; a purpose keeps its stream when others are added.
 LENGTHS, ARRIVALS, ROUTING = range(3)
-
-
-class Source(Protocol):
-    """Where requests come from."""
-
-    def load(self, rng: np.random.Generator) -> Trace:
-        """Return the requests."""
-        ...
-
-
-class Arrivals(Protocol):
-    """How requests arrive: a dataclass, whose field `qps` is its rate if it has one."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-
-    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
-        """Return the trace with arrival times."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +52,6 @@ class Workload:
             ValueError: The arrival process has no rate.
         """
         if "qps" not in [field.name for field in fields(self.arrivals)]:
-            raise ValueError(f"{type(self.arrivals).__name__} has no rate that could be changed; Poisson has one")
+            raise ValueError(f"{type(self.arrivals).__name__} has no rate that could be changed (a field qps)")
         changed: Any = {"qps": qps}
         return replace(self, arrivals=replace(self.arrivals, **changed))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from traces.csv_file import CSVFile
 
 from simulator.config import load_config
 from tests.helpers import SHARED, needs_shared
 from traces import Trace
 from traces.arrival import Constant, Poisson, Recorded
-from traces.csv_file import CSVFile
 from traces.lengths import LogNormal, SplitNormal, Table
 from traces.synthetic import Fixed
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 Floats = NDArray[np.float64]
+_LONGEST = 10**7
 
 
 class Lengths(Protocol):
@@ -46,6 +48,103 @@ class Table:
     def level(self, lengths: Floats) -> Floats:
         """Return the share of lengths up to each of these."""
         return np.interp(lengths, self.values, np.linspace(0, 1, len(self.values)))
+
+
+def _require_lengths(low: int, high: int) -> None:
+    for name, value in (("low", low), ("high", high)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LONGEST:
+            raise ValueError(f"{name} must be an integer from 1 to {_LONGEST}, got {value!r}")
+    if low > high:
+        raise ValueError(f"low must be at most high, got {low!r} and {high!r}")
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Each length of a range as often as any other.
+
+    Attributes:
+        low: Shortest, tokens.
+        high: Longest, tokens; may be the same.
+    """
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _require_lengths(self.low, self.high)
+
+    def quantile(self, levels: Floats) -> Floats:
+        """Return the lengths at these levels."""
+        return np.asarray(np.minimum(self.low + np.floor(levels * (self.high - self.low + 1)), self.high))
+
+    def level(self, lengths: Floats) -> Floats:
+        """Return the share of lengths up to each of these."""
+        return np.asarray(np.clip((np.floor(lengths) - self.low + 1) / (self.high - self.low + 1), 0, 1))
+
+
+@dataclass(frozen=True)
+class Zipf:
+    """Lengths of a range whose frequency falls with a power of the length.
+
+    Attributes:
+        exponent: Each length k is as frequent as k**-exponent; 0: all the same.
+        low: Shortest, tokens.
+        high: Longest, tokens.
+    """
+
+    exponent: float
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if (
+            not isinstance(self.exponent, int | float)
+            or isinstance(self.exponent, bool)
+            or not 0 <= self.exponent <= 10
+        ):
+            raise ValueError(f"exponent must be a number from 0 to 10, got {self.exponent!r}")
+        _require_lengths(self.low, self.high)
+
+    @cached_property
+    def _cumulated(self) -> Floats:
+        weights = np.arange(self.low, self.high + 1, dtype=np.float64) ** -self.exponent
+        return np.asarray(np.cumsum(weights) / weights.sum())
+
+    def quantile(self, levels: Floats) -> Floats:
+        """Return the lengths at these levels."""
+        rank = np.searchsorted(self._cumulated, levels, side="left")
+        return np.asarray(self.low + np.minimum(rank, self.high - self.low), dtype=np.float64)
+
+    def level(self, lengths: Floats) -> Floats:
+        """Return the share of lengths up to each of these."""
+        rank = np.clip(np.floor(lengths) - self.low + 1, 0, self.high - self.low + 1).astype(np.int64)
+        return np.asarray(np.concatenate([[0.0], self._cumulated])[rank])
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """Whole numbers from 1 on, each next one less frequent by the same factor; for numbers of turns.
+
+    Attributes:
+        mean: Their mean, above 1.
+    """
+
+    mean: float
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not isinstance(self.mean, int | float) or isinstance(self.mean, bool) or not 1 < self.mean <= _LONGEST:
+            raise ValueError(f"mean must be a number above 1 and up to {_LONGEST}, got {self.mean!r}")
+
+    def quantile(self, levels: Floats) -> Floats:
+        """Return the numbers at these levels."""
+        return np.maximum(np.ceil(np.log1p(-levels) / math.log1p(-1 / self.mean)), 1.0)
+
+    def level(self, lengths: Floats) -> Floats:
+        """Return the share of numbers up to each of these."""
+        return -np.expm1(np.floor(lengths) * math.log1p(-1 / self.mean))
 
 
 @dataclass(frozen=True)

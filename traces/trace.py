@@ -1,22 +1,84 @@
 """A workload as arrays."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Rows = NDArray[np.int64] | NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PrefixBlocks:
+    """Which prompts begin alike: the blocks of each prompt, equal ids where prefixes up to their end are equal.
+
+    Attributes:
+        ids: int64[num_blocks], request after request.
+        starts: int64[num_requests + 1], where in `ids` the blocks of each request begin.
+        block_tokens: Tokens of a block, the last one of a prompt may hold less; None: those of an engine's KV block.
+    """
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    block_tokens: int | None = None
+
+    @classmethod
+    def of_lengths(
+        cls, ids: NDArray[np.int64], num_blocks: NDArray[np.int64], block_tokens: int | None = None
+    ) -> "PrefixBlocks":
+        """Build it of the number of blocks of each request: int64[num_requests]."""
+        return cls(ids, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(num_blocks)]), block_tokens)
+
+    def __len__(self) -> int:
+        """Return the number of requests."""
+        return len(self.starts) - 1
+
+    def of(self, request: int) -> NDArray[np.int64]:
+        """Blocks of one request: int64[its number of blocks]."""
+        return self.ids[self.starts[request] : self.starts[request + 1]]
+
+    def take(self, rows: Rows) -> "PrefixBlocks":
+        """Return those of some requests, by index or as a mask."""
+        counts, first = np.diff(self.starts)[rows], self.starts[:-1][rows]
+        inner = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        return PrefixBlocks.of_lengths(self.ids[np.repeat(first, counts) + inner], counts, self.block_tokens)
+
+
+@dataclass(frozen=True)
+class Client:
+    """A class of clients.
+
+    Attributes:
+        name: Its name.
+        slo: What it expects: bounds in seconds by METRIC_STATISTIC, such as tbt_p99.
+    """
+
+    name: str
+    slo: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trace:
     """Requests in order of arrival.
 
+    A request has an arrival time, or it waits: a later turn of a session for the answer to the turn before it, a
+    first turn until any session has ended. It then arrives `think_s` later. Turns stand in order; what waits
+    stands behind what it waits for.
+
     Attributes:
         prompt_tokens: int64[num_requests], at least 1 each.
         output_tokens: int64[num_requests], at least 1 each.
-        arrival_s: float64[num_requests], not decreasing, from 0 on; None if there are lengths only.
+        arrival_s: float64[num_requests], not decreasing, from 0 on, NaN: waits; None if there are lengths only.
         request_id: str[num_requests], unique; None: the row numbers.
         session: int64[num_requests], equal for requests of one session, negative: in none; None: there are none.
+        think_s: float64[num_requests], at least 0 where a request waits, else NaN; None: none waits.
+        client: int64[num_requests], number of each request's class in `clients`; None: there are no classes.
+        clients: Classes of clients.
+        prefix: Blocks of the prompts; None: unknown.
+        num_skipped: Malformed rows of the file that were left out.
+        notes: What to know about the requests, a sentence each.
     """
 
     prompt_tokens: NDArray[np.int64]
@@ -24,11 +86,17 @@ class Trace:
     arrival_s: NDArray[np.float64] | None = None
     request_id: NDArray[np.str_] | None = None
     session: NDArray[np.int64] | None = None
+    think_s: NDArray[np.float64] | None = None
+    client: NDArray[np.int64] | None = None
+    clients: tuple[Client, ...] = ()
+    prefix: PrefixBlocks | None = None
+    num_skipped: int = 0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check lengths and ranges."""
         num_requests = len(self.prompt_tokens)
-        for name in ("prompt_tokens", "output_tokens", "arrival_s", "request_id", "session"):
+        for name in _BY_REQUEST:
             values = getattr(self, name)
             if values is not None and len(values) != num_requests:
                 raise ValueError(f"{name} has {len(values)} entries, prompt_tokens {num_requests}")
@@ -38,31 +106,61 @@ class Trace:
             values = getattr(self, name)
             if not np.issubdtype(values.dtype, np.integer) or values.min() < 1:
                 raise ValueError(f"{name} must be integers of at least 1")
-        if self.arrival_s is not None and not (
-            np.all(np.isfinite(self.arrival_s)) and self.arrival_s[0] >= 0 and np.all(np.diff(self.arrival_s) >= 0)
-        ):
+        if self.client is not None and not (self.client.min() >= 0 and self.client.max() < len(self.clients)):
+            raise ValueError(f"client must be numbers of the {len(self.clients)} clients")
+        self._check_times()
+
+    def _check_times(self) -> None:
+        if self.arrival_s is None:
+            return
+        known_s = self.arrival_s
+        if self.think_s is not None:
+            waits = np.isnan(known_s)
+            if not np.array_equal(waits, ~np.isnan(self.think_s)):
+                raise ValueError("each request needs either an arrival_s or a think_s")
+            if waits[0] or not np.all(np.isfinite(self.think_s[waits]) & (self.think_s[waits] >= 0)):
+                raise ValueError("think_s must be finite and at least 0, and the first request cannot wait")
+            known_s = known_s[~waits]
+        if not (np.all(np.isfinite(known_s)) and known_s[0] >= 0 and np.all(known_s[1:] >= known_s[:-1])):
             raise ValueError("arrival_s must be finite, at least 0 and not decreasing")
 
     def __len__(self) -> int:
         """Return the number of requests."""
         return len(self.prompt_tokens)
 
+    def take(self, rows: Rows) -> "Trace":
+        """Return some of the requests, by index or as a mask."""
+        values = {name: getattr(self, name) for name in _BY_REQUEST}
+        taken: dict[str, Any] = {
+            name: one.take(rows) if isinstance(one, PrefixBlocks) else one[rows]
+            for name, one in values.items()
+            if one is not None
+        }
+        return replace(self, **taken)
 
-class TraceSource(Protocol):
-    """Where the requests come from: a generator or a file."""
+    def arriving(self, arrival_s: NDArray[np.float64], think_s: NDArray[np.float64] | None = None) -> "Trace":
+        """Return the same requests with other arrival times."""
+        return replace(self, arrival_s=arrival_s, think_s=think_s)
 
-    def load(self, rng: np.random.Generator) -> Trace:
-        """Generate or read the requests.
+    def turns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number the sessions in order of their first turns; a request in none is a session of its own.
 
-        Args:
-            rng: Randomness of generators; readers do not use it.
+        Returns:
+            int64[num_requests] session of each request, from 0 on, and int64[num_requests] its turn, from 0 on.
         """
-        ...
+        count = len(self)
+        rows = np.arange(count)
+        labels = rows if self.session is None else np.where(self.session < 0, -1 - rows, self.session)
+        _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        session = rank[inverse]
+        order = np.argsort(session, kind="stable")
+        sizes = np.bincount(session)
+        turn = np.empty(count, dtype=np.int64)
+        turn[order] = rows - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return session, turn
 
 
-class ArrivalProcess(Protocol):
-    """When the requests arrive."""
-
-    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
-        """Return the trace with arrival times."""
-        ...
+_SINGLE = ("clients", "num_skipped", "notes")
+_BY_REQUEST = [one.name for one in fields(Trace) if one.name not in _SINGLE]

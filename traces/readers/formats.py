@@ -1,0 +1,131 @@
+"""Published formats of rows: which column means what, in which unit."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Format:
+    """Names of a format's columns.
+
+    Attributes:
+        name: Name of the format.
+        columns: Column by role, of ROLES. A role that is not here has our own name for it, `PLAIN`.
+        seconds: How many seconds a unit of the arrival and think times is.
+        moments: Whether arrivals are dates and times of day.
+        rebased: Whether the first row arrives at 0, whatever it says.
+        block_tokens: Tokens of a prefix block; None: in the column block_tokens, or unknown.
+    """
+
+    name: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 1.0
+    moments: bool = False
+    rebased: bool = False
+    block_tokens: int | None = None
+
+    def column(self, role: str) -> str:
+        """Name of the column of a role."""
+        return self.columns.get(role, role)
+
+    def is_in(self, columns: Iterable[str]) -> bool:
+        """Whether these are columns of this format."""
+        return {self.column("prompt_tokens"), self.column("output_tokens")} <= set(columns)
+
+
+# Roles, which are also the names of our own columns. `parent` is the request_id of the turn before.
+ROLES = (
+    "prompt_tokens",
+    "output_tokens",
+    "arrival_s",
+    "think_s",
+    "request_id",
+    "session",
+    "parent",
+    "client",
+    "block_ids",
+    "block_tokens",
+)
+PLAIN = Format("plain")
+FORMATS = (
+    PLAIN,
+    # Azure/AzurePublicDataset, 2023 and 2024; times of day, with a zone or without.
+    Format(
+        "azure",
+        {"prompt_tokens": "ContextTokens", "output_tokens": "GeneratedTokens", "arrival_s": "TIMESTAMP"},
+        moments=True,
+        rebased=True,
+    ),
+    # HPMLL/BurstGPT; the zero of its seconds is the start of the campaign, months before the third file.
+    Format(
+        "burstgpt",
+        {
+            "prompt_tokens": "Request tokens",
+            "output_tokens": "Response tokens",
+            "arrival_s": "Timestamp",
+            "session": "Session ID",
+            "client": "Model",
+        },
+        rebased=True,
+    ),
+    # alibaba-edu/qwen-bailian-usagetraces-anon; before Mooncake's, of whose columns it has more.
+    Format(
+        "bailian",
+        {
+            "prompt_tokens": "input_length",
+            "output_tokens": "output_length",
+            "arrival_s": "timestamp",
+            "request_id": "chat_id",
+            "parent": "parent_chat_id",
+            "client": "type",
+            "block_ids": "hash_ids",
+        },
+        block_tokens=16,
+    ),
+    # kvcache-ai/Mooncake; session_id and delay are NVIDIA AIPerf's and Dynamo's.
+    Format(
+        "mooncake",
+        {
+            "prompt_tokens": "input_length",
+            "output_tokens": "output_length",
+            "arrival_s": "timestamp",
+            "think_s": "delay",
+            "session": "session_id",
+            "block_ids": "hash_ids",
+        },
+        seconds=1e-3,
+        block_tokens=512,
+    ),
+    # Mutinifni/splitwise-sim.
+    Format(
+        "splitwise",
+        {
+            "prompt_tokens": "prompt_size",
+            "output_tokens": "token_size",
+            "arrival_s": "arrival_timestamp",
+            "client": "application_id",
+        },
+    ),
+    # microsoft/vidur, data/processed_traces.
+    Format(
+        "vidur",
+        {"prompt_tokens": "num_prefill_tokens", "output_tokens": "num_decode_tokens", "arrival_s": "arrived_at"},
+    ),
+)
+# Columns that tell a format from another one with the same lengths.
+_TELLING = {"bailian": "parent_chat_id"}
+
+
+def recognise(columns: Iterable[str]) -> Format | None:
+    """Return the format that has such columns; None: none."""
+    names = set(columns)
+    for one in FORMATS:
+        if one.is_in(names) and _TELLING.get(one.name, one.column("prompt_tokens")) in names:
+            return one
+    return None
+
+
+def expected() -> str:
+    """Columns that a file may have, in words."""
+    pairs = [f"{one.column('prompt_tokens')} and {one.column('output_tokens')}" for one in FORMATS]
+    return ", ".join(dict.fromkeys(pairs))

@@ -1,0 +1,203 @@
+"""Reads CSV, JSON lines and Parquet, part by part."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from traces.readers.rows import Malformed, Rows
+
+_PART_BYTES = 1 << 23
+_PART_ROWS = 1 << 18
+# The first line of a file that has no end of line is not read without end.
+_LONGEST_HEADER = 1 << 20
+# The first objects of a file of JSON lines that show which keys there are.
+_HEADER_ROWS = 1000
+Needed = Callable[[list[str]], list[str]]
+
+
+def csv_rows(file: BinaryIO, needed: Needed, malformed: Malformed) -> Iterator[Rows]:
+    """Yield the rows under the header of a CSV file; blank lines are none.
+
+    Args:
+        file: At its beginning.
+        needed: Given the names of the columns, returns those to read.
+        malformed: Told of rows that have not as many fields as the header.
+
+    Raises:
+        ValueError: There is no header, or a malformed row that is not skipped.
+    """
+    header = file.readline(_LONGEST_HEADER).decode("utf-8-sig")
+    names = [name.strip() for name in next(csv.reader([header]), [])]
+    if not any(names):
+        raise ValueError("has no header in its first line, as of an empty file")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"has several columns {twice[0]}")
+    columns = needed(names)
+    wrong: list[Any] = []
+
+    def skip(row: Any) -> str:
+        wrong.append(row)
+        return "skip"
+
+    options = {
+        "read_options": pa.csv.ReadOptions(use_threads=False, block_size=_PART_BYTES, column_names=names),
+        "parse_options": pa.csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=skip),
+        "convert_options": pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+        ),
+    }
+    try:
+        reader = pa.csv.open_csv(pa.PythonFile(file, mode="r"), **options)
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" in str(error):
+            return
+        raise
+    yield from _numbered(reader, columns, wrong, malformed)
+
+
+def _numbered(reader: Any, columns: list[str], wrong: list[Any], malformed: Malformed) -> Iterator[Rows]:
+    """Yield rows with their lines: those that were refused, by their number under the header, take one each too."""
+    next_line = 2
+    for batch in reader:
+        skipped = np.array([row.number + 1 for row in wrong], dtype=np.int64)
+        lines = np.arange(next_line, next_line + batch.num_rows + len(skipped))
+        lines = lines[~np.isin(lines, skipped)][: batch.num_rows]
+        next_line = int(lines[-1]) + 1
+        _reject(wrong, next_line, malformed)
+        filled = np.zeros(batch.num_rows, dtype=bool)
+        for column in batch.columns:
+            filled |= pa.compute.not_equal(column, "").to_numpy(zero_copy_only=False)
+            if filled.all():
+                break
+        rows = batch if filled.all() else batch.filter(pa.array(filled))
+        yield Rows({name: rows.column(name) for name in columns}, lines[filled])
+    _reject(wrong, None, malformed)
+
+
+def _reject(wrong: list[Any], before: int | None, malformed: Malformed) -> None:
+    while wrong and (before is None or wrong[0].number + 1 < before):
+        row = wrong.pop(0)
+        fields = f"{row.actual_columns} field{'s' if row.actual_columns > 1 else ''}"
+        malformed.reject(row.number + 1, f"{fields}, and the header has {row.expected_columns}")
+
+
+def json_rows(file: BinaryIO, needed: Needed, malformed: Malformed) -> Iterator[Rows]:
+    """Yield the objects of a file that has one in each line; blank lines are none.
+
+    Args:
+        file: At its beginning.
+        needed: Given the keys of the first object, returns those to read.
+        malformed: Told of lines that are no objects.
+
+    Raises:
+        ValueError: A malformed line that is not skipped.
+    """
+    columns: list[str] | None = None
+    line = 1
+    while lines := file.readlines(_PART_BYTES):
+        if columns is None:
+            columns = needed(_keys(lines[:_HEADER_ROWS]))
+        yield _parsed(lines, columns, line) or _parsed_one_by_one(lines, columns, line, malformed)
+        line += len(lines)
+
+
+def _keys(lines: list[bytes]) -> list[str]:
+    keys: dict[str, None] = {}
+    for line in lines:
+        try:
+            one = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(one, dict):
+            keys |= dict.fromkeys(one)
+    return list(keys)
+
+
+def _parsed(lines: list[bytes], columns: list[str], first_line: int) -> Rows | None:
+    """Parse many lines at once; None if anything is unusual in them."""
+    try:
+        table = pa.json.read_json(
+            io.BytesIO(b"".join(lines)), pa.json.ReadOptions(use_threads=False, block_size=2 * _PART_BYTES)
+        )
+    except pa.ArrowInvalid:
+        return None
+    if table.num_rows != len(lines):
+        return None
+    there = set(table.column_names)
+    values = {name: table.column(name).combine_chunks() if name in there else pa.nulls(len(lines)) for name in columns}
+    if not all(_is_plain(one.type) for one in values.values()):
+        return None
+    return Rows(values, np.arange(first_line, first_line + len(lines)))
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether values are all missing, numbers, text or lists of integers."""
+    of_list = pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)
+    of_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return bool(of_list or of_number or pa.types.is_null(kind) or pa.types.is_string(kind))
+
+
+def _parsed_one_by_one(lines: list[bytes], columns: list[str], first_line: int, malformed: Malformed) -> Rows:
+    found: list[dict[str, Any]] = []
+    places = []
+    for place, line in zip(count(first_line), lines, strict=False):
+        if not line.strip():
+            continue
+        try:
+            one = json.loads(line)
+        except ValueError as error:
+            malformed.reject(place, f"no JSON: {error}")
+            continue
+        if not isinstance(one, dict):
+            malformed.reject(place, f"no JSON object: {line.strip()[:40].decode(errors='replace')}")
+            continue
+        found.append(one)
+        places.append(place)
+    values = {name: _array([one.get(name) for one in found]) for name in columns}
+    return Rows(values, np.array(places, dtype=np.int64))
+
+
+def _array(values: list[Any]) -> pa.Array:
+    """Return values as lists where one is a list, as numbers where all are, else as text.
+
+    What should be a list of integers and is none becomes a list of a null.
+    """
+    if any(isinstance(value, list) for value in values):
+        lists = [value if _is_integers(value) else None if value is None else [None] for value in values]
+        return pa.array(lists, pa.list_(pa.int64()))
+    if {type(value) for value in values if value is not None} <= {int, float}:
+        return pa.array([value if value is None else float(value) for value in values], pa.float64())
+    texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _is_integers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is int and abs(one) < 1 << 63 for one in value)
+
+
+def parquet_rows(file: BinaryIO, needed: Needed, malformed: Malformed) -> Iterator[Rows]:
+    """Yield the rows of a Parquet file, numbered from 1.
+
+    Args:
+        file: At its beginning.
+        needed: Given the names of the columns, returns those to read.
+        malformed: Not told of anything: a Parquet file has a type in each column.
+    """
+    table = pa.parquet.ParquetFile(pa.PythonFile(file, mode="r"))
+    columns = needed(table.schema_arrow.names)
+    first = 1
+    for batch in table.iter_batches(batch_size=_PART_ROWS, columns=columns):
+        places: NDArray[np.int64] = np.arange(first, first + batch.num_rows)
+        yield Rows({name: batch.column(name) for name in columns}, places)
+        first += batch.num_rows

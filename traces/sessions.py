@@ -1,0 +1,147 @@
+"""Arrivals that depend on answers: sessions whose turns wait for each other, and a closed loop of users."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from traces.arrival import Gamma, gamma_gaps, require_number, require_rate
+from traces.trace import PrefixBlocks, Trace
+
+MOST_USERS = 10**6
+
+
+def thinking(mean_s: float, cv: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw times between an answer and the next request: float64[count], gamma-distributed, or all the same."""
+    return gamma_gaps(cv, count, rng) * mean_s
+
+
+def _require_thinking(mean_s: float, cv: float) -> None:
+    require_number("think_s", mean_s, 0, 1e9)
+    require_number("think_cv", cv, 0, 100)
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Sessions start at random; each later turn comes a think time after the answer to the one before.
+
+    Attributes:
+        qps: Requests per second in the mean: sessions start at this rate over their mean number of turns.
+        cv: Coefficient of variation of the gaps between starts, gamma-distributed; 1: a Poisson process.
+        think_s: Mean time between an answer and the next turn, seconds; None: the think times of the trace.
+        think_cv: Coefficient of variation of the think times, gamma-distributed; 0: all the same.
+    """
+
+    qps: float
+    cv: float = 1.0
+    think_s: float | None = 30.0
+    think_cv: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_rate(self.qps)
+        require_number("cv", self.cv, 0.01, 100)
+        _require_thinking(0.0 if self.think_s is None else self.think_s, self.think_cv)
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with arrival times of first turns and think times of the others.
+
+        Raises:
+            ValueError: The trace has no sessions, or no think times of its own that were asked for.
+        """
+        if trace.session is None:
+            raise ValueError(
+                "arrival=sessions needs a trace with sessions, and this one has none; "
+                "trace.find_sessions=true finds them in a file with prefix blocks"
+            )
+        of_starts, of_thinking = rng.spawn(2)
+        session, turn = trace.turns()
+        later = turn > 0
+        num_sessions = int(session.max()) + 1
+        starts = Gamma(self.qps * num_sessions / len(trace), self.cv).times_s(num_sessions, of_starts)
+        think_s = self._think_s(trace, later, of_thinking)
+        return trace.arriving(np.where(later, np.nan, starts[session]), think_s if later.any() else None)
+
+    def _think_s(self, trace: Trace, later: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64]:
+        drawn = np.full(len(trace), np.nan)
+        if self.think_s is not None:
+            drawn[later] = thinking(self.think_s, self.think_cv, int(np.count_nonzero(later)), rng)
+            return drawn
+        if trace.think_s is None or np.isnan(trace.think_s[later]).any():
+            raise ValueError("think_s=null needs a trace with a think time in each later turn, and this one has none")
+        drawn[later] = trace.think_s[later]
+        return drawn
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """A number of users, each of whom sends the next request a think time after the answer to the last.
+
+    A user goes through a session turn by turn and then takes the next one of the trace; a request in no session
+    is a session of one turn.
+
+    Attributes:
+        users: Concurrent users.
+        think_s: Mean time between an answer and the user's next request, seconds.
+        think_cv: Coefficient of variation of the think times, gamma-distributed; 0: all the same.
+        ramp_s: The users begin at equal distances within so many seconds; 0: all at time 0.
+    """
+
+    users: int
+    think_s: float = 0.0
+    think_cv: float = 1.0
+    ramp_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not isinstance(self.users, int) or isinstance(self.users, bool) or not 1 <= self.users <= MOST_USERS:
+            raise ValueError(f"users must be an integer from 1 to {MOST_USERS}, got {self.users!r}")
+        _require_thinking(self.think_s, self.think_cv)
+        require_number("ramp_s", self.ramp_s, 0, 1e9)
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with arrival times of the users' first requests and think times of the others."""
+        session, turn = trace.turns()
+        first = (turn == 0) & (session < self.users)
+        think_s = np.where(first, np.nan, thinking(self.think_s, self.think_cv, len(trace), rng))
+        arrival_s = np.where(first, session * self.ramp_s / self.users, np.nan)
+        return trace.arriving(arrival_s, None if first.all() else think_s)
+
+
+def from_prefixes(trace: Trace) -> NDArray[np.int64]:
+    """Find sessions by prefixes: int64[num_requests], numbered in order of their first turns.
+
+    A request is the next turn after the last one whose whole blocks its prompt begins with, if its prompt has room
+    for the answer too and if that request was the first with its last whole block: what several conversations
+    begin with, such as a system prompt, makes none of them the next turn of another.
+
+    Raises:
+        ValueError: The trace has no prefix blocks, or their size is unknown.
+    """
+    blocks = trace.prefix
+    if blocks is None or blocks.block_tokens is None:
+        raise ValueError("sessions are found in prefix blocks of a known size, and this trace has none")
+    first_with = _first_with(blocks)
+    ends: dict[int, int] = {}  # the latest turn by its last whole block
+    session = np.empty(len(trace), dtype=np.int64)
+    prompts, totals = trace.prompt_tokens.tolist(), (trace.prompt_tokens + trace.output_tokens).tolist()
+    num_sessions = 0
+    for request, prompt in enumerate(prompts):
+        ids = blocks.of(request).tolist()
+        before = next((ends[one] for one in reversed(ids) if one in ends), None)
+        if before is not None and prompt >= totals[before]:
+            session[request] = session[before]
+        else:
+            session[request] = num_sessions
+            num_sessions += 1
+        whole = prompt // blocks.block_tokens
+        if 0 < whole <= len(ids) and first_with[ids[whole - 1]] == request:
+            ends[ids[whole - 1]] = request
+    return session
+
+
+def _first_with(blocks: PrefixBlocks) -> dict[int, int]:
+    """Return the first request that has each block."""
+    owner = np.repeat(np.arange(len(blocks)), np.diff(blocks.starts))
+    ids, first = np.unique(blocks.ids, return_index=True)
+    return dict(zip(ids.tolist(), owner[first].tolist(), strict=True))
