@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from simulator import __version__, cli
+from simulator.clients import client_figures
 from simulator.config import build, resolved
 from simulator.output import write_result
 from simulator.report import print_summary
@@ -35,10 +36,12 @@ def main() -> None:
 def _simulate(config: DictConfig, folder: Path) -> Figures:
     arguments = build(config)
     result = _with_progress(arguments)
+    clients = client_figures(result)
     groups = [group.described() for group in groups_of(arguments["deployment"])]
-    write_result(result, folder, {"config": resolved(config), "groups": groups, "version": __version__})
+    about = {"clients": clients, "config": resolved(config), "groups": groups, "version": __version__}
+    write_result(result, folder, about)
     console = Console()
-    print_summary(result.summary, console)
+    print_summary(result.summary | {"clients": clients}, console)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
     return _figures(result.summary)
 

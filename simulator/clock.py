@@ -48,9 +48,13 @@ class Clock(simpy.Environment):
 
     def call_now(self, callback: Callable[[Event], None], priority: int) -> None:
         """Call a function at this instant, after everything of a lower priority."""
+        self.call_at(self._now, callback, priority)
+
+    def call_at(self, time_s: float, callback: Callable[[Event], None], priority: int) -> None:
+        """Call a function at `time_s`, not before now, after everything of that instant of a lower priority."""
         event = Event(self)
         event.callbacks.append(callback)
-        self.trigger_now(event, priority)
+        self._trigger(event, time_s, priority)
 
     def trigger_now(self, event: Event, priority: int) -> None:
         """Trigger an event at this instant, after everything of a lower priority."""

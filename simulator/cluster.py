@@ -11,6 +11,7 @@ from simpy.events import Event
 
 from simulator.clock import ARRIVAL, Clock
 from simulator.engine import Engine, ReplicaRun, SingleStageEngine
+from simulator.followers import Followers
 from simulator.gateway import Gateway
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
@@ -69,6 +70,7 @@ class Cluster:
         clock: Simulated time.
         specs: What makes each replica.
         runs: What each replica did, and what is left of it.
+        requests: All requests.
         gateway: Who sent each request where.
         num_ended: Requests that emitted their last token or were refused.
     """
@@ -80,6 +82,7 @@ class Cluster:
         router: Router,
         *,
         sessions: Sequence[int] | None = None,
+        followers: Followers | None = None,
         random: np.random.Generator | None = None,
         time_limit_s: float = math.inf,
         log_members: bool = False,
@@ -92,6 +95,7 @@ class Cluster:
             specs: One per replica.
             router: The policy that chooses the replica of a request.
             sessions: Session of each request; None: there are no sessions.
+            followers: Which requests wait for the end of others; None: none does.
             random: Randomness of routing.
             time_limit_s: No iteration starts later, and no request arrives later.
             log_members: Whether to log the members of every batch.
@@ -100,7 +104,8 @@ class Cluster:
         self.clock = Clock()
         self.specs = specs
         self.num_ended = 0
-        self._requests = requests
+        self.requests = requests
+        self._followers = followers
         self._time_limit_s = time_limit_s
         self._progress = progress
         self._next_report = 0
@@ -132,7 +137,7 @@ class Cluster:
 
     def _run_of(self, number: int, spec: ReplicaSpec, log_members: bool) -> ReplicaRun:
         replica = Replica(
-            self._requests,
+            self.requests,
             num_blocks=spec.num_blocks,
             block_size=spec.block_size,
             max_model_len=spec.max_model_len,
@@ -152,17 +157,42 @@ class Cluster:
         )
 
     def _arrivals(self) -> Generator[Event, None, None]:
-        for request, arrival_s in enumerate(self._requests.arrival_s):
+        # A copy: those that wait get their times while this goes on.
+        for request, arrival_s in enumerate(list(self.requests.arrival_s)):
             if arrival_s > self._time_limit_s:
                 return
+            if math.isnan(arrival_s):
+                continue
             wake = self.clock.wake_at(arrival_s, ARRIVAL)
             if wake is not None:
                 yield wake
             self._engines[self.gateway.send(request)].arrive(request)
 
-    def _on_end(self, replica: int, requests: Sequence[int]) -> None:
+    def _follow(self, request: int, answered: bool) -> None:
+        """Let the request that waits for another one's end arrive, now or later."""
+        assert self._followers is not None
+        found = self._followers.after(request, answered)
+        if found is None:
+            return
+        following, think_s = found
+        arrival_s = self.clock.now + think_s
+        if arrival_s > self._time_limit_s:
+            return
+        self.requests.arrival_s[following] = arrival_s
+        if think_s == 0:
+            self._arrive(following)
+        else:
+            self.clock.call_at(arrival_s, partial(self._arrive, following), ARRIVAL)
+
+    def _arrive(self, request: int, _: Event | None = None) -> None:
+        self._engines[self.gateway.send(request)].arrive(request)
+
+    def _on_end(self, replica: int, requests: Sequence[int], answered: bool) -> None:
         self.gateway.end(replica, requests)
         self.num_ended += len(requests)
+        if self._followers is not None:
+            for request in requests:
+                self._follow(request, answered)
         if self._progress is not None and self.num_ended >= self._next_report:
             self._progress(self.num_ended)
-            self._next_report = self.num_ended + max(1, len(self._requests.arrival_s) // 200)
+            self._next_report = self.num_ended + max(1, len(self.requests.arrival_s) // 200)

@@ -21,6 +21,7 @@ from simulator.components import (
     require_mapping,
 )
 from simulator.errors import one_line
+from simulator.identity import FILE_KEYS
 from simulator.result import MetricOptions
 from simulator.simulation import Deployment
 from simulator.workload import Workload
@@ -245,10 +246,18 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     """Return the configuration as plain values; of files only the names: their folders say nothing about the run."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    for section in plain.values():
-        if isinstance(section, dict) and isinstance(section.get("path"), str):
-            section["path"] = Path(section["path"]).name
-    return {str(key): value for key, value in plain.items()}
+    named_only = _without_folders(plain)
+    assert isinstance(named_only, dict)
+    return {str(key): value for key, value in named_only.items()}
+
+
+def _without_folders(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: Path(value).name if key in FILE_KEYS and isinstance(value, str) else _without_folders(value)
+            for key, value in node.items()
+        }
+    return [_without_folders(one) for one in node] if isinstance(node, list) else node
 
 
 def integer_pairs(node: Any, key: str, meaning: str, least: tuple[int, int]) -> list[tuple[int, int]]:

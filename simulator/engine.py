@@ -27,7 +27,7 @@ class ReplicaRun:
         scheduler: The policy.
         stage_times: Seconds per pipeline stage of a batch.
         log: The iterations so far.
-        on_end: Called with requests that emitted their last token or were refused.
+        on_end: Called with requests that have ended and whether they emitted their last token or were refused.
         time_limit_s: No iteration starts later.
         stages: What each pipeline stage did with its time.
         overlap_sends: Whether a stage goes on while it sends.
@@ -38,7 +38,7 @@ class ReplicaRun:
     scheduler: Scheduler
     stage_times: StageTimes
     log: IterationLog
-    on_end: Callable[[Sequence[int]], None]
+    on_end: Callable[[Sequence[int], bool], None]
     time_limit_s: float
     stages: Sequence[StageUse]
     overlap_sends: bool = False
@@ -50,7 +50,7 @@ class ReplicaRun:
         while (batch := schedule(self.replica)) is not None:
             starts = start(batch)
             if batch.ignored:
-                self.on_end(batch.ignored)
+                self.on_end(batch.ignored, False)
             if starts:
                 return batch
         return None
@@ -59,7 +59,7 @@ class ReplicaRun:
         """End the oldest batch in flight."""
         finished = self.replica.finish()
         if finished:
-            self.on_end(finished)
+            self.on_end(finished, True)
             self.log.compact()
 
 

@@ -7,12 +7,14 @@ import numpy as np
 from simulator.request_table import RequestTable
 from simulator.routers.base import NO_SESSION, Arrival, ReplicaLoad, Router
 
+NO_REPLICA = -1
+
 
 class Gateway:
     """The only one who asks the router.
 
     Attributes:
-        assigned: list[int], replica of each request that has arrived.
+        assigned: list[int], replica of each request; NO_REPLICA: it has not arrived.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class Gateway:
             router: The policy.
             random: Randomness of routing.
         """
-        self.assigned: list[int] = []
+        self.assigned = [NO_REPLICA] * len(requests.arrival_s)
         # A preempted request has more to prefill than its prompt; the gateway knows the prompt.
         self._prompt_tokens = list(requests.prefill_tokens)
         self._sessions = sessions
@@ -59,7 +61,7 @@ class Gateway:
         load.num_routed += 1
         load.num_requests += 1
         load.num_tokens += prompt_tokens
-        self.assigned.append(chosen)
+        self.assigned[request] = chosen
         return chosen
 
     def end(self, replica: int, requests: Sequence[int]) -> None:

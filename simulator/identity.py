@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from simulator.components import CONFIG_DIR
 
 _LENGTH = 16
+# Keys whose value names a file that a run reads.
+FILE_KEYS = ("path", "tokenizer")
 
 
 @cache
@@ -34,5 +36,5 @@ def _inputs(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
         name = f"{prefix}{key}"
         if isinstance(value, DictConfig):
             yield from _inputs(value, f"{name}.")
-        elif key == "path" and isinstance(value, str) and Path(value).is_file():
+        elif key in FILE_KEYS and isinstance(value, str) and Path(value).is_file():
             yield name, hashlib.sha256(Path(value).read_bytes()).hexdigest()[:_LENGTH]

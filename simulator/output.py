@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from simulator.result import BATCH_COLUMNS, NO_REPLICA, REQUEST_COLUMNS, Result
+from simulator.gateway import NO_REPLICA
+from simulator.result import BATCH_COLUMNS, Result
 
 _ROWS_AT_A_TIME = 1 << 16
 
@@ -26,7 +27,7 @@ def write_result(result: Result, directory: Path, about: dict[str, Any]) -> None
         OSError: A file cannot be written. None is left half-written.
     """
     with whole_file(directory / "requests.csv") as file:
-        _write_rows(file, REQUEST_COLUMNS, _request_rows(result))
+        _write_rows(file, result.request_columns, _request_rows(result))
     if result.replicas[0].members is not None:
         with whole_file(directory / "batches.csv") as file:
             _write_rows(file, BATCH_COLUMNS, result.batches())
@@ -39,12 +40,14 @@ def _request_rows(result: Result) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of requests.csv, converting a part of the arrays at a time to keep memory flat."""
     for start in range(0, len(result.status), _ROWS_AT_A_TIME):
         columns = []
-        for name in REQUEST_COLUMNS:
-            values = result.requests[name][start : start + _ROWS_AT_A_TIME].tolist()
+        for name in result.request_columns:
+            values = result.column(name, slice(start, start + _ROWS_AT_A_TIME)).tolist()
             if name.endswith("_s"):
                 values = ["" if math.isnan(value) else value for value in values]
             elif name == "replica":
                 values = ["" if value == NO_REPLICA else value for value in values]
+            elif name == "session":
+                values = ["" if value < 0 else value for value in values]
             columns.append(values)
         yield from zip(*columns, strict=True)
 

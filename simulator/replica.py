@@ -41,6 +41,7 @@ class Replica:
         "_appends_blocks",
         "_held_blocks",
         "_idle_sets",
+        "_last_arrival_s",
         "_stale",
         "block_size",
         "decoding",
@@ -93,6 +94,7 @@ class Replica:
         self.prefilling: dict[int, int] = {}
         self.in_flight: deque[tuple[Batch, DecodeSet | None]] = deque()
         self.has_ties = False
+        self._last_arrival_s = -1.0
         self.last_batch_prefilled = False
         self.history = History()
         self.num_finished = 0
@@ -156,13 +158,11 @@ class Replica:
     # -- changes --------------------------------------------------------------------------------
 
     def enqueue(self, request: int) -> None:
-        """Put an arriving request at the back of the queue.
-
-        Requests arrive in order of their index and of their arrival time.
-        """
-        arrival_s = self.requests.arrival_s
-        if request and arrival_s[request] == arrival_s[request - 1]:
+        """Put an arriving request at the back of the queue. Requests arrive in order of their arrival time."""
+        arrival_s = self.requests.arrival_s[request]
+        if arrival_s == self._last_arrival_s:
             self.has_ties = True
+        self._last_arrival_s = arrival_s
         self.waiting.append(request)
 
     def start(self, batch: Batch) -> bool:

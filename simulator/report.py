@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from simulator.terminal import print_wide
+
 MOST_REPLICAS = 16  # more are in summary.json alone
 _LATENCIES = {
     "ttft_s": "time to first token",
@@ -23,6 +25,8 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     console.print(_latencies(summary))
     if len(summary["busy_fraction"] or []) > 1:
         console.print(_stages(summary))
+    if summary["clients"]:
+        print_wide(_clients(summary["clients"]), console)
     if 1 < len(summary["replicas"]) <= MOST_REPLICAS:
         console.print(_replicas(summary["replicas"]))
     elif len(summary["replicas"]) > MOST_REPLICAS:
@@ -87,6 +91,31 @@ def _replicas(replicas: list[dict[str, Any]]) -> Table:
             _number(one["output_tokens_per_s"], 1),
             _percent(one["kv_use"]["mean"]),
             _percents([stage["busy"] for stage in one["stages"] or []]),
+        )
+        table.add_row(*cells)
+    return table
+
+
+def _clients(clients: list[dict[str, Any]]) -> Table:
+    """Classes of clients, each with the objectives of its own."""
+    table = Table(title="clients", title_justify="left", title_style="dim")
+    names = ("", "requests", "finished", "requests/s", "TTFT p90, s", "TBT p99, s", "e2e p90, s", "SLO", "goodput")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("", "SLO") else "right")
+    for one in clients:
+        slo = one["slo"]
+        objectives = [] if slo is None else slo["objectives"]
+        shown = [f"{each['name']} {_number(each['value_s'], 3)} of {each['bound_s']:g} s" for each in objectives]
+        cells = (
+            one["client"],
+            f"{one['num_requests']:,}",
+            f"{one['num_finished']:,}",
+            _number(one["requests_per_s"], 3),
+            _number(one["ttft_s"]["p90"], 3),
+            _number(one["tbt_s"]["p99"], 3),
+            _number(one["e2e_s"]["p90"], 3),
+            "-" if slo is None else f"{'met' if slo['met'] else 'missed'}: {', '.join(shown)}",
+            "-" if slo is None else _percent(slo["goodput"]),
         )
         table.add_row(*cells)
     return table

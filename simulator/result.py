@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cluster import Cluster
+from simulator.gateway import NO_REPLICA
 from simulator.metrics import Distribution, Ints, distributions, gaps_above, is_overloaded
 from simulator.provenance import describe, extent_of
 from simulator.replica_result import ReplicaResult
 from simulator.totals import cluster_totals, kv_use, replica_totals, stage_shares
-from traces import Trace
+from traces import Client, Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,6 @@ REQUEST_COLUMNS = (
     "ignored",
     "replica",
 )
-NO_REPLICA = -1
 FINISHED, IGNORED, UNFINISHED, STUCK, NOT_ARRIVED = range(5)
 
 
@@ -63,13 +63,18 @@ class Result:
     """What happened in a run.
 
     Attributes:
-        requests: Arrays by request, keys as in requests.csv; a time that never came is NaN.
+        requests: Arrays by request, keys as in requests.csv; a time that never came is NaN. Of what its
+            trace has, also the session (int64, negative: in none) and the client (its number in `clients`).
         status: int64[num_requests]: FINISHED, IGNORED (too long), UNFINISHED (the time limit came first),
-            STUCK (nothing could move any more) or NOT_ARRIVED (would arrive after the time limit).
+            STUCK (nothing could move any more) or NOT_ARRIVED (would arrive after the time limit, or waited
+            for the end of a request that did not come).
         replicas: What each replica did.
         metrics: What the figures leave out and count.
         end_s: When the last thing happened.
         notes: Warnings of what the run was given.
+        clients: Classes of clients.
+        num_skipped: Malformed rows of the trace file that were left out.
+        only_client: The class that the figures are about; None: all requests.
     """
 
     requests: dict[str, NDArray[Any]]
@@ -78,6 +83,9 @@ class Result:
     metrics: MetricOptions
     end_s: float
     notes: Sequence[str] = ()
+    clients: Sequence[Client] = ()
+    num_skipped: int = 0
+    only_client: int | None = None
 
     @classmethod
     def from_cluster(
@@ -89,7 +97,7 @@ class Result:
         nothing = np.full(num_requests, np.nan)
         table: dict[str, NDArray[Any]] = {
             "request_id": np.arange(num_requests) if ids is None else ids,
-            "arrival_s": np.asarray(trace.arrival_s),
+            "arrival_s": np.array(cluster.requests.arrival_s),
             "prompt_tokens": trace.prompt_tokens,
             "output_tokens": trace.output_tokens,
             "first_scheduled_s": nothing.copy(),
@@ -97,9 +105,9 @@ class Result:
             "completed_s": nothing.copy(),
             "num_preemptions": np.zeros(num_requests, dtype=np.int64),
             "ignored": np.zeros(num_requests, dtype=np.int64),
-            "replica": np.full(num_requests, NO_REPLICA),
+            "replica": np.array(cluster.gateway.assigned),
         }
-        table["replica"][: len(cluster.gateway.assigned)] = cluster.gateway.assigned
+        table |= {name: one for name in ("session", "client") if (one := getattr(trace, name)) is not None}
         status = np.full(num_requests, NOT_ARRIVED)
         replicas = []
         for spec, run in zip(cluster.specs, cluster.runs, strict=True):
@@ -108,13 +116,36 @@ class Result:
             status[left] = UNFINISHED if run.cut_off else STUCK
         status[table["ignored"] == 1] = IGNORED
         status[~np.isnan(table["completed_s"])] = FINISHED
-        return cls(table, status, replicas, metrics, end_s=float(cluster.clock.now), notes=notes)
+        return cls(
+            table,
+            status,
+            replicas,
+            metrics,
+            end_s=float(cluster.clock.now),
+            notes=[*notes, *trace.notes],
+            clients=trace.clients,
+            num_skipped=trace.num_skipped,
+        )
+
+    def of_client(self, client: int) -> "Result":
+        """Return the same run with figures about one class of clients, by its number in `clients`."""
+        return self if client == self.only_client else self._by_client[client]
+
+    @cached_property
+    def _by_client(self) -> list["Result"]:
+        return [replace(self, only_client=client) for client in range(len(self.clients))]
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
         """Requests that the figures are about: bool[num_requests], arrived after the warm-up."""
         warm = self.requests["arrival_s"] >= self.metrics.warmup_s
-        return np.asarray((self.status != NOT_ARRIVED) & warm)
+        return np.asarray((self.status != NOT_ARRIVED) & warm & self._within)
+
+    @cached_property
+    def _within(self) -> NDArray[np.bool_]:
+        if self.only_client is None:
+            return np.ones(len(self.status), dtype=bool)
+        return np.asarray(self.requests["client"] == self.only_client)
 
     @cached_property
     def latencies(self) -> dict[str, Distribution]:
@@ -141,20 +172,21 @@ class Result:
     def summary(self) -> dict[str, Any]:
         """The figures of the run; None where there is nothing to measure."""
         iterations = [replica.iterations for replica in self.replicas]
-        span_s = self.end_s - float(self.requests["arrival_s"][0])
+        span_s = self.end_s - float(np.nanmin(self.requests["arrival_s"]))
         stages = stage_shares(self.replicas, span_s)
         return {
             "num_requests": len(self.status),
+            "num_skipped_rows": self.num_skipped,
             "num_measured": int(np.count_nonzero(self.counted)),
-            **self._num_by_status,
+            **self.num_by_status,
             "num_iterations": sum(len(one["end_s"]) for one in iterations),
             "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
-            **self._throughput,
+            **self.throughput,
             **{name: latency.summary() for name, latency in self.latencies.items()},
             "kv_use": kv_use(self.replicas),
             "busy_fraction": stages.pop("busy"),
             "bubbles": stages,
-            "cluster": cluster_totals(self.replicas, self._throughput["output_tokens_per_s"]),
+            "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),
             "replicas": self._replica_totals(span_s),
             "iteration_time": self._iteration_time[0],
             "overloaded": self._overloaded,
@@ -164,7 +196,7 @@ class Result:
     @cached_property
     def warnings(self) -> list[str]:
         """What a user should know before trusting the figures."""
-        count = self._num_by_status
+        count = self.num_by_status
         warnings = []
         if self._overloaded:
             warnings.append("overloaded: the queue was still growing when the last request arrived")
@@ -174,18 +206,35 @@ class Result:
         if count["num_unfinished"]:
             warnings.append(f"{count['num_unfinished']} requests were unfinished at the time limit")
         if count["num_not_arrived"]:
-            warnings.append(f"{count['num_not_arrived']} requests would have arrived after the time limit")
+            warnings.append(f"{count['num_not_arrived']} requests {self._why_not_arrived}")
         if not self.counted.any():
             warnings.append("no request is left to measure: all arrive in the warm-up or after the time limit")
         if count["num_ignored"]:
             warnings.append(f"{count['num_ignored']} requests were ignored: longer than the engine admits")
         return [*warnings, *self.notes, *self._iteration_time[1]]
 
+    @cached_property
+    def _why_not_arrived(self) -> str:
+        if not np.isnan(self.requests["arrival_s"]).any():
+            return "would have arrived after the time limit"
+        reasons = "or would have arrived after the time limit"
+        return f"did not arrive: they waited for one that was ignored or did not end, {reasons}"
+
     def to_dataframe(self) -> "pd.DataFrame":
         """Return one row per request, columns as in requests.csv."""
         import pandas as pd
 
-        return pd.DataFrame({name: self.requests[name] for name in REQUEST_COLUMNS})
+        return pd.DataFrame({name: self.column(name) for name in self.request_columns})
+
+    @property
+    def request_columns(self) -> Sequence[str]:
+        """Columns of requests.csv."""
+        return [*REQUEST_COLUMNS, *(name for name in ("session", "client") if name in self.requests)]
+
+    def column(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+        """Return a column of requests.csv, or some of its rows; clients by their names."""
+        values = self.requests[name][rows]
+        return np.array([one.name for one in self.clients])[values] if name == "client" else values
 
     def batches(self) -> Iterator[tuple[int, float, float, Any, int, str, int]]:
         """Yield one row per batch member, columns as in batches.csv, in each batch's own order.
@@ -216,16 +265,22 @@ class Result:
         )
 
     @cached_property
-    def _num_by_status(self) -> dict[str, int]:
-        return {name: int(np.count_nonzero(self.status == code)) for name, code in _STATUS_NAMES.items()}
+    def num_by_status(self) -> dict[str, int]:
+        """Requests that finished, were ignored, ...: the counts of the summary."""
+        status = self.status[self._within]
+        return {name: int(np.count_nonzero(status == code)) for name, code in _STATUS_NAMES.items()}
 
     @cached_property
     def _overloaded(self) -> bool:
-        arrived = (self.status != NOT_ARRIVED) & (self.status != IGNORED)
-        return is_overloaded(self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived])
+        arrived = (self.status != NOT_ARRIVED) & (self.status != IGNORED) & self._within
+        arrival_s, scheduled_s = self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived]
+        # Requests that waited for others did not arrive in their order.
+        order = np.argsort(arrival_s, kind="stable")
+        return is_overloaded(arrival_s[order], scheduled_s[order])
 
     @cached_property
-    def _throughput(self) -> dict[str, float | None]:
+    def throughput(self) -> dict[str, float | None]:
+        """Makespan, and finished requests and their output tokens per second of it."""
         finished = self.counted & (self.status == FINISHED)
         if not finished.any():
             return {"makespan_s": None, "requests_per_s": None, "output_tokens_per_s": None}
@@ -239,7 +294,7 @@ class Result:
 
     def _replica_totals(self, span_s: float) -> list[dict[str, Any]]:
         """Figures of each replica; its throughput is over the makespan of all."""
-        replica, makespan_s = self.requests["replica"], self._throughput["makespan_s"]
+        replica, makespan_s = self.requests["replica"], self.throughput["makespan_s"]
         finished = self.counted & (self.status == FINISHED)
         output_tokens = self.requests["output_tokens"]
         size = len(self.replicas)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from simulator.cluster import Cluster, ReplicaSpec
+from simulator.followers import Followers
 from simulator.hardware import Device
 from simulator.host import ServingEngine
 from simulator.iteration_time.base import IterationTime, StageTimes
@@ -24,6 +25,7 @@ from simulator.routers.base import Router
 from simulator.routers.round_robin import RoundRobin
 from simulator.schedulers.base import Scheduler, SizedBatches
 from simulator.schedulers.sarathi import Sarathi
+from simulator.slo import of_clients
 from simulator.workload import ROUTING
 from traces import Trace
 
@@ -190,17 +192,20 @@ def simulate(
     """
     if trace.arrival_s is None:
         raise ValueError("the trace has no arrival times; give it some with one of traces.arrival")
+    waiting = bool(np.isnan(trace.arrival_s).any())
     requests = RequestTable(
         arrival_s=trace.arrival_s.tolist(),
         prefill_tokens=trace.prompt_tokens.tolist(),
         total_tokens=(trace.prompt_tokens + trace.output_tokens).tolist(),
     )
+    of_clients(trace.clients)  # before the run rather than behind it
     groups = groups_of(deployment)
     cluster = Cluster(
         requests,
         [spec for number, group in enumerate(groups) for spec in group.replica_specs(number)],
         router or RoundRobin(),
         sessions=None if trace.session is None else trace.session.tolist(),
+        followers=Followers(trace) if waiting else None,
         random=np.random.default_rng([seed, ROUTING]),
         time_limit_s=math.inf if time_limit_s is None else time_limit_s,
         log_members=log_members,

@@ -1,6 +1,6 @@
 """Service level objectives: bounds on latencies, and how much of the load stays within them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from simulator.metrics import Distribution, Ints, percentile_of, rank
 from simulator.result import FINISHED, IGNORED, UNFINISHED, Result
+from traces import Client
 
 METRICS = ("tbt", "ttft", "tpot", "e2e", "scheduling_delay")
 LONGEST_S = 1e6
@@ -23,11 +24,13 @@ class Objective:
         metric: One of METRICS.
         statistic: "mean", "max" or a percentile such as "p99".
         bound_s: What it may be at most, seconds.
+        client: Name of the class of clients whose requests it is about; None: of all.
     """
 
     metric: str
     statistic: str
     bound_s: float
+    client: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -44,14 +47,22 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """Name of the objective, for example "tbt_p99"."""
-        return f"{self.metric}_{self.statistic}"
+        """Name of the objective, for example "tbt_p99", or "chat.tbt_p99" of one class of clients."""
+        whose = "" if self.client is None else f"{self.client}."
+        return f"{whose}{self.metric}_{self.statistic}"
+
+    def among(self, result: Result) -> Result:
+        """Return a run with figures about the requests that the objective is about."""
+        if self.client is None:
+            return result
+        return result.of_client([one.name for one in result.clients].index(self.client))
 
     def value(self, result: Result) -> float | None:
         """What a run shows, seconds; None where it has nothing to measure.
 
         A request that is still waiting counts with what it has waited so far.
         """
+        result = self.among(result)
         if self.metric not in _REACHED:
             return result.latencies[f"{self.metric}_s"].statistic(self.statistic)
         considered = result.counted & (result.status != IGNORED)
@@ -99,7 +110,7 @@ class SLO:
         Raises:
             ValueError: A name or a bound that is not allowed, or none at all.
         """
-        return cls(tuple(Objective(*_split(str(name)), bound) for name, bound in bounds.items()))
+        return cls(_objectives(bounds))
 
     @property
     def bounds_waiting(self) -> bool:
@@ -119,10 +130,10 @@ class SLO:
 
         A latency that nobody has shown is missed, unless there were requests and all finished.
         """
-        ended = result.counted.any() and (result.status[result.counted] == FINISHED).all()
         shares = {}
         for one in self.objectives:
-            value = one.value(result)
+            value, counted = one.value(result), one.among(result).counted
+            ended = counted.any() and (result.status[counted] == FINISHED).all()
             share = (0.0 if ended else np.inf) if value is None else value / one.bound_s
             if share > 1:
                 shares[one.name] = share
@@ -136,15 +147,34 @@ class SLO:
         """
         late = np.zeros(len(result.status), dtype=bool)
         for one in self.objectives:
-            late |= _late(one, result)
+            late |= _late(one, result) & one.among(result).counted
         counted, status = result.counted, result.status
         good = counted & (status == FINISHED) & ~late
         known = counted & ((status != UNFINISHED) | late)
         num_good, num_known = int(np.count_nonzero(good)), int(np.count_nonzero(known))
         if not counted.any():
             return Goodput(None, None)
-        span_s = result.end_s - float(result.requests["arrival_s"][counted][0])
+        span_s = result.end_s - float(result.requests["arrival_s"][counted].min())
         return Goodput(num_good / num_known if num_known else None, num_good / span_s if span_s > 0 else None)
+
+
+def of_clients(clients: Sequence[Client]) -> tuple[Objective, ...]:
+    """Return what classes of clients expect.
+
+    Raises:
+        ValueError: A name or a bound that is not allowed.
+    """
+    found: list[Objective] = []
+    for client in clients:
+        try:
+            found += _objectives(client.slo, client.name)
+        except ValueError as error:
+            raise ValueError(f"clients.{client.name}.slo: {error}") from error
+    return tuple(found)
+
+
+def _objectives(bounds: Mapping[str, float], client: str | None = None) -> tuple[Objective, ...]:
+    return tuple(Objective(*_split(str(name)), bound, client) for name, bound in bounds.items())
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -1,5 +1,5 @@
 """Workloads: readers and generators of request traces."""
 
-from traces.trace import Trace
+from traces.trace import Client, PrefixBlocks, Trace
 
-__all__ = ["Trace"]
+__all__ = ["Client", "PrefixBlocks", "Trace"]

@@ -12,7 +12,9 @@ from simulator.capacity.experiment import CapacityExperiment, reference_iteratio
 from simulator.components import ConfigError, named, require_keys, require_mapping
 from simulator.config import build_experiment, composed, require_integer
 from simulator.simulation import Deployment, groups_of
-from simulator.slo import SLO
+from simulator.slo import SLO, of_clients
+from simulator.workload import Workload
+from traces import Client
 
 _KEYS = ("start_qps", "resolution_qps", "granularity", "max_trials", "seeds")
 MOST_SEEDS = 1000
@@ -47,7 +49,12 @@ def build_capacity(config: DictConfig, more_keys: Sequence[str] = ()) -> Capacit
     """
     parts = build_experiment(config, ("slo", "capacity", *more_keys))
     seed = parts.pop("seed")
-    slo = build_slo(config.slo, parts["deployment"])
+    workload: Workload = parts["workload"]
+    with named("arrival", ": "):
+        workload.at(1.0)
+    with named("trace"):
+        requests = workload.requests(seed)
+    slo = build_slo(config.slo, parts["deployment"], requests.clients)
     require_mapping(config.capacity, "capacity")
     require_keys(config.capacity, "capacity", _KEYS)
     settings = dict(config.capacity)
@@ -55,20 +62,21 @@ def build_capacity(config: DictConfig, more_keys: Sequence[str] = ()) -> Capacit
     if num_seeds > MOST_SEEDS:
         raise ConfigError(f"capacity.seeds must be at most {MOST_SEEDS}, got {num_seeds}")
     experiment = CapacityExperiment(slo=slo, **parts)
-    with named("arrival", ": "):
-        experiment.workload.at(1.0)
-    with named("trace"):
-        if settings["start_qps"] is None:
-            settings["start_qps"] = experiment.start_qps(seed)
-        else:
-            experiment.workload.requests(seed)
+    if settings["start_qps"] is None:
+        with named(""):
+            settings["start_qps"] = experiment.start_qps(requests)
     with named("capacity"):
         search = Bisection(**settings)
     return CapacityTask(experiment, search, range(seed, seed + num_seeds))
 
 
-def build_slo(node: Any, deployment: Deployment | Sequence[Deployment]) -> SLO:
+def build_slo(node: Any, deployment: Deployment | Sequence[Deployment], clients: Sequence[Client] = ()) -> SLO:
     """Build the SLO of a deployment. A bound is seconds, or {decode_iterations: N}, or {by_model: {NAME: SECONDS}}.
+
+    Args:
+        node: The bounds of all requests by name.
+        deployment: What serves them.
+        clients: Classes of clients, whose own bounds come on top.
 
     Raises:
         ConfigError: An objective or a bound that is not allowed.
@@ -76,8 +84,10 @@ def build_slo(node: Any, deployment: Deployment | Sequence[Deployment]) -> SLO:
     require_mapping(node, "slo")
     named_bounds = {_DECIMAL.sub(r"\1.\2", str(name)): bound for name, bound in node.items() if bound is not None}
     bounds = {name: _bound(f"slo.{name}", bound, deployment) for name, bound in named_bounds.items()}
+    with named("trace", "."):
+        own = of_clients(clients)
     with named("slo", "." if bounds else ": "):
-        return SLO.of(bounds)
+        return SLO((*SLO.of(bounds).objectives, *own)) if bounds or not own else SLO(own)
 
 
 def _bound(key: str, bound: Any, deployment: Deployment | Sequence[Deployment]) -> Any:

@@ -45,13 +45,13 @@ class CapacityExperiment:
         requests = self.workload.requests(seed)
         return lambda qps: self._trial(requests, qps, seed)
 
-    def start_qps(self, seed: int) -> float:
-        """Return a rate to begin with: at which prefills alone would take half of the time.
+    def start_qps(self, requests: Trace) -> float:
+        """Return a rate to begin with: at which the prefills of such requests would take half of the time.
 
         Raises:
-            ValueError: The requests cannot be read, or the deployment does not fit.
+            ValueError: The deployment does not fit.
         """
-        prompt = int(self.workload.requests(seed).prompt_tokens.mean())
+        prompt = int(requests.prompt_tokens.mean())
         per_s = 0.0
         for group in groups_of(self.deployment):
             times = group.stage_times()(Batch.of([(min(prompt, group.model.max_model_len), 0)], []))

@@ -107,7 +107,7 @@ def build_search(config: DictConfig) -> SearchTask:
         trace = parts["workload"].trace(parts["seed"])
     if any(isinstance(bound, DictConfig) and "decode_iterations" in bound for bound in config.slo.values()):
         raise ConfigError("slo: a search compares deployments, so give bounds in seconds, for example slo.tbt_p99=0.2")
-    slo = build_slo(config.slo, parts["deployment"])
+    slo = build_slo(config.slo, parts["deployment"], trace.clients)
     load = _load(trace, parts["deployment"], parts["metrics"])
     policies = {name: _budgets(config, name, space) for name in space.schedulers}
     build = _builder(config, space.devices)
@@ -151,10 +151,12 @@ def _load(trace: Trace, deployment: Deployment, metrics: MetricOptions) -> Load:
         ConfigError: There are none.
     """
     assert trace.arrival_s is not None
-    counts = (trace.prompt_tokens <= deployment.model.max_model_len) & (trace.arrival_s >= metrics.warmup_s)
+    # What waits for an answer may arrive at any time, so that nothing bounds the rate from below either.
+    waits = np.isnan(trace.arrival_s)
+    counts = (trace.prompt_tokens <= deployment.model.max_model_len) & ((trace.arrival_s >= metrics.warmup_s) | waits)
     if not counts.any():
         raise ConfigError("no request is left to measure: all are longer than model.max_model_len or in the warm-up")
-    span_s = float(trace.arrival_s[-1])
+    span_s = 0.0 if waits.any() else float(trace.arrival_s[-1])
     admitted = Trace(trace.prompt_tokens[counts], trace.output_tokens[counts])
     share = float(np.count_nonzero(trace.prompt_tokens <= deployment.model.max_model_len)) / len(trace)
     return Load.of(admitted, share * len(trace) / span_s if span_s > 0 else 0.0)
