@@ -3,14 +3,13 @@
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from simulator.gateway import NO_REPLICA
 from simulator.result import BATCH_COLUMNS, Result
+from traces.whole_files import whole_file
 
 _ROWS_AT_A_TIME = 1 << 16
 
@@ -56,30 +55,3 @@ def _write_rows(file: TextIO, names: Sequence[str], rows: Iterable[Sequence[Any]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(names)
     writer.writerows(rows)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when all of it is written."""
-    partial = _partial(path)
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open a file that appears under its name only when all of it is written."""
-    partial = _partial(path)
-    try:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _partial(path: Path) -> Path:
-    """Return the name of a file while it is written, another one in each process."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -15,7 +15,7 @@ from simulator.batch import Batch
 from simulator.components import ConfigError
 from simulator.config import build_prediction
 from simulator.explain import explain
-from simulator.output import whole_file
+from traces.whole_files import whole_file
 
 USAGE = """\
 Predicts the time of one batch and shows what it is made of.

@@ -192,7 +192,9 @@ def simulate(
     """
     if trace.arrival_s is None:
         raise ValueError("the trace has no arrival times; give it some with one of traces.arrival")
-    waiting = bool(np.isnan(trace.arrival_s).any())
+    waits = np.isnan(trace.arrival_s)
+    if waits.all():
+        raise ValueError("no request of the trace has an arrival time: all wait for the end of others")
     requests = RequestTable(
         arrival_s=trace.arrival_s.tolist(),
         prefill_tokens=trace.prompt_tokens.tolist(),
@@ -205,7 +207,7 @@ def simulate(
         [spec for number, group in enumerate(groups) for spec in group.replica_specs(number)],
         router or RoundRobin(),
         sessions=None if trace.session is None else trace.session.tolist(),
-        followers=Followers(trace) if waiting else None,
+        followers=Followers(trace) if waits.any() else None,
         random=np.random.default_rng([seed, ROUTING]),
         time_limit_s=math.inf if time_limit_s is None else time_limit_s,
         log_members=log_members,

@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from simulator.errors import one_line
-from simulator.output import whole_file
+from traces.whole_files import whole_file
 
 RECORD = "job.json"
 TABLE = "sweep.csv"

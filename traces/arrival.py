@@ -1,6 +1,7 @@
 """Arrival processes: independent gaps, and recorded times."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaln
 
+from traces.lengths import require_levels
 from traces.trace import Trace
 
 Floats = NDArray[np.float64]
@@ -21,7 +23,8 @@ def require_number(name: str, value: float, low: float, high: float) -> None:
         ValueError: It is none.
     """
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+        limits = " to ".join(f"{limit:g}".replace("e-0", "e-").replace("e+0", "e") for limit in (low, high))
+        raise ValueError(f"{name} must be a number from {limits}, got {value!r}")
 
 
 def require_rate(qps: float) -> None:
@@ -116,6 +119,36 @@ def weibull_shape(cv: float) -> float:
         return float(gammaln(1 + 2 * inverse) - 2 * gammaln(1 + inverse)) - math.log1p(cv**2)
 
     return math.exp(brentq(excess, math.log(0.05), math.log(200)))
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Independent gaps of any distribution; the first one before the first request.
+
+    Attributes:
+        qps: Requests per second in the mean.
+        gaps: Quantiles of the gaps, in proportion to each other, straight lines between them; not decreasing.
+        levels: Of these quantiles, rising from 0 to 1; None: at equal steps.
+    """
+
+    qps: float
+    gaps: Sequence[float]
+    levels: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_rate(self.qps)
+        if len(self.gaps) < 2 or self.gaps[0] < 0 or np.any(np.diff(self.gaps) < 0) or not 0 < self.gaps[-1] < math.inf:
+            raise ValueError("gaps must be at least 2 numbers of at least 0, not decreasing, the last above 0")
+        require_levels(self.levels, len(self.gaps))
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with arrival times."""
+        gaps = np.array(self.gaps, dtype=np.float64)
+        levels = np.linspace(0, 1, len(gaps)) if self.levels is None else np.array(self.levels, dtype=np.float64)
+        mean = np.sum(np.diff(levels) * (gaps[1:] + gaps[:-1]) / 2)
+        drawn = np.interp(rng.random(len(trace)), levels, gaps)
+        return trace.arriving(np.cumsum(drawn / (mean * self.qps)))
 
 
 @dataclass(frozen=True)

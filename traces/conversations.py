@@ -24,6 +24,7 @@ class Conversations:
     Attributes:
         turns: Distribution of the number of turns.
         question: Distribution of what a user adds in a turn, tokens.
+        opening: Distribution of the prompts of first turns, without `system_tokens`; None: as of a question.
         answer: Distribution of the answers, tokens.
         max_total_tokens: Longest prompt and output together.
         system_tokens: Tokens in front of the first question, the same in each conversation.
@@ -36,6 +37,7 @@ class Conversations:
     max_total_tokens: int
     system_tokens: int = 0
     num_requests: int = 512
+    opening: Lengths | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -74,6 +76,9 @@ class Conversations:
             np.clip(_whole(one.quantile(stratified_levels(len(session), rng))), 1, self.max_total_tokens)
             for one in (self.question, self.answer)
         )
+        if self.opening is not None:
+            first = _whole(self.opening.quantile(stratified_levels(count, rng)))
+            question[np.cumsum(turns) - turns] = np.clip(first, 1, self.max_total_tokens)
         said = np.cumsum(question + answer)
         before = np.concatenate([[0], said])[np.cumsum(turns) - turns]
         total = self.system_tokens + said - np.repeat(before, turns)

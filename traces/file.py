@@ -12,7 +12,7 @@ from traces.readers.collector import Collector, Selection
 from traces.readers.content import opened, reader_of
 from traces.readers.formats import expected, recognise
 from traces.readers.rows import Malformed, OnError
-from traces.sessions import from_prefixes
+from traces.sessions import find_sessions
 from traces.tokens import token_counter
 from traces.trace import Trace
 
@@ -34,7 +34,7 @@ class TraceFile:
         max_total_tokens: Longest prompt and output together, longer ones are left out; None: any.
         start_s: Requests that arrive earlier are left out, and the trace begins there.
         duration_s: Seconds from `start_s` on; None: to the end.
-        find_sessions: Make sessions of requests whose prefix blocks go on from an earlier request's.
+        find_sessions: Make sessions of requests that go on from earlier ones, see `traces.sessions.find_sessions`.
         tokenizer: A tokenizer.json of Hugging Face, for files that hold texts.
     """
 
@@ -79,9 +79,7 @@ class TraceFile:
             raise ValueError(f"path: cannot read {self.path}: {reason}") from error
         if not self.find_sessions:
             return trace
-        if trace.prefix is None:
-            raise ValueError(f"find_sessions=true needs prefix blocks, which {self.path} has not")
-        return replace(trace, session=from_prefixes(trace))
+        return replace(trace, session=find_sessions(trace))
 
     def _collected(self) -> Trace:
         read, unit = reader_of(self.path, token_counter(self.tokenizer))

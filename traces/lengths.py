@@ -26,28 +26,47 @@ class Lengths(Protocol):
         ...
 
 
+def require_levels(levels: Sequence[float] | None, count: int) -> None:
+    """Check the levels of so many quantiles.
+
+    Raises:
+        ValueError: They are not as many, or not rising from 0 to 1.
+    """
+    if levels is None:
+        return
+    if len(levels) != count or levels[0] != 0 or levels[-1] != 1 or np.any(np.diff(levels) <= 0):
+        raise ValueError(f"levels must be {count} numbers, as many as there are quantiles, rising from 0 to 1")
+
+
 @dataclass(frozen=True)
 class Table:
-    """Quantiles at equal steps from the smallest to the largest, straight lines between them.
+    """Quantiles from the smallest to the largest length, straight lines between them.
 
     Attributes:
-        values: Quantiles at the levels 0, 1/(n-1), ..., 1; not decreasing.
+        values: Quantiles at the levels; not decreasing.
+        levels: Rising, from 0 to 1; None: at equal steps, 0, 1/(n-1), ..., 1.
     """
 
     values: Sequence[float]
+    levels: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         if len(self.values) < 2 or np.any(np.diff(self.values) < 0) or self.values[0] < 1:
             raise ValueError("values must be at least 2 lengths of at least 1, not decreasing")
+        require_levels(self.levels, len(self.values))
+
+    @property
+    def _levels(self) -> Floats:
+        return np.linspace(0, 1, len(self.values)) if self.levels is None else np.array(self.levels, dtype=np.float64)
 
     def quantile(self, levels: Floats) -> Floats:
         """Return the lengths at these levels."""
-        return np.interp(levels, np.linspace(0, 1, len(self.values)), self.values)
+        return np.interp(levels, self._levels, self.values)
 
     def level(self, lengths: Floats) -> Floats:
         """Return the share of lengths up to each of these."""
-        return np.interp(lengths, self.values, np.linspace(0, 1, len(self.values)))
+        return np.interp(lengths, self.values, self._levels)
 
 
 def _require_lengths(low: int, high: int) -> None:

@@ -108,19 +108,31 @@ class ClosedLoop:
         return trace.arriving(arrival_s, None if first.all() else think_s)
 
 
-def from_prefixes(trace: Trace) -> NDArray[np.int64]:
-    """Find sessions by prefixes: int64[num_requests], numbered in order of their first turns.
+def find_sessions(trace: Trace) -> NDArray[np.int64]:
+    """Find out which requests are turns of one session: int64[num_requests], numbered in order of first turns.
 
-    A request is the next turn after the last one whose whole blocks its prompt begins with, if its prompt has room
-    for the answer too and if that request was the first with its last whole block: what several conversations
-    begin with, such as a system prompt, makes none of them the next turn of another.
+    With prefix blocks, a request is the next turn after the last one whose whole blocks its prompt begins with, if
+    its prompt has room for the answer too and if that request was the first with its last whole block: what several
+    conversations begin with, such as a system prompt, makes none of them the next turn of another.
+
+    Without blocks and arrival times, as in files of the rounds of chats one after the other, a row is the next turn
+    after the row above if its prompt has room for that row's prompt and answer.
 
     Raises:
-        ValueError: The trace has no prefix blocks, or their size is unknown.
+        ValueError: The trace has arrival times and no prefix blocks, or their size is unknown.
     """
     blocks = trace.prefix
+    if blocks is None and trace.arrival_s is None:
+        goes_on = trace.prompt_tokens[1:] >= (trace.prompt_tokens + trace.output_tokens)[:-1]
+        return np.cumsum(np.concatenate([[0], ~goes_on]))
     if blocks is None or blocks.block_tokens is None:
-        raise ValueError("sessions are found in prefix blocks of a known size, and this trace has none")
+        raise ValueError(
+            "find_sessions=true needs prefix blocks of a known size, or rounds of chats in order without arrival times"
+        )
+    return _by_prefix(trace, blocks, blocks.block_tokens)
+
+
+def _by_prefix(trace: Trace, blocks: PrefixBlocks, block_tokens: int) -> NDArray[np.int64]:
     first_with = _first_with(blocks)
     ends: dict[int, int] = {}  # the latest turn by its last whole block
     session = np.empty(len(trace), dtype=np.int64)
@@ -134,7 +146,7 @@ def from_prefixes(trace: Trace) -> NDArray[np.int64]:
         else:
             session[request] = num_sessions
             num_sessions += 1
-        whole = prompt // blocks.block_tokens
+        whole = prompt // block_tokens
         if 0 < whole <= len(ids) and first_with[ids[whole - 1]] == request:
             ends[ids[whole - 1]] = request
     return session

@@ -118,10 +118,10 @@ class Trace:
             waits = np.isnan(known_s)
             if not np.array_equal(waits, ~np.isnan(self.think_s)):
                 raise ValueError("each request needs either an arrival_s or a think_s")
-            if waits[0] or not np.all(np.isfinite(self.think_s[waits]) & (self.think_s[waits] >= 0)):
-                raise ValueError("think_s must be finite and at least 0, and the first request cannot wait")
+            if not np.all(np.isfinite(self.think_s[waits]) & (self.think_s[waits] >= 0)):
+                raise ValueError("think_s must be finite and at least 0")
             known_s = known_s[~waits]
-        if not (np.all(np.isfinite(known_s)) and known_s[0] >= 0 and np.all(known_s[1:] >= known_s[:-1])):
+        if not (np.all(np.isfinite(known_s) & (known_s >= 0)) and np.all(known_s[1:] >= known_s[:-1])):
             raise ValueError("arrival_s must be finite, at least 0 and not decreasing")
 
     def __len__(self) -> int:

@@ -16,8 +16,8 @@ from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
 from simulator.components import ConfigError, named
 from simulator.config import resolved
-from simulator.output import whole_file
 from simulator.sweep import Figures, as_written
+from traces.whole_files import whole_file
 
 USAGE = """\
 Searches for the highest load that a deployment carries within its SLO.

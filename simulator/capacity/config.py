@@ -51,9 +51,11 @@ def build_capacity(config: DictConfig, more_keys: Sequence[str] = ()) -> Capacit
     seed = parts.pop("seed")
     workload: Workload = parts["workload"]
     with named("arrival", ": "):
-        workload.at(1.0)
+        at_some_rate = workload.at(1.0)
     with named("trace"):
         requests = workload.requests(seed)
+    with named(""):
+        at_some_rate.trace(seed, requests)
     slo = build_slo(config.slo, parts["deployment"], requests.clients)
     require_mapping(config.capacity, "capacity")
     require_keys(config.capacity, "capacity", _KEYS)

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from simulator.compare.drawing import STATISTICS, draw
 from simulator.compare.runs import LATENCIES, THROUGHPUTS, ReadError, Run, read_run
-from simulator.output import whole_file
 from simulator.terminal import print_wide
+from traces.whole_files import whole_file
 
 USAGE = """\
 Puts runs side by side, as a table and a picture; differences are to the first one.

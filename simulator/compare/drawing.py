@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from simulator.compare.runs import LATENCIES, Run
-from simulator.output import write_whole
+from traces.whole_files import write_whole
 
 STATISTICS = ("mean", "p50", "p90", "p99")
 COLOURS = ("#2f5f9e", "#e08e2b", "#4e9a52", "#c0504d", "#7d5ba6", "#8c6d46", "#d178b0", "#777777")

@@ -7,9 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from simulator.output import write_whole
 from simulator.reproduce import published as paper
 from simulator.reproduce.figures import Row
+from traces.whole_files import write_whole
 
 COLOURS = {"orca": "#c0504d", "vllm": "#4f81bd", "sarathi": "#4e9a52"}
 PALE = 0.35

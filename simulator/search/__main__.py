@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from simulator import __version__, cli
 from simulator.components import ConfigError, named
 from simulator.config import resolved
-from simulator.output import whole_file
 from simulator.sweep import Figures, as_written
+from traces.whole_files import whole_file
 
 _SCHEDULERS = "say search.schedulers=[...]; other settings are files of your own, see --config-dir"
 # What a search decides, and where to say what it may choose.

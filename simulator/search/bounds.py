@@ -77,7 +77,7 @@ def ruled_out(deployment: Deployment, slo: SLO, load: Load) -> str:
     for one in slo.objectives:
         if one.metric in ("tbt", "tpot") and decode_s > one.bound_s:
             return f"{one.name}: reading the weights alone takes {decode_s:.3g} s"
-        if one.metric in ("ttft", "e2e") and one.statistic.startswith("p"):
+        if one.metric in ("ttft", "e2e") and one.statistic.startswith("p") and one.client is None:
             prompt = float(load.prompts[rank(percentile_of(one.statistic), len(load.prompts)) - 1])
             prefill_s = prompt * _flops_per_token(model) / (_peak_flops(deployment) * tp)
             if prefill_s > one.bound_s:

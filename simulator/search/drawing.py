@@ -6,8 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from simulator.output import write_whole
 from simulator.search.outcomes import NEVER_S, Outcome, pareto, set_of
+from traces.whole_files import write_whole
 
 COLOURS = ("#2f5f9e", "#e08e2b", "#4e9a52", "#7d5ba6", "#8c6d46", "#d178b0")
 DPI = 110

@@ -15,13 +15,13 @@ from simulator.components import named
 from simulator.config import resolved
 from simulator.explain import extent_of_batch
 from simulator.iteration_time.base import Documented
-from simulator.output import whole_file
 from simulator.provenance import describe
 from simulator.sweep import Figures
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw
 from simulator.token_budget.maximize import best_budget
+from traces.whole_files import whole_file
 
 USAGE = """\
 Finds the largest token budget whose iterations are within the TBT bound of the SLO: the one-time profiling that

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from simulator.output import write_whole
 from simulator.token_budget.curve import Curve
+from traces.whole_files import write_whole
 
 DPI = 110
 # The picture shows at least so many tokens.
