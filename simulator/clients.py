@@ -3,7 +3,7 @@
 from typing import Any
 
 from simulator.result import Result
-from simulator.slo import SLO, of_clients
+from simulator.slo import SLO, Objective, of_clients
 
 
 def client_figures(result: Result) -> list[dict[str, Any]]:
@@ -22,13 +22,12 @@ def _figures(own: Result) -> dict[str, Any]:
         **counts,
         **own.throughput,
         **{name: latency.summary() for name, latency in own.latencies.items()},
-        "slo": _slo(own) if client.slo else None,
+        "slo": _slo(own, objectives) if (objectives := of_clients([client])) else None,
     }
 
 
-def _slo(own: Result) -> dict[str, Any]:
-    assert own.only_client is not None
-    slo = SLO(of_clients([own.clients[own.only_client]]))
+def _slo(own: Result, objectives: tuple[Objective, ...]) -> dict[str, Any]:
+    slo = SLO(objectives)
     goodput = slo.goodput(own)
     return {
         "objectives": [

@@ -68,11 +68,22 @@ def _require_parameters(node: DictConfig, key: str) -> None:
     for name, value in node.items_ex(resolve=False):
         if isinstance(hints.get(str(name)), type) and hints[str(name)].__module__ != "builtins":
             require_mapping(value, f"{key}.{name!s}")
-        within = list(enumerate(value)) if isinstance(value, ListConfig) and not value._is_none() else []
-        parts = [(f"{key}.{name!s}", value), *((f"{key}.{name!s}[{place}]", one) for place, one in within)]
-        for where, part in parts:
-            if isinstance(part, DictConfig) and "_target_" in part:
-                _require_parameters(part, where)
+        for where, part in _components_in(value, f"{key}.{name!s}"):
+            _require_parameters(part, where)
+
+
+def _components_in(value: Any, key: str) -> Iterator[tuple[str, DictConfig]]:
+    """Yield the components that a value is or holds, by their keys."""
+    if not isinstance(value, DictConfig | ListConfig) or value._is_none():
+        return
+    if isinstance(value, ListConfig):
+        for place, one in enumerate(value):
+            yield from _components_in(one, f"{key}[{place}]")
+    elif "_target_" in value:
+        yield key, value
+    else:
+        for name, one in value.items_ex(resolve=False):
+            yield from _components_in(one, f"{key}.{name!s}")
 
 
 def _target_of(node: DictConfig, key: str) -> Any:

@@ -41,7 +41,8 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
     """Translate our override grammar into Hydra's.
 
     `+scheduler=X` means `scheduler=X` (Hydra: only without a default), and `cluster.router=X` and
-    `cluster.node=X` choose a file (Hydra: `cluster/router=X`). `slo.X=Y` adds an objective (Hydra: `++slo.X=Y`).
+    `cluster.node=X` choose a file (Hydra: `cluster/router=X`). `slo.X=Y`, also in a section, adds an objective
+    (Hydra: `++slo.X=Y`).
     """
     translated = []
     for override in overrides:
@@ -50,9 +51,10 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
             plain = name.lstrip("+")
             if not plain.startswith("hydra"):
                 name = plain.replace(".", "/") if plain in ("cluster.router", "cluster.node") else plain
-                if plain.startswith("slo."):
+                section, dot, objective = plain.partition("slo.")
+                if dot and (not section or section.endswith(".")):
                     # An objective may be one that the chosen SLO has not; a dot in it would be a key of its own.
-                    name = "++slo." + plain.removeprefix("slo.").replace(".", "_")
+                    name = f"++{section}slo.{objective.replace('.', '_')}"
         translated.append(name + equals + value)
     return translated
 

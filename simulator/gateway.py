@@ -35,6 +35,7 @@ class Gateway:
             random: Randomness of routing.
         """
         self.assigned = [NO_REPLICA] * len(requests.arrival_s)
+        self._num_arrived = 0
         # A preempted request has more to prefill than its prompt; the gateway knows the prompt.
         self._prompt_tokens = list(requests.prefill_tokens)
         self._sessions = sessions
@@ -51,7 +52,8 @@ class Gateway:
         """
         session = NO_SESSION if self._sessions is None else self._sessions[request]
         prompt_tokens = self._prompt_tokens[request]
-        arrival = Arrival(request, prompt_tokens, session, self._homes.get(session))
+        arrival = Arrival(self._num_arrived, prompt_tokens, session, self._homes.get(session))
+        self._num_arrived += 1
         chosen = self._router.route(arrival, self._loads, self._random)
         if not isinstance(chosen, int) or not 0 <= chosen < len(self._loads):
             raise RuntimeError(f"the router chose replica {chosen!r}; there are 0 to {len(self._loads) - 1}")

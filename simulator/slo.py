@@ -1,5 +1,6 @@
 """Service level objectives: bounds on latencies, and how much of the load stays within them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from traces import Client
 
 METRICS = ("tbt", "ttft", "tpot", "e2e", "scheduling_delay")
 LONGEST_S = 1e6
+# In configurations p99_9 stands for p99.9, which would be two keys.
+_DECIMAL = re.compile(r"^(p\d+)_(\d+)$")
 # What a request has to reach for a latency to end.
 _REACHED = {"ttft": "first_token_s", "e2e": "completed_s", "scheduling_delay": "first_scheduled_s"}
 
@@ -104,7 +107,7 @@ class SLO:
             raise ValueError(f"there is no objective: {METRIC_STATISTIC}")
 
     @classmethod
-    def of(cls, bounds: Mapping[str, float]) -> "SLO":
+    def of(cls, bounds: Mapping[str, float | None]) -> "SLO":
         """Build it of bounds in seconds by name, for example {"tbt_p99": 0.2}.
 
         Raises:
@@ -173,14 +176,16 @@ def of_clients(clients: Sequence[Client]) -> tuple[Objective, ...]:
     return tuple(found)
 
 
-def _objectives(bounds: Mapping[str, float], client: str | None = None) -> tuple[Objective, ...]:
-    return tuple(Objective(*_split(str(name)), bound, client) for name, bound in bounds.items())
+def _objectives(bounds: Mapping[str, float | None], client: str | None = None) -> tuple[Objective, ...]:
+    """Return the objectives; one without a bound is none."""
+    found = {str(name): bound for name, bound in bounds.items() if bound is not None}
+    return tuple(Objective(*_split(name), bound, client) for name, bound in found.items())
 
 
 def _split(name: str) -> tuple[str, str]:
     for metric in METRICS:
         if name.startswith(f"{metric}_"):
-            return metric, name.removeprefix(f"{metric}_")
+            return metric, _DECIMAL.sub(r"\1.\2", name.removeprefix(f"{metric}_"))
     raise ValueError(f"{name} is not an objective: {METRIC_STATISTIC}")
 
 

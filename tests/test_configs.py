@@ -16,6 +16,9 @@ CHOICES = [(group, name) for group in [*GROUPS, "cluster.router", "cluster.node"
 TOP_LEVEL = {"base", "trials", "config", "predict", "capacity", "token_budget", "search"}
 NEEDS = {
     ("trace", "csv"): ["trace.path={file}"],
+    ("trace", "file"): ["trace.path={file}"],
+    ("trace", "empirical"): ["trace.path={file}"],
+    ("arrival", "sessions"): ["trace=sharegpt_sessions"],
     ("arrival", "trace"): ["trace=csv", "trace.path={file}"],
     ("model", "hf"): ["model.path={model}"],
     ("model", "llama2_70b"): ["parallel.tp=4"],

@@ -26,7 +26,7 @@ class ClientClass:
 
     requests: Source
     arrivals: Arrivals
-    slo: Mapping[str, float] = field(default_factory=dict)
+    slo: Mapping[str, float | None] = field(default_factory=dict)
 
     def load(self, count: int, seed: np.random.SeedSequence) -> Trace:
         """Return so many requests with arrival times, or all that there are."""

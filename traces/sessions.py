@@ -113,7 +113,8 @@ def find_sessions(trace: Trace) -> NDArray[np.int64]:
 
     With prefix blocks, a request is the next turn after the last one whose whole blocks its prompt begins with, if
     its prompt has room for the answer too and if that request was the first with its last whole block: what several
-    conversations begin with, such as a system prompt, makes none of them the next turn of another.
+    conversations begin with, such as a system prompt, makes none of them the next turn of another. If several
+    requests go on from one, the first of them does; the others begin sessions of their own.
 
     Without blocks and arrival times, as in files of the rounds of chats one after the other, a row is the next turn
     after the row above if its prompt has room for that row's prompt and answer.
@@ -134,15 +135,15 @@ def find_sessions(trace: Trace) -> NDArray[np.int64]:
 
 def _by_prefix(trace: Trace, blocks: PrefixBlocks, block_tokens: int) -> NDArray[np.int64]:
     first_with = _first_with(blocks)
-    ends: dict[int, int] = {}  # the latest turn by its last whole block
+    ends: dict[int, int] = {}  # latest turns of sessions by their last whole blocks
     session = np.empty(len(trace), dtype=np.int64)
     prompts, totals = trace.prompt_tokens.tolist(), (trace.prompt_tokens + trace.output_tokens).tolist()
     num_sessions = 0
     for request, prompt in enumerate(prompts):
         ids = blocks.of(request).tolist()
-        before = next((ends[one] for one in reversed(ids) if one in ends), None)
-        if before is not None and prompt >= totals[before]:
-            session[request] = session[before]
+        end = next((one for one in reversed(ids) if one in ends), None)
+        if end is not None and prompt >= totals[ends[end]]:
+            session[request] = session[ends.pop(end)]
         else:
             session[request] = num_sessions
             num_sessions += 1

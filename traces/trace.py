@@ -52,11 +52,11 @@ class Client:
 
     Attributes:
         name: Its name.
-        slo: What it expects: bounds in seconds by METRIC_STATISTIC, such as tbt_p99.
+        slo: What it expects: bounds in seconds by METRIC_STATISTIC, such as tbt_p99; None: no bound.
     """
 
     name: str
-    slo: Mapping[str, float] = field(default_factory=dict)
+    slo: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class MarkovModulated:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_rate(self.qps)
-        for name, least in (("rates", 0.0), ("dwell_s", 1e-6)):
+        for name, least in (("rates", 0.0), ("dwell_s", 1e-3)):
             values = getattr(self, name)
             if not isinstance(values, Sequence) or isinstance(values, str) or not 2 <= len(values) <= 1000:
                 raise ValueError(f"{name} must be a list of 2 to 1000 numbers, got {values!r}")

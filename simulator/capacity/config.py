@@ -1,6 +1,5 @@
 """Builds what the configuration says of a capacity search."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,6 @@ from traces import Client
 
 _KEYS = ("start_qps", "resolution_qps", "granularity", "max_trials", "seeds")
 MOST_SEEDS = 1000
-# p99_9 stands for p99.9, which would be two keys.
-_DECIMAL = re.compile(r"(p\d+)_(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,8 @@ def build_slo(node: Any, deployment: Deployment | Sequence[Deployment], clients:
         ConfigError: An objective or a bound that is not allowed.
     """
     require_mapping(node, "slo")
-    named_bounds = {_DECIMAL.sub(r"\1.\2", str(name)): bound for name, bound in node.items() if bound is not None}
-    bounds = {name: _bound(f"slo.{name}", bound, deployment) for name, bound in named_bounds.items()}
+    given = {str(name): bound for name, bound in node.items() if bound is not None}
+    bounds = {name: _bound(f"slo.{name}", bound, deployment) for name, bound in given.items()}
     with named("trace", "."):
         own = of_clients(clients)
     with named("slo", "." if bounds else ": "):

@@ -2,10 +2,11 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ _ASSISTANT = {"gpt", "chatgpt", "bing", "bard", "assistant"}
 _MESSAGES = ("conversations", "items", "conversation", "messages")
 _AT_A_TIME = 256
 _PART_CHARACTERS = 1 << 22
+_BETWEEN = re.compile(r"[\s,]*")
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,30 @@ def chat_rows(tokenise: Tokenise) -> Callable[[BinaryIO, Needed, Malformed], Ite
 def _elements(file: BinaryIO) -> Iterator[Any]:
     """Yield the elements of a JSON array, which may be larger than memory."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig")
-    decoder, rest, ended = json.JSONDecoder(), text.read(_PART_CHARACTERS).lstrip()[1:], False
+    try:
+        yield from _elements_of(text)
+    finally:
+        text.detach()
+
+
+def _elements_of(text: TextIO) -> Iterator[Any]:
+    decoder, ended = json.JSONDecoder(), False
+    part = text.read(_PART_CHARACTERS)
+    place = part.index("[") + 1
     while True:
-        rest = rest.lstrip().removeprefix(",").lstrip()
-        if rest.startswith("]"):
+        place = _BETWEEN.match(part, place).end()  # type: ignore[union-attr]
+        if part.startswith("]", place):
             return
         try:
-            element, end = decoder.raw_decode(rest)
+            element, place = decoder.raw_decode(part, place)
         except ValueError as error:
             if ended:
                 raise ValueError(f"is not whole JSON: {error}") from None
+            rest = part[place:]
             more = text.read(max(_PART_CHARACTERS, len(rest)))
-            ended = not more
-            rest += more
+            part, place, ended = rest + more, 0, not more
             continue
         yield element
-        rest = rest[end:]
 
 
 def _messages(element: Any) -> list[Message] | str:

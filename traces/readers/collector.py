@@ -59,6 +59,7 @@ class Collector:
         self._selection = selection
         self._parts: dict[str, list[Any]] = defaultdict(list)
         self._num_rows = 0
+        self._num_seen = 0
         self._num_longer = 0
         self._origin: float | None = None
         self._last_s = 0.0
@@ -78,6 +79,7 @@ class Collector:
         Raises:
             ValueError: A row is malformed, and such rows are not skipped.
         """
+        self._num_seen += len(rows.places)
         keep = np.ones(len(rows.places), dtype=bool)
         values = {name: self._lengths(rows, name, keep) for name in ("prompt_tokens", "output_tokens")}
         if "arrival_s" in self._columns:
@@ -105,7 +107,8 @@ class Collector:
             ValueError: That is nothing, or an identifier occurs twice.
         """
         if self._num_rows == 0:
-            raise ValueError("no request is left" if self._num_longer or self._malformed.count else "no requests")
+            seen = self._num_seen or self._malformed.count
+            raise ValueError(f"no request is left of {seen:,} rows" if seen else "no requests")
         parts = {name: self._joined(name) for name in list(self._parts)}
         clients, number = self._clients(parts)
         blocks = parts.get("block_ids")
@@ -168,7 +171,7 @@ class Collector:
             if self._origin is None and len(first):
                 self._origin = int(moments[first[0]])
             return (moments - int(self._origin or 0)) / 1e9, good
-        found = numbers(column) * form.seconds
+        found = numbers(column) / form.per_second
         good = np.isfinite(found) & (found >= 0)
         first = np.flatnonzero(good & wanted)
         if self._origin is None and len(first):
@@ -179,7 +182,7 @@ class Collector:
         if "think_s" not in self._columns:
             return None
         column = self._columns["think_s"]
-        found = numbers(rows.columns[column]) * self._form.seconds
+        found = numbers(rows.columns[column]) / self._form.per_second
         missing = texts(rows.columns[column]).is_null().to_numpy(zero_copy_only=False)
         good = missing | (np.isfinite(found) & (found >= 0))
         self._malformed.require(good, keep, rows, column, "must be a finite number of at least 0, or nothing")

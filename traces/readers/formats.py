@@ -11,7 +11,7 @@ class Format:
     Attributes:
         name: Name of the format.
         columns: Column by role, of ROLES. A role that is not here has our own name for it, `PLAIN`.
-        seconds: How many seconds a unit of the arrival and think times is.
+        per_second: Units of the arrival and think times in a second.
         moments: Whether arrivals are dates and times of day.
         rebased: Whether the first row arrives at 0, whatever it says.
         block_tokens: Tokens of a prefix block; None: in the column block_tokens, or unknown.
@@ -19,7 +19,7 @@ class Format:
 
     name: str
     columns: Mapping[str, str] = field(default_factory=dict)
-    seconds: float = 1.0
+    per_second: float = 1.0
     moments: bool = False
     rebased: bool = False
     block_tokens: int | None = None
@@ -93,7 +93,7 @@ FORMATS = (
             "session": "session_id",
             "block_ids": "hash_ids",
         },
-        seconds=1e-3,
+        per_second=1000.0,
         block_tokens=512,
     ),
     # Mutinifni/splitwise-sim.

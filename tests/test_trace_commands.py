@@ -1,0 +1,286 @@
+"""`python -m traces`: what it describes, converts and fits is what the file holds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator.config import load_config
+from tests.helpers import REPOSITORY, SHARED, needs_shared
+from traces import Trace
+from traces.arrival import Gamma, Poisson, Renewal, Weibull
+from traces.base import Arrivals
+from traces.conversations import Conversations
+from traces.describe import arrival_figures, describe
+from traces.file import TraceFile
+from traces.fit import distance, fit, fit_arrivals, match, without_steps
+from traces.generator_files import write_generators
+from traces.lengths import Geometric, LogNormal, Uniform
+from traces.save import save
+from traces.sessions import Sessions
+from traces.synthetic import Synthetic
+from traces.varying_rate import VaryingRate
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "traces", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def generated(arrivals: Arrivals | None = None, count: int = 20_000) -> Trace:
+    trace = Synthetic(LogNormal(500, 1), LogNormal(100, 0.5), 8192, count, 0.4).load(np.random.default_rng(0))
+    return trace if arrivals is None else arrivals.assign(trace, np.random.default_rng(1))
+
+
+def test_figures_are_those_of_the_definitions() -> None:
+    trace = Trace(
+        np.array([10, 20, 30, 40]),
+        np.array([4, 3, 2, 1]),
+        arrival_s=np.array([5.0, 6.0, 6.0, 9.0]),
+        session=np.array([3, -1, 3, 3]),
+    )
+    figures = describe(trace)
+    assert figures["lengths"]["prompt_tokens"]["mean"] == 25
+    assert figures["lengths"]["prompt_tokens"]["p50"] == 20
+    assert figures["lengths"]["total_tokens"]["max"] == 41
+    assert figures["rank_correlation"] == pytest.approx(-1)
+    arrivals = figures["arrivals"]
+    assert (arrivals["num_arrivals"], arrivals["span_s"], arrivals["qps"]) == (4, 4.0, 0.75)
+    assert arrivals["gap_cv"] == pytest.approx(np.std([1, 0, 3]) / np.mean([1, 0, 3]))
+    assert arrivals["index_of_dispersion"] == {}
+    assert figures["sessions"]["num_sessions"] == 1
+    assert figures["sessions"]["num_in_none"] == 1
+    assert figures["sessions"]["turns"]["max"] == 3
+
+
+def test_dispersion_is_the_variance_of_counts_over_their_mean() -> None:
+    counts = [3, 0, 5, 1, 1, 7, 2, 2, 0, 4]
+    arrival_s = np.concatenate([[0.0], np.repeat(np.arange(10.0), counts) + 0.5, [10.0]])
+    figures = arrival_figures(arrival_s)
+    expected = np.array(counts) + np.array([1] + [0] * 9)
+    assert figures["index_of_dispersion"] == {1: pytest.approx(expected.var() / expected.mean())}
+    assert figures["peak_qps"] == {1: 7.0}
+
+
+def test_all_at_once_has_no_rate(tmp_path: Path) -> None:
+    save(Trace(np.array([5, 6]), np.array([1, 2]), np.array([2.0, 2.0])), tmp_path / "a.csv")
+    done = run(tmp_path, "describe", "a.csv")
+    assert done.returncode == 0, done.stderr
+    assert "2, all at once" in done.stdout
+
+
+PROCESSES: dict[str, Arrivals] = {
+    "poisson": Poisson(qps=3),
+    "gamma": Gamma(qps=3, cv=2.5),
+    "weibull": Weibull(qps=0.5, cv=2),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_fit_finds_the_process_that_made_the_arrivals(name: str) -> None:
+    process = PROCESSES[name]
+    found = fit_arrivals(np.asarray(generated(process).arrival_s))
+    if name == "poisson":
+        # Both others can be exponential too.
+        assert getattr(found, "cv", 1.0) == pytest.approx(1, abs=0.03)
+    else:
+        assert type(found) is type(process)
+        assert found.cv == pytest.approx(process.cv, rel=0.05)  # type: ignore[attr-defined]
+    assert found.qps == pytest.approx(process.qps, rel=0.06)  # type: ignore[attr-defined]
+
+
+def test_a_fit_finds_a_rate_that_varies() -> None:
+    process = VaryingRate(points=[[0, 1], [2000, 9], [4000, 1]])
+    found = fit_arrivals(np.asarray(generated(process).arrival_s))
+    assert isinstance(found, VaryingRate)
+    assert found.points is not None
+    assert found.cv == pytest.approx(1, abs=0.05)
+    times_s, rates = np.array(found.points).T
+    expected = np.interp(times_s[1:-1] % 4000, [0, 2000, 4000], [1, 9, 1])
+    assert np.mean(np.abs(rates[1:-1] / expected - 1)) < 0.12
+
+
+def test_gaps_of_no_known_distribution_are_kept_as_they_are() -> None:
+    process = Renewal(qps=2, gaps=[0.1, 0.3, 5, 6], levels=[0, 0.7, 0.7001, 1])
+    trace = generated(process)
+    found = fit(trace)
+    assert isinstance(found.arrivals, Renewal)
+    errors = {row["name"]: row["error"] for row in match(trace, found)}
+    assert abs(errors["CV of gaps"]) < 0.03
+    assert errors["gap distribution"] < 0.03
+
+
+def test_lengths_and_their_correlation_are_matched() -> None:
+    trace = generated()
+    errors = {row["name"]: row["error"] for row in match(trace, fit(trace))}
+    assert errors["prompt_tokens distribution"] < 0.01
+    assert errors["output_tokens distribution"] < 0.01
+    assert abs(errors["rank correlation"]) < 0.02
+    for name in ("prompt_tokens mean", "prompt_tokens p99", "output_tokens mean", "output_tokens p50"):
+        assert abs(errors[name]) < 0.02, name
+
+
+def test_the_error_of_a_match_shows_a_bad_one() -> None:
+    rows = match(generated(), fit(Synthetic(Uniform(5, 50), Uniform(5, 50), None, 2000).load(np.random.default_rng(0))))
+    errors = {row["name"]: row["error"] for row in rows}
+    assert errors["prompt_tokens p50"] < -0.9
+    assert errors["prompt_tokens distribution"] > 0.9
+    assert distance(np.array([1, 2, 3, 4]), np.array([3, 4, 5, 6])) == 0.5
+
+
+def test_conversations_are_matched() -> None:
+    chats = Conversations(
+        Geometric(4), Uniform(5, 60), Uniform(20, 200), 3000, num_requests=20_000, opening=Uniform(100, 900)
+    )
+    trace = Sessions(qps=4, cv=2, think_s=12, think_cv=0.5).assign(
+        chats.load(np.random.default_rng(0)), np.random.default_rng(1)
+    )
+    found = fit(trace)
+    assert isinstance(found.arrivals, Sessions)
+    assert found.arrivals.qps == pytest.approx(4, rel=0.1)
+    assert (found.arrivals.cv, found.arrivals.think_s) == (pytest.approx(2, rel=0.1), pytest.approx(12, rel=0.02))
+    assert found.arrivals.think_cv == pytest.approx(0.5, rel=0.03)
+    errors = {row["name"]: row["error"] for row in match(trace, found)}
+    assert errors["prompt_tokens distribution"] < 0.03
+    assert errors["output_tokens distribution"] < 0.01
+
+
+def test_times_in_steps_are_spread_over_them() -> None:
+    trace = generated(Poisson(qps=4))
+    assert trace.arrival_s is not None
+    assert without_steps(trace) is trace
+    stepped = trace.arriving(np.floor(trace.arrival_s / 3) * 3)
+    spread = without_steps(stepped)
+    assert spread.arrival_s is not None
+    assert np.array_equal(np.floor(spread.arrival_s / 3) * 3, stepped.arrival_s)
+    assert isinstance(fit_arrivals(spread.arrival_s), Poisson | Gamma | Weibull)
+    assert "recorded in steps of 3 s" in spread.notes[0]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trace") / "trace.csv.gz"
+    save(generated(Gamma(qps=3, cv=2.5), 3000), path)
+    return path
+
+
+def test_describe_prints_figures_and_draws_them(file: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "describe", str(file), "json=figures.json")
+    assert done.returncode == 0, done.stderr
+    assert "3,000 within" in done.stdout
+    assert "CV of the gaps 2." in done.stdout
+    assert json.loads((tmp_path / "figures.json").read_text())["num_requests"] == 3000
+    assert (tmp_path / "trace.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_convert_writes_what_is_read_back(file: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "convert", str(file), "short.parquet", "max_total_tokens=400")
+    assert done.returncode == 0, done.stderr
+    assert "requests longer than max_total_tokens=400 were left out" in done.stdout
+    whole, short = (TraceFile(str(path)).load(np.random.default_rng(0)) for path in (file, tmp_path / "short.parquet"))
+    fits = whole.prompt_tokens + whole.output_tokens <= 400
+    assert np.array_equal(short.prompt_tokens, whole.prompt_tokens[fits])
+    assert np.array_equal(np.asarray(short.arrival_s), np.asarray(whole.arrival_s)[fits])
+
+
+def test_a_fit_is_a_choice_of_the_simulator(file: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "fit", str(file), "name=mine", "output=configs")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("python -m simulator --config-dir configs trace=mine arrival=mine")
+    command = done.stdout.strip().splitlines()[-1].split()[1:]
+    served = subprocess.run(
+        [sys.executable, *command, "trace.num_requests=30", "hydra.run.dir=out"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert served.returncode == 0, served.stderr
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["num_finished"] == 30
+    text = (tmp_path / "configs" / "trace" / "mine.yaml").read_text()
+    assert "python -m traces fit trace.csv.gz" in text
+    assert "CV of gaps" in text
+
+
+@pytest.mark.parametrize("arrivals", PROCESSES.values(), ids=PROCESSES)
+def test_what_a_fit_writes_builds_the_same_generators(arrivals: Arrivals, tmp_path: Path) -> None:
+    fitted = fit(generated(arrivals, 2000))
+    paths = write_generators(fitted, tmp_path, "mine", [])
+    assert [path.parent.name for path in paths] == ["trace", "arrival"]
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    source, process = (instantiate(OmegaConf.load(path), _convert_="all") for path in paths)
+    assert source.prompt == type(source.prompt)(list(fitted.source.prompt.values), list(fitted.source.prompt.levels))  # type: ignore[attr-defined]
+    trace = source.load(np.random.default_rng(0))
+    ours, theirs = (one.assign(trace, np.random.default_rng(0)).arrival_s for one in (process, fitted.arrivals))
+    assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["inspect", "a.csv"], "inspect is not a command; allowed are: describe, convert, fit"),
+        (["describe"], "describe needs FILE, got nothing"),
+        (["convert", "a.csv"], "convert needs FILE and OUTPUT, got a.csv"),
+        (["describe", "nowhere.csv"], "cannot read nowhere.csv: No such file or directory"),
+        (["describe", "a.csv"], "a.csv line 3: output_tokens must be an integer of at least 1 and below 2^31, got '0'"),
+        (["describe", "a.csv", "speed=2"], "speed is not a key; allowed are: picture, json, num_requests"),
+        (
+            ["describe", "a.csv", "num_requests=none"],
+            "num_requests must be an integer of at least 1 or null, got 'none'",
+        ),
+        (["describe", "a.csv", "num_requests=[1"], "num_requests must be an integer of at least 1 or null, got '[1'"),
+        (["describe", "a.csv", "on_error=skip", "picture=no/folder.png"], "No such file or directory: no/"),
+        (["convert", "a.csv", "a.txt", "on_error=skip"], "a.txt must end in one of .csv, .csv.gz, .jsonl"),
+        (["fit", "a.csv", "on_error=skip"], "a.csv: needs at least 2 requests"),
+    ],
+    ids=" ".join,
+)
+def test_mistakes_are_named_in_one_line(arguments: list[str], complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt_tokens,output_tokens\n5,1\n6,0\n")
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {complaint}"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_help_explains_every_key(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+    assert done.returncode == 0
+    for name in ("picture=", "json=", "output=", "name=", "num_requests=", "on_error=", "find_sessions=", "tokenizer="):
+        assert name in done.stdout
+
+
+# What a generator fitted to a published trace reaches: largest distances of distributions, relative error of the rest.
+MATCHES = {
+    "AzureLLMInferenceTrace_conv.csv.gz": {"requests/s": 0.03, "CV of gaps": 0.05, "dispersion in 60 s": 0.25},
+    "AzureLLMInferenceTrace_code.csv.gz": {"requests/s": 0.3, "CV of gaps": 0.3, "gap distribution": 0.1},
+    "mooncake_conversation.jsonl.gz": {"requests/s": 0.03, "CV of gaps": 0.05, "gap distribution": 0.03},
+}
+
+
+@needs_shared
+@pytest.mark.parametrize("name", MATCHES)
+def test_published_traces_are_matched(name: str) -> None:
+    trace = without_steps(TraceFile(str(SHARED / "data" / "traces" / name)).load(np.random.default_rng(0)))
+    errors = {row["name"]: row["error"] for row in match(trace, fit(trace))}
+    for which in ("prompt_tokens distribution", "output_tokens distribution"):
+        assert errors[which] < 0.02
+    for which, bound in MATCHES[name].items():
+        assert abs(errors[which]) < bound, which
+
+
+@needs_shared
+def test_the_shipped_conversations_are_what_the_command_writes(tmp_path: Path) -> None:
+    source = SHARED / "data" / "traces" / "sharegpt_8k.csv.gz"
+    done = run(tmp_path, "fit", str(source), "find_sessions=true", "name=mine", "output=configs")
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / "configs" / "trace" / "mine.yaml").read_text()
+    shipped = (REPOSITORY / "configs" / "trace" / "sharegpt_sessions.yaml").read_text()
+    assert shipped.endswith(written)
+    assert load_config("trace=sharegpt_sessions", "arrival=sessions")["trace"].session is not None

@@ -1,0 +1,462 @@
+"""Files of requests: every published format is recognised by its content, and what is wrong is named."""
+
+import csv
+import gzip
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.config import load_config
+from tests.helpers import SHARED, needs_shared
+from traces import Trace
+from traces.file import TraceFile
+from traces.save import SUFFIXES, save
+
+RNG = np.random.default_rng(0)
+HEADER = "prompt_tokens,output_tokens,arrival_s,request_id\n"
+
+
+def write(path: Path, text: str | bytes) -> str:
+    content = text if isinstance(text, bytes) else text.encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return str(path)
+
+
+def load(path: str | Path, **options: Any) -> Trace:
+    return TraceFile(str(path), **options).load(RNG)
+
+
+def lists(trace: Trace) -> dict[str, list[Any]]:
+    """The arrays of a trace as lists, None for NaN."""
+    found = {}
+    for name in ("prompt_tokens", "output_tokens", "arrival_s", "think_s", "session", "request_id"):
+        values = getattr(trace, name)
+        if values is not None:
+            found[name] = [None if one != one else one for one in values.tolist()]
+    if trace.client is not None:
+        found["client"] = [trace.clients[one].name for one in trace.client.tolist()]
+    return found
+
+
+LENGTHS = {"prompt_tokens": [472, 1087], "output_tokens": [18, 230]}
+FORMATS = {
+    "plain": (
+        "request_id,arrival_s,prompt_tokens,output_tokens,session,client\na,0.5,472,18,x,web\nb,1.5,1087,230,x,app\n",
+        {"arrival_s": [0.5, 1.5], "request_id": ["a", "b"], "session": [0, 0], "client": ["web", "app"]},
+    ),
+    "plain, lengths only": ("prompt_tokens,output_tokens,text\n472,18,a\n1087,230,b\n", {}),
+    "plain, a turn that waits": (
+        "arrival_s,think_s,prompt_tokens,output_tokens,session\n0.5,,472,18,s\n,7.25,1087,230,s\n",
+        {"arrival_s": [0.5, None], "think_s": [None, 7.25], "session": [0, 0]},
+    ),
+    "azure 2023": (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-11-16 18:17:03.9799600,472,18\n2023-11-16 18:17:05.0319600,1087,230\n",
+        {"arrival_s": [0.0, 1.052]},
+    ),
+    "azure 2024": (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2024-05-12 00:00:00+00:00,472,18\n2024-05-12 00:00:00.009930+00:00,1087,230\n",
+        {"arrival_s": [0.0, 0.00993]},
+    ),
+    "azure 2025": (
+        "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n"
+        "2024-10-15T12:00:00.269Z,0,472,18\n2024-10-15T12:00:01.000Z,2,1087,230\n",
+        {"arrival_s": [0.0, 0.731]},
+    ),
+    "burstgpt": (
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+        "5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,1087,230,1317,API log\n",
+        {"arrival_s": [0.0, 40.0], "client": ["ChatGPT", "GPT-4"]},
+    ),
+    "burstgpt with sessions": (
+        "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+        "19440110.0,1722ac82,43,GPT-4,472,18,490,Conversation log\n19440112.5,,1,GPT-4,1087,230,1317,API log\n",
+        {"arrival_s": [0.0, 2.5], "session": [0, -1], "client": ["GPT-4", "GPT-4"]},
+    ),
+    "mooncake": (
+        '{"timestamp": 0, "input_length": 472, "output_length": 18, "hash_ids": [0]}\n'
+        '{"timestamp": 3000, "input_length": 1087, "output_length": 230, "hash_ids": [0, 7, 9]}\n',
+        {"arrival_s": [0.0, 3.0]},
+    ),
+    "mooncake with delays": (
+        '{"session_id": "c1", "timestamp": 500.5, "input_length": 472, "output_length": 18}\n'
+        '{"session_id": "c1", "delay": 2000, "input_length": 1087, "output_length": 230}\n',
+        {"arrival_s": [0.5005, None], "think_s": [None, 2.0], "session": [0, 0]},
+    ),
+    "bailian": (
+        '{"chat_id": 159, "parent_chat_id": -1, "timestamp": 61.114, "input_length": 472, "output_length": 18, '
+        '"type": "text", "turn": 1, "hash_ids": [1089]}\n'
+        '{"chat_id": 160, "parent_chat_id": 159, "timestamp": 70.5, "input_length": 1087, "output_length": 230, '
+        '"type": "text", "turn": 2, "hash_ids": [1089, 1090]}\n',
+        {"arrival_s": [61.114, 70.5], "session": [0, 0], "request_id": ["159", "160"], "client": ["text", "text"]},
+    ),
+    "splitwise": (
+        "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,token_size\n"
+        "0,2,0,1,1,472,18\n1,2,0,1.5,1,1087,230\n",
+        {"arrival_s": [1.0, 1.5], "request_id": ["0", "1"], "client": ["0", "0"]},
+    ),
+    "vidur": (
+        "arrived_at,num_prefill_tokens,num_decode_tokens\n4.25,472,18\n5.5,1087,230\n",
+        {"arrival_s": [4.25, 5.5]},
+    ),
+    "vllm bench": (
+        json.dumps(
+            {
+                "request_throughput": 1.0,
+                "input_lens": [1087, 472],
+                "output_lens": [230, 18],
+                "start_times": [1012.5, 1010.0],
+                "queue_times": [0.5, 0.0],
+            }
+        ),
+        {"arrival_s": [0.0, 2.0]},
+    ),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["as it is", "gzip"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_published_format_is_recognised_by_its_content(name: str, packed: bool, tmp_path: Path) -> None:
+    text, expected = FORMATS[name]
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    found = lists(load(path))
+    assert found.keys() == (LENGTHS | expected).keys()
+    for column, values in (LENGTHS | expected).items():
+        assert found[column] == (
+            pytest.approx(values, nan_ok=True) if column.endswith("_s") and None not in values else values
+        )
+
+
+def test_prefix_blocks_are_read_with_the_size_of_their_format(tmp_path: Path) -> None:
+    mooncake = load(write(tmp_path / "a", FORMATS["mooncake"][0]))
+    assert mooncake.prefix is not None
+    assert (mooncake.prefix.block_tokens, [mooncake.prefix.of(one).tolist() for one in (0, 1)]) == (
+        512,
+        [[0], [0, 7, 9]],
+    )
+    bailian = load(write(tmp_path / "b", FORMATS["bailian"][0])).prefix
+    assert bailian is not None
+    assert bailian.block_tokens == 16
+    text = "prompt_tokens,output_tokens,block_ids,block_tokens\n40,9,0-1;7,16\n16,1,0,16\n9,1,,16\n"
+    plain = load(write(tmp_path / "c", text)).prefix
+    assert plain is not None
+    assert (plain.block_tokens, [plain.of(one).tolist() for one in range(3)]) == (16, [[0, 1, 7], [0], []])
+
+
+def test_parquet_is_read_with_its_types(tmp_path: Path) -> None:
+    moments = pa.array(np.array(["2024-05-10T00:00:01", "2024-05-10T00:00:03.5"], dtype="datetime64[us]"))
+    columns = {"TIMESTAMP": moments, "ContextTokens": [472, 1087], "GeneratedTokens": [18.0, 230.0], "text": ["a", "b"]}
+    pa.parquet.write_table(pa.table(columns), tmp_path / "file")
+    assert lists(load(tmp_path / "file")) == LENGTHS | {"arrival_s": [0.0, 2.5]}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One token for each word."""
+    tokenizers = pytest.importorskip("tokenizers")
+    built = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
+    built.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    built.save(str(path))
+    return str(path)
+
+
+CHATS = [
+    {
+        "id": "a_0",
+        "conversations": [
+            {"from": "system", "value": "be kind"},
+            {"from": "human", "value": "one two three"},
+            {"from": "gpt", "value": "four five"},
+            {"from": "human", "value": "six"},
+            {"from": "gpt", "value": "seven eight nine ten"},
+        ],
+    },
+    {"id": "a_1", "conversations": [{"from": "gpt", "value": "goes on"}, {"from": "human", "value": "and ends"}]},
+    {"id": "b", "items": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hello you"}]},
+    {"id": "c", "conversations": []},
+]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_chats_become_rounds_whose_prompts_hold_what_was_said(
+    tmp_path: Path, tokenizer: str, indent: int | None
+) -> None:
+    path = write(tmp_path / "sharegpt.json", json.dumps(CHATS, indent=indent))
+    trace = load(path, tokenizer=tokenizer)
+    assert trace.prompt_tokens.tolist() == [5, 8, 1]
+    assert trace.output_tokens.tolist() == [2, 4, 2]
+    assert trace.session is not None
+    assert trace.session.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "complaint"),
+    [
+        (json.dumps(CHATS), {}, "tokenizer: this file holds texts; name the tokenizer.json"),
+        (json.dumps(CHATS)[:-9], {"tokenizer": True}, "is not whole JSON"),
+        (json.dumps([{"a": 1}]), {"tokenizer": True}, "conversation 1: must be an object with a list conversations"),
+        (
+            json.dumps([{"items": [{"from": "human", "value": None}]}]),
+            {"tokenizer": True},
+            "conversation 1: message 1 must have a text from and a text value",
+        ),
+        (json.dumps(CHATS), {"tokenizer": "/nowhere.json"}, "tokenizer: cannot read /nowhere.json"),
+        ("[]", {"tokenizer": True}, "no requests"),
+    ],
+)
+def test_what_is_wrong_with_chats_is_named(
+    tmp_path: Path, tokenizer: str, text: str, options: dict[str, Any], complaint: str
+) -> None:
+    chosen = {name: tokenizer if value is True else value for name, value in options.items()}
+    with pytest.raises(ValueError, match=r".") as error:
+        load(write(tmp_path / "chats", text), **chosen)
+    assert complaint in str(error.value)
+
+
+MALFORMED = [
+    ("", "has no header in its first line"),
+    ("prompt_tokens,output_tokens\n10,5,7\n20,6,8\n", "line 2: 3 fields, and the header has 2"),
+    (HEADER + "5,3,0,a\n7,2\n", "line 3: 2 fields, and the header has 4"),
+    (HEADER, "no requests"),
+    ("a,b\n1,2\n", "needs columns of one of these names: prompt_tokens and output_tokens, ContextTokens and"),
+    ("prompt_tokens,prompt_tokens\n1,2\n", "has several columns prompt_tokens"),
+    (HEADER + "5,3,0,a\n7,x,1,b\n", "line 3: output_tokens must be an integer of at least 1"),
+    (HEADER + "5,3,0,a\n\n7,,1,b\n", "line 4: output_tokens must be an integer"),
+    (HEADER + "0,3,0,a\n", "line 2: prompt_tokens must be an integer of at least 1 and below 2^31, got '0'"),
+    (HEADER + "5,-3,0,a\n", "got '-3'"),
+    (HEADER + "5.5,3,0,a\n", "got '5.5'"),
+    (HEADER + "nan,3,0,a\n", "got 'nan'"),
+    (HEADER + "0x10,3,0,a\n", "got '0x10'"),
+    (HEADER + "1e99,3,0,a\n", "got '1e99'"),
+    (HEADER + "5,3,,a\n", "line 2: arrival_s must be a finite number of at least 0, got ''"),
+    (HEADER + "5,3,inf,a\n", "line 2: arrival_s must be a finite number"),
+    (HEADER + "5,3,-1,a\n", "line 2: arrival_s must be a finite number of at least 0"),
+    (HEADER + "5,3,2,a\n5,3,1,a\n", "line 3: arrival_s must not be before that of the row above"),
+    (HEADER + "5,3,0,a\n5,3,1,a\n", "line 3: request_id must be unique"),
+    (HEADER + "5,3,0,a\n5,3,1,a,9,9\n", "line 3: 6 fields, and the header has 4"),
+    ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", "line 2: TIMESTAMP must be a date and time"),
+    ("arrival_s,think_s,prompt_tokens,output_tokens\n0,,1,1\n,-1,1,1\n", "line 3: think_s must be a finite number"),
+    ("prompt_tokens,output_tokens,block_ids\n1,1,a-b\n", "line 2: block_ids must be a list of block numbers"),
+    (
+        "prompt_tokens,output_tokens,block_ids,block_tokens\n1,1,0,16\n1,1,0,8\n",
+        "line 3: block_tokens must be an integer of at least 1, the same in each row",
+    ),
+    ('{"input_length": 5, "output_length": 3}\n{"input_length": 5}\n', "line 2: output_length must be an integer"),
+    ('{"input_length": 5, "output_length": 3}\n\n{"input_length": true, "output_length": 1}\n', "line 3: input_length"),
+    ('{"input_length": 5, "output_length": 3}\n{"input_len\n', "line 2: no JSON"),
+    ('{"input_length": 5, "output_length": 3}\n7\n', "line 2: no JSON object: 7"),
+    (
+        '{"input_length": 5, "output_length": 3, "hash_ids": [1, null]}\n',
+        "line 1: hash_ids must be a list of block numbers",
+    ),
+    ('{"a": 1}\n', "needs columns of one of these names"),
+    ('{"a":\n1}\n', "is a JSON object and no result of vllm bench serve"),
+    ('{"request_throughput": 1}', "has no lengths of the requests: vllm bench serve writes them with --save-detailed"),
+    (
+        '{"request_throughput": 1, "input_lens": [5, 5], "output_lens": [3, 0], "errors": ["", "gone"]}',
+        "request 2: output_tokens must be an integer of at least 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "complaint"), MALFORMED, ids=[complaint for _, complaint in MALFORMED])
+def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
+    path = write(tmp_path / "trace.file", text)
+    with pytest.raises(ValueError, match=r"trace\.file") as error:
+        load(path)
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_malformed_rows_are_counted_when_they_are_skipped(tmp_path: Path) -> None:
+    text = HEADER + "5,3,2,a\n5,3,1,b\n7,x,3,c\n\n5,3\n8,4,3,a\n9,1,4,d\n0,1,5,e\n"
+    trace = load(write(tmp_path / "trace.csv", text), on_error="skip")
+    assert trace.prompt_tokens.tolist() == [5, 9]
+    assert trace.num_skipped == 5
+    (note,) = trace.notes
+    assert note.startswith("5 malformed rows were skipped, the first: ")
+    assert "line" in note
+
+
+def test_skipped_rows_are_reported_with_the_run(tmp_path: Path) -> None:
+    from simulator import simulate
+
+    path = write(tmp_path / "trace.csv", "arrival_s,prompt_tokens,output_tokens\n0,5,3\n1,5,0\n")
+    with pytest.raises(ValueError, match=r"trace\.path: .* line 3: .*on_error=skip leaves such rows out"):
+        load_config("trace=file", f"trace.path={path}", "arrival=trace")
+    loaded = load_config("trace=file", f"trace.path={path}", "arrival=trace", "trace.on_error=skip")
+    summary = simulate(**loaded).summary
+    assert (summary["num_requests"], summary["num_skipped_rows"]) == (1, 1)
+    assert any("1 malformed rows were skipped" in warning for warning in summary["warnings"])
+
+
+CELLS = st.sampled_from(["1", "7", " 12", "3.0", "0", "-1", "x", "", "nan", "1e3", "2147483648", '"5"'])
+TIMES = st.sampled_from(["0", "1", "2.5", "2.5", "1e1", "-1", "soon", "", "inf"])
+
+
+@given(st.lists(st.one_of(st.tuples(CELLS, CELLS, TIMES), st.just(()), st.just(("1", "2"))), max_size=12))
+@settings(deadline=None)
+def test_what_is_read_is_what_a_slow_reader_reads(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple]) -> None:
+    text = "prompt_tokens,output_tokens,arrival_s\n" + "".join(",".join(row) + "\n" for row in rows)
+    expected, skipped = slow_reading(text)
+    path = write(tmp_path_factory.mktemp("rows") / "trace.csv", text)
+    if not expected:
+        with pytest.raises(ValueError, match=r"no request"):
+            load(path, on_error="skip")
+        return
+    trace = load(path, on_error="skip")
+    assert trace.arrival_s is not None
+    found = list(zip(trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), trace.arrival_s.tolist(), strict=True))
+    assert (found, trace.num_skipped) == (expected, skipped)
+    if skipped:
+        with pytest.raises(ValueError, match=r"line \d+"):
+            load(path)
+
+
+def slow_reading(text: str) -> tuple[list[tuple[int, int, float]], int]:
+    """Good rows, and how many others there are that are not blank."""
+    good: list[tuple[int, int, float]] = []
+    skipped = 0
+    for row in list(csv.reader(io.StringIO(text)))[1:]:
+        if not any(row):
+            continue
+        try:
+            prompt, output, arrival_s = map(float, row)
+            whole = prompt.is_integer() and output.is_integer() and min(prompt, output) >= 1
+            last_s = good[-1][2] if good else 0.0
+            if not (whole and max(prompt, output) < 2**31 and math.isfinite(arrival_s) and arrival_s >= last_s):
+                raise ValueError
+        except ValueError:
+            skipped += 1
+        else:
+            good.append((int(prompt), int(output), arrival_s))
+    return good, skipped
+
+
+def test_only_the_rows_that_are_wanted_are_read(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{10 * n},1\n" for n in range(10))
+    path = write(tmp_path / "trace.csv", "arrival_s,prompt_tokens,output_tokens\n" + rows.replace("0,0,1", "0,5,1"))
+    assert load(path, num_requests=3).prompt_tokens.tolist() == [5, 10, 20]
+    assert len(load(path, num_requests=100)) == 10
+    short = load(path, max_total_tokens=31)
+    assert short.prompt_tokens.tolist() == [5, 10, 20, 30]
+    assert short.notes == ("6 requests longer than max_total_tokens=31 were left out",)
+    window = load(path, start_s=3, duration_s=4)
+    assert (window.prompt_tokens.tolist(), lists(window)["arrival_s"]) == ([30, 40, 50, 60], [0.0, 1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="no request is left"):
+        load(path, start_s=100)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"num_requests": 0}, "num_requests must be an integer of at least 1 or null, got 0"),
+        ({"max_total_tokens": 1}, "max_total_tokens must be an integer of at least 2 or null, got 1"),
+        ({"on_error": "ignore"}, "on_error must be error or skip, got 'ignore'"),
+        ({"start_s": -1}, "start_s must be a finite number of at least 0, got -1"),
+        ({"duration_s": 0}, "duration_s must be a finite number above 0 or null, got 0"),
+        ({"find_sessions": 1}, "find_sessions must be true or false, got 1"),
+        ({"tokenizer": 1}, "tokenizer must be the path of a tokenizer.json or null, got 1"),
+    ],
+)
+def test_options_out_of_range_are_named(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=r".") as error:
+        TraceFile("trace.csv", **options)
+    assert str(error.value) == complaint
+
+
+def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv.gz"
+    path.write_bytes(gzip.compress((HEADER + "5,3,0,a\n" * 1000).encode())[:60])
+    with pytest.raises(ValueError, match=r"cannot read .*trace\.csv\.gz"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"PAR1 and no more", b"\xff\xfe\x00binary,\x00", b"prompt_tokens,output_tokens\n1,\xff\n"]
+)
+def test_a_file_that_is_none_of_these_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"trace\.file") as error:
+        load(write(tmp_path / "trace.file", content))
+    assert "\n" not in str(error.value)
+
+
+ROUND_TRIPS = {
+    "lengths": Trace(np.array([5, 7]), np.array([1, 2])),
+    "everything": Trace(
+        np.array([5, 70, 9]),
+        np.array([1, 2, 3]),
+        arrival_s=np.array([0.1, np.nan, 1 / 3]),
+        think_s=np.array([np.nan, 0.7, np.nan]),
+        request_id=np.array(["a,b", 'say "x"', "ü"]),
+        session=np.array([0, 0, -1]),
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", ROUND_TRIPS)
+def test_what_is_saved_is_read_back(tmp_path: Path, name: str, suffix: str) -> None:
+    trace, path = ROUND_TRIPS[name], tmp_path / f"trace{suffix}"
+    save(trace, path)
+    assert lists(load(path)) == lists(trace)
+    first = path.read_bytes()
+    save(trace, path)
+    assert path.read_bytes() == first
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_clients_and_prefixes_are_saved_too(tmp_path: Path, suffix: str) -> None:
+    trace = load(write(tmp_path / "bailian", FORMATS["bailian"][0]))
+    save(trace, tmp_path / f"trace{suffix}")
+    again = load(tmp_path / f"trace{suffix}")
+    assert lists(again) == lists(trace)
+    assert again.prefix is not None
+    assert (again.prefix.block_tokens, again.prefix.ids.tolist()) == (16, [1089, 1089, 1090])
+
+
+PUBLISHED = [
+    ("sharegpt_8k.csv.gz", 30731, None),
+    ("arxiv_4k.csv.gz", 28257, None),
+    ("AzureLLMInferenceTrace_conv.csv.gz", 19366, 3501.721937),
+    ("AzureLLMInferenceTrace_code.csv.gz", 8819, 3435.948056),
+    ("mooncake_conversation.jsonl.gz", 12031, 3536.999),
+]
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "num_requests", "last_s"), PUBLISHED)
+def test_published_traces_are_read_whole(name: str, num_requests: int, last_s: float | None) -> None:
+    trace = load(SHARED / "data" / "traces" / name)
+    assert len(trace) == num_requests
+    assert (None if trace.arrival_s is None else trace.arrival_s[-1]) == pytest.approx(last_s)
+
+
+@needs_shared
+def test_mooncake_sessions_go_on_from_their_prefixes() -> None:
+    trace = load(SHARED / "data" / "traces" / "mooncake_conversation.jsonl.gz", find_sessions=True)
+    assert trace.prefix is not None
+    assert len(trace.prefix.ids) == 288500
+    session, turn = trace.turns()
+    order = np.lexsort((turn, session))
+    later = turn[order] > 0
+    assert np.count_nonzero(later) > 2000
+    before = np.concatenate([[0], (trace.prompt_tokens + trace.output_tokens)[order][:-1]])
+    assert np.all(trace.prompt_tokens[order][later] >= before[later])
+    for row in np.flatnonzero(later)[:300]:
+        this, last = order[row], order[row - 1]
+        whole = trace.prompt_tokens[last] // 512
+        assert trace.prefix.of(int(this))[:whole].tolist() == trace.prefix.of(int(last))[:whole].tolist()

@@ -1,0 +1,195 @@
+"""Requests that wait for the end of others: turns of sessions, and the users of a closed loop."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from simulator import Deployment, Result, simulate
+from simulator.config import ConfigError, load_config
+from simulator.iteration_time.affine import Affine
+from simulator.kv_cache import KVCache
+from simulator.parallelism import Parallelism
+from simulator.routers.round_robin import RoundRobin
+from simulator.routers.sticky import Sticky
+from simulator.schedulers.base import Scheduler
+from simulator.schedulers.orca import Orca
+from simulator.schedulers.sarathi import Sarathi
+from tests.helpers import A100, POLICIES, tiny_model, trace_of
+from traces import Trace
+from traces.conversations import Conversations
+from traces.lengths import Geometric, Uniform
+from traces.sessions import ClosedLoop, Sessions
+
+CHATS = Conversations(Geometric(3), Uniform(5, 60), Uniform(1, 40), 900, num_requests=200)
+
+
+def chats(seed: int = 0, **arrivals: float) -> Trace:
+    of_requests, of_arrivals = np.random.default_rng(seed).spawn(2)
+    return Sessions(**({"qps": 5.0, "think_s": 1.0} | arrivals)).assign(CHATS.load(of_requests), of_arrivals)
+
+
+def serve(
+    trace: Trace, scheduler: Scheduler | None = None, pp: int = 1, replicas: int = 1, **options: object
+) -> Result:
+    deployment = Deployment(
+        tiny_model(1024),
+        A100,
+        scheduler or Sarathi(token_budget=64),
+        Parallelism(pp=pp),
+        Affine(),
+        KVCache(num_blocks=300),
+        replicas,
+    )
+    return simulate(trace, deployment, **options)
+
+
+@pytest.mark.parametrize("pp", [1, 2])
+@pytest.mark.parametrize("scheduler", POLICIES, ids=lambda one: type(one).__name__)
+def test_a_turn_arrives_a_think_time_after_the_answer_before(scheduler: Scheduler, pp: int) -> None:
+    trace = chats()
+    assert trace.think_s is not None
+    table = serve(trace, scheduler, pp, replicas=2).requests
+    session, turn = trace.turns()
+    order = np.lexsort((turn, session))
+    later = np.flatnonzero(turn[order] > 0)
+    this, before = order[later], order[later - 1]
+    assert len(later) > 100
+    assert np.array_equal(table["arrival_s"][this], table["completed_s"][before] + trace.think_s[this])
+    first = turn == 0
+    assert np.array_equal(table["arrival_s"][first], trace.arrival_s[first])
+    assert np.all(table["arrival_s"] <= table["first_scheduled_s"])
+    assert np.all(table["first_scheduled_s"] < table["first_token_s"])
+    assert np.all(table["first_token_s"] <= table["completed_s"])
+    assert len(np.unique(table["replica"])) == 2
+
+
+@pytest.mark.parametrize("think_s", [0.0, 0.5])
+@pytest.mark.parametrize("scheduler", POLICIES, ids=lambda one: type(one).__name__)
+def test_a_closed_loop_never_has_more_requests_than_users(scheduler: Scheduler, think_s: float) -> None:
+    trace = trace_of([(0.0, 30, 12)] * 150)
+    trace = ClosedLoop(users=7, think_s=think_s).assign(trace, np.random.default_rng(0))
+    table = serve(trace, scheduler, replicas=3).requests
+    assert not np.isnan(table["completed_s"]).any()
+    changes = sorted([(time_s, 1) for time_s in table["arrival_s"]] + [(time_s, 0) for time_s in table["completed_s"]])
+    present = np.cumsum([1 if change else -1 for _, change in changes])
+    assert present.max() == 7
+    if think_s == 0:
+        # Until nothing is left to send, whoever ends is followed at that instant.
+        after = {time_s: count for (time_s, _), count in zip(changes, present.tolist(), strict=True)}
+        assert {count for time_s, count in after.items() if time_s < table["arrival_s"].max()} == {7}
+    # A user sends the next request of the trace.
+    assert np.all(np.diff(table["arrival_s"][np.argsort(table["arrival_s"], kind="stable")]) >= 0)
+
+
+def test_the_next_request_is_sent_by_whoever_is_free_first() -> None:
+    """Two users; a long answer keeps one, and the other goes on with all the rest."""
+    trace = Trace(np.array([9, 9, 9, 9]), np.array([200, 2, 2, 2]))
+    trace = ClosedLoop(users=2).assign(trace, np.random.default_rng(0))
+    table = serve(trace).requests
+    assert np.array_equal(table["arrival_s"][2:], table["completed_s"][1:3])
+    assert table["completed_s"][0] == table["completed_s"].max()
+
+
+def test_a_user_ends_a_session_before_taking_the_next_one() -> None:
+    trace = Trace(np.full(6, 9), np.full(6, 2), session=np.array([0, 0, 1, 1, 2, 2]))
+    trace = ClosedLoop(users=1, think_s=2, think_cv=0).assign(trace, np.random.default_rng(0))
+    table = serve(trace).requests
+    assert np.array_equal(table["arrival_s"][1:], table["completed_s"][:-1] + 2)
+
+
+def test_a_closed_queueing_network_has_the_throughput_of_its_theory() -> None:
+    """Mean value analysis: users think, then wait for a server of exponential service (here nearly, geometric)."""
+    users, think_s, mean_tokens, count = 8, 100.0, 20, 40_000
+    output = np.random.default_rng(3).geometric(1 / mean_tokens, count)
+    trace = ClosedLoop(users=users, think_s=think_s).assign(
+        Trace(np.ones(count, dtype=np.int64), output), np.random.default_rng(1)
+    )
+    deployment = Deployment(
+        tiny_model(10_000),
+        A100,
+        Orca(max_num_seqs=1),
+        iteration_time=Affine(1.0, 0.0),
+        kv_cache=KVCache(num_blocks=10_000),
+    )
+    result = simulate(trace, deployment)
+    queue = 0.0
+    for present in range(1, users + 1):
+        response_s = output.mean() * (1 + queue)
+        throughput = present / (response_s + think_s)
+        queue = throughput * response_s
+    assert result.summary["requests_per_s"] == pytest.approx(throughput, rel=0.02)
+    assert result.summary["e2e_s"]["mean"] == pytest.approx(response_s, rel=0.03)
+    # Little: users = throughput * (response + think time).
+    spent_s = result.summary["e2e_s"]["mean"] + think_s
+    assert result.summary["requests_per_s"] * spent_s == pytest.approx(users, rel=0.02)
+
+
+def test_a_session_ends_with_a_turn_that_is_refused() -> None:
+    session = np.array([0, 0, 0, 1])
+    trace = Trace(np.array([9, 5000, 9, 9]), np.array([2, 2, 2, 2]), session=session)
+    trace = trace.arriving(np.array([0.0, math.nan, math.nan, math.nan]), np.array([math.nan, 1.0, 1.0, 3.0]))
+    result = serve(trace)
+    assert result.summary["num_finished"] == 2
+    assert (result.summary["num_ignored"], result.summary["num_not_arrived"]) == (1, 1)
+    assert np.isnan(result.requests["arrival_s"][2])
+    # The next session begins for the user whom the refused turn set free.
+    assert result.requests["arrival_s"][3] > result.requests["arrival_s"][1] + 3 - 1e-9
+    assert any("1 requests did not arrive: they waited for one that was ignored" in one for one in result.warnings)
+
+
+def test_what_would_arrive_after_the_time_limit_does_not() -> None:
+    trace = ClosedLoop(users=2, think_s=1.0, think_cv=0).assign(trace_of([(0, 9, 2)] * 100), np.random.default_rng(0))
+    result = serve(trace, time_limit_s=20.0)
+    arrived = result.requests["arrival_s"][~np.isnan(result.requests["arrival_s"])]
+    assert 20 < len(arrived) < 60
+    assert arrived.max() <= 20
+    assert result.summary["num_not_arrived"] == 100 - len(arrived)
+    assert result.summary["num_finished"] == len(arrived)
+
+
+def test_a_trace_in_which_everybody_waits_is_refused() -> None:
+    trace = trace_of([(0, 9, 2)] * 2).arriving(np.full(2, math.nan), np.ones(2))
+    with pytest.raises(ValueError, match="no request of the trace has an arrival time"):
+        serve(trace)
+
+
+def test_turns_of_a_session_stay_at_their_replica() -> None:
+    trace = chats()
+    assert trace.session is not None
+    for router, at_home in ((Sticky(), True), (RoundRobin(), False)):
+        replica = serve(trace, replicas=4, router=router).requests["replica"]
+        homes = [len(np.unique(replica[trace.session == one])) for one in np.unique(trace.session)]
+        assert (max(homes) == 1) == at_home
+
+
+def test_waiting_for_answers_that_never_matters_changes_nothing() -> None:
+    """Turns that are sent at given times and turns that wait and come at these times are served alike."""
+    waiting = serve(chats(), replicas=2)
+    trace = chats()
+    order = np.argsort(waiting.requests["arrival_s"], kind="stable")
+    given = dataclasses.replace(trace, session=None, arrival_s=None, think_s=None).take(order)
+    fixed = serve(given.arriving(waiting.requests["arrival_s"][order]), replicas=2)
+    for name in ("first_scheduled_s", "first_token_s", "completed_s", "replica"):
+        assert np.array_equal(waiting.requests[name][order], fixed.requests[name]), name
+    for name in ("ttft_s", "tbt_s", "tpot_s", "e2e_s", "kv_use"):
+        assert waiting.summary[name] == pytest.approx(fixed.summary[name], rel=1e-12)
+    assert waiting.summary["num_iterations"] == fixed.summary["num_iterations"]
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    runs = [serve(chats(), replicas=2).requests for _ in range(2)]
+    for name, values in runs[0].items():
+        assert np.array_equal(values, runs[1][name]), name
+
+
+def test_a_capacity_can_be_searched_with_sessions_but_not_in_a_closed_loop() -> None:
+    from simulator.capacity.config import load_capacity
+
+    task = load_capacity("trace=sharegpt_sessions", "arrival=sessions", "trace.num_requests=40")
+    assert task.experiment.workload.at(3.0).arrivals == Sessions(qps=3.0)
+    with pytest.raises(ConfigError, match="ClosedLoop has no rate"):
+        load_capacity("arrival=closed_loop")
+    with pytest.raises(ConfigError, match="arrival=sessions needs a trace with sessions"):
+        load_config("arrival=sessions")
