@@ -49,14 +49,31 @@ What serves
                                + per_context_token * tokens in the KV cache, in seconds
 
 What arrives
-  trace=arxiv                  arxiv | sharegpt (generated from published statistics) | csv | fixed
+  trace=arxiv                  arxiv | sharegpt | sharegpt_sessions (generated from published statistics) |
+                               fixed | uniform | lognormal | zipf | file | empirical | mix
   trace.num_requests=512       requests; of a file the first ones, null: all
-  trace.path=FILE              csv: plain or gzip, columns prompt_tokens, output_tokens and optionally
-                               arrival_s, request_id, session
+  trace.path=FILE              file, empirical (rows drawn at random): CSV, JSON lines or Parquet with columns
+                               prompt_tokens, output_tokens and optionally arrival_s, think_s, request_id,
+                               session, client; traces of Azure, BurstGPT, Mooncake, Bailian, Splitwise,
+                               Vidur; ShareGPT's JSON; results of vllm bench serve; plain or gzip
+  trace.on_error=error         file, empirical: a malformed row: error | skip (counted and reported)
+  trace.max_total_tokens=null  longest prompt and output together
+  trace.{start_s,duration_s}   file: only requests that arrive from there on, for so long
+  trace.find_sessions=false    file: make sessions of requests that go on from earlier ones
+  trace.tokenizer=null         file, empirical: the tokenizer.json of a model, for files that hold texts
   trace.{prompt_tokens,output_tokens}
                                fixed: lengths of every request
-  arrival=poisson              poisson | constant | trace (arrival_s of the file)
-  arrival.qps=0.4              requests per second (poisson, constant)
+  trace.clients.NAME.{arrivals,slo,requests}
+                               mix: classes of clients, each with figures of its own
+  arrival=poisson              poisson | gamma | weibull | constant | bursts | diurnal | sessions |
+                               closed_loop | trace (as recorded)
+  arrival.qps=0.4              requests per second in the mean (all but closed_loop; trace: null)
+  arrival.cv=2                 gamma, weibull: variation of the gaps (diurnal, sessions too: 1)
+  arrival.{rates,dwell_s}      bursts: rates of the states, mean stays in them
+  arrival.{points,path}        diurnal: [[seconds, rate], ...] or a CSV file with time_s, qps
+  arrival.users=8              closed_loop: users who wait for their answers
+  arrival.{think_s,think_cv}   closed_loop, sessions: time between an answer and the next request
+  arrival.speed=1              trace: how many times as fast
 
 What is measured and written
   metrics.warmup_s=0           requests that arrive earlier are left out of the figures

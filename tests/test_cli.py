@@ -96,7 +96,7 @@ def test_batches_csv_holds_the_recorded_schedule(tmp_path: Path, case: str) -> N
     ("arguments", "named", "allowed"),
     [
         (["scheduler=nope"], "scheduler=nope", "faster_transformer, orca, sarathi, vllm"),
-        (["+trace=nope"], "trace=nope", "arxiv, csv, fixed, sharegpt"),
+        (["+trace=nope"], "trace=nope", "arxiv, csv, empirical, file, fixed"),
         (["model=gpt5"], "model=gpt5", "mistral_7b"),
         (["cluster.router=nope"], "cluster.router=nope", "round_robin"),
         (["scheduler=null"], "scheduler=null", "sarathi"),
@@ -114,7 +114,7 @@ def test_batches_csv_holds_the_recorded_schedule(tmp_path: Path, case: str) -> N
         (["--cfg", "foo"], "--cfg foo", "job, hydra, all"),
         (["--config-dir"], "--config-dir", "needs a value"),
         (["~seed"], "~seed", "give it a value"),
-        (["arrival=trace", "arrival.qps=3"], "arrival.qps", "arrival"),
+        (["arrival=closed_loop", "arrival.qps=3"], "arrival.qps", "arrival"),
         (["arrival.qps=1,2"], "arrival.qps=1,2", "--multirun"),
         (["time_limit_s=inf"], "time_limit_s", "finite number above 0"),
         (["scheduler.token_budget=0"], "scheduler.token_budget", "at least 1"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import REPOSITORY
+from tests.test_trace_files import CHATS, FORMATS
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -47,7 +48,7 @@ def test_every_command_line_of_the_readme_is_composed(tmp_path: Path) -> None:
     assert len(commands) >= 5
     (tmp_path / "requests.csv").write_text("prompt_tokens,output_tokens,arrival_s\n9,2,0\n")
     for command in commands:
-        plain = "trace=csv" in command or "simulator.predict" in command
+        plain = "trace=file" in command or "simulator.predict" in command
         run(tmp_path, [sys.executable, *shlex.split(command)[1:], *([] if plain else ["trace.num_requests=3"])])
 
 
@@ -97,6 +98,35 @@ def test_the_commands_about_layouts_run(tmp_path: Path) -> None:
     for command in shown:
         if "model=hf" not in command:
             run(tmp_path, [sys.executable, *shlex.split(command)[1:], "trace.num_requests=10"])
+
+
+SAMPLES = {
+    "AzureLLMInferenceTrace_conv.csv": "azure 2023",
+    "AzureLLMInferenceTrace_code_1week.csv": "azure 2024",
+    "AzureLMMInferenceTrace_multimodal.csv.gz": "azure 2025",
+    "BurstGPT_1.csv": "burstgpt",
+    "conversation_trace.jsonl": "mooncake",
+    "qwen_traceA_blksz_16.jsonl": "bailian",
+    "rr_conv_70.csv": "splitwise",
+    "splitwise_conv.csv": "vidur",
+    "bench.json": "vllm bench",
+}
+
+
+def test_the_commands_about_workloads_run(tmp_path: Path, words: str) -> None:
+    """Each on a few rows in the format of the file that it names."""
+    for name, sample in SAMPLES.items():
+        text = FORMATS[sample][0].replace("2024-05-12 00:00:00+00:00", "2024-05-11 12:00:00+00:00")
+        (tmp_path / name).write_text(text)
+    (tmp_path / "ShareGPT_V3_unfiltered_cleaned_split.json").write_text(json.dumps(CHATS))
+    (tmp_path / "tokenizer.json").write_bytes(Path(words).read_bytes())
+    document = (REPOSITORY / "docs" / "workloads.md").read_text()
+    shown = [line for block in blocks("docs/workloads.md", "bash") for line in block.splitlines()]
+    shown += re.findall(r"`(python -m simulator trace=[^`]+)` \|$", document, re.MULTILINE)
+    assert len(shown) == 21
+    for command in shown:
+        few = ["trace.num_requests=20"] if "simulator" in command and "trace=file" not in command else []
+        run(tmp_path, [sys.executable, *shlex.split(command)[1:], *few])
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)

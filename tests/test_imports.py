@@ -22,9 +22,16 @@ ALLOWED = {
     "simpy": {"simulator/clock.py", "simulator/engine.py", "simulator/pipeline.py", "simulator/cluster.py"},
     "rich": {
         *(f"simulator/{name}.py" for name in ("__main__", "predict", "report", "terminal")),
+        *(f"traces/{name}.py" for name in ("__main__", "report")),
         *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "report")),
     },
-    "matplotlib": {f"simulator/{command}/drawing.py" for command in COMMANDS},
+    "matplotlib": {"traces/drawing.py", *(f"simulator/{command}/drawing.py" for command in COMMANDS)},
+    "pyarrow": {
+        "traces/file.py",
+        "traces/save.py",
+        *(f"traces/readers/{name}.py" for name in ("chats", "collector", "columns", "rows", "tables", "vllm_bench")),
+    },
+    "tokenizers": {"traces/tokens.py"},
     "optuna": {"simulator/search/study.py"},
     "joblib": {"simulator/reproduce/__main__.py"},
     "torch": set[str](),
@@ -48,6 +55,9 @@ LAYERS = [
     ["workload", "simulation", "capacity", "search"],
     ["config", "capacity", "reproduce"],
     ["output", "sweep", "cli"],
+    ["followers", "cluster", "simulation"],
+    ["slo", "clients", "__main__"],
+    ["slo", "simulation"],
 ]
 
 
@@ -90,6 +100,23 @@ def test_arrows_point_one_way(layers: list[str]) -> None:
             above = set(layers[layers.index(module) + 1 :])
             reached_up = above & {module_of(name) for name in imports_of(path)}
             assert not reached_up, f"{path} imports {reached_up}"
+
+
+TRACE_LAYERS = [
+    ["trace", "base", "arrival", "sessions", "readers", "file", "describe", "fit", "__main__"],
+    ["lengths", "synthetic", "conversations", "fit"],
+    ["rows", "tables", "content"],
+]
+
+
+@pytest.mark.parametrize("layers", TRACE_LAYERS, ids="-".join)
+def test_arrows_point_one_way_in_traces_too(layers: list[str]) -> None:
+    for path in files("traces"):
+        parts = path.relative_to(REPOSITORY / "traces").with_suffix("").parts
+        for module in set(parts) & set(layers):
+            above = set(layers[layers.index(module) + 1 :])
+            known = {part for name in imports_of(path) if name.startswith("traces.") for part in name.split(".")[1:]}
+            assert not above & known, f"{path} imports {above & known}"
 
 
 def test_policies_do_not_know_each_other_nor_the_clock() -> None:

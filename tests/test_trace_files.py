@@ -161,17 +161,6 @@ def test_parquet_is_read_with_its_types(tmp_path: Path) -> None:
     assert lists(load(tmp_path / "file")) == LENGTHS | {"arrival_s": [0.0, 2.5]}
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One token for each word."""
-    tokenizers = pytest.importorskip("tokenizers")
-    built = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
-    built.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    built.save(str(path))
-    return str(path)
-
-
 CHATS = [
     {
         "id": "a_0",
@@ -190,11 +179,9 @@ CHATS = [
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_chats_become_rounds_whose_prompts_hold_what_was_said(
-    tmp_path: Path, tokenizer: str, indent: int | None
-) -> None:
+def test_chats_become_rounds_whose_prompts_hold_what_was_said(tmp_path: Path, words: str, indent: int | None) -> None:
     path = write(tmp_path / "sharegpt.json", json.dumps(CHATS, indent=indent))
-    trace = load(path, tokenizer=tokenizer)
+    trace = load(path, tokenizer=words)
     assert trace.prompt_tokens.tolist() == [5, 8, 1]
     assert trace.output_tokens.tolist() == [2, 4, 2]
     assert trace.session is not None
@@ -217,9 +204,9 @@ def test_chats_become_rounds_whose_prompts_hold_what_was_said(
     ],
 )
 def test_what_is_wrong_with_chats_is_named(
-    tmp_path: Path, tokenizer: str, text: str, options: dict[str, Any], complaint: str
+    tmp_path: Path, words: str, text: str, options: dict[str, Any], complaint: str
 ) -> None:
-    chosen = {name: tokenizer if value is True else value for name, value in options.items()}
+    chosen = {name: words if value is True else value for name, value in options.items()}
     with pytest.raises(ValueError, match=r".") as error:
         load(write(tmp_path / "chats", text), **chosen)
     assert complaint in str(error.value)

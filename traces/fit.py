@@ -79,7 +79,7 @@ def fit(trace: Trace) -> Fit:
         output=_table(trace.output_tokens),
         max_total_tokens=int((trace.prompt_tokens + trace.output_tokens).max()),
         num_requests=len(trace),
-        rank_correlation=round(rank_correlation(trace) or 0.0, 3),
+        rank_correlation=round(float(np.clip(rank_correlation(trace) or 0.0, -0.999, 0.999)), 3),
     )
     known_s = trace.arrival_s
     if known_s is not None and (np.isnan(known_s).any() or known_s[0] == known_s[-1]):

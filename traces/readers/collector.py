@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from traces.readers.columns import block_lists, codes, nanoseconds, numbers, texts
-from traces.readers.formats import ROLES, Format
+from traces.readers.formats import Format
 from traces.readers.rows import Bools, Malformed, Rows
 from traces.trace import Client, PrefixBlocks, Trace
 
@@ -54,7 +54,7 @@ class Collector:
             selection: Which rows are wanted.
         """
         self._form = form
-        self._columns = {role: form.column(role) for role in ROLES if form.column(role) in columns}
+        self._columns = form.found_in(columns)
         self._malformed = malformed
         self._selection = selection
         self._parts: dict[str, list[Any]] = defaultdict(list)

@@ -1,6 +1,6 @@
 """Published formats of rows: which column means what, in which unit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -27,6 +27,18 @@ class Format:
     def column(self, role: str) -> str:
         """Name of the column of a role."""
         return self.columns.get(role, role)
+
+    def found_in(self, columns: Collection[str]) -> dict[str, str]:
+        """Return, by role, the columns that are there; our own names and `session_id` are known in every format."""
+        found = {}
+        for role in ROLES:
+            # A time under our own name is in seconds, whatever those of the format are in.
+            foreign = role in ("arrival_s", "think_s") and (self.moments or self.per_second != 1)
+            names = [self.column(role), *([] if foreign else [role]), *(["session_id"] if role == "session" else [])]
+            there = [name for name in names if name in columns]
+            if there:
+                found[role] = there[0]
+        return found
 
     def is_in(self, columns: Iterable[str]) -> bool:
         """Whether these are columns of this format."""
