@@ -15,18 +15,18 @@ class PrefixBlocks:
     """Which prompts begin alike: the blocks of each prompt, equal ids where prefixes up to their end are equal.
 
     Attributes:
-        ids: int64[num_blocks], request after request.
+        ids: int32[num_blocks] or int64[num_blocks], request after request.
         starts: int64[num_requests + 1], where in `ids` the blocks of each request begin.
         block_tokens: Tokens of a block, the last one of a prompt may hold less; None: those of an engine's KV block.
     """
 
-    ids: NDArray[np.int64]
+    ids: NDArray[np.integer[Any]]
     starts: NDArray[np.int64]
     block_tokens: int | None = None
 
     @classmethod
     def of_lengths(
-        cls, ids: NDArray[np.int64], num_blocks: NDArray[np.int64], block_tokens: int | None = None
+        cls, ids: NDArray[np.integer[Any]], num_blocks: NDArray[np.int64], block_tokens: int | None = None
     ) -> "PrefixBlocks":
         """Build it of the number of blocks of each request: int64[num_requests]."""
         return cls(ids, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(num_blocks)]), block_tokens)
@@ -35,8 +35,8 @@ class PrefixBlocks:
         """Return the number of requests."""
         return len(self.starts) - 1
 
-    def of(self, request: int) -> NDArray[np.int64]:
-        """Blocks of one request: int64[its number of blocks]."""
+    def of(self, request: int) -> NDArray[np.integer[Any]]:
+        """Blocks of one request, its own number of them."""
         return self.ids[self.starts[request] : self.starts[request + 1]]
 
     def take(self, rows: Rows) -> "PrefixBlocks":

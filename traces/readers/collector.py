@@ -93,7 +93,10 @@ class Collector:
                 self._parts[name].append(texts(rows.columns[self._columns[name]]).filter(pa.array(keep)))
         if lists is not None:
             ids, counts = lists
-            self._parts["block_ids"].append(ids[np.repeat(keep, counts)])
+            kept = ids if keep.all() else ids[np.repeat(keep, counts)]
+            # Most of the memory of a trace with prefixes, and few have more blocks than this.
+            small = len(kept) == 0 or kept.max() < _LARGEST
+            self._parts["block_ids"].append(kept.astype(np.int32) if small else kept.copy())
             self._parts["num_blocks"].append(counts[keep])
         if "request_id" in self._columns:
             self._parts["place"].append(rows.places[keep])
