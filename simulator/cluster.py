@@ -71,6 +71,7 @@ class Cluster:
         specs: What makes each replica.
         runs: What each replica did, and what is left of it.
         requests: All requests.
+        followers: Which requests wait for the end of others; None: none does.
         gateway: Who sent each request where.
         num_ended: Requests that emitted their last token or were refused.
     """
@@ -105,7 +106,7 @@ class Cluster:
         self.specs = specs
         self.num_ended = 0
         self.requests = requests
-        self._followers = followers
+        self.followers = followers
         self._time_limit_s = time_limit_s
         self._progress = progress
         self._next_report = 0
@@ -170,8 +171,8 @@ class Cluster:
 
     def _follow(self, request: int, answered: bool) -> None:
         """Let the request that waits for another one's end arrive, now or later."""
-        assert self._followers is not None
-        found = self._followers.after(request, answered)
+        assert self.followers is not None
+        found = self.followers.after(request, answered)
         if found is None:
             return
         following, think_s = found
@@ -190,7 +191,7 @@ class Cluster:
     def _on_end(self, replica: int, requests: Sequence[int], answered: bool) -> None:
         self.gateway.end(replica, requests)
         self.num_ended += len(requests)
-        if self._followers is not None:
+        if self.followers is not None:
             for request in requests:
                 self._follow(request, answered)
         if self._progress is not None and self.num_ended >= self._next_report:

@@ -74,6 +74,7 @@ class Result:
         notes: Warnings of what the run was given.
         clients: Classes of clients.
         num_skipped: Malformed rows of the trace file that were left out.
+        num_broken_off: Turns that were not sent because one before them in their session was ignored.
         only_client: The class that the figures are about; None: all requests.
     """
 
@@ -85,6 +86,7 @@ class Result:
     notes: Sequence[str] = ()
     clients: Sequence[Client] = ()
     num_skipped: int = 0
+    num_broken_off: int = 0
     only_client: int | None = None
 
     @classmethod
@@ -125,6 +127,7 @@ class Result:
             notes=[*notes, *trace.notes],
             clients=trace.clients,
             num_skipped=trace.num_skipped,
+            num_broken_off=0 if cluster.followers is None else cluster.followers.num_broken_off,
         )
 
     def of_client(self, client: int) -> "Result":
@@ -205,8 +208,10 @@ class Result:
             warnings.append(f"{count['num_stuck']} requests are stuck for ever. {obstacles}".rstrip())
         if count["num_unfinished"]:
             warnings.append(f"{count['num_unfinished']} requests were unfinished at the time limit")
-        if count["num_not_arrived"]:
-            warnings.append(f"{count['num_not_arrived']} requests {self._why_not_arrived}")
+        if self.num_broken_off:
+            warnings.append(f"{self.num_broken_off} turns were not sent: one before them in their session was ignored")
+        if count["num_not_arrived"] > self.num_broken_off:
+            warnings.append(f"{count['num_not_arrived'] - self.num_broken_off} requests {self._why_not_arrived}")
         if not self.counted.any():
             warnings.append("no request is left to measure: all arrive in the warm-up or after the time limit")
         if count["num_ignored"]:
@@ -215,10 +220,9 @@ class Result:
 
     @cached_property
     def _why_not_arrived(self) -> str:
-        if not np.isnan(self.requests["arrival_s"]).any():
-            return "would have arrived after the time limit"
-        reasons = "or would have arrived after the time limit"
-        return f"did not arrive: they waited for one that was ignored or did not end, {reasons}"
+        late = "would have arrived after the time limit"
+        waited = np.isnan(self.requests["arrival_s"]).any()
+        return f"{late}, or waited for one that did not end" if waited else late
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Return one row per request, columns as in requests.csv."""

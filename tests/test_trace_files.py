@@ -346,6 +346,58 @@ def test_only_the_rows_that_are_wanted_are_read(tmp_path: Path) -> None:
         load(path, start_s=100)
 
 
+@pytest.mark.parametrize("options", [{"num_requests": 2}, {"duration_s": 2.0}], ids=str)
+@pytest.mark.parametrize("on_error", ["error", "skip"])
+@pytest.mark.parametrize("later", ["9,1", "9,1,x", "2,0,1", ""])
+def test_what_is_behind_the_wanted_rows_does_not_matter(
+    tmp_path: Path, options: dict[str, Any], on_error: str, later: str
+) -> None:
+    rows = f"arrival_s,prompt_tokens,output_tokens\n0,5,1\n1,6,1\n2,7,1\n{later}\n"
+    trace = load(write(tmp_path / "trace.csv", rows), on_error=on_error, **options)
+    assert (trace.prompt_tokens.tolist(), trace.num_skipped) == ([5, 6], 0)
+
+
+def test_the_first_malformed_line_is_named_whatever_is_wrong_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    lines = ["arrival_s,prompt_tokens,output_tokens", "1,5,1", "0,6,1", "2,0,1", "3,7", "4,8,1"]
+    for first, reason in ((3, "arrival_s must not be before"), (4, "prompt_tokens must be"), (5, "2 fields")):
+        kept = [line for place, line in enumerate(lines, 1) if not 3 <= place < first]
+        write(path, "\n".join([*kept[:2], *[""] * (first - 3), *kept[2:]]) + "\n")
+        with pytest.raises(ValueError, match=rf"line {first}: {reason}"):
+            load(path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_rows_are_counted_and_numbered_across_the_parts_of_a_large_file(tmp_path: Path, kind: str) -> None:
+    """Parts are of 8 MB: the malformed rows are far behind the first."""
+    num_rows, bad = 600_000, {3, 250_001, 250_002, 599_998}
+    if kind == "csv":
+        lines = [f"{row},{row % 50 + 1},{row % 7 + 1},abcdefghijklmnopqrst" for row in range(num_rows)]
+        for row in bad:
+            lines[row] = f"{row},0,1,x" if row % 2 else f"{row},1"
+        text = "arrival_s,prompt_tokens,output_tokens,text\n" + "\n".join(lines) + "\n"
+    else:
+        lines = [
+            f'{{"arrival_s": {row}, "prompt_tokens": {row % 50 + 1}, "output_tokens": 3}}' for row in range(num_rows)
+        ]
+        for row in bad:
+            lines[row] = f'{{"arrival_s": {row}, "prompt_tokens": 0, "output_tokens": 3}}' if row % 2 else "{"
+        text = "\n".join(lines)
+    assert len(text) > 2 * 2**23
+    path = write(tmp_path / "trace", text)
+    trace = load(path, on_error="skip")
+    good = np.array([row for row in range(num_rows) if row not in bad])
+    assert trace.num_skipped == len(bad)
+    assert np.array_equal(np.asarray(trace.arrival_s), good)
+    assert np.array_equal(trace.prompt_tokens, good % 50 + 1)
+    first = 1 if kind == "jsonl" else 2
+    late = "\n".join(
+        line if row not in bad or row == 599_998 else "" for row, line in enumerate(text.split("\n"), -first + 1)
+    )
+    with pytest.raises(ValueError, match=rf"line {599_998 + first}: "):
+        load(write(tmp_path / "late", late))
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

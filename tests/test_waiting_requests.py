@@ -136,7 +136,8 @@ def test_a_session_ends_with_a_turn_that_is_refused() -> None:
     assert np.isnan(result.requests["arrival_s"][2])
     # The next session begins for the user whom the refused turn set free.
     assert result.requests["arrival_s"][3] > result.requests["arrival_s"][1] + 3 - 1e-9
-    assert any("1 requests did not arrive: they waited for one that was ignored" in one for one in result.warnings)
+    assert "1 turns were not sent: one before them in their session was ignored" in result.warnings
+    assert not any("would have arrived" in one for one in result.warnings)
 
 
 def test_what_would_arrive_after_the_time_limit_does_not() -> None:
@@ -147,6 +148,7 @@ def test_what_would_arrive_after_the_time_limit_does_not() -> None:
     assert arrived.max() <= 20
     assert result.summary["num_not_arrived"] == 100 - len(arrived)
     assert result.summary["num_finished"] == len(arrived)
+    assert f"{100 - len(arrived)} requests would have arrived after the time limit" in " ".join(result.warnings)
 
 
 def test_a_trace_in_which_everybody_waits_is_refused() -> None:

@@ -96,7 +96,7 @@ class TraceFile:
 
         try:
             with opened(self.path) as file:
-                for rows in read(file, needed, malformed):
+                for rows in read(file, needed):
                     if not collectors[0].add(rows):
                         break
             if not collectors:

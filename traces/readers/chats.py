@@ -4,14 +4,14 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 import pyarrow as pa
 
-from traces.readers.rows import Malformed, Rows
+from traces.readers.rows import Rows
 from traces.readers.tables import Needed
 
 Tokenise = Callable[[Sequence[str]], Sequence[int]]
@@ -36,25 +36,26 @@ class Message:
     text: str
 
 
-def chat_rows(tokenise: Tokenise) -> Callable[[BinaryIO, Needed, Malformed], Iterator[Rows]]:
+def chat_rows(tokenise: Tokenise) -> Callable[[BinaryIO, Needed], Iterator[Rows]]:
     """Return the reader; a prompt holds all messages before the answer, without what a chat template would add.
 
     Args:
         tokenise: Returns the number of tokens of each text.
     """
 
-    def rows(file: BinaryIO, needed: Needed, malformed: Malformed) -> Iterator[Rows]:
+    def rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
         names = needed(["prompt_tokens", "output_tokens", "session"])
         elements = enumerate(_elements(file), 1)
         while numbered := list(islice(elements, _AT_A_TIME)):
-            chats = []
+            chats, broken = [], []
             for number, element in numbered:
                 messages = _messages(element)
                 if isinstance(messages, str):
-                    malformed.reject(number, messages)
+                    broken.append((number, messages))
                 else:
                     chats.append((number, messages))
-            yield _rounds(chats, tokenise, names)
+            rounds = _rounds(chats, tokenise, names)
+            yield replace(rounds, broken=broken)
 
     return rows
 

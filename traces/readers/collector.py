@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from traces.readers.columns import block_lists, codes, nanoseconds, numbers, texts
 from traces.readers.formats import Format
-from traces.readers.rows import Bools, Malformed, Rows
+from traces.readers.rows import Bools, Check, Malformed, Rows
 from traces.trace import Client, PrefixBlocks, Trace
 
 Floats = NDArray[np.float64]
@@ -79,13 +79,19 @@ class Collector:
         Raises:
             ValueError: A row is malformed, and such rows are not skipped.
         """
-        self._num_seen += len(rows.places)
-        keep = np.ones(len(rows.places), dtype=bool)
-        values = {name: self._lengths(rows, name, keep) for name in ("prompt_tokens", "output_tokens")}
+        check = Check(rows)
+        values = {name: self._lengths(rows, name, check) for name in ("prompt_tokens", "output_tokens")}
+        lists = self._blocks(rows, check)
         if "arrival_s" in self._columns:
-            values |= self._times(rows, keep)
-        lists = self._blocks(rows, keep)
+            values |= self._times(rows, check)
+        keep = check.keep
         more = self._select(values, keep)
+        # What is behind the last row that is wanted does not matter.
+        end = None if more else int(np.flatnonzero(keep)[-1]) + 1 if keep.any() else 0
+        self._num_seen += len(keep) if end is None else end
+        count, first = check.found(end)
+        if first is not None:
+            self._malformed.reject(count, *first)
         for name, one in values.items():
             self._parts[name].append(one[keep].astype(np.float64 if name.endswith("_s") else np.int64))
         for name in _TEXTS:
@@ -136,30 +142,28 @@ class Collector:
         parts = self._parts.pop(name)
         return pa.chunked_array(parts, pa.string()) if name in _TEXTS else np.concatenate(parts)
 
-    def _lengths(self, rows: Rows, role: str, keep: Bools) -> Floats:
+    def _lengths(self, rows: Rows, role: str, check: Check) -> Floats:
         column = self._columns[role]
         found = numbers(rows.columns[column])
         with np.errstate(invalid="ignore"):
             good = (found >= 1) & (found < _LARGEST) & (found == np.floor(found))
-        self._malformed.require(good, keep, rows, column, "must be an integer of at least 1 and below 2^31")
+        check.require(good, column, "must be an integer of at least 1 and below 2^31")
         return np.where(good, found, 1.0)
 
-    def _times(self, rows: Rows, keep: Bools) -> dict[str, Floats]:
+    def _times(self, rows: Rows, check: Check) -> dict[str, Floats]:
         column, form = self._columns["arrival_s"], self._form
-        think_s = self._think(rows, keep)
-        waits = np.zeros(len(keep), dtype=bool)
+        think_s = self._think(rows, check)
+        waits = np.zeros(len(rows.places), dtype=bool)
         if think_s is not None:
             waits = texts(rows.columns[column]).is_null().to_numpy(zero_copy_only=False) & ~np.isnan(think_s)
             think_s = np.where(waits, think_s, np.nan)
-        arrival_s, good = self._arrivals(rows.columns[column], keep & ~waits)
+        arrival_s, good = self._arrivals(rows.columns[column], check.keep & ~waits)
         rule = "must be a date and time" if form.moments else "must be a finite number of at least 0"
-        self._malformed.require(good | waits, keep, rows, column, rule)
-        known = keep & ~waits
+        check.require(good | waits, column, rule)
+        known = check.keep & ~waits
         latest_s = np.maximum.accumulate(np.where(known, arrival_s, self._last_s))
         latest_s = np.maximum(latest_s, self._last_s)
-        self._malformed.require(
-            waits | (arrival_s >= latest_s), keep, rows, column, "must not be before that of the row above"
-        )
+        check.require(waits | (arrival_s >= latest_s), column, "must not be before that of the row above")
         if len(latest_s):
             self._last_s = float(latest_s[-1])
         values = {"arrival_s": np.where(waits, np.nan, arrival_s)}
@@ -181,29 +185,29 @@ class Collector:
             self._origin = float(found[first[0]]) if form.rebased else 0.0
         return np.where(good, found - (self._origin or 0.0), 0.0), good
 
-    def _think(self, rows: Rows, keep: Bools) -> Floats | None:
+    def _think(self, rows: Rows, check: Check) -> Floats | None:
         if "think_s" not in self._columns:
             return None
         column = self._columns["think_s"]
         found = numbers(rows.columns[column]) / self._form.per_second
         missing = texts(rows.columns[column]).is_null().to_numpy(zero_copy_only=False)
         good = missing | (np.isfinite(found) & (found >= 0))
-        self._malformed.require(good, keep, rows, column, "must be a finite number of at least 0, or nothing")
+        check.require(good, column, "must be a finite number of at least 0, or nothing")
         return np.where(good, found, np.nan)
 
-    def _blocks(self, rows: Rows, keep: Bools) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    def _blocks(self, rows: Rows, check: Check) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         if "block_ids" not in self._columns:
             return None
         column = self._columns["block_ids"]
         ids, counts, good = block_lists(rows.columns[column])
-        self._malformed.require(good, keep, rows, column, "must be a list of block numbers")
+        check.require(good, column, "must be a list of block numbers")
         if "block_tokens" in self._columns and len(rows.places):
             sizes = self._columns["block_tokens"]
             found = numbers(rows.columns[sizes])
             if self._block_tokens is None and found[0] >= 1:
                 self._block_tokens = int(found[0])
             same = found == (self._block_tokens or -1)
-            self._malformed.require(same, keep, rows, sizes, "must be an integer of at least 1, the same in each row")
+            check.require(same, sizes, "must be an integer of at least 1, the same in each row")
         return ids, counts
 
     def _select(self, values: dict[str, Floats], keep: Bools) -> bool:
@@ -263,7 +267,7 @@ class Collector:
         unique &= number >= 0
         for row in np.flatnonzero(~unique).tolist():
             name = self._columns["request_id"]
-            self._malformed.reject(int(places[row]), f"{name} must be unique, got {ids[row].as_py()!r}")
+            self._malformed.reject(1, int(places[row]), f"{name} must be unique, got {ids[row].as_py()!r}")
         return unique
 
     def _notes(self) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import BinaryIO, cast
 
 from traces.readers.chats import Tokenise, chat_rows
-from traces.readers.rows import Malformed, Rows
+from traces.readers.rows import Rows
 from traces.readers.tables import Needed, csv_rows, json_rows, parquet_rows
 from traces.readers.vllm_bench import is_result, result_rows
 
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _LONGEST_LINE = 1 << 26
-Reader = Callable[[BinaryIO, Needed, Malformed], Iterator[Rows]]
+Reader = Callable[[BinaryIO, Needed], Iterator[Rows]]
 
 
 @contextmanager

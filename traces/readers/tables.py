@@ -14,7 +14,7 @@ import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from traces.readers.rows import Malformed, Rows
+from traces.readers.rows import Rows
 
 _PART_BYTES = 1 << 23
 _PART_ROWS = 1 << 18
@@ -25,16 +25,15 @@ _HEADER_ROWS = 1000
 Needed = Callable[[list[str]], list[str]]
 
 
-def csv_rows(file: BinaryIO, needed: Needed, malformed: Malformed) -> Iterator[Rows]:
+def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     """Yield the rows under the header of a CSV file; blank lines are none.
 
     Args:
         file: At its beginning.
         needed: Given the names of the columns, returns those to read.
-        malformed: Told of rows that have not as many fields as the header.
 
     Raises:
-        ValueError: There is no header, or a malformed row that is not skipped.
+        ValueError: There is no header.
     """
     header = file.readline(_LONGEST_HEADER).decode("utf-8-sig")
     names = [name.strip() for name in next(csv.reader([header]), [])]
@@ -63,10 +62,10 @@ def csv_rows(file: BinaryIO, needed: Needed, malformed: Malformed) -> Iterator[R
         if "Empty CSV" in str(error):
             return
         raise
-    yield from _numbered(reader, columns, wrong, malformed)
+    yield from _numbered(reader, columns, wrong)
 
 
-def _numbered(reader: Any, columns: list[str], wrong: list[Any], malformed: Malformed) -> Iterator[Rows]:
+def _numbered(reader: Any, columns: list[str], wrong: list[Any]) -> Iterator[Rows]:
     """Yield rows with their lines: those that were refused, by their number under the header, take one each too."""
     next_line = 2
     for batch in reader:
@@ -74,41 +73,41 @@ def _numbered(reader: Any, columns: list[str], wrong: list[Any], malformed: Malf
         lines = np.arange(next_line, next_line + batch.num_rows + len(skipped))
         lines = lines[~np.isin(lines, skipped)][: batch.num_rows]
         next_line = int(lines[-1]) + 1
-        _reject(wrong, next_line, malformed)
+        broken = _broken(wrong, next_line)
         filled = np.zeros(batch.num_rows, dtype=bool)
         for column in batch.columns:
             filled |= pa.compute.not_equal(column, "").to_numpy(zero_copy_only=False)
             if filled.all():
                 break
         rows = batch if filled.all() else batch.filter(pa.array(filled))
-        yield Rows({name: rows.column(name) for name in columns}, lines[filled])
-    _reject(wrong, None, malformed)
+        yield Rows({name: rows.column(name) for name in columns}, lines[filled], broken)
+    nothing = {name: pa.array([], pa.string()) for name in columns}
+    yield Rows(nothing, np.zeros(0, dtype=np.int64), _broken(wrong, None))
 
 
-def _reject(wrong: list[Any], before: int | None, malformed: Malformed) -> None:
+def _broken(wrong: list[Any], before: int | None) -> list[tuple[int, str]]:
+    """Take the rows of another number of fields that are in front of a line; None: all."""
+    found = []
     while wrong and (before is None or wrong[0].number + 1 < before):
         row = wrong.pop(0)
         fields = f"{row.actual_columns} field{'s' if row.actual_columns > 1 else ''}"
-        malformed.reject(row.number + 1, f"{fields}, and the header has {row.expected_columns}")
+        found.append((row.number + 1, f"{fields}, and the header has {row.expected_columns}"))
+    return found
 
 
-def json_rows(file: BinaryIO, needed: Needed, malformed: Malformed) -> Iterator[Rows]:
+def json_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     """Yield the objects of a file that has one in each line; blank lines are none.
 
     Args:
         file: At its beginning.
         needed: Given the keys of the first object, returns those to read.
-        malformed: Told of lines that are no objects.
-
-    Raises:
-        ValueError: A malformed line that is not skipped.
     """
     columns: list[str] | None = None
     line = 1
     while lines := file.readlines(_PART_BYTES):
         if columns is None:
             columns = needed(_keys(lines[:_HEADER_ROWS]))
-        yield _parsed(lines, columns, line) or _parsed_one_by_one(lines, columns, line, malformed)
+        yield _parsed(lines, columns, line) or _parsed_one_by_one(lines, columns, line)
         line += len(lines)
 
 
@@ -148,24 +147,24 @@ def _is_plain(kind: pa.DataType) -> bool:
     return bool(of_list or of_number or pa.types.is_null(kind) or pa.types.is_string(kind))
 
 
-def _parsed_one_by_one(lines: list[bytes], columns: list[str], first_line: int, malformed: Malformed) -> Rows:
+def _parsed_one_by_one(lines: list[bytes], columns: list[str], first_line: int) -> Rows:
     found: list[dict[str, Any]] = []
-    places = []
+    places, broken = [], []
     for place, line in zip(count(first_line), lines, strict=False):
         if not line.strip():
             continue
         try:
             one = json.loads(line)
         except ValueError as error:
-            malformed.reject(place, f"no JSON: {error}")
+            broken.append((place, f"no JSON: {error}"))
             continue
         if not isinstance(one, dict):
-            malformed.reject(place, f"no JSON object: {line.strip()[:40].decode(errors='replace')}")
+            broken.append((place, f"no JSON object: {line.strip()[:40].decode(errors='replace')}"))
             continue
         found.append(one)
         places.append(place)
     values = {name: _array([one.get(name) for one in found]) for name in columns}
-    return Rows(values, np.array(places, dtype=np.int64))
+    return Rows(values, np.array(places, dtype=np.int64), broken)
 
 
 def _array(values: list[Any]) -> pa.Array:
@@ -186,13 +185,12 @@ def _is_integers(value: Any) -> bool:
     return isinstance(value, list) and all(type(one) is int and abs(one) < 1 << 63 for one in value)
 
 
-def parquet_rows(file: BinaryIO, needed: Needed, malformed: Malformed) -> Iterator[Rows]:
+def parquet_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     """Yield the rows of a Parquet file, numbered from 1.
 
     Args:
         file: At its beginning.
         needed: Given the names of the columns, returns those to read.
-        malformed: Not told of anything: a Parquet file has a type in each column.
     """
     table = pa.parquet.ParquetFile(pa.PythonFile(file, mode="r"))
     columns = needed(table.schema_arrow.names)

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from traces.readers.rows import Malformed, Rows
+from traces.readers.rows import Rows
 from traces.readers.tables import Needed
 
 _LENGTHS = {"prompt_tokens": "input_lens", "output_tokens": "output_lens"}
@@ -18,7 +18,7 @@ def is_result(content: Any) -> bool:
     return isinstance(content, dict) and "request_throughput" in content
 
 
-def result_rows(file: BinaryIO, needed: Needed, malformed: Malformed) -> Iterator[Rows]:
+def result_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     """Yield the requests in order of arrival, numbered from 1 as in the file.
 
     A request arrives when it was due: it was sent then, or waited for room below the concurrency limit. The
