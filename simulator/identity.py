@@ -37,4 +37,5 @@ def _inputs(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, DictConfig):
             yield from _inputs(value, f"{name}.")
         elif key in FILE_KEYS and isinstance(value, str) and Path(value).is_file():
-            yield name, hashlib.sha256(Path(value).read_bytes()).hexdigest()[:_LENGTH]
+            with open(value, "rb") as file:
+                yield name, hashlib.file_digest(file, "sha256").hexdigest()[:_LENGTH]
