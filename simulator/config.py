@@ -24,6 +24,7 @@ from simulator.errors import one_line
 from simulator.identity import FILE_KEYS
 from simulator.result import MetricOptions
 from simulator.simulation import Deployment
+from simulator.slo import of_clients
 from simulator.workload import Workload
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
@@ -99,6 +100,7 @@ def build(config: DictConfig) -> dict[str, Any]:
     workload, seed = arguments.pop("workload"), arguments["seed"]
     with named("trace"):
         requests = workload.requests(seed)
+        of_clients(requests.clients)
     with named(""):
         trace = workload.trace(seed, requests)
     return {"trace": trace, **arguments, "log_members": config.output.batches}
@@ -125,7 +127,9 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         raise ConfigError(f"output.batches must be true or false, got {config.output.batches!r}")
     require_keys(config.output, "output", ["batches"])
     deployment = _deployments(config)
-    workload = Workload(build_component(config.trace, "trace"), build_component(config.arrival, "arrival"))
+    source, arrivals = build_component(config.trace, "trace"), build_component(config.arrival, "arrival")
+    with named("arrival", ": "):
+        workload = Workload(source, arrivals)
     with named("metrics"):
         metrics = MetricOptions(**config.metrics)
     return {

@@ -7,8 +7,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simulator.terminal import print_wide
-
 MOST_REPLICAS = 16  # more are in summary.json alone
 _LATENCIES = {
     "ttft_s": "time to first token",
@@ -26,7 +24,9 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     if len(summary["busy_fraction"] or []) > 1:
         console.print(_stages(summary))
     if summary["clients"]:
-        print_wide(_clients(summary["clients"]), console)
+        console.print(_clients(summary["clients"]))
+        if any(one["slo"] for one in summary["clients"]):
+            console.print(_objectives(summary["clients"]))
     if 1 < len(summary["replicas"]) <= MOST_REPLICAS:
         console.print(_replicas(summary["replicas"]))
     elif len(summary["replicas"]) > MOST_REPLICAS:
@@ -97,27 +97,34 @@ def _replicas(replicas: list[dict[str, Any]]) -> Table:
 
 
 def _clients(clients: list[dict[str, Any]]) -> Table:
-    """Classes of clients, each with the objectives of its own."""
+    """Classes of clients."""
     table = Table(title="clients", title_justify="left", title_style="dim")
-    names = ("", "requests", "finished", "requests/s", "TTFT p90, s", "TBT p99, s", "e2e p90, s", "SLO", "goodput")
-    for name in names:
-        table.add_column(name, justify="left" if name in ("", "SLO") else "right")
+    for name in ("", "requests", "per s", "TTFT p90, s", "TBT p99, s", "e2e p90, s"):
+        table.add_column(name, justify="right" if name else "left")
     for one in clients:
-        slo = one["slo"]
-        objectives = [] if slo is None else slo["objectives"]
-        shown = [f"{each['name']} {_number(each['value_s'], 3)} of {each['bound_s']:g} s" for each in objectives]
         cells = (
             one["client"],
             f"{one['num_requests']:,}",
-            f"{one['num_finished']:,}",
             _number(one["requests_per_s"], 3),
             _number(one["ttft_s"]["p90"], 3),
             _number(one["tbt_s"]["p99"], 3),
             _number(one["e2e_s"]["p90"], 3),
-            "-" if slo is None else f"{'met' if slo['met'] else 'missed'}: {', '.join(shown)}",
-            "-" if slo is None else _percent(slo["goodput"]),
         )
         table.add_row(*cells)
+    return table
+
+
+def _objectives(clients: list[dict[str, Any]]) -> Table:
+    """What each class expects."""
+    table = Table(title="objectives of the clients", title_justify="left", title_style="dim")
+    for name in ("", "objective", "bound, s", "value, s", "SLO", "goodput"):
+        table.add_column(name, justify="right" if name.endswith("s") or name == "goodput" else "left")
+    for one in clients:
+        for number, each in enumerate(one["slo"]["objectives"] if one["slo"] else []):
+            met = {True: "met", False: "missed", None: "-"}[one["slo"]["met"]] if number == 0 else ""
+            goodput = _percent(one["slo"]["goodput"]) if number == 0 else ""
+            name = one["client"] if number == 0 else ""
+            table.add_row(name, each["name"], f"{each['bound_s']:g}", _number(each["value_s"], 3), met, goodput)
     return table
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.caveats import caveats
 from simulator.cluster import Cluster
 from simulator.gateway import NO_REPLICA
 from simulator.metrics import Distribution, Ints, distributions, gaps_above, is_overloaded
@@ -184,6 +185,7 @@ class Result:
             **self.num_by_status,
             "num_iterations": sum(len(one["end_s"]) for one in iterations),
             "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
+            "arrivals_per_s": self.arrivals_per_s,
             **self.throughput,
             **{name: latency.summary() for name, latency in self.latencies.items()},
             "kv_use": kv_use(self.replicas),
@@ -191,38 +193,15 @@ class Result:
             "bubbles": stages,
             "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),
             "replicas": self._replica_totals(span_s),
-            "iteration_time": self._iteration_time[0],
-            "overloaded": self._overloaded,
+            "iteration_time": self.iteration_time[0],
+            "overloaded": self.overloaded,
             "warnings": self.warnings,
         }
 
     @cached_property
     def warnings(self) -> list[str]:
         """What a user should know before trusting the figures."""
-        count = self.num_by_status
-        warnings = []
-        if self._overloaded:
-            warnings.append("overloaded: the queue was still growing when the last request arrived")
-        if count["num_stuck"]:
-            obstacles = " ".join(replica.obstacle for replica in self.replicas if replica.obstacle)
-            warnings.append(f"{count['num_stuck']} requests are stuck for ever. {obstacles}".rstrip())
-        if count["num_unfinished"]:
-            warnings.append(f"{count['num_unfinished']} requests were unfinished at the time limit")
-        if self.num_broken_off:
-            warnings.append(f"{self.num_broken_off} turns were not sent: one before them in their session was ignored")
-        if count["num_not_arrived"] > self.num_broken_off:
-            warnings.append(f"{count['num_not_arrived'] - self.num_broken_off} requests {self._why_not_arrived}")
-        if not self.counted.any():
-            warnings.append("no request is left to measure: all arrive in the warm-up or after the time limit")
-        if count["num_ignored"]:
-            warnings.append(f"{count['num_ignored']} requests were ignored: longer than the engine admits")
-        return [*warnings, *self.notes, *self._iteration_time[1]]
-
-    @cached_property
-    def _why_not_arrived(self) -> str:
-        late = "would have arrived after the time limit"
-        waited = np.isnan(self.requests["arrival_s"]).any()
-        return f"{late}, or waited for one that did not end" if waited else late
+        return caveats(self)
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Return one row per request, columns as in requests.csv."""
@@ -258,7 +237,8 @@ class Result:
                     yield iteration, *times, request_id[request], num_tokens, phase, number
 
     @cached_property
-    def _iteration_time(self) -> tuple[dict[str, Any], list[str]]:
+    def iteration_time(self) -> tuple[dict[str, Any], list[str]]:
+        """Where the iteration times come from, and what to know about that."""
         started = ~np.isnan(self.requests["first_scheduled_s"])
         longest = np.zeros(len(self.replicas), dtype=np.int64)
         np.maximum.at(longest, self.requests["replica"][started], self.requests["prompt_tokens"][started])
@@ -275,12 +255,20 @@ class Result:
         return {name: int(np.count_nonzero(status == code)) for name, code in _STATUS_NAMES.items()}
 
     @cached_property
-    def _overloaded(self) -> bool:
+    def overloaded(self) -> bool:
+        """Whether the queue was still growing when the last request arrived."""
         arrived = (self.status != NOT_ARRIVED) & (self.status != IGNORED) & self._within
         arrival_s, scheduled_s = self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived]
         # Requests that waited for others did not arrive in their order.
         order = np.argsort(arrival_s, kind="stable")
         return is_overloaded(arrival_s[order], scheduled_s[order])
+
+    @cached_property
+    def arrivals_per_s(self) -> float | None:
+        """Requests that arrived per second from the first to the last arrival; None: all at once, or none."""
+        arrival_s = self.requests["arrival_s"][self.status != NOT_ARRIVED]
+        span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
+        return (len(arrival_s) - 1) / span_s if span_s > 0 else None
 
     @cached_property
     def throughput(self) -> dict[str, float | None]:

@@ -131,11 +131,14 @@ class SLO:
     def missed(self, result: Result) -> list[str]:
         """Names of the objectives that a run misses, the worst one (by its share of the bound) first.
 
-        A latency that nobody has shown is missed, unless there were requests and all finished.
+        A latency that nobody has shown is missed, unless there were requests and all finished. A class of clients
+        without a request misses nothing.
         """
         shares = {}
         for one in self.objectives:
             value, counted = one.value(result), one.among(result).counted
+            if one.client is not None and not counted.any():
+                continue
             ended = counted.any() and (result.status[counted] == FINISHED).all()
             share = (0.0 if ended else np.inf) if value is None else value / one.bound_s
             if share > 1:

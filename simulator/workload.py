@@ -24,6 +24,18 @@ class Workload:
     source: Source
     arrivals: Arrivals
 
+    def __post_init__(self) -> None:
+        """Check that both go together.
+
+        Raises:
+            ValueError: The source has arrivals of its own, which these would throw away.
+        """
+        if getattr(self.source, "sets_arrivals", False) and not getattr(self.arrivals, "keeps_times", False):
+            raise ValueError(
+                f"{type(self.source).__name__} has arrivals of its own, so it needs arrival=trace; "
+                f"{type(self.arrivals).__name__} would replace them"
+            )
+
     def requests(self, seed: int) -> Trace:
         """Return the requests, without arrival times or with those of the source.
 

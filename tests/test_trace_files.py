@@ -213,7 +213,7 @@ def test_what_is_wrong_with_chats_is_named(
 
 
 MALFORMED = [
-    ("", "has no header in its first line"),
+    ("", "has no header, as of an empty file"),
     ("prompt_tokens,output_tokens\n10,5,7\n20,6,8\n", "line 2: 3 fields, and the header has 2"),
     (HEADER + "5,3,0,a\n7,2\n", "line 3: 2 fields, and the header has 4"),
     (HEADER, "no requests"),
@@ -230,8 +230,8 @@ MALFORMED = [
     (HEADER + "5,3,,a\n", "line 2: arrival_s must be a finite number of at least 0, got ''"),
     (HEADER + "5,3,inf,a\n", "line 2: arrival_s must be a finite number"),
     (HEADER + "5,3,-1,a\n", "line 2: arrival_s must be a finite number of at least 0"),
-    (HEADER + "5,3,2,a\n5,3,1,a\n", "line 3: arrival_s must not be before that of the row above"),
-    (HEADER + "5,3,0,a\n5,3,1,a\n", "line 3: request_id must be unique"),
+    (HEADER + "5,3,2,a\n5,3,1,a\n", "line 3: arrival_s must not go back, a row above is at 2 s"),
+    (HEADER + "5,3,0,a\n5,3,1,a\n", "line 3: request_id must be unique and not empty"),
     (HEADER + "5,3,0,a\n5,3,1,a,9,9\n", "line 3: 6 fields, and the header has 4"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", "line 2: TIMESTAMP must be a date and time"),
     ("arrival_s,think_s,prompt_tokens,output_tokens\n0,,1,1\n,-1,1,1\n", "line 3: think_s must be a finite number"),
@@ -286,7 +286,7 @@ def test_skipped_rows_are_reported_with_the_run(tmp_path: Path) -> None:
     loaded = load_config("trace=file", f"trace.path={path}", "arrival=trace", "trace.on_error=skip")
     summary = simulate(**loaded).summary
     assert (summary["num_requests"], summary["num_skipped_rows"]) == (1, 1)
-    assert any("1 malformed rows were skipped" in warning for warning in summary["warnings"])
+    assert any("1 malformed row was skipped" in warning for warning in summary["warnings"])
 
 
 CELLS = st.sampled_from(["1", "7", " 12", "3.0", "0", "-1", "x", "", "nan", "1e3", "2147483648", '"5"'])
@@ -360,7 +360,7 @@ def test_what_is_behind_the_wanted_rows_does_not_matter(
 def test_the_first_malformed_line_is_named_whatever_is_wrong_with_it(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     lines = ["arrival_s,prompt_tokens,output_tokens", "1,5,1", "0,6,1", "2,0,1", "3,7", "4,8,1"]
-    for first, reason in ((3, "arrival_s must not be before"), (4, "prompt_tokens must be"), (5, "2 fields")):
+    for first, reason in ((3, "arrival_s must not go back"), (4, "prompt_tokens must be"), (5, "2 fields")):
         kept = [line for place, line in enumerate(lines, 1) if not 3 <= place < first]
         write(path, "\n".join([*kept[:2], *[""] * (first - 3), *kept[2:]]) + "\n")
         with pytest.raises(ValueError, match=rf"line {first}: {reason}"):

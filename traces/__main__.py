@@ -1,9 +1,12 @@
 """`python -m traces`: describes request files, converts them, and fits generators to them."""
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
+from traces.conversations import Conversations
 from traces.describe import describe
 from traces.drawing import draw
 from traces.file import TraceFile
@@ -117,9 +121,11 @@ def _stem(path: str) -> str:
 
 
 def _describe(file: TraceFile, own: Mapping[str, Path], console: Console) -> None:
+    picture = own.get("picture", Path(f"{_stem(file.path)}.png"))
+    if picture.suffix != ".png":
+        raise ValueError(f"picture={picture} must end in .png")
     trace = _loaded(file)
     figures = describe(trace)
-    picture = own.get("picture", Path(f"{_stem(file.path)}.png"))
     draw(trace, Path(file.path).name, picture)
     print_description(figures, console)
     written = [str(picture)]
@@ -141,6 +147,7 @@ def _convert(file: TraceFile, path: Path, console: Console) -> None:
 
 
 def _fit(file: TraceFile, own: Mapping[str, Path], console: Console) -> None:
+    name = _choice(own.get("name"), file.path)
     trace = without_steps(_loaded(file))
     try:
         fitted = fit(trace)
@@ -148,7 +155,7 @@ def _fit(file: TraceFile, own: Mapping[str, Path], console: Console) -> None:
         raise ValueError(f"{file.path}: {error}") from error
     rows = match(trace, fitted)
     notes = [*trace.notes, *fitted.notes]
-    name, folder = str(own.get("name", _stem(file.path))), own.get("output", Path("configs_of_mine"))
+    folder = own.get("output", Path("configs_of_mine"))
     comments = [
         f"Fitted to the {len(trace):,} requests of {Path(file.path).name} by",
         f"  python -m traces fit {Path(file.path).name}{''.join(_changed(file))}",
@@ -162,7 +169,36 @@ def _fit(file: TraceFile, own: Mapping[str, Path], console: Console) -> None:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     _say_written(list(map(str, paths)), console)
     choices = " ".join(f"{path.parent.name}={name}" for path in paths)
-    console.print(f"python -m simulator --config-dir {folder} {choices}", highlight=False, soft_wrap=True)
+    if fitted.arrivals is None and isinstance(fitted.source, Conversations):
+        choices += " arrival=sessions"
+    command = f"python -m simulator --config-dir {shlex.quote(str(folder))} {choices}"
+    console.print(command, highlight=False, soft_wrap=True)
+
+
+def _choice(given: Path | None, path: str) -> str:
+    """Return the name of what is fitted, which the simulator must not have already.
+
+    Raises:
+        ValueError: It cannot be a name on the command line, or is taken.
+    """
+    name = re.sub(r"\W+", "_", _stem(path), flags=re.ASCII) if given is None else str(given)
+    if given is None and (not name[0].isalpha() or name in _shipped()):
+        name = f"fitted_{name}"
+    if not re.fullmatch(r"[A-Za-z]\w*", name, flags=re.ASCII) or name.lower() in ("null", "true", "false"):
+        raise ValueError(f"name must be a letter and then letters, digits and _, got {name!r}")
+    if name in _shipped():
+        raise ValueError(f"name={name} is one that the simulator has already; choose another")
+    return name
+
+
+def _shipped() -> set[str]:
+    """Names that `trace=` and `arrival=` have without a folder of the user's own."""
+    found = find_spec("simulator")
+    packages = [Path(one) for one in (found.submodule_search_locations or [] if found else [])]
+    folders = [folder / "configs" for package in packages for folder in (package, package.parent)]
+    return {
+        path.stem for folder in folders for group in ("trace", "arrival") for path in (folder / group).glob("*.yaml")
+    }
 
 
 def _changed(file: TraceFile) -> Iterator[str]:

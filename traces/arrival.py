@@ -4,27 +4,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaln
 
+from traces.checks import require_number
 from traces.lengths import require_levels
 from traces.trace import Trace
 
 Floats = NDArray[np.float64]
-
-
-def require_number(name: str, value: float, low: float, high: float) -> None:
-    """Check that a value is a number within a range.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        limits = " to ".join(f"{limit:g}".replace("e-0", "e-").replace("e+0", "e") for limit in (low, high))
-        raise ValueError(f"{name} must be a number from {limits}, got {value!r}")
 
 
 def require_rate(qps: float) -> None:
@@ -179,6 +170,8 @@ class Recorded:
         qps: Requests per second in the mean from the first to the last arrival, in place of a speed; None: see speed.
     """
 
+    keeps_times: ClassVar = True
+
     speed: float = 1.0
     qps: float | None = None
 
@@ -201,7 +194,7 @@ class Recorded:
         speed = self.speed
         if self.qps is not None:
             known_s = trace.arrival_s[~np.isnan(trace.arrival_s)]
-            span_s = float(known_s[-1] - known_s[0])
+            span_s = float(known_s[-1] - known_s[0]) if len(known_s) else 0.0
             if span_s == 0:
                 raise ValueError("qps needs a trace of requests that arrive at different times")
             # As many gaps as there are requests behind the first.

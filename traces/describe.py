@@ -13,6 +13,8 @@ QUANTILES = (1, 10, 25, 50, 75, 90, 95, 99)
 WINDOWS_S = (1, 10, 60, 600, 3600)
 # Fewer windows say little about how much their counts vary.
 _FEWEST_WINDOWS = 10
+# Times are taken to be recorded in steps if there are fewer different ones than this share of the requests.
+_STEPS = 0.5
 
 
 def describe(trace: Trace) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def describe(trace: Trace) -> dict[str, Any]:
     return {
         "num_requests": len(trace),
         "num_skipped_rows": trace.num_skipped,
-        "arrivals": None if trace.arrival_s is None else arrival_figures(trace.arrival_s[~np.isnan(trace.arrival_s)]),
+        "arrivals": arrival_figures(known_s) if len(known_s := known_arrivals(trace)) else None,
         "sessions": None if trace.session is None else _session_figures(trace),
         "clients": None if trace.client is None else _client_figures(trace),
         "lengths": {
@@ -41,23 +43,43 @@ def describe(trace: Trace) -> dict[str, Any]:
     }
 
 
+def known_arrivals(trace: Trace) -> Floats:
+    """Return the arrival times that a trace has, without those of requests that wait: float64[n]."""
+    if trace.arrival_s is None:
+        return np.zeros(0)
+    return np.asarray(trace.arrival_s[~np.isnan(trace.arrival_s)])
+
+
+def time_step_s(arrival_s: Floats) -> float | None:
+    """Return the step in which times were recorded: many requests have the same; None: they were not.
+
+    Args:
+        arrival_s: float64[n], not decreasing.
+    """
+    different = np.unique(arrival_s)
+    if len(different) < 2 or len(different) >= _STEPS * len(arrival_s):
+        return None
+    return float(np.median(np.diff(different)))
+
+
 def arrival_figures(arrival_s: Floats) -> dict[str, Any]:
     """Return the figures of arrival times.
 
     Args:
-        arrival_s: float64[n], not decreasing.
+        arrival_s: float64[n], not decreasing, at least one.
 
     Returns:
         num_arrivals, span_s from the first to the last, qps (gaps over their sum), gap_cv (standard deviation of the
         gaps over their mean; 1 in a Poisson process), peak_qps by window length (most arrivals in a window) and
         index_of_dispersion by window length in seconds (variance of the counts in windows side by side over their
-        mean; 1 in a Poisson process). Of windows that fit into the span less than 10 times there is none.
+        mean; 1 in a Poisson process). Of windows that fit into the span less than 10 times there is none. Also
+        time_step_s, see there.
     """
     gaps = np.diff(arrival_s)
     span_s = float(arrival_s[-1] - arrival_s[0])
     if span_s == 0:
         nothing: dict[str, Any] = {"qps": None, "gap_cv": None, "peak_qps": {}, "index_of_dispersion": {}}
-        return {"num_arrivals": len(arrival_s), "span_s": span_s, **nothing}
+        return {"num_arrivals": len(arrival_s), "span_s": span_s, **nothing, "time_step_s": None}
     counts = {window_s: window_counts(arrival_s, window_s) for window_s in WINDOWS_S}
     enough = {window_s: one for window_s, one in counts.items() if len(one) >= _FEWEST_WINDOWS}
     return {
@@ -67,6 +89,7 @@ def arrival_figures(arrival_s: Floats) -> dict[str, Any]:
         "gap_cv": float(gaps.std() / gaps.mean()),
         "peak_qps": {window_s: float(one.max() / window_s) for window_s, one in enough.items()},
         "index_of_dispersion": {window_s: float(one.var() / one.mean()) for window_s, one in enough.items()},
+        "time_step_s": time_step_s(arrival_s),
     }
 
 

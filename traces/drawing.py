@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from traces.describe import describe, window_counts
+from traces.describe import known_arrivals, window_counts
 from traces.trace import Trace
 from traces.whole_files import write_whole
 
@@ -31,8 +30,8 @@ def draw(trace: Trace, title: str, path: Path) -> None:
         path: PNG file.
     """
     panels: list[Callable[[Axes, Trace], None]] = [_lengths, _prompt_and_output]
-    arrivals = describe(trace)["arrivals"]
-    if arrivals is not None and arrivals["qps"] is not None:
+    known_s = known_arrivals(trace)
+    if len(known_s) and known_s[0] < known_s[-1]:
         panels = [_rate, _gaps, *panels]
     figure = Figure(figsize=(10.5, 3.7 * (len(panels) // 2)), layout="constrained")
     for axes, panel in zip(figure.subplots(len(panels) // 2, 2).ravel(), panels, strict=True):
@@ -44,19 +43,14 @@ def draw(trace: Trace, title: str, path: Path) -> None:
     write_whole(path, content.getvalue())
 
 
-def _known_s(trace: Trace) -> np.ndarray[Any, np.dtype[np.float64]]:
-    arrival_s = np.asarray(trace.arrival_s)
-    return np.asarray(arrival_s[~np.isnan(arrival_s)])
-
-
 def _rate(axes: Axes, trace: Trace) -> None:
-    arrival_s = _known_s(trace)
+    arrival_s = known_arrivals(trace)
     span_s = arrival_s[-1] - arrival_s[0]
     window_s = next((one for one in _WINDOWS_S if span_s <= one * _MOST_WINDOWS), _WINDOWS_S[-1])
     counts = window_counts(arrival_s, window_s)
     unit, seconds = next(((name, size) for name, size in (("h", 3600), ("min", 60)) if span_s > 3 * size), ("s", 1))
     start = np.arange(len(counts) + 1) * window_s / seconds
-    axes.stairs(counts / window_s, start, color=_BLUE, linewidth=1.1)
+    axes.stairs(counts / window_s, start, color=_BLUE, linewidth=1.1, baseline=None)
     axes.axhline((len(arrival_s) - 1) / span_s, color=_GREY, linestyle="--", linewidth=1, label="mean")
     axes.set(xlabel=f"time, {unit}", ylabel=f"requests/s, in windows of {window_s:,} s", xlim=(0, start[-1] or 1))
     axes.set_ylim(bottom=0)
@@ -64,13 +58,14 @@ def _rate(axes: Axes, trace: Trace) -> None:
 
 
 def _gaps(axes: Axes, trace: Trace) -> None:
-    gaps = np.sort(np.diff(_known_s(trace)))
+    gaps = np.sort(np.diff(known_arrivals(trace)))
     mean = gaps.mean()
     levels = np.linspace(0, 1, _CDF_POINTS)
     shown = np.quantile(gaps, levels)
     # Gaps of 0 are drawn at the left edge.
+    none = f", {np.mean(gaps == 0):.0%} are 0" if gaps[0] == 0 else ""
     floor = max(min(float(np.quantile(gaps[gaps > 0], 0.001)), mean / 100), 1e-6)
-    axes.plot(np.maximum(shown, floor), 100 * levels, color=_BLUE, label=f"gaps, CV {gaps.std() / mean:.3g}")
+    axes.plot(np.maximum(shown, floor), 100 * levels, color=_BLUE, label=f"gaps, CV {gaps.std() / mean:.3g}{none}")
     grid = np.geomspace(floor, gaps[-1], 300)
     axes.plot(grid, 100 * -np.expm1(-grid / mean), color=_GREY, linestyle="--", label="Poisson process, CV 1")
     axes.set(xscale="log", xlabel="time between arrivals, s", ylabel="gaps up to that, %", ylim=(0, 101))

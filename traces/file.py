@@ -1,6 +1,5 @@
 """Requests from a file of any known format."""
 
-import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from traces.checks import is_finite
 from traces.readers.collector import Collector, Selection
 from traces.readers.content import opened, reader_of
 from traces.readers.formats import expected, recognise
@@ -57,9 +57,9 @@ class TraceFile:
                 raise ValueError(f"{name} must be an integer of at least {least} or null, got {count!r}")
         if self.on_error not in ("error", "skip"):
             raise ValueError(f"on_error must be error or skip, got {self.on_error!r}")
-        if not _is_seconds(self.start_s) or self.start_s < 0:
+        if not is_finite(self.start_s) or self.start_s < 0:
             raise ValueError(f"start_s must be a finite number of at least 0, got {self.start_s!r}")
-        if self.duration_s is not None and (not _is_seconds(self.duration_s) or self.duration_s <= 0):
+        if self.duration_s is not None and (not is_finite(self.duration_s) or self.duration_s <= 0):
             raise ValueError(f"duration_s must be a finite number above 0 or null, got {self.duration_s!r}")
         if not isinstance(self.find_sessions, bool):
             raise ValueError(f"find_sessions must be true or false, got {self.find_sessions!r}")
@@ -76,9 +76,13 @@ class TraceFile:
             trace = self._collected()
         except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in reason:
+                reason = "it is no text in UTF-8, nor of another kind that is known"
             raise ValueError(f"path: cannot read {self.path}: {reason}") from error
         if not self.find_sessions:
             return trace
+        if trace.session is not None:
+            raise ValueError(f"find_sessions=true is for files without sessions, and {self.path} has them")
         return replace(trace, session=find_sessions(trace))
 
     def _collected(self) -> Trace:
@@ -91,8 +95,9 @@ class TraceFile:
             form = recognise(columns)
             if form is None:
                 raise ValueError(f"needs columns of one of these names: {expected()}; it has: {', '.join(columns)}")
-            collectors.append(Collector(form, list(columns), malformed, selection))
-            return collectors[0].needed
+            if not collectors:
+                collectors.append(Collector(form, list(columns), malformed, selection))
+            return list(form.found_in(columns).values())
 
         try:
             with opened(self.path) as file:
@@ -109,7 +114,3 @@ class TraceFile:
             if message.startswith(("path: ", "tokenizer")) or isinstance(error, pa.ArrowException):
                 raise
             raise ValueError(f"path: {self.path}: {message}") from error
-
-
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,16 +1,15 @@
 """Fits generators to a trace: the lengths, how they go together, and how requests arrive."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.arrival import Gamma, Poisson, Renewal, Weibull
+from traces.arrival import Constant, Gamma, Poisson, Renewal, Weibull
 from traces.base import Arrivals, Source
 from traces.conversations import Conversations
-from traces.describe import arrival_figures, length_figures, rank_correlation, window_counts
+from traces.describe import arrival_figures, length_figures, rank_correlation, time_step_s, window_counts
 from traces.lengths import Table
 from traces.sessions import Sessions
 from traces.synthetic import Synthetic
@@ -26,8 +25,8 @@ _LEVELS = (
 )
 # Gaps of independent arrivals get a table if no distribution of two parameters comes as near as this.
 _NEAR = 0.05
-# Times are taken to be recorded in steps if there are fewer different ones than this share of the requests.
-_STEPS = 0.5
+# Gaps that vary less are taken to be equal.
+_EVEN = 0.01
 # A rate that varies is fitted with at most so many pieces, each of at least so many requests.
 _MOST_PIECES, _PIECE_REQUESTS = 96, 100
 # The rate varies if counts in windows of a tenth of the span vary by so many times more than independent gaps of
@@ -85,7 +84,13 @@ def fit(trace: Trace) -> Fit:
     if known_s is not None and (np.isnan(known_s).any() or known_s[0] == known_s[-1]):
         notes.append("arrivals are left out: requests wait for others, or all arrive at once")
         known_s = None
-    return Fit(source, None if known_s is None else fit_arrivals(known_s), tuple(notes))
+    process: Arrivals | None = None
+    if known_s is not None:
+        try:
+            process = fit_arrivals(known_s)
+        except ValueError as error:
+            notes.append(f"arrivals are left out, as no process can have them: {error}")
+    return Fit(source, process, tuple(notes))
 
 
 def without_steps(trace: Trace) -> Trace:
@@ -95,12 +100,11 @@ def without_steps(trace: Trace) -> Trace:
     """
     if trace.arrival_s is None or np.isnan(trace.arrival_s).any():
         return trace
-    different, counts = np.unique(trace.arrival_s, return_counts=True)
-    if len(different) < 2 or len(different) >= _STEPS * len(trace):
+    step_s = time_step_s(trace.arrival_s)
+    if step_s is None:
         return trace
-    steps_s = np.append(np.diff(different), np.median(np.diff(different)))
-    within = np.random.default_rng(SEED).random(len(trace)) * np.repeat(steps_s, counts)
-    note = f"arrival times are recorded in steps of {np.median(steps_s):g} s; requests were spread over their steps"
+    within = np.random.default_rng(SEED).random(len(trace)) * step_s
+    note = f"arrival times are recorded in steps of {step_s:g} s; requests were spread over their steps"
     return replace(trace, arrival_s=np.sort(trace.arrival_s + within), notes=(*trace.notes, note))
 
 
@@ -118,7 +122,9 @@ def fit_arrivals(arrival_s: Floats) -> Arrivals:
     slow = window_counts(arrival_s, figures["span_s"] / _SLOW_WINDOWS * (1 - 1e-12))
     if slow.var() / slow.mean() > _VARIES * max(cv**2, 1.0):
         return _varying(arrival_s, figures["span_s"])
-    cv = min(max(cv, 0.01), 100.0)
+    if cv < _EVEN:
+        return Constant(qps=_short(qps))
+    cv = min(cv, 100.0)
     gaps = np.diff(arrival_s)
     candidates: list[Arrivals] = [
         Poisson(qps=_short(qps)),
@@ -237,7 +243,7 @@ def distance(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
 
 
 def _row(name: str, ours: float, theirs: float) -> dict[str, Any]:
-    return {"name": name, "trace": ours, "generated": theirs, "error": theirs / ours - 1 if ours else math.nan}
+    return {"name": name, "trace": ours, "generated": theirs, "error": theirs / ours - 1 if ours else None}
 
 
 def _distance_row(name: str, value: float) -> dict[str, Any]:

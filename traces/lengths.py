@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from traces.checks import require_integer, require_number
+
 Floats = NDArray[np.float64]
 _LONGEST = 10**7
 
@@ -71,8 +73,7 @@ class Table:
 
 def _require_lengths(low: int, high: int) -> None:
     for name, value in (("low", low), ("high", high)):
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LONGEST:
-            raise ValueError(f"{name} must be an integer from 1 to {_LONGEST}, got {value!r}")
+        require_integer(name, value, 1, _LONGEST)
     if low > high:
         raise ValueError(f"low must be at most high, got {low!r} and {high!r}")
 
@@ -118,12 +119,7 @@ class Zipf:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if (
-            not isinstance(self.exponent, int | float)
-            or isinstance(self.exponent, bool)
-            or not 0 <= self.exponent <= 10
-        ):
-            raise ValueError(f"exponent must be a number from 0 to 10, got {self.exponent!r}")
+        require_number("exponent", self.exponent, 0, 10)
         _require_lengths(self.low, self.high)
 
     @cached_property

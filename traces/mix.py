@@ -1,8 +1,8 @@
 """Several classes of clients, each with its own requests, arrivals and SLO."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,12 @@ class ClientClass:
     Attributes:
         requests: Where their requests come from; how many follows from the arrivals of all classes.
         arrivals: How they arrive, at the rate of this class.
-        slo: What they expect: bounds in seconds by METRIC_STATISTIC, such as tbt_p99.
+        slo: What they expect: bounds in seconds by METRIC_STATISTIC, such as tbt_p99; None: nothing.
     """
 
     requests: Source
     arrivals: Arrivals
-    slo: Mapping[str, float | None] = field(default_factory=dict)
+    slo: Mapping[str, float | None] | None = None
 
     def load(self, count: int, seed: np.random.SeedSequence) -> Trace:
         """Return so many requests with arrival times, or all that there are."""
@@ -40,12 +40,15 @@ class ClientClass:
 class Mix:
     """The requests of several classes by arrival, from second 0 until there are enough.
 
-    Requires `arrival=trace`, which can also change the rate of the whole.
+    Requires `arrival=trace`, which can also change the rate of the whole. Of recorded requests only lengths, times and
+    sessions are taken.
 
     Attributes:
         clients: The classes by name. The randomness of a class depends on its place among them.
         num_requests: Requests of all classes. There are fewer if a file that a class reads ends before.
     """
+
+    sets_arrivals: ClassVar = True
 
     clients: Mapping[str, ClientClass]
     num_requests: int = 512
@@ -92,7 +95,12 @@ class Mix:
         if num_known < self.num_requests and counts[first] <= len(parts[first]):
             return parts[first], first
         order = np.argsort(place_s, kind="stable")[: min(num_known, self.num_requests)]
-        return self._joined(parts, order), None
+        merged = self._joined(parts, order)
+        if len(order) == self.num_requests:
+            return merged, None
+        name = list(self.clients)[first]
+        note = f"{len(order):,} requests and not {self.num_requests:,}: those of clients.{name} end"
+        return replace(merged, notes=(*merged.notes, note)), None
 
     def _joined(self, parts: list[Trace], order: Rows) -> Trace:
         """Return requests of all parts, by their numbers in the parts one after the other."""
@@ -104,9 +112,9 @@ class Mix:
             np.concatenate([part.output_tokens for part in parts]),
             session=np.concatenate(sessions) if any(part.session is not None for part in parts) else None,
             client=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
-            clients=tuple(Client(name, dict(one.slo)) for name, one in self.clients.items()),
+            clients=tuple(Client(name, dict(one.slo or {})) for name, one in self.clients.items()),
             num_skipped=sum(part.num_skipped for part in parts),
-            notes=tuple(note for part in parts for note in part.notes),
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         ).take(order)
         arrival_s = np.concatenate([np.asarray(part.arrival_s) for part in parts])[order]
         think_s = np.concatenate([_think_s(part) for part in parts])[order]

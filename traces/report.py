@@ -31,13 +31,15 @@ def _counts(figures: Mapping[str, Any]) -> Table:
     table.add_row("requests", f"{figures['num_requests']:,}" + (f", {skipped:,} rows skipped" if skipped else ""))
     arrivals = figures["arrivals"]
     if arrivals is None:
-        table.add_row("arrivals", "the trace has no arrival times")
+        table.add_row("arrivals", "there are no arrival times")
     elif arrivals["qps"] is None:
         table.add_row("arrivals", f"{arrivals['num_arrivals']:,}, all at once")
     else:
         table.add_row("arrivals", f"{arrivals['num_arrivals']:,} within {arrivals['span_s']:,.1f} s")
         table.add_row("rate", f"{arrivals['qps']:.4g} requests/s{_by_window(arrivals['peak_qps'], 'most', ' /s')}")
         cv = f"CV of the gaps {arrivals['gap_cv']:.3g}"
+        if arrivals["time_step_s"] is not None:
+            cv += f" (the times are recorded in steps of {arrivals['time_step_s']:g} s, which is most of it)"
         table.add_row("burstiness", f"{cv}{_by_window(arrivals['index_of_dispersion'], 'index of dispersion')}")
     _add_optional(table, figures)
     return table
@@ -78,9 +80,13 @@ def print_match(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 def match_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """Return a row of the comparison as text."""
-    error = f"{row['error']:+.1%}"
+    error = "-" if row["error"] is None else f"{row['error']:+.1%}"
     if row["trace"] is None:
         return row["name"], "", "", f"{row['error']:.3f} apart"
     if row["name"] == "rank correlation":
         error = f"{row['error']:+.3f}"
-    return row["name"], f"{row['trace']:,.4g}", f"{row['generated']:,.4g}", error
+    return row["name"], _number(row["trace"]), _number(row["generated"]), error
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

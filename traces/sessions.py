@@ -1,11 +1,12 @@
 """Arrivals that depend on answers: sessions whose turns wait for each other, and a closed loop of users."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.arrival import Gamma, gamma_gaps, require_number, require_rate
+from traces.arrival import Gamma, gamma_gaps, require_rate
+from traces.checks import require_integer, require_number
 from traces.trace import PrefixBlocks, Trace
 
 MOST_USERS = 10**6
@@ -94,8 +95,7 @@ class ClosedLoop:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not isinstance(self.users, int) or isinstance(self.users, bool) or not 1 <= self.users <= MOST_USERS:
-            raise ValueError(f"users must be an integer from 1 to {MOST_USERS}, got {self.users!r}")
+        require_integer("users", self.users, 1, MOST_USERS)
         _require_thinking(self.think_s, self.think_cv)
         require_number("ramp_s", self.ramp_s, 0, 1e9)
 
@@ -105,7 +105,12 @@ class ClosedLoop:
         first = (turn == 0) & (session < self.users)
         think_s = np.where(first, np.nan, thinking(self.think_s, self.think_cv, len(trace), rng))
         arrival_s = np.where(first, session * self.ramp_s / self.users, np.nan)
-        return trace.arriving(arrival_s, None if first.all() else think_s)
+        closed = trace.arriving(arrival_s, None if first.all() else think_s)
+        num_sessions = int(session.max()) + 1
+        if num_sessions >= self.users:
+            return closed
+        note = f"of {self.users:,} users only {num_sessions:,} have anything to send, as the trace has no more sessions"
+        return replace(closed, notes=(*closed.notes, note))
 
 
 def find_sessions(trace: Trace) -> NDArray[np.int64]:

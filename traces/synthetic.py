@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from traces.checks import require_integer
 from traces.lengths import Lengths
 from traces.trace import Trace
 
@@ -19,8 +20,7 @@ def require_count(name: str, value: int) -> None:
     Raises:
         ValueError: It is none.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
-        raise ValueError(f"{name} must be an integer from 1 to {_LARGEST}, got {value!r}")
+    require_integer(name, value, 1, _LARGEST)
 
 
 def stratified_levels(count: int, rng: np.random.Generator) -> Levels:

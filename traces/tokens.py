@@ -15,7 +15,9 @@ def token_counter(path: str | None) -> Callable[[Sequence[str]], Sequence[int]]:
     def count(texts: Sequence[str]) -> list[int]:
         if path is None:
             raise ValueError("tokenizer: this file holds texts; name the tokenizer.json of the model, tokenizer=FILE")
-        encoded = _loaded(path).encode_batch_fast(list(texts), add_special_tokens=False)
+        # What is no Unicode, half of a pair, counts as a question mark.
+        clean = [text.encode("utf-8", "replace").decode() for text in texts]
+        encoded = _loaded(path).encode_batch_fast(clean, add_special_tokens=False)
         return [len(one.ids) for one in encoded]
 
     return count
@@ -28,6 +30,10 @@ def _loaded(path: str) -> Any:
     except ImportError:
         raise ValueError("tokenizer: needs the package tokenizers; pip install '.[sharegpt]'") from None
     try:
-        return Tokenizer.from_file(path)
+        found = Tokenizer.from_file(path)
+        # Settings of the file that are for training, and would change the lengths.
+        found.no_padding()
+        found.no_truncation()
+        return found
     except Exception as error:  # the library raises nothing narrower
         raise ValueError(f"tokenizer: cannot read {path}: {' '.join(str(error).split())}") from error

@@ -1,17 +1,18 @@
 """Arrival processes whose rate changes: bursts of a Markov chain, and a rate as a function of time."""
 
 import csv
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.arrival import gamma_gaps, require_number, require_rate
+from traces.arrival import gamma_gaps, require_rate
+from traces.checks import is_finite, require_number
 from traces.trace import Trace
 
 Floats = NDArray[np.float64]
+_STAYS_AT_A_TIME, _MOST_STAYS = 1024, 10**8
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,28 @@ class MarkovModulated:
 
         Returns:
             float64[num_stays + 1] ends of the stays and float64[num_stays + 1] requests expected by then, both from 0.
+
+        Raises:
+            ValueError: That would be too many stays.
         """
         rates, dwell_s = self.rates_qps, np.array(self.dwell_s, dtype=np.float64)
+        if requests / self.qps / dwell_s.mean() > _MOST_STAYS:
+            raise ValueError(
+                f"dwell_s: stays of {dwell_s.mean():g} s are too short for a trace of {requests / self.qps:g} s"
+            )
         state = int(rng.choice(len(rates), p=dwell_s / dwell_s.sum()))
-        times, counts, total = [0.0], [0.0], 0.0
+        stays: list[Floats] = []
+        counts: list[Floats] = []
+        total = 0.0
         while total <= requests:
-            stay_s = float(rng.exponential(dwell_s[state]))
-            total += stay_s * float(rates[state])
-            times.append(times[-1] + stay_s)
-            counts.append(total)
-            other = int(rng.integers(len(rates) - 1))
-            state = other + (other >= state)
-        return np.array(times), np.array(counts)
+            # Each step leads to any of the other states.
+            steps = rng.integers(1, len(rates), _STAYS_AT_A_TIME)
+            states = (state + np.concatenate([[0], np.cumsum(steps)])) % len(rates)
+            stays.append(rng.exponential(dwell_s[states[:-1]]))
+            counts.append(stays[-1] * rates[states[:-1]])
+            state, total = int(states[-1]), total + float(counts[-1].sum())
+        zero = np.zeros(1)
+        return np.cumsum(np.concatenate([zero, *stays])), np.cumsum(np.concatenate([zero, *counts]))
 
 
 @dataclass(frozen=True)
@@ -136,20 +147,24 @@ class VaryingRate:
             with open(self.path, encoding="utf-8-sig", newline="") as file:
                 rows = list(csv.DictReader(file))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"path: cannot read {self.path}: {getattr(error, 'strerror', None) or error}") from error
+            raise ValueError(
+                f"arrival.path: cannot read {self.path}: {getattr(error, 'strerror', None) or error}"
+            ) from error
         points = []
         for line, row in enumerate(rows, 2):
             try:
                 points.append((float(row["time_s"]), float(row["qps"])))
             except (KeyError, TypeError, ValueError):
-                raise ValueError(f"path: {self.path} line {line}: needs numbers in columns time_s and qps") from None
-        _require_points(f"path: {self.path}", points)
+                raise ValueError(
+                    f"arrival.path: {self.path} line {line}: needs numbers in columns time_s and qps"
+                ) from None
+        _require_points(f"arrival.path: {self.path}", points)
         return points
 
 
 def _require_points(name: str, points: Sequence[Sequence[float]]) -> None:
     good = isinstance(points, Sequence) and len(points) >= 2
-    good = good and all(isinstance(one, Sequence) and len(one) == 2 and all(map(_is_finite, one)) for one in points)
+    good = good and all(isinstance(one, Sequence) and len(one) == 2 and all(map(is_finite, one)) for one in points)
     if not good:
         raise ValueError(f"{name} must be at least 2 pairs [seconds, rate] of finite numbers")
     times_s, rates = np.array(points, dtype=np.float64).T
@@ -157,10 +172,6 @@ def _require_points(name: str, points: Sequence[Sequence[float]]) -> None:
         raise ValueError(f"{name} must have rising times from 0 on")
     if rates.min() < 0 or not np.any(rates > 0):
         raise ValueError(f"{name} must have rates of at least 0 and one above 0")
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _reach_s(count: Floats, first: Floats, last: Floats, span_s: Floats) -> Floats:

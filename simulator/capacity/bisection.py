@@ -13,12 +13,13 @@ class Trial:
     """One run at one rate.
 
     Attributes:
-        qps: Requests per second that arrive.
+        qps: Requests per second that were asked for.
         missed: Objectives that it misses, the worst first; empty: it meets the SLO.
         values: Seconds by objective; None: nothing to measure.
         goodput: Share of the requests that stay within every objective on their own; None: no request.
         goodput_qps: Such requests per second; None: the run took no time.
         num_finished: Requests that finished.
+        arrivals_per_s: Requests per second that arrived; None: all at once, or none.
         overloaded: Whether the queue was still growing when the last request arrived.
         warnings: What the run warned of.
     """
@@ -29,6 +30,7 @@ class Trial:
     goodput: float | None = None
     goodput_qps: float | None = None
     num_finished: int = 0
+    arrivals_per_s: float | None = None
     overloaded: bool = False
     warnings: Sequence[str] = ()
 

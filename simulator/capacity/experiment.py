@@ -75,6 +75,7 @@ class CapacityExperiment:
             goodput=goodput.share,
             goodput_qps=goodput.requests_per_s,
             num_finished=int(result.summary["num_finished"]),
+            arrivals_per_s=result.arrivals_per_s,
             overloaded=bool(result.summary["overloaded"]),
             warnings=lasting_warnings(result),
         )

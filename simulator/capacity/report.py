@@ -15,6 +15,8 @@ from simulator.capacity.config import CapacityTask
 from simulator.terminal import print_wide
 
 CONFIDENCE = 0.95
+# A trial is said to have another rate than was asked for if it differs by more than this share.
+OTHER_RATE = 0.2
 NO_WAITING = "nothing in it bounds how long requests wait, add for example slo.scheduling_delay_p50=2"
 
 
@@ -66,6 +68,7 @@ def _figures(trial: Trial) -> dict[str, Any]:
         "goodput": trial.goodput,
         "goodput_qps": trial.goodput_qps,
         "num_finished": trial.num_finished,
+        "arrivals_per_s": trial.arrivals_per_s,
     }
 
 
@@ -83,11 +86,28 @@ def _warnings(task: CapacityTask, found: Sequence[Capacity]) -> list[str]:
             "the queue was still growing when the last request arrived: with more requests the capacity is lower; "
             "raise trace.num_requests and time_limit_s, or bound the waiting"
         )
+    warnings += _rate_warnings(task, found)
     if not all(one.converged for one in found):
         warnings.append(f"the search ended after {task.search.max_trials} trials, before its bracket was narrow enough")
     # Those of the runs at the capacity; of other rates where there is none.
     runs = [one.best or one.trials[-1] for one in found]
     return list(dict.fromkeys([*warnings, *(warning for run in runs for warning in run.warnings)]))
+
+
+def _rate_warnings(task: CapacityTask, found: Sequence[Capacity]) -> list[str]:
+    """Say where the requests of a trial did not arrive at the rate that was asked for."""
+    for one in found:
+        best = one.best
+        if best is None or best.arrivals_per_s is None or abs(best.arrivals_per_s / best.qps - 1) <= OTHER_RATE:
+            continue
+        limit = task.experiment.time_limit_s
+        within = "its requests" if limit is None else f"its requests and {limit:g} s"
+        return [
+            f"the capacity is the rate of the arrival process in the long run; within {within} the trial at "
+            f"{best.qps:.4g} requests/s saw {best.arrivals_per_s:.4g}: sessions are still beginning, or the rate varies "
+            "more slowly; raise trace.num_requests and time_limit_s"
+        ]
+    return []
 
 
 def print_capacity(summary: dict[str, Any], console: Console) -> None:
@@ -123,13 +143,19 @@ def _headline(summary: dict[str, Any]) -> Table:
     return table
 
 
+def _on_two_lines(name: str) -> str:
+    client, dot, objective = name.partition(".")
+    return f"{client}\n{objective}" if dot and "_" in objective else name
+
+
 def _trials(summary: dict[str, Any]) -> Table:
     several = len(summary["seeds"]) > 1
     title = f"trials of seed {summary['seeds'][0]['seed']}" if several else None
     table = Table(title=title, title_justify="left", title_style="dim")
     table.add_column("requests/s", justify="right")
     for name in summary["slo"]:
-        table.add_column(f"{name}, s", justify="right")
+        # The class of clients on a line of its own keeps columns narrow.
+        table.add_column(f"{_on_two_lines(name)}, s", justify="right")
     table.add_column("goodput", justify="right")
     table.add_column("SLO")
     trials = [one for one in summary["trials"] if one["seed"] == summary["seeds"][0]["seed"]]

@@ -79,6 +79,8 @@ def _elements_of(text: TextIO) -> Iterator[Any]:
             return
         try:
             element, place = decoder.raw_decode(part, place)
+        except RecursionError as error:
+            raise ValueError(f"is not whole JSON: {error}") from None
         except ValueError as error:
             if ended:
                 raise ValueError(f"is not whole JSON: {error}") from None
@@ -119,15 +121,19 @@ def _rounds(chats: Sequence[tuple[int, list[Message]]], tokenise: Tokenise, name
 
 
 def _rounds_of(number: int, messages: Sequence[Message], counts: Iterator[int]) -> Iterator[tuple[int, int, int]]:
-    """Yield prompt tokens, output tokens and the number of the conversation; answers in a row are one."""
-    history = answer = 0
+    """Yield prompt tokens, output tokens and the number of the conversation; answers in a row are one.
+
+    An answer of no tokens is a malformed row; one that nothing is before is a part of later prompts.
+    """
+    history: int = 0
+    answer: int | None = None
     for message in messages:
         count = next(counts)
-        if message.is_answer and history:
-            answer += count
+        if message.is_answer and (history or answer is not None):
+            answer = (answer or 0) + count
             continue
-        if answer:
+        if answer is not None:
             yield history, answer, number
-        history, answer = history + answer + count, 0
-    if answer:
+        history, answer = history + (answer or 0) + count, None
+    if answer is not None:
         yield history, answer, number

@@ -11,6 +11,10 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
+# A prompt of so many blocks there is not.
+_MOST_BLOCKS = 1 << 20
+
+
 def numbers(column: pa.Array) -> Floats:
     """Return float64[num_rows], NaN for a missing value and for what is no number."""
     kind = column.type
@@ -55,8 +59,10 @@ def texts(column: pa.Array) -> pa.Array:
     """Return strings, null where a value is missing or empty."""
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.string())
-    if pa.types.is_floating(column.type) and pc.all(pc.equal(pc.floor(column), column)).as_py():
-        column = pc.cast(column, pa.int64())
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+        if pc.all(pc.equal(pc.floor(column), column)).as_py():
+            column = pc.cast(column, pa.int64())
     strings = pc.cast(column, pa.string())
     return pc.if_else(pc.equal(strings, ""), None, strings)
 
@@ -102,5 +108,8 @@ def _ranges(text: str | None) -> Ints | None:
             continue
         if not (first.isdecimal() and (last.isdecimal() or not dash)):
             return None
-        pieces.append(np.arange(int(first), int(last if dash else first) + 1, dtype=np.int64))
+        low, high = int(first), int(last if dash else first)
+        if not low <= high < low + _MOST_BLOCKS or high >= 1 << 63:
+            return None
+        pieces.append(np.arange(low, high + 1, dtype=np.int64))
     return np.concatenate([np.zeros(0, dtype=np.int64), *pieces])

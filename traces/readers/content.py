@@ -52,7 +52,7 @@ def reader_of(path: str, tokenise: Tokenise) -> tuple[Reader, str]:
         return csv_rows, "line"
     try:
         first = json.loads(start)
-    except ValueError:
+    except (ValueError, RecursionError):
         # An object over several lines is a document; one that is closed in its line is a malformed row.
         return (json_rows, "line") if start.endswith(b"}") else (result_rows, "request")
     return (result_rows, "request") if is_result(first) else (json_rows, "line")

@@ -31,7 +31,7 @@ class Format:
     def found_in(self, columns: Collection[str]) -> dict[str, str]:
         """Return, by role, the columns that are there; our own names and `session_id` are known in every format."""
         found = {}
-        for role in ROLES:
+        for role in (*ROLES, *(["parent"] if "parent" in self.columns else [])):
             # A time under our own name is in seconds, whatever those of the format are in.
             foreign = role in ("arrival_s", "think_s") and (self.moments or self.per_second != 1)
             names = [self.column(role), *([] if foreign else [role]), *(["session_id"] if role == "session" else [])]
@@ -45,7 +45,7 @@ class Format:
         return {self.column("prompt_tokens"), self.column("output_tokens")} <= set(columns)
 
 
-# Roles, which are also the names of our own columns. `parent` is the request_id of the turn before.
+# Roles, which are also the names of our own columns. One more is `parent`, the request_id of the turn before.
 ROLES = (
     "prompt_tokens",
     "output_tokens",
@@ -53,7 +53,6 @@ ROLES = (
     "think_s",
     "request_id",
     "session",
-    "parent",
     "client",
     "block_ids",
     "block_tokens",

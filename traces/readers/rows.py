@@ -102,8 +102,10 @@ class Malformed:
         self._first = self._first or message
         self.count += count
 
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was skipped, in words."""
         if not self.count:
             return ()
-        return (f"{self.count:,} malformed rows were skipped, the first: {self._first}",)
+        rows = "1 malformed row was" if self.count == 1 else f"{self.count:,} malformed rows were"
+        return (f"{rows} skipped, the first: {self._first}",)

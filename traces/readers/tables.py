@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, BinaryIO
 
@@ -35,15 +36,20 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     Raises:
         ValueError: There is no header.
     """
-    header = file.readline(_LONGEST_HEADER).decode("utf-8-sig")
-    names = [name.strip() for name in next(csv.reader([header]), [])]
+    first_line, header = 1, file.readline(_LONGEST_HEADER)
+    while header and not header.strip():
+        first_line, header = first_line + 1, file.readline(_LONGEST_HEADER)
+    try:
+        names = [name.strip() for name in next(csv.reader([header.decode("utf-8-sig")]), [])]
+    except csv.Error as error:
+        raise ValueError(f"has no header in line {first_line}: {error}") from None
     if not any(names):
-        raise ValueError("has no header in its first line, as of an empty file")
+        raise ValueError("has no header, as of an empty file")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"has several columns {twice[0]}")
     columns = needed(names)
-    wrong: list[Any] = []
+    wrong: deque[Any] = deque()
 
     def skip(row: Any) -> str:
         wrong.append(row)
@@ -62,18 +68,21 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
         if "Empty CSV" in str(error):
             return
         raise
-    yield from _numbered(reader, columns, wrong)
+    yield from _numbered(reader, columns, wrong, first_line + 1)
 
 
-def _numbered(reader: Any, columns: list[str], wrong: list[Any]) -> Iterator[Rows]:
+def _numbered(reader: Any, columns: list[str], wrong: deque[Any], first_line: int) -> Iterator[Rows]:
     """Yield rows with their lines: those that were refused, by their number under the header, take one each too."""
-    next_line = 2
+    next_line = first_line
     for batch in reader:
-        skipped = np.array([row.number + 1 for row in wrong], dtype=np.int64)
+        if batch.num_rows == 0:
+            continue
+        skipped = np.array([row.number + first_line - 1 for row in wrong], dtype=np.int64)
         lines = np.arange(next_line, next_line + batch.num_rows + len(skipped))
         lines = lines[~np.isin(lines, skipped)][: batch.num_rows]
         next_line = int(lines[-1]) + 1
-        broken = _broken(wrong, next_line)
+        broken = _broken(wrong, first_line, next_line)
+        _require_whole_lines(batch, lines)
         filled = np.zeros(batch.num_rows, dtype=bool)
         for column in batch.columns:
             filled |= pa.compute.not_equal(column, "").to_numpy(zero_copy_only=False)
@@ -82,17 +91,30 @@ def _numbered(reader: Any, columns: list[str], wrong: list[Any]) -> Iterator[Row
         rows = batch if filled.all() else batch.filter(pa.array(filled))
         yield Rows({name: rows.column(name) for name in columns}, lines[filled], broken)
     nothing = {name: pa.array([], pa.string()) for name in columns}
-    yield Rows(nothing, np.zeros(0, dtype=np.int64), _broken(wrong, None))
+    yield Rows(nothing, np.zeros(0, dtype=np.int64), _broken(wrong, first_line))
 
 
-def _broken(wrong: list[Any], before: int | None) -> list[tuple[int, str]]:
+def _broken(wrong: deque[Any], first_line: int, before: int | None = None) -> list[tuple[int, str]]:
     """Take the rows of another number of fields that are in front of a line; None: all."""
     found = []
-    while wrong and (before is None or wrong[0].number + 1 < before):
-        row = wrong.pop(0)
+    while wrong and (before is None or wrong[0].number + first_line - 1 < before):
+        row = wrong.popleft()
         fields = f"{row.actual_columns} field{'s' if row.actual_columns > 1 else ''}"
-        found.append((row.number + 1, f"{fields}, and the header has {row.expected_columns}"))
+        found.append((row.number + first_line - 1, f"{fields}, and the header has {row.expected_columns}"))
     return found
+
+
+def _require_whole_lines(batch: Any, lines: NDArray[np.int64]) -> None:
+    """Check that no quoted field goes over several lines: one that is not closed would hide all rows behind it.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for name in batch.schema.names:
+        over = pa.compute.match_substring(batch.column(name), "\n")
+        if pa.compute.any(over).as_py():
+            line = int(lines[int(np.argmax(over.to_numpy(zero_copy_only=False)))])
+            raise ValueError(f"line {line}: {name} has a quote that is not closed in its line")
 
 
 def json_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
@@ -103,11 +125,17 @@ def json_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
         needed: Given the keys of the first object, returns those to read.
     """
     columns: list[str] | None = None
+    keys: list[str] = []
     line = 1
     while lines := file.readlines(_PART_BYTES):
         if columns is None:
-            columns = needed(_keys(lines[:_HEADER_ROWS]))
-        yield _parsed(lines, columns, line) or _parsed_one_by_one(lines, columns, line)
+            keys = _keys(lines[:_HEADER_ROWS])
+            columns = needed(keys)
+        rows, more_keys = _parsed(lines, columns, line) or _parsed_one_by_one(lines, columns, line)
+        late = [name for name in needed([*keys, *more_keys]) if name not in columns]
+        if late:
+            raise ValueError(f"{late[0]} first comes behind line {_HEADER_ROWS}; give it to the first line, as null")
+        yield rows
         line += len(lines)
 
 
@@ -116,15 +144,15 @@ def _keys(lines: list[bytes]) -> list[str]:
     for line in lines:
         try:
             one = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(one, dict):
             keys |= dict.fromkeys(one)
     return list(keys)
 
 
-def _parsed(lines: list[bytes], columns: list[str], first_line: int) -> Rows | None:
-    """Parse many lines at once; None if anything is unusual in them."""
+def _parsed(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]] | None:
+    """Parse many lines at once, and return their keys too; None if anything is unusual in them."""
     try:
         table = pa.json.read_json(
             io.BytesIO(b"".join(lines)), pa.json.ReadOptions(use_threads=False, block_size=2 * _PART_BYTES)
@@ -137,7 +165,7 @@ def _parsed(lines: list[bytes], columns: list[str], first_line: int) -> Rows | N
     values = {name: table.column(name).combine_chunks() if name in there else pa.nulls(len(lines)) for name in columns}
     if not all(_is_plain(one.type) for one in values.values()):
         return None
-    return Rows(values, np.arange(first_line, first_line + len(lines)))
+    return Rows(values, np.arange(first_line, first_line + len(lines))), there
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -147,7 +175,7 @@ def _is_plain(kind: pa.DataType) -> bool:
     return bool(of_list or of_number or pa.types.is_null(kind) or pa.types.is_string(kind))
 
 
-def _parsed_one_by_one(lines: list[bytes], columns: list[str], first_line: int) -> Rows:
+def _parsed_one_by_one(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]]:
     found: list[dict[str, Any]] = []
     places, broken = [], []
     for place, line in zip(count(first_line), lines, strict=False):
@@ -155,7 +183,7 @@ def _parsed_one_by_one(lines: list[bytes], columns: list[str], first_line: int) 
             continue
         try:
             one = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             broken.append((place, f"no JSON: {error}"))
             continue
         if not isinstance(one, dict):
@@ -164,7 +192,8 @@ def _parsed_one_by_one(lines: list[bytes], columns: list[str], first_line: int) 
         found.append(one)
         places.append(place)
     values = {name: _array([one.get(name) for one in found]) for name in columns}
-    return Rows(values, np.array(places, dtype=np.int64), broken)
+    keys = dict.fromkeys(key for one in found for key in one)
+    return Rows(values, np.array(places, dtype=np.int64), broken), keys
 
 
 def _array(values: list[Any]) -> pa.Array:
@@ -175,7 +204,10 @@ def _array(values: list[Any]) -> pa.Array:
     if any(isinstance(value, list) for value in values):
         lists = [value if _is_integers(value) else None if value is None else [None] for value in values]
         return pa.array(lists, pa.list_(pa.int64()))
-    if {type(value) for value in values if value is not None} <= {int, float}:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int} and all(value is None or abs(value) < 1 << 63 for value in values):
+        return pa.array(values, pa.int64())
+    if kinds <= {int, float}:
         return pa.array([value if value is None else float(value) for value in values], pa.float64())
     texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
     return pa.array(texts, pa.string())
@@ -183,6 +215,13 @@ def _array(values: list[Any]) -> pa.Array:
 
 def _is_integers(value: Any) -> bool:
     return isinstance(value, list) and all(type(one) is int and abs(one) < 1 << 63 for one in value)
+
+
+def _plain(column: Any) -> Any:
+    """Return a column without an encoding of its own."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 def parquet_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
@@ -193,9 +232,13 @@ def parquet_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
         needed: Given the names of the columns, returns those to read.
     """
     table = pa.parquet.ParquetFile(pa.PythonFile(file, mode="r"))
-    columns = needed(table.schema_arrow.names)
+    names = table.schema_arrow.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"has several columns {twice[0]}")
+    columns = needed(names)
     first = 1
     for batch in table.iter_batches(batch_size=_PART_ROWS, columns=columns):
         places: NDArray[np.int64] = np.arange(first, first + batch.num_rows)
-        yield Rows({name: batch.column(name) for name in columns}, places)
+        yield Rows({name: _plain(batch.column(name)) for name in columns}, places)
         first += batch.num_rows

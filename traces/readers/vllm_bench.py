@@ -21,15 +21,15 @@ def is_result(content: Any) -> bool:
 def result_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     """Yield the requests in order of arrival, numbered from 1 as in the file.
 
-    A request arrives when it was due: it was sent then, or waited for room below the concurrency limit. The
-    first arrives at 0: the clock of the times is any. A request that failed has no output.
+    A request arrives when it was sent or, if the result says so (queue_times), when it began to wait for room below
+    the concurrency limit. The first arrives at 0: the clock of the times is any. A request that failed has no output.
 
     Raises:
         ValueError: It is no such result, or not a detailed one.
     """
     try:
         content = json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"is not whole JSON, nor JSON lines: {error}") from None
     if not is_result(content):
         raise ValueError("is a JSON object and no result of vllm bench serve")
@@ -39,9 +39,11 @@ def result_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     columns = {role: np.array(list(map(_number, one))) for role, one in lists.items() if one is not None}
     count = len(columns["prompt_tokens"])
     order = np.arange(count)
-    if content.get("start_times"):
-        start_s = np.array(list(map(_number, content["start_times"])))
-        waited_s = np.array(list(map(_number, content.get("queue_times") or [0.0] * count)))
+    starts, waits = content.get("start_times") or [], content.get("queue_times") or [0.0] * count
+    if not isinstance(starts, list) or not isinstance(waits, list):
+        raise ValueError("has start_times or queue_times that are no lists")
+    if starts:
+        start_s, waited_s = np.array(list(map(_number, starts))), np.array(list(map(_number, waits)))
         if not len(start_s) == len(waited_s) == count:
             raise ValueError("has start_times of another number of requests")
         due_s = start_s - waited_s
