@@ -5,7 +5,6 @@ Each file is read by `python -m traces convert`'s reader in a process of its own
 
 import argparse
 import gzip
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,32 @@ import numpy as np
 from traces.file import TraceFile
 
 _ROWS_AT_A_TIME = 500_000
-FORMATS = ("plain.csv", "azure.csv", "azure.csv.gz", "plain.parquet", "mooncake.jsonl")
+# Of each file the header, and what a row looks like.
+_LAYOUTS = {
+    "plain.csv": ("arrival_s,prompt_tokens,output_tokens", "{second},{prompt},{output}"),
+    "numbered.csv": (
+        "request_id,session,arrival_s,prompt_tokens,output_tokens",
+        "{number},{prompt},{second},{prompt},{output}",
+    ),
+    "named.csv": (
+        "request_id,session,arrival_s,prompt_tokens,output_tokens",
+        "request-{number},session-{prompt},{second},{prompt},{output}",
+    ),
+    "azure.csv": ("TIMESTAMP,ContextTokens,GeneratedTokens", "{moment},{prompt},{output}"),
+    "mooncake.jsonl": (
+        "",
+        '{{"timestamp": {millisecond}, "input_length": {prompt}, "output_length": {output}, "hash_ids": {blocks}}}',
+    ),
+}
+FORMATS = (
+    "plain.csv",
+    "plain.parquet",
+    "azure.csv",
+    "azure.csv.gz",
+    "mooncake.jsonl",
+    "numbered.csv",
+    "named.csv",
+)
 
 
 def main() -> None:
@@ -46,8 +70,9 @@ def _read(path: Path) -> None:
     trace = TraceFile(str(path)).load(np.random.default_rng(0))
     seconds = time.perf_counter() - start_s
     assert trace.arrival_s is not None
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{seconds:.1f} {kilobytes / 1e6:.2f} {len(trace)}")
+    # Of this process alone; what getrusage says begins with the size of the one that started it.
+    (most,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    print(f"{seconds:.1f} {int(most.split()[1]) * 1024 / 1e9:.2f} {len(trace)}")
 
 
 def _write(path: Path, rows: int) -> None:
@@ -78,24 +103,23 @@ def _parts(rows: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def _lines(name: str, part: int, arrival_s: np.ndarray, prompt: np.ndarray, output: np.ndarray) -> Iterator[str]:
-    lengths = list(zip(prompt.tolist(), output.tolist(), strict=True))
-    if name == "mooncake.jsonl":
-        for milliseconds, (one, two) in zip((arrival_s * 1e3).astype(int).tolist(), lengths, strict=True):
-            blocks = list(range(-(-one // 512)))
-            times_and_lengths = f'"timestamp": {milliseconds}, "input_length": {one}, "output_length": {two}'
-            yield f'{{{times_and_lengths}, "hash_ids": {blocks}}}'
-        return
-    if name.startswith("plain"):
-        if part == 0:
-            yield "arrival_s,prompt_tokens,output_tokens"
-        for second, (one, two) in zip(arrival_s.tolist(), lengths, strict=True):
-            yield f"{second},{one},{two}"
-        return
-    if part == 0:
-        yield "TIMESTAMP,ContextTokens,GeneratedTokens"
+    header, *fields = _LAYOUTS[name.removesuffix(".gz")]
+    if part == 0 and header:
+        yield header
     moments = np.datetime64("2024-05-10T00:00:00.000000") + (arrival_s * 1e6).astype("timedelta64[us]")
-    for moment, (one, two) in zip(np.datetime_as_string(moments, unit="us").tolist(), lengths, strict=True):
-        yield f"{moment.replace('T', ' ')}+00:00,{one},{two}"
+    texts = {
+        "number": [str(part * _ROWS_AT_A_TIME + row) for row in range(len(prompt))],
+        "second": list(map(str, arrival_s.tolist())),
+        "moment": [f"{one.replace('T', ' ')}+00:00" for one in np.datetime_as_string(moments, unit="us").tolist()],
+        "millisecond": list(map(str, (arrival_s * 1e3).astype(int).tolist())),
+        "prompt": list(map(str, prompt.tolist())),
+        "output": list(map(str, output.tolist())),
+        "blocks": [str(list(range(-(-one // 512)))) for one in prompt.tolist()],
+    }
+    (layout,) = fields
+    names = [name for name in texts if f"{{{name}}}" in layout]
+    for row in zip(*(texts[name] for name in names), strict=True):
+        yield layout.format(**dict(zip(names, row, strict=True)))
 
 
 if __name__ == "__main__":

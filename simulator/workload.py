@@ -48,7 +48,7 @@ class Workload:
         """Return the requests with arrival times.
 
         Args:
-            seed: The same seed gives the same requests, and gaps that are in proportion at any rate.
+            seed: The same seed gives the same requests, and gaps that are in proportion at any rate (see `Arrivals`).
             requests: What `requests` returned for this seed, if it is at hand.
 
         Raises:

@@ -110,6 +110,11 @@ def test_bursts_have_the_mean_and_the_variance_of_their_markov_chain() -> None:
     assert_mean(variances, 5 * window_s + modulation, precision=0.1)
 
 
+def test_too_many_stays_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"dwell_s: stays of 0\.001 s are too short for a trace of"):
+        times(MarkovModulated(qps=1e-6, dwell_s=[0.001, 0.001]), 5, seed=0)
+
+
 def test_bursts_of_three_states_have_their_rate() -> None:
     arrivals = MarkovModulated(qps=2, rates=[0, 1, 6], dwell_s=[3, 4, 2])
     assert_mean([float(np.count_nonzero(times(arrivals, 4000, seed) < 1200) / 1200) for seed in range(RUNS)], 2, 0.06)

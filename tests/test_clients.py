@@ -78,6 +78,7 @@ def test_a_mix_ends_with_the_file_of_a_class(tmp_path: Path) -> None:
     trace = load_config(*overrides)["trace"]
     assert trace.arrival_s.max() <= 19
     assert np.count_nonzero(trace.client == 0) == 20
+    assert f"{len(trace)} requests and not 512: those of clients.chat end" in trace.notes
 
 
 def test_sessions_of_a_class_stay_sessions() -> None:
@@ -99,8 +100,8 @@ def test_sessions_of_a_class_stay_sessions() -> None:
     [
         (["trace.clients.chat.arrivals.qps=0"], "trace.clients.chat.arrivals.qps must be a number from 1e-6 to 1e9"),
         (["trace.clients.chat.cv=2"], "trace.clients.chat.cv is not a key; allowed are: trace.clients.chat.requests"),
-        (["trace.clients.chat.slo.tbt_p99=-1"], "clients.chat.slo: chat.tbt_p99 must be seconds above 0"),
-        (["trace.clients.chat.slo.speed=1"], "clients.chat.slo: speed is not an objective"),
+        (["trace.clients.chat.slo.tbt_p99=-1"], "trace.clients.chat.slo: chat.tbt_p99 must be seconds above 0"),
+        (["trace.clients.chat.slo.speed=1"], "trace.clients.chat.slo: speed is not an objective"),
         (["trace.clients=7"], "trace.clients must be at least one class by name, got 7"),
         (["arrival@trace.clients.chat.arrivals=closed_loop"], "trace.clients.chat"),
         (["trace@trace.clients.chat.requests=file"], "trace.clients.chat.requests.path has no default"),
@@ -140,8 +141,7 @@ def test_figures_of_a_class_are_about_its_requests_alone() -> None:
         assert one["num_requests"] == own.sum()
         assert one["num_finished"] == own.sum()
         assert one["ttft_s"] == Distribution(ttft_s).summary()
-        first_s = table["arrival_s"][counted].min()
-        assert one["requests_per_s"] == pytest.approx(counted.sum() / (table["completed_s"][counted].max() - first_s))
+        assert one["requests_per_s"] == pytest.approx(counted.sum() / result.summary["makespan_s"])
     assert sum(one["num_requests"] for one in figures) == 120
 
 
@@ -161,6 +161,27 @@ def test_the_slo_of_a_class_is_met_or_missed_on_its_own() -> None:
     # Together, only requests of the class can miss what the class expects.
     together = SLO(of_clients(result.clients[:1])).goodput(result)
     assert together.share == pytest.approx(1 - late.sum() / len(own))
+
+
+def test_a_class_without_a_request_misses_nothing() -> None:
+    result = simulate(**load_config("trace=mix", "trace.num_requests=30", "trace.clients.summarise.arrivals.qps=1e-6"))
+    nobody = client_figures(result)[1]
+    assert (nobody["num_requests"], nobody["slo"]["met"], nobody["slo"]["goodput"]) == (0, None, None)
+    assert SLO(of_clients(result.clients)).missed(result) == []
+
+
+def test_throughput_of_classes_adds_up_to_that_of_the_run() -> None:
+    result = simulate(**load_config(*OVERRIDES))
+    figures = client_figures(result)
+    for name in ("requests_per_s", "output_tokens_per_s"):
+        assert sum(one[name] for one in figures) == pytest.approx(result.summary[name])
+
+
+def test_arrivals_that_would_throw_away_those_of_the_classes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="arrival: Mix has arrivals of its own, so it needs arrival=trace; Poisson"):
+        load_config("trace=mix", "arrival=poisson")
+    faster = load_config("trace=mix", "arrival.speed=2")["trace"]
+    assert faster.arrival_s == pytest.approx(load_config("trace=mix")["trace"].arrival_s / 2)
 
 
 def test_a_capacity_meets_the_slo_of_each_class() -> None:

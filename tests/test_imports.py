@@ -7,6 +7,7 @@ import pytest
 
 from tests.helpers import REPOSITORY
 
+READERS = ("chats", "collector", "columns", "identities", "rows", "tables", "values", "vllm_bench")
 COMMANDS = ("capacity", "token_budget", "search", "reproduce", "compare")
 ENTRY_POINTS = {
     *(
@@ -29,7 +30,7 @@ ALLOWED = {
     "pyarrow": {
         "traces/file.py",
         "traces/save.py",
-        *(f"traces/readers/{name}.py" for name in ("chats", "collector", "columns", "rows", "tables", "vllm_bench")),
+        *(f"traces/readers/{name}.py" for name in READERS),
     },
     "tokenizers": {"traces/tokens.py"},
     "optuna": {"simulator/search/study.py"},
@@ -106,6 +107,8 @@ TRACE_LAYERS = [
     ["trace", "base", "arrival", "sessions", "readers", "file", "describe", "fit", "__main__"],
     ["lengths", "synthetic", "conversations", "fit"],
     ["rows", "tables", "content"],
+    ["columns", "values", "collector"],
+    ["columns", "identities", "collector"],
 ]
 
 

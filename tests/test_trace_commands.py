@@ -158,6 +158,13 @@ def test_times_in_steps_are_spread_over_them() -> None:
     assert np.array_equal(np.floor(spread.arrival_s / 3) * 3, stepped.arrival_s)
     assert isinstance(fit_arrivals(spread.arrival_s), Poisson | Gamma | Weibull)
     assert "recorded in steps of 3 s" in spread.notes[0]
+    # Whole seconds, in bursts an hour apart: nobody is moved by more than a second.
+    bursts = np.floor(
+        np.repeat(np.arange(24) * 3600.0, 400) + np.tile(np.sort(np.random.default_rng(0).random(400) * 60), 24)
+    )
+    moved = without_steps(generated(count=len(bursts)).arriving(bursts)).arrival_s
+    assert moved is not None
+    assert np.abs(moved - bursts).max() <= 1
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +244,7 @@ def test_what_a_fit_writes_builds_the_same_generators(arrivals: Arrivals, tmp_pa
         (["describe", "a.csv", "on_error=skip", "picture=no/folder.png"], "No such file or directory: no/"),
         (["convert", "a.csv", "a.txt", "on_error=skip"], "a.txt must end in one of .csv, .csv.gz, .jsonl"),
         (["fit", "a.csv", "on_error=skip"], "a.csv: needs at least 2 requests"),
+        (["describe", "a.csv", "on_error=skip", "picture=a.jpg"], "picture=a.jpg must end in .png"),
     ],
     ids=" ".join,
 )
@@ -247,6 +255,48 @@ def test_mistakes_are_named_in_one_line(arguments: list[str], complaint: str, tm
     assert done.stderr.startswith(f"error: {complaint}"), done.stderr
     assert done.stderr.count("\n") == 1
     assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "name"),
+    [
+        ("my trace (1).csv", [], "my_trace_1_"),
+        ("2023.csv", [], "fitted_2023"),
+        ("sharegpt.csv", [], "fitted_sharegpt"),
+        ("a.csv", ["name=Mine_2"], "Mine_2"),
+        ("a.csv", ["name=poisson"], None),
+        ("a.csv", ["name=a/b"], None),
+        ("a.csv", ["name=null"], None),
+        ("a.csv", ["name="], None),
+    ],
+)
+def test_a_fit_gets_a_name_that_the_command_line_takes(
+    tmp_path: Path, file: str, arguments: list[str], name: str | None
+) -> None:
+    (tmp_path / file).write_text("prompt_tokens,output_tokens,arrival_s\n5,1,0\n6,1,1\n7,1,2\n8,1,3\n")
+    done = run(tmp_path, "fit", file, *arguments)
+    if name is None:
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: name")
+        assert [one.name for one in tmp_path.iterdir()] == [file]
+        return
+    assert done.returncode == 0, done.stderr
+    command = f"python -m simulator --config-dir configs_of_mine trace={name} arrival={name}"
+    assert done.stdout.strip().endswith(command)
+    assert "Constant" in (tmp_path / "configs_of_mine" / "arrival" / f"{name}.yaml").read_text()
+
+
+def test_chats_without_arrivals_are_to_be_simulated_as_sessions(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt_tokens,output_tokens\n5,1\n9,1\n20,1\n3,1\n9,2\n")
+    done = run(tmp_path, "fit", "a.csv", "find_sessions=true")
+    assert done.stdout.strip().endswith("--config-dir configs_of_mine trace=a arrival=sessions")
+
+
+def test_a_trace_in_which_everybody_waits_can_be_described(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt_tokens,output_tokens,arrival_s,think_s\n5,1,,2\n6,1,,3\n")
+    done = run(tmp_path, "describe", "a.csv")
+    assert done.returncode == 0, done.stderr
+    assert "there are no arrival times" in done.stdout
 
 
 def test_help_explains_every_key(tmp_path: Path) -> None:

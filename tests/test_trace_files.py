@@ -12,14 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simulator.config import load_config
 from tests.helpers import SHARED, needs_shared
 from traces import Trace
 from traces.file import TraceFile
+from traces.readers import tables
 from traces.save import SUFFIXES, save
+from traces.sessions import Sessions
+from traces.whole_files import write_whole
 
 RNG = np.random.default_rng(0)
 HEADER = "prompt_tokens,output_tokens,arrival_s,request_id\n"
@@ -37,8 +40,10 @@ def load(path: str | Path, **options: Any) -> Trace:
 
 def lists(trace: Trace) -> dict[str, list[Any]]:
     """The arrays of a trace as lists, None for NaN."""
-    found = {}
-    for name in ("prompt_tokens", "output_tokens", "arrival_s", "think_s", "session", "request_id"):
+    found: dict[str, list[Any]] = {}
+    if trace.request_id is not None:
+        found["request_id"] = list(map(str, trace.request_id.tolist()))
+    for name in ("prompt_tokens", "output_tokens", "arrival_s", "think_s", "session"):
         values = getattr(trace, name)
         if values is not None:
             found[name] = [None if one != one else one for one in values.tolist()]
@@ -227,11 +232,33 @@ MALFORMED = [
     (HEADER + "nan,3,0,a\n", "got 'nan'"),
     (HEADER + "0x10,3,0,a\n", "got '0x10'"),
     (HEADER + "1e99,3,0,a\n", "got '1e99'"),
-    (HEADER + "5,3,,a\n", "line 2: arrival_s must be a finite number of at least 0, got ''"),
+    (HEADER + "5,3,,a\n", "line 2: arrival_s must be a finite number of at least 0 and at most 1e12, got ''"),
     (HEADER + "5,3,inf,a\n", "line 2: arrival_s must be a finite number"),
     (HEADER + "5,3,-1,a\n", "line 2: arrival_s must be a finite number of at least 0"),
     (HEADER + "5,3,2,a\n5,3,1,a\n", "line 3: arrival_s must not go back, a row above is at 2 s"),
     (HEADER + "5,3,0,a\n5,3,1,a\n", "line 3: request_id must be unique and not empty"),
+    (HEADER + '5,3,0,"a\n5,3,1,b\n5,3,2,c\n', "line 2: request_id has a quote that is not closed in its line"),
+    (HEADER + '5,3,0,"a\nb"\n5,3,1,b\n', "line 2: request_id has a quote that is not closed in its line"),
+    (HEADER.replace("\n", "\r") + "5,3,0,a\r", "has no header in line 1: new-line character"),
+    (HEADER + "5,3,0,\n", "line 2: request_id must be unique and not empty, got None"),
+    (HEADER + "5,3,1e300,a\n", "line 2: arrival_s must be a finite number of at least 0 and at most 1e12, got '1e300'"),
+    (
+        "prompt_tokens,output_tokens,block_ids\n1,1,5-1\n",
+        "line 2: block_ids must be a list of block numbers, got '5-1'",
+    ),
+    ("prompt_tokens,output_tokens,block_ids\n1,1,0-99999999999999\n", "line 2: block_ids must be a list of block"),
+    ("prompt_tokens,output_tokens,block_ids\n1,1,99999999999999999999\n", "line 2: block_ids must be a list of block"),
+    (
+        '{"input_length": 5, "output_length": 3}\n' * 1001 + '{"input_length": 5, "output_length": 3, "delay": 1}\n',
+        "delay first comes behind line 1000",
+    ),
+    ("[" * 100_000, "is not whole JSON"),
+    ('{"a":\n' + "[" * 100_000, "is not whole JSON"),
+    ('{"input_length": 5, "output_length": 3}\n{"x": ' + "[" * 100_000 + "}\n", "line 2: no JSON"),
+    (
+        '{"request_throughput": 1, "input_lens": [5], "output_lens": [3], "start_times": 5}',
+        "start_times or queue_times",
+    ),
     (HEADER + "5,3,0,a\n5,3,1,a,9,9\n", "line 3: 6 fields, and the header has 4"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", "line 2: TIMESTAMP must be a date and time"),
     ("arrival_s,think_s,prompt_tokens,output_tokens\n0,,1,1\n,-1,1,1\n", "line 3: think_s must be a finite number"),
@@ -274,7 +301,7 @@ def test_malformed_rows_are_counted_when_they_are_skipped(tmp_path: Path) -> Non
     assert trace.num_skipped == 5
     (note,) = trace.notes
     assert note.startswith("5 malformed rows were skipped, the first: ")
-    assert "line" in note
+    assert "line 3: arrival_s must not go back, a row above is at 2 s, got '1'" in note
 
 
 def test_skipped_rows_are_reported_with_the_run(tmp_path: Path) -> None:
@@ -293,9 +320,16 @@ CELLS = st.sampled_from(["1", "7", " 12", "3.0", "0", "-1", "x", "", "nan", "1e3
 TIMES = st.sampled_from(["0", "1", "2.5", "2.5", "1e1", "-1", "soon", "", "inf"])
 
 
-@given(st.lists(st.one_of(st.tuples(CELLS, CELLS, TIMES), st.just(()), st.just(("1", "2"))), max_size=12))
-@settings(deadline=None)
-def test_what_is_read_is_what_a_slow_reader_reads(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple]) -> None:
+@given(
+    st.lists(st.one_of(st.tuples(CELLS, CELLS, TIMES), st.just(()), st.just(("1", "2"))), max_size=12),
+    st.sampled_from([tables.PART_BYTES, 64]),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_read_is_what_a_slow_reader_reads(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, rows: list[tuple], part_bytes: int
+) -> None:
+    """Also when a part of the file is no longer than a few rows."""
+    monkeypatch.setattr(tables, "PART_BYTES", part_bytes)
     text = "prompt_tokens,output_tokens,arrival_s\n" + "".join(",".join(row) + "\n" for row in rows)
     expected, skipped = slow_reading(text)
     path = write(tmp_path_factory.mktemp("rows") / "trace.csv", text)
@@ -458,6 +492,21 @@ def test_what_is_saved_is_read_back(tmp_path: Path, name: str, suffix: str) -> N
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_only_late_rows_have_is_saved_too(tmp_path: Path, suffix: str) -> None:
+    count = 1500
+    late = np.arange(count) >= count - 2
+    trace = Trace(
+        np.full(count, 5),
+        np.full(count, 2),
+        arrival_s=np.where(late, np.nan, 1.0),
+        think_s=np.where(late, 3.0, np.nan),
+        session=np.where(late, 0, -1),
+    )
+    save(trace, tmp_path / f"trace{suffix}")
+    assert lists(load(tmp_path / f"trace{suffix}")) == lists(trace)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_clients_and_prefixes_are_saved_too(tmp_path: Path, suffix: str) -> None:
     trace = load(write(tmp_path / "bailian", FORMATS["bailian"][0]))
     save(trace, tmp_path / f"trace{suffix}")
@@ -465,6 +514,138 @@ def test_clients_and_prefixes_are_saved_too(tmp_path: Path, suffix: str) -> None
     assert lists(again) == lists(trace)
     assert again.prefix is not None
     assert (again.prefix.block_tokens, again.prefix.ids.tolist()) == (16, [1089, 1089, 1090])
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    for path in (tmp_path / "folder.csv", Path("/dev/null")):
+        with pytest.raises(OSError, match="exists and is not a file") as error:
+            write_whole(path, b"")
+        assert error.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as missing:
+        write_whole(tmp_path / "no" / "file.csv", b"")
+    assert missing.value.filename == str(tmp_path / "no" / "file.csv")
+
+
+def bailian(rows: list[tuple[Any, Any]]) -> str:
+    return "".join(
+        json.dumps(
+            {"chat_id": one, "parent_chat_id": parent, "timestamp": place, "input_length": 9, "output_length": 2}
+        )
+        + "\n"
+        for place, (one, parent) in enumerate(rows)
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "sessions"),
+    [
+        ([(1, -1), (2, 1), (3, -1), (4, 2)], [0, 0, 1, 0]),
+        ([(1, -1), (1, -1), (2, -1), (3, 2)], [0, 1, 1]),
+        ([(1, -1), (2, 1), (1, -1), (4, 2), (5, 1)], [0, 0, 0, 1]),
+        ([(1, -1), (None, 1), (3, 1)], [0, 0]),
+        ([(8, 7), (9, 8)], [0, 0]),
+    ],
+    ids=["chains", "a repeated identifier", "two go on from one", "no identifier", "a parent that is not there"],
+)
+def test_turns_are_chained_by_their_parents(tmp_path: Path, rows: list[tuple[Any, Any]], sessions: list[int]) -> None:
+    trace = load(write(tmp_path / "trace.jsonl", bailian(rows)), on_error="skip")
+    assert trace.session is not None
+    assert trace.session.tolist() == sessions
+    assert trace.num_skipped == len(rows) - len(sessions)
+
+
+@pytest.mark.parametrize("options", [{"on_error": "skip"}, {"max_total_tokens": 80}], ids=str)
+def test_turns_whose_turn_before_is_left_out_are_left_out_too(tmp_path: Path, options: dict[str, Any]) -> None:
+    first = 0 if "on_error" in options else 900
+    text = f"arrival_s,think_s,prompt_tokens,output_tokens,session\n0,,10,5,a\n1,,{first},5,b\n,3,30,5,b\n,4,60,5,a\n"
+    trace = load(write(tmp_path / "trace.csv", text), **options)
+    assert trace.prompt_tokens.tolist() == [10, 60]
+    assert "1 turns were left out because a turn before them was" in trace.notes
+
+
+def test_think_times_need_no_arrival_times(tmp_path: Path) -> None:
+    text = '{"session_id": "a", "input_length": 9, "output_length": 2}\n'
+    text += '{"session_id": "a", "delay": 500, "input_length": 30, "output_length": 2}\n'
+    trace = Sessions(qps=1, think_s=None).assign(load(write(tmp_path / "trace", text)), RNG)
+    assert trace.think_s is not None
+    assert trace.think_s[1] == 0.5
+
+
+def test_blocks_keep_their_numbers_and_their_size(tmp_path: Path) -> None:
+    text = '{"input_length": 9, "output_length": 2, "hash_ids": [-4294967295, 1]}\n'
+    prefix = load(write(tmp_path / "a", text)).prefix
+    assert prefix is not None
+    assert prefix.ids.tolist() == [-4294967295, 1]
+    text = "prompt_tokens,output_tokens,block_ids,block_tokens\n9,1,0,x\n" + "9,1,0,16\n" * 3
+    skipped = load(write(tmp_path / "b", text), on_error="skip")
+    assert (len(skipped), skipped.num_skipped) == (3, 1)
+    assert skipped.prefix is not None
+    assert skipped.prefix.block_tokens == 16
+
+
+def test_sessions_that_are_there_are_not_looked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "trace", FORMATS["mooncake with delays"][0])
+    with pytest.raises(ValueError, match="find_sessions=true is for files without sessions"):
+        load(path, find_sessions=True)
+
+
+def test_a_window_that_is_cut_says_so(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "trace.csv", "arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{n},9,1\n" for n in range(9))
+    )
+    assert load(path, start_s=2, duration_s=4, num_requests=4).notes == ()
+    assert load(path, start_s=2, duration_s=4, num_requests=3).notes == (
+        "the time that was asked for holds more than num_requests=3",
+    )
+
+
+def test_settings_for_training_do_not_change_what_a_tokenizer_counts(tmp_path: Path, words: str) -> None:
+    from tokenizers import Tokenizer
+
+    built = Tokenizer.from_file(words)
+    built.enable_padding(length=10)
+    built.enable_truncation(max_length=2)
+    built.save(str(tmp_path / "tokenizer.json"))
+    chats = [
+        *CHATS,
+        {"id": "d", "conversations": [{"from": "user", "value": "\ud800 half"}, {"from": "gpt", "value": "?"}]},
+    ]
+    path = write(tmp_path / "chats.json", json.dumps(chats))
+    plain, odd = load(path, tokenizer=words), load(path, tokenizer=str(tmp_path / "tokenizer.json"))
+    assert lists(plain) == lists(odd)
+    assert plain.prompt_tokens.tolist() == [5, 8, 1, 2]
+
+
+def test_an_answer_of_no_tokens_is_malformed(tmp_path: Path, words: str) -> None:
+    chats = [{"conversations": [{"from": "human", "value": "one"}, {"from": "gpt", "value": ""}]}, CHATS[2]]
+    path = write(tmp_path / "chats.json", json.dumps(chats))
+    with pytest.raises(ValueError, match="conversation 1: output_tokens must be"):
+        load(path, tokenizer=words)
+    assert load(path, tokenizer=words, on_error="skip").num_skipped == 1
+
+
+def test_parquet_of_other_encodings_is_read(tmp_path: Path) -> None:
+    columns = {
+        "prompt_tokens": pa.array(["5", "7"]).dictionary_encode(),
+        "output_tokens": pa.array(["1", "2"], pa.string_view()),
+        "session": pa.array([1.0, np.nan]),
+    }
+    pa.parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert lists(load(tmp_path / "a.parquet")) == {"prompt_tokens": [5, 7], "output_tokens": [1, 2], "session": [0, -1]}
+    twice = pa.table([pa.array([1]), pa.array([2])], names=["prompt_tokens", "prompt_tokens"])
+    pa.parquet.write_table(twice, tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="has several columns prompt_tokens"):
+        load(tmp_path / "b.parquet")
+
+
+def test_a_part_without_any_good_row_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "PART_BYTES", 64)
+    text = "prompt_tokens,output_tokens\n1,1\n" + "1\n" * 500 + "2,2\n"
+    trace = load(write(tmp_path / "trace.csv", text), on_error="skip")
+    assert (trace.prompt_tokens.tolist(), trace.num_skipped) == ([1, 2], 500)
+    with pytest.raises(ValueError, match="line 3: 1 field, and the header has 2"):
+        load(tmp_path / "trace.csv")
 
 
 PUBLISHED = [

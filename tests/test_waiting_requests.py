@@ -186,6 +186,42 @@ def test_the_same_seed_gives_the_same_run() -> None:
         assert np.array_equal(values, runs[1][name]), name
 
 
+def test_turns_that_do_not_wait_for_the_answer_are_reported() -> None:
+    overrides = ["trace=sharegpt_sessions", "trace.num_requests=60", "arrival.qps=2"]
+    early = simulate(**load_config(*overrides))
+    table, turns = early.requests, load_config(*overrides)["trace"].turns()
+    count = 0
+    for session in np.unique(turns[0]):
+        rows = np.flatnonzero(turns[0] == session)
+        count += np.count_nonzero(table["arrival_s"][rows[1:]] < table["completed_s"][rows[:-1]])
+    assert count > 10
+    assert f"{count} turns of sessions arrived before the answer to the turn before them" in " ".join(early.warnings)
+    waiting = simulate(**load_config(*overrides, "arrival=sessions"))
+    assert not any("before the answer" in one for one in waiting.warnings)
+
+
+def test_a_capacity_says_when_requests_did_not_arrive_at_its_rate() -> None:
+    from simulator.capacity.__main__ import search
+    from simulator.capacity.config import load_capacity
+    from simulator.capacity.report import summarize
+
+    for arrival, differs in (("diurnal", True), ("poisson", False)):
+        task = load_capacity(
+            f"arrival={arrival}", "trace=sharegpt", "trace.num_requests=400", "capacity.granularity=0.2"
+        )
+        summary = summarize(task, search(task))
+        best = summary["at_capacity"]
+        assert (abs(best["arrivals_per_s"] / best["qps"] - 1) > 0.2) == differs
+        assert (
+            any("is the rate of the arrival process in the long run" in one for one in summary["warnings"]) == differs
+        )
+
+
+def test_users_who_have_nothing_to_send_are_reported() -> None:
+    trace = ClosedLoop(users=9).assign(trace_of([(0, 9, 2)] * 4), np.random.default_rng(0))
+    assert trace.notes == ("of 9 users only 4 have anything to send, as the trace has no more sessions",)
+
+
 def test_a_capacity_can_be_searched_with_sessions_but_not_in_a_closed_loop() -> None:
     from simulator.capacity.config import load_capacity
 

@@ -31,7 +31,12 @@ class Arrivals(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
-        """Return the trace with arrival times; the same generator gives the same gaps, in proportion to the rate.
+        """Return the trace with arrival times.
+
+        Args:
+            trace: The requests.
+            rng: Randomness. The same gives the same times and, where gaps do not depend on the time, gaps that are in
+                proportion to the rate.
 
         Raises:
             ValueError: The trace has not what they need.

@@ -52,8 +52,8 @@ def _write(trace: Trace, file: BinaryIO, suffix: str) -> None:
     else:
         for part in _tables(trace, lists=True):
             for row in part.to_pylist():
-                there = {name: value for name, value in row.items() if value is not None}
-                file.write(json.dumps(there, separators=(",", ":")).encode() + b"\n")
+                # With all keys in the first line, whatever it has.
+                file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
 
 
 def _tables(trace: Trace, lists: bool) -> Iterator[pa.Table]:
@@ -65,7 +65,10 @@ def _tables(trace: Trace, lists: bool) -> Iterator[pa.Table]:
 
 
 def _columns(part: Trace, lists: bool) -> Iterator[tuple[str, Any]]:
-    yield "request_id", None if part.request_id is None else pa.array(part.request_id.tolist(), pa.string())
+    yield (
+        "request_id",
+        None if part.request_id is None else pa.array(list(map(str, part.request_id.tolist())), pa.string()),
+    )
     yield "arrival_s", _with_nothing(part.arrival_s)
     yield "think_s", _with_nothing(part.think_s)
     yield "prompt_tokens", pa.array(part.prompt_tokens)

@@ -71,7 +71,7 @@ class Trace:
         prompt_tokens: int64[num_requests], at least 1 each.
         output_tokens: int64[num_requests], at least 1 each.
         arrival_s: float64[num_requests], not decreasing, from 0 on, NaN: waits; None if there are lengths only.
-        request_id: strings[num_requests], unique; None: the row numbers.
+        request_id: strings or int64[num_requests], unique; None: the row numbers.
         session: int64[num_requests], equal for requests of one session, negative: in none; None: there are none.
         think_s: float64[num_requests], at least 0 where a request waits, else NaN; None: none waits.
         client: int64[num_requests], number of each request's class in `clients`; None: there are no classes.
@@ -84,7 +84,7 @@ class Trace:
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     arrival_s: NDArray[np.float64] | None = None
-    request_id: NDArray[np.object_] | NDArray[np.str_] | None = None
+    request_id: NDArray[Any] | None = None
     session: NDArray[np.int64] | None = None
     think_s: NDArray[np.float64] | None = None
     client: NDArray[np.int64] | None = None

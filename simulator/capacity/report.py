@@ -104,8 +104,8 @@ def _rate_warnings(task: CapacityTask, found: Sequence[Capacity]) -> list[str]:
         within = "its requests" if limit is None else f"its requests and {limit:g} s"
         return [
             f"the capacity is the rate of the arrival process in the long run; within {within} the trial at "
-            f"{best.qps:.4g} requests/s saw {best.arrivals_per_s:.4g}: sessions are still beginning, or the rate varies "
-            "more slowly; raise trace.num_requests and time_limit_s"
+            f"{best.qps:.4g} requests/s saw {best.arrivals_per_s:.4g}: sessions are still beginning, or the rate "
+            "varies more slowly; raise trace.num_requests and time_limit_s"
         ]
     return []
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from traces.readers.columns import codes, texts
+from traces.readers.columns import codes, identifiers, texts
 from traces.readers.formats import Format
-from traces.readers.identities import client_classes, is_first, sessions_of_parents
+from traces.readers.identities import client_classes, is_first, joined, sessions_of_parents
 from traces.readers.rows import Bools, Check, Malformed, Rows
 from traces.readers.values import LARGEST, Floats, Values
 from traces.trace import PrefixBlocks, Trace
@@ -140,7 +140,7 @@ class Collector:
         for role in (role for role in _TEXTS if role in self._columns):
             column = texts(rows.columns[self._columns[role]])
             if role == "request_id":
-                self._parts[role].append(column.filter(mask).to_numpy(zero_copy_only=False).astype(object))
+                self._parts[role].append(identifiers(column.filter(mask)))
             else:
                 self._parts[role].append(column.filter(mask))
             if role == "session" and "think_s" in values and not keep[:end].all():
@@ -158,8 +158,9 @@ class Collector:
 
     def _joined(self, name: str) -> Any:
         parts = self._parts.pop(name)
-        is_text = name in _TEXTS and name != "request_id"
-        return pa.chunked_array(parts, pa.string()) if is_text else np.concatenate(parts)
+        if name == "request_id":
+            return joined(parts)
+        return pa.chunked_array(parts, pa.string()) if name in _TEXTS else np.concatenate(parts)
 
     def _with_all_turns_before(self, parts: dict[str, Any]) -> Bools:
         """Whether each row is no turn that waits for one that was left out: bool[num_rows]."""

@@ -67,7 +67,7 @@ def texts(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(strings, ""), None, strings)
 
 
-def codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+def codes(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
     """Number the strings in the order in which they first come; a missing one is -1.
 
     Returns:
@@ -75,7 +75,20 @@ def codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
     """
     encoded = pc.dictionary_encode(column).combine_chunks()
     indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    return indices.astype(np.int64), encoded.dictionary.to_pylist()
+    return indices.astype(np.int64), encoded.dictionary
+
+
+def identifiers(column: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
+    """Return strings as an array: int64[num_rows] if all are numbers as one writes them, else of objects."""
+    if column.null_count == 0:
+        try:
+            whole = pc.cast(column, pa.int64())
+        except pa.ArrowInvalid:
+            pass
+        else:
+            if pc.all(pc.equal(pc.cast(whole, pa.string()), column), min_count=0).as_py():
+                return np.asarray(whole.to_numpy())
+    return np.asarray(column.to_numpy(zero_copy_only=False).astype(object))
 
 
 def block_lists(column: pa.Array) -> tuple[Ints, Ints, Bools]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from traces.readers.rows import Rows
 
-_PART_BYTES = 1 << 23
+# How much is read at a time.
+PART_BYTES = 1 << 23
 _PART_ROWS = 1 << 18
 # The first line of a file that has no end of line is not read without end.
 _LONGEST_HEADER = 1 << 20
@@ -56,7 +57,7 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
         return "skip"
 
     options = {
-        "read_options": pa.csv.ReadOptions(use_threads=False, block_size=_PART_BYTES, column_names=names),
+        "read_options": pa.csv.ReadOptions(use_threads=False, block_size=PART_BYTES, column_names=names),
         "parse_options": pa.csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=skip),
         "convert_options": pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
@@ -127,7 +128,7 @@ def json_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     columns: list[str] | None = None
     keys: list[str] = []
     line = 1
-    while lines := file.readlines(_PART_BYTES):
+    while lines := file.readlines(PART_BYTES):
         if columns is None:
             keys = _keys(lines[:_HEADER_ROWS])
             columns = needed(keys)
@@ -155,7 +156,7 @@ def _parsed(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Ro
     """Parse many lines at once, and return their keys too; None if anything is unusual in them."""
     try:
         table = pa.json.read_json(
-            io.BytesIO(b"".join(lines)), pa.json.ReadOptions(use_threads=False, block_size=2 * _PART_BYTES)
+            io.BytesIO(b"".join(lines)), pa.json.ReadOptions(use_threads=False, block_size=2 * PART_BYTES)
         )
     except pa.ArrowInvalid:
         return None
