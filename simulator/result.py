@@ -99,7 +99,8 @@ class Result:
         ids = trace.request_id
         nothing = np.full(num_requests, np.nan)
         table: dict[str, NDArray[Any]] = {
-            "request_id": np.arange(num_requests) if ids is None else ids,
+            # Text, as in the file, whatever takes less memory in a trace.
+            "request_id": np.arange(num_requests) if ids is None else ids if ids.dtype == object else ids.astype(str),
             "arrival_s": np.array(cluster.requests.arrival_s),
             "prompt_tokens": trace.prompt_tokens,
             "output_tokens": trace.output_tokens,
