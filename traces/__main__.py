@@ -16,7 +16,6 @@ from rich.console import Console
 
 from traces.conversations import Conversations
 from traces.describe import describe
-from traces.drawing import draw
 from traces.file import TraceFile
 from traces.fit import fit, match, without_steps
 from traces.generator_files import write_generators
@@ -126,6 +125,8 @@ def _describe(file: TraceFile, own: Mapping[str, Path], console: Console) -> Non
         raise ValueError(f"picture={picture} must end in .png")
     trace = _loaded(file)
     figures = describe(trace)
+    from traces.drawing import draw  # matplotlib, which nothing else here needs
+
     draw(trace, Path(file.path).name, picture)
     print_description(figures, console)
     written = [str(picture)]

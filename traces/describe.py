@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from traces.trace import Trace
 
@@ -118,7 +118,8 @@ def rank_correlation(trace: Trace) -> float | None:
     """Return Spearman's correlation of prompt and output; None: all prompts or all outputs are of one length."""
     if trace.prompt_tokens.min() == trace.prompt_tokens.max() or trace.output_tokens.min() == trace.output_tokens.max():
         return None
-    return float(stats.spearmanr(trace.prompt_tokens, trace.output_tokens).statistic)
+    ranks = [pd.Series(tokens).rank().to_numpy() for tokens in (trace.prompt_tokens, trace.output_tokens)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _session_figures(trace: Trace) -> dict[str, Any]:
