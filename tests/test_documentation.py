@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from simulator import simulate
+from simulator.config import load_config
 from tests.helpers import REPOSITORY
 from tests.test_trace_files import CHATS, FORMATS
 
@@ -113,8 +115,9 @@ SAMPLES = {
 }
 
 
-def test_the_commands_about_workloads_run(tmp_path: Path, words: str) -> None:
-    """Each on a few rows in the format of the file that it names."""
+def test_the_commands_about_workloads_run(tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each on a few rows in the format of the file that it names; runs that have no options in this process."""
+    monkeypatch.chdir(tmp_path)
     for name, sample in SAMPLES.items():
         text = FORMATS[sample][0].replace("2024-05-12 00:00:00+00:00", "2024-05-11 12:00:00+00:00")
         (tmp_path / name).write_text(text)
@@ -126,7 +129,11 @@ def test_the_commands_about_workloads_run(tmp_path: Path, words: str) -> None:
     assert len(shown) == 21
     for command in shown:
         few = ["trace.num_requests=20"] if "simulator" in command and "trace=file" not in command else []
-        run(tmp_path, [sys.executable, *shlex.split(command)[1:], *few])
+        _, _, module, *arguments = shlex.split(command)
+        if module == "simulator" and "--config-dir" not in arguments:
+            assert simulate(**load_config(*arguments, *few)).summary["num_finished"] > 0
+        else:
+            run(tmp_path, [sys.executable, "-m", module, *arguments, *few])
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)
