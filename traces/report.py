@@ -39,7 +39,7 @@ def _counts(figures: Mapping[str, Any]) -> Table:
         table.add_row("rate", f"{arrivals['qps']:.4g} requests/s{_by_window(arrivals['peak_qps'], 'most', ' /s')}")
         cv = f"CV of the gaps {arrivals['gap_cv']:.3g}"
         if arrivals["time_step_s"] is not None:
-            cv += f" (the times are recorded in steps of {arrivals['time_step_s']:g} s, which is most of it)"
+            cv += f" (times recorded in steps of {arrivals['time_step_s']:g} s)"
         table.add_row("burstiness", f"{cv}{_by_window(arrivals['index_of_dispersion'], 'index of dispersion')}")
     _add_optional(table, figures)
     return table
