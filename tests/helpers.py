@@ -60,6 +60,17 @@ def trace_of(requests: Sequence[tuple[float, int, int]]) -> Trace:
     return Trace(np.array(prompt_tokens), np.array(output_tokens), np.array(arrival_s, dtype=float))
 
 
+def single_server() -> Deployment:
+    """One request at a time, one second a token."""
+    return Deployment(
+        tiny_model(10_000),
+        A100,
+        Orca(max_num_seqs=1),
+        iteration_time=Affine(1.0, 0.0),
+        kv_cache=KVCache(num_blocks=10_000),
+    )
+
+
 def serve(
     requests: Sequence[tuple[float, int, int]],
     scheduler: Scheduler,

@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from simulator.iteration_time.affine import Affine
-from simulator.kv_cache import KVCache
-from simulator.schedulers.orca import Orca
-from simulator.simulation import Deployment, simulate
-from tests.helpers import A100, tiny_model
+from simulator.simulation import simulate
+from tests.helpers import single_server
 from traces import Trace
 from traces.arrival import Poisson
 
@@ -18,14 +15,7 @@ def waiting_times(rate: float, output_tokens: np.ndarray, seed: int) -> np.ndarr
     """Scheduling delays behind a server that takes one second per token."""
     trace = Trace(np.ones(NUM_REQUESTS, dtype=np.int64), output_tokens)
     trace = Poisson(qps=rate).assign(trace, np.random.default_rng(seed))
-    deployment = Deployment(
-        tiny_model(10_000),
-        A100,
-        Orca(max_num_seqs=1),
-        iteration_time=Affine(1.0, 0.0),
-        kv_cache=KVCache(num_blocks=10_000),
-    )
-    table = simulate(trace, deployment).requests
+    table = simulate(trace, single_server()).requests
     return table["first_scheduled_s"] - table["arrival_s"]
 
 

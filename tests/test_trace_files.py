@@ -574,9 +574,12 @@ def test_think_times_need_no_arrival_times(tmp_path: Path) -> None:
 
 def test_blocks_keep_their_numbers_and_their_size(tmp_path: Path) -> None:
     text = '{"input_length": 9, "output_length": 2, "hash_ids": [-4294967295, 1]}\n'
-    prefix = load(write(tmp_path / "a", text)).prefix
-    assert prefix is not None
-    assert prefix.ids.tolist() == [-4294967295, 1]
+    trace = load(write(tmp_path / "a", text))
+    for suffix in SUFFIXES:
+        save(trace, tmp_path / f"saved{suffix}")
+        for one in (trace, load(tmp_path / f"saved{suffix}")):
+            assert one.prefix is not None
+            assert one.prefix.ids.tolist() == [-4294967295, 1]
     text = "prompt_tokens,output_tokens,block_ids,block_tokens\n9,1,0,x\n" + "9,1,0,16\n" * 3
     skipped = load(write(tmp_path / "b", text), on_error="skip")
     assert (len(skipped), skipped.num_skipped) == (3, 1)

@@ -14,9 +14,8 @@ from simulator.parallelism import Parallelism
 from simulator.routers.round_robin import RoundRobin
 from simulator.routers.sticky import Sticky
 from simulator.schedulers.base import Scheduler
-from simulator.schedulers.orca import Orca
 from simulator.schedulers.sarathi import Sarathi
-from tests.helpers import A100, POLICIES, tiny_model, trace_of
+from tests.helpers import A100, POLICIES, single_server, tiny_model, trace_of
 from traces import Trace
 from traces.conversations import Conversations
 from traces.lengths import Geometric, Uniform
@@ -106,14 +105,7 @@ def test_a_closed_queueing_network_has_the_throughput_of_its_theory() -> None:
     trace = ClosedLoop(users=users, think_s=think_s).assign(
         Trace(np.ones(count, dtype=np.int64), output), np.random.default_rng(1)
     )
-    deployment = Deployment(
-        tiny_model(10_000),
-        A100,
-        Orca(max_num_seqs=1),
-        iteration_time=Affine(1.0, 0.0),
-        kv_cache=KVCache(num_blocks=10_000),
-    )
-    result = simulate(trace, deployment)
+    result = simulate(trace, single_server())
     queue = 0.0
     for present in range(1, users + 1):
         response_s = output.mean() * (1 + queue)

@@ -1,5 +1,7 @@
 """Turns columns of a file into numbers: NaN where a value is none."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -13,6 +15,8 @@ Bools = NDArray[np.bool_]
 
 # A prompt of so many blocks there is not.
 _MOST_BLOCKS = 1 << 20
+# A block or a range of them; numbers may be negative, as hashes are.
+_RANGE = re.compile(r"(-?\d+)(?:-(-?\d+))?")
 
 
 def numbers(column: pa.Array) -> Floats:
@@ -116,13 +120,13 @@ def block_lists(column: pa.Array) -> tuple[Ints, Ints, Bools]:
 def _ranges(text: str | None) -> Ints | None:
     pieces = []
     for piece in (text or "").split(";"):
-        first, dash, last = piece.partition("-")
         if not piece:
             continue
-        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+        found = _RANGE.fullmatch(piece)
+        if found is None:
             return None
-        low, high = int(first), int(last if dash else first)
-        if not low <= high < low + _MOST_BLOCKS or high >= 1 << 63:
+        low, high = int(found[1]), int(found[2] or found[1])
+        if not -(1 << 63) <= low <= high < min(low + _MOST_BLOCKS, 1 << 63):
             return None
         pieces.append(np.arange(low, high + 1, dtype=np.int64))
     return np.concatenate([np.zeros(0, dtype=np.int64), *pieces])

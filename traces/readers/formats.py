@@ -10,11 +10,13 @@ class Format:
 
     Attributes:
         name: Name of the format.
-        columns: Column by role, of ROLES. A role that is not here has our own name for it, `PLAIN`.
+        columns: Column by role, of ROLES or `parent`, the request_id of the turn before. A role that is not here has
+            our own name for it.
         per_second: Units of the arrival and think times in a second.
         moments: Whether arrivals are dates and times of day.
         rebased: Whether the first row arrives at 0, whatever it says.
         block_tokens: Tokens of a prefix block; None: in the column block_tokens, or unknown.
+        telling: Column that tells it from another format with the same lengths; None: there is none like it.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Format:
     moments: bool = False
     rebased: bool = False
     block_tokens: int | None = None
+    telling: str | None = None
 
     def column(self, role: str) -> str:
         """Name of the column of a role."""
@@ -31,7 +34,7 @@ class Format:
     def found_in(self, columns: Collection[str]) -> dict[str, str]:
         """Return, by role, the columns that are there; our own names and `session_id` are known in every format."""
         found = {}
-        for role in (*ROLES, *(["parent"] if "parent" in self.columns else [])):
+        for role in dict.fromkeys((*ROLES, *self.columns)):
             # A time under our own name is in seconds, whatever those of the format are in.
             foreign = role in ("arrival_s", "think_s") and (self.moments or self.per_second != 1)
             names = [self.column(role), *([] if foreign else [role]), *(["session_id"] if role == "session" else [])]
@@ -42,10 +45,11 @@ class Format:
 
     def is_in(self, columns: Iterable[str]) -> bool:
         """Whether these are columns of this format."""
-        return {self.column("prompt_tokens"), self.column("output_tokens")} <= set(columns)
+        lengths = {self.column("prompt_tokens"), self.column("output_tokens")}
+        return lengths | ({self.telling} if self.telling else set()) <= set(columns)
 
 
-# Roles, which are also the names of our own columns. One more is `parent`, the request_id of the turn before.
+# Roles, which are also the names of our own columns.
 ROLES = (
     "prompt_tokens",
     "output_tokens",
@@ -57,10 +61,9 @@ ROLES = (
     "block_ids",
     "block_tokens",
 )
-PLAIN = Format("plain")
 FORMATS = (
-    PLAIN,
-    # Azure/AzurePublicDataset, 2023 and 2024; times of day, with a zone or without.
+    Format("plain"),
+    # Azure/AzurePublicDataset, 2023 to 2025; times of day, with a zone or without.
     Format(
         "azure",
         {"prompt_tokens": "ContextTokens", "output_tokens": "GeneratedTokens", "arrival_s": "TIMESTAMP"},
@@ -92,6 +95,7 @@ FORMATS = (
             "block_ids": "hash_ids",
         },
         block_tokens=16,
+        telling="parent_chat_id",
     ),
     # kvcache-ai/Mooncake; session_id and delay are NVIDIA AIPerf's and Dynamo's.
     Format(
@@ -123,17 +127,12 @@ FORMATS = (
         {"prompt_tokens": "num_prefill_tokens", "output_tokens": "num_decode_tokens", "arrival_s": "arrived_at"},
     ),
 )
-# Columns that tell a format from another one with the same lengths.
-_TELLING = {"bailian": "parent_chat_id"}
 
 
 def recognise(columns: Iterable[str]) -> Format | None:
     """Return the format that has such columns; None: none."""
     names = set(columns)
-    for one in FORMATS:
-        if one.is_in(names) and _TELLING.get(one.name, one.column("prompt_tokens")) in names:
-            return one
-    return None
+    return next((one for one in FORMATS if one.is_in(names)), None)
 
 
 def expected() -> str:
