@@ -19,7 +19,7 @@ from rich.text import Text
 
 from simulator import __version__, cli
 from simulator.clients import client_figures
-from simulator.config import build, resolved
+from simulator.config import build, files_of, resolved
 from simulator.output import write_result
 from simulator.report import print_summary
 from simulator.result import Result
@@ -39,9 +39,11 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
     clients = client_figures(result)
     groups = [group.described() for group in groups_of(arguments["deployment"])]
     about = {"clients": clients, "config": resolved(config), "groups": groups, "version": __version__}
-    write_result(result, folder, about)
+    notes = write_result(result, folder, about, files_of(config))
     console = Console()
     print_summary(result.summary | {"clients": clients}, console)
+    for note in notes:
+        console.print(note, style="dim", soft_wrap=True, highlight=False)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
     return _figures(result.summary)
 

@@ -24,43 +24,54 @@ from simulator.stages import StageUse
 
 
 @dataclass(frozen=True)
+class Placement:
+    """The GPUs of one replica.
+
+    Attributes:
+        group: Number of the group of identical replicas that it belongs to.
+        device: Name of its GPUs.
+        node: Name of the machines that they are in; empty: unknown.
+        tp: Tensor-parallel degree.
+        pp: Pipeline stages.
+        price_per_hour_usd: Price of those GPUs, US dollars per hour; None: unknown.
+    """
+
+    group: int = 0
+    device: str = ""
+    node: str = ""
+    tp: int = 1
+    pp: int = 1
+    price_per_hour_usd: float | None = None
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that it takes."""
+        return self.tp * self.pp
+
+
+@dataclass(frozen=True)
 class ReplicaSpec:
     """All that makes one replica.
 
     Attributes:
         scheduler: The policy.
         stage_times: Seconds of a batch in each pipeline stage.
-        num_stages: Pipeline stages.
         num_blocks: KV blocks.
         block_size: Tokens per KV block.
         watermark: Share of the blocks that an admission should leave free, if the policy has a watermark.
         max_model_len: Longest sequence that is admitted, tokens.
         overlap_sends: Whether a stage goes on while it sends.
-        group: Number of the group of identical replicas that it belongs to.
-        device: Name of its GPUs.
-        node: Name of the machines that they are in; empty: unknown.
-        tp: Tensor-parallel degree.
-        price_per_hour_usd: Price of those GPUs, US dollars per hour; None: unknown.
+        placement: Its GPUs.
     """
 
     scheduler: Scheduler
     stage_times: StageTimes
-    num_stages: int
     num_blocks: int
     block_size: int
     watermark: float
     max_model_len: int
     overlap_sends: bool = False
-    group: int = 0
-    device: str = ""
-    node: str = ""
-    tp: int = 1
-    price_per_hour_usd: float | None = None
-
-    @property
-    def num_gpus(self) -> int:
-        """GPUs that it takes."""
-        return self.tp * self.num_stages
+    placement: Placement = Placement()
 
 
 class Cluster:
@@ -87,6 +98,7 @@ class Cluster:
         random: np.random.Generator | None = None,
         time_limit_s: float = math.inf,
         log_members: bool = False,
+        log_stages: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """Build the replicas.
@@ -100,6 +112,7 @@ class Cluster:
             random: Randomness of routing.
             time_limit_s: No iteration starts later, and no request arrives later.
             log_members: Whether to log the members of every batch.
+            log_stages: Whether to log when each pipeline stage computes.
             progress: Called with the number of requests that ended, once per 0.5 % of them.
         """
         self.clock = Clock()
@@ -112,9 +125,10 @@ class Cluster:
         self._next_report = 0
         # The arrivals come first, so that SimPy starts their process before those of the engines.
         self.clock.process(self._arrivals())
-        self.runs = [self._run_of(number, spec, log_members) for number, spec in enumerate(specs)]
+        self.runs = [self._run_of(number, spec, log_members, log_stages) for number, spec in enumerate(specs)]
         loads = [
-            ReplicaLoad(run.replica, spec.device, spec.num_gpus) for spec, run in zip(specs, self.runs, strict=True)
+            ReplicaLoad(run.replica, spec.placement.device, spec.placement.num_gpus)
+            for spec, run in zip(specs, self.runs, strict=True)
         ]
         self.gateway = Gateway(requests, sessions, loads, router, random or np.random.default_rng(0))
         self._engines: list[Engine] = [
@@ -136,24 +150,25 @@ class Cluster:
             if collects:
                 gc.enable()
 
-    def _run_of(self, number: int, spec: ReplicaSpec, log_members: bool) -> ReplicaRun:
+    def _run_of(self, number: int, spec: ReplicaSpec, log_members: bool, log_stages: bool) -> ReplicaRun:
+        num_stages = spec.placement.pp
         replica = Replica(
             self.requests,
             num_blocks=spec.num_blocks,
             block_size=spec.block_size,
             max_model_len=spec.max_model_len,
             watermark_blocks=int(spec.watermark * spec.num_blocks),
-            num_stages=spec.num_stages,
+            num_stages=num_stages,
             appends_blocks=spec.scheduler.appends_blocks,
         )
         return ReplicaRun(
             replica,
             spec.scheduler,
             spec.stage_times,
-            IterationLog(log_members),
+            IterationLog(log_members, num_stages if log_stages and num_stages > 1 else 0),
             partial(self._on_end, number),
             self._time_limit_s,
-            stages=[StageUse() for _ in range(spec.num_stages)],
+            stages=[StageUse() for _ in range(num_stages)],
             overlap_sends=spec.overlap_sends,
         )
 

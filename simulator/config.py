@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from simulator.components import (
 )
 from simulator.errors import one_line
 from simulator.identity import FILE_KEYS
+from simulator.output import Files
 from simulator.result import MetricOptions
 from simulator.simulation import Deployment
 from simulator.slo import of_clients
@@ -103,7 +105,19 @@ def build(config: DictConfig) -> dict[str, Any]:
         of_clients(requests.clients)
     with named(""):
         trace = workload.trace(seed, requests)
-    return {"trace": trace, **arguments, "log_members": config.output.batches}
+    files = files_of(config)
+    return {"trace": trace, **arguments, "log_members": files.need_members, "log_stages": files.need_stages}
+
+
+def files_of(config: DictConfig) -> Files:
+    """Return what a run is to write.
+
+    Raises:
+        ConfigError: A key or a value that is not allowed.
+    """
+    require_keys(config.output, "output", [field.name for field in fields(Files)])
+    with named("output"):
+        return Files(**config.output)
 
 
 def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[str, Any]:
@@ -123,9 +137,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
     time_limit_s = config.time_limit_s
     if time_limit_s is not None and not (type(time_limit_s) in (int, float) and 0 < time_limit_s < math.inf):
         raise ConfigError(f"time_limit_s must be a finite number above 0 or null, got {time_limit_s!r}")
-    if not isinstance(config.output.batches, bool):
-        raise ConfigError(f"output.batches must be true or false, got {config.output.batches!r}")
-    require_keys(config.output, "output", ["batches"])
+    files_of(config)
     deployment = _deployments(config)
     source, arrivals = build_component(config.trace, "trace"), build_component(config.arrival, "arrival")
     with named("arrival", ": "):

@@ -1,6 +1,8 @@
 """What each iteration of a replica computed and when."""
 
 import struct
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,22 +10,86 @@ from numpy.typing import NDArray
 from simulator.batch import Batch
 from simulator.replica import Replica
 
-COLUMNS = (
+NO_DECODE_SET = -1
+# What is logged of each run of iterations, see `LoggedIterations`.
+RUN_COLUMNS = (
+    "first",
     "schedule_s",
     "start_s",
-    "end_s",
+    "num_prefills",
     "num_prefill_tokens",
     "num_decodes",
-    "context_tokens",
-    "free_blocks",
+    "prefill_context_tokens",
+    "decode_context_tokens",
     "decode_set",
 )
-NO_DECODE_SET = -1
 
 # Of each member of a batch: request, tokens, and whether they are prompt tokens.
 Members = list[tuple[int, int, bool]]
 
 _VALUES_PER_PART = 1 << 14
+
+
+Columns = dict[str, NDArray[np.float64] | NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class LoggedIterations:
+    """The iterations of a replica, one after another, as they are kept and saved.
+
+    Attributes:
+        end_s: float64[num_iterations].
+        free_blocks: int32[num_iterations].
+        runs: float64[num_runs, 9], of each run the RUN_COLUMNS of its first iteration: its number, when the scheduler
+            decided, when the first stage began, prefills and their tokens, decodes, tokens of either in the KV cache,
+            and the decode set.
+        stage_spans: float64[num_iterations, num_stages, 2], when each pipeline stage began and ended to compute;
+            None: it was not logged.
+    """
+
+    end_s: NDArray[np.float64]
+    free_blocks: NDArray[np.int32]
+    runs: NDArray[np.float64]
+    stage_spans: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        end_s: NDArray[np.float64],
+        free_blocks: NDArray[np.int32],
+        runs: NDArray[np.float64],
+        stage_spans: NDArray[np.float64] | None = None,
+    ) -> "LoggedIterations":
+        """Return it of the flat arrays that are saved."""
+        return cls(end_s, free_blocks, runs.reshape(-1, len(RUN_COLUMNS)), stage_spans)
+
+    @property
+    def run_lengths(self) -> NDArray[np.int64]:
+        """Iterations of each run."""
+        return np.diff(self.runs[:, 0], append=len(self.end_s)).astype(np.int64)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The columns of `ReplicaResult.iterations`."""
+        lengths, end_s = self.run_lengths, self.end_s
+        runs = dict(zip(RUN_COLUMNS, self.runs.T, strict=True))
+        first = runs.pop("first").astype(np.int64)
+        # A repetition starts when the iteration before it ends, with one token more for each one computed.
+        start_s = np.roll(end_s, 1)
+        schedule_s = start_s.copy()
+        schedule_s[first], start_s[first] = runs.pop("schedule_s"), runs.pop("start_s")
+        counts = {name: np.repeat(column.astype(np.int64), lengths) for name, column in runs.items()}
+        position = np.arange(len(end_s)) - np.repeat(first, lengths)
+        counts["prefill_context_tokens"] += position * counts["num_prefill_tokens"]
+        counts["decode_context_tokens"] += position * counts["num_decodes"]
+        return {
+            "schedule_s": schedule_s,
+            "start_s": start_s,
+            "end_s": end_s,
+            **counts,
+            "context_tokens": counts["prefill_context_tokens"] + counts["decode_context_tokens"],
+            "free_blocks": self.free_blocks.astype(np.int64),
+        }
 
 
 class IterationLog:
@@ -34,16 +100,24 @@ class IterationLog:
 
     Attributes:
         times: end_s and free_blocks of the latest iterations, flat. The engine extends it.
+        spans: When each stage of a pipeline began and ended the latest iterations, flat; None: nobody asked for it.
     """
 
-    def __init__(self, with_members: bool = False) -> None:
+    def __init__(self, with_members: bool = False, num_stages_with_spans: int = 0) -> None:
+        """Start empty.
+
+        Args:
+            with_members: Whether to log the members of each batch.
+            num_stages_with_spans: Stages of which to log when they compute; 0: none.
+        """
         self.times: list[float] = []
+        self.spans: list[float] | None = [] if num_stages_with_spans else None
+        self._num_stages = num_stages_with_spans
         # Of each run: the members of its batches, if asked for, since it costs time for each member.
         self._members: list[Members] | None = [] if with_members else None
-        # Of each run: index of its first iteration, schedule_s, start_s, num_prefill_tokens, num_decodes,
-        # context_tokens of its first iteration, decode_set.
-        self._runs: list[float] = []
+        self._runs: list[float] = []  # RUN_COLUMNS, flat
         self._packed_times: list[bytes] = []
+        self._packed_spans: list[bytes] = []
         self._packed_runs: list[bytes] = []
         self._num_packed = 0
 
@@ -55,9 +129,11 @@ class IterationLog:
                 self._num_packed + len(self.times) // 2,
                 schedule_s,
                 start_s,
+                len(batch.chunks),
                 batch.num_prefill_tokens,
                 batch.num_decodes,
-                batch.prefill_context_tokens + batch.decode_context_tokens,
+                batch.prefill_context_tokens,
+                batch.decode_context_tokens,
                 NO_DECODE_SET if decodes is None else decodes.index,
             )
         )
@@ -70,36 +146,25 @@ class IterationLog:
             self._num_packed += len(self.times) // 2
             self._packed_times.append(_pack(self.times))
             self._packed_runs.append(_pack(self._runs))
+            if self.spans is not None:
+                self._packed_spans.append(_pack(self.spans))
 
     def members(self) -> list[Members] | None:
         """Return the members of each batch in its own order; None if they were not asked for."""
         if self._members is None:
             return None
-        _, lengths = self._runs_and_lengths()
+        lengths = self.logged().run_lengths.tolist()
         return [members for members, length in zip(self._members, lengths, strict=True) for _ in range(length)]
 
-    def to_arrays(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
-        """Return the rows, float64[num_iterations] or int64[num_iterations] by column."""
-        runs, lengths = self._runs_and_lengths()
-        times = np.frombuffer(b"".join(self._packed_times)).reshape(-1, 2)
-        end_s, free_blocks = times[:, 0].copy(), times[:, 1].astype(np.int64)
-        first = runs[:, 0].astype(np.int64)
-        prefill, decodes, context, decode_set = (
-            np.repeat(column, lengths) for column in runs[:, 3:].astype(np.int64).T
-        )
-        # A repetition starts when the iteration before it ends, with one token more for each one computed.
-        start_s = np.roll(end_s, 1)
-        schedule_s = start_s.copy()
-        schedule_s[first], start_s[first] = runs[:, 1], runs[:, 2]
-        position = np.arange(len(end_s)) - np.repeat(first, lengths)
-        context += position * (prefill + decodes)
-        columns = (schedule_s, start_s, end_s, prefill, decodes, context, free_blocks, decode_set)
-        return dict(zip(COLUMNS, columns, strict=True))
-
-    def _runs_and_lengths(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def logged(self) -> LoggedIterations:
+        """Return what was logged so far."""
         self.compact(0)
-        runs = np.frombuffer(b"".join(self._packed_runs)).reshape(-1, 7)
-        return runs, np.diff(runs[:, 0], append=self._num_packed).astype(np.int64)
+        times = np.frombuffer(b"".join(self._packed_times)).reshape(-1, 2)
+        runs = np.frombuffer(b"".join(self._packed_runs)).reshape(-1, len(RUN_COLUMNS))
+        spans = None
+        if self.spans is not None:
+            spans = np.frombuffer(b"".join(self._packed_spans)).reshape(-1, self._num_stages, 2)
+        return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs, spans)
 
 
 def _pack(values: list[float]) -> bytes:

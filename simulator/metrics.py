@@ -58,6 +58,11 @@ class Distribution:
         place = -1 if percentile is None else np.searchsorted(self._cumulated, rank(percentile, total))
         return float(self._values[place])
 
+    def cdf(self) -> tuple[Floats, Floats]:
+        """Return float64[n] the values, sorted, and float64[n] the share of the sample up to each of them."""
+        total = self._cumulated[-1] if len(self._cumulated) else 1
+        return self._values, self._cumulated / total
+
     def summary(self) -> dict[str, float | None]:
         """Return mean, p50, p90, p95, p99 and max; None each for an empty sample."""
         return {name: self.statistic(name) for name in SUMMARY}
@@ -117,6 +122,17 @@ def token_gaps(log: TokenLog, counted: Bools) -> tuple[Floats, Ints]:
     gaps.append(between)
     weights.append(np.ones(len(between), dtype=np.int64))
     return np.concatenate(gaps), np.concatenate(weights)
+
+
+def decodes_emitted(log: TokenLog) -> Ints:
+    """Decodes that got a token at the end of each iteration: int64[num_iterations]."""
+    emitted = np.zeros(len(log.end_s), dtype=np.int64)
+    for iterations, _, joined, left in _by_decode_set(log, log.residencies):
+        change = np.zeros(len(iterations) + 1, dtype=np.int64)
+        np.add.at(change, joined, 1)
+        np.add.at(change, left, -1)
+        emitted[iterations] += np.cumsum(change)[:-1]
+    return emitted
 
 
 def gaps_above(log: TokenLog, bound_s: float, num_requests: int) -> tuple[Ints, Ints]:

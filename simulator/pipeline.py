@@ -21,7 +21,7 @@ class PipelineEngine:
     def __init__(self, clock: Clock, run: ReplicaRun) -> None:
         self._clock = clock
         self._run = run
-        self._stages = Stages(run.stages, run.overlap_sends)
+        self._stages = Stages(run.stages, run.overlap_sends, run.log.spans)
         self._first_ends: deque[float] = deque()
         self._last_ends: deque[float] = deque()
         self._flying_times: deque[Sequence[float]] = deque()

@@ -25,8 +25,8 @@ def extent_of(iterations: dict[str, NDArray[Any]], longest_prefill: int) -> Exte
         longest_prefill: Tokens of the longest prompt that the replica started on.
     """
     prefill, decodes = iterations["num_prefill_tokens"], iterations["num_decodes"]
-    decoding = (prefill == 0) & (decodes > 0)
-    context = iterations["context_tokens"][decoding] / decodes[decoding]
+    decoding = decodes > 0
+    context = iterations["decode_context_tokens"][decoding] / decodes[decoding]
     return Extent(
         batch_tokens=int((prefill + decodes).max(initial=0)),
         num_decodes=int(decodes.max(initial=0)),

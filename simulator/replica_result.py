@@ -2,18 +2,40 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cluster import ReplicaSpec
+from simulator.cluster import Placement, ReplicaSpec
 from simulator.engine import ReplicaRun
-from simulator.iteration_log import Members
+from simulator.iteration_log import LoggedIterations, Members
 from simulator.iteration_time.base import Documented, Provenance
 from simulator.metrics import TokenLog
 from simulator.stages import StageUse
+
+
+@dataclass(frozen=True)
+class Events:
+    """What happened to the requests of a replica, by the number of the iteration.
+
+    Attributes:
+        admissions: int64[k, 2], request and iteration of each move from waiting to running.
+        blocks_needed: int64[k], KV blocks that had to be free for each of them.
+        prefill_ends: int64[k, 2], request and iteration of each completed prefill.
+        finishes: int64[k, 2], request and iteration of each last token.
+        preemptions: int64[k, 2], request and the iteration that began next.
+        residencies: int64[k, 4], as in `TokenLog`.
+    """
+
+    admissions: NDArray[np.int64]
+    blocks_needed: NDArray[np.int64]
+    prefill_ends: NDArray[np.int64]
+    finishes: NDArray[np.int64]
+    preemptions: NDArray[np.int64]
+    residencies: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -21,54 +43,90 @@ class ReplicaResult:
     """What one replica did.
 
     Attributes:
-        iterations: float64 or int64[num_iterations] by name: schedule_s (when the scheduler decided),
-            start_s (first stage), end_s (last stage), num_prefill_tokens, num_decodes, context_tokens
-            (in the KV cache at the start), free_blocks (after the decision), decode_set.
-        tokens: When requests emitted tokens.
+        logged: Its iterations as they were logged.
+        history: What happened to its requests, by iteration.
         stages: What each pipeline stage did with its time.
         num_blocks: KV blocks.
         members: (request, tokens, whether they are prompt tokens) of each batch, if they were logged.
-        num_preemptions: Preemptions of any request.
         obstacle: Why requests at the head of the queue can never be admitted; empty: there is none.
         provenance: Where its iteration times come from; None: they do not say.
-        spec: What made it.
+        placement: Its GPUs.
     """
 
-    iterations: dict[str, NDArray[Any]]
-    tokens: TokenLog
+    logged: LoggedIterations
+    history: Events
     stages: Sequence[StageUse]
     num_blocks: int
     members: list[Members] | None
-    num_preemptions: int
     obstacle: str
     provenance: Provenance | None
-    spec: ReplicaSpec
+    placement: Placement
 
     @classmethod
     def collect(cls, spec: ReplicaSpec, run: ReplicaRun, table: dict[str, NDArray[Any]]) -> "ReplicaResult":
         """Turn a replica's log into arrays, and enter its requests into the table of all requests."""
         replica, history = run.replica, run.replica.history
-        iterations: dict[str, NDArray[Any]] = {**run.log.to_arrays()}
-        end_s = iterations["end_s"]
-        admissions, prefill_ends = _table(history.admissions, 2), _table(history.prefill_ends, 2)
-        finishes, preemptions = _table(history.finishes, 2), _table(history.preemptions, 2)
-        _enter_first(table["first_scheduled_s"], admissions, iterations["schedule_s"])
-        _enter_first(table["first_token_s"], prefill_ends, end_s)
-        _enter_first(table["completed_s"], finishes, end_s)
-        np.add.at(table["num_preemptions"], preemptions[:, 0], 1)
+        logged = run.log.logged()
+        admissions = _table(history.admissions, 2)
+        events = Events(
+            admissions=admissions,
+            blocks_needed=_blocks_needed(run, admissions[:, 0]),
+            prefill_ends=_table(history.prefill_ends, 2),
+            finishes=_table(history.finishes, 2),
+            preemptions=_table(history.preemptions, 2),
+            residencies=_table(replica.residencies(), 4),
+        )
+        _enter_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
+        _enter_first(table["first_token_s"], events.prefill_ends, logged.end_s)
+        _enter_first(table["completed_s"], events.finishes, logged.end_s)
+        np.add.at(table["num_preemptions"], events.preemptions[:, 0], 1)
         table["ignored"][history.ignored] = 1
-        residencies = _table(replica.residencies(), 4)
         return cls(
-            iterations=iterations,
-            tokens=TokenLog(end_s, iterations["decode_set"], prefill_ends, residencies),
+            logged=logged,
+            history=events,
             stages=run.stages,
             num_blocks=replica.num_blocks,
             members=run.log.members(),
-            num_preemptions=len(preemptions),
             obstacle=_obstacle(run, table["request_id"]),
             provenance=run.stage_times.provenance if isinstance(run.stage_times, Documented) else None,
-            spec=spec,
+            placement=spec.placement,
         )
+
+    @property
+    def iterations(self) -> dict[str, NDArray[Any]]:
+        """The iterations, float64 or int64[num_iterations] by name.
+
+        schedule_s (when the scheduler decided), start_s (first stage), end_s (last stage), num_prefills (chunks),
+        num_prefill_tokens, num_decodes, prefill_context_tokens and decode_context_tokens (of those requests in the KV
+        cache at the start), context_tokens (both), free_blocks (after the decision), decode_set.
+        """
+        return {**self.logged.columns}
+
+    @property
+    def num_preemptions(self) -> int:
+        """Preemptions of any request."""
+        return len(self.history.preemptions)
+
+    @cached_property
+    def tokens(self) -> TokenLog:
+        """When requests emitted tokens."""
+        decode_set: NDArray[Any] = self.logged.columns["decode_set"]
+        return TokenLog(self.logged.end_s, decode_set, self.history.prefill_ends, self.history.residencies)
+
+    @property
+    def stage_spans(self) -> NDArray[np.float64] | None:
+        """When each stage began and ended to compute: float64[num_iterations, pp, 2]; None: it was not logged."""
+        if self.placement.pp > 1:
+            return self.logged.stage_spans
+        return np.stack([self.logged.columns["start_s"], self.logged.end_s], axis=-1)[:, np.newaxis]
+
+
+def _blocks_needed(run: ReplicaRun, admitted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """KV blocks that have to be free to admit each request, with the tokens of its last admission."""
+    num_tokens = np.array([run.replica.requests.prefill_tokens[request] for request in admitted.tolist()], dtype=int)
+    sizes, inverse = np.unique(num_tokens, return_inverse=True)
+    needed = [run.scheduler.blocks_to_admit(run.replica, size) for size in sizes.tolist()]
+    return np.array(needed, dtype=np.int64)[inverse]
 
 
 def _table(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cluster import Cluster, ReplicaSpec
+from simulator.cluster import Cluster, Placement, ReplicaSpec
 from simulator.followers import Followers
 from simulator.hardware import Device
 from simulator.host import ServingEngine
@@ -107,17 +107,19 @@ class Deployment:
         spec = ReplicaSpec(
             scheduler=self.scheduler,
             stage_times=self.stage_times(),
-            num_stages=self.parallel.pp,
             num_blocks=self.kv_cache.blocks_for(self.layout, profiled_tokens),
             block_size=self.kv_cache.block_size,
             watermark=self.kv_cache.watermark,
             max_model_len=self.model.max_model_len,
             overlap_sends=self.parallel.overlap_sends,
-            group=group,
-            device=self.device.name,
-            node="" if self.node is None else self.node.name,
-            tp=self.parallel.tp,
-            price_per_hour_usd=None if price is None else price * self.parallel.num_gpus,
+            placement=Placement(
+                group=group,
+                device=self.device.name,
+                node="" if self.node is None else self.node.name,
+                tp=self.parallel.tp,
+                pp=self.parallel.pp,
+                price_per_hour_usd=None if price is None else price * self.parallel.num_gpus,
+            ),
         )
         return [spec] * self.num_replicas
 
@@ -173,6 +175,7 @@ def simulate(
     time_limit_s: float | None = None,
     metrics: MetricOptions | None = None,
     log_members: bool = False,
+    log_stages: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Serve a trace and return what happened.
@@ -185,6 +188,7 @@ def simulate(
         time_limit_s: No iteration starts and no request arrives after so many seconds; None: no limit.
         metrics: What the figures leave out and count; None: the defaults.
         log_members: Keep the members of each batch (`Result.batches`); costs time for each of them.
+        log_stages: Keep when each pipeline stage computed each batch (`ReplicaResult.stage_spans`).
         progress: Called with the number of requests that have ended, now and then.
 
     Raises:
@@ -211,6 +215,7 @@ def simulate(
         random=np.random.default_rng([seed, ROUTING]),
         time_limit_s=math.inf if time_limit_s is None else time_limit_s,
         log_members=log_members,
+        log_stages=log_stages,
         progress=progress,
     )
     cluster.run()

@@ -31,8 +31,16 @@ class Stages:
         first_free_s: When the first stage can take the next batch.
     """
 
-    def __init__(self, use: Sequence[StageUse], overlap_sends: bool) -> None:
+    def __init__(self, use: Sequence[StageUse], overlap_sends: bool, spans: list[float] | None = None) -> None:
+        """Start with empty stages.
+
+        Args:
+            use: What each stage did; is added to.
+            overlap_sends: Whether a stage goes on while it sends.
+            spans: Where to log when each stage begins and ends to compute each batch; None: nowhere.
+        """
         self.use = use
+        self._spans = spans
         self.first_free_s = 0.0
         self._overlap_sends = overlap_sends
         self._free_s = [0.0] * len(use)
@@ -74,6 +82,8 @@ class Stages:
             if begin_s > free_s[stage]:
                 self._note_wait(stage, formed_s, begin_s, upstream_longer_s)
             end_s = begin_s + compute_s
+            if self._spans is not None:
+                self._spans += (begin_s, end_s)
             upstream_longer_s += max(0.0, compute_s - latest_s[stage])
             latest_s[stage] = compute_s
             free_s[stage] = end_s

@@ -48,13 +48,13 @@ def stage_shares(replicas: Sequence[ReplicaResult], span_s: float) -> dict[str, 
 def replica_totals(replica: ReplicaResult, span_s: float) -> dict[str, Any]:
     """Figures of one replica that its log alone tells."""
     return {
-        "group": replica.spec.group,
-        "device": replica.spec.device,
-        "node": replica.spec.node or None,
-        "tp": replica.spec.tp,
-        "pp": replica.spec.num_stages,
-        "num_gpus": replica.spec.num_gpus,
-        "cost_per_hour_usd": replica.spec.price_per_hour_usd,
+        "group": replica.placement.group,
+        "device": replica.placement.device,
+        "node": replica.placement.node or None,
+        "tp": replica.placement.tp,
+        "pp": replica.placement.pp,
+        "num_gpus": replica.placement.num_gpus,
+        "cost_per_hour_usd": replica.placement.price_per_hour_usd,
         "num_iterations": len(replica.iterations["end_s"]),
         "num_preemptions": replica.num_preemptions,
         "kv_use": kv_use([replica]),
@@ -66,14 +66,14 @@ def cluster_totals(
     replicas: Sequence[ReplicaResult], output_tokens_per_s: float | None
 ) -> dict[str, float | int | None]:
     """Size of the cluster and what it costs; None where a price is unknown or nothing was produced."""
-    prices = [replica.spec.price_per_hour_usd for replica in replicas]
+    prices = [replica.placement.price_per_hour_usd for replica in replicas]
     per_hour = None if None in prices else float(sum(price for price in prices if price is not None))
     per_million = None
     if per_hour is not None and output_tokens_per_s:
         per_million = per_hour / 3600 / output_tokens_per_s * 1e6
     return {
         "num_replicas": len(replicas),
-        "num_gpus": sum(replica.spec.num_gpus for replica in replicas),
+        "num_gpus": sum(replica.placement.num_gpus for replica in replicas),
         "cost_per_hour_usd": per_hour,
         "cost_per_million_output_tokens_usd": per_million,
     }

@@ -80,7 +80,9 @@ What is measured and written
   metrics.zero_first_gap=false count a gap of 0 s for each first token
   time_limit_s=null            no iteration starts after so many simulated seconds
   seed=0                       same seed, same bytes
+  output.log=true              write log.npz, what `simulator.plot` and `simulator.report` show
   output.batches=false         also write batches.csv, one row per batch member
+  output.timeline=false        also write timeline.json, a Chrome trace that Perfetto opens (ui.perfetto.dev)
   deployment=null              model, device and layout at once, from configs/deployment
   hydra.run.dir=DIR            where the files go; default outputs/<date>/<time>
   experiment=null              a named set of the above, from configs/experiment

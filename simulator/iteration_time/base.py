@@ -48,11 +48,14 @@ class Provenance:
         source: What predicts, in a few words.
         measured: Extent of the measurements behind it; None: no measurements bound it.
         warnings: What a user should know before trusting the times.
+        host: Seconds that the host adds to an iteration in each stage, and seconds per sequence of the batch; None:
+            the times do not tell it apart.
     """
 
     source: str
     measured: Extent | None = None
     warnings: Sequence[str] = field(default=())
+    host: tuple[float, float] | None = None
 
 
 @runtime_checkable

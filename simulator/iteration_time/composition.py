@@ -75,7 +75,7 @@ class ComposedTimes:
         self._entries = [Lookup(partial(self._entry_time, stage)) for stage in range(parallel.pp)]
         self._heads = [Lookup(partial(self._head_time, stage)) for stage in range(parallel.pp)]
         self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
-        self.provenance = _provenance(kernels.provenance, layout, self._communication)
+        self.provenance = _provenance(kernels.provenance, layout, self._communication, self._host)
 
     def __call__(self, batch: Batch) -> Sequence[float]:
         """Seconds of each stage and of the message after it, see `StageTimes`."""
@@ -216,7 +216,9 @@ class ComposedTimes:
         return self._communication.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
 
 
-def _provenance(kernels: Provenance, layout: Layout, communication: Communication) -> Provenance:
+def _provenance(
+    kernels: Provenance, layout: Layout, communication: Communication, host: tuple[float, float]
+) -> Provenance:
     """Add what the layout brings to where the kernel times come from."""
     model, device = layout.model, layout.device
     warnings = [*kernels.warnings, *communication.warnings]
@@ -232,7 +234,7 @@ def _provenance(kernels: Provenance, layout: Layout, communication: Communicatio
     if model.num_experts > 1:
         warnings.append("experts were not measured: their products are a roofline, tokens routed at random")
     source = ", ".join([kernels.source, *communication.sources])
-    return replace(kernels, source=source, warnings=warnings)
+    return replace(kernels, source=source, warnings=warnings, host=host)
 
 
 class Lookup(dict[int, float]):

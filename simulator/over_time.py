@@ -1,0 +1,144 @@
+"""What a run looked like over time, as step functions: queue, running requests, KV use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.metrics import decodes_emitted
+from simulator.replica_result import ReplicaResult
+from simulator.result import IGNORED, Result
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A step function.
+
+    Attributes:
+        time_s: float64[n], when it changes, increasing.
+        value: float64[n], what it is from then until the next change.
+    """
+
+    time_s: Floats
+    value: Floats
+
+    @classmethod
+    def of_changes(cls, time_s: Floats, change: Floats) -> "Steps":
+        """Return the sum of changes at given times, in any order."""
+        order = np.argsort(time_s, kind="stable")
+        time_s, value = time_s[order], np.cumsum(change[order])
+        last = np.append(time_s[1:] != time_s[:-1], True) if len(time_s) else np.zeros(0, dtype=bool)
+        return cls(time_s[last], value[last])
+
+    def mean(self, edges: Floats) -> Floats:
+        """Return the mean over each interval between neighbouring edges, exactly: float64[len(edges) - 1]."""
+        if len(self.time_s) == 0:
+            return np.zeros(len(edges) - 1)
+        area = np.concatenate([[0.0], np.cumsum(self.value[:-1] * np.diff(self.time_s))])
+        place = np.searchsorted(self.time_s, edges, side="right") - 1
+        inside = np.maximum(place, 0)
+        until = np.where(place < 0, 0.0, area[inside] + self.value[inside] * (edges - self.time_s[inside]))
+        return np.asarray(np.diff(until) / np.diff(edges))
+
+    def largest(self, edges: Floats) -> Floats:
+        """Return the largest value in each interval between neighbouring edges: float64[len(edges) - 1]."""
+        values = np.append(0.0, self.value)
+        first = np.searchsorted(self.time_s, edges[:-1], side="right")
+        last = np.searchsorted(self.time_s, edges[1:], side="left")
+        # At the edge itself, and at each change inside.
+        ends = np.stack([first, np.maximum(last, first) + 1], axis=1).ravel()
+        return np.maximum.reduceat(np.append(values, 0.0), ends)[::2]
+
+
+def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps:
+    """Requests that have arrived at a replica and are not admitted, preempted ones included.
+
+    Args:
+        result: The run. Requests that were ignored as too long are left out.
+        replicas: Numbers of the replicas; None: all.
+    """
+    chosen = range(len(result.replicas)) if replicas is None else replicas
+    sent = np.isin(result.requests["replica"], list(chosen)) & (result.status != IGNORED)
+    arrival_s = result.requests["arrival_s"][sent]
+    times, changes = [arrival_s], [np.ones(len(arrival_s))]
+    for replica in (result.replicas[number] for number in chosen):
+        for events, change in ((replica.history.admissions, -1.0), (replica.history.preemptions, 1.0)):
+            times.append(_scheduled_s(replica, events[:, 1]))
+            changes.append(np.full(len(events), change))
+    return Steps.of_changes(np.concatenate(times), np.concatenate(changes))
+
+
+def num_running(replica: ReplicaResult) -> Steps:
+    """Requests that are admitted and have not emitted their last token."""
+    history = replica.history
+    times = [
+        _scheduled_s(replica, history.admissions[:, 1]),
+        _scheduled_s(replica, history.preemptions[:, 1]),
+        replica.logged.end_s[history.finishes[:, 1]],
+    ]
+    changes = np.repeat([1.0, -1.0, -1.0], [len(one) for one in times])
+    return Steps.of_changes(np.concatenate(times), changes)
+
+
+def blocks_used(replica: ReplicaResult) -> Steps:
+    """KV blocks held, as of each decision; none while nothing runs."""
+    columns, end_s = replica.logged.columns, replica.logged.end_s
+    scheduled_s = columns["schedule_s"]
+    used = (replica.num_blocks - columns["free_blocks"]).astype(np.float64)
+    if len(end_s) == 0:
+        return Steps(np.zeros(0), np.zeros(0))
+    # Nothing is in flight from the end of all iterations so far to the next decision.
+    idle = np.flatnonzero(scheduled_s[1:] > np.maximum.accumulate(end_s)[:-1])
+    running = num_running(replica).value
+    still_running = len(running) > 0 and running[-1] > 0
+    idle_s = np.append(end_s[idle], [] if still_running else end_s.max())
+    order = np.argsort(np.concatenate([scheduled_s, idle_s]), kind="stable")
+    time_s = np.concatenate([scheduled_s, idle_s])[order]
+    return Steps(time_s, np.concatenate([used, np.zeros(len(idle_s))])[order])
+
+
+def kv_use(result: Result) -> Steps:
+    """Share of the KV blocks of all replicas that are held."""
+    parts = [blocks_used(replica) for replica in result.replicas]
+    changes = [np.diff(one.value, prepend=0.0) for one in parts]
+    num_blocks = sum(replica.num_blocks for replica in result.replicas)
+    total = Steps.of_changes(np.concatenate([one.time_s for one in parts]), np.concatenate(changes))
+    return Steps(total.time_s, np.round(total.value) / num_blocks)
+
+
+def output_tokens(result: Result) -> Steps:
+    """Tokens emitted so far by all replicas."""
+    times, counts = [], []
+    for replica in result.replicas:
+        emitted = decodes_emitted(replica.tokens)
+        emitted += np.bincount(replica.history.prefill_ends[:, 1], minlength=len(emitted))
+        times.append(replica.logged.end_s[emitted > 0])
+        counts.append(emitted[emitted > 0].astype(np.float64))
+    return Steps.of_changes(np.concatenate(times), np.concatenate(counts))
+
+
+def stalls(replica: ReplicaResult) -> tuple[Floats, Floats]:
+    """Times in which no decode of a replica got a token although a request at least waited for its next one.
+
+    Returns:
+        float64[n] their beginnings and float64[n] their lengths, seconds; between them somebody got one, or nobody waited.
+    """
+    end_s, history = replica.logged.end_s, replica.history
+    first = np.unique(history.prefill_ends[:, 0], return_index=True)[1]
+    starts_s, ends_s = end_s[history.prefill_ends[first, 1]], end_s[history.finishes[:, 1]]
+    changes = np.repeat([1.0, -1.0], [len(starts_s), len(ends_s)])
+    decoding = Steps.of_changes(np.concatenate([starts_s, ends_s]), changes)
+    begins_s = decoding.time_s[(np.append(0.0, decoding.value[:-1]) == 0) & (decoding.value > 0)]
+    marks_s = np.unique(np.concatenate([end_s[decodes_emitted(replica.tokens) > 0], begins_s]))
+    place = np.searchsorted(decoding.time_s, marks_s[:-1], side="right") - 1
+    waiting = decoding.value[place] > 0
+    return marks_s[:-1][waiting], np.diff(marks_s)[waiting]
+
+
+def _scheduled_s(replica: ReplicaResult, iterations: NDArray[np.int64]) -> Floats:
+    """When the decision before an iteration fell; for one that never began, when the last one ended."""
+    scheduled_s = np.append(replica.logged.columns["schedule_s"], replica.logged.end_s.max(initial=0.0))
+    return np.asarray(scheduled_s[np.minimum(iterations, len(scheduled_s) - 1)])

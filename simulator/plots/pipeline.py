@@ -1,0 +1,61 @@
+"""Pipeline stages over time, with their bubbles."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from simulator.plots.batches import around, typical_iteration
+from simulator.result import Result
+from traces.figure_style import DECODE, IDLE, PROMPT, grid, styled
+
+_BATCHES_SHOWN = 24
+_HATCH = "////"
+_FEW = 30
+
+
+@styled
+def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
+    """Draw when each stage computes which batch, some batches in the middle of the run; gaps are bubbles.
+
+    Args:
+        result: The run; `simulate(..., log_stages=True)`, as runs of the command line are.
+        replica: Number of the replica.
+
+    Raises:
+        ValueError: It was not logged when the stages compute.
+    """
+    one = result.replicas[replica]
+    spans = one.stage_spans
+    if spans is None:
+        raise ValueError("it was not logged when the stages compute: simulate with log_stages=True")
+    num_stages = one.placement.pp
+    figure, (axes,) = grid(1, 1, width=9.0, height=1.3 + 0.5 * num_stages)
+    shown = around(typical_iteration(one), len(one.logged.end_s), _BATCHES_SHOWN)
+    prompts = one.logged.columns["num_prefills"][shown] > 0
+    inside = spans[shown]
+    begin_s, end_s = inside[:, :, 0].min(initial=np.inf), inside[:, :, 1].max(initial=0.0)
+    for stage in range(num_stages):
+        row = num_stages - 1 - stage
+        axes.barh(row, end_s - begin_s, 0.72, left=begin_s, color=IDLE, linewidth=0)
+        for has_prompt, colour, hatch in ((False, DECODE, ""), (True, PROMPT, _HATCH)):
+            start_s, until_s = inside[prompts == has_prompt, stage].T
+            axes.barh(
+                row, until_s - start_s, 0.72, left=start_s, color=colour, hatch=hatch, edgecolor="white", linewidth=0.6
+            )
+        for number, (start_s, until_s), has_prompt in zip(shown, inside[:, stage], prompts, strict=True):
+            if until_s - start_s > (end_s - begin_s) / _FEW:
+                colour, box = ("black", {"facecolor": PROMPT, "edgecolor": "none", "pad": 1}) if has_prompt else ("white", None)
+                axes.text(
+                    (start_s + until_s) / 2, row, str(number), color=colour, bbox=box, ha="center", va="center", fontsize=7
+                )
+    axes.set_yticks(range(num_stages), [f"stage {stage}" for stage in reversed(range(num_stages))])
+    axes.set(xlabel="time, s", xlim=(begin_s, end_s) if len(shown) else (0, 1))
+    axes.grid(visible=False)
+    busy = (inside[:, :, 1] - inside[:, :, 0]).sum() / max((end_s - begin_s) * num_stages, 1e-12)
+    handles = [
+        Patch(facecolor=PROMPT, hatch=_HATCH, edgecolor="white", label="batch with prompt tokens"),
+        Patch(facecolor=DECODE, label="decodes alone"),
+        Patch(facecolor=IDLE, label=f"not computing ({1 - busy:.0%} here)"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure

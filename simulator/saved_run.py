@@ -1,0 +1,223 @@
+"""Saves what a run logged, and loads a run from its folder as if it had just been simulated."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cluster import Placement
+from simulator.gateway import NO_REPLICA
+from simulator.iteration_log import LoggedIterations
+from simulator.iteration_time.base import Extent, Provenance
+from simulator.replica_result import Events, ReplicaResult
+from simulator.result import MetricOptions, Result
+from simulator.stages import StageUse
+from traces import Client
+from traces.whole_files import replacing
+
+LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
+_FORMAT = 1
+# Tables of each replica, one row per iteration, run of iterations or event.
+_TABLES = ("end_s", "free_blocks", "runs", "stage_spans")
+_EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "residencies")
+_TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "completed_s")
+
+
+class RunError(ValueError):
+    """A folder from which no run can be loaded; the message is one line and names it."""
+
+
+def write_log(result: Result, path: Path) -> None:
+    """Write what `load_result` needs besides requests.csv: an npz file of arrays, without pickled objects.
+
+    Args:
+        result: What happened.
+        path: The file, `log.npz` in the folder of the run.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    arrays: dict[str, NDArray[Any]] = {"status": result.status.astype(np.int8)}
+    tables = [dict(_tables_of(replica)) for replica in result.replicas]
+    for name in (*_TABLES, *_EVENTS):
+        arrays[name] = np.concatenate([one[name] for one in tables])
+        arrays[f"{name}_size"] = np.array([len(one[name]) for one in tables])
+    about = json.dumps(_about(result), allow_nan=False)
+    arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def load_result(folder: Path | str) -> Result:
+    """Load a run that `python -m simulator` wrote: the result as `simulate` returned it, but for the batch members.
+
+    Args:
+        folder: The folder of the run, with its log.npz and requests.csv.
+
+    Raises:
+        RunError: There is no such run, or it is not whole.
+    """
+    folder = Path(folder)
+    require_run(folder)
+    try:
+        with np.load(folder / LOG, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(arrays.pop("about").tobytes().decode())
+        if about["format"] != _FORMAT:
+            raise RunError(f"{folder / LOG} is of another version of the simulator: run it again")
+        return _result(arrays, about, folder / REQUESTS)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
+        if isinstance(error, RunError):
+            raise
+        reason = " ".join(str(error).split())
+        raise RunError(f"the run in {folder} cannot be loaded: {type(error).__name__}: {reason}") from error
+
+
+def require_run(folder: Path) -> None:
+    """Check that a folder has the files of a run.
+
+    Raises:
+        RunError: It has not; the message says what is missing.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a folder of a run" if folder.exists() else f"there is no folder {folder}")
+    for name in (SUMMARY, REQUESTS):
+        if not (folder / name).is_file():
+            raise RunError(f"{folder} is not a folder of a run: it has no {name}")
+    if not (folder / LOG).is_file():
+        raise RunError(f"{folder} has no {LOG}: run it again with output.log=true")
+
+
+def load_summary(folder: Path | str) -> dict[str, Any]:
+    """Return the content of the summary.json of a run.
+
+    Raises:
+        RunError: It is missing or not whole.
+    """
+    path = Path(folder) / SUMMARY
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or "ttft_s" not in content:
+        raise RunError(f"{path} is not the summary of a run")
+    return content
+
+
+def _tables_of(replica: ReplicaResult) -> Iterator[tuple[str, NDArray[Any]]]:
+    logged = replica.logged
+    spans = logged.stage_spans
+    yield "end_s", logged.end_s
+    yield "free_blocks", logged.free_blocks
+    yield "runs", logged.runs.ravel()
+    yield "stage_spans", np.zeros(0) if spans is None else spans.ravel()
+    for name in _EVENTS:
+        events = getattr(replica.history, name).ravel()
+        small = np.abs(events).max(initial=0) < 2**31
+        yield name, events.astype(np.int32) if small else events
+
+
+def _about(result: Result) -> dict[str, Any]:
+    """What is no array."""
+    return {
+        "format": _FORMAT,
+        "end_s": result.end_s,
+        "metrics": asdict(result.metrics),
+        "notes": list(result.notes),
+        "clients": [{"name": one.name, "slo": dict(one.slo)} for one in result.clients],
+        "num_skipped": result.num_skipped,
+        "num_broken_off": result.num_broken_off,
+        "replicas": [
+            {
+                "num_blocks": one.num_blocks,
+                "obstacle": one.obstacle,
+                "placement": asdict(one.placement),
+                "provenance": None if one.provenance is None else asdict(one.provenance),
+                "stages": [asdict(stage) for stage in one.stages],
+                "has_spans": one.logged.stage_spans is not None,
+            }
+            for one in result.replicas
+        ],
+    }
+
+
+def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: Path) -> Result:
+    status = arrays["status"].astype(np.int64)
+    clients = [Client(**one) for one in about["clients"]]
+    requests = _requests(path, [client.name for client in clients])
+    if len(requests["arrival_s"]) != len(status):
+        raise ValueError(f"{path.name} has {len(requests['arrival_s'])} requests, {LOG} {len(status)}")
+    parts = {
+        name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)
+    }
+    replicas = [
+        _replica({name: part[number] for name, part in parts.items()}, one)
+        for number, one in enumerate(about["replicas"])
+    ]
+    return Result(
+        requests,
+        status,
+        replicas,
+        MetricOptions(**about["metrics"]),
+        end_s=about["end_s"],
+        notes=about["notes"],
+        clients=clients,
+        num_skipped=about["num_skipped"],
+        num_broken_off=about["num_broken_off"],
+    )
+
+
+def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> ReplicaResult:
+    placement = Placement(**about["placement"])
+    spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
+    widths = {"blocks_needed": (-1,), "residencies": (-1, 4)}
+    events = {name: tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
+    return ReplicaResult(
+        logged=LoggedIterations.of(tables["end_s"], tables["free_blocks"], tables["runs"], spans),
+        history=Events(**events),
+        stages=[StageUse(**stage) for stage in about["stages"]],
+        num_blocks=about["num_blocks"],
+        members=None,
+        obstacle=about["obstacle"],
+        provenance=_provenance(about["provenance"]),
+        placement=placement,
+    )
+
+
+def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
+    if about is None:
+        return None
+    measured, host = about["measured"], about["host"]
+    return Provenance(
+        source=about["source"],
+        measured=None if measured is None else Extent(**measured),
+        warnings=about["warnings"],
+        host=None if host is None else (host[0], host[1]),
+    )
+
+
+def _requests(path: Path, clients: list[str]) -> dict[str, NDArray[Any]]:
+    """Read requests.csv into the arrays of `Result.requests`."""
+    import pandas as pd
+
+    text = {"request_id": str, "client": str}
+    empty = {name: [""] for name in (*_TIMES, "replica", "session")}
+    frame = pd.read_csv(path, dtype=text, na_values=empty, keep_default_na=False, float_precision="round_trip")
+    table: dict[str, NDArray[Any]] = {str(name): frame[name].to_numpy() for name in frame}
+    numbers = np.arange(len(frame))
+    if len(frame) and np.array_equal(table["request_id"].astype(str), numbers.astype(str)):
+        table["request_id"] = numbers
+    for name in _TIMES:
+        table[name] = table[name].astype(np.float64)
+    table["replica"] = frame["replica"].fillna(NO_REPLICA).to_numpy(dtype=np.int64)
+    if "session" in table:
+        table["session"] = frame["session"].fillna(-1).to_numpy(dtype=np.int64)
+    if "client" in table:
+        number_of = {name: number for number, name in enumerate(clients)}
+        table["client"] = np.array([number_of[name] for name in frame["client"]], dtype=np.int64)
+    return table

@@ -1,0 +1,230 @@
+"""A run as a Chrome trace: what Perfetto (ui.perfetto.dev) and chrome://tracing show.
+
+Format: Trace Event Format, JSON object form (Google, "Trace Event Format", 2016). Times are microseconds.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.over_time import Steps, blocks_used, num_running, queue_length
+from simulator.replica_result import ReplicaResult
+from simulator.result import Result
+from traces.whole_files import whole_file
+
+# More would make files that viewers are slow with: iterations are then joined, and later requests have no flows.
+MOST_SLICES = 100_000
+MOST_REQUESTS = 20_000
+_REQUESTS_PID = 0
+# Ticks of a tenth of a microsecond: as whole numbers they cannot overlap by rounding.
+_TICKS_PER_S = 10_000_000
+
+# When, in ticks, what comes first at one time, and the event.
+Event = tuple[int, int, dict[str, Any]]
+_ENDS, _COUNTS, _BEGINS, _FLOWS = range(4)
+
+
+def write_timeline(result: Result, path: Path) -> list[str]:
+    """Write a run as a Chrome trace.
+
+    Each replica is a process with a track per pipeline stage and counters of its queue, running requests and KV
+    blocks; the process "requests" has the phases of each request. Flows lead from the iteration that a request was
+    admitted for over the one that completed its prefill to its last one.
+
+    Args:
+        result: A run with logged members and stages.
+        path: The file.
+
+    Returns:
+        What was joined or left out, in plain words.
+
+    Raises:
+        OSError: It cannot be written.
+        ValueError: Members or stages were not logged.
+    """
+    groups, notes = _joined(result)
+    shown = np.flatnonzero(~np.isnan(result.requests["first_scheduled_s"]))
+    if len(shown) > MOST_REQUESTS:
+        notes.append(f"the first {MOST_REQUESTS:,} of {len(shown):,} requests have phases and flows")
+        shown = shown[:MOST_REQUESTS]
+    events: list[Event] = [*_phases(result, shown)]
+    for number, (replica, firsts) in enumerate(zip(result.replicas, groups, strict=True)):
+        events += _slices(result, number, firsts)
+        events += _flows(replica, number, firsts, set(shown.tolist()))
+        events += _counters(result, number)
+    events.sort(key=lambda event: event[:2])
+    with whole_file(path) as file:
+        about = json.dumps({"notes": notes, "time": "1 us of the trace is 1 us of simulated time"})
+        file.write(f'{{"displayTimeUnit":"ms","otherData":{about},"traceEvents":[\n')
+        lines = [*_names(result), *(_at(ticks, event) for ticks, _, event in events)]
+        file.write(",\n".join(json.dumps(line, separators=(",", ":")) for line in lines))
+        file.write("\n]}\n")
+    return notes
+
+
+def _at(ticks: int, event: dict[str, Any]) -> dict[str, Any]:
+    return {"ts": ticks / 10, **event}
+
+
+def _ticks(time_s: Any) -> Any:
+    return np.rint(np.asarray(time_s) * _TICKS_PER_S).astype(np.int64).tolist()
+
+
+def _names(result: Result) -> Iterator[dict[str, Any]]:
+    """Yield names and order of processes and tracks."""
+    names = {_REQUESTS_PID: "requests"}
+    for number, replica in enumerate(result.replicas):
+        place = replica.placement
+        names[number + 1] = f"replica {number} ({place.num_gpus} x {place.device}, TP{place.tp} PP{place.pp})"
+    for pid, name in names.items():
+        yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_name", "args": {"name": name}}
+        # What computes first, the requests last.
+        order = pid if pid != _REQUESTS_PID else len(names)
+        yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_sort_index", "args": {"sort_index": order}}
+    for number, replica in enumerate(result.replicas):
+        for stage in range(replica.placement.pp):
+            name = f"stage {stage}"
+            yield {"ph": "M", "pid": number + 1, "tid": stage, "name": "thread_name", "args": {"name": name}}
+
+
+def _joined(result: Result) -> tuple[list[NDArray[np.int64]], list[str]]:
+    """Return for each replica the first iterations of its slices: each its own, unless that were too many."""
+    replicas = result.replicas
+    each = [np.arange(len(replica.logged.end_s)) for replica in replicas]
+    if _num_slices(replicas, each) <= MOST_SLICES:
+        return each, []
+    changes = [np.flatnonzero(_changes(replica)) for replica in replicas]
+    num_slices = _num_slices(replicas, changes)
+    if num_slices <= MOST_SLICES:
+        return changes, ["consecutive iterations of the same decodes alone are joined into one slice"]
+    step = -(-num_slices // MOST_SLICES)
+    firsts = [np.union1d(one[::step], np.flatnonzero(_after_idle(replica))) for replica, one in zip(replicas, changes, strict=True)]
+    return firsts, [f"consecutive iterations are joined, {step} batches and more to a slice"]
+
+
+def _num_slices(replicas: Sequence[ReplicaResult], firsts: Sequence[NDArray[np.int64]]) -> int:
+    return sum(len(one) * replica.placement.pp for replica, one in zip(replicas, firsts, strict=True))
+
+
+def _changes(replica: ReplicaResult) -> NDArray[np.bool_]:
+    """Iterations that are not the one before with other tokens: a prompt in it, other decodes, or an idle time before."""
+    columns = replica.logged.columns
+    prompts, decodes, decode_set = columns["num_prefills"] > 0, columns["num_decodes"], columns["decode_set"]
+    change = prompts | np.append(True, prompts[:-1])
+    for index in np.unique(decode_set):
+        own = np.flatnonzero(decode_set == index)
+        change[own] |= np.append(True, np.diff(decodes[own]) != 0)
+    return np.asarray(change | _after_idle(replica))
+
+
+def _after_idle(replica: ReplicaResult) -> NDArray[np.bool_]:
+    """Iterations before which nothing was in flight."""
+    scheduled_s, end_s = replica.logged.columns["schedule_s"], replica.logged.end_s
+    return np.append(True, scheduled_s[1:] > np.maximum.accumulate(end_s)[:-1])[: len(end_s)]
+
+
+def _slices(result: Result, number: int, firsts: NDArray[np.int64]) -> Iterator[Event]:
+    """Yield the iterations of a replica on the tracks of its stages."""
+    replica = result.replicas[number]
+    spans, members = replica.stage_spans, replica.members
+    if spans is None or members is None:
+        raise ValueError("a timeline needs a run with log_members=True and log_stages=True")
+    if len(firsts) == 0:
+        return
+    columns, ids = replica.logged.columns, result.requests["request_id"]
+    lengths = np.diff(firsts, append=len(replica.logged.end_s))
+    prefill = np.add.reduceat(columns["num_prefill_tokens"], firsts).tolist()
+    decodes = np.add.reduceat(columns["num_decodes"], firsts).tolist()
+    context = columns["context_tokens"][firsts].tolist()
+    begins, ends = _ticks(spans[firsts, :, 0]), _ticks(spans[firsts + lengths - 1, :, 1])
+    for place, (first, length) in enumerate(zip(firsts.tolist(), lengths.tolist(), strict=True)):
+        args: dict[str, Any] = {"iteration": first}
+        if length > 1:
+            args["iterations"] = length
+        if prefill[place]:
+            chunks = [(request, tokens) for request, tokens, is_prompt in members[first] if is_prompt]
+            args["prefill"] = {str(ids[request]): tokens for request, tokens in chunks} if length == 1 else prefill[place]
+        args |= {"decodes": decodes[place], "context": context[place]}
+        name = _content(prefill[place], decodes[place], length)
+        for stage, (begin, end) in enumerate(zip(begins[place], ends[place], strict=True)):
+            dur = (end - begin) / 10
+            yield begin, _BEGINS, {"ph": "X", "pid": number + 1, "tid": stage, "dur": dur, "name": name, "args": args}
+
+
+def _content(prefill_tokens: int, decodes: int, length: int) -> str:
+    """Name of a slice: what is computed in it."""
+    parts = [f"{prefill_tokens} prompt"] if prefill_tokens else []
+    if decodes:
+        parts.append(f"{decodes} decode" if length == 1 else f"{length} x {decodes / length:.3g} decode")
+    return " + ".join(parts)
+
+
+def _flows(
+    replica: ReplicaResult, number: int, firsts: NDArray[np.int64], shown: set[int]
+) -> Iterator[Event]:
+    """Yield where requests are admitted, get their first token and end, as points within slices that arrows join."""
+    history, spans, pid = replica.history, replica.stage_spans, number + 1
+    finishes = dict(history.finishes.tolist())
+    points: dict[int, list[tuple[int, int]]] = {}
+    num_stages = replica.placement.pp
+    # First stage of the batch with the admission; last stage of those that emit.
+    for request, iteration in history.admissions.tolist():
+        points.setdefault(request, []).append((iteration, 0))
+    for request, iteration in history.prefill_ends.tolist():
+        points.setdefault(request, []).append((iteration, num_stages - 1))
+    for request, iteration in finishes.items():
+        points[request].append((iteration, num_stages - 1))
+    if spans is None or len(firsts) == 0:
+        return
+    ends = replica.logged.end_s
+    for request, steps in points.items():
+        # A prefill may be admitted and end in the same iteration, and that may be the last one too.
+        steps = sorted(set(step for step in steps if step[0] < len(ends)))
+        if request not in shown or len(steps) < 2:
+            continue
+        for place, (iteration, stage) in enumerate(steps):
+            kind = "s" if place == 0 else "f" if place == len(steps) - 1 else "t"
+            begin, end = spans[iteration, stage]
+            event = {"ph": kind, "pid": pid, "tid": stage, "id": request, "name": "request", "cat": "request"}
+            yield _ticks((begin + end) / 2), _FLOWS, event | ({"bp": "e"} if kind == "f" else {})
+
+
+def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
+    """Yield queueing, prefill and decode of each request, one within the other's time, on a track of its own."""
+    table = result.requests
+    ids = table["request_id"]
+    ends = {name: np.where(np.isnan(table[name]), result.end_s, table[name]) for name in ("first_token_s", "completed_s")}
+    ticks = {name: _ticks(values[shown]) for name, values in ends.items()}
+    arrival, scheduled = _ticks(table["arrival_s"][shown]), _ticks(table["first_scheduled_s"][shown])
+    for place, request in enumerate(shown.tolist()):
+        marks = (arrival[place], scheduled[place], ticks["first_token_s"][place], ticks["completed_s"][place])
+        about = {"prompt_tokens": int(table["prompt_tokens"][request]), "output_tokens": int(table["output_tokens"][request])}
+        common = {"cat": "request", "id": request, "pid": _REQUESTS_PID, "tid": 0}
+        whole = {**common, "name": f"request {ids[request]}"}
+        yield marks[0], _BEGINS, {"ph": "b", **whole, "args": about}
+        for name, begin, end in zip(("queued", "prefill", "decode"), marks[:-1], marks[1:], strict=True):
+            if end > begin:
+                yield begin, _BEGINS, {"ph": "b", **common, "name": name}
+                yield end, _ENDS, {"ph": "e", **common, "name": name}
+        yield marks[-1], _COUNTS, {"ph": "e", **whole}
+
+
+def _counters(result: Result, number: int) -> Iterator[Event]:
+    """Yield how many requests wait and run, and how many KV blocks are held."""
+    replica = result.replicas[number]
+    decided = replica.logged.runs[:, 0].astype(np.int64)
+    used = blocks_used(replica)
+    at_decisions = np.isin(used.time_s, replica.logged.columns["schedule_s"][decided]) | (used.value == 0)
+    counters = {
+        "waiting requests": queue_length(result, [number]),
+        "running requests": num_running(replica),
+        "KV blocks": Steps(used.time_s[at_decisions], used.value[at_decisions]),
+    }
+    for name, steps in counters.items():
+        changed = np.append(True, np.diff(steps.value) != 0)[: len(steps.value)]
+        for ticks, value in zip(_ticks(steps.time_s[changed]), steps.value[changed].tolist(), strict=True):
+            yield ticks, _COUNTS, {"ph": "C", "pid": number + 1, "tid": 0, "name": name, "args": {"value": round(value)}}
