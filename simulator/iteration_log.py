@@ -3,6 +3,7 @@
 import struct
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ Members = list[tuple[int, int, bool]]
 _VALUES_PER_PART = 1 << 14
 
 
-Columns = dict[str, NDArray[np.float64] | NDArray[np.int64]]
+Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class LoggedIterations:
 
     @cached_property
     def columns(self) -> Columns:
-        """The columns of `ReplicaResult.iterations`."""
+        """The columns of `ReplicaResult.iterations`, float64 or int64[num_iterations]."""
         lengths, end_s = self.run_lengths, self.end_s
         runs = dict(zip(RUN_COLUMNS, self.runs.T, strict=True))
         first = runs.pop("first").astype(np.int64)

@@ -124,7 +124,7 @@ def stalls(replica: ReplicaResult) -> tuple[Floats, Floats]:
     """Times in which no decode of a replica got a token although a request at least waited for its next one.
 
     Returns:
-        float64[n] their beginnings and float64[n] their lengths, seconds; between them somebody got one, or nobody waited.
+        float64[n] their beginnings and float64[n] their lengths, seconds.
     """
     end_s, history = replica.logged.end_s, replica.history
     first = np.unique(history.prefill_ends[:, 0], return_index=True)[1]

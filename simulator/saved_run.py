@@ -152,9 +152,7 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
     requests = _requests(path, [client.name for client in clients])
     if len(requests["arrival_s"]) != len(status):
         raise ValueError(f"{path.name} has {len(requests['arrival_s'])} requests, {LOG} {len(status)}")
-    parts = {
-        name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)
-    }
+    parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
     replicas = [
         _replica({name: part[number] for name, part in parts.items()}, one)
         for number, one in enumerate(about["replicas"])

@@ -102,7 +102,10 @@ def _joined(result: Result) -> tuple[list[NDArray[np.int64]], list[str]]:
     if num_slices <= MOST_SLICES:
         return changes, ["consecutive iterations of the same decodes alone are joined into one slice"]
     step = -(-num_slices // MOST_SLICES)
-    firsts = [np.union1d(one[::step], np.flatnonzero(_after_idle(replica))) for replica, one in zip(replicas, changes, strict=True)]
+    firsts = [
+        np.union1d(one[::step], np.flatnonzero(_after_idle(replica)))
+        for replica, one in zip(replicas, changes, strict=True)
+    ]
     return firsts, [f"consecutive iterations are joined, {step} batches and more to a slice"]
 
 
@@ -111,7 +114,7 @@ def _num_slices(replicas: Sequence[ReplicaResult], firsts: Sequence[NDArray[np.i
 
 
 def _changes(replica: ReplicaResult) -> NDArray[np.bool_]:
-    """Iterations that are not the one before with other tokens: a prompt in it, other decodes, or an idle time before."""
+    """Iterations that do not just go on: with a prompt in it or in the one before, other decodes, or after an idle time."""
     columns = replica.logged.columns
     prompts, decodes, decode_set = columns["num_prefills"] > 0, columns["num_decodes"], columns["decode_set"]
     change = prompts | np.append(True, prompts[:-1])
@@ -147,7 +150,9 @@ def _slices(result: Result, number: int, firsts: NDArray[np.int64]) -> Iterator[
             args["iterations"] = length
         if prefill[place]:
             chunks = [(request, tokens) for request, tokens, is_prompt in members[first] if is_prompt]
-            args["prefill"] = {str(ids[request]): tokens for request, tokens in chunks} if length == 1 else prefill[place]
+            args["prefill"] = (
+                {str(ids[request]): tokens for request, tokens in chunks} if length == 1 else prefill[place]
+            )
         args |= {"decodes": decodes[place], "context": context[place]}
         name = _content(prefill[place], decodes[place], length)
         for stage, (begin, end) in enumerate(zip(begins[place], ends[place], strict=True)):
@@ -163,9 +168,7 @@ def _content(prefill_tokens: int, decodes: int, length: int) -> str:
     return " + ".join(parts)
 
 
-def _flows(
-    replica: ReplicaResult, number: int, firsts: NDArray[np.int64], shown: set[int]
-) -> Iterator[Event]:
+def _flows(replica: ReplicaResult, number: int, firsts: NDArray[np.int64], shown: set[int]) -> Iterator[Event]:
     """Yield where requests are admitted, get their first token and end, as points within slices that arrows join."""
     history, spans, pid = replica.history, replica.stage_spans, number + 1
     finishes = dict(history.finishes.tolist())
@@ -183,7 +186,7 @@ def _flows(
     ends = replica.logged.end_s
     for request, steps in points.items():
         # A prefill may be admitted and end in the same iteration, and that may be the last one too.
-        steps = sorted(set(step for step in steps if step[0] < len(ends)))
+        steps = sorted({step for step in steps if step[0] < len(ends)})
         if request not in shown or len(steps) < 2:
             continue
         for place, (iteration, stage) in enumerate(steps):
@@ -197,12 +200,17 @@ def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
     """Yield queueing, prefill and decode of each request, one within the other's time, on a track of its own."""
     table = result.requests
     ids = table["request_id"]
-    ends = {name: np.where(np.isnan(table[name]), result.end_s, table[name]) for name in ("first_token_s", "completed_s")}
+    ends = {
+        name: np.where(np.isnan(table[name]), result.end_s, table[name]) for name in ("first_token_s", "completed_s")
+    }
     ticks = {name: _ticks(values[shown]) for name, values in ends.items()}
     arrival, scheduled = _ticks(table["arrival_s"][shown]), _ticks(table["first_scheduled_s"][shown])
     for place, request in enumerate(shown.tolist()):
         marks = (arrival[place], scheduled[place], ticks["first_token_s"][place], ticks["completed_s"][place])
-        about = {"prompt_tokens": int(table["prompt_tokens"][request]), "output_tokens": int(table["output_tokens"][request])}
+        about = {
+            "prompt_tokens": int(table["prompt_tokens"][request]),
+            "output_tokens": int(table["output_tokens"][request]),
+        }
         common = {"cat": "request", "id": request, "pid": _REQUESTS_PID, "tid": 0}
         whole = {**common, "name": f"request {ids[request]}"}
         yield marks[0], _BEGINS, {"ph": "b", **whole, "args": about}
@@ -227,4 +235,8 @@ def _counters(result: Result, number: int) -> Iterator[Event]:
     for name, steps in counters.items():
         changed = np.append(True, np.diff(steps.value) != 0)[: len(steps.value)]
         for ticks, value in zip(_ticks(steps.time_s[changed]), steps.value[changed].tolist(), strict=True):
-            yield ticks, _COUNTS, {"ph": "C", "pid": number + 1, "tid": 0, "name": name, "args": {"value": round(value)}}
+            yield (
+                ticks,
+                _COUNTS,
+                {"ph": "C", "pid": number + 1, "tid": 0, "name": name, "args": {"value": round(value)}},
+            )

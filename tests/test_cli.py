@@ -39,7 +39,7 @@ def test_the_main_command_writes_its_files_and_prints_its_figures(tmp_path: Path
     done = run(tmp_path, "+scheduler=sarathi", "+trace=arxiv", "hydra.run.dir=out")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["requests.csv", "summary.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["log.npz", "requests.csv", "summary.json"]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["num_finished"] == 512
     assert summary["config"]["scheduler"]["token_budget"] == 512

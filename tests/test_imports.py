@@ -8,25 +8,33 @@ import pytest
 from tests.helpers import REPOSITORY
 
 READERS = ("chats", "collector", "columns", "identities", "rows", "tables", "values", "vllm_bench")
-COMMANDS = ("capacity", "token_budget", "search", "reproduce", "compare")
+COMMANDS = ("capacity", "token_budget", "search", "reproduce", "compare", "plot", "report")
 ENTRY_POINTS = {
     *(
         f"simulator/{name}.py"
         for name in ("__main__", "cli", "components", "config", "errors", "identity", "predict", "sweep")
     ),
     *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "config")),
+    "simulator/plot/batches.py",
 }
+PLOTS = ("batches", "cost", "latency", "memory", "pipeline", "roofline", "stalls", "sweeps")
 # Of each heavy or layered package, the only files that may import it.
 ALLOWED = {
     "hydra": ENTRY_POINTS,
     "omegaconf": ENTRY_POINTS,
     "simpy": {"simulator/clock.py", "simulator/engine.py", "simulator/pipeline.py", "simulator/cluster.py"},
     "rich": {
-        *(f"simulator/{name}.py" for name in ("__main__", "predict", "report", "terminal")),
+        *(f"simulator/{name}.py" for name in ("__main__", "predict", "summary_table", "terminal")),
         *(f"traces/{name}.py" for name in ("__main__", "report")),
         *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "report")),
     },
-    "matplotlib": {"traces/drawing.py", *(f"simulator/{command}/drawing.py" for command in COMMANDS)},
+    "matplotlib": {
+        "traces/figure_style.py",
+        "traces/drawing.py",
+        *(f"simulator/plots/{name}.py" for name in PLOTS),
+        *(f"simulator/{command}/drawing.py" for command in COMMANDS),
+        "simulator/plot/pictures.py",
+    },
     "pyarrow": {
         "traces/file.py",
         "traces/save.py",
@@ -59,6 +67,10 @@ LAYERS = [
     ["followers", "cluster", "simulation"],
     ["slo", "clients", "__main__"],
     ["slo", "simulation"],
+    ["result", "over_time", "plots", "plot"],
+    ["over_time", "timeline", "output"],
+    ["result", "saved_run", "output"],
+    ["plots", "plot", "report"],
 ]
 
 

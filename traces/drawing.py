@@ -1,26 +1,23 @@
 """Picture of a trace: when requests arrive and how long they are."""
 
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
 from traces.describe import known_arrivals, window_counts
+from traces.figure_style import GREY, grid, line, save, styled
 from traces.trace import Trace
-from traces.whole_files import write_whole
 
-DPI = 110
-_BLUE, _ORANGE, _GREY = "#2f5f9e", "#e08e2b", "#777777"
 # The rate is drawn over so many windows at most, of one of these lengths, s.
 _MOST_WINDOWS = 200
 _WINDOWS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 86400, 604800)
 _CDF_POINTS = 2000
 
 
+@styled
 def draw(trace: Trace, title: str, path: Path) -> None:
     """Draw rate, gaps and dispersion (if there are arrival times), lengths, and prompt against output.
 
@@ -33,14 +30,11 @@ def draw(trace: Trace, title: str, path: Path) -> None:
     known_s = known_arrivals(trace)
     if len(known_s) and known_s[0] < known_s[-1]:
         panels = [_rate, _gaps, *panels]
-    figure = Figure(figsize=(10.5, 3.7 * (len(panels) // 2)), layout="constrained")
-    for axes, panel in zip(figure.subplots(len(panels) // 2, 2).ravel(), panels, strict=True):
+    figure, places = grid(len(panels) // 2, 2, width=5.2, height=3.6)
+    for axes, panel in zip(places, panels, strict=True):
         panel(axes, trace)
-        axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{title}: {len(trace):,} requests", fontsize=11)
-    content = BytesIO()
-    figure.savefig(content, format="png", dpi=DPI)
-    write_whole(path, content.getvalue())
+    save(figure, path)
 
 
 def _rate(axes: Axes, trace: Trace) -> None:
@@ -50,11 +44,11 @@ def _rate(axes: Axes, trace: Trace) -> None:
     counts = window_counts(arrival_s, window_s)
     unit, seconds = next(((name, size) for name, size in (("h", 3600), ("min", 60)) if span_s > 3 * size), ("s", 1))
     start = np.arange(len(counts) + 1) * window_s / seconds
-    axes.stairs(counts / window_s, start, color=_BLUE, linewidth=1.1, baseline=None)
-    axes.axhline((len(arrival_s) - 1) / span_s, color=_GREY, linestyle="--", linewidth=1, label="mean")
+    axes.stairs(counts / window_s, start, color=line(0)["color"], linewidth=1.1, baseline=None)
+    axes.axhline((len(arrival_s) - 1) / span_s, color=GREY, linestyle="--", linewidth=1, label="mean")
     axes.set(xlabel=f"time, {unit}", ylabel=f"requests/s, in windows of {window_s:,} s", xlim=(0, start[-1] or 1))
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend()
 
 
 def _gaps(axes: Axes, trace: Trace) -> None:
@@ -65,23 +59,20 @@ def _gaps(axes: Axes, trace: Trace) -> None:
     # Gaps of 0 are drawn at the left edge.
     none = f", {np.mean(gaps == 0):.0%} are 0" if gaps[0] == 0 else ""
     floor = max(min(float(np.quantile(gaps[gaps > 0], 0.001)), mean / 100), 1e-6)
-    axes.plot(np.maximum(shown, floor), 100 * levels, color=_BLUE, label=f"gaps, CV {gaps.std() / mean:.3g}{none}")
+    axes.plot(np.maximum(shown, floor), 100 * levels, **line(0), label=f"gaps, CV {gaps.std() / mean:.3g}{none}")
     grid = np.geomspace(floor, gaps[-1], 300)
-    axes.plot(grid, 100 * -np.expm1(-grid / mean), color=_GREY, linestyle="--", label="Poisson process, CV 1")
+    axes.plot(grid, 100 * -np.expm1(-grid / mean), color=GREY, linestyle="--", label="Poisson process, CV 1")
     axes.set(xscale="log", xlabel="time between arrivals, s", ylabel="gaps up to that, %", ylim=(0, 101))
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend()
 
 
 def _lengths(axes: Axes, trace: Trace) -> None:
     levels = np.linspace(0, 1, _CDF_POINTS)
-    for name, tokens, colour, style in (
-        ("prompt", trace.prompt_tokens, _BLUE, "-"),
-        ("output", trace.output_tokens, _ORANGE, "--"),
-    ):
+    for place, (name, tokens) in enumerate((("prompt", trace.prompt_tokens), ("output", trace.output_tokens))):
         label = f"{name}, median {np.median(tokens):,.0f}"
-        axes.plot(np.quantile(tokens, levels), 100 * levels, color=colour, linestyle=style, label=label)
+        axes.plot(np.quantile(tokens, levels), 100 * levels, label=label, **line(place))
     axes.set(xscale="log", xlabel="tokens", ylabel="requests up to that, %", ylim=(0, 101))
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend()
 
 
 def _prompt_and_output(axes: Axes, trace: Trace) -> None:

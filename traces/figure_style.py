@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import matplotlib
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,8 +18,16 @@ from traces.whole_files import write_whole
 
 # Of the schemes of Paul Tol (personal.sron.nl/~pault) and of Okabe and Ito for the colour-blind.
 COLOURS = ("#004488", "#BB5566", "#56B4E9", "#000000", "#DDAA33", "#117733")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.2)), (0, (6, 2, 1, 2)), (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)),
-    (0, (2, 3)), (0, (8, 2, 2, 2)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 2)),
+    (0, (1.2, 1.2)),
+    (0, (6, 2, 1, 2)),
+    (0, (9, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (2, 3)),
+    (0, (8, 2, 2, 2)),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++", "oo", "--")
 # What the parts of a batch look like everywhere.
@@ -28,7 +36,7 @@ GREY = "#777777"
 FORMATS = ("png", "svg")
 DPI = 120
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
@@ -58,7 +66,7 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(draw)
     def within(*args: P.args, **kwargs: P.kwargs) -> T:
-        with matplotlib.rc_context(_STYLE):
+        with mpl.rc_context(_STYLE):
             return draw(*args, **kwargs)
 
     return within

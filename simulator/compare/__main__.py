@@ -3,6 +3,7 @@
 import csv
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from simulator.compare.drawing import STATISTICS, draw
 from simulator.compare.runs import LATENCIES, THROUGHPUTS, ReadError, Run, read_run
+from simulator.run_arguments import UsageError, parse
 from simulator.terminal import print_wide
 from traces.whole_files import whole_file
 
@@ -35,29 +37,17 @@ def main() -> None:
         sys.exit(0 if arguments else 2)
     try:
         _compare(arguments, console)
-    except (ReadError, OSError) as error:
+    except (ReadError, UsageError, OSError) as error:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
         sys.exit(2)
 
 
 def _compare(arguments: Sequence[str], console: Console) -> None:
-    folder = Path("comparison")
-    runs: list[Run] = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if name == "output" and equals:
-            folder = Path(value)
-        elif equals and not Path(argument).exists():
-            runs.append(_named(name, read_run(Path(value))))
-        else:
-            runs.append(read_run(Path(argument)))
-    if not runs:
-        raise ReadError("there is no run to compare; see --help")
-    for name in (run.name for run in runs):
-        if sum(run.name == name for run in runs) > 1:
-            raise ReadError(f"two runs are named {name}: give them names, NAME=RUN")
+    asked = parse(arguments, {"output": "comparison"})
+    folder = Path(asked.options["output"])
+    runs = [replace(read_run(path), name=name) for name, path in asked.runs.items()]
     if folder.exists() and not folder.is_dir():
-        raise ReadError(f"output={folder} is not a folder")
+        raise UsageError(f"output={folder} is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(figures(runs))
     with whole_file(folder / "comparison.csv") as file:
@@ -67,10 +57,6 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
     draw(runs, folder / "comparison.png")
     _print(runs, rows, console)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
-
-
-def _named(name: str, run: Run) -> Run:
-    return Run(name, run.measured, run.num_finished, run.throughputs, run.latencies)
 
 
 def figures(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | None]]]:

@@ -37,7 +37,7 @@ def batch_composition(result: Result, replica: int = 0) -> Figure:
 
 
 def typical_iteration(replica: ReplicaResult) -> int:
-    """Return an iteration in the middle of those with prompt tokens and decodes; if there is none, of those with either."""
+    """Return an iteration in the middle of those with prompt tokens and decodes, else of those with either."""
     columns = replica.logged.columns
     prompts, decodes = columns["num_prefills"] > 0, columns["num_decodes"] > 0
     for wanted in (prompts & decodes, prompts, decodes):

@@ -20,6 +20,13 @@ LABELS = {
 _POINTS = 1000
 
 
+def objective_label(objective: str) -> str:
+    """Name a statistic of a latency on an axis, for example "tbt_p99" or "chat.tbt_p99"."""
+    client, _, own = objective.rpartition(".")
+    metric, _, statistic = own.rpartition("_")
+    return f"{client} {statistic.upper()} {LABELS[f'{metric}_s']}".lstrip()
+
+
 @styled
 def latency_cdfs(runs: Mapping[str, Result], metrics: Sequence[str] = ("ttft_s", "tbt_s", "e2e_s")) -> Figure:
     """Draw the share of requests, or of gaps between tokens, up to each latency; a dot marks each P99.

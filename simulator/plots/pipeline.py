@@ -44,9 +44,18 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
             )
         for number, (start_s, until_s), has_prompt in zip(shown, inside[:, stage], prompts, strict=True):
             if until_s - start_s > (end_s - begin_s) / _FEW:
-                colour, box = ("black", {"facecolor": PROMPT, "edgecolor": "none", "pad": 1}) if has_prompt else ("white", None)
+                colour, box = (
+                    ("black", {"facecolor": PROMPT, "edgecolor": "none", "pad": 1}) if has_prompt else ("white", None)
+                )
                 axes.text(
-                    (start_s + until_s) / 2, row, str(number), color=colour, bbox=box, ha="center", va="center", fontsize=7
+                    (start_s + until_s) / 2,
+                    row,
+                    str(number),
+                    color=colour,
+                    bbox=box,
+                    ha="center",
+                    va="center",
+                    fontsize=7,
                 )
     axes.set_yticks(range(num_stages), [f"stage {stage}" for stage in reversed(range(num_stages))])
     axes.set(xlabel="time, s", xlim=(begin_s, end_s) if len(shown) else (0, 1))

@@ -41,7 +41,7 @@ def generation_stalls(runs: Mapping[str, Result]) -> Figure:
     unit, seconds = time_unit(max(run.end_s for run in runs.values()))
     for place, (name, run) in enumerate(runs.items()):
         tokens = output_tokens(run)
-        shown = np.unique(np.linspace(0, len(tokens.time_s) - 1, _POINTS).astype(int)) if len(tokens.time_s) else []
+        shown = np.unique(np.linspace(0, len(tokens.time_s) - 1, _POINTS).astype(int))
         label = f"{name}, longest stall {stall_of[name][1]:.3g} s"
         whole.step(tokens.time_s[shown] / seconds, tokens.value[shown], where="post", label=label, **line(place))
         inside = slice(*np.searchsorted(tokens.time_s, [from_s, from_s + window_s]))

@@ -1,13 +1,14 @@
-"""Latency against load, capacity against SLO, cost against latency."""
+"""Latency against load, and capacity against SLO."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simulator.plots.latency import LABELS
-from traces.figure_style import GREY, grid, line, points, styled
+from simulator.plots.latency import objective_label
+from traces.figure_style import GREY, bars, grid, line, points, styled
 
 Points = Sequence[tuple[float, float]]
 
@@ -28,52 +29,70 @@ def knee(loads: Sequence[float], latencies: Sequence[float]) -> int:
 
 
 @styled
-def latency_against_load(series: Mapping[str, Mapping[str, Points]], statistic: str = "p50") -> Figure:
-    """Draw latencies against the rate of arrivals; a ring marks the knee of each curve.
+def latency_against_load(
+    series: Mapping[str, Mapping[str, Points]],
+    bounds: Mapping[str, float] | None = None,
+    capacity_qps: float | None = None,
+) -> Figure:
+    """Draw latencies against the rate of arrivals; a ring marks the knee of each curve, see `knee`.
 
     Args:
-        series: By metric (keys of `latency.LABELS`), by name: (requests/s, seconds) in any order.
-        statistic: What the seconds are of the metric, such as "p99".
+        series: By statistic of a latency, such as "ttft_p90", and name: (requests/s, seconds) in any order.
+        bounds: Bounds in seconds, by statistic.
+        capacity_qps: A rate to mark.
     """
-    figure, panels = grid(1, len(series), width=4.2, height=3.4)
-    for axes, (metric, curves) in zip(panels, series.items(), strict=True):
+    figure, panels = grid(1, len(series), width=4.2, height=3.6)
+    for axes, (objective, curves) in zip(panels, series.items(), strict=True):
         for place, (name, curve) in enumerate(curves.items()):
-            loads, latencies = _sorted(curve)
-            positive = latencies > 0
-            axes.plot(loads, latencies, label=name or None, **points(place))
-            if np.count_nonzero(positive) > 2:
-                at = np.flatnonzero(positive)[knee(loads[positive], latencies[positive])]
-                ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": line(place)["color"]}
-                axes.plot(loads[at], latencies[at], "o", label=f"knee at {loads[at]:.3g} requests/s", **ring)
-        axes.set(xlabel="load, requests/s", ylabel=f"{statistic.upper()} {LABELS[metric]}")
+            _curve(axes, curve, name, place)
+        if bounds and objective in bounds:
+            label = f"bound, {bounds[objective]:g} s"
+            axes.axhline(bounds[objective], color=GREY, linestyle=(0, (5, 2)), linewidth=1, label=label)
+        if capacity_qps is not None:
+            axes.axvline(capacity_qps, color=GREY, linestyle=":", label=f"capacity, {capacity_qps:.4g} requests/s")
+        axes.set(xlabel="load, requests/s", ylabel=objective_label(objective))
         axes.set_xlim(left=0)
         if all(value > 0 for curve in curves.values() for _, value in curve):
             axes.set_yscale("log")
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.18))
     return figure
+
+
+def _curve(axes: Axes, curve: Points, name: str, place: int) -> None:
+    loads, latencies = _sorted(curve)
+    usable = np.flatnonzero((latencies > 0) & (loads > 0))
+    label = name or None
+    if len(usable) > 2:
+        at = usable[knee(loads[usable].tolist(), latencies[usable].tolist())]
+        words = "no knee up to" if at == usable[-1] else "knee at or below" if at == usable[0] else "knee at"
+        label = f"{name}, {words} {loads[at]:.3g} requests/s".removeprefix(", ")
+        if usable[0] < at < usable[-1]:
+            ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": line(place)["color"]}
+            axes.plot(loads[at], latencies[at], "o", **ring)
+    axes.plot(loads, latencies, label=label, **points(place))
 
 
 @styled
 def capacity_against_slo(
-    curves: Mapping[str, Points], objective: str, intervals: Mapping[str, NDArray[np.float64]] | None = None
+    curves: Mapping[str, Points], objective: str, intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None
 ) -> Figure:
     """Draw the load that is carried within a bound, against the bound.
 
     Args:
         curves: By name: (bound in seconds, requests/s).
-        objective: Name of the bound, such as "tbt_p99".
-        intervals: By name: float64[points, 2], the confidence interval of each rate.
+        objective: What is bounded, such as "tbt_p99".
+        intervals: By name: the confidence interval of each rate, in the order of the curve.
     """
-    figure, (axes,) = grid(1, 1, width=5.6, height=3.6)
+    figure, (axes,) = grid(1, 1, width=5.6, height=3.8)
     for place, (name, curve) in enumerate(curves.items()):
-        order = np.argsort([bound for bound, _ in curve])
         bounds, rates = _sorted(curve)
         axes.plot(bounds, rates, label=name or None, **points(place))
         if intervals and name in intervals:
-            low, high = intervals[name][order].T
+            order = np.argsort([bound for bound, _ in curve])
+            low, high = np.array(intervals[name])[order].T
             axes.fill_between(bounds, low, high, color=line(place)["color"], alpha=0.15, linewidth=0)
-    metric, _, statistic = objective.rpartition("_")
-    axes.set(xlabel=f"bound on {statistic.upper()} {LABELS[f'{metric}_s']}", ylabel="capacity, requests/s")
+    axes.set(xlabel=f"bound on {objective_label(objective)}", ylabel="capacity, requests/s")
+    axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     if any(curves):
         axes.legend()
@@ -81,32 +100,26 @@ def capacity_against_slo(
 
 
 @styled
-def cost_against_latency(
-    tried: Points, front: Sequence[tuple[float, float, str]], objective: str, bound_s: float | None = None
-) -> Figure:
-    """Draw deployments by cost and latency, and the front of those that no other beats in both.
+def capacities(rates: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Draw capacities as bars.
 
     Args:
-        tried: (seconds, US dollars per hour) of each deployment.
-        front: (seconds, US dollars per hour, name) of those on the front.
-        objective: What the seconds are, such as "tbt_p99".
-        bound_s: Its bound.
+        rates: By series and by group: requests/s.
     """
-    figure, (axes,) = grid(1, 1, width=6.4, height=4.0)
-    if tried:
-        axes.scatter(*zip(*tried, strict=True), s=16, color=GREY, alpha=0.6, linewidth=0, label="tried")
-    ordered = sorted(front)
-    if ordered:
-        seconds, dollars, _ = zip(*ordered, strict=True)
-        axes.step(seconds, dollars, where="post", marker="o", markersize=5, label="Pareto front", **line(0))
-        for second, dollar, name in ordered:
-            axes.annotate(name, (second, dollar), (5, 4), textcoords="offset points", fontsize=7)
-    if bound_s is not None:
-        axes.axvline(bound_s, label=f"bound, {bound_s:g} s", **line(1))
-    metric, _, statistic = objective.rpartition("_")
-    axes.set(xlabel=f"{statistic.upper()} {LABELS[f'{metric}_s']}", ylabel="cost, US dollars per hour", xscale="log")
-    axes.set_ylim(bottom=0)
-    axes.legend()
+    groups = list(dict.fromkeys(group for series in rates.values() for group in series))
+    figure, (axes,) = grid(1, 1, width=max(4.0, 1.2 * len(groups) + 2), height=3.4)
+    width = 0.8 / len(rates)
+    for place, (name, series) in enumerate(rates.items()):
+        shown = [number for number, group in enumerate(groups) if group in series]
+        x = [number - 0.4 + (place + 0.5) * width for number in shown]
+        heights = [series[groups[number]] for number in shown]
+        drawn = axes.bar(x, heights, width, label=name or None, **bars(place))
+        axes.bar_label(drawn, [f"{height:.3g}" for height in heights], fontsize=7, padding=2)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_ylabel("capacity, requests/s")
+    axes.grid(visible=False, axis="x")
+    if len(rates) > 1:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(rates)))
     return figure
 
 

@@ -1,7 +1,6 @@
 """The figures, drawn like the paper's: its numbers pale, ours beside them."""
 
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,14 @@ from matplotlib.figure import Figure
 
 from simulator.reproduce import published as paper
 from simulator.reproduce.figures import Row
-from traces.whole_files import write_whole
+from traces.figure_style import COLOURS as SERIES
+from traces.figure_style import grid, save, styled
 
-COLOURS = {"orca": "#c0504d", "vllm": "#4f81bd", "sarathi": "#4e9a52"}
+COLOURS = {"orca": SERIES[2], "vllm": SERIES[1], "sarathi": SERIES[0]}
 PALE = 0.35
-DPI = 110
 
 
+@styled
 def draw(figure: str, rows: Sequence[Row], folder: Path) -> Path:
     """Draw one figure or table and return its file."""
     inside = [row for row in rows if row.figure == figure and not row.metric.startswith("speedup")]
@@ -28,15 +28,8 @@ def draw(figure: str, rows: Sequence[Row], folder: Path) -> Path:
     }
     picture = painters.get(figure, _pairs)(inside)
     path = folder / f"{figure.replace(' ', '_') if figure.startswith('table') else f'figure_{figure}'}.png"
-    content = BytesIO()
-    picture.savefig(content, format="png", dpi=DPI)
-    write_whole(path, content.getvalue())
+    save(picture, path)
     return path
-
-
-def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _bars(axes: Any, groups: Sequence[str], series: Sequence[tuple[str, str, Sequence[Row]]], unit: str) -> None:
@@ -51,30 +44,30 @@ def _bars(axes: Any, groups: Sequence[str], series: Sequence[tuple[str, str, Seq
     axes.set_xticks(range(len(groups)), groups, fontsize=8)
     axes.set_ylabel(unit)
     axes.margins(y=0.18)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=False, axis="x")
 
 
 def _capacities(rows: Sequence[Row]) -> Figure:
     models = list(dict.fromkeys(row.model for row in rows))
     traces = (paper.CHAT, paper.ARXIV)
-    figure, grid = _grid(len(traces), len(models), 5.2, 2.9)
-    for line, trace in zip(grid, traces, strict=True):
-        for axes, model in zip(line, models, strict=True):
+    figure, panels = grid(len(traces), len(models), 5.2, 2.9)
+    for number, trace in enumerate(traces):
+        for axes, model in zip(panels[number * len(models) :], models, strict=False):
             series = []
             for scheduler, colour in COLOURS.items():
                 cells = [row for row in rows if (row.model, row.trace, row.scheduler) == (model, trace, scheduler)]
                 series.append((scheduler, colour, sorted(cells, key=lambda row: paper.SLOS.index(row.slo))))
             _bars(axes, [f"{slo} SLO" for slo in paper.SLOS], series, "capacity, requests/s")
             axes.set_title(f"{model}, {trace}", fontsize=9)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, ncols=6, frameon=False, loc="outside upper center")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=6, loc="outside upper center")
     return figure
 
 
 def _figure_12(rows: Sequence[Row]) -> Figure:
-    colours = dict(zip(paper.FIGURE_12_POLICIES, ("#9cc2e5", "#6a9fd4", "#2f5f9e", "#4e9a52", "#e08e2b"), strict=True))
-    figure, grid = _grid(1, len(paper.FIGURE_12), 5.2, 3.6)
-    for axes, (model, by_bound) in zip(grid[0], paper.FIGURE_12.items(), strict=True):
+    colours = dict(zip(paper.FIGURE_12_POLICIES, (SERIES[2], SERIES[1], SERIES[3], SERIES[0], SERIES[4]), strict=True))
+    figure, panels = grid(1, len(paper.FIGURE_12), 5.2, 3.6)
+    for axes, (model, by_bound) in zip(panels, paper.FIGURE_12.items(), strict=True):
         for policy, colour in colours.items():
             cells = [row for row in rows if row.model == model and row.scheduler == policy]
             axes.plot(list(by_bound), [row.paper for row in cells], "o--", color=colour, alpha=0.5, markersize=4)
@@ -83,15 +76,13 @@ def _figure_12(rows: Sequence[Row]) -> Figure:
         axes.set_xlabel("bound on P99 TBT, s")
         axes.set_ylabel("capacity, requests/s")
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=7, frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=7)
     return figure
 
 
 def _figure_13(rows: Sequence[Row]) -> Figure:
-    figure, grid = _grid(1, 2, 5.2, 3.6)
-    left, right = grid[0]
-    for layout, colour in (("TP8", "#c0504d"), ("TP4-PP2", "#4e9a52")):
+    figure, (left, right) = grid(1, 2, 5.2, 3.6)
+    for layout, colour in (("TP8", SERIES[1]), ("TP4-PP2", SERIES[0])):
         cells = [row for row in rows if row.metric == "tbt_p50_s" and row.scheduler.startswith(layout)]
         left.plot(paper.FIGURE_13_BATCHES, [row.paper for row in cells], "o--", color=colour, alpha=0.5)
         left.plot(paper.FIGURE_13_BATCHES, [row.simulated for row in cells], "s-", color=colour, label=layout)
@@ -99,41 +90,40 @@ def _figure_13(rows: Sequence[Row]) -> Figure:
     left.set_xticks(paper.FIGURE_13_BATCHES, [str(batch) for batch in paper.FIGURE_13_BATCHES])
     left.set(xlabel="batch", ylabel="median TBT, s", title="Falcon-180B (dashed: paper)")
     left.set_ylim(bottom=0)
-    left.legend(frameon=False)
+    left.legend()
     cells = [row for row in rows if row.metric == "capacity_qps"]
     names = list(dict.fromkeys(row.scheduler for row in cells))
     series = [
         (slo, colour, [row for name in names for row in cells if row.scheduler == name and row.slo == slo])
-        for slo, colour in zip(paper.SLOS, ("#4f81bd", "#e08e2b"), strict=True)
+        for slo, colour in zip(paper.SLOS, (SERIES[0], SERIES[4]), strict=True)
     ]
     _bars(right, names, series, "capacity, requests/s")
-    right.legend(fontsize=7, frameon=False)
+    right.legend(fontsize=7)
     return figure
 
 
 def _figure_6(rows: Sequence[Row]) -> Figure:
-    figure, grid = _grid(1, 1, 6.0, 3.6)
-    axes = grid[0][0]
+    figure, (axes,) = grid(1, 1, 6.0, 3.6)
     tokens = list(paper.FIGURE_6)
-    for layout, colour in (("TP2", "#4f81bd"), ("TP4", "#4e9a52")):
+    for layout, colour in (("TP2", SERIES[1]), ("TP4", SERIES[0])):
         cells = [row for row in rows if row.scheduler.startswith(layout)]
         axes.plot(tokens, [row.paper for row in cells], "o--", color=colour, alpha=0.5)
         axes.plot(tokens, [row.simulated for row in cells], "s-", color=colour, label=layout)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set(xlabel="tokens", ylabel="linear layers of an iteration, ms", title="LLaMA2-70B on A100 (dashed: paper)")
-    axes.legend(frameon=False)
+    axes.legend()
     return figure
 
 
 def _pairs(rows: Sequence[Row]) -> Figure:
     """Draw any rows: for each metric and model a panel of pairs of bars."""
     panels = list(dict.fromkeys((row.metric, row.model, row.trace) for row in rows))
-    figure, grid = _grid(len(panels), 1, 9.0, 2.6)
-    for (axes,), (metric, model, trace) in zip(grid, panels, strict=True):
+    figure, places = grid(len(panels), 1, 9.0, 2.6)
+    for axes, (metric, model, trace) in zip(places, panels, strict=True):
         cells = [row for row in rows if (row.metric, row.model, row.trace) == (metric, model, trace)]
         names = [row.scheduler.replace(", ", "\n") for row in cells]
-        _bars(axes, names, [(metric, "#4f81bd", cells)], metric)
+        _bars(axes, names, [(metric, SERIES[0], cells)], metric)
         axes.tick_params(axis="x", labelsize=6)
         axes.set_title(", ".join(filter(None, (model, trace, metric))) + " (pale: paper)", fontsize=9)
     return figure

@@ -60,6 +60,17 @@ class Outcome:
     met: bool
     warnings: Sequence[str] = ()
 
+    @property
+    def label(self) -> str:
+        """What it is besides its device, in a few words."""
+        return deployment_label(self.replicas, self.tp, self.pp, self.scheduler, self.token_budget)
+
+
+def deployment_label(replicas: object, tp: object, pp: object, scheduler: str, token_budget: object) -> str:
+    """Name a deployment in a few words; its device is said elsewhere."""
+    budget = f" {token_budget}" if token_budget else ""
+    return f"{replicas} x TP{tp} PP{pp}, {scheduler}{budget}"
+
 
 def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:
     """Return the deployments within the SLO that no other beats in both cost and one objective, cheapest first.

@@ -1,18 +1,15 @@
 """Picture of iteration time, and of capacity, against the token budget."""
 
-from io import BytesIO
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from simulator.token_budget.curve import Curve
-from traces.whole_files import write_whole
+from traces.figure_style import GREY, grid, line, points, save, styled
 
-DPI = 110
 # The picture shows at least so many tokens.
 NARROWEST = 2048
 
 
+@styled
 def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int, float], path: Path) -> None:
     """Draw the curve with its bound and, if there are any, the capacities.
 
@@ -24,26 +21,21 @@ def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int,
         path: PNG file.
     """
     panels = 2 if capacities else 1
-    figure = Figure(figsize=(6.4 * panels, 4), layout="constrained")
-    axes, *others = figure.subplots(1, panels, squeeze=False)[0]
-    axes.plot(curve.tokens, [1e3 * seconds for seconds in curve.seconds], color="#2f5f9e", linewidth=1.2)
-    axes.axhline(1e3 * bound_s, color="#c0504d", linestyle="--", label=f"TBT bound {1e3 * bound_s:.4g} ms")
+    figure, (axes, *others) = grid(1, panels, width=6.0, height=3.8)
+    axes.plot(curve.tokens, [1e3 * seconds for seconds in curve.seconds], **line(0))
+    axes.axhline(1e3 * bound_s, color=GREY, linestyle=(0, (5, 2)), label=f"TBT bound {1e3 * bound_s:.4g} ms")
     if budget is not None:
-        axes.axvline(budget, color="#4e9a52", label=f"budget {budget:,} tokens")
+        axes.axvline(budget, **line(1), label=f"budget {budget:,} tokens")
     axes.set(xlabel="tokens in the iteration, decodes included", ylabel="iteration time, ms")
     axes.set_xlim(0, curve.tokens[-1] if budget is None else min(curve.tokens[-1], max(NARROWEST, 4 * budget)))
     shown = [seconds for count, seconds in zip(curve.tokens, curve.seconds, strict=True) if count <= axes.get_xlim()[1]]
     axes.set_ylim(0, 1e3 * max(*shown, bound_s) * 1.08)
-    axes.legend(frameon=False)
+    axes.legend()
     for right in others:
-        right.plot(list(capacities), list(capacities.values()), "o-", color="#4e9a52", markersize=4)
+        right.plot(list(capacities), list(capacities.values()), **points(0))
         right.set_xscale("log", base=2)
         right.set_xticks(list(capacities), [str(one) for one in capacities], rotation=60, fontsize=8)
         right.minorticks_off()
         right.set(xlabel="token budget", ylabel="capacity, requests/s")
         right.set_ylim(bottom=0)
-    for one in (axes, *others):
-        one.spines[["top", "right"]].set_visible(False)
-    content = BytesIO()
-    figure.savefig(content, format="png", dpi=DPI)
-    write_whole(path, content.getvalue())
+    save(figure, path)

@@ -1,0 +1,87 @@
+"""`python -m simulator.plot`: pictures of finished runs, sweeps and searches."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from simulator.errors import one_line
+from simulator.plot.pictures import OF_EACH_RUN, OF_RUNS, OF_SWEEPS, pictures_of
+from simulator.run_arguments import RunArguments, UsageError, parse
+from traces.figure_style import FORMATS, save
+
+USAGE = """\
+Draws pictures of what the other commands wrote.
+
+  python -m simulator.plot RUN ... [output=FOLDER] [format=png,svg] [plots=latency,stalls,...]
+
+  RUN            a folder of `python -m simulator`; several are drawn together, best of one trace
+  SWEEP          a folder of `python -m simulator -m` over arrival.qps, or of `simulator.capacity -m`
+  CAPACITY       a folder of `python -m simulator.capacity`
+  SEARCH         a folder of `python -m simulator.search`
+  NAME=RUN       the same, shown as NAME
+  output=plots   folder of the pictures
+  format=png     png, svg or both
+  plots=all      which: of runs latency (CDFs of TTFT, TBT and end to end), stalls (tokens over time), memory (KV use
+                 and queue over time), batches (prompt tokens and decodes per iteration), pipeline (stages with
+                 bubbles, if there are several), roofline (of typical batches); of a sweep or capacity load (latency
+                 against load, with its knee) and capacity (against the SLO); of a search pareto (cost against latency)
+
+Exit status: 0, 2 for a mistake in the input."""
+KINDS = (*OF_RUNS, *OF_EACH_RUN, *OF_SWEEPS)
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:]
+    console = Console()
+    if not arguments or "--help" in arguments or "-h" in arguments:
+        console.print(USAGE, highlight=False, markup=False, soft_wrap=True)
+        sys.exit(0 if arguments else 2)
+    try:
+        _plot(parse(arguments, {"output": "plots", "format": "png", "plots": "all"}), console)
+    except (ValueError, OSError) as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {one_line(error)}")
+        sys.exit(2)
+
+
+def _plot(asked: RunArguments, console: Console) -> None:
+    formats = _chosen(asked.options["format"], FORMATS, "format")
+    kinds = _chosen(asked.options["plots"], KINDS, "plots") if asked.options["plots"] != "all" else KINDS
+    folder = Path(asked.options["output"])
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"output={folder} is not a folder")
+    found = list(pictures_of(asked.runs))
+    wanted = [(name, draw) for name, draw in found if name.partition("_")[0] in kinds]
+    if not wanted:
+        names = ", ".join(dict.fromkeys(name.partition("_")[0] for name, _ in found))
+        raise UsageError(f"plots={asked.options['plots']}: there are only {names} of this")
+    left_out = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in wanted:
+        try:
+            figure = draw()
+        except ValueError as error:
+            if len(wanted) == 1:
+                raise
+            left_out.append(f"{name} is left out: {one_line(error)}")
+            continue
+        for file_format in formats:
+            path = folder / f"{name}.{file_format}"
+            save(figure, path)
+            console.print(str(path), soft_wrap=True, highlight=False)
+    for note in left_out:
+        console.print(note, style="bold yellow", soft_wrap=True, highlight=False)
+
+
+def _chosen(text: str, allowed: Sequence[str], option: str) -> list[str]:
+    chosen = [one.strip() for one in text.split(",") if one.strip()]
+    unknown = [one for one in chosen if one not in allowed]
+    if unknown or not chosen:
+        raise UsageError(f"{option}={text}: must be of {', '.join(allowed)}")
+    return chosen
+
+
+if __name__ == "__main__":
+    main()
