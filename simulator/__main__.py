@@ -21,9 +21,9 @@ from simulator import __version__, cli
 from simulator.clients import client_figures
 from simulator.config import build, files_of, resolved
 from simulator.output import write_result
-from simulator.summary_table import print_summary
 from simulator.result import Result
 from simulator.simulation import groups_of, simulate
+from simulator.summary_table import print_summary
 from simulator.sweep import Figures
 from simulator.usage import USAGE
 

@@ -98,6 +98,44 @@ class TokenLog:
     residencies: Ints
 
 
+@dataclass(frozen=True)
+class GapSpans:
+    """Gaps between consecutive tokens of a request, as the iterations at whose ends these were emitted.
+
+    Attributes:
+        first: int64[n], iteration of the token before the gap.
+        last: int64[n], iteration of the token after it.
+        weight: int64[n], how many requests waited from the one to the other.
+    """
+
+    first: Ints
+    last: Ints
+    weight: Ints
+
+
+def gap_spans(log: TokenLog, counted: Bools) -> GapSpans:
+    """All gaps between consecutive tokens of a request, restarts included.
+
+    Args:
+        log: The tokens of one replica.
+        counted: bool[num_requests], the requests whose gaps count.
+    """
+    prefill_ends = log.prefill_ends[counted[log.prefill_ends[:, 0]]]
+    residencies = list(_by_decode_set(log, log.residencies[counted[log.residencies[:, 0]]]))
+    first, last, weights = [], [], []
+    for iterations, _, joined, left in residencies:
+        # Within a residency: one more request waits from the second of its iterations to the last one.
+        change = np.zeros(len(iterations) + 1, dtype=np.int64)
+        np.add.at(change, joined + 1, 1)
+        np.add.at(change, left, -1)
+        weights.append(np.cumsum(change)[1:-1])
+        first.append(iterations[:-1])
+        last.append(iterations[1:])
+    _, before, after = _between_spans(prefill_ends, residencies)
+    weights.append(np.ones(len(before), dtype=np.int64))
+    return GapSpans(np.concatenate([*first, before]), np.concatenate([*last, after]), np.concatenate(weights))
+
+
 def token_gaps(log: TokenLog, counted: Bools) -> tuple[Floats, Ints]:
     """All times between consecutive tokens of a request, restarts included.
 
@@ -108,20 +146,8 @@ def token_gaps(log: TokenLog, counted: Bools) -> tuple[Floats, Ints]:
     Returns:
         float64[n] gaps and int64[n], how many requests waited so long.
     """
-    prefill_ends = log.prefill_ends[counted[log.prefill_ends[:, 0]]]
-    residencies = list(_by_decode_set(log, log.residencies[counted[log.residencies[:, 0]]]))
-    gaps, weights = [], []
-    for iterations, _, joined, left in residencies:
-        # Within a residency: one more request waits from the second of its iterations to the last one.
-        change = np.zeros(len(iterations) + 1, dtype=np.int64)
-        np.add.at(change, joined + 1, 1)
-        np.add.at(change, left, -1)
-        weights.append(np.cumsum(change)[1:-1])
-        gaps.append(np.diff(log.end_s[iterations]))
-    _, between = _between_spans(log, prefill_ends, residencies)
-    gaps.append(between)
-    weights.append(np.ones(len(between), dtype=np.int64))
-    return np.concatenate(gaps), np.concatenate(weights)
+    spans = gap_spans(log, counted)
+    return log.end_s[spans.last] - log.end_s[spans.first], spans.weight
 
 
 def decodes_emitted(log: TokenLog) -> Ints:
@@ -152,8 +178,8 @@ def gaps_above(log: TokenLog, bound_s: float, num_requests: int) -> tuple[Ints, 
         longer = np.concatenate([[0], np.cumsum(np.diff(log.end_s[iterations]) > bound_s)])
         np.add.at(above, request, longer[left - 1] - longer[joined])
         np.add.at(every, request, left - 1 - joined)
-    request, between = _between_spans(log, log.prefill_ends, residencies)
-    np.add.at(above, request, (between > bound_s).astype(np.int64))
+    request, before, after = _between_spans(log.prefill_ends, residencies)
+    np.add.at(above, request, (log.end_s[after] - log.end_s[before] > bound_s).astype(np.int64))
     np.add.at(every, request, 1)
     return above, every
 
@@ -168,16 +194,15 @@ def _by_decode_set(log: TokenLog, residencies: Ints) -> Iterator[Residencies]:
         yield np.flatnonzero(log.decode_set == index), request, joined, left
 
 
-def _between_spans(log: TokenLog, prefill_ends: Ints, residencies: Sequence[Residencies]) -> tuple[Ints, Floats]:
+def _between_spans(prefill_ends: Ints, residencies: Sequence[Residencies]) -> tuple[Ints, Ints, Ints]:
     """Gaps between a prefill or residency of a request and its next residency or prefill.
 
     Args:
-        log: The tokens of one replica.
         prefill_ends: As in `TokenLog`.
         residencies: By decode set.
 
     Returns:
-        int64[n] requests and float64[n] their gaps.
+        int64[n] requests, and the iterations of the tokens before and after the gap.
     """
     request = np.concatenate([prefill_ends[:, 0], *(one[1] for one in residencies)])
     first = np.concatenate([prefill_ends[:, 1], *(iterations[joined] for iterations, _, joined, _ in residencies)])
@@ -185,7 +210,7 @@ def _between_spans(log: TokenLog, prefill_ends: Ints, residencies: Sequence[Resi
     order = np.lexsort((first, request))
     request, first, last = request[order], first[order], last[order]
     same = request[1:] == request[:-1]
-    return request[1:][same], log.end_s[first[1:][same]] - log.end_s[last[:-1][same]]
+    return request[1:][same], last[:-1][same], first[1:][same]
 
 
 def is_overloaded(arrival_s: Floats, first_scheduled_s: Floats) -> bool:

@@ -15,7 +15,7 @@ from simulator.gateway import NO_REPLICA
 from simulator.iteration_log import LoggedIterations
 from simulator.iteration_time.base import Extent, Provenance
 from simulator.replica_result import Events, ReplicaResult
-from simulator.result import MetricOptions, Result
+from simulator.result import REQUEST_COLUMNS, MetricOptions, Result
 from simulator.stages import StageUse
 from traces import Client
 from traces.whole_files import replacing
@@ -65,7 +65,7 @@ def load_result(folder: Path | str) -> Result:
     folder = Path(folder)
     require_run(folder)
     try:
-        with np.load(folder / LOG, allow_pickle=False) as file:
+        with open(folder / LOG, "rb") as content, np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(arrays.pop("about").tobytes().decode())
         if about["format"] != _FORMAT:
@@ -201,21 +201,22 @@ def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
 
 def _requests(path: Path, clients: list[str]) -> dict[str, NDArray[Any]]:
     """Read requests.csv into the arrays of `Result.requests`."""
-    import pandas as pd
+    import pyarrow as pa  # not needed to write
+    from pyarrow import csv
 
-    text = {"request_id": str, "client": str}
-    empty = {name: [""] for name in (*_TIMES, "replica", "session")}
-    frame = pd.read_csv(path, dtype=text, na_values=empty, keep_default_na=False, float_precision="round_trip")
-    table: dict[str, NDArray[Any]] = {str(name): frame[name].to_numpy() for name in frame}
-    numbers = np.arange(len(frame))
-    if len(frame) and np.array_equal(table["request_id"].astype(str), numbers.astype(str)):
+    types = dict.fromkeys(REQUEST_COLUMNS, pa.int64()) | dict.fromkeys(_TIMES, pa.float64())
+    types |= {"request_id": pa.string(), "session": pa.int64(), "client": pa.string()}
+    convert = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False)
+    read = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True), convert_options=convert)
+    missing = {**dict.fromkeys(_TIMES, np.nan), "replica": NO_REPLICA, "session": -1}
+    table: dict[str, NDArray[Any]] = {}
+    for name in read.column_names:
+        column = read[name].fill_null(missing[name]) if name in missing else read[name]
+        table[name] = column.to_numpy().copy()
+    numbers = np.arange(read.num_rows)
+    if np.array_equal(table["request_id"].astype(str), numbers.astype(str)):
         table["request_id"] = numbers
-    for name in _TIMES:
-        table[name] = table[name].astype(np.float64)
-    table["replica"] = frame["replica"].fillna(NO_REPLICA).to_numpy(dtype=np.int64)
-    if "session" in table:
-        table["session"] = frame["session"].fillna(-1).to_numpy(dtype=np.int64)
     if "client" in table:
         number_of = {name: number for number, name in enumerate(clients)}
-        table["client"] = np.array([number_of[name] for name in frame["client"]], dtype=np.int64)
+        table["client"] = np.array([number_of[name] for name in table["client"]], dtype=np.int64)
     return table

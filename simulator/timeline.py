@@ -114,7 +114,7 @@ def _num_slices(replicas: Sequence[ReplicaResult], firsts: Sequence[NDArray[np.i
 
 
 def _changes(replica: ReplicaResult) -> NDArray[np.bool_]:
-    """Iterations that do not just go on: with a prompt in it or in the one before, other decodes, or after an idle time."""
+    """Iterations that do not just go on: with a prompt, behind one, with other decodes, or after an idle time."""
     columns = replica.logged.columns
     prompts, decodes, decode_set = columns["num_prefills"] > 0, columns["num_decodes"], columns["decode_set"]
     change = prompts | np.append(True, prompts[:-1])

@@ -38,6 +38,7 @@ ALLOWED = {
     "pyarrow": {
         "traces/file.py",
         "traces/save.py",
+        "simulator/saved_run.py",
         *(f"traces/readers/{name}.py" for name in READERS),
     },
     "tokenizers": {"traces/tokens.py"},

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
 from traces.describe import known_arrivals, window_counts
-from traces.figure_style import GREY, grid, line, save, styled
+from traces.figure_style import GREY, grid, line, make_logarithmic, save, styled
 from traces.trace import Trace
 
 # The rate is drawn over so many windows at most, of one of these lengths, s.
@@ -62,7 +62,8 @@ def _gaps(axes: Axes, trace: Trace) -> None:
     axes.plot(np.maximum(shown, floor), 100 * levels, **line(0), label=f"gaps, CV {gaps.std() / mean:.3g}{none}")
     grid = np.geomspace(floor, gaps[-1], 300)
     axes.plot(grid, 100 * -np.expm1(-grid / mean), color=GREY, linestyle="--", label="Poisson process, CV 1")
-    axes.set(xscale="log", xlabel="time between arrivals, s", ylabel="gaps up to that, %", ylim=(0, 101))
+    make_logarithmic(axes, x=True)
+    axes.set(xlabel="time between arrivals, s", ylabel="gaps up to that, %", ylim=(0, 101))
     axes.legend()
 
 
@@ -71,7 +72,8 @@ def _lengths(axes: Axes, trace: Trace) -> None:
     for place, (name, tokens) in enumerate((("prompt", trace.prompt_tokens), ("output", trace.output_tokens))):
         label = f"{name}, median {np.median(tokens):,.0f}"
         axes.plot(np.quantile(tokens, levels), 100 * levels, label=label, **line(place))
-    axes.set(xscale="log", xlabel="tokens", ylabel="requests up to that, %", ylim=(0, 101))
+    make_logarithmic(axes, x=True)
+    axes.set(xlabel="tokens", ylabel="requests up to that, %", ylim=(0, 101))
     axes.legend()
 
 
@@ -87,5 +89,6 @@ def _prompt_and_output(axes: Axes, trace: Trace) -> None:
         cmap="cividis_r",
         linewidths=0.1,
     )
+    make_logarithmic(axes, x=True, y=True)
     axes.set(xlabel="prompt, tokens", ylabel="output, tokens")
-    axes.figure.colorbar(image, ax=axes, label="requests")
+    axes.figure.colorbar(image, ax=axes, label="requests", format="{x:g}")

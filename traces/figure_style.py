@@ -4,6 +4,7 @@ Series differ in lightness and in dashes, so that they can be told apart by the 
 `tests/test_plots.py` holds them to it.
 """
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from io import BytesIO
@@ -13,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from traces.whole_files import write_whole
 
@@ -35,6 +37,8 @@ PROMPT, DECODE, IDLE = "#DDAA33", "#004488", "#E4E4E4"
 GREY = "#777777"
 FORMATS = ("png", "svg")
 DPI = 120
+# Over more decades than this only the powers of ten are named.
+_MOST_DECADES = 2.2
 
 _STYLE: Any = {
     "font.size": 9,
@@ -55,6 +59,8 @@ _STYLE: Any = {
     # The same picture, the same bytes; text stays text.
     "svg.hashsalt": "figure",
     "svg.fonttype": "none",
+    # Names of runs are no formulas.
+    "text.parse_math": False,
 }
 
 P = ParamSpec("P")
@@ -103,6 +109,26 @@ def grid(rows: int, columns: int, width: float = 4.9, height: float = 3.3) -> tu
 def time_unit(span_s: float) -> tuple[str, float]:
     """Return the unit in which a span of time is shown, and its seconds."""
     return next(((name, size) for name, size in (("h", 3600.0), ("min", 60.0)) if span_s > 3 * size), ("s", 1.0))
+
+
+def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
+    """Make the scales of a panel on which all is drawn logarithmic, with plain numbers at the ticks.
+
+    Args:
+        axes: The panel; all that is drawn lies above 0.
+        x: Whether its x axis.
+        y: Whether its y axis.
+    """
+    if x:
+        axes.set_xscale("log")
+    if y:
+        axes.set_yscale("log")
+    for axis in [axes.xaxis] * x + [axes.yaxis] * y:
+        low, high = axis.get_view_interval()
+        some = math.log10(high / low) > _MOST_DECADES
+        axis.set_major_locator(LogLocator(subs=(1.0,) if some else (1.0, 2.0, 5.0)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 @styled

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -62,21 +63,27 @@ def _of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, Callable[[], Figu
         yield "memory", partial(plots.kv_and_queue, runs)
     for name, run in runs.items():
         suffix = f"_{_file_name(name)}" if len(runs) > 1 else ""
-        yield from ((f"{kind}{suffix}", draw) for kind, draw in _of_one(run, paths[name]))
+        yield from ((f"{kind}{suffix}", draw) for kind, draw in of_one_run(run, load_summary(paths[name])))
 
 
-def _of_one(run: Result, folder: Path) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def of_one_run(run: Result, summary: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Yield the pictures of one run alone, those of OF_EACH_RUN that there are.
+
+    Args:
+        run: The run.
+        summary: Its summary.json.
+    """
     first = next((number for number, one in enumerate(run.replicas) if len(one.logged.end_s)), None)
     if first is None:
         return
     yield "batches", partial(plots.batch_composition, run, first)
     if run.replicas[first].stage_spans is not None and run.replicas[first].placement.pp > 1:
         yield "pipeline", partial(plots.pipeline_timeline, run, first)
-    yield "roofline", partial(_roofline, run, folder, first)
+    yield "roofline", partial(_roofline, run, summary, first)
 
 
-def _roofline(run: Result, folder: Path, replica: int) -> Figure:
-    device, batches = typical_batches(run.replicas[replica], load_summary(folder)["config"])
+def _roofline(run: Result, summary: Mapping[str, Any], replica: int) -> Figure:
+    device, batches = typical_batches(run.replicas[replica], summary["config"])
     return plots.roofline(device, batches)
 
 

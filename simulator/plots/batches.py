@@ -31,8 +31,8 @@ def batch_composition(result: Result, replica: int = 0) -> Figure:
         look = {"facecolor": colour, "hatch": hatch, "edgecolor": "white"}
         _whole(whole, one, name, look)
         _close(close, one, name, look)
-        whole.set_ylabel(f"{label} per iteration, mean")
-        close.set_ylabel(f"{label} of each iteration")
+        whole.set_ylabel(f"{label} / iteration")
+        close.set_ylabel(f"{label}")
     return figure
 
 
@@ -57,7 +57,7 @@ def _whole(axes: Axes, replica: ReplicaResult, name: str, look: dict[str, Any]) 
     sums = np.bincount(place, weights=replica.logged.columns[name], minlength=_BINS)
     means = sums / np.maximum(np.bincount(place, minlength=_BINS), 1)
     axes.stairs(means, edges / seconds, fill=True, linewidth=0, **look)
-    axes.set(xlabel=f"time, {unit}", xlim=(0, last_s / seconds))
+    axes.set(xlabel=f"time, {unit} (means)", xlim=(0, last_s / seconds))
 
 
 def _close(axes: Axes, replica: ReplicaResult, name: str, look: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from simulator.plots.latency import objective_label
-from traces.figure_style import GREY, MARKERS, grid, line, styled
+from traces.figure_style import GREY, MARKERS, grid, line, make_logarithmic, styled
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def cost_against_latency(deployments: Sequence[PricedPoint], bounds: Mapping[str
                     text, (cost[place], seconds_of[place]), (5, 4), textcoords="offset points", fontsize=7, rotation=30
                 )
         axes.axhline(bound_s, color=GREY, linestyle=(0, (5, 2)), linewidth=1, label=f"bound, {bound_s:g} s")
-        axes.set(xlabel="cost, US dollars per hour", ylabel=objective_label(objective), xscale="log", yscale="log")
-        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set(xlabel="cost, US dollars per hour", ylabel=objective_label(objective))
         axes.margins(x=0.2, y=0.12)
+        make_logarithmic(axes, x=True, y=True)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.15), ncols=2)
     return figure
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from simulator.metrics import Distribution
 from simulator.result import Result
-from traces.figure_style import grid, line, styled
+from traces.figure_style import grid, line, make_logarithmic, styled
 
 LABELS = {
     "ttft_s": "time to first token, s",
@@ -59,6 +59,6 @@ def _draw(axes: Axes, latencies: Mapping[str, Distribution]) -> None:
         lowest.append(values[values > 0].min(initial=values[-1]))
         highest.append(values[-1])
     if highest and min(lowest) > 0 and max(highest) > 10 * min(lowest):
-        axes.set_xscale("log")
+        make_logarithmic(axes, x=True)
     axes.set_ylim(0, 101)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2))

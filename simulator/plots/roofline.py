@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from simulator.hardware import Device
-from traces.figure_style import GREY, MARKERS, grid, line, styled
+from traces.figure_style import GREY, MARKERS, grid, line, make_logarithmic, styled
 
 _TERA = 1e12
 # Kernels that take a smaller share of the time of all kernels are not drawn.
 LEAST_SHARE = 0.01
 _LABEL_LEFT_FROM = 300.0
+_LABEL_AGAIN_FROM = 0.2
 
 
 @styled
@@ -32,7 +33,7 @@ def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """
     figure, (axes,) = grid(1, 1, width=7.2, height=4.2)
-    intensities = []
+    intensities, labelled = [], set[str]()
     for place, (name, batch) in enumerate(batches.items()):
         look = {"marker": MARKERS[place % len(MARKERS)], "color": line(place)["color"]}
         label = f"{name}: {batch['iteration_s'] * 1e3:.1f} ms, MFU {batch['mfu']:.0%}, MBU {batch['mbu']:.0%}"
@@ -41,10 +42,12 @@ def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
         for one in kernels:
             axes.scatter(one.intensity, one.tflops, s=14 + 240 * one.share, alpha=0.75, linewidth=0, **look)
             intensities.append(one.intensity)
-        _label(axes, kernels)
+        _label(axes, [one for one in kernels if one.name not in labelled or one.share > _LABEL_AGAIN_FROM])
+        labelled |= {one.name for one in kernels}
     low, high = min([*intensities, 1.0]) / 2, max([*intensities, 1000.0]) * 2
     _roof(axes, device, np.geomspace(low, high, 200))
-    axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity, FLOP/byte", ylabel="attained, TFLOP/s")
+    make_logarithmic(axes, x=True, y=True)
+    axes.set(xlabel="arithmetic intensity, FLOP/byte", ylabel="attained, TFLOP/s")
     axes.set_title(f"{device.name}: {device.peak_tflops:g} TFLOP/s, {device.bandwidth_gb_per_s:g} GB/s", loc="left")
     figure.legend(loc="outside lower center")
     return figure

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from simulator.plots.latency import objective_label
-from traces.figure_style import GREY, bars, grid, line, points, styled
+from traces.figure_style import GREY, bars, grid, line, make_logarithmic, points, styled
 
 Points = Sequence[tuple[float, float]]
 
@@ -53,7 +53,7 @@ def latency_against_load(
         axes.set(xlabel="load, requests/s", ylabel=objective_label(objective))
         axes.set_xlim(left=0)
         if all(value > 0 for curve in curves.values() for _, value in curve):
-            axes.set_yscale("log")
+            make_logarithmic(axes, y=True)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.18))
     return figure
 

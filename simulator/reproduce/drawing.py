@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from simulator.reproduce import published as paper
 from simulator.reproduce.figures import Row
 from traces.figure_style import COLOURS as SERIES
-from traces.figure_style import grid, save, styled
+from traces.figure_style import grid, make_logarithmic, save, styled
 
 COLOURS = {"orca": SERIES[2], "vllm": SERIES[1], "sarathi": SERIES[0]}
 PALE = 0.35
@@ -109,8 +109,8 @@ def _figure_6(rows: Sequence[Row]) -> Figure:
         cells = [row for row in rows if row.scheduler.startswith(layout)]
         axes.plot(tokens, [row.paper for row in cells], "o--", color=colour, alpha=0.5)
         axes.plot(tokens, [row.simulated for row in cells], "s-", color=colour, label=layout)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    make_logarithmic(axes, x=True, y=True)
+    axes.set_xticks(tokens, [str(one) for one in tokens])
     axes.set(xlabel="tokens", ylabel="linear layers of an iteration, ms", title="LLaMA2-70B on A100 (dashed: paper)")
     axes.legend()
     return figure

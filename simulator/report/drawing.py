@@ -1,0 +1,81 @@
+"""The pictures of a report, as SVG that stands in a page."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from markupsafe import escape
+from matplotlib.figure import Figure
+
+from simulator import plots
+from simulator.plot.pictures import of_one_run
+from simulator.result import Result
+from traces.figure_style import rendered
+
+# Groups are numbered anew in each picture, and nothing refers to them.
+_GROUP_ID = re.compile(r"<g id=\"[^\"]*\"")
+_SIZE = re.compile(r" (?:width|height)=\"[^\"]*\"")
+
+_TITLES = {
+    "batches": "What batches are made of",
+    "pipeline": "Pipeline stages and their bubbles",
+    "roofline": "Where typical batches lie on the roofline",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in a page.
+
+    Attributes:
+        title: What it shows.
+        svg: The picture; empty: it could not be drawn.
+        note: Why it could not be drawn.
+        wide: Whether it needs the width of the page.
+    """
+
+    title: str
+    svg: str
+    note: str = ""
+    wide: bool = False
+
+
+def pictures(runs: Mapping[str, tuple[Result, Mapping[str, object]]]) -> Iterator[Picture]:
+    """Yield the pictures of a page: those of all runs together, then those of each one.
+
+    Args:
+        runs: Result and summary by name.
+    """
+    results = {name: result for name, (result, _) in runs.items()}
+    for metric, title in (
+        ("ttft_s", "Time to first token"),
+        ("tbt_s", "Time between tokens"),
+        ("e2e_s", "End to end"),
+        ("scheduling_delay_s", "Scheduling delay"),
+    ):
+        yield _picture(title, partial(plots.latency_cdfs, results, [metric]))
+    if not any(len(replica.logged.end_s) for result in results.values() for replica in result.replicas):
+        return
+    yield _picture("Generation stalls: output tokens over time", partial(plots.generation_stalls, results), wide=True)
+    yield _picture("KV memory and queue over time", partial(plots.kv_and_queue, results), wide=True)
+    for name, (result, summary) in runs.items():
+        whose = f": {name}" if len(runs) > 1 else ""
+        for kind, draw in of_one_run(result, summary):
+            yield _picture(f"{_TITLES[kind]}{whose}", draw, wide=True)
+
+
+def _picture(title: str, draw: Callable[[], Figure], wide: bool = False) -> Picture:
+    try:
+        figure = draw()
+    except ValueError as error:
+        return Picture(title, "", f"left out: {error}", wide)
+    return Picture(title, as_svg(figure, title), wide=wide)
+
+
+def as_svg(figure: Figure, title: str) -> str:
+    """Return a figure as an element of a page that is as wide as its place."""
+    text = rendered(figure, "svg").decode()
+    head, _, rest = text[text.index("<svg") :].partition(">")
+    label = f'<svg role="img" aria-label="{escape(title)}" '
+    return f"{_SIZE.sub('', head).replace('<svg ', label, 1)}>{_GROUP_ID.sub('<g', rest)}"

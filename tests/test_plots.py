@@ -1,0 +1,222 @@
+"""Pictures: what they show is what the runs did, and they look the same everywhere."""
+
+import xml.etree.ElementTree as ET
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from simulator import Result, simulate
+from simulator.config import load_config
+from simulator.over_time import blocks_used, kv_use, num_running, output_tokens, queue_length, stalls
+from simulator.plots import (
+    batch_composition,
+    capacities,
+    capacity_against_slo,
+    generation_stalls,
+    knee,
+    kv_and_queue,
+    latency_against_load,
+    latency_cdfs,
+    pipeline_timeline,
+    save,
+)
+from simulator.plots.stalls import longest_stall
+from simulator.schedulers.sarathi import Sarathi
+from simulator.schedulers.vllm import VLLM
+from tests.helpers import serve
+from traces.figure_style import COLOURS, DASHES, rendered
+
+PNG = b"\x89PNG\r\n"
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Result]:
+    few = ("trace=arxiv", "trace.num_requests=30", "arrival.qps=1")
+    return {name: simulate(**load_config(f"scheduler={name}", *few)) for name in ("sarathi", "vllm")}
+
+
+@pytest.fixture(scope="module")
+def pipelined() -> Result:
+    few = ("trace=sharegpt", "trace.num_requests=20", "arrival.qps=4")
+    return simulate(**load_config("model=yi_34b", "parallel.pp=4", "scheduler=vllm", *few))
+
+
+def lab(colour: str, seen: np.ndarray) -> np.ndarray:
+    """CIELAB of a colour as somebody sees it (Machado et al. 2009, severity 1)."""
+    rgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(seen @ linear, 0, 1) / np.array([0.9505, 1, 1.089])
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_the_colour_blind_can_tell_series_apart(vision: str) -> None:
+    for (place, one), (other_place, other) in combinations(enumerate(COLOURS), 2):
+        difference = np.linalg.norm(lab(one, VISION[vision]) - lab(other, VISION[vision]))
+        assert difference > (30 if max(place, other_place) < 4 else 12), (one, other)
+
+
+def test_series_can_be_told_apart_in_grey() -> None:
+    lightness = [float(lab(colour, VISION["normal"])[0]) for colour in COLOURS]
+    assert min(abs(one - other) for one, other in combinations(lightness[:4], 2)) > 15
+    assert len({str(dashes) for dashes in DASHES}) == len(DASHES) >= len(COLOURS)
+
+
+def test_latencies_are_drawn_as_they_are_distributed(runs: dict[str, Result]) -> None:
+    figure = latency_cdfs(runs)
+    for axes, metric in zip(figure.axes, ("ttft_s", "tbt_s", "e2e_s"), strict=True):
+        curves = [line for line in axes.lines if len(line.get_xdata()) > 1]
+        for curve, run in zip(curves, runs.values(), strict=True):
+            values, shares = run.latencies[metric].cdf()
+            assert curve.get_xdata()[-1] == values[-1] == run.summary[metric]["max"]
+            drawn = set(zip(curve.get_xdata(), curve.get_ydata(), strict=True))
+            assert drawn <= set(zip(values, 100 * shares, strict=True))
+        assert "s" in axes.get_xlabel().split(", ")
+        assert axes.get_ylabel().endswith("%")
+
+
+def figures(runs: dict[str, Result], pipelined: Result) -> dict[str, Figure]:
+    return {
+        "latency": latency_cdfs(runs),
+        "stalls": generation_stalls(runs),
+        "memory": kv_and_queue(runs),
+        "batches": batch_composition(runs["sarathi"]),
+        "pipeline": pipeline_timeline(pipelined),
+    }
+
+
+def test_pictures_are_files_of_both_kinds_and_the_same_bytes_each_time(
+    runs: dict[str, Result], pipelined: Result, tmp_path: Path
+) -> None:
+    first, second = figures(runs, pipelined), figures(runs, pipelined)
+    for name, figure in first.items():
+        assert all(axes.get_xlabel() or axes.get_ylabel() or name == "pipeline" for axes in figure.axes), name
+        for file_format in ("png", "svg"):
+            path = tmp_path / f"{name}.{file_format}"
+            save(figure, path)
+            assert path.read_bytes() == rendered(second[name], file_format)
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(PNG)
+        ET.parse(tmp_path / f"{name}.svg")
+    with pytest.raises(ValueError, match=r"x.pdf must end in .png or .svg"):
+        save(first["latency"], tmp_path / "x.pdf")
+
+
+def test_names_of_runs_are_no_formulas(runs: dict[str, Result]) -> None:
+    text = rendered(latency_cdfs({"a$x^2$<b>&": runs["vllm"]}, ["ttft_s"]), "svg").decode()
+    assert "a$x^2$&lt;b&gt;&amp;" in text
+
+
+def test_steps_count_what_happened(runs: dict[str, Result], pipelined: Result) -> None:
+    for run in (*runs.values(), pipelined):
+        (replica,) = run.replicas
+        tokens = output_tokens(run)
+        assert tokens.value[-1] == run.requests["output_tokens"].sum()
+        assert tokens.time_s[-1] == replica.logged.end_s.max()
+        for steps in (queue_length(run), num_running(replica), blocks_used(replica)):
+            assert steps.value.min() >= 0
+            assert steps.value[-1] == 0
+            assert (np.diff(steps.time_s) > 0).all()
+        assert kv_use(run).value.max() == run.summary["kv_use"]["max"]
+        waited = run.requests["first_scheduled_s"] - run.requests["arrival_s"]
+        edges = np.array([0.0, run.end_s])
+        assert queue_length(run).mean(edges)[0] * run.end_s == pytest.approx(waited.sum())
+
+
+def test_means_and_maxima_of_steps_are_exact(runs: dict[str, Result]) -> None:
+    steps = kv_use(runs["vllm"])
+    edges = np.linspace(0, runs["vllm"].end_s * 1.1, 37)
+    mean, largest = steps.mean(edges), steps.largest(edges)
+    for place, (low, high) in enumerate(pairwise(edges)):
+        inside = steps.time_s[(steps.time_s > low) & (steps.time_s < high)]
+        marks = np.concatenate([[low], inside, [high]])
+        before = np.searchsorted(steps.time_s, marks[:-1], side="right") - 1
+        values = np.where(before < 0, 0.0, steps.value[before])
+        assert mean[place] == pytest.approx(np.dot(values, np.diff(marks)) / (high - low), abs=1e-9)
+        assert largest[place] == values.max()
+
+
+def test_preempted_requests_wait_again() -> None:
+    result = serve([(0.0, 40, 60), (0.1, 40, 60), (0.2, 40, 60)], VLLM(), num_blocks=12)
+    assert result.summary["num_preemptions"] > 0
+    queue = queue_length(result)
+    assert queue.value.min() == queue.value[-1] == 0
+    table = result.requests
+    later = queue.time_s > np.nanmax(table["first_scheduled_s"])
+    assert queue.value[later].max() >= 1
+
+
+def test_a_whole_prompt_stalls_decodes_and_a_chunk_does_so_for_less() -> None:
+    requests = [(0.0, 16, 200), (1.0, 900, 5)]
+    whole, chunks = serve(requests, VLLM()), serve(requests, Sarathi(token_budget=64))
+    begin_s, length_s = longest_stall(whole)
+    prompt = int(whole.replicas[0].logged.columns["num_prefill_tokens"].argmax())
+    prompt_s = whole.replicas[0].logged.end_s[prompt] - whole.replicas[0].logged.columns["start_s"][prompt]
+    assert length_s > prompt_s > 0.1
+    assert begin_s == pytest.approx(whole.replicas[0].logged.columns["start_s"][prompt])
+    assert longest_stall(chunks)[1] < 0.03
+    assert stalls(whole.replicas[0])[1].max() == whole.summary["tbt_s"]["max"]
+
+
+def test_bubbles_are_the_gaps_between_what_stages_compute(pipelined: Result) -> None:
+    (replica,) = pipelined.replicas
+    spans = replica.stage_spans
+    assert spans is not None
+    assert (spans[:, :-1, 1] <= spans[:, 1:, 0]).all()  # a batch goes from stage to stage
+    assert (spans[:-1, :, 1] <= spans[1:, :, 0]).all()  # a stage computes one batch after the other
+    assert np.array_equal(spans[:, 0, 0], replica.logged.columns["start_s"])
+    assert np.array_equal(spans[:, -1, 1], replica.logged.end_s)
+    computed = (spans[:, :, 1] - spans[:, :, 0]).sum(axis=0)
+    sent = [stage.busy_s for stage in replica.stages] - computed
+    assert sent.min() > -1e-9
+    assert sent[-1] == pytest.approx(0)
+
+
+def test_a_pipeline_is_not_drawn_without_its_stages() -> None:
+    result = serve([(0.0, 16, 4)], Sarathi(), pp=2)
+    with pytest.raises(ValueError, match="log_stages=True"):
+        pipeline_timeline(result)
+
+
+def test_the_knee_is_where_load_over_latency_is_largest() -> None:
+    loads = np.linspace(0.1, 0.9, 81)
+    # In M/M/1 the power is largest at half of the capacity (Kleinrock 1979).
+    assert loads[knee(loads.tolist(), (1 / (1 - loads)).tolist())] == pytest.approx(0.5)
+
+
+def test_a_knee_at_the_edge_is_none() -> None:
+    curve = [(1.0, 1.0), (2.0, 1.1), (3.0, 1.2)]
+    texts = latency_against_load({"ttft_p90": {"vllm": curve}}).axes[0].get_legend_handles_labels()[1]
+    assert texts == ["vllm, no knee up to 3 requests/s"]
+    falling = [(1.0, 1.0), (2.0, 5.0), (3.0, 20.0)]
+    texts = latency_against_load({"ttft_p90": {"": falling}}).axes[0].get_legend_handles_labels()[1]
+    assert texts == ["knee at or below 1 requests/s"]
+
+
+def test_capacities_are_drawn_against_their_bounds_in_order() -> None:
+    axes = capacity_against_slo({"vllm": [(0.5, 2.0), (0.1, 1.0)]}, "tbt_p99", {"vllm": [(1.5, 2.5), (0.9, 1.1)]}).axes[
+        0
+    ]
+    assert axes.lines[0].get_xdata().tolist() == [0.1, 0.5]
+    assert axes.lines[0].get_ydata().tolist() == [1.0, 2.0]
+    assert axes.get_xlabel() == "bound on P99 time between tokens, s"
+    bars = capacities({"vllm": {"strict": 1.0}, "sarathi": {"strict": 2.0, "relaxed": 3.0}}).axes[0].patches
+    assert [bar.get_height() for bar in bars] == [1.0, 2.0, 3.0]

@@ -1,0 +1,102 @@
+"""A run that was written can be loaded as if it had just been simulated."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator import Result, simulate
+from simulator.clients import client_figures
+from simulator.config import load_config
+from simulator.output import Files, write_result
+from simulator.saved_run import LOG, RunError, load_result, load_summary
+from simulator.schedulers.vllm import VLLM
+from tests.helpers import serve
+
+MIX = ("trace=mix", "trace.num_requests=40", "trace.clients.chat.slo.tbt_p99=0.2")
+RUNS = {
+    "a default run": ["trace.num_requests=30"],
+    "a pipeline": ["parallel.pp=2", "model=yi_34b", "trace=sharegpt", "trace.num_requests=30", "arrival.qps=3"],
+    "a cluster of two kinds": ["cluster.groups=[{device: a40, replicas: 2}, {}]", "trace.num_requests=30"],
+    "sessions": ["trace=sharegpt_sessions", "arrival=closed_loop", "trace.num_requests=30"],
+    "classes of clients": list(MIX),
+    "cut off": ["trace.num_requests=30", "time_limit_s=20", "metrics.warmup_s=3"],
+    "stuck": ["trace.num_requests=5", "kv_cache.num_blocks=50"],
+    "nothing done": ["trace.num_requests=2", "time_limit_s=0.001"],
+}
+
+
+def written(result: Result, folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    write_result(result, folder, {"config": {}, "clients": client_figures(result)}, Files())
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_loaded_run_has_the_same_figures(name: str, tmp_path: Path) -> None:
+    result = simulate(**load_config(*RUNS[name]))
+    loaded = load_result(written(result, tmp_path))
+    assert loaded.summary == result.summary
+    assert client_figures(loaded) == client_figures(result)
+    assert np.array_equal(loaded.status, result.status)
+    for one, column in result.requests.items():
+        assert np.array_equal(loaded.requests[one], column, equal_nan=column.dtype.kind == "f"), one
+    for own, theirs in zip(loaded.replicas, result.replicas, strict=True):
+        for one, column in theirs.iterations.items():
+            assert np.array_equal(own.iterations[one], column), one
+        for one, events in vars(theirs.history).items():
+            assert np.array_equal(getattr(own.history, one), events), one
+        spans, expected = own.stage_spans, theirs.stage_spans
+        assert expected is not None
+        assert np.array_equal(spans, expected)
+        assert own.placement == theirs.placement
+        assert own.provenance == theirs.provenance
+    assert load_summary(tmp_path)["ttft_s"] == result.summary["ttft_s"]
+
+
+def test_the_same_run_is_written_as_the_same_bytes(tmp_path: Path) -> None:
+    logs = []
+    for name in ("one", "two"):
+        result = simulate(**load_config("trace.num_requests=10"))
+        logs.append((written(result, tmp_path / name) / LOG).read_bytes())
+    assert logs[0] == logs[1]
+
+
+def test_preemptions_survive(tmp_path: Path) -> None:
+    result = serve([(0.0, 40, 60), (0.1, 40, 60), (0.2, 40, 60)], VLLM(), num_blocks=12)
+    loaded = load_result(written(result, tmp_path))
+    assert loaded.summary == result.summary
+    assert loaded.replicas[0].num_preemptions > 0
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"there is no folder .*nowhere"):
+        load_result(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"has no summary.json"):
+        load_result(tmp_path)
+    run = written(simulate(**load_config("trace.num_requests=3")), tmp_path / "run")
+    short = Path(shutil.copytree(run, tmp_path / "short"))
+    (short / LOG).unlink()
+    with pytest.raises(RunError, match=r"has no log.npz: run it again with output.log=true"):
+        load_result(short)
+    for number, content in enumerate((b"", b"PK", (run / LOG).read_bytes()[:2000])):
+        (short / LOG).write_bytes(content)
+        with pytest.raises(RunError, match="cannot be loaded") as raised:
+            load_result(short)
+        assert "\n" not in str(raised.value), number
+    (short / LOG).write_bytes((run / LOG).read_bytes())
+    lines = (run / "requests.csv").read_text().splitlines()
+    (short / "requests.csv").write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(RunError, match=r"requests.csv has 2 requests, log.npz 3"):
+        load_result(short)
+
+
+def test_a_log_holds_no_code(tmp_path: Path) -> None:
+    run = written(simulate(**load_config("trace.num_requests=3")), tmp_path / "run")
+    with np.load(run / LOG, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    assert all(array.dtype != object for array in arrays.values())
+    np.savez(run / LOG, **{**arrays, "about": np.array([print], dtype=object)})
+    with pytest.raises(RunError, match="cannot be loaded"):
+        load_result(run)

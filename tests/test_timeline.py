@@ -1,0 +1,208 @@
+"""The timeline of a run is what the trace event format says, and tells what happened."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator import Result, simulate
+from simulator import timeline as module
+from simulator.config import load_config
+from simulator.schedulers.vllm import VLLM
+from simulator.timeline import write_timeline
+from tests.helpers import serve
+
+RUNS = {
+    "sarathi": ["trace=sharegpt", "trace.num_requests=40", "arrival.qps=2"],
+    "a pipeline": ["model=yi_34b", "parallel.pp=3", "scheduler=vllm", "trace.num_requests=8", "arrival.qps=2"],
+    "a cluster": [
+        "cluster.replicas=3",
+        "cluster.router=random",
+        "trace=sharegpt",
+        "trace.num_requests=40",
+        "arrival.qps=9",
+    ],
+    "ignored and cut off": ["trace.num_requests=40", "model.max_model_len=6000", "time_limit_s=20", "arrival.qps=2"],
+    "sessions": ["trace=sharegpt_sessions", "arrival=closed_loop", "trace.num_requests=20"],
+    "nothing": ["trace.num_requests=2", "time_limit_s=0.001"],
+}
+# Fields that each phase has besides ph, pid, tid and ts, by the format.
+FIELDS = {
+    "X": {"name", "dur", "args"},
+    "C": {"name", "args"},
+    "b": {"name", "cat", "id"},
+    "e": {"name", "cat", "id"},
+    "s": {"name", "cat", "id"},
+    "t": {"name", "cat", "id"},
+    "f": {"name", "cat", "id", "bp"},
+}
+
+
+def timeline_of(result: Result, path: Path) -> dict[str, Any]:
+    write_timeline(result, path)
+    content = json.loads(path.read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def simulated(*overrides: str) -> Result:
+    return simulate(**load_config(*overrides, "output.timeline=true"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_event_is_as_the_format_says(name: str, tmp_path: Path) -> None:
+    content = timeline_of(simulated(*RUNS[name]), tmp_path / "timeline.json")
+    assert set(content) == {"displayTimeUnit", "otherData", "traceEvents"}
+    assert content["displayTimeUnit"] in ("ms", "ns")
+    events = content["traceEvents"]
+    names = [event for event in events if event["ph"] == "M"]
+    timed = events[len(names) :]
+    for event in names:
+        assert set(event) == {"ph", "pid", "tid", "name", "args"}
+        assert event["name"] in ("process_name", "thread_name", "process_sort_index")
+    for event in timed:
+        needed = {"ph", "pid", "tid", "ts"} | FIELDS[event["ph"]]
+        assert needed <= set(event) <= needed | {"args"}
+        assert all(type(event[field]) is int for field in ("pid", "tid"))
+        assert event["ts"] >= 0
+    times = [event["ts"] for event in timed]
+    assert times == sorted(times)
+    named = {(event["pid"], event["tid"]) for event in names if event["name"] == "thread_name"}
+    assert {(event["pid"], event["tid"]) for event in timed if event["ph"] == "X"} <= named
+
+
+def by_track(events: list[dict[str, Any]]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    tracks = defaultdict(list)
+    for event in events:
+        if event["ph"] == "X":
+            tracks[event["pid"], event["tid"]].append(event)
+    return tracks
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_slices_of_a_track_do_not_overlap_and_flows_bind_to_them(name: str, tmp_path: Path) -> None:
+    events = timeline_of(simulated(*RUNS[name]), tmp_path / "timeline.json")["traceEvents"]
+    tracks = by_track(events)
+    for slices in tracks.values():
+        ends = [round(10 * (one["ts"] + one["dur"])) for one in slices]
+        assert all(end <= round(10 * after["ts"]) for end, after in zip(ends, slices[1:], strict=False))
+    flows = defaultdict(list)
+    for event in events:
+        if event["ph"] in "stf":
+            flows[event["id"]].append(event["ph"])
+            around = [
+                one for one in tracks[event["pid"], event["tid"]] if one["ts"] <= event["ts"] <= one["ts"] + one["dur"]
+            ]
+            assert len(around) == 1
+    for kinds in flows.values():
+        assert kinds[0] == "s"
+        assert kinds[-1] == "f"
+        assert set(kinds[1:-1]) <= {"t"}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_phases_of_requests_nest(name: str, tmp_path: Path) -> None:
+    result = simulated(*RUNS[name])
+    events = timeline_of(result, tmp_path / "timeline.json")["traceEvents"]
+    open_ones: dict[int, list[str]] = defaultdict(list)
+    begun = set()
+    for event in events:
+        if event["ph"] == "b":
+            open_ones[event["id"]].append(event["name"])
+            begun.add(event["id"])
+        elif event["ph"] == "e":
+            assert open_ones[event["id"]].pop() == event["name"]
+    assert not any(open_ones.values())
+    assert begun == set(np.flatnonzero(~np.isnan(result.requests["first_scheduled_s"])).tolist())
+
+
+def test_slices_tell_what_each_iteration_computed(tmp_path: Path) -> None:
+    result = simulated(*RUNS["a pipeline"])
+    events = timeline_of(result, tmp_path / "timeline.json")["traceEvents"]
+    (replica,) = result.replicas
+    spans, columns = replica.stage_spans, replica.logged.columns
+    assert spans is not None
+    for (pid, stage), slices in by_track(events).items():
+        assert pid == 1
+        assert [one["args"]["iteration"] for one in slices] == list(range(len(spans)))
+        assert np.allclose([one["ts"] for one in slices], spans[:, stage, 0] * 1e6, atol=0.06)
+        assert [one["args"]["decodes"] for one in slices] == columns["num_decodes"].tolist()
+        assert [one["args"]["context"] for one in slices] == columns["context_tokens"].tolist()
+        prefill = [sum(one["args"].get("prefill", {}).values()) for one in slices]
+        assert prefill == columns["num_prefill_tokens"].tolist()
+    computed: dict[str, int] = defaultdict(int)
+    for one in by_track(events)[1, 0]:
+        for request, tokens in one["args"].get("prefill", {}).items():
+            computed[request] += tokens
+    assert list(computed.values()) == result.requests["prompt_tokens"].tolist()
+
+
+def test_counters_end_at_nothing_and_reach_what_the_run_reached(tmp_path: Path) -> None:
+    result = simulated(*RUNS["sarathi"])
+    counters = defaultdict(list)
+    for event in timeline_of(result, tmp_path / "timeline.json")["traceEvents"]:
+        if event["ph"] == "C":
+            counters[event["name"]].append(event["args"]["value"])
+    assert set(counters) == {"waiting requests", "running requests", "KV blocks"}
+    assert all(values[-1] == 0 and min(values) == 0 for values in counters.values())
+    most = result.summary["kv_use"]["max"] * result.replicas[0].num_blocks
+    assert 0.98 * most <= max(counters["KV blocks"]) <= most
+
+
+def test_a_preempted_request_flows_on(tmp_path: Path) -> None:
+    result = serve([(0.0, 40, 60), (0.1, 40, 60), (0.2, 40, 60)], VLLM(), num_blocks=12)
+    preempted, times = np.unique(result.replicas[0].history.preemptions[:, 0], return_counts=True)
+    request, count = int(preempted[0]), int(times[0])
+    events = timeline_of(result, tmp_path / "timeline.json")["traceEvents"]
+    kinds = [event["ph"] for event in events if event.get("id") == request and event["ph"] in "stf"]
+    # Admitted and first token in one iteration, so again after each preemption, and the end.
+    assert kinds == ["s", *"t" * count, "f"]
+
+
+@pytest.mark.parametrize("overrides", [[], ["scheduler=vllm", "model=yi_34b", "parallel.pp=4"]])
+def test_too_many_iterations_are_joined_and_nothing_is_lost(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("trace=sharegpt", "trace.num_requests=20", "arrival.qps=2")
+    result = simulated(*few, *overrides)
+    whole = by_track(timeline_of(result, tmp_path / "timeline.json")["traceEvents"])
+    total = sum(map(len, whole.values()))
+    for limit in (total // 2, total // 30):
+        monkeypatch.setattr(module, "MOST_SLICES", limit)
+        notes = write_timeline(result, tmp_path / "timeline.json")
+        assert len(notes) == 1
+        assert "joined" in notes[0]
+        content = json.loads((tmp_path / "timeline.json").read_text())
+        assert content["otherData"]["notes"] == notes
+        joined = by_track(content["traceEvents"])
+        for track, slices in joined.items():
+            assert len(slices) < len(whole[track])
+            assert sum(one["args"].get("iterations", 1) for one in slices) == len(whole[track])
+            assert sum(one["args"]["decodes"] for one in slices) == sum(one["args"]["decodes"] for one in whole[track])
+            last, last_whole = slices[-1], whole[track][-1]
+            assert last["ts"] + last["dur"] == pytest.approx(last_whole["ts"] + last_whole["dur"])
+        assert max(len(slices) for slices in joined.values()) * len(joined) <= 1.2 * limit
+
+
+def test_two_thousand_requests_stay_under_20_mb(tmp_path: Path) -> None:
+    result = simulated("trace=sharegpt", "trace.num_requests=2000", "arrival.qps=1")
+    write_timeline(result, tmp_path / "timeline.json")
+    assert (tmp_path / "timeline.json").stat().st_size < 20e6
+
+
+def test_later_requests_of_a_long_run_have_no_flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_REQUESTS", 5)
+    result = simulated("trace.num_requests=9", "arrival.qps=1")
+    notes = write_timeline(result, tmp_path / "timeline.json")
+    assert notes == ["the first 5 of 9 requests have phases and flows"]
+    events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
+    assert {event["id"] for event in events if "id" in event} == set(range(5))
+
+
+def test_a_timeline_needs_the_members(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="log_members=True"):
+        write_timeline(simulate(**load_config("trace.num_requests=2")), tmp_path / "timeline.json")
+    assert not list(tmp_path.iterdir())
