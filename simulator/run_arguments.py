@@ -61,7 +61,8 @@ def _shown(options: Mapping[str, str]) -> str:
 
 def _named(runs: Sequence[tuple[str, Path]]) -> dict[str, Path]:
     short = [_parts(path)[-1:] for name, path in runs if not name]
-    num_parts = 1 if len(set(short)) == len(short) else 2
+    longer = [_parts(path)[-2:] for name, path in runs if not name]
+    num_parts = 2 if len(set(short)) < len(set(longer)) else 1
     found: dict[str, Path] = {}
     for name, path in runs:
         shown = name or "/".join(_parts(path)[-num_parts:])

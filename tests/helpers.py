@@ -1,16 +1,19 @@
 """What several tests need: the shared recordings and small deployments."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from simulator import Deployment, MetricOptions, Result, simulate
-from simulator.config import load_config
+from simulator.clients import client_figures
+from simulator.config import build, composed, files_of, load_config, resolved
 from simulator.iteration_time.affine import Affine
 from simulator.kv_cache import KVCache
 from simulator.model import Model
+from simulator.output import write_result
 from simulator.parallelism import Parallelism
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.chunked_prefills import ChunkedPrefills
@@ -95,3 +98,24 @@ def serve(
         num_replicas,
     )
     return simulate(trace_of(requests), deployment, time_limit_s=time_limit_s, metrics=metrics, log_members=True)
+
+
+def write_run(folder: Path, *overrides: str) -> Result:
+    """Simulate and write the files of the run, as `python -m simulator` does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with composed("config", overrides) as config:
+        result = simulate(**build(config))
+        about = {"clients": client_figures(result), "config": resolved(config)}
+        write_result(result, folder, about, files_of(config))
+    return result
+
+
+def run_main(main: Callable[[], None], arguments: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run the `main` of a command in a folder and return its exit status."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["command", *arguments])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0

@@ -100,12 +100,12 @@ def _of_sweep(folder: Path) -> Iterator[tuple[str, Callable[[], Figure]]]:
 
 
 def _trials(folder: Path) -> Figure:
-    found = read_json(folder / "capacity.json")
+    found = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps")
     return plots.latency_against_load(trial_series(found), found["slo"], found["capacity_qps"])
 
 
 def _pareto(folder: Path) -> Figure:
-    bounds = read_json(folder / "search.json")["slo"]
+    bounds = read_json(folder / "search.json", "slo")["slo"]
     return plots.cost_against_latency(list(priced_points(folder, list(bounds))), bounds)
 
 

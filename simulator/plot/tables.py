@@ -32,11 +32,11 @@ class Job:
     folder: Path
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object with some keys at least.
 
     Raises:
-        UsageError: It is missing or none.
+        UsageError: It is missing, or none, or lacks one of them.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -44,6 +44,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no JSON object")
+    lacking = [key for key in keys if key not in content]
+    if lacking:
+        raise UsageError(f"{path} is not whole: it has no {lacking[0]}")
     return content
 
 
@@ -71,7 +74,7 @@ def read_sweep(folder: Path) -> list[Job]:
 
 def _overrides(folder: Path) -> dict[str, str]:
     found = {}
-    for override in read_json(folder / "job.json")["overrides"]:
+    for override in read_json(folder / "job.json", "overrides")["overrides"]:
         name, _, value = override.partition("=")
         found[name] = value
     return found
@@ -123,7 +126,7 @@ class CapacityCurves:
 
 def capacity_curves(jobs: Sequence[Job]) -> CapacityCurves | None:
     """Return capacities against the bound that the sweep varied; None: it varied none, or it takes two values."""
-    bounds = [read_json(job.folder / "capacity.json")["slo"] for job in jobs]
+    bounds = [read_json(job.folder / "capacity.json", "slo")["slo"] for job in jobs]
     varied = [name for name in bounds[0] if len({one.get(name) for one in bounds}) > 2]
     if not varied:
         return None

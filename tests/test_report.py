@@ -1,0 +1,258 @@
+"""The page about runs, in a real browser, and what it says limited them."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simulator import Result, simulate
+from simulator.config import load_config
+from simulator.report import limits
+from simulator.report.__main__ import main
+from simulator.schedulers.faster_transformer import FasterTransformer
+from simulator.schedulers.sarathi import Sarathi
+from simulator.schedulers.vllm import VLLM
+from tests.helpers import run_main, serve, write_run
+from tests.test_plot_command import command
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = shutil.which("chromium")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
+EVIL = "a<b>\"&'$x$"
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pages about one run, about a cluster with classes of clients, and about three runs."""
+    folder = tmp_path_factory.mktemp("reports")
+    few = ("trace=sharegpt", "trace.num_requests=60", "arrival.qps=3")
+    write_run(folder / "one", "scheduler=vllm", *few)
+    write_run(folder / "two", "parallel.pp=2", *few)
+    classes = ("trace=mix", "trace.num_requests=20", "trace.clients.chat.slo.tbt_p99=0.2")
+    write_run(folder / "mix", "cluster.replicas=2", *classes)
+    wanted = (["one"], ["mix", "output=pages/mix.html"], ["one", f"{EVIL}=two", "mix", "output=pages/three.html"])
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for arguments in wanted:
+            assert run_main(main, arguments, folder, monkeypatch) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield opened
+        opened.close()
+
+
+PAGES = ("one/report.html", "pages/mix.html", "pages/three.html")
+
+
+def opened(browser: "Browser", path: Path, width: int) -> tuple["Page", list[str]]:
+    """Open a page; also return what went wrong: messages of the console, errors, and what it tried to load."""
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    trouble: list[str] = []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else trouble.append(request.url)
+    )
+    page.goto(path.as_uri())
+    return page, trouble
+
+
+@needs_browser
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_page_renders_without_errors_at_any_width(reports: Path, browser: "Browser", name: str, width: int) -> None:
+    page, trouble = opened(browser, reports / name, width)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.locator("figure svg").count() >= 8
+    for box in page.locator("figure svg").all():
+        shape = box.bounding_box()
+        assert shape is not None
+        assert shape["width"] > 200
+        assert shape["height"] > 60
+    smallest = page.evaluate(
+        "Math.min(...[...document.querySelectorAll('p, li, td, th, dd, dt, small')]"
+        ".map(one => parseFloat(getComputedStyle(one).fontSize)))"
+    )
+    assert smallest >= 12
+    texts = page.evaluate(
+        "Math.min(...[...document.querySelectorAll('figure svg text')].map(one => one.getBoundingClientRect().height))"
+    )
+    assert texts > 5
+    assert page.locator(".limits li").count() >= 5
+    page.close()
+    assert trouble == []
+
+
+@needs_browser
+@pytest.mark.parametrize("name", PAGES)
+def test_every_table_can_be_sorted_by_every_column(reports: Path, browser: "Browser", name: str) -> None:
+    page, trouble = opened(browser, reports / name, 1280)
+    page.locator("details").evaluate("one => one.open = true")
+    tables = page.locator("table.sortable")
+    assert tables.count() >= 3
+    for table in tables.all():
+        for column in range(table.locator("th").count()):
+            head = table.locator("th").nth(column)
+            for order in ("ascending", "descending"):
+                head.locator("button").click()
+                assert head.get_attribute("aria-sort") == order
+                assert table.locator("th[aria-sort=none]").count() == table.locator("th").count() - 1
+                keys = table.locator("tbody tr").evaluate_all(
+                    f"rows => rows.map(row => row.cells[{column}].dataset.key)"
+                )
+                known = [key for key in keys if key != ""]
+                assert keys[: len(known)] == known  # those without a value come last
+                if all(re.fullmatch(r"-?[\d.]+(e[-+]?\d+)?", key) for key in known):
+                    numbers = [float(key) for key in known]
+                    assert numbers == sorted(numbers, reverse=order == "descending")
+    page.close()
+    assert trouble == []
+
+
+@needs_browser
+def test_heads_of_tables_can_be_pressed_with_the_keyboard(reports: Path, browser: "Browser") -> None:
+    page, _ = opened(browser, reports / PAGES[0], 390)
+    button = page.locator("th button").first
+    button.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("th").first.get_attribute("aria-sort") == "ascending"
+    page.close()
+
+
+@needs_browser
+def test_names_cannot_inject_anything(reports: Path, browser: "Browser") -> None:
+    page, trouble = opened(browser, reports / "pages/three.html", 1280)
+    assert page.locator("h1").inner_text() == "3 runs"
+    assert page.locator("h2", has_text=EVIL).first.inner_text() == EVIL
+    assert page.locator("b").count() == 0
+    assert page.locator("figure svg text", has_text=EVIL).count() >= 1
+    page.close()
+    assert trouble == []
+
+
+def test_a_page_needs_no_network(reports: Path) -> None:
+    for name in PAGES:
+        text = (reports / name).read_text()
+        linked = set(re.findall(r"(?:src|href)=\"([^\"#]+)", text)) | set(re.findall(r"url\(([^)#]+)", text))
+        assert linked <= {"data:,"}
+        assert "default-src 'none'" in text
+
+
+def test_a_comparison_says_what_differs(reports: Path) -> None:
+    text = (reports / "pages/three.html").read_text()
+    differences = text[text.index("What differs") : text.index("Pictures")]
+    assert "parallel.pp" in differences
+    assert "model.num_layers" not in differences
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "there is no folder nowhere"),
+        (["one", "two", "output=pages"], "output=pages is a folder; it must be a file"),
+        (["one", "one"], "two runs are named one"),
+        (["one", "format=pdf"], "format=pdf: there is no run pdf, and format is not an option (output=)"),
+        (["--pdf"], "--pdf is not an option"),
+    ],
+)
+def test_mistakes_are_named(
+    reports: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_main(main, arguments, reports, monkeypatch) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {message}")
+    assert len(printed.splitlines()) == 1
+
+
+def test_it_is_a_command(reports: Path) -> None:
+    done = command(reports, "simulator.report", "two")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "written to two/report.html\n", "")
+    assert "<svg" in (reports / "two" / "report.html").read_text()
+
+
+def found(result: Result) -> dict[str, tuple[float, str]]:
+    return {one.name: (one.share, one.text) for one in limits(result)}
+
+
+def test_queueing_is_the_share_of_the_first_token_that_was_waiting() -> None:
+    # One request at a time: the second waits for the whole first one.
+    share, text = found(serve([(0.0, 100, 50), (0.0, 100, 50)], FasterTransformer(max_num_seqs=1)))["queueing"]
+    result = serve([(0.0, 100, 50), (0.0, 100, 50)], FasterTransformer(max_num_seqs=1))
+    waited = result.requests["first_scheduled_s"].sum()
+    assert share == pytest.approx(waited / result.requests["first_token_s"].sum())
+    assert f"{share:.0%} of the time to first token" in text
+
+
+def test_memory_is_told_from_the_policys_own_limits() -> None:
+    requests = [(0.0, 320, 100), (0.0, 320, 100)]
+    tight = found(serve(requests, VLLM(), num_blocks=30))["KV memory"]
+    assert tight[0] > 0.4
+    assert "too few blocks were free" in tight[1]
+    alone = found(serve(requests, VLLM(max_num_seqs=1), num_blocks=1000))["KV memory"]
+    assert alone[0] == 0
+    assert "in 0% too few blocks were free" in alone[1]
+    assert "No request ever waited" in found(serve(requests[:1], VLLM(), num_blocks=1000))["KV memory"][1]
+
+
+def test_prefill_interference_is_the_time_that_prompts_add_between_tokens() -> None:
+    requests = [(0.0, 16, 200), (1.0, 900, 5)]
+    result = serve(requests, VLLM())
+    share, text = found(result)["prefill interference"]
+    columns, end_s = result.replicas[0].logged.columns, result.replicas[0].logged.end_s
+    prompt = int(columns["num_prefill_tokens"].argmax())
+    added_s = end_s[prompt] - columns["start_s"][prompt]
+    gaps = result.requests["completed_s"] - result.requests["first_token_s"]
+    assert share == pytest.approx(added_s / gaps.sum(), rel=0.1)
+    assert "of the slowest 1 %" in text
+    assert found(serve(requests[:1], VLLM()))["prefill interference"][0] == 0
+
+
+def test_host_overhead_is_the_share_of_the_busy_time() -> None:
+    few = ("trace=sharegpt", "trace.num_requests=10", "iteration_time=roofline")
+    result = simulate(**load_config(*few))
+    without = simulate(**load_config(*few, "engine=none"))
+    share, _ = found(result)["host overhead"]
+    (replica,) = result.replicas
+    assert replica.provenance is not None
+    assert replica.provenance.host is not None
+    base_s, per_seq_s = replica.provenance.host
+    columns = replica.logged.columns
+    host_s = base_s * len(replica.logged.end_s) + per_seq_s * (columns["num_prefills"] + columns["num_decodes"]).sum()
+    assert share == pytest.approx(host_s / replica.stages[0].busy_s)
+    assert 0.01 < share < 0.5
+    assert found(without)["host overhead"][0] == 0
+    assert "host overhead" not in found(serve([(0.0, 5, 5)], Sarathi()))  # affine times do not tell it apart
+
+
+def test_bubbles_and_idle_time_are_those_of_the_summary() -> None:
+    few = ("trace=sharegpt", "trace.num_requests=20", "arrival.qps=1")
+    result = simulate(**load_config("model=yi_34b", "parallel.pp=4", "scheduler=vllm", *few))
+    bubbles = {name: sum(shares) / 4 for name, shares in result.summary["bubbles"].items()}
+    figures = found(result)
+    assert figures["idle GPUs"][0] == pytest.approx(bubbles.pop("no_work"))
+    assert figures["pipeline bubbles"][0] == pytest.approx(sum(bubbles.values()))
+    assert "pipeline bubbles" not in found(simulate(**load_config(*few)))
+
+
+def test_limits_are_ordered_and_graded() -> None:
+    result = serve([(0.0, 100, 50), (0.0, 100, 50)], FasterTransformer(max_num_seqs=1))
+    shares = [one.share for one in limits(result)]
+    assert shares == sorted(shares, reverse=True)
+    for one in limits(result):
+        assert one.level == ("strong" if one.share >= 0.2 else "some" if one.share >= 0.05 else "none")
