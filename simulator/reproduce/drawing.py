@@ -15,9 +15,21 @@ COLOURS = {"orca": SERIES[2], "vllm": SERIES[1], "sarathi": SERIES[0]}
 PALE = 0.35
 
 
-@styled
 def draw(figure: str, rows: Sequence[Row], folder: Path) -> Path:
     """Draw one figure or table and return its file."""
+    path = folder / f"{figure.replace(' ', '_') if figure.startswith('table') else f'figure_{figure}'}.png"
+    save(picture(figure, rows), path)
+    return path
+
+
+@styled
+def picture(figure: str, rows: Sequence[Row]) -> Figure:
+    """Draw one figure or table.
+
+    Args:
+        figure: One of `figures.FIGURES`.
+        rows: Its numbers, and those of others.
+    """
     inside = [row for row in rows if row.figure == figure and not row.metric.startswith("speedup")]
     painters: dict[str, Callable[[Sequence[Row]], Figure]] = {
         "10": _capacities,
@@ -26,10 +38,7 @@ def draw(figure: str, rows: Sequence[Row], folder: Path) -> Path:
         "13": _figure_13,
         "6": _figure_6,
     }
-    picture = painters.get(figure, _pairs)(inside)
-    path = folder / f"{figure.replace(' ', '_') if figure.startswith('table') else f'figure_{figure}'}.png"
-    save(picture, path)
-    return path
+    return painters.get(figure, _pairs)(inside)
 
 
 def _bars(axes: Any, groups: Sequence[str], series: Sequence[tuple[str, str, Sequence[Row]]], unit: str) -> None:

@@ -29,6 +29,15 @@ def write(rows: Sequence[Row], path: Path) -> None:
             writer.writerow((*(getattr(row, name) for name in COLUMNS[:-2]), *numbers))
 
 
+def read(path: Path) -> list[Row]:
+    """Read what `write` wrote."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [
+            Row(*(row[name] for name in COLUMNS[:6]), paper=float(row["paper"]), simulated=float(row["simulated"]))
+            for row in csv.DictReader(file)
+        ]
+
+
 def print_rows(rows: Sequence[Row], console: Console) -> None:
     """Print paper, simulated and difference of every number, and what the capacities come to."""
     table = Table()
