@@ -119,7 +119,8 @@ def _figure_6(rows: Sequence[Row]) -> Figure:
         axes.plot(tokens, [row.paper for row in cells], "o--", color=colour, alpha=0.5)
         axes.plot(tokens, [row.simulated for row in cells], "s-", color=colour, label=layout)
     make_logarithmic(axes, x=True, y=True)
-    axes.set_xticks(tokens, [str(one) for one in tokens])
+    powers = [one for one in tokens if one & (one - 1) == 0]
+    axes.set_xticks(powers, [str(one) for one in powers])
     axes.set(xlabel="tokens", ylabel="linear layers of an iteration, ms", title="LLaMA2-70B on A100 (dashed: paper)")
     axes.legend()
     return figure

@@ -33,7 +33,16 @@ def read(path: Path) -> list[Row]:
     """Read what `write` wrote."""
     with open(path, encoding="utf-8", newline="") as file:
         return [
-            Row(*(row[name] for name in COLUMNS[:6]), paper=float(row["paper"]), simulated=float(row["simulated"]))
+            Row(
+                row["figure"],
+                row["model"],
+                row["trace"],
+                row["slo"],
+                row["scheduler"],
+                row["metric"],
+                paper=float(row["paper"]),
+                simulated=float(row["simulated"]),
+            )
             for row in csv.DictReader(file)
         ]
 
