@@ -1,7 +1,7 @@
 # `make check` runs what .ci/run runs, in the environment at hand.
 PYTHON ?= python
 
-.PHONY: install format lint types test check bench
+.PHONY: install format lint types docs test check bench
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -20,7 +20,10 @@ types:
 test:
 	$(PYTHON) -m pytest
 
-check: lint types test
+docs:
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+check: lint types docs test
 
 bench:
 	$(PYTHON) -m benchmarks.speed

@@ -1,7 +1,8 @@
 """A discrete-event simulator of LLM serving clusters."""
 
 from simulator.result import MetricOptions, Result
+from simulator.saved_run import load_result
 from simulator.simulation import Deployment, simulate
 
 __version__ = "0.1.0"
-__all__ = ["Deployment", "MetricOptions", "Result", "simulate"]
+__all__ = ["Deployment", "MetricOptions", "Result", "load_result", "simulate"]

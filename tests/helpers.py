@@ -1,5 +1,6 @@
 """What several tests need: the shared recordings and small deployments."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,12 @@ REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared recordings and data are not here")
+
+
+def code_blocks(path: str, language: str) -> list[str]:
+    """Code in a Markdown file of the repository."""
+    return re.findall(rf"```{language}\n(.*?)```", (REPOSITORY / path).read_text(), re.DOTALL)
+
 
 # A policy that is added here inherits the laws of every scheduler.
 POLICIES: list[Scheduler] = [

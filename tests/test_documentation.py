@@ -12,14 +12,10 @@ import pytest
 
 from simulator import simulate
 from simulator.config import load_config
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, code_blocks
 from tests.test_trace_files import CHATS, FORMATS
 
 README = (REPOSITORY / "README.md").read_text()
-
-
-def blocks(path: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (REPOSITORY / path).read_text(), re.DOTALL)
 
 
 def run(folder: Path, command: list[str]) -> str:
@@ -33,7 +29,7 @@ def test_the_readme_shows_what_its_main_command_prints(tmp_path: Path) -> None:
     (command,) = [line for line in README.splitlines() if line.startswith("pip install -e . && python -m simulator")]
     arguments = command.partition("python ")[2].split()
     printed = run(tmp_path, [sys.executable, *arguments])
-    shown = blocks("README.md", "text")[0]
+    shown = code_blocks("README.md", "text")[0]
     for ours, theirs in zip(printed.splitlines()[:-1], shown.splitlines()[:-1], strict=True):
         assert ours.rstrip() == theirs.rstrip()
 
@@ -45,17 +41,17 @@ def test_the_readme_names_the_command_that_ci_runs() -> None:
 
 
 def test_every_command_line_of_the_readme_is_composed(tmp_path: Path) -> None:
-    commands = [line for block in blocks("README.md", "bash") for line in block.splitlines()]
+    commands = [line for block in code_blocks("README.md", "bash") for line in block.splitlines()]
     commands = [line for line in commands if line.startswith("python -m simulator")]
     assert len(commands) >= 5
     (tmp_path / "requests.csv").write_text("prompt_tokens,output_tokens,arrival_s\n9,2,0\n")
     for command in commands:
-        plain = "trace=file" in command or "simulator.predict" in command
+        plain = any(one in command for one in ("trace=file", "simulator.predict", "simulator.plot", "simulator.report"))
         run(tmp_path, [sys.executable, *shlex.split(command)[1:], *([] if plain else ["trace.num_requests=3"])])
 
 
 def test_the_commands_about_capacity_run(tmp_path: Path) -> None:
-    shown = [line for block in blocks("docs/capacity.md", "bash") for line in block.splitlines()]
+    shown = [line for block in code_blocks("docs/capacity.md", "bash") for line in block.splitlines()]
     assert len(shown) == 11
     for command in shown:
         few = ["trace.num_requests=3", *(["search.trials=2"] if "simulator.search" in command else [])]
@@ -67,9 +63,9 @@ def test_the_commands_about_capacity_run(tmp_path: Path) -> None:
         run(tmp_path, [sys.executable, *shlex.split(command)[1:], *few])
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/python.md", "docs/capacity.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/python.md", "docs/capacity.md", "docs/seeing.md"])
 def test_python_snippets_run(tmp_path: Path, path: str) -> None:
-    for snippet in blocks(path, "python"):
+    for snippet in code_blocks(path, "python"):
         run(tmp_path, [sys.executable, "-c", snippet])
 
 
@@ -80,7 +76,7 @@ def test_python_snippets_run(tmp_path: Path, path: str) -> None:
 def test_the_policies_of_the_documentation_run_from_their_two_files(
     tmp_path: Path, place: int, module: str, config: str
 ) -> None:
-    python, yaml, bash = (blocks("docs/policies.md", language)[place] for language in ("python", "yaml", "bash"))
+    python, yaml, bash = (code_blocks("docs/policies.md", language)[place] for language in ("python", "yaml", "bash"))
     (tmp_path / f"{module}.py").write_text(python)
     path = tmp_path / "my_configs" / f"{config}.yaml"
     path.parent.mkdir(parents=True)
@@ -90,10 +86,10 @@ def test_the_policies_of_the_documentation_run_from_their_two_files(
 
 
 def test_the_commands_about_layouts_run(tmp_path: Path) -> None:
-    joined = [block.replace("\\\n", "") for block in blocks("docs/layouts.md", "bash")]
+    joined = [block.replace("\\\n", "") for block in code_blocks("docs/layouts.md", "bash")]
     shown = [line for block in joined for line in block.splitlines()]
     assert len(shown) == 5
-    for content in blocks("docs/layouts.md", "yaml"):
+    for content in code_blocks("docs/layouts.md", "yaml"):
         path = tmp_path / content.splitlines()[0].removeprefix("# ")
         path.parent.mkdir(parents=True)
         path.write_text(content)
@@ -124,7 +120,7 @@ def test_the_commands_about_workloads_run(tmp_path: Path, words: str, monkeypatc
     (tmp_path / "ShareGPT_V3_unfiltered_cleaned_split.json").write_text(json.dumps(CHATS))
     (tmp_path / "tokenizer.json").write_bytes(Path(words).read_bytes())
     document = (REPOSITORY / "docs" / "workloads.md").read_text()
-    shown = [line for block in blocks("docs/workloads.md", "bash") for line in block.splitlines()]
+    shown = [line for block in code_blocks("docs/workloads.md", "bash") for line in block.splitlines()]
     shown += re.findall(r"`(python -m simulator trace=[^`]+)` \|$", document, re.MULTILINE)
     assert len(shown) == 21
     for command in shown:
@@ -168,3 +164,25 @@ def test_links_between_documents_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             if not target.startswith("http"):
                 assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install -e '.[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "site" / "reference" / "command_line" / "index.html").read_text()
+    assert "output.timeline=false" in reference
+    assert (
+        "Serve a trace and return what happened"
+        in (tmp_path / "site" / "reference" / "python_api" / "index.html").read_text()
+    )
+
+
+def test_every_picture_of_the_documentation_is_there_and_small() -> None:
+    pictures = list((REPOSITORY / "docs").rglob("*.png"))
+    assert all(path.stat().st_size < 600_000 for path in pictures)
+    for document in (REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")):
+        for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", document.read_text()):
+            assert (document.parent / target).is_file(), target

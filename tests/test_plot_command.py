@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from simulator.plot.__main__ import main
-from tests.helpers import REPOSITORY, run_main, write_run
+from simulator.report.__main__ import main as report
+from tests.helpers import REPOSITORY, code_blocks, run_main, write_run
 
 
 def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,46 +26,68 @@ def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedP
     )
 
 
+SHOWN = [line for block in code_blocks("docs/seeing.md", "bash") for line in block.splitlines()]
+FEW = ("trace.num_requests=12",)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run, a pipeline, a cluster of groups, a sweep, capacities of both kinds and a search."""
+    """A folder with what the documentation draws, on a few requests, a cluster of groups, and more capacities."""
     folder = tmp_path_factory.mktemp("written")
-    few = ("trace=sharegpt", "trace.num_requests=12")
-    write_run(folder / "run", *few)
-    write_run(folder / "pipeline", "parallel.pp=2", "scheduler=vllm", *few)
-    write_run(folder / "groups", "cluster.groups=[{device: a40},{scheduler: vllm}]", *few)
+    write_run(folder / "groups", "cluster.groups=[{device: a40},{scheduler: vllm}]", "trace=sharegpt", *FEW)
+    capacity = ("simulator.capacity", "trace=sharegpt")
     wanted = [
-        ("simulator", "-m", "hydra.sweep.dir=sweep", "scheduler=vllm,sarathi", "arrival.qps=1,2,4", *few),
-        ("simulator.capacity", "hydra.run.dir=capacity", *few),
-        ("simulator.capacity", "-m", "hydra.sweep.dir=bounds", "slo.tbt_p99=0.05,0.1,0.2", *few),
-        ("simulator.capacity", "-m", "hydra.sweep.dir=named", "slo=strict,relaxed", "scheduler=vllm,sarathi", *few),
-        ("simulator.search", "hydra.run.dir=search", "search.trials=4", "arrival.qps=1", "slo.tbt_p99=0.5", *few),
+        (*capacity, "hydra.run.dir=capacity"),
+        (*capacity, "-m", "hydra.sweep.dir=named", "slo=strict,relaxed", "scheduler=vllm,sarathi"),
     ]
+    for line in SHOWN:
+        _, _, module, *arguments = shlex.split(line)
+        if "search.trials=40" in arguments:
+            arguments[arguments.index("search.trials=40")] = "search.trials=4"
+        if module == "simulator" and "-m" not in arguments:
+            (place,) = [one for one in arguments if one.startswith("hydra.run.dir=")]
+            write_run(folder / place.partition("=")[2], *(one for one in arguments if one != place), *FEW)
+        elif module not in ("simulator.plot", "simulator.report"):
+            wanted.append((module, *arguments))
+    assert len(wanted) == 5
     for module, *arguments in wanted:
-        done = command(folder, module, *arguments)
+        done = command(folder, module, *arguments, *FEW)
         assert done.returncode == 0, done.stderr
     return folder
 
 
 RUN = ["latency", "stalls", "memory", "batches", "roofline"]
 ONE = ["batches", "roofline"]
-
-
 CASES = [
-    (["run"], RUN),
-    (["pipeline"], [*RUN, "pipeline"]),
+    (["outputs/vllm"], RUN),
+    (["outputs/pipeline"], [*RUN, "pipeline"]),
     (
-        ["run", "a b=pipeline"],
-        [*RUN[:3], *(f"{one}_run" for one in ONE), *(f"{one}_a_b" for one in [*ONE, "pipeline"])],
+        ["outputs/vllm", "a b=outputs/pipeline"],
+        [*RUN[:3], *(f"{one}_vllm" for one in ONE), *(f"{one}_a_b" for one in [*ONE, "pipeline"])],
     ),
     (["groups"], RUN),
-    (["sweep"], ["load"]),
+    (["outputs/load"], ["load"]),
     (["capacity"], ["load"]),
-    (["bounds"], ["capacity"]),
+    (["outputs/bounds"], ["capacity"]),
     (["named"], ["capacity"]),
-    (["search"], ["pareto"]),
-    (["run", "plots=stalls,batches"], ["batches", "stalls"]),
+    (["outputs/search"], ["pareto"]),
+    (["outputs/vllm", "plots=stalls,batches"], ["batches", "stalls"]),
 ]
+
+
+def test_what_the_documentation_draws_can_be_drawn(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mains = {"simulator.plot": main, "simulator.report": report}
+    drawn = [line for line in SHOWN if line.split()[2] in mains]
+    assert len(drawn) == 5
+    for line in drawn:
+        _, _, module, *arguments = shlex.split(line)
+        assert run_main(mains[module], arguments, written, monkeypatch) == 0
+    folders = [written / "outputs" / name for name in ("plots", "pipeline_plots", "sweep_plots")]
+    pictures = {path.name for folder in folders for path in folder.iterdir()}
+    for picture in (*RUN[:3], "batches_sarathi", "pipeline", "roofline", "load", "capacity", "pareto"):
+        assert f"{picture}.png" in pictures
+        assert (REPOSITORY / "docs" / "figures" / f"{picture}.png").exists()
+    assert (written / "outputs" / "sarathi" / "timeline.json").exists()
 
 
 def test_there_are_pictures_of_all_that_is_written(

@@ -145,13 +145,14 @@ def rendered(figure: Figure, file_format: str = "png") -> bytes:
     return content.getvalue()
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path | str) -> None:
     """Write a picture whole, in the format of its suffix.
 
     Raises:
         OSError: It cannot be written.
         ValueError: The suffix is none of FORMATS.
     """
+    path = Path(path)
     file_format = path.suffix.removeprefix(".")
     if file_format not in FORMATS:
         raise ValueError(f"{path.name} must end in {' or '.join(f'.{one}' for one in FORMATS)}")
