@@ -12,7 +12,7 @@ from simulator.capacity.config import load_capacity
 from simulator.clients import client_figures
 from simulator.config import ConfigError, load_config
 from simulator.metrics import Distribution
-from simulator.output import write_result
+from simulator.output import Files, write_result
 from simulator.slo import SLO, of_clients
 from traces.arrival import Gamma, Poisson
 from traces.conversations import Conversations
@@ -197,7 +197,7 @@ def test_a_capacity_meets_the_slo_of_each_class() -> None:
 
 def test_classes_and_sessions_are_in_the_files(tmp_path: Path) -> None:
     result = simulate(**load_config(*OVERRIDES))
-    write_result(result, tmp_path, {})
+    write_result(result, tmp_path, {}, Files())
     header, first, *_ = (tmp_path / "requests.csv").read_text().splitlines()
     assert header.endswith(",replica,client")
     assert first.rpartition(",")[2] in ("chat", "summarise")
