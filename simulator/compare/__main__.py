@@ -1,7 +1,6 @@
 """`python -m simulator.compare`: runs side by side."""
 
 import csv
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.compare.drawing import STATISTICS, draw
-from simulator.compare.runs import LATENCIES, THROUGHPUTS, ReadError, Run, read_run
+from simulator.compare.runs import LATENCIES, THROUGHPUTS, Run, read_run
 from simulator.run_arguments import UsageError, parse
-from simulator.terminal import print_wide
+from simulator.terminal import print_wide, run_command
 from traces.whole_files import whole_file
 
 USAGE = """\
@@ -30,16 +29,7 @@ Exit status: 0, 2 for a mistake in the input."""
 
 def main() -> None:
     """Run the command line."""
-    arguments = sys.argv[1:]
-    console = Console()
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        console.print(USAGE, highlight=False, markup=False, soft_wrap=True)
-        sys.exit(0 if arguments else 2)
-    try:
-        _compare(arguments, console)
-    except (ReadError, UsageError, OSError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
-        sys.exit(2)
+    run_command(_compare, USAGE)
 
 
 def _compare(arguments: Sequence[str], console: Console) -> None:

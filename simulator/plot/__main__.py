@@ -1,6 +1,5 @@
 """`python -m simulator.plot`: pictures of finished runs, sweeps and searches."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,8 @@ from rich.console import Console
 
 from simulator.errors import one_line
 from simulator.plot.pictures import OF_EACH_RUN, OF_RUNS, OF_SWEEPS, pictures_of
-from simulator.run_arguments import RunArguments, UsageError, parse
+from simulator.run_arguments import UsageError, parse
+from simulator.terminal import run_command
 from traces.figure_style import FORMATS, save
 
 USAGE = """\
@@ -34,19 +34,11 @@ KINDS = (*OF_RUNS, *OF_EACH_RUN, *OF_SWEEPS)
 
 def main() -> None:
     """Run the command line."""
-    arguments = sys.argv[1:]
-    console = Console()
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        console.print(USAGE, highlight=False, markup=False, soft_wrap=True)
-        sys.exit(0 if arguments else 2)
-    try:
-        _plot(parse(arguments, {"output": "plots", "format": "png", "plots": "all"}), console)
-    except (ValueError, OSError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {one_line(error)}")
-        sys.exit(2)
+    run_command(_plot, USAGE)
 
 
-def _plot(asked: RunArguments, console: Console) -> None:
+def _plot(arguments: Sequence[str], console: Console) -> None:
+    asked = parse(arguments, {"output": "plots", "format": "png", "plots": "all"})
     formats = _chosen(asked.options["format"], FORMATS, "format")
     kinds = _chosen(asked.options["plots"], KINDS, "plots") if asked.options["plots"] != "all" else KINDS
     folder = Path(asked.options["output"])

@@ -1,8 +1,12 @@
 """Pipeline stages over time, with their bubbles."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from simulator.plots.batches import around, typical_iteration
 from simulator.result import Result
@@ -11,6 +15,7 @@ from traces.figure_style import DECODE, IDLE, PROMPT, grid, styled
 _BATCHES_SHOWN = 24
 _HATCH = "////"
 _FEW = 30
+_BAR = 0.72
 
 
 @styled
@@ -36,27 +41,9 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
     begin_s, end_s = inside[:, :, 0].min(initial=np.inf), inside[:, :, 1].max(initial=0.0)
     for stage in range(num_stages):
         row = num_stages - 1 - stage
-        axes.barh(row, end_s - begin_s, 0.72, left=begin_s, color=IDLE, linewidth=0)
-        for has_prompt, colour, hatch in ((False, DECODE, ""), (True, PROMPT, _HATCH)):
-            start_s, until_s = inside[prompts == has_prompt, stage].T
-            axes.barh(
-                row, until_s - start_s, 0.72, left=start_s, color=colour, hatch=hatch, edgecolor="white", linewidth=0.6
-            )
-        for number, (start_s, until_s), has_prompt in zip(shown, inside[:, stage], prompts, strict=True):
-            if until_s - start_s > (end_s - begin_s) / _FEW:
-                colour, box = (
-                    ("black", {"facecolor": PROMPT, "edgecolor": "none", "pad": 1}) if has_prompt else ("white", None)
-                )
-                axes.text(
-                    (start_s + until_s) / 2,
-                    row,
-                    str(number),
-                    color=colour,
-                    bbox=box,
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                )
+        axes.barh(row, end_s - begin_s, _BAR, left=begin_s, color=IDLE, linewidth=0)
+        _computing(axes, row, inside[:, stage], prompts)
+        _numbers(axes, row, inside[:, stage], prompts, shown, (end_s - begin_s) / _FEW)
     axes.set_yticks(range(num_stages), [f"stage {stage}" for stage in reversed(range(num_stages))])
     axes.set(xlabel="time, s", xlim=(begin_s, end_s) if len(shown) else (0, 1))
     axes.grid(visible=False)
@@ -68,3 +55,27 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
+
+
+def _computing(axes: Axes, row: int, spans: NDArray[np.float64], prompts: NDArray[np.bool_]) -> None:
+    for has_prompt, colour, hatch in ((False, DECODE, ""), (True, PROMPT, _HATCH)):
+        start_s, until_s = spans[prompts == has_prompt].T
+        look: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.6}
+        axes.barh(row, until_s - start_s, _BAR, left=start_s, **look)
+
+
+def _numbers(
+    axes: Axes,
+    row: int,
+    spans: NDArray[np.float64],
+    prompts: NDArray[np.bool_],
+    iterations: NDArray[np.int64],
+    least_s: float,
+) -> None:
+    """Number the batches that are long enough for it."""
+    for iteration, (start_s, until_s), has_prompt in zip(iterations, spans, prompts, strict=True):
+        if until_s - start_s > least_s:
+            box = {"facecolor": PROMPT, "edgecolor": "none", "pad": 1} if has_prompt else None
+            colour = "black" if has_prompt else "white"
+            place = (start_s + until_s) / 2, row
+            axes.text(*place, str(iteration), color=colour, bbox=box, ha="center", va="center", fontsize=7)

@@ -1,14 +1,14 @@
 """`python -m simulator.report`: one page about a run, or about several side by side."""
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from simulator.errors import one_line
 from simulator.report.page import page
-from simulator.run_arguments import RunArguments, UsageError, parse
+from simulator.run_arguments import UsageError, parse
 from simulator.saved_run import load_result, load_summary
+from simulator.terminal import run_command
 from traces.whole_files import whole_file
 
 USAGE = """\
@@ -25,20 +25,11 @@ Exit status: 0, 2 for a mistake in the input."""
 
 def main() -> None:
     """Run the command line."""
-    arguments = sys.argv[1:]
-    console = Console()
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        console.print(USAGE, highlight=False, markup=False, soft_wrap=True)
-        sys.exit(0 if arguments else 2)
-    try:
-        path = _report(parse(arguments, {"output": ""}))
-    except (ValueError, OSError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {one_line(error)}")
-        sys.exit(2)
-    console.print(f"written to {path}", style="dim", soft_wrap=True, highlight=False)
+    run_command(_report, USAGE)
 
 
-def _report(asked: RunArguments) -> Path:
+def _report(arguments: Sequence[str], console: Console) -> None:
+    asked = parse(arguments, {"output": ""})
     folders = list(asked.runs.values())
     default = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
     path = Path(asked.options["output"] or default)
@@ -49,7 +40,7 @@ def _report(asked: RunArguments) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(text)
-    return path
+    console.print(f"written to {path}", style="dim", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":
