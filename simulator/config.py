@@ -164,9 +164,10 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
     for name in ("parallel", "kv_cache", "cluster", "output"):
         require_mapping(config[name], name)
     require_keys(config.cluster, "cluster", ["node"])
-    require_keys(config.output, "output", ["json"])
-    if config.output.json is not None and not (isinstance(config.output.json, str) and config.output.json):
-        raise ConfigError(f"output.json must be the path of a file or null, got {config.output.json!r}")
+    require_keys(config.output, "output", ["json", "plot"])
+    for name, path in config.output.items():
+        if path is not None and not (isinstance(path, str) and path):
+            raise ConfigError(f"output.{name} must be the path of a file or null, got {path!r}")
     prefill = integer_pairs(config.prefill, "prefill", "[tokens of the chunk, tokens before it]", (1, 0))
     decode = integer_pairs(config.decode, "decode", "[number of decodes, tokens of each]", (1, 1))
     if not prefill and not decode:

@@ -15,6 +15,7 @@ from simulator.batch import Batch
 from simulator.components import ConfigError
 from simulator.config import build_prediction
 from simulator.explain import explain
+from simulator.hardware import Device
 from traces.whole_files import whole_file
 
 USAGE = """\
@@ -29,6 +30,7 @@ Predicts the time of one batch and shows what it is made of.
   model= device= parallel.tp= parallel.pp= cluster.node= kv_cache.dtype= iteration_time= engine=
                                  as in `python -m simulator --help`
   output.json=FILE               also write the prediction: iteration_s, stages, operators, mfu, mbu
+  output.plot=FILE               also draw the kernels on the roofline of the device, as .png or .svg
 
 Exit status: 0, 2 for a mistake in the input."""
 
@@ -47,11 +49,26 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
         raise ConfigError(str(error)) from error
     console = Console()
     _print(report, console)
+    written = []
     if config.output.json is not None:
         with whole_file(Path(config.output.json)) as file:
             json.dump(report, file, indent=2, allow_nan=False)
             file.write("\n")
-        console.print(f"written to {config.output.json}", style="dim", soft_wrap=True, highlight=False)
+        written.append(config.output.json)
+    if config.output.plot is not None:
+        _draw(report, device, config.output.plot)
+        written.append(config.output.plot)
+    if written:
+        console.print(f"written to {', '.join(written)}", style="dim", soft_wrap=True, highlight=False)
+
+
+def _draw(report: dict[str, Any], device: Device, path: str) -> None:
+    from simulator.plots import roofline, save  # matplotlib takes longer to import than a prediction
+
+    try:
+        save(roofline(device, {f"{report['num_tokens']:,} tokens": report}), path)
+    except ValueError as error:
+        raise ConfigError(f"output.plot: {error}") from error
 
 
 def _print(report: dict[str, Any], console: Console) -> None:

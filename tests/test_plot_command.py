@@ -49,9 +49,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_run(folder / place.partition("=")[2], *(one for one in arguments if one != place), *FEW)
         elif module not in ("simulator.plot", "simulator.report"):
             wanted.append((module, *arguments))
-    assert len(wanted) == 5
+    assert len(wanted) == 6
     for module, *arguments in wanted:
-        done = command(folder, module, *arguments, *FEW)
+        few = () if module == "simulator.predict" else FEW
+        done = command(folder, module, *arguments, *few)
         assert done.returncode == 0, done.stderr
     return folder
 

@@ -50,13 +50,21 @@ def test_prefill_is_bound_by_compute_and_decode_by_memory() -> None:
 
 
 def test_the_command_prints_a_table_and_writes_the_prediction(tmp_path: Path) -> None:
-    done = predict(tmp_path, "prefill=[[512,0]]", "decode=[[32,4000]]", "engine=none", "output.json=batch.json")
+    done = predict(
+        tmp_path,
+        "prefill=[[512,0]]",
+        "decode=[[32,4000]]",
+        "engine=none",
+        "output.json=batch.json",
+        "output.plot=a.svg",
+    )
+    assert "gate up proj" in (tmp_path / "a.svg").read_text()
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "batch.json").read_text())
     assert "decode_attention" in done.stdout
     assert "…" not in done.stdout
     assert {row["name"] for row in report["operators"]} >= {"qkv_proj", "prefill_attention", "lm_head", "host"}
-    assert [path.name for path in tmp_path.iterdir()] == ["batch.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "batch.json"]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +76,8 @@ def test_the_command_prints_a_table_and_writes_the_prediction(tmp_path: Path) ->
         (["iteration_time=affine", "prefill=[[1,0]]"], "iteration_time: this one is not made of operators"),
         (["parallel.tp=3", "prefill=[[1,0]]"], "parallel.tp=3 must divide the 32 query heads"),
         (["output.json=/nowhere/x.json", "prefill=[[1,0]]"], "cannot write to /nowhere/"),
+        (["output.plot=batch.pdf", "prefill=[[1,0]]"], "output.plot: batch.pdf must end in .png or .svg"),
+        (["output.plot=3", "prefill=[[1,0]]"], "output.plot must be the path of a file or null, got 3"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_status_2(tmp_path: Path, overrides: list[str], message: str) -> None:
