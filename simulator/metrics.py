@@ -14,6 +14,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+# What is told of requests, seconds, and what it is called.
+LATENCIES = {
+    "ttft_s": "time to first token",
+    "tbt_s": "time between tokens",
+    "tpot_s": "time per output token",
+    "e2e_s": "end to end",
+    "scheduling_delay_s": "scheduling delay",
+}
 PERCENTILES = (50, 90, 95, 99)
 SUMMARY = ("mean", *(f"p{percentile}" for percentile in PERCENTILES), "max")
 

@@ -7,14 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from simulator.metrics import LATENCIES
+
 MOST_REPLICAS = 16  # more are in summary.json alone
-_LATENCIES = {
-    "ttft_s": "time to first token",
-    "tbt_s": "time between tokens",
-    "tpot_s": "time per output token",
-    "e2e_s": "end to end",
-    "scheduling_delay_s": "scheduling delay",
-}
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
@@ -133,7 +128,7 @@ def _latencies(summary: dict[str, Any]) -> Table:
     table.add_column("")
     for name in ("mean", "p50", "p90", "p99", "max"):
         table.add_column(name, justify="right")
-    for key, title in _LATENCIES.items():
+    for key, title in LATENCIES.items():
         figures = summary[key]
         table.add_row(title, *(_number(figures[name], 4) for name in ("mean", "p50", "p90", "p99", "max")))
     return table

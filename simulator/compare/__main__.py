@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.compare.drawing import STATISTICS, draw
-from simulator.compare.runs import LATENCIES, THROUGHPUTS, Run, read_run
+from simulator.compare.runs import THROUGHPUTS, Run, read_run
+from simulator.metrics import LATENCIES
 from simulator.run_arguments import UsageError, parse
 from simulator.terminal import print_wide, run_command
 from traces.whole_files import whole_file

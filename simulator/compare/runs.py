@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from simulator.metrics import SUMMARY, Distribution
+from simulator.metrics import LATENCIES, SUMMARY, Distribution
 
-LATENCIES = ("ttft_s", "tbt_s", "tpot_s", "e2e_s", "scheduling_delay_s")
 THROUGHPUTS = ("requests_per_s", "output_tokens_per_s")
 # Names in a result of `vllm bench serve`, in milliseconds; its inter-token latency is our TBT.
 _VLLM_LATENCIES = {"ttft_s": "ttft", "tbt_s": "itl", "tpot_s": "tpot", "e2e_s": "e2el"}

@@ -6,17 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulator.metrics import Distribution
+from simulator.metrics import LATENCIES, Distribution
 from simulator.result import Result
 from traces.figure_style import grid, line, make_logarithmic, styled
 
-LABELS = {
-    "ttft_s": "time to first token, s",
-    "tbt_s": "time between tokens, s",
-    "tpot_s": "time per output token, s",
-    "e2e_s": "end to end, s",
-    "scheduling_delay_s": "scheduling delay, s",
-}
+LABELS = {name: f"{words}, s" for name, words in LATENCIES.items()}
 _POINTS = 1000
 
 

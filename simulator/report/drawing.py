@@ -9,6 +9,7 @@ from markupsafe import escape
 from matplotlib.figure import Figure
 
 from simulator import plots
+from simulator.metrics import LATENCIES
 from simulator.plot.pictures import of_one_run
 from simulator.result import Result
 from traces.figure_style import rendered
@@ -48,12 +49,8 @@ def pictures(runs: Mapping[str, tuple[Result, Mapping[str, object]]]) -> Iterato
         runs: Result and summary by name.
     """
     results = {name: result for name, (result, _) in runs.items()}
-    for metric, title in (
-        ("ttft_s", "Time to first token"),
-        ("tbt_s", "Time between tokens"),
-        ("e2e_s", "End to end"),
-        ("scheduling_delay_s", "Scheduling delay"),
-    ):
+    for metric in ("ttft_s", "tbt_s", "e2e_s", "scheduling_delay_s"):
+        title = LATENCIES[metric].capitalize()
         yield _picture(title, partial(plots.latency_cdfs, results, [metric]))
     if not any(len(replica.logged.end_s) for result in results.values() for replica in result.replicas):
         return

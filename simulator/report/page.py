@@ -9,20 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from simulator import __version__
-from simulator.metrics import SUMMARY
+from simulator.metrics import LATENCIES, SUMMARY
 from simulator.report.drawing import pictures
 from simulator.report.limits import limits
 from simulator.result import Result
 
 # A page shows so many requests at most: those that took longest.
 MOST_REQUESTS = 200
-LATENCIES = {
-    "ttft_s": "time to first token",
-    "tbt_s": "time between tokens",
-    "tpot_s": "time per output token",
-    "e2e_s": "end to end",
-    "scheduling_delay_s": "scheduling delay",
-}
 Runs = Mapping[str, tuple[Result, Mapping[str, Any]]]
 
 
