@@ -43,8 +43,8 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
     console = Console()
     print_summary(result.summary | {"clients": clients}, console)
     for note in notes:
-        console.print(note, style="dim", soft_wrap=True, highlight=False)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+        console.print(note, style="dim", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
     return _figures(result.summary)
 
 

@@ -15,6 +15,7 @@ from simulator.saved_run import LOG, REQUESTS, SUMMARY, write_log
 from simulator.timeline import write_timeline
 from traces.whole_files import whole_file
 
+BATCHES, TIMELINE = "batches.csv", "timeline.json"
 _ROWS_AT_A_TIME = 1 << 16
 
 
@@ -62,15 +63,18 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
     Raises:
         OSError: A file cannot be written. None is left half-written.
     """
+    for name, wanted in ((LOG, files.log), (BATCHES, files.batches), (TIMELINE, files.timeline)):
+        if not wanted:
+            (directory / name).unlink(missing_ok=True)  # what an earlier run left there is not of this one
     with whole_file(directory / REQUESTS) as file:
         _write_rows(file, result.request_columns, _request_rows(result))
     if files.log:
-        write_log(result, directory / LOG)
+        write_log(result, directory)
     notes = []
     if files.timeline:
-        notes = [f"timeline.json: {note}" for note in write_timeline(result, directory / "timeline.json")]
+        notes = [f"{TIMELINE}: {note}" for note in write_timeline(result, directory / TIMELINE)]
     if files.batches:
-        with whole_file(directory / "batches.csv") as file:
+        with whole_file(directory / BATCHES) as file:
             _write_rows(file, BATCH_COLUMNS, result.batches())
     with whole_file(directory / SUMMARY) as file:
         json.dump(result.summary | about, file, indent=2, allow_nan=False)

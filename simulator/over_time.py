@@ -1,6 +1,6 @@
 """What a run looked like over time, as step functions: queue, running requests, KV use."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,12 @@ class Steps:
         last = np.append(time_s[1:] != time_s[:-1], True) if len(time_s) else np.zeros(0, dtype=bool)
         return cls(time_s[last], value[last])
 
+    @property
+    def changes(self) -> "Steps":
+        """The same function without steps that change nothing."""
+        changed = np.append(True, np.diff(self.value) != 0)[: len(self.value)]
+        return Steps(self.time_s[changed], self.value[changed])
+
     def mean(self, edges: Floats) -> Floats:
         """Return the mean over each interval between neighbouring edges, exactly: float64[len(edges) - 1]."""
         if len(self.time_s) == 0:
@@ -51,6 +57,13 @@ class Steps:
         # At the edge itself, and at each change inside.
         ends = np.stack([first, np.maximum(last, first) + 1], axis=1).ravel()
         return np.maximum.reduceat(np.append(values, 0.0), ends)[::2]
+
+
+def time_span(results: Iterable[Result]) -> tuple[float, float]:
+    """First arrival and end of some runs, seconds; at least a second apart."""
+    spans = [(float(np.nanmin(result.requests["arrival_s"])), result.end_s) for result in results]
+    begin_s, end_s = min(begin for begin, _ in spans), max(end for _, end in spans)
+    return begin_s, end_s if end_s > begin_s else begin_s + 1.0
 
 
 def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps:

@@ -59,7 +59,7 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
         _draw(report, device, config.output.plot)
         written.append(config.output.plot)
     if written:
-        console.print(f"written to {', '.join(written)}", style="dim", soft_wrap=True, highlight=False)
+        console.print(f"written to {', '.join(written)}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
 
 def _draw(report: dict[str, Any], device: Device, path: str) -> None:

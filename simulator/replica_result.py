@@ -23,7 +23,8 @@ class Events:
 
     Attributes:
         admissions: int64[k, 2], request and iteration of each move from waiting to running.
-        blocks_needed: int64[k], KV blocks that had to be free for each of them.
+        blocks_needed: int64[k], KV blocks that had to be free for each of them; of further ones of a preempted
+            request those of its last one.
         prefill_ends: int64[k, 2], request and iteration of each completed prefill.
         finishes: int64[k, 2], request and iteration of each last token.
         preemptions: int64[k, 2], request and the iteration that began next.
@@ -70,7 +71,7 @@ class ReplicaResult:
         admissions = _table(history.admissions, 2)
         events = Events(
             admissions=admissions,
-            blocks_needed=_blocks_needed(run, admissions[:, 0]),
+            blocks_needed=_blocks_needed(run, admissions[:, 0], table["prompt_tokens"]),
             prefill_ends=_table(history.prefill_ends, 2),
             finishes=_table(history.finishes, 2),
             preemptions=_table(history.preemptions, 2),
@@ -121,9 +122,12 @@ class ReplicaResult:
         return np.stack([self.logged.columns["start_s"], self.logged.end_s], axis=-1)[:, np.newaxis]
 
 
-def _blocks_needed(run: ReplicaRun, admitted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """KV blocks that have to be free to admit each request, with the tokens of its last admission."""
-    num_tokens = np.array([run.replica.requests.prefill_tokens[request] for request in admitted.tolist()], dtype=int)
+def _blocks_needed(run: ReplicaRun, admitted: NDArray[np.int64], prompts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """KV blocks that have to be free for each admission: the first of a request, and the last if it was preempted."""
+    known = run.replica.requests.prefill_tokens
+    num_tokens = np.array([known[request] for request in admitted.tolist()], dtype=np.int64)
+    first = np.unique(admitted, return_index=True)[1]
+    num_tokens[first] = prompts[admitted[first]]
     sizes, inverse = np.unique(num_tokens, return_inverse=True)
     needed = [run.scheduler.blocks_to_admit(run.replica, size) for size in sizes.tolist()]
     return np.array(needed, dtype=np.int64)[inverse]

@@ -1,6 +1,7 @@
 """Saves what a run logged, and loads a run from its folder as if it had just been simulated."""
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from simulator.cluster import Placement
 from simulator.gateway import NO_REPLICA
 from simulator.iteration_log import LoggedIterations
-from simulator.iteration_time.base import Extent, Provenance
+from simulator.iteration_time.base import Extent, HostPart, Provenance
+from simulator.metrics import LATENCIES
 from simulator.replica_result import Events, ReplicaResult
 from simulator.result import REQUEST_COLUMNS, MetricOptions, Result
 from simulator.stages import StageUse
@@ -25,6 +27,8 @@ _FORMAT = 1
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "stage_spans")
 _EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "residencies")
+# Of those that reports show.
+_SUMMARY_KEYS = (*LATENCIES, "kv_use", "cluster", "replicas", "clients", "config", "warnings", "requests_per_s")
 _TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "completed_s")
 
 
@@ -32,12 +36,12 @@ class RunError(ValueError):
     """A folder from which no run can be loaded; the message is one line and names it."""
 
 
-def write_log(result: Result, path: Path) -> None:
+def write_log(result: Result, folder: Path) -> None:
     """Write what `load_result` needs besides requests.csv: an npz file of arrays, without pickled objects.
 
     Args:
         result: What happened.
-        path: The file, `log.npz` in the folder of the run.
+        folder: Folder of the run, with its requests.csv.
 
     Raises:
         OSError: It cannot be written.
@@ -47,9 +51,9 @@ def write_log(result: Result, path: Path) -> None:
     for name in (*_TABLES, *_EVENTS):
         arrays[name] = np.concatenate([one[name] for one in tables])
         arrays[f"{name}_size"] = np.array([len(one[name]) for one in tables])
-    about = json.dumps(_about(result), allow_nan=False)
+    about = json.dumps({"requests": _checksum(folder / REQUESTS), **_about(result)}, allow_nan=False)
     arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
-    with replacing(path) as partial, open(partial, "wb") as file:
+    with replacing(folder / LOG) as partial, open(partial, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -70,6 +74,8 @@ def load_result(folder: Path | str) -> Result:
         about = json.loads(arrays.pop("about").tobytes().decode())
         if about["format"] != _FORMAT:
             raise RunError(f"{folder / LOG} is of another version of the simulator: run it again")
+        if about["requests"] != _checksum(folder / REQUESTS):
+            raise RunError(f"{folder / REQUESTS} is not of the run that {folder / LOG} is of: run it again")
         return _result(arrays, about, folder / REQUESTS)
     except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
         if isinstance(error, RunError):
@@ -106,7 +112,19 @@ def load_summary(folder: Path | str) -> dict[str, Any]:
         raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or "ttft_s" not in content:
         raise RunError(f"{path} is not the summary of a run")
+    lacking = [key for key in _SUMMARY_KEYS if key not in content]
+    if lacking:
+        raise RunError(f"{path} is not whole: it has no {lacking[0]}")
     return content
+
+
+def _checksum(path: Path) -> int:
+    """Of the content of a file, enough to tell one run from another."""
+    found = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            found = zlib.crc32(part, found)
+    return found
 
 
 def _tables_of(replica: ReplicaResult) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -126,6 +144,7 @@ def _about(result: Result) -> dict[str, Any]:
     """What is no array."""
     return {
         "format": _FORMAT,
+        "numbered": result.requests["request_id"].dtype.kind == "i",
         "end_s": result.end_s,
         "metrics": asdict(result.metrics),
         "notes": list(result.notes),
@@ -150,8 +169,8 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
     status = arrays["status"].astype(np.int64)
     clients = [Client(**one) for one in about["clients"]]
     requests = _requests(path, [client.name for client in clients])
-    if len(requests["arrival_s"]) != len(status):
-        raise ValueError(f"{path.name} has {len(requests['arrival_s'])} requests, {LOG} {len(status)}")
+    if about["numbered"]:
+        requests["request_id"] = np.arange(len(status))
     parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
     replicas = [
         _replica({name: part[number] for name, part in parts.items()}, one)
@@ -195,7 +214,7 @@ def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
         source=about["source"],
         measured=None if measured is None else Extent(**measured),
         warnings=about["warnings"],
-        host=None if host is None else (host[0], host[1]),
+        host=None if host is None else HostPart(**host),
     )
 
 
@@ -213,9 +232,6 @@ def _requests(path: Path, clients: list[str]) -> dict[str, NDArray[Any]]:
     for name in read.column_names:
         column = read[name].fill_null(missing[name]) if name in missing else read[name]
         table[name] = column.to_numpy().copy()
-    numbers = np.arange(read.num_rows)
-    if np.array_equal(table["request_id"].astype(str), numbers.astype(str)):
-        table["request_id"] = numbers
     if "client" in table:
         number_of = {name: number for number, name in enumerate(clients)}
         table["client"] = np.array([number_of[name] for name in table["client"]], dtype=np.int64)

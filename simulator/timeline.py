@@ -5,6 +5,7 @@ Format: Trace Event Format, JSON object form (Google, "Trace Event Format", 2016
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from simulator.replica_result import ReplicaResult
 from simulator.result import Result
 from traces.whole_files import whole_file
 
-# More would make files that viewers are slow with: iterations are then joined, and later requests have no flows.
-MOST_SLICES = 100_000
+# More would make files that viewers are slow with: iterations are then joined, counters thinned, and later requests have no flows.
+MOST_SLICES = 60_000
+MOST_COUNTS = 60_000
 MOST_REQUESTS = 20_000
 _REQUESTS_PID = 0
 # Ticks of a tenth of a microsecond: as whole numbers they cannot overlap by rounding.
@@ -51,11 +53,10 @@ def write_timeline(result: Result, path: Path) -> list[str]:
     if len(shown) > MOST_REQUESTS:
         notes.append(f"the first {MOST_REQUESTS:,} of {len(shown):,} requests have phases and flows")
         shown = shown[:MOST_REQUESTS]
-    events: list[Event] = [*_phases(result, shown)]
-    for number, (replica, firsts) in enumerate(zip(result.replicas, groups, strict=True)):
+    events: list[Event] = [*_phases(result, shown), *_counters(result, notes)]
+    for number, firsts in enumerate(groups):
         events += _slices(result, number, firsts)
-        events += _flows(replica, number, firsts, set(shown.tolist()))
-        events += _counters(result, number)
+        events += _flows(result.replicas[number], number, shown)
     events.sort(key=lambda event: event[:2])
     with whole_file(path) as file:
         about = json.dumps({"notes": notes, "time": "1 us of the trace is 1 us of simulated time"})
@@ -168,31 +169,24 @@ def _content(prefill_tokens: int, decodes: int, length: int) -> str:
     return " + ".join(parts)
 
 
-def _flows(replica: ReplicaResult, number: int, firsts: NDArray[np.int64], shown: set[int]) -> Iterator[Event]:
+def _flows(replica: ReplicaResult, number: int, shown: NDArray[np.int64]) -> Iterator[Event]:
     """Yield where requests are admitted, get their first token and end, as points within slices that arrows join."""
-    history, spans, pid = replica.history, replica.stage_spans, number + 1
-    finishes = dict(history.finishes.tolist())
-    points: dict[int, list[tuple[int, int]]] = {}
-    num_stages = replica.placement.pp
-    # First stage of the batch with the admission; last stage of those that emit.
-    for request, iteration in history.admissions.tolist():
-        points.setdefault(request, []).append((iteration, 0))
-    for request, iteration in history.prefill_ends.tolist():
-        points.setdefault(request, []).append((iteration, num_stages - 1))
-    for request, iteration in finishes.items():
-        points[request].append((iteration, num_stages - 1))
-    if spans is None or len(firsts) == 0:
+    history, spans, last = replica.history, replica.stage_spans, replica.placement.pp - 1
+    if spans is None:
         return
-    ends = replica.logged.end_s
-    for request, steps in points.items():
-        # A prefill may be admitted and end in the same iteration, and that may be the last one too.
-        steps = sorted({step for step in steps if step[0] < len(ends)})
-        if request not in shown or len(steps) < 2:
-            continue
-        for place, (iteration, stage) in enumerate(steps):
-            kind = "s" if place == 0 else "f" if place == len(steps) - 1 else "t"
+    # First stage of the batch with the admission; last stage of those that emit. A prefill may be admitted and end
+    # in the same iteration, and that may be the last one too.
+    steps = {
+        (request, iteration, stage)
+        for events, stage in ((history.admissions, 0), (history.prefill_ends, last), (history.finishes, last))
+        for request, iteration in events[np.isin(events[:, 0], shown) & (events[:, 1] < len(spans))].tolist()
+    }
+    for request, own in groupby(sorted(steps), key=lambda step: step[0]):
+        points = list(own)
+        for place, (_, iteration, stage) in enumerate(points if len(points) > 1 else []):
+            kind = "s" if place == 0 else "f" if place == len(points) - 1 else "t"
             begin, end = spans[iteration, stage]
-            event = {"ph": kind, "pid": pid, "tid": stage, "id": request, "name": "request", "cat": "request"}
+            event = {"ph": kind, "pid": number + 1, "tid": stage, "id": request, "name": "request", "cat": "request"}
             yield _ticks((begin + end) / 2), _FLOWS, event | ({"bp": "e"} if kind == "f" else {})
 
 
@@ -221,22 +215,28 @@ def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
         yield marks[-1], _COUNTS, {"ph": "e", **whole}
 
 
-def _counters(result: Result, number: int) -> Iterator[Event]:
-    """Yield how many requests wait and run, and how many KV blocks are held."""
-    replica = result.replicas[number]
-    decided = replica.logged.runs[:, 0].astype(np.int64)
-    used = blocks_used(replica)
-    at_decisions = np.isin(used.time_s, replica.logged.columns["schedule_s"][decided]) | (used.value == 0)
-    counters = {
-        "waiting requests": queue_length(result, [number]),
-        "running requests": num_running(replica),
-        "KV blocks": Steps(used.time_s[at_decisions], used.value[at_decisions]),
-    }
-    for name, steps in counters.items():
-        changed = np.append(True, np.diff(steps.value) != 0)[: len(steps.value)]
-        for ticks, value in zip(_ticks(steps.time_s[changed]), steps.value[changed].tolist(), strict=True):
+def _counters(result: Result, notes: list[str]) -> Iterator[Event]:
+    """Yield how many requests wait and run, and how many KV blocks are held; say so if not every change is told."""
+    counters = [(number, *one) for number in range(len(result.replicas)) for one in _counts(result, number)]
+    step = max(1, -(-sum(len(steps.value) for _, _, steps in counters) // MOST_COUNTS))
+    if step > 1:
+        notes.append(f"counters show every {step}. change")
+    for number, name, steps in counters:
+        # Every so many, and the last one.
+        kept = np.arange(len(steps.value) - 1, -1, -step)[::-1]
+        for ticks, value in zip(_ticks(steps.time_s[kept]), steps.value[kept].tolist(), strict=True):
             yield (
                 ticks,
                 _COUNTS,
                 {"ph": "C", "pid": number + 1, "tid": 0, "name": name, "args": {"value": round(value)}},
             )
+
+
+def _counts(result: Result, number: int) -> Iterator[tuple[str, Steps]]:
+    """Yield the counters of a replica, as far as they change; KV blocks at decisions and when nothing runs."""
+    replica = result.replicas[number]
+    used, decided = blocks_used(replica), replica.logged.runs[:, 0].astype(np.int64)
+    told = np.isin(used.time_s, replica.logged.columns["schedule_s"][decided]) | (used.value == 0)
+    yield "waiting requests", queue_length(result, [number]).changes
+    yield "running requests", num_running(replica).changes
+    yield "KV blocks", Steps(used.time_s[told], used.value[told]).changes

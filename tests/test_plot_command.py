@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from simulator.plot.__main__ import main
+from simulator.plot.tables import Job, capacity_curves
 from simulator.report.__main__ import main as report
 from tests.helpers import REPOSITORY, code_blocks, run_main, write_run
 
@@ -38,6 +39,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     capacity = ("simulator.capacity", "trace=sharegpt")
     wanted = [
         (*capacity, "hydra.run.dir=capacity"),
+        (*capacity, "hydra.run.dir=seeds", "capacity.seeds=2"),
         (*capacity, "-m", "hydra.sweep.dir=named", "slo=strict,relaxed", "scheduler=vllm,sarathi"),
     ]
     for line in SHOWN:
@@ -49,7 +51,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_run(folder / place.partition("=")[2], *(one for one in arguments if one != place), *FEW)
         elif module not in ("simulator.plot", "simulator.report"):
             wanted.append((module, *arguments))
-    assert len(wanted) == 6
+    assert len(wanted) == 7
     for module, *arguments in wanted:
         few = () if module == "simulator.predict" else FEW
         done = command(folder, module, *arguments, *few)
@@ -72,6 +74,9 @@ CASES = [
     (["outputs/bounds"], ["capacity"]),
     (["named"], ["capacity"]),
     (["outputs/search"], ["pareto"]),
+    (["seeds"], ["load"]),
+    (["outputs/load", "again=outputs/load", "capacity"], ["load_load", "load_again", "load_capacity"]),
+    (["a b=outputs/vllm", "a_b=groups"], [*RUN[:3], "batches_a_b", "batches_a_b_2", "roofline_a_b", "roofline_a_b_2"]),
     (["outputs/vllm", "plots=stalls,batches"], ["batches", "stalls"]),
 ]
 
@@ -102,6 +107,32 @@ def test_there_are_pictures_of_all_that_is_written(
         names = sorted(f"{one}.{kind}" for one in pictures for kind in ("png", "svg"))
         assert sorted(path.name for path in folder.iterdir()) == names
         assert sorted(Path(line).name for line in printed.out.splitlines()) == names
+
+
+def test_paths_are_shown_as_they_are_and_missing_pictures_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "run", "trace.num_requests=5")
+    arguments = ["run", "plots=latency,pipeline", "output=x[red]/[/y]"]
+    assert run_main(main, arguments, tmp_path, monkeypatch) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["x[red]/[/y]/latency.png", "warning: pipeline is left out: there is none of this"]
+
+
+def test_bounds_that_vary_beside_the_drawn_one_are_in_the_names(tmp_path: Path) -> None:
+    jobs = []
+    for tbt in (0.05, 0.1, 0.2):
+        for ttft in (1, 2, 3):
+            folder = tmp_path / f"{tbt}_{ttft}"
+            folder.mkdir()
+            (folder / "capacity.json").write_text(json.dumps({"slo": {"tbt_p99": tbt, "ttft_p50": ttft}}))
+            overrides = {"slo.tbt_p99": str(tbt), "slo.ttft_p50": str(ttft)}
+            jobs.append(Job(overrides, {"capacity_qps": str(tbt * ttft)}, folder))
+    curves = capacity_curves(jobs)
+    assert curves is not None
+    assert curves.objective == "tbt_p99"
+    assert curves.curves["slo.ttft_p50=2"] == [(0.05, 0.1), (0.1, 0.2), (0.2, 0.4)]
+    assert len(curves.curves) == 3
 
 
 def test_it_is_a_command(tmp_path: Path) -> None:
@@ -140,7 +171,11 @@ def broken(folder: Path) -> Iterator[tuple[list[str], str]]:
     (only / "capacity.json").write_text("[]")
     yield [str(only)], "capacity.json holds no JSON object"
     (only / "capacity.json").write_text(json.dumps({"slo": {}}))
+    yield [str(only)], "capacity.json is not whole: it has no trials"
+    (only / "capacity.json").write_text(json.dumps({"slo": {}, "trials": [1], "capacity_qps": 1}))
     yield [str(only)], "capacity.json is not whole"
+    (folder / "run" / "summary.json").write_text('{"ttft_s": 1}')
+    yield [run], "summary.json is not whole: it has no tbt_s"
 
 
 def test_mistakes_are_named_in_one_line(

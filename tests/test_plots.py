@@ -220,3 +220,35 @@ def test_capacities_are_drawn_against_their_bounds_in_order() -> None:
     assert axes.get_xlabel() == "bound on P99 time between tokens, s"
     bars = capacities({"vllm": {"strict": 1.0}, "sarathi": {"strict": 2.0, "relaxed": 3.0}}).axes[0].patches
     assert [bar.get_height() for bar in bars] == [1.0, 2.0, 3.0]
+
+
+def test_a_run_without_a_token_can_be_drawn() -> None:
+    result = serve([(0.0, 900, 10)], Sarathi(token_budget=64), time_limit_s=0.05)
+    assert len(result.replicas[0].logged.end_s) > 0
+    assert longest_stall(result) == (0.0, 0.0)
+    for draw in (latency_cdfs, generation_stalls, kv_and_queue):
+        assert rendered(draw({"run": result})).startswith(PNG)
+    assert rendered(batch_composition(result)).startswith(PNG)
+
+
+def test_a_pipeline_window_shows_all_that_is_computed_in_it(pipelined: Result) -> None:
+    (axes,) = pipeline_timeline(pipelined).axes
+    begin_s, end_s = axes.get_xlim()
+    spans = pipelined.replicas[0].stage_spans
+    assert spans is not None
+    computed_s = (spans.clip(begin_s, end_s)[:, :, 1] - spans.clip(begin_s, end_s)[:, :, 0]).sum()
+    (words,) = [text.get_text() for text in axes.figure.legends[0].get_texts() if "not computing" in text.get_text()]
+    assert words == f"not computing ({1 - computed_s / (4 * (end_s - begin_s)):.0%} here)"
+
+
+def test_long_and_odd_names_are_legible(runs: dict[str, Result]) -> None:
+    names = {"_hidden": runs["vllm"], "a" * 80: runs["sarathi"]}
+    labels = latency_cdfs(names, ["ttft_s"]).axes[0].get_legend_handles_labels()[1]
+    assert [label.partition(",")[0] for label in labels] == [" _hidden", f"{'a' * 31}\N{HORIZONTAL ELLIPSIS}"]
+
+
+def test_an_axis_names_two_numbers_at_least() -> None:
+    for low, high in ((0.07, 0.1), (1.2, 4.5), (0.001, 900.0), (3.0, 8.0)):
+        axes = latency_against_load({"ttft_p90": {"": [(1.0, low), (2.0, (low * high) ** 0.5), (3.0, high)]}}).axes[0]
+        inside = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+        assert 2 <= len(inside) <= 12, (low, high)

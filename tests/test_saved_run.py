@@ -88,7 +88,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     (short / LOG).write_bytes((run / LOG).read_bytes())
     lines = (run / "requests.csv").read_text().splitlines()
     (short / "requests.csv").write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(RunError, match=r"requests.csv has 2 requests, log.npz 3"):
+    with pytest.raises(RunError, match=r"requests.csv is not of the run that .*log.npz is of"):
         load_result(short)
 
 
@@ -100,3 +100,30 @@ def test_a_log_holds_no_code(tmp_path: Path) -> None:
     np.savez(run / LOG, **{**arrays, "about": np.array([print], dtype=object)})
     with pytest.raises(RunError, match="cannot be loaded"):
         load_result(run)
+
+
+def test_a_log_of_an_earlier_run_does_not_stay(tmp_path: Path) -> None:
+    result = simulate(**load_config("trace.num_requests=3", "output.timeline=true"))
+    write_result(result, tmp_path, {}, Files(batches=True, timeline=True))
+    assert len(list(tmp_path.iterdir())) == 5
+    write_result(result, tmp_path, {}, Files(log=False))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["requests.csv", "summary.json"]
+
+
+def test_names_of_requests_stay_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("request_id,prompt_tokens,output_tokens\n0,5,5\n1,5,5\n")
+    result = simulate(**load_config("trace=file", f"trace.path={tmp_path}/trace.csv"))
+    loaded = load_result(written(result, tmp_path / "run"))
+    assert loaded.requests["request_id"].tolist() == result.requests["request_id"].tolist() == ["0", "1"]
+
+
+def test_a_preempted_request_needed_its_prompt_first() -> None:
+    result = serve([(0.0, 40, 60), (0.1, 40, 60), (0.2, 40, 60)], VLLM(), num_blocks=12)
+    history = result.replicas[0].history
+    again = [
+        place for place, request in enumerate(history.admissions[:, 0]) if request in history.admissions[:place, 0]
+    ]
+    needed = history.blocks_needed.tolist()
+    assert again
+    assert {needed[place] for place in range(len(needed)) if place not in again} == {3}
+    assert all(needed[place] > 3 for place in again)

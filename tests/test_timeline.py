@@ -187,10 +187,28 @@ def test_too_many_iterations_are_joined_and_nothing_is_lost(
         assert max(len(slices) for slices in joined.values()) * len(joined) <= 1.2 * limit
 
 
-def test_two_thousand_requests_stay_under_20_mb(tmp_path: Path) -> None:
-    result = simulated("trace=sharegpt", "trace.num_requests=2000", "arrival.qps=1")
+LONG = {
+    "decodes alone most of the time": ["trace=sharegpt", "arrival.qps=1"],
+    "four stages and small chunks": ["model=yi_34b", "parallel.pp=4", "scheduler.token_budget=128", "arrival.qps=0.5"],
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_two_thousand_requests_stay_under_20_mb(name: str, tmp_path: Path) -> None:
+    result = simulated(*LONG[name], "trace.num_requests=2000")
     write_timeline(result, tmp_path / "timeline.json")
     assert (tmp_path / "timeline.json").stat().st_size < 20e6
+
+
+def test_counters_are_thinned_and_keep_their_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_COUNTS", 40)
+    notes = write_timeline(simulated(*RUNS["sarathi"]), tmp_path / "timeline.json")
+    assert "counters show every" in notes[0]
+    events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
+    counts = [event for event in events if event["ph"] == "C"]
+    assert len(counts) <= 43
+    last = {event["name"]: event["args"]["value"] for event in counts}
+    assert set(last.values()) == {0}
 
 
 def test_later_requests_of_a_long_run_have_no_flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

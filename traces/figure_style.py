@@ -39,6 +39,7 @@ FORMATS = ("png", "svg")
 DPI = 120
 # Over more decades than this only the powers of ten are named.
 _MOST_DECADES = 2.2
+_LONGEST_NAME = 32
 
 _STYLE: Any = {
     "font.size": 9,
@@ -111,6 +112,22 @@ def time_unit(span_s: float) -> tuple[str, float]:
     return next(((name, size) for name, size in (("h", 3600.0), ("min", 60.0)) if span_s > 3 * size), ("s", 1.0))
 
 
+def legible(name: str) -> str:
+    """Return a name as legends show it: not too long, and also if it begins with an underscore, which hides labels."""
+    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return f" {short}" if short.startswith("_") else short
+
+
+def _named_ticks(low: float, high: float) -> tuple[float, ...]:
+    """Multiples of the powers of ten that have a name: as few as make at least two within the view."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    choices = ((1.0,), (1.0, 2.0, 5.0)) if math.log10(high / low) > _MOST_DECADES else ((1.0, 2.0, 5.0),)
+    for subs in choices:
+        if sum(low <= sub * 10.0**power <= high for power in powers for sub in subs) > 1:
+            return subs
+    return tuple(float(digit) for digit in range(1, 10))
+
+
 def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
     """Make the scales of a panel on which all is drawn logarithmic, with plain numbers at the ticks.
 
@@ -125,8 +142,7 @@ def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
         axes.set_yscale("log")
     for axis in [axes.xaxis] * x + [axes.yaxis] * y:
         low, high = axis.get_view_interval()
-        some = math.log10(high / low) > _MOST_DECADES
-        axis.set_major_locator(LogLocator(subs=(1.0,) if some else (1.0, 2.0, 5.0)))
+        axis.set_major_locator(LogLocator(subs=_named_ticks(low, high)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
 

@@ -70,7 +70,7 @@ def _capacity(config: DictConfig, folder: Path) -> Figures:
         file.write("\n")
     console = Console()
     print_capacity(summary, console)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
     return figures(summary)
 
 

@@ -47,7 +47,7 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
         writer.writerows((name, *("" if value is None else value for value in values)) for name, values in rows)
     draw(runs, folder / "comparison.png")
     _print(runs, rows, console)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
 
 def figures(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | None]]]:

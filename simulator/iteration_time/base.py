@@ -41,6 +41,21 @@ class Extent:
 
 
 @dataclass(frozen=True)
+class HostPart:
+    """What the host adds to the time of a batch in each stage.
+
+    Attributes:
+        base_s: Seconds of an iteration.
+        per_seq_s: Seconds per sequence in the batch.
+        launch_s: By stage, seconds to launch its kernels; the GPU takes at least so long besides.
+    """
+
+    base_s: float
+    per_seq_s: float
+    launch_s: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where times come from.
 
@@ -48,14 +63,13 @@ class Provenance:
         source: What predicts, in a few words.
         measured: Extent of the measurements behind it; None: no measurements bound it.
         warnings: What a user should know before trusting the times.
-        host: Seconds that the host adds to an iteration in each stage, and seconds per sequence of the batch; None:
-            the times do not tell it apart.
+        host: What of the times is the host's; None: they do not tell it apart.
     """
 
     source: str
     measured: Extent | None = None
     warnings: Sequence[str] = field(default=())
-    host: tuple[float, float] | None = None
+    host: HostPart | None = None
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ import numpy as np
 from simulator.batch import Batch
 from simulator.communication import Communication
 from simulator.host import EngineTime
-from simulator.iteration_time.base import Provenance
+from simulator.iteration_time.base import HostPart, Provenance
 from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels, UngroupedDecode
 from simulator.iteration_time.operators import (
     MatMul,
@@ -75,7 +75,9 @@ class ComposedTimes:
         self._entries = [Lookup(partial(self._entry_time, stage)) for stage in range(parallel.pp)]
         self._heads = [Lookup(partial(self._head_time, stage)) for stage in range(parallel.pp)]
         self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
-        self.provenance = _provenance(kernels.provenance, layout, self._communication, self._host)
+        self.provenance = _provenance(
+            kernels.provenance, layout, self._communication, HostPart(*self._host, self._launches)
+        )
 
     def __call__(self, batch: Batch) -> Sequence[float]:
         """Seconds of each stage and of the message after it, see `StageTimes`."""
@@ -216,9 +218,7 @@ class ComposedTimes:
         return self._communication.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
 
 
-def _provenance(
-    kernels: Provenance, layout: Layout, communication: Communication, host: tuple[float, float]
-) -> Provenance:
+def _provenance(kernels: Provenance, layout: Layout, communication: Communication, host: HostPart) -> Provenance:
     """Add what the layout brings to where the kernel times come from."""
     model, device = layout.model, layout.device
     warnings = [*kernels.warnings, *communication.warnings]

@@ -45,11 +45,12 @@ def _plot(arguments: Sequence[str], console: Console) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"output={folder} is not a folder")
     found = list(pictures_of(asked.runs))
-    wanted = [(name, draw) for name, draw in found if name.partition("_")[0] in kinds]
+    there = list(dict.fromkeys(kind for kind, _, _ in found))
+    wanted = [(name, draw) for kind, name, draw in found if kind in kinds]
     if not wanted:
-        names = ", ".join(dict.fromkeys(name.partition("_")[0] for name, _ in found))
-        raise UsageError(f"plots={asked.options['plots']}: there are only {names} of this")
-    left_out = []
+        raise UsageError(f"plots={asked.options['plots']}: there are only {', '.join(there)} of this")
+    missing = [kind for kind in kinds if kind not in there and asked.options["plots"] != "all"]
+    left_out = [f"{kind} is left out: there is none of this" for kind in missing]
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in wanted:
         try:
@@ -62,9 +63,9 @@ def _plot(arguments: Sequence[str], console: Console) -> None:
         for file_format in formats:
             path = folder / f"{name}.{file_format}"
             save(figure, path)
-            console.print(str(path), soft_wrap=True, highlight=False)
+            console.print(str(path), soft_wrap=True, highlight=False, markup=False)
     for note in left_out:
-        console.print(note, style="bold yellow", soft_wrap=True, highlight=False)
+        console.print(f"warning: {note}", style="bold yellow", soft_wrap=True, highlight=False, markup=False)
 
 
 def _chosen(text: str, allowed: Sequence[str], option: str) -> list[str]:

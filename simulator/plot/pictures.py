@@ -1,7 +1,9 @@
 """Which pictures there are of a finished run, sweep or search."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,13 @@ from simulator.result import Result
 from simulator.run_arguments import UsageError
 from simulator.saved_run import SUMMARY, load_result, load_summary
 
-# By the name of the file that it gets. Only those that are asked for are drawn.
-Pictures = Mapping[str, Callable[[], Figure]]
 OF_RUNS = ("latency", "stalls", "memory")
 OF_EACH_RUN = ("batches", "pipeline", "roofline")
 OF_SWEEPS = ("load", "capacity", "pareto")
 
 
-def pictures_of(paths: Mapping[str, Path]) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """Yield names of pictures, and what draws them.
+def pictures_of(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """Yield the kind of each picture, the name of its file without ending, and what draws it.
 
     Args:
         paths: Folders by name: of runs, which are drawn together, sweeps, searches and capacities.
@@ -39,31 +39,47 @@ def pictures_of(paths: Mapping[str, Path]) -> Iterator[tuple[str, Callable[[], F
         UsageError: A folder is none of these.
         RunError: A run cannot be loaded.
     """
+    found: list[tuple[str, str, Callable[[], Figure]]] = []
     runs = {}
     for name, path in paths.items():
         if (path / "sweep.csv").is_file():
-            yield from _of_sweep(path)
+            found += [(kind, name, draw) for kind, draw in _of_sweep(path)]
         elif (path / "search.json").is_file():
-            yield "pareto", partial(_pareto, path)
+            found.append(("pareto", name, partial(_pareto, path)))
         elif (path / "capacity.json").is_file():
-            yield "load", partial(_trials, path)
+            found.append(("load", name, partial(_trials, path)))
         elif path.is_dir() and not (path / SUMMARY).exists():
             raise UsageError(f"{path} is no folder of a run, a sweep, a search or a capacity")
         else:
             runs[name] = path
-    if runs:
-        yield from _of_runs(runs)
+    # The name of a folder is in the names of its pictures where another folder could have pictures of the kind.
+    kinds = Counter(kind for kind, _, _ in found)
+    found = [(kind, name if kinds[kind] > 1 else "", draw) for kind, name, draw in found]
+    return _different([*found, *(_of_runs(runs) if runs else [])])
 
 
-def _of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def _different(
+    pictures: Iterable[tuple[str, str, Callable[[], Figure]]],
+) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """Make names of files of kinds and the names of folders, all different."""
+    taken: set[str] = set()
+    for kind, folder, draw in pictures:
+        first = f"{kind}_{_file_name(folder)}" if folder else kind
+        numbered = (f"{first}_{number}" for number in count(2))
+        name = next(one for one in chain([first], numbered) if one not in taken)
+        taken.add(name)
+        yield kind, name, draw
+
+
+def _of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     runs = {name: load_result(path) for name, path in paths.items()}
-    yield "latency", partial(plots.latency_cdfs, runs)
+    yield "latency", "", partial(plots.latency_cdfs, runs)
     if any(len(replica.logged.end_s) for run in runs.values() for replica in run.replicas):
-        yield "stalls", partial(plots.generation_stalls, runs)
-        yield "memory", partial(plots.kv_and_queue, runs)
+        yield "stalls", "", partial(plots.generation_stalls, runs)
+        yield "memory", "", partial(plots.kv_and_queue, runs)
     for name, run in runs.items():
-        suffix = f"_{_file_name(name)}" if len(runs) > 1 else ""
-        yield from ((f"{kind}{suffix}", draw) for kind, draw in of_one_run(run, load_summary(paths[name])))
+        own = name if len(runs) > 1 else ""
+        yield from ((kind, own, draw) for kind, draw in of_one_run(run, load_summary(paths[name])))
 
 
 def of_one_run(run: Result, summary: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Figure]]]:

@@ -134,7 +134,8 @@ def capacity_curves(jobs: Sequence[Job]) -> CapacityCurves | None:
     curves: dict[str, Points] = {}
     intervals: dict[str, list[tuple[float, float]]] = {}
     for job, bound in zip(jobs, bounds, strict=True):
-        name = name_of(job, "slo", *(f"slo.{each}" for each in varied))
+        own = f"slo.{objective}"
+        name = name_of(job, own if own in job.overrides else "slo")
         curves.setdefault(name, []).append((bound[objective], float(job.row["capacity_qps"])))
         if job.row.get("confidence_low_qps"):
             pair = float(job.row["confidence_low_qps"]), float(job.row["confidence_high_qps"])
@@ -154,17 +155,22 @@ def capacity_bars(jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
 
 
 def trial_series(capacity: Mapping[str, Any]) -> dict[str, dict[str, Points]]:
-    """Return what the trials of a search for a capacity showed, by objective."""
-    return {
-        objective: {
-            "": [
-                (trial["qps"], trial["values"][objective])
-                for trial in capacity["trials"]
-                if trial["values"].get(objective) is not None
-            ]
-        }
-        for objective in capacity["slo"]
-    }
+    """Return what the trials of a search for a capacity showed, by objective and by seed if there are several.
+
+    Raises:
+        UsageError: They are not as the search writes them.
+    """
+    series: dict[str, dict[str, Points]] = {objective: {} for objective in capacity["slo"]}
+    try:
+        several = len({trial["seed"] for trial in capacity["trials"]}) > 1
+        for trial in capacity["trials"]:
+            name = f"seed {trial['seed']}" if several else ""
+            for objective, curves in series.items():
+                if trial["values"].get(objective) is not None:
+                    curves.setdefault(name, []).append((float(trial["qps"]), float(trial["values"][objective])))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(f"capacity.json is not whole: its trials have no {error}") from error
+    return series
 
 
 def priced_points(folder: Path, objectives: Sequence[str]) -> Iterator[PricedPoint]:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from simulator.over_time import time_span
 from simulator.replica_result import ReplicaResult
 from simulator.result import Result
 from traces.figure_style import DECODE, PROMPT, grid, styled, time_unit
@@ -27,13 +28,21 @@ def batch_composition(result: Result, replica: int = 0) -> Figure:
     figure, panels = grid(2, 2, width=5.2, height=2.1)
     one = result.replicas[replica]
     parts = (("num_prefill_tokens", "prompt tokens", PROMPT, _HATCH), ("num_decodes", "decodes", DECODE, ""))
+    begin_s, end_s = time_span([result])
     for (whole, close), (name, label, colour, hatch) in zip((panels[:2], panels[2:]), parts, strict=True):
         look = {"facecolor": colour, "hatch": hatch, "edgecolor": "white"}
-        _whole(whole, one, name, look)
+        _whole(whole, one, name, look, (begin_s, end_s))
         _close(close, one, name, look)
         whole.set_ylabel(f"{label} / iteration")
         close.set_ylabel(f"{label}")
+    if len(result.replicas) > 1:
+        figure.suptitle(replica_title(result, replica))
     return figure
+
+
+def replica_title(result: Result, replica: int) -> str:
+    """Say which of several replicas a picture is about."""
+    return f"replica {replica} of {len(result.replicas)} ({result.replicas[replica].placement.device})"
 
 
 def typical_iteration(replica: ReplicaResult) -> int:
@@ -47,25 +56,26 @@ def typical_iteration(replica: ReplicaResult) -> int:
     return 0
 
 
-def _whole(axes: Axes, replica: ReplicaResult, name: str, look: dict[str, Any]) -> None:
+def _whole(axes: Axes, replica: ReplicaResult, name: str, look: dict[str, Any], span_s: tuple[float, float]) -> None:
     """The mean over the iterations that end in each of many intervals."""
     end_s = replica.logged.end_s
-    last_s = float(end_s.max(initial=0.0)) or 1.0
-    unit, seconds = time_unit(last_s)
-    edges = np.linspace(0, last_s, _BINS + 1)
+    unit, seconds = time_unit(span_s[1] - span_s[0])
+    edges = np.linspace(*span_s, _BINS + 1)
     place = np.clip(np.searchsorted(edges, end_s, side="left") - 1, 0, _BINS - 1)
     sums = np.bincount(place, weights=replica.logged.columns[name], minlength=_BINS)
     means = sums / np.maximum(np.bincount(place, minlength=_BINS), 1)
     axes.stairs(means, edges / seconds, fill=True, linewidth=0, **look)
-    axes.set(xlabel=f"time, {unit} (means)", xlim=(0, last_s / seconds))
+    axes.set(xlabel=f"time, {unit} (means)", xlim=(edges[0] / seconds, edges[-1] / seconds))
 
 
 def _close(axes: Axes, replica: ReplicaResult, name: str, look: dict[str, Any]) -> None:
-    """Iterations as bars: as wide as they are long, as high as they have tokens."""
+    """Iterations as bars: as wide as they are long (in a pipeline, in its first stage), as high as they have tokens."""
     columns, end_s = replica.logged.columns, replica.logged.end_s
     shown = around(typical_iteration(replica), len(end_s), _ITERATIONS_SHOWN)
     start_s, heights = columns["start_s"][shown], columns[name][shown]
-    axes.bar(start_s, heights, end_s[shown] - start_s, align="edge", linewidth=0.5, **look)
+    spans = replica.stage_spans
+    until_s = end_s[shown] if spans is None else spans[shown, 0, 1]
+    axes.bar(start_s, heights, until_s - start_s, align="edge", linewidth=0.5, **look)
     axes.set_xlabel(f"time, s (iterations {shown[0]:,} to {shown[-1]:,})" if len(shown) else "time, s")
     axes.margins(x=0)
 

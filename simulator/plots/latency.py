@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from simulator.metrics import LATENCIES, Distribution
 from simulator.result import Result
-from traces.figure_style import grid, line, make_logarithmic, styled
+from simulator.units import duration
+from traces.figure_style import grid, legible, line, make_logarithmic, styled
 
 LABELS = {name: f"{words}, s" for name, words in LATENCIES.items()}
 _POINTS = 1000
@@ -43,12 +44,18 @@ def _draw(axes: Axes, latencies: Mapping[str, Distribution]) -> None:
     for place, (name, latency) in enumerate(latencies.items()):
         values, shares = latency.cdf()
         if len(values) == 0:
-            axes.plot([], [], label=f"{name}, none", **line(place))
+            axes.plot([], [], label=f"{legible(name)}, none", **line(place))
             continue
         # The sample may be of millions; these points are exact values of it.
         shown = np.unique(np.searchsorted(shares, np.linspace(0, 1, _POINTS)).clip(max=len(values) - 1))
         p99 = latency.statistic("p99") or 0.0
-        axes.step(values[shown], 100 * shares[shown], where="post", label=f"{name}, P99 {p99:.3g} s", **line(place))
+        axes.step(
+            values[shown],
+            100 * shares[shown],
+            where="post",
+            label=f"{legible(name)}, P99 {duration(p99)}",
+            **line(place),
+        )
         axes.plot([p99], [99], "o", color=line(place)["color"], markersize=4)
         lowest.append(values[values > 0].min(initial=values[-1]))
         highest.append(values[-1])

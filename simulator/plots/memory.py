@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simulator.over_time import Steps, kv_use, queue_length
+from simulator.over_time import Steps, kv_use, queue_length, time_span
 from simulator.result import Result
-from traces.figure_style import grid, line, styled, time_unit
+from traces.figure_style import grid, legible, line, styled, time_unit
 
 _BINS = 400
 
@@ -25,15 +25,15 @@ def kv_and_queue(runs: Mapping[str, Result], width: float = 8.0) -> Figure:
         width: Of the figure, inches.
     """
     figure, (memory, queue) = grid(2, 1, width=width, height=2.2)
-    end_s = max(run.end_s for run in runs.values()) or 1.0
-    unit, seconds = time_unit(end_s)
-    edges = np.linspace(0, end_s, _BINS + 1)
+    begin_s, end_s = time_span(runs.values())
+    unit, seconds = time_unit(end_s - begin_s)
+    edges = np.linspace(begin_s, end_s, _BINS + 1)
     for place, (name, run) in enumerate(runs.items()):
         use, waiting = kv_use(run), queue_length(run)
         _draw(memory, Steps(use.time_s, 100 * use.value), edges, seconds, place, name)
         _draw(queue, waiting, edges, seconds, place, name)
-    memory.set(ylabel="KV blocks held, %", xlim=(0, end_s / seconds))
-    queue.set(ylabel="requests waiting", xlabel=f"time, {unit}", xlim=(0, end_s / seconds))
+    memory.set(ylabel="KV blocks held, %", xlim=(begin_s / seconds, end_s / seconds))
+    queue.set(ylabel="requests waiting", xlabel=f"time, {unit}", xlim=(begin_s / seconds, end_s / seconds))
     for axes in (memory, queue):
         axes.set_ylim(bottom=0)
     if len(runs) > 1:
@@ -46,4 +46,4 @@ def _draw(axes: Axes, steps: Steps, edges: NDArray[np.float64], seconds: float, 
     style = line(place)
     middle = (edges[:-1] + edges[1:]) / 2 / seconds
     axes.fill_between(middle, mean, largest, color=style["color"], alpha=0.15, linewidth=0)
-    axes.plot(middle, mean, label=name, **{**style, "linewidth": 1.1})
+    axes.plot(middle, mean, label=legible(name), **{**style, "linewidth": 1.1})

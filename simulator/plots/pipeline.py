@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from simulator.plots.batches import around, typical_iteration
+from simulator.plots.batches import around, replica_title, typical_iteration
 from simulator.result import Result
 from traces.figure_style import DECODE, IDLE, PROMPT, grid, styled
 
@@ -35,10 +35,11 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
         raise ValueError("it was not logged when the stages compute: simulate with log_stages=True")
     num_stages = one.placement.pp
     figure, (axes,) = grid(1, 1, width=9.0, height=1.3 + 0.5 * num_stages)
-    shown = around(typical_iteration(one), len(one.logged.end_s), _BATCHES_SHOWN)
-    prompts = one.logged.columns["num_prefills"][shown] > 0
-    inside = spans[shown]
-    begin_s, end_s = inside[:, :, 0].min(initial=np.inf), inside[:, :, 1].max(initial=0.0)
+    middle = spans[around(typical_iteration(one), len(spans), _BATCHES_SHOWN)]
+    begin_s, end_s = middle[:, :, 0].min(initial=np.inf), middle[:, :, 1].max(initial=0.0)
+    # All that is computed meanwhile, also by batches that began before or end after it.
+    shown = np.flatnonzero((spans[:, -1, 1] > begin_s) & (spans[:, 0, 0] < end_s))
+    inside, prompts = spans[shown].clip(begin_s, end_s), one.logged.columns["num_prefills"][shown] > 0
     for stage in range(num_stages):
         row = num_stages - 1 - stage
         axes.barh(row, end_s - begin_s, _BAR, left=begin_s, color=IDLE, linewidth=0)
@@ -54,6 +55,8 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
         Patch(facecolor=IDLE, label=f"not computing ({1 - busy:.0%} here)"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    if len(result.replicas) > 1:
+        axes.set_title(replica_title(result, replica), loc="left")
     return figure
 
 

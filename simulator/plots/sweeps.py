@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from simulator.plots.latency import objective_label
-from traces.figure_style import GREY, bars, grid, line, make_logarithmic, points, styled
+from traces.figure_style import GREY, bars, grid, legible, line, make_logarithmic, points, styled
 
 Points = Sequence[tuple[float, float]]
 
@@ -61,11 +61,11 @@ def latency_against_load(
 def _curve(axes: Axes, curve: Points, name: str, place: int) -> None:
     loads, latencies = _sorted(curve)
     usable = np.flatnonzero((latencies > 0) & (loads > 0))
-    label = name or None
+    label = legible(name) or None
     if len(usable) > 2:
         at = usable[knee(loads[usable].tolist(), latencies[usable].tolist())]
         words = "no knee up to" if at == usable[-1] else "knee at or below" if at == usable[0] else "knee at"
-        label = f"{name}, {words} {loads[at]:.3g} requests/s".removeprefix(", ")
+        label = f"{legible(name)}, {words} {loads[at]:.3g} requests/s".removeprefix(", ")
         if usable[0] < at < usable[-1]:
             ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": line(place)["color"]}
             axes.plot(loads[at], latencies[at], "o", **ring)
@@ -86,7 +86,7 @@ def capacity_against_slo(
     figure, (axes,) = grid(1, 1, width=5.6, height=3.8)
     for place, (name, curve) in enumerate(curves.items()):
         bounds, rates = _sorted(curve)
-        axes.plot(bounds, rates, label=name or None, **points(place))
+        axes.plot(bounds, rates, label=legible(name) or None, **points(place))
         if intervals and name in intervals:
             order = np.argsort([bound for bound, _ in curve])
             low, high = np.array(intervals[name])[order].T
@@ -113,7 +113,7 @@ def capacities(rates: Mapping[str, Mapping[str, float]]) -> Figure:
         shown = [number for number, group in enumerate(groups) if group in series]
         x = [number - 0.4 + (place + 0.5) * width for number in shown]
         heights = [series[groups[number]] for number in shown]
-        drawn = axes.bar(x, heights, width, label=name or None, **bars(place))
+        drawn = axes.bar(x, heights, width, label=legible(name) or None, **bars(place))
         axes.bar_label(drawn, [f"{height:.3g}" for height in heights], fontsize=7, padding=2)
     axes.set_xticks(range(len(groups)), groups)
     axes.set_ylabel("capacity, requests/s")

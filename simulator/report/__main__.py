@@ -40,7 +40,7 @@ def _report(arguments: Sequence[str], console: Console) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(text)
-    console.print(f"written to {path}", style="dim", soft_wrap=True, highlight=False)
+    console.print(f"written to {path}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 from simulator.metrics import gap_spans, percentile_of, rank
 from simulator.over_time import queue_length
 from simulator.replica_result import ReplicaResult
-from simulator.result import IGNORED, Result
+from simulator.result import Result
+from simulator.units import duration
 
 # From which share on something counts as a limit, and as a strong one.
 SOME, STRONG = 0.05, 0.2
 _SATURATED = 0.9
+_LITTLE = 0.01
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Finding:
     """Something that may have limited a run.
 
     Attributes:
-        name: "queueing", "KV memory", "prefill interference", "pipeline bubbles", "host overhead" or "idle GPUs".
+        name: "queueing", "KV memory", "prefill interference", "pipeline bubbles" or "host overhead".
         share: How much of the time in question it took, 0 to 1; what that time is, `text` says.
         text: One or two sentences with the figures.
     """
@@ -37,42 +40,62 @@ class Finding:
 
 def limits(result: Result) -> list[Finding]:
     """Return what may have limited a run, the largest share first; what cannot be told of it is left out."""
-    found = [_queueing(result), _memory(result), _interference(result), _bubbles(result), _host(result), _idle(result)]
+    found = [_queueing(result), _memory(result), _interference(result), _bubbles(result), _host(result)]
     return sorted((one for one in found if one is not None), key=lambda one: -one.share)
+
+
+def utilisation(result: Result) -> str:
+    """Say in a sentence or two how busy the GPUs were."""
+    stages = [stage for replica in result.summary["replicas"] for stage in replica["stages"] or []]
+    if not stages:
+        return "The run took no time."
+    busy, no_work = (float(np.mean([stage[name] for stage in stages])) for name in ("busy", "no_work"))
+    text = f"Stages were busy in {busy:.0%} of the time and had nothing to do in {no_work:.0%}."
+    waits_for_ever = result.overloaded or result.num_by_status["num_stuck"] or result.num_by_status["num_unfinished"]
+    if busy >= _SATURATED:
+        text += " The GPUs themselves were the limit: more load would only wait longer."
+    elif no_work >= STRONG and not waits_for_ever:
+        text += " Fewer requests arrived than could be served."
+    return text
 
 
 def _queueing(result: Result) -> Finding | None:
     table = result.requests
     started = result.counted & ~np.isnan(table["first_token_s"])
-    ttft_s = (table["first_token_s"] - table["arrival_s"])[started].sum()
-    if not started.any() or ttft_s <= 0:
-        return None
-    waited_s = (table["first_scheduled_s"] - table["arrival_s"])[started]
     delay = result.latencies["scheduling_delay_s"]
-    share = float(waited_s.sum() / ttft_s)
-    mean, p99 = _seconds(float(waited_s.mean())), _seconds(delay.statistic("p99"))
-    text = f"Requests waited {mean} in the mean, P99 {p99}, to be scheduled: {share:.0%} of the time to first token."
+    mean_s = delay.statistic("mean")
+    if mean_s is None:
+        return None
+    text = f"Requests waited {duration(mean_s)} in the mean, P99 {duration(delay.statistic('p99'))}, to be scheduled"
+    ttft_s = float((table["first_token_s"] - table["arrival_s"])[started].sum())
+    share = 1.0
+    if ttft_s > 0:
+        waited_s = float((table["first_scheduled_s"] - table["arrival_s"])[started].sum())
+        share = waited_s / ttft_s
+        text += f": {share:.0%} of the time to first token of those that got one"
+    text += "."
     if result.overloaded:
         text += " The queue was still growing when the last request arrived: the run is overloaded."
+    num_stuck = result.num_by_status["num_stuck"]
+    if num_stuck:
+        text += f" {num_stuck:,} requests wait for ever."
     return Finding("queueing", share, text)
 
 
 def _memory(result: Result) -> Finding | None:
     blocked = [_blocked_s(result, number) for number in range(len(result.replicas))]
     waiting_s, memory_s = (sum(one[place] for one in blocked) for place in (0, 1))
-    span_s = sum(float(replica.logged.end_s.max(initial=0.0)) for replica in result.replicas)
-    if span_s <= 0:
-        return None
+    span_s = len(result.replicas) * (result.end_s - float(np.nanmin(result.requests["arrival_s"])))
     use = result.summary["kv_use"]
-    share = memory_s / span_s
+    if span_s <= 0 or use["mean"] is None:
+        return None
+    waiting, share = waiting_s / span_s, memory_s / span_s
     text = f"{use['mean']:.0%} of the KV blocks were held in the mean, {use['max']:.0%} at most. "
-    if waiting_s > 0:
-        text += (
-            f"Requests waited in {waiting_s / span_s:.0%} of the time; in {share:.0%} too few blocks were free for the "
-        )
-        text += "next one, in the rest the policy's limits or the iteration under way held it up."
+    if waiting < _LITTLE:
+        text += "Requests hardly ever waited for longer than an iteration."
     else:
-        text += "No request ever waited for longer than an iteration."
+        text += f"Requests waited in {waiting:.0%} of the time; in {share:.0%} too few blocks were free for the "
+        text += "next one, in the rest the policy's limits or the iteration under way held it up."
     num_preemptions = sum(replica.num_preemptions for replica in result.replicas)
     if num_preemptions:
         num_preempted = int(np.count_nonzero(result.requests["num_preemptions"]))
@@ -90,13 +113,17 @@ def _blocked_s(result: Result, number: int) -> tuple[float, float]:
     queue = queue_length(result, [number])
     place = np.searchsorted(queue.time_s, scheduled_s, side="right") - 1
     waiting = (place >= 0) & (queue.value[np.maximum(place, 0)] > 0)
-    until_s = np.append(scheduled_s[1:], replica.logged.end_s.max())
-    length_s = until_s - scheduled_s
+    last_s = replica.logged.end_s.max()
+    length_s = np.append(scheduled_s[1:], last_s) - scheduled_s
     # The first admission by a later decision; those that are stuck at the end wait for blocks if nothing else.
     following = np.searchsorted(history.admissions[:, 1], np.arange(len(scheduled_s)), side="right")
     needed = np.append(history.blocks_needed, _blocks_of_the_rest(result, number))[following]
     short = waiting & (columns["free_blocks"] < needed)
-    return float(length_s[waiting].sum()), float(length_s[short].sum())
+    # Those that wait when no iteration is formed any more.
+    later_s = np.clip(np.append(queue.time_s, result.end_s), last_s, result.end_s)
+    stuck_s = float(np.diff(later_s)[queue.value > 0].sum())
+    memory_s = float(length_s[short].sum()) + (stuck_s if replica.obstacle else 0.0)
+    return float(length_s[waiting].sum()) + stuck_s, memory_s
 
 
 def _blocks_of_the_rest(result: Result, number: int) -> int:
@@ -124,8 +151,8 @@ def _interference(result: Result) -> Finding | None:
     tail = order[np.searchsorted(np.cumsum(weights[order]), rank(percentile_of("p99"), total)) :]
     in_tail = weights[tail][beside[tail]].sum() / weights[tail].sum()
     text = (
-        f"The next token took {_seconds(alone_s)} in the mean while no prompt was computed and "
-        f"{_seconds(beside_s)} when one was ({with_prompts / total:.0%} of gaps, {in_tail:.0%} of the slowest 1 %); "
+        f"The next token took {duration(alone_s)} in the mean while no prompt was computed and "
+        f"{duration(beside_s)} when one was ({with_prompts / total:.0%} of gaps, {in_tail:.0%} of the slowest 1 %); "
         f"prompts make up {share:.0%} of the time between tokens."
     )
     return Finding("prefill interference", share, text)
@@ -143,13 +170,14 @@ def _gaps(
 
 
 def _bubbles(result: Result) -> Finding | None:
-    bubbles = result.summary["bubbles"]
-    if max(replica.placement.pp for replica in result.replicas) == 1 or bubbles["no_work"] is None:
+    pipelines = [replica["stages"] for replica in result.summary["replicas"] if replica["pp"] > 1]
+    stages = [stage for one in pipelines for stage in one or []]
+    if not stages:
         return None
-    causes = {name: float(np.mean(shares)) for name, shares in bubbles.items() if name != "no_work"}
+    causes = {name: float(np.mean([stage[name] for stage in stages])) for name in _BUBBLES}
     share = sum(causes.values())
     largest = max(causes, key=lambda name: causes[name])
-    text = f"Stages stood still for {share:.0%} of the time although there was work in the pipeline"
+    text = f"Stages of pipelines stood still for {share:.0%} of the time although there was work in the pipeline"
     if share > 0:
         text += f", most of it ({causes[largest]:.0%}) because of {_BUBBLES[largest]}"
     return Finding("pipeline bubbles", share, f"{text}.")
@@ -163,41 +191,25 @@ _BUBBLES = {
 
 
 def _host(result: Result) -> Finding | None:
-    host_s = busy_s = 0.0
+    host_s = launching_s = busy_s = 0.0
     for replica in result.replicas:
-        if replica.provenance is None or replica.provenance.host is None:
+        spans = replica.stage_spans
+        if replica.provenance is None or replica.provenance.host is None or spans is None:
             return None
-        base_s, per_seq_s = replica.provenance.host
-        columns = replica.logged.columns
-        sequences = int((columns["num_prefills"] + columns["num_decodes"]).sum())
-        host_s += replica.placement.pp * (base_s * len(replica.logged.end_s) + per_seq_s * sequences)
+        host, columns = replica.provenance.host, replica.logged.columns
+        per_iteration_s = host.base_s + host.per_seq_s * (columns["num_prefills"] + columns["num_decodes"])
+        computing_s = spans[:, :, 1] - spans[:, :, 0]
+        bound = computing_s - per_iteration_s[:, np.newaxis] <= np.array(host.launch_s) * (1 + _ROUNDING)
+        host_s += float(per_iteration_s.sum()) * replica.placement.pp
+        launching_s += float(computing_s[bound].sum())
         busy_s += sum(stage.busy_s for stage in replica.stages)
     if busy_s <= 0:
         return None
     share = host_s / busy_s
-    text = (
-        f"The host - scheduling, preparing inputs, sampling - took {share:.0%} of the time in which stages were busy."
-    )
+    text = f"Scheduling, preparing inputs and sampling on the host took {share:.0%} of the busy time of the stages."
+    if launching_s / busy_s >= _LITTLE:
+        text += (
+            f" In {launching_s / busy_s:.0%} of it the GPU also waited for its kernels to be launched; by how much, "
+        )
+        text += "simulator.predict shows."
     return Finding("host overhead", share, text)
-
-
-def _idle(result: Result) -> Finding | None:
-    no_work = result.summary["bubbles"]["no_work"]
-    if no_work is None:
-        return None
-    share, busy = float(np.mean(no_work)), float(np.mean(result.summary["busy_fraction"]))
-    ignored = int(np.count_nonzero(result.status == IGNORED))
-    text = f"There was nothing to do in {share:.0%} of the time, and stages were busy in {busy:.0%}."
-    if share >= SOME:
-        text += " Fewer requests arrived than could be served."
-    elif busy >= _SATURATED:
-        text += " The GPUs themselves were the limit."
-    if ignored:
-        text += f" {ignored:,} requests were refused as too long."
-    return Finding("idle GPUs", share, text)
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"

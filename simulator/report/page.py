@@ -11,8 +11,9 @@ from markupsafe import Markup
 from simulator import __version__
 from simulator.metrics import LATENCIES, SUMMARY
 from simulator.report.drawing import pictures
-from simulator.report.limits import limits
-from simulator.result import Result
+from simulator.report.limits import limits, utilisation
+from simulator.result import IGNORED, Result
+from simulator.units import duration
 
 # A page shows so many requests at most: those that took longest.
 MOST_REQUESTS = 200
@@ -57,7 +58,13 @@ def page(runs: Runs) -> str:
     environment.trim_blocks = environment.lstrip_blocks = True
     several = len(runs) > 1
     shown = [
-        {"name": name, "cards": _cards(summary), "warnings": summary["warnings"], "limits": limits(result)}
+        {
+            "name": name,
+            "cards": _cards(summary),
+            "warnings": summary["warnings"],
+            "limits": limits(result),
+            "utilisation": utilisation(result),
+        }
         for name, (result, summary) in runs.items()
     ]
     return environment.get_template("page.html").render(
@@ -75,7 +82,7 @@ def page(runs: Runs) -> str:
 def _cards(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name, value and remark of the figures at the top."""
     cost = summary["cluster"]["cost_per_million_output_tokens_usd"]
-    busy = summary["busy_fraction"]
+    busy = [stage["busy"] for replica in summary["replicas"] for stage in replica["stages"] or []]
     cards = [
         ("requests", f"{summary['num_finished']:,}", f"finished, of {summary['num_requests']:,}"),
         (
@@ -83,9 +90,9 @@ def _cards(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             f"{_figure(summary['requests_per_s'])}/s",
             f"{_figure(summary['output_tokens_per_s'])} tokens/s",
         ),
-        ("TTFT, P50", seconds(summary["ttft_s"]["p50"]), f"P99 {seconds(summary['ttft_s']['p99'])}"),
-        ("TBT, P99", seconds(summary["tbt_s"]["p99"]), f"P50 {seconds(summary['tbt_s']['p50'])}"),
-        ("end to end, P50", seconds(summary["e2e_s"]["p50"]), f"P99 {seconds(summary['e2e_s']['p99'])}"),
+        ("TTFT, P50", duration(summary["ttft_s"]["p50"]), f"P99 {duration(summary['ttft_s']['p99'])}"),
+        ("TBT, P99", duration(summary["tbt_s"]["p99"]), f"P50 {duration(summary['tbt_s']['p50'])}"),
+        ("end to end, P50", duration(summary["e2e_s"]["p50"]), f"P99 {duration(summary['e2e_s']['p99'])}"),
         ("KV cache", _share(summary["kv_use"]["mean"]), f"at most {_share(summary['kv_use']['max'])}"),
         ("stages busy", _share(float(np.mean(busy)) if busy else None), _count(summary["cluster"]["num_gpus"], "GPU")),
     ]
@@ -166,10 +173,10 @@ def _replicas(replicas: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 
 def _requests(result: Result, whose: str) -> Table:
-    """The requests that took longest from arrival to the last token; those that did not end come first."""
+    """The requests that took longest from arrival to the last token: first those that did not end; none refused."""
     table = result.requests
     e2e_s = table["completed_s"] - table["arrival_s"]
-    arrived = np.flatnonzero(~np.isnan(table["arrival_s"]))
+    arrived = np.flatnonzero(~np.isnan(table["arrival_s"]) & (result.status != IGNORED))
     order = arrived[np.argsort(-np.where(np.isnan(e2e_s), np.inf, e2e_s)[arrived], kind="stable")][:MOST_REQUESTS]
     rows = []
     for row in order.tolist():
@@ -185,9 +192,10 @@ def _requests(result: Result, whose: str) -> Table:
         ]
         cells += [Cell("-", None) if np.isnan(one) else Cell(f"{one:.4g}", one) for one in times]
         rows.append([*cells, Cell(str(tokens[2]), tokens[2]), Cell(str(replica) if replica >= 0 else "-", replica)])
-    all_of_them = "Requests" if len(arrived) <= MOST_REQUESTS else f"The {MOST_REQUESTS} requests that took longest"
+    longest = f"The {MOST_REQUESTS} requests that took longest, first those without an end"
+    title = "Requests" if len(arrived) <= MOST_REQUESTS else longest
     head = ["request", "arrival, s", "prompt, tokens", "output, tokens", "waited, s", "TTFT, s", "end to end, s"]
-    return Table(f"{all_of_them}{whose}", [*head, "preemptions", "replica"], rows)
+    return Table(f"{title}{whose}", [*head, "preemptions", "replica"], rows)
 
 
 def _settings(runs: Runs, only_differences: bool) -> Table:
@@ -207,13 +215,6 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
     else:
         yield prefix, "null" if node is None else str(node).lower() if isinstance(node, bool) else str(node)
-
-
-def seconds(value: float | None) -> str:
-    """A time with its unit."""
-    if value is None:
-        return "-"
-    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s" if value < 1000 else f"{value:,.0f} s"
 
 
 def _count(number: int, name: str) -> str:

@@ -63,7 +63,7 @@ def _reproduce(arguments: Sequence[str]) -> None:
     print_rows(rows, console)
     pictures = [draw(figure, rows, folder) for figure in asked.figures]
     written = ", ".join(str(one) for one in (path, *pictures))
-    console.print(f"written to {written}", style="dim", soft_wrap=True, highlight=False)
+    console.print(f"written to {written}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
 
 def run_jobs(jobs: Iterable[Job], workers: int) -> dict[Job, dict[str, float]]:

@@ -94,7 +94,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
         file.write("\n")
     console = Console()
     print_search(task, outcomes, summary["warnings"], console)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
     best = summary["cheapest"] or {}
     return {name: value for name, value in best.items() if name not in ("values", "warnings")}
 

@@ -132,7 +132,7 @@ def _print(summary: dict[str, Any], capacities: dict[int, float], folder: Path) 
         console.print(tried)
     for warning in summary["warnings"]:
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False)
+    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":
