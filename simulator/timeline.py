@@ -17,7 +17,8 @@ from simulator.replica_result import ReplicaResult
 from simulator.result import Result
 from traces.whole_files import whole_file
 
-# More would make files that viewers are slow with: iterations are then joined, counters thinned, and later requests have no flows.
+# More would make files that viewers are slow with: iterations are then joined, counters are thinned, and later
+# requests have no flows.
 MOST_SLICES = 60_000
 MOST_COUNTS = 60_000
 MOST_REQUESTS = 20_000
