@@ -51,10 +51,11 @@ def utilisation(result: Result) -> str:
         return "The run took no time."
     busy, no_work = (float(np.mean([stage[name] for stage in stages])) for name in ("busy", "no_work"))
     text = f"Stages were busy in {busy:.0%} of the time and had nothing to do in {no_work:.0%}."
-    waits_for_ever = result.overloaded or result.num_by_status["num_stuck"] or result.num_by_status["num_unfinished"]
+    waits_for_ever = result.num_by_status["num_stuck"] or result.num_by_status["num_unfinished"]
     if busy >= _SATURATED:
-        text += " The GPUs themselves were the limit: more load would only wait longer."
-    elif no_work >= STRONG and not waits_for_ever:
+        more = "they carried less than arrived" if result.overloaded else "yet larger batches may take little longer"
+        text += f" That is nearly always; {more}."
+    elif no_work >= STRONG and not waits_for_ever and not result.overloaded:
         text += " Fewer requests arrived than could be served."
     return text
 
