@@ -15,7 +15,7 @@ from simulator.saved_run import LOG, REQUESTS, SUMMARY, write_log
 from simulator.timeline import write_timeline
 from traces.whole_files import whole_file
 
-BATCHES, TIMELINE = "batches.csv", "timeline.json"
+BATCHES, TIMELINE, REPORT = "batches.csv", "timeline.json", "report.html"
 _ROWS_AT_A_TIME = 1 << 16
 
 
@@ -63,7 +63,7 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
     Raises:
         OSError: A file cannot be written. None is left half-written.
     """
-    for name, wanted in ((LOG, files.log), (BATCHES, files.batches), (TIMELINE, files.timeline)):
+    for name, wanted in ((LOG, files.log), (BATCHES, files.batches), (TIMELINE, files.timeline), (REPORT, False)):
         if not wanted:
             (directory / name).unlink(missing_ok=True)  # what an earlier run left there is not of this one
     with whole_file(directory / REQUESTS) as file:

@@ -122,10 +122,16 @@ def kv_use(result: Result) -> Steps:
     return Steps(total.time_s, np.round(total.value) / num_blocks)
 
 
-def output_tokens(result: Result) -> Steps:
-    """Tokens emitted so far by all replicas."""
+def output_tokens(result: Result, replicas: Sequence[int] | None = None) -> Steps:
+    """Tokens emitted so far.
+
+    Args:
+        result: The run.
+        replicas: Numbers of the replicas; None: all.
+    """
     times, counts = [], []
-    for replica in result.replicas:
+    for number in range(len(result.replicas)) if replicas is None else replicas:
+        replica = result.replicas[number]
         emitted = decodes_emitted(replica.tokens)
         emitted += np.bincount(replica.history.prefill_ends[:, 1], minlength=len(emitted))
         times.append(replica.logged.end_s[emitted > 0])

@@ -40,6 +40,8 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> RunArguments
         name, equals, value = argument.partition("=")
         if argument.startswith("-"):
             raise UsageError(f"{argument} is not an option; allowed are: --help, {_shown(defaults)}")
+        if not name and equals:
+            raise UsageError(f"{argument} has no name in front of the =")
         if name in options and equals:
             if not value:
                 raise UsageError(f"{name}= needs a value")
@@ -63,9 +65,13 @@ def _named(runs: Sequence[tuple[str, Path]]) -> dict[str, Path]:
     short = [_parts(path)[-1:] for name, path in runs if not name]
     longer = [_parts(path)[-2:] for name, path in runs if not name]
     num_parts = 2 if len(set(short)) < len(set(longer)) else 1
+    # Folders of a sweep are named by all of its overrides, of which only some differ.
+    overrides = [set(name[-1].split(",")) for name in short]
+    common = set.intersection(*overrides) if len(overrides) > 1 and num_parts == 1 else set[str]()
     found: dict[str, Path] = {}
     for name, path in runs:
-        shown = name or "/".join(_parts(path)[-num_parts:])
+        own = [part for part in _parts(path)[-1].split(",") if part not in common]
+        shown = name or ",".join(own if num_parts == 1 else ["/".join(_parts(path)[-2:])]) or _parts(path)[-1]
         if shown in found:
             raise UsageError(f"two runs are named {shown}: give them names, NAME=RUN")
         found[shown] = path

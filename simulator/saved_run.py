@@ -81,7 +81,7 @@ def load_result(folder: Path | str) -> Result:
         if isinstance(error, RunError):
             raise
         reason = " ".join(str(error).split())
-        raise RunError(f"the run in {folder} cannot be loaded: {type(error).__name__}: {reason}") from error
+        raise RunError(f"{folder / LOG} cannot be loaded, run it again ({type(error).__name__}: {reason})") from error
 
 
 def require_run(folder: Path) -> None:

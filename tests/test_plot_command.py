@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from simulator.plot.__main__ import main
-from simulator.plot.tables import Job, capacity_curves
+from simulator.plot.tables import Job, capacity_curves, overloaded_loads, read_sweep
 from simulator.report.__main__ import main as report
+from simulator.run_arguments import parse
 from tests.helpers import REPOSITORY, code_blocks, run_main, write_run
 
 
@@ -119,6 +120,26 @@ def test_paths_are_shown_as_they_are_and_missing_pictures_are_said(
     assert printed == ["x[red]/[/y]/latency.png", "warning: pipeline is left out: there is none of this"]
 
 
+def test_failed_jobs_are_said_and_runs_of_a_sweep_are_named_by_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["job,folder,ttft_s.p90,overloaded,error"]
+    for number, qps in enumerate((1, 2, 3, -1)):
+        folder = tmp_path / "sweep" / f"arrival.qps={qps},scheduler=vllm"
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text(json.dumps({"overrides": [f"arrival.qps={qps}", "scheduler=vllm"]}))
+        error = "went wrong" if qps < 0 else ""
+        rows.append(f'{number},"{folder.name}",{0.1 * qps},{qps == 3},{error}')
+    (tmp_path / "sweep" / "sweep.csv").write_text("\n".join(rows) + "\n")
+    assert run_main(main, ["sweep"], tmp_path, monkeypatch) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "warning: 1 of 4 jobs of sweep failed and are left out"
+    jobs, num_failed = read_sweep(tmp_path / "sweep")
+    assert (len(jobs), num_failed) == (3, 1)
+    assert overloaded_loads(jobs) == {"": [3.0]}
+    folders = sorted(str(path) for path in (tmp_path / "sweep").iterdir() if path.is_dir())
+    assert list(parse(folders, {}).runs) == [f"arrival.qps={qps}" for qps in (-1, 1, 2, 3)]
+
+
 def test_bounds_that_vary_beside_the_drawn_one_are_in_the_names(tmp_path: Path) -> None:
     jobs = []
     for tbt in (0.05, 0.1, 0.2):
@@ -147,11 +168,12 @@ def broken(folder: Path) -> Iterator[tuple[list[str], str]]:
     yield ["nowhere"], "error: there is no folder nowhere"
     yield [run, "colour=red"], "error: colour=red: there is no run red, and colour is not an option"
     yield [run, "format=pdf"], "error: format=pdf: must be of png, svg"
-    yield [run, "plots=pipeline"], "error: plots=pipeline: there are only latency, stalls, memory, batches, roofline"
+    yield [run, "plots=pipeline"], "error: plots=pipeline: of this there is latency, stalls, memory, batches, roofline"
     yield [run, "plots=nice"], "error: plots=nice: must be of latency, stalls"
     yield [run, "output="], "error: output= needs a value"
     yield [run, "--verbose"], "error: --verbose is not an option"
     yield [run, run], "error: two runs are named"
+    yield [f"={run}"], "has no name in front of the ="
     yield ["."], "is no folder of a run, a sweep, a search or a capacity"
     (folder / "file").write_text("")
     yield [run, f"output={folder}/file"], "file is not a folder"
@@ -165,7 +187,7 @@ def broken(folder: Path) -> Iterator[tuple[list[str], str]]:
     job = {"overrides": ["scheduler=vllm"]}
     (only / "job.json").write_text(json.dumps(job))
     (only / "sweep.csv").write_text("job,folder,ttft_s.p90,error\n0,.,1.5,\n")
-    yield [str(only), "plots=capacity"], "error: plots=capacity: there are only load of this"
+    yield [str(only), "plots=capacity"], "error: plots=capacity: of this there is load"
     yield [str(only)], "the sweep did not vary arrival.qps"
     (only / "sweep.csv").unlink()
     (only / "capacity.json").write_text("[]")

@@ -23,7 +23,7 @@ from simulator.plots import (
     pipeline_timeline,
     save,
 )
-from simulator.plots.stalls import longest_stall
+from simulator.plots.stalls import Stall, longest_stall
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
 from tests.helpers import serve
@@ -167,12 +167,13 @@ def test_preempted_requests_wait_again() -> None:
 def test_a_whole_prompt_stalls_decodes_and_a_chunk_does_so_for_less() -> None:
     requests = [(0.0, 16, 200), (1.0, 900, 5)]
     whole, chunks = serve(requests, VLLM()), serve(requests, Sarathi(token_budget=64))
-    begin_s, length_s = longest_stall(whole)
+    stall = longest_stall(whole)
+    begin_s, length_s = stall.begin_s, stall.length_s
     prompt = int(whole.replicas[0].logged.columns["num_prefill_tokens"].argmax())
     prompt_s = whole.replicas[0].logged.end_s[prompt] - whole.replicas[0].logged.columns["start_s"][prompt]
     assert length_s > prompt_s > 0.1
     assert begin_s == pytest.approx(whole.replicas[0].logged.columns["start_s"][prompt])
-    assert longest_stall(chunks)[1] < 0.03
+    assert longest_stall(chunks).length_s < 0.03
     assert stalls(whole.replicas[0])[1].max() == whole.summary["tbt_s"]["max"]
 
 
@@ -225,7 +226,7 @@ def test_capacities_are_drawn_against_their_bounds_in_order() -> None:
 def test_a_run_without_a_token_can_be_drawn() -> None:
     result = serve([(0.0, 900, 10)], Sarathi(token_budget=64), time_limit_s=0.05)
     assert len(result.replicas[0].logged.end_s) > 0
-    assert longest_stall(result) == (0.0, 0.0)
+    assert longest_stall(result) == Stall()
     for draw in (latency_cdfs, generation_stalls, kv_and_queue):
         assert rendered(draw({"run": result})).startswith(PNG)
     assert rendered(batch_composition(result)).startswith(PNG)
@@ -238,7 +239,7 @@ def test_a_pipeline_window_shows_all_that_is_computed_in_it(pipelined: Result) -
     assert spans is not None
     computed_s = (spans.clip(begin_s, end_s)[:, :, 1] - spans.clip(begin_s, end_s)[:, :, 0]).sum()
     (words,) = [text.get_text() for text in axes.figure.legends[0].get_texts() if "not computing" in text.get_text()]
-    assert words == f"not computing ({1 - computed_s / (4 * (end_s - begin_s)):.0%} here)"
+    assert words == f"not computing ({1 - computed_s / (4 * (end_s - begin_s)):.0%} of this window)"
 
 
 def test_long_and_odd_names_are_legible(runs: dict[str, Result]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from simulator import Result, simulate
@@ -37,9 +38,12 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes = ("trace=mix", "trace.num_requests=20", "trace.clients.chat.slo.tbt_p99=0.2")
     write_run(folder / "mix", "cluster.replicas=2", *classes)
     wanted = (["one"], ["mix", "output=pages/mix.html"], ["one", f"{EVIL}=two", "mix", "output=pages/three.html"])
+    (folder / "pages").mkdir()
     with pytest.MonkeyPatch.context() as monkeypatch:
         for arguments in wanted:
             assert run_main(main, arguments, folder, monkeypatch) == 0
+    (folder / "sweep").mkdir()
+    (folder / "sweep" / "sweep.csv").write_text("job\n")
     return folder
 
 
@@ -153,9 +157,11 @@ def test_a_page_needs_no_network(reports: Path) -> None:
 
 def test_a_comparison_says_what_differs(reports: Path) -> None:
     text = (reports / "pages/three.html").read_text()
-    differences = text[text.index("What differs") : text.index("Pictures")]
+    differences = text[text.index("<h2>What differs") : text.index("<h2>one</h2>")]
     assert "parallel.pp" in differences
     assert "model.num_layers" not in differences
+    assert "output.timeline" not in differences
+    assert text.index("Figures side by side") < text.index("<h2>one</h2>")
 
 
 @pytest.mark.parametrize(
@@ -164,6 +170,9 @@ def test_a_comparison_says_what_differs(reports: Path) -> None:
         (["nowhere"], "there is no folder nowhere"),
         (["one", "two", "output=pages"], "output=pages is a folder; it must be a file"),
         (["one", "one"], "two runs are named one"),
+        (["one", "output=page.txt"], "output=page.txt must end in .html"),
+        (["one", "output=nowhere/page.html"], "output=nowhere/page.html: there is no folder nowhere"),
+        (["sweep"], "sweep is no run: python -m simulator.plot draws sweeps"),
         (["one", "format=pdf"], "format=pdf: there is no run pdf, and format is not an option (output=)"),
         (["--pdf"], "--pdf is not an option"),
     ],
@@ -200,6 +209,29 @@ def test_queueing_is_the_share_of_the_first_token_that_was_waiting() -> None:
     assert f"{share:.0%} of the time to first token" in text
 
 
+def test_the_time_in_which_requests_waited_is_exact() -> None:
+    result = simulate(**load_config("scheduler=vllm", "trace=sharegpt", "trace.num_requests=80", "arrival.qps=3"))
+    table = result.requests
+    marks = np.unique(np.concatenate([table["arrival_s"], table["first_scheduled_s"]]))
+    middle = (marks[:-1] + marks[1:]) / 2
+    inside = (table["arrival_s"][:, None] < middle) & (middle < table["first_scheduled_s"][:, None])
+    share = np.diff(marks)[inside.any(axis=0)].sum() / (result.end_s - table["arrival_s"].min())
+    assert f"Requests waited in {share:.0%} of the time" in found(result)["KV memory"][1]
+
+
+def test_a_page_says_what_was_run_and_lists_what_did_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = ("trace=sharegpt", "trace.num_requests=60", "arrival.qps=3", "time_limit_s=12")
+    result = write_run(tmp_path / "cut", *cut, "parallel.pp=2", "cluster.replicas=2")
+    assert run_main(main, ["cut"], tmp_path, monkeypatch) == 0
+    text = (tmp_path / "cut" / "report.html").read_text()
+    assert "mistral_7b on 2 x a100_80gb TP1 PP2; Sarathi with a token budget of 512; 60 requests" in text
+    assert "Pipeline stages" in text
+    ended = text[text.index("<h2>Requests, the longest first") : text.index("<h2>Requests without an end")]
+    assert ended.count("<tr>") == 1 + result.summary["num_finished"]
+    rest = text[text.index("<h2>Requests without an end") :]
+    assert rest[: rest.index("</table>")].count("<tr>") == 1 + result.summary["num_unfinished"]
+
+
 def test_memory_is_told_from_the_policys_own_limits() -> None:
     requests = [(0.0, 320, 100), (0.0, 320, 100)]
     tight = found(serve(requests, VLLM(), num_blocks=30))["KV memory"]
@@ -220,7 +252,7 @@ def test_prefill_interference_is_the_time_that_prompts_add_between_tokens() -> N
     added_s = end_s[prompt] - columns["start_s"][prompt]
     gaps = result.requests["completed_s"] - result.requests["first_token_s"]
     assert share == pytest.approx(added_s / gaps.sum(), rel=0.1)
-    assert "of the slowest 1 %" in text
+    assert "of the slowest 1%" in text
     assert found(serve(requests[:1], VLLM()))["prefill interference"][0] == 0
 
 

@@ -82,7 +82,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         load_result(short)
     for number, content in enumerate((b"", b"PK", (run / LOG).read_bytes()[:2000])):
         (short / LOG).write_bytes(content)
-        with pytest.raises(RunError, match="cannot be loaded") as raised:
+        with pytest.raises(RunError, match="cannot be loaded, run it again") as raised:
             load_result(short)
         assert "\n" not in str(raised.value), number
     (short / LOG).write_bytes((run / LOG).read_bytes())
@@ -98,7 +98,7 @@ def test_a_log_holds_no_code(tmp_path: Path) -> None:
         arrays = {name: file[name] for name in file.files}
     assert all(array.dtype != object for array in arrays.values())
     np.savez(run / LOG, **{**arrays, "about": np.array([print], dtype=object)})
-    with pytest.raises(RunError, match="cannot be loaded"):
+    with pytest.raises(RunError, match="cannot be loaded, run it again"):
         load_result(run)
 
 

@@ -44,13 +44,14 @@ def _plot(arguments: Sequence[str], console: Console) -> None:
     folder = Path(asked.options["output"])
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"output={folder} is not a folder")
-    found = list(pictures_of(asked.runs))
+    left_out: list[str] = []
+    found = list(pictures_of(asked.runs, left_out))
     there = list(dict.fromkeys(kind for kind, _, _ in found))
     wanted = [(name, draw) for kind, name, draw in found if kind in kinds]
     if not wanted:
-        raise UsageError(f"plots={asked.options['plots']}: there are only {', '.join(there)} of this")
+        raise UsageError(f"plots={asked.options['plots']}: of this there is {', '.join(there)}")
     missing = [kind for kind in kinds if kind not in there and asked.options["plots"] != "all"]
-    left_out = [f"{kind} is left out: there is none of this" for kind in missing]
+    left_out += [f"{kind} is left out: there is none of this" for kind in missing]
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in wanted:
         try:

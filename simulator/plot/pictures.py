@@ -15,6 +15,7 @@ from simulator.plot.tables import (
     capacity_bars,
     capacity_curves,
     load_series,
+    overloaded_loads,
     priced_points,
     read_json,
     read_sweep,
@@ -29,11 +30,12 @@ OF_EACH_RUN = ("batches", "pipeline", "roofline")
 OF_SWEEPS = ("load", "capacity", "pareto")
 
 
-def pictures_of(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+def pictures_of(paths: Mapping[str, Path], notes: list[str]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     """Yield the kind of each picture, the name of its file without ending, and what draws it.
 
     Args:
         paths: Folders by name: of runs, which are drawn together, sweeps, searches and capacities.
+        notes: Gets what to know of the pictures.
 
     Raises:
         UsageError: A folder is none of these.
@@ -43,7 +45,7 @@ def pictures_of(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[
     runs = {}
     for name, path in paths.items():
         if (path / "sweep.csv").is_file():
-            found += [(kind, name, draw) for kind, draw in _of_sweep(path)]
+            found += [(kind, name, draw) for kind, draw in _of_sweep(path, notes)]
         elif (path / "search.json").is_file():
             found.append(("pareto", name, partial(_pareto, path)))
         elif (path / "capacity.json").is_file():
@@ -103,10 +105,12 @@ def _roofline(run: Result, summary: Mapping[str, Any], replica: int) -> Figure:
     return plots.roofline(device, batches)
 
 
-def _of_sweep(folder: Path) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    jobs = read_sweep(folder)
+def _of_sweep(folder: Path, notes: list[str]) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    jobs, num_failed = read_sweep(folder)
+    if num_failed:
+        notes.append(f"{num_failed} of {num_failed + len(jobs)} jobs of {folder} failed and are left out")
     if "capacity_qps" not in jobs[0].row:
-        yield "load", lambda: plots.latency_against_load(load_series(jobs))
+        yield "load", lambda: plots.latency_against_load(load_series(jobs), overloaded=overloaded_loads(jobs))
         return
     curves = capacity_curves(jobs)
     if curves is None:

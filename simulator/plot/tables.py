@@ -50,26 +50,28 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-def read_sweep(folder: Path) -> list[Job]:
-    """Return the jobs of a sweep that succeeded, with the overrides that differ among them.
+def read_sweep(folder: Path) -> tuple[list[Job], int]:
+    """Return the jobs of a sweep that succeeded, with the overrides that differ among all, and how many failed.
 
     Raises:
         UsageError: There are none.
     """
     try:
         with open(folder / "sweep.csv", encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if not row.get("error")]
+            rows = list(csv.DictReader(file))
+        if all(row.get("error") for row in rows):
+            raise UsageError(f"no job of {folder} succeeded")
         overrides = [_overrides(folder / row["folder"]) for row in rows]
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise UsageError(f"{folder / 'sweep.csv'} cannot be read: {error}") from error
-    if not rows:
-        raise UsageError(f"no job of {folder} succeeded")
     names = list(dict.fromkeys(name for one in overrides for name in one))
     varied = [name for name in names if len({one.get(name) for one in overrides}) > 1]
-    return [
+    jobs = [
         Job({name: one[name] for name in varied if name in one}, row, folder / row["folder"])
         for one, row in zip(overrides, rows, strict=True)
+        if not row.get("error")
     ]
+    return jobs, len(rows) - len(jobs)
 
 
 def _overrides(folder: Path) -> dict[str, str]:
@@ -97,6 +99,15 @@ def load_series(jobs: Sequence[Job]) -> dict[str, dict[str, Points]]:
                 curve = series.setdefault(statistic, {}).setdefault(name_of(job, LOAD), [])
                 curve.append((float(job.overrides[LOAD]), float(value)))
     return series
+
+
+def overloaded_loads(jobs: Sequence[Job]) -> dict[str, list[float]]:
+    """Return the loads at which runs were overloaded, by name as in `load_series`."""
+    found: dict[str, list[float]] = {}
+    for job in jobs:
+        if job.row.get("overloaded") == "True" and LOAD in job.overrides:
+            found.setdefault(name_of(job, LOAD), []).append(float(job.overrides[LOAD]))
+    return found
 
 
 def name_of(job: Job, *without: str) -> str:
@@ -185,7 +196,7 @@ def priced_points(folder: Path, objectives: Sequence[str]) -> Iterator[PricedPoi
                 parts = (row[name] for name in ("replicas", "tp", "pp", "scheduler", "token_budget"))
                 yield PricedPoint(
                     device=row["device"],
-                    label=deployment_label(*parts),
+                    label=f"{row['device']}, {deployment_label(*parts)}",
                     cost_per_hour_usd=float(row["cost_per_hour_usd"]),
                     values={name: float(row[name]) if row[name] else None for name in objectives},
                     met=row["met"] == "1",

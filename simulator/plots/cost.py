@@ -50,7 +50,9 @@ def cost_against_latency(deployments: Sequence[PricedPoint], bounds: Mapping[str
         )
         if front:
             cost, seconds_of, labels = zip(*front, strict=True)
-            axes.step(cost, seconds_of, where="post", color="black", linewidth=1, label="Pareto front")
+            axes.step(
+                cost, seconds_of, where="post", color="black", linewidth=1, label="Pareto front within all bounds"
+            )
             for place, text in enumerate(labels):
                 axes.annotate(
                     text, (cost[place], seconds_of[place]), (5, 4), textcoords="offset points", fontsize=7, rotation=30

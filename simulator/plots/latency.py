@@ -35,7 +35,7 @@ def latency_cdfs(runs: Mapping[str, Result], metrics: Sequence[str] = ("ttft_s",
         latencies = {name: run.latencies[metric] for name, run in runs.items()}
         _draw(axes, latencies)
         axes.set_xlabel(LABELS[metric])
-        axes.set_ylabel(f"{'gaps' if metric == 'tbt_s' else 'requests'} up to that, %")
+        axes.set_ylabel(f"share of {'gaps' if metric == 'tbt_s' else 'requests'}, %")
     return figure
 
 

@@ -34,6 +34,7 @@ def kv_and_queue(runs: Mapping[str, Result], width: float = 8.0) -> Figure:
         _draw(queue, waiting, edges, seconds, place, name)
     memory.set(ylabel="KV blocks held, %", xlim=(begin_s / seconds, end_s / seconds))
     queue.set(ylabel="requests waiting", xlabel=f"time, {unit}", xlim=(begin_s / seconds, end_s / seconds))
+    memory.set_title("means of short intervals; pale: up to the largest value in each", loc="left", fontsize=8)
     for axes in (memory, queue):
         axes.set_ylim(bottom=0)
     if len(runs) > 1:

@@ -50,9 +50,9 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
     axes.grid(visible=False)
     busy = (inside[:, :, 1] - inside[:, :, 0]).sum() / max((end_s - begin_s) * num_stages, 1e-12)
     handles = [
-        Patch(facecolor=PROMPT, hatch=_HATCH, edgecolor="white", label="batch with prompt tokens"),
+        Patch(facecolor=PROMPT, hatch=_HATCH, edgecolor="white", label="batch with prompt tokens (its number)"),
         Patch(facecolor=DECODE, label="decodes alone"),
-        Patch(facecolor=IDLE, label=f"not computing ({1 - busy:.0%} here)"),
+        Patch(facecolor=IDLE, label=f"not computing ({1 - busy:.0%} of this window)"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     if len(result.replicas) > 1:

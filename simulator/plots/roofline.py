@@ -17,7 +17,9 @@ _TERA = 1e12
 # Kernels that take a smaller share of the time of all kernels are not drawn.
 LEAST_SHARE = 0.01
 _LABEL_LEFT_FROM = 300.0
-_LABEL_AGAIN_FROM = 0.2
+_LABELLED_SHARE = 0.03
+# In decades.
+_NEAR = 0.35
 
 
 @styled
@@ -33,7 +35,7 @@ def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """
     figure, (axes,) = grid(1, 1, width=7.2, height=4.2)
-    intensities, labelled = [], set[str]()
+    intensities, labelled = [], list[tuple[float, float]]()
     for place, (name, batch) in enumerate(batches.items()):
         look = {"marker": MARKERS[place % len(MARKERS)], "color": line(place)["color"]}
         label = f"{name}: {batch['iteration_s'] * 1e3:.1f} ms, MFU {batch['mfu']:.0%}, MBU {batch['mbu']:.0%}"
@@ -42,10 +44,10 @@ def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
         for one in kernels:
             axes.scatter(one.intensity, one.tflops, s=14 + 240 * one.share, alpha=0.75, linewidth=0, **look)
             intensities.append(one.intensity)
-        _label(axes, [one for one in kernels if one.name not in labelled or one.share > _LABEL_AGAIN_FROM])
-        labelled |= {one.name for one in kernels}
+        _label(axes, kernels, labelled)
     low, high = min([*intensities, 1.0]) / 2, max([*intensities, 1000.0]) * 2
     _roof(axes, device, np.geomspace(low, high, 200))
+    axes.margins(y=0.15)
     make_logarithmic(axes, x=True, y=True)
     axes.set(xlabel="arithmetic intensity, FLOP/byte", ylabel="attained, TFLOP/s")
     axes.set_title(f"{device.name}: {device.peak_tflops:g} TFLOP/s, {device.bandwidth_gb_per_s:g} GB/s", loc="left")
@@ -79,14 +81,18 @@ def _kernels(batch: dict[str, Any]) -> list[_Kernel]:
     ]
 
 
-def _label(axes: Axes, kernels: list[_Kernel]) -> None:
-    """Name the kernels, those at about the same place together."""
+def _label(axes: Axes, kernels: list[_Kernel], labelled: list[tuple[float, float]]) -> None:
+    """Name the larger kernels, those at about the same place together, and no place twice."""
     places: dict[tuple[int, int], list[_Kernel]] = {}
-    for one in kernels:
+    for one in (one for one in kernels if one.share >= _LABELLED_SHARE):
         where = round(2 * math.log10(one.intensity)), round(2 * math.log10(one.tflops))
         places.setdefault(where, []).append(one)
     for together in places.values():
         largest = max(together, key=lambda one: one.share)
+        here = math.log10(largest.intensity), math.log10(largest.tflops)
+        if any(math.dist(here, other) < _NEAR for other in labelled):
+            continue
+        labelled.append(here)
         text = ", ".join(one.name for one in sorted(together, key=lambda one: -one.share))
         on_the_right = largest.intensity > _LABEL_LEFT_FROM
         axes.annotate(

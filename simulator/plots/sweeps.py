@@ -33,18 +33,22 @@ def latency_against_load(
     series: Mapping[str, Mapping[str, Points]],
     bounds: Mapping[str, float] | None = None,
     capacity_qps: float | None = None,
+    overloaded: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
     """Draw latencies against the rate of arrivals; a ring marks the knee of each curve, see `knee`.
+
+    Hollow marks are of overloaded runs: there the latency depends on how long the trace is.
 
     Args:
         series: By statistic of a latency, such as "ttft_p90", and name: (requests/s, seconds) in any order.
         bounds: Bounds in seconds, by statistic.
         capacity_qps: A rate to mark.
+        overloaded: By name, the rates at which the run was overloaded; the knee is one of the others.
     """
     figure, panels = grid(1, len(series), width=4.2, height=3.6)
     for axes, (objective, curves) in zip(panels, series.items(), strict=True):
         for place, (name, curve) in enumerate(curves.items()):
-            _curve(axes, curve, name, place)
+            _curve(axes, curve, name, place, (overloaded or {}).get(name, ()))
         if bounds and objective in bounds:
             label = f"bound, {bounds[objective]:g} s"
             axes.axhline(bounds[objective], color=GREY, linestyle=(0, (5, 2)), linewidth=1, label=label)
@@ -58,9 +62,10 @@ def latency_against_load(
     return figure
 
 
-def _curve(axes: Axes, curve: Points, name: str, place: int) -> None:
+def _curve(axes: Axes, curve: Points, name: str, place: int, overloaded: Sequence[float]) -> None:
     loads, latencies = _sorted(curve)
-    usable = np.flatnonzero((latencies > 0) & (loads > 0))
+    beyond = np.isin(loads, overloaded)
+    usable = np.flatnonzero((latencies > 0) & (loads > 0) & ~beyond)
     label = legible(name) or None
     if len(usable) > 2:
         at = usable[knee(loads[usable].tolist(), latencies[usable].tolist())]
@@ -70,6 +75,8 @@ def _curve(axes: Axes, curve: Points, name: str, place: int) -> None:
             ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": line(place)["color"]}
             axes.plot(loads[at], latencies[at], "o", **ring)
     axes.plot(loads, latencies, label=label, **points(place))
+    hollow = {**points(place), "linestyle": "none", "markerfacecolor": "white"}
+    axes.plot(loads[beyond], latencies[beyond], label="overloaded" if beyond.any() else None, **hollow)
 
 
 @styled

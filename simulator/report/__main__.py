@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from simulator.output import REPORT
 from simulator.report.page import page
 from simulator.run_arguments import UsageError, parse
 from simulator.saved_run import load_result, load_summary
@@ -31,13 +32,19 @@ def main() -> None:
 def _report(arguments: Sequence[str], console: Console) -> None:
     asked = parse(arguments, {"output": ""})
     folders = list(asked.runs.values())
-    default = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
+    default = folders[0] / REPORT if len(folders) == 1 else Path(REPORT)
     path = Path(asked.options["output"] or default)
+    for name, folder in asked.runs.items():
+        if any((folder / other).is_file() for other in ("sweep.csv", "search.json", "capacity.json")):
+            raise UsageError(f"{name} is no run: python -m simulator.plot draws sweeps, searches and capacities")
     if path.is_dir():
         raise UsageError(f"output={path} is a folder; it must be a file")
+    if path.suffix not in (".html", ".htm"):
+        raise UsageError(f"output={path} must end in .html")
+    if asked.options["output"] and not path.parent.is_dir():
+        raise UsageError(f"output={path}: there is no folder {path.parent}")
     runs = {name: (load_result(folder), load_summary(folder)) for name, folder in asked.runs.items()}
     text = page(runs)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(text)
     console.print(f"written to {path}", style="dim", soft_wrap=True, highlight=False, markup=False)

@@ -93,10 +93,10 @@ def _memory(result: Result) -> Finding | None:
     waiting, share = waiting_s / span_s, memory_s / span_s
     text = f"{use['mean']:.0%} of the KV blocks were held in the mean, {use['max']:.0%} at most. "
     if waiting < _LITTLE:
-        text += "Requests hardly ever waited for longer than an iteration."
+        text += "Requests hardly ever waited."
     else:
-        text += f"Requests waited in {waiting:.0%} of the time; in {share:.0%} too few blocks were free for the "
-        text += "next one, in the rest the policy's limits or the iteration under way held it up."
+        text += f"Requests waited in {waiting:.0%} of the time; in {share:.0%} too few blocks were free for the next "
+        text += "one, else the iteration under way or the policy's limits on tokens and sequences held it up."
     num_preemptions = sum(replica.num_preemptions for replica in result.replicas)
     if num_preemptions:
         num_preempted = int(np.count_nonzero(result.requests["num_preemptions"]))
@@ -109,22 +109,27 @@ def _blocked_s(result: Result, number: int) -> tuple[float, float]:
     replica = result.replicas[number]
     columns, history = replica.logged.columns, replica.history
     scheduled_s = columns["schedule_s"]
-    if len(scheduled_s) == 0:
-        return 0.0, 0.0
     queue = queue_length(result, [number])
+    if len(queue.time_s) == 0:
+        return 0.0, 0.0
+    length_s = np.diff(np.append(queue.time_s, max(result.end_s, queue.time_s[-1])))
+    waiting_s = float(length_s[queue.value > 0].sum())
+    if len(scheduled_s) == 0:
+        return waiting_s, 0.0
+    # A decision that leaves requests waiting although the next one admitted has too few blocks.
     place = np.searchsorted(queue.time_s, scheduled_s, side="right") - 1
-    waiting = (place >= 0) & (queue.value[np.maximum(place, 0)] > 0)
+    left_waiting = (place >= 0) & (queue.value[np.maximum(place, 0)] > 0)
     last_s = replica.logged.end_s.max()
-    length_s = np.append(scheduled_s[1:], last_s) - scheduled_s
+    decided_s = np.append(scheduled_s[1:], last_s) - scheduled_s
     # The first admission by a later decision; those that are stuck at the end wait for blocks if nothing else.
     following = np.searchsorted(history.admissions[:, 1], np.arange(len(scheduled_s)), side="right")
     needed = np.append(history.blocks_needed, _blocks_of_the_rest(result, number))[following]
-    short = waiting & (columns["free_blocks"] < needed)
-    # Those that wait when no iteration is formed any more.
-    later_s = np.clip(np.append(queue.time_s, result.end_s), last_s, result.end_s)
-    stuck_s = float(np.diff(later_s)[queue.value > 0].sum())
-    memory_s = float(length_s[short].sum()) + (stuck_s if replica.obstacle else 0.0)
-    return float(length_s[waiting].sum()) + stuck_s, memory_s
+    memory_s = float(decided_s[left_waiting & (columns["free_blocks"] < needed)].sum())
+    if replica.obstacle:
+        # Those that wait when no iteration is formed any more.
+        later_s = np.clip(np.append(queue.time_s, result.end_s), last_s, result.end_s)
+        memory_s += float(np.diff(later_s)[queue.value > 0].sum())
+    return waiting_s, memory_s
 
 
 def _blocks_of_the_rest(result: Result, number: int) -> int:
@@ -153,7 +158,7 @@ def _interference(result: Result) -> Finding | None:
     in_tail = weights[tail][beside[tail]].sum() / weights[tail].sum()
     text = (
         f"The next token took {duration(alone_s)} in the mean while no prompt was computed and "
-        f"{duration(beside_s)} when one was ({with_prompts / total:.0%} of gaps, {in_tail:.0%} of the slowest 1 %); "
+        f"{duration(beside_s)} when one was ({with_prompts / total:.0%} of gaps, {in_tail:.0%} of the slowest 1%); "
         f"prompts make up {share:.0%} of the time between tokens."
     )
     return Finding("prefill interference", share, text)

@@ -1,5 +1,6 @@
 """The page about runs: what is shown, and the template that it is put into."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,13 @@ from simulator import __version__
 from simulator.metrics import LATENCIES, SUMMARY
 from simulator.report.drawing import pictures
 from simulator.report.limits import limits, utilisation
-from simulator.result import IGNORED, Result
+from simulator.result import FINISHED, STUCK, UNFINISHED, Result
+from simulator.totals import STAGE_SHARES
 from simulator.units import duration
 
 # A page shows so many requests at most: those that took longest.
 MOST_REQUESTS = 200
+_LONGEST_VALUE = 70
 Runs = Mapping[str, tuple[Result, Mapping[str, Any]]]
 
 
@@ -64,6 +67,7 @@ def page(runs: Runs) -> str:
             "warnings": summary["warnings"],
             "limits": limits(result),
             "utilisation": utilisation(result),
+            "about": _about(summary),
         }
         for name, (result, summary) in runs.items()
     ]
@@ -73,6 +77,7 @@ def page(runs: Runs) -> str:
         several=several,
         pictures=[(one, Markup(one.svg)) for one in pictures(runs)],
         tables=list(_tables(runs)),
+        comparison=_compared(runs) if several else None,
         differences=_settings(runs, only_differences=True) if several else None,
         configurations=_settings(runs, only_differences=False),
         version=__version__,
@@ -102,14 +107,19 @@ def _cards(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _tables(runs: Runs) -> Iterator[Table]:
-    yield _compared(runs) if len(runs) > 1 else _latencies(next(iter(runs.values()))[1])
+    if len(runs) == 1:
+        yield _latencies(next(iter(runs.values()))[1])
     for name, (result, summary) in runs.items():
         whose = f" of {name}" if len(runs) > 1 else ""
         if summary["clients"]:
             yield _clients(summary["clients"], f"Classes of clients{whose}")
+            objectives = _objectives(summary["clients"], f"Objectives of the classes{whose}")
+            yield from [objectives] if objectives else []
         if len(summary["replicas"]) > 1:
             yield _replicas(summary["replicas"], f"Replicas{whose}")
-        yield _requests(result, whose)
+        stages = _stages(summary["replicas"], f"Pipeline stages{whose}")
+        yield from [stages] if stages else []
+        yield from _requests(result, whose)
 
 
 def _compared(runs: Runs) -> Table:
@@ -172,41 +182,99 @@ def _replicas(replicas: Sequence[Mapping[str, Any]], title: str) -> Table:
     return Table(title, head, rows)
 
 
-def _requests(result: Result, whose: str) -> Table:
-    """The requests that took longest from arrival to the last token: first those that did not end; none refused."""
+def _requests(result: Result, whose: str) -> Iterator[Table]:
+    """The requests that took longest from arrival to the last token, and those that arrived and did not end."""
     table = result.requests
-    e2e_s = table["completed_s"] - table["arrival_s"]
-    arrived = np.flatnonzero(~np.isnan(table["arrival_s"]) & (result.status != IGNORED))
-    order = arrived[np.argsort(-np.where(np.isnan(e2e_s), np.inf, e2e_s)[arrived], kind="stable")][:MOST_REQUESTS]
-    rows = []
-    for row in order.tolist():
-        arrival_s = float(table["arrival_s"][row])
-        times = [float(table[name][row]) - arrival_s for name in ("first_scheduled_s", "first_token_s", "completed_s")]
-        tokens = [int(table[name][row]) for name in ("prompt_tokens", "output_tokens", "num_preemptions")]
-        replica = int(table["replica"][row])
-        request = str(table["request_id"][row])
-        cells = [
-            Cell(request, row),
-            Cell(f"{arrival_s:,.2f}", arrival_s),
-            *(Cell(f"{one:,}", one) for one in tokens[:2]),
+    finished, open_ones = (np.flatnonzero(np.isin(result.status, codes)) for codes in ([FINISHED], [UNFINISHED, STUCK]))
+    e2e_s = (table["completed_s"] - table["arrival_s"])[finished]
+    finished = finished[np.argsort(-e2e_s, kind="stable")]
+    for title, chosen in (("Requests, the longest first", finished), ("Requests without an end", open_ones)):
+        if len(chosen):
+            count = f", {MOST_REQUESTS} of {len(chosen):,}" if len(chosen) > MOST_REQUESTS else ""
+            rows = [_request(result, row) for row in chosen[:MOST_REQUESTS].tolist()]
+            yield Table(f"{title}{whose}{count}", [*_REQUEST_HEAD, *(["class"] if result.clients else [])], rows)
+
+
+_REQUEST_HEAD = (
+    *("request", "arrival, s", "prompt, tokens", "output, tokens", "waited, s", "TTFT, s", "end to end, s"),
+    *("preemptions", "replica"),
+)
+
+
+def _request(result: Result, row: int) -> list[Cell]:
+    table = result.requests
+    arrival_s = float(table["arrival_s"][row])
+    times = [float(table[name][row]) - arrival_s for name in ("first_scheduled_s", "first_token_s", "completed_s")]
+    counts = {name: int(table[name][row]) for name in ("prompt_tokens", "output_tokens", "num_preemptions", "replica")}
+    numbers = [Cell(f"{one:,}", one) for one in counts.values()]
+    cells = [Cell(str(table["request_id"][row]), row), Cell(f"{arrival_s:,.2f}", arrival_s), *numbers[:2]]
+    cells += [Cell("-", None) if np.isnan(one) else Cell(f"{one:.4g}", one) for one in times]
+    names = [str(one) for one in result.column("client", slice(row, row + 1))] if result.clients else []
+    return [*cells, *numbers[2:], *(Cell(one, one) for one in names)]
+
+
+def _objectives(clients: Sequence[Mapping[str, Any]], title: str) -> Table | None:
+    """What classes of clients expect, and what they got."""
+    rows = [
+        [
+            Cell(one["client"], one["client"]),
+            Cell(each["name"], each["name"]),
+            *(Cell(_figure(each[key]), each[key]) for key in ("bound_s", "value_s")),
         ]
-        cells += [Cell("-", None) if np.isnan(one) else Cell(f"{one:.4g}", one) for one in times]
-        rows.append([*cells, Cell(str(tokens[2]), tokens[2]), Cell(str(replica) if replica >= 0 else "-", replica)])
-    longest = f"The {MOST_REQUESTS} requests that took longest, first those without an end"
-    title = "Requests" if len(arrived) <= MOST_REQUESTS else longest
-    head = ["request", "arrival, s", "prompt, tokens", "output, tokens", "waited, s", "TTFT, s", "end to end, s"]
-    return Table(f"{title}{whose}", [*head, "preemptions", "replica"], rows)
+        for one in clients
+        for each in (one["slo"]["objectives"] if one["slo"] else [])
+    ]
+    return Table(title, ["class", "objective", "bound, s", "value, s"], rows) if rows else None
+
+
+def _stages(replicas: Sequence[Mapping[str, Any]], title: str) -> Table | None:
+    """What the stages of pipelines did with their time."""
+    rows = [
+        [
+            Cell(str(one["replica"]), one["replica"]),
+            Cell(str(number), number),
+            *(Cell(_share(stage[name]), stage[name]) for name in STAGE_SHARES),
+        ]
+        for one in replicas
+        if one["pp"] > 1
+        for number, stage in enumerate(one["stages"] or [])
+    ]
+    head = ["replica", "stage", *(name.replace("_", " ") for name in STAGE_SHARES)]
+    return Table(title, head, rows) if rows else None
+
+
+def _about(summary: Mapping[str, Any]) -> str:
+    """What was simulated, in a line."""
+    config, replicas = summary["config"], summary["replicas"]
+    kinds = Counter((one["device"], one["tp"], one["pp"]) for one in replicas)
+    parts = [f"{count} x {device} TP{tp} PP{pp}" for (device, tp, pp), count in kinds.items()]
+    scheduler = str(config["scheduler"]["_target_"]).split(".")[-1]
+    budget = config["scheduler"].get("token_budget")
+    rate = summary["arrivals_per_s"]
+    words = [
+        f"{config['model']['name']} on {', '.join(parts)}",
+        scheduler if budget is None else f"{scheduler} with a token budget of {budget:,}",
+        f"{summary['num_requests']:,} requests" + ("" if rate is None else f", {rate:.3g} arriving per second"),
+    ]
+    return "; ".join(words) + "."
 
 
 def _settings(runs: Runs, only_differences: bool) -> Table:
     """The configurations, a key a line."""
     flat = [dict(_flat(summary["config"])) for _, summary in runs.values()]
+    if only_differences:
+        # What was written says nothing about what was run.
+        flat = [{key: value for key, value in one.items() if not key.startswith("output.")} for one in flat]
     rows = []
     for key in dict.fromkeys(key for one in flat for key in one):
         values = [one.get(key, "-") for one in flat]
         if not only_differences or len(set(values)) > 1:
-            rows.append([Cell(key, key), *(Cell(value, value) for value in values)])
+            rows.append([Cell(key, key), *(Cell(_short(value), value) for value in values)])
     return Table("What differs" if only_differences else "Configuration", ["key", *runs], rows)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
