@@ -8,3 +8,13 @@ def duration(seconds: float | None) -> str:
     if 0 < abs(seconds) < 1:
         return f"{seconds * 1e3:.3g} ms"
     return f"{seconds:.3g} s" if abs(seconds) < 1000 else f"{seconds:,.0f} s"
+
+
+def figure(value: float | None) -> str:
+    """A figure with four digits: "0.4922", "12,345"; "-" for None."""
+    return "-" if value is None else f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def share(value: float | None) -> str:
+    """A share in per cent: "12.3%"; "-" for None."""
+    return "-" if value is None else f"{value:.1%}"
