@@ -46,7 +46,7 @@ class Table:
 
 
 def tables(runs: Runs) -> Iterator[Table]:
-    """Yield the tables below the pictures: latencies of a single run, classes, replicas, stages and requests of each."""
+    """Yield the tables below the pictures: latencies of a single run; classes, replicas and requests of each."""
     if len(runs) == 1:
         yield _latencies(next(iter(runs.values()))[1])
     for name, (result, summary) in runs.items():
