@@ -22,7 +22,8 @@ from traces.whole_files import whole_file
 MOST_SLICES = 60_000
 MOST_COUNTS = 60_000
 MOST_REQUESTS = 20_000
-_REQUESTS_PID = 0
+# Viewers may take process or thread 0 for the idle one, so replicas and stages count from 1 here.
+_FIRST = 1
 # Ticks of a tenth of a microsecond: as whole numbers they cannot overlap by rounding.
 _TICKS_PER_S = 10_000_000
 
@@ -78,19 +79,28 @@ def _ticks(time_s: Any) -> Any:
 
 def _names(result: Result) -> Iterator[dict[str, Any]]:
     """Yield names and order of processes and tracks."""
-    names = {_REQUESTS_PID: "requests"}
+    names = {}
     for number, replica in enumerate(result.replicas):
         place = replica.placement
-        names[number + 1] = f"replica {number} ({place.num_gpus} x {place.device}, TP{place.tp} PP{place.pp})"
+        names[number + _FIRST] = f"replica {number} ({place.num_gpus} x {place.device}, TP{place.tp} PP{place.pp})"
+    names[_requests_pid(result)] = "requests"
     for pid, name in names.items():
         yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_name", "args": {"name": name}}
-        # What computes first, the requests last.
-        order = pid if pid != _REQUESTS_PID else len(names)
-        yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_sort_index", "args": {"sort_index": order}}
+        yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_sort_index", "args": {"sort_index": pid}}
     for number, replica in enumerate(result.replicas):
         for stage in range(replica.placement.pp):
             name = f"stage {stage}"
-            yield {"ph": "M", "pid": number + 1, "tid": stage, "name": "thread_name", "args": {"name": name}}
+            yield {
+                "ph": "M",
+                "pid": number + _FIRST,
+                "tid": stage + _FIRST,
+                "name": "thread_name",
+                "args": {"name": name},
+            }
+
+
+def _requests_pid(result: Result) -> int:
+    return len(result.replicas) + _FIRST
 
 
 def _joined(result: Result) -> tuple[list[NDArray[np.int64]], list[str]]:
@@ -159,7 +169,11 @@ def _slices(result: Result, number: int, firsts: NDArray[np.int64]) -> Iterator[
         name = _content(prefill[place], decodes[place], length)
         for stage, (begin, end) in enumerate(zip(begins[place], ends[place], strict=True)):
             dur = (end - begin) / 10
-            yield begin, _BEGINS, {"ph": "X", "pid": number + 1, "tid": stage, "dur": dur, "name": name, "args": args}
+            yield (
+                begin,
+                _BEGINS,
+                {"ph": "X", "pid": number + _FIRST, "tid": stage + _FIRST, "dur": dur, "name": name, "args": args},
+            )
 
 
 def _content(prefill_tokens: int, decodes: int, length: int) -> str:
@@ -187,7 +201,14 @@ def _flows(replica: ReplicaResult, number: int, shown: NDArray[np.int64]) -> Ite
         for place, (_, iteration, stage) in enumerate(points if len(points) > 1 else []):
             kind = "s" if place == 0 else "f" if place == len(points) - 1 else "t"
             begin, end = spans[iteration, stage]
-            event = {"ph": kind, "pid": number + 1, "tid": stage, "id": request, "name": "request", "cat": "request"}
+            event = {
+                "ph": kind,
+                "pid": number + _FIRST,
+                "tid": stage + _FIRST,
+                "id": request,
+                "name": "request",
+                "cat": "request",
+            }
             yield _ticks((begin + end) / 2), _FLOWS, event | ({"bp": "e"} if kind == "f" else {})
 
 
@@ -206,7 +227,7 @@ def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
             "prompt_tokens": int(table["prompt_tokens"][request]),
             "output_tokens": int(table["output_tokens"][request]),
         }
-        common = {"cat": "request", "id": request, "pid": _REQUESTS_PID, "tid": 0}
+        common = {"cat": "request", "id": request, "pid": _requests_pid(result), "tid": _FIRST}
         whole = {**common, "name": f"request {ids[request]}"}
         yield marks[0], _BEGINS, {"ph": "b", **whole, "args": about}
         for name, begin, end in zip(("queued", "prefill", "decode"), marks[:-1], marks[1:], strict=True):
@@ -229,7 +250,7 @@ def _counters(result: Result, notes: list[str]) -> Iterator[Event]:
             yield (
                 ticks,
                 _COUNTS,
-                {"ph": "C", "pid": number + 1, "tid": 0, "name": name, "args": {"value": round(value)}},
+                {"ph": "C", "pid": number + _FIRST, "tid": 0, "name": name, "args": {"value": round(value)}},
             )
 
 

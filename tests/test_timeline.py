@@ -125,8 +125,9 @@ def test_slices_tell_what_each_iteration_computed(tmp_path: Path) -> None:
     (replica,) = result.replicas
     spans, columns = replica.stage_spans, replica.logged.columns
     assert spans is not None
-    for (pid, stage), slices in by_track(events).items():
+    for (pid, tid), slices in by_track(events).items():
         assert pid == 1
+        stage = tid - 1
         assert [one["args"]["iteration"] for one in slices] == list(range(len(spans)))
         assert np.allclose([one["ts"] for one in slices], spans[:, stage, 0] * 1e6, atol=0.06)
         assert [one["args"]["decodes"] for one in slices] == columns["num_decodes"].tolist()
@@ -134,7 +135,7 @@ def test_slices_tell_what_each_iteration_computed(tmp_path: Path) -> None:
         prefill = [sum(one["args"].get("prefill", {}).values()) for one in slices]
         assert prefill == columns["num_prefill_tokens"].tolist()
     computed: dict[str, int] = defaultdict(int)
-    for one in by_track(events)[1, 0]:
+    for one in by_track(events)[1, 1]:
         for request, tokens in one["args"].get("prefill", {}).items():
             computed[request] += tokens
     assert list(computed.values()) == result.requests["prompt_tokens"].tolist()
