@@ -53,17 +53,6 @@ class LoggedIterations:
     runs: NDArray[np.float64]
     stage_spans: NDArray[np.float64] | None = None
 
-    @classmethod
-    def of(
-        cls,
-        end_s: NDArray[np.float64],
-        free_blocks: NDArray[np.int32],
-        runs: NDArray[np.float64],
-        stage_spans: NDArray[np.float64] | None = None,
-    ) -> "LoggedIterations":
-        """Return it of the flat arrays that are saved."""
-        return cls(end_s, free_blocks, runs.reshape(-1, len(RUN_COLUMNS)), stage_spans)
-
     @property
     def run_lengths(self) -> NDArray[np.int64]:
         """Iterations of each run."""

@@ -60,7 +60,7 @@ class Steps:
 
 
 def time_span(results: Iterable[Result]) -> tuple[float, float]:
-    """First arrival and end of some runs, seconds; at least a second apart."""
+    """First arrival and end of some runs, seconds; a second apart if they took no time."""
     spans = [(float(np.nanmin(result.requests["arrival_s"])), result.end_s) for result in results]
     begin_s, end_s = min(begin for begin, _ in spans), max(end for _, end in spans)
     return begin_s, end_s if end_s > begin_s else begin_s + 1.0
@@ -103,14 +103,19 @@ def blocks_used(replica: ReplicaResult) -> Steps:
     used = (replica.num_blocks - columns["free_blocks"]).astype(np.float64)
     if len(end_s) == 0:
         return Steps(np.zeros(0), np.zeros(0))
-    # Nothing is in flight from the end of all iterations so far to the next decision.
-    idle = np.flatnonzero(scheduled_s[1:] > np.maximum.accumulate(end_s)[:-1])
+    idle = np.flatnonzero(after_idle(replica)[1:])
     running = num_running(replica).value
     still_running = len(running) > 0 and running[-1] > 0
     idle_s = np.append(end_s[idle], [] if still_running else end_s.max())
     order = np.argsort(np.concatenate([scheduled_s, idle_s]), kind="stable")
     time_s = np.concatenate([scheduled_s, idle_s])[order]
     return Steps(time_s, np.concatenate([used, np.zeros(len(idle_s))])[order])
+
+
+def after_idle(replica: ReplicaResult) -> NDArray[np.bool_]:
+    """Whether nothing was in flight before the decision for each iteration: bool[num_iterations]."""
+    scheduled_s, end_s = replica.logged.columns["schedule_s"], replica.logged.end_s
+    return np.append(True, scheduled_s[1:] > np.maximum.accumulate(end_s)[:-1])[: len(end_s)]
 
 
 def kv_use(result: Result) -> Steps:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simulator.cluster import Placement
 from simulator.gateway import NO_REPLICA
-from simulator.iteration_log import LoggedIterations
+from simulator.iteration_log import RUN_COLUMNS, LoggedIterations
 from simulator.iteration_time.base import Extent, HostPart, Provenance
 from simulator.metrics import LATENCIES
 from simulator.replica_result import Events, ReplicaResult
@@ -105,14 +105,22 @@ def load_summary(folder: Path | str) -> dict[str, Any]:
     Raises:
         RunError: It is missing or not whole.
     """
-    path = Path(folder) / SUMMARY
+    return read_json(Path(folder) / SUMMARY, *_SUMMARY_KEYS)
+
+
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object with some keys at least.
+
+    Raises:
+        RunError: It is missing, or none, or lacks one of them.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or "ttft_s" not in content:
-        raise RunError(f"{path} is not the summary of a run")
-    lacking = [key for key in _SUMMARY_KEYS if key not in content]
+    if not isinstance(content, dict):
+        raise RunError(f"{path} holds no JSON object")
+    lacking = [key for key in keys if key not in content]
     if lacking:
         raise RunError(f"{path} is not whole: it has no {lacking[0]}")
     return content
@@ -192,10 +200,11 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
 def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> ReplicaResult:
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
+    runs = tables["runs"].reshape(-1, len(RUN_COLUMNS))
     widths = {"blocks_needed": (-1,), "residencies": (-1, 4)}
     events = {name: tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
     return ReplicaResult(
-        logged=LoggedIterations.of(tables["end_s"], tables["free_blocks"], tables["runs"], spans),
+        logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, spans),
         history=Events(**events),
         stages=[StageUse(**stage) for stage in about["stages"]],
         num_blocks=about["num_blocks"],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.over_time import Steps, blocks_used, num_running, queue_length
+from simulator.over_time import Steps, after_idle, blocks_used, num_running, queue_length
 from simulator.replica_result import ReplicaResult
 from simulator.result import Result
 from traces.whole_files import whole_file
@@ -115,7 +115,7 @@ def _joined(result: Result) -> tuple[list[NDArray[np.int64]], list[str]]:
         return changes, ["consecutive iterations of the same decodes alone are joined into one slice"]
     step = -(-num_slices // MOST_SLICES)
     firsts = [
-        np.union1d(one[::step], np.flatnonzero(_after_idle(replica)))
+        np.union1d(one[::step], np.flatnonzero(after_idle(replica)))
         for replica, one in zip(replicas, changes, strict=True)
     ]
     return firsts, [f"consecutive iterations are joined, {step} batches and more to a slice"]
@@ -133,13 +133,7 @@ def _changes(replica: ReplicaResult) -> NDArray[np.bool_]:
     for index in np.unique(decode_set):
         own = np.flatnonzero(decode_set == index)
         change[own] |= np.append(True, np.diff(decodes[own]) != 0)
-    return np.asarray(change | _after_idle(replica))
-
-
-def _after_idle(replica: ReplicaResult) -> NDArray[np.bool_]:
-    """Iterations before which nothing was in flight."""
-    scheduled_s, end_s = replica.logged.columns["schedule_s"], replica.logged.end_s
-    return np.append(True, scheduled_s[1:] > np.maximum.accumulate(end_s)[:-1])[: len(end_s)]
+    return np.asarray(change | after_idle(replica))
 
 
 def _slices(result: Result, number: int, firsts: NDArray[np.int64]) -> Iterator[Event]:

@@ -34,6 +34,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++", "oo", "--")
 # What the parts of a batch look like everywhere.
 PROMPT, DECODE, IDLE = "#DDAA33", "#004488", "#E4E4E4"
+PROMPT_HATCH = "////"
 GREY = "#777777"
 FORMATS = ("png", "svg")
 DPI = 120

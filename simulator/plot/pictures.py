@@ -17,13 +17,12 @@ from simulator.plot.tables import (
     load_series,
     overloaded_loads,
     priced_points,
-    read_json,
     read_sweep,
     trial_series,
 )
 from simulator.result import Result
 from simulator.run_arguments import UsageError
-from simulator.saved_run import SUMMARY, load_result, load_summary
+from simulator.saved_run import SUMMARY, load_result, load_summary, read_json
 
 OF_RUNS = ("latency", "stalls", "memory")
 OF_EACH_RUN = ("batches", "pipeline", "roofline")

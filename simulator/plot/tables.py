@@ -1,7 +1,6 @@
 """Reads what sweeps and searches wrote, as series to draw."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from simulator.plots import PricedPoint
 from simulator.run_arguments import UsageError
+from simulator.saved_run import read_json
 from simulator.search.outcomes import deployment_label
 
 LOAD = "arrival.qps"
@@ -30,24 +30,6 @@ class Job:
     overrides: Mapping[str, str]
     row: Mapping[str, str]
     folder: Path
-
-
-def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """Read a JSON object with some keys at least.
-
-    Raises:
-        UsageError: It is missing, or none, or lacks one of them.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} holds no JSON object")
-    lacking = [key for key in keys if key not in content]
-    if lacking:
-        raise UsageError(f"{path} is not whole: it has no {lacking[0]}")
-    return content
 
 
 def read_sweep(folder: Path) -> tuple[list[Job], int]:
@@ -196,7 +178,7 @@ def priced_points(folder: Path, objectives: Sequence[str]) -> Iterator[PricedPoi
                 parts = (row[name] for name in ("replicas", "tp", "pp", "scheduler", "token_budget"))
                 yield PricedPoint(
                     device=row["device"],
-                    label=f"{row['device']}, {deployment_label(*parts)}",
+                    label=deployment_label(*parts),
                     cost_per_hour_usd=float(row["cost_per_hour_usd"]),
                     values={name: float(row[name]) if row[name] else None for name in objectives},
                     met=row["met"] == "1",

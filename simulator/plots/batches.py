@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from simulator.over_time import time_span
 from simulator.replica_result import ReplicaResult
 from simulator.result import Result
-from traces.figure_style import DECODE, PROMPT, grid, styled, time_unit
+from traces.figure_style import DECODE, PROMPT, PROMPT_HATCH, grid, styled, time_unit
 
 _BINS = 200
 _ITERATIONS_SHOWN = 40
-_HATCH = "////"
 
 
 @styled
@@ -27,7 +26,7 @@ def batch_composition(result: Result, replica: int = 0) -> Figure:
     """
     figure, panels = grid(2, 2, width=5.2, height=2.1)
     one = result.replicas[replica]
-    parts = (("num_prefill_tokens", "prompt tokens", PROMPT, _HATCH), ("num_decodes", "decodes", DECODE, ""))
+    parts = (("num_prefill_tokens", "prompt tokens", PROMPT, PROMPT_HATCH), ("num_decodes", "decodes", DECODE, ""))
     begin_s, end_s = time_span([result])
     for (whole, close), (name, label, colour, hatch) in zip((panels[:2], panels[2:]), parts, strict=True):
         look = {"facecolor": colour, "hatch": hatch, "edgecolor": "white"}

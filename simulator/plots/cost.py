@@ -44,7 +44,7 @@ def cost_against_latency(deployments: Sequence[PricedPoint], bounds: Mapping[str
     for axes, (objective, bound_s) in zip(panels, bounds.items(), strict=True):
         _tried(axes, deployments, objective, devices)
         front = sorted(
-            (one.cost_per_hour_usd, seconds, one.label)
+            (one.cost_per_hour_usd, seconds, f"{one.device}, {one.label}")
             for one in deployments
             if objective in one.fronts and (seconds := one.values[objective]) is not None
         )

@@ -15,16 +15,15 @@ _BINS = 400
 
 
 @styled
-def kv_and_queue(runs: Mapping[str, Result], width: float = 8.0) -> Figure:
+def kv_and_queue(runs: Mapping[str, Result]) -> Figure:
     """Draw the share of KV blocks that are held, and the requests that wait, over time.
 
     Lines are exact means over short intervals; pale areas reach to the largest value in each.
 
     Args:
         runs: Runs by name.
-        width: Of the figure, inches.
     """
-    figure, (memory, queue) = grid(2, 1, width=width, height=2.2)
+    figure, (memory, queue) = grid(2, 1, width=8.0, height=2.2)
     begin_s, end_s = time_span(runs.values())
     unit, seconds = time_unit(end_s - begin_s)
     edges = np.linspace(begin_s, end_s, _BINS + 1)

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from simulator.plots.batches import around, replica_title, typical_iteration
 from simulator.result import Result
-from traces.figure_style import DECODE, IDLE, PROMPT, grid, styled
+from traces.figure_style import DECODE, IDLE, PROMPT, PROMPT_HATCH, grid, styled
 
 _BATCHES_SHOWN = 24
-_HATCH = "////"
 _FEW = 30
 _BAR = 0.72
 
@@ -50,7 +49,7 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
     axes.grid(visible=False)
     busy = (inside[:, :, 1] - inside[:, :, 0]).sum() / max((end_s - begin_s) * num_stages, 1e-12)
     handles = [
-        Patch(facecolor=PROMPT, hatch=_HATCH, edgecolor="white", label="batch with prompt tokens (its number)"),
+        Patch(facecolor=PROMPT, hatch=PROMPT_HATCH, edgecolor="white", label="batch with prompt tokens (its number)"),
         Patch(facecolor=DECODE, label="decodes alone"),
         Patch(facecolor=IDLE, label=f"not computing ({1 - busy:.0%} of this window)"),
     ]
@@ -61,7 +60,7 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
 
 
 def _computing(axes: Axes, row: int, spans: NDArray[np.float64], prompts: NDArray[np.bool_]) -> None:
-    for has_prompt, colour, hatch in ((False, DECODE, ""), (True, PROMPT, _HATCH)):
+    for has_prompt, colour, hatch in ((False, DECODE, ""), (True, PROMPT, PROMPT_HATCH)):
         start_s, until_s = spans[prompts == has_prompt].T
         look: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.6}
         axes.barh(row, until_s - start_s, _BAR, left=start_s, **look)

@@ -20,7 +20,7 @@ def draw(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -
     points = [
         PricedPoint(
             device=one.device,
-            label=f"{one.device}, {one.label}",
+            label=one.label,
             cost_per_hour_usd=one.cost_per_hour_usd,
             values={name: None if seconds >= NEVER_S else seconds for name, seconds in one.values.items()},
             met=one.met,
