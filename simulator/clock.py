@@ -10,6 +10,8 @@ from simpy.events import Event
 
 # Order of what happens at one instant, lowest first. Requests that arrive at time t are seen by the
 # iteration that starts at t; SimPy's own events (priority 0 and 1) stay in front of the completions.
+# What goes wrong at time t hits whatever ends or arrives then.
+FAULT = -1
 ARRIVAL = 0
 LAST_STAGE_COMPLETION = 2
 FIRST_STAGE_COMPLETION = 3
@@ -40,6 +42,11 @@ class Clock(simpy.Environment):
             self._now = time_s
             return None
         return self._trigger(Event(self), time_s, priority)
+
+    @property
+    def num_due(self) -> int:
+        """Events that are still to come."""
+        return len(self._queue)
 
     def next_due_s(self) -> float:
         """When the next event is due; infinity if there is none."""

@@ -11,10 +11,12 @@ from simpy.events import Event
 
 from simulator.clock import ARRIVAL, Clock
 from simulator.engine import Engine, ReplicaRun, SingleStageEngine
+from simulator.faults import Faults
 from simulator.followers import Followers
-from simulator.gateway import Gateway
+from simulator.gateway import NO_REPLICA, Gateway
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
+from simulator.outages import DegradedTimes, Outages
 from simulator.pipeline import PipelineEngine
 from simulator.replica import Replica
 from simulator.request_table import RequestTable
@@ -62,6 +64,8 @@ class ReplicaSpec:
         max_model_len: Longest sequence that is admitted, tokens.
         overlap_sends: Whether a stage goes on while it sends.
         placement: Its GPUs.
+        slower_network: Returns the stage times when messages between its GPUs take so many times as long; None:
+            it has no messages, or nobody knows how long they take.
     """
 
     scheduler: Scheduler
@@ -72,6 +76,7 @@ class ReplicaSpec:
     max_model_len: int
     overlap_sends: bool = False
     placement: Placement = Placement()
+    slower_network: Callable[[float], StageTimes] | None = None
 
 
 class Cluster:
@@ -84,7 +89,8 @@ class Cluster:
         requests: All requests.
         followers: Which requests wait for the end of others; None: none does.
         gateway: Who sent each request where.
-        num_ended: Requests that emitted their last token or were refused.
+        outages: What went wrong; None: nothing does.
+        num_ended: Requests that emitted their last token, were refused or lost.
     """
 
     def __init__(
@@ -96,6 +102,8 @@ class Cluster:
         sessions: Sequence[int] | None = None,
         followers: Followers | None = None,
         random: np.random.Generator | None = None,
+        faults: Faults | None = None,
+        fault_seed: Sequence[int] = (0,),
         time_limit_s: float = math.inf,
         log_members: bool = False,
         log_stages: bool = False,
@@ -110,6 +118,8 @@ class Cluster:
             sessions: Session of each request; None: there are no sessions.
             followers: Which requests wait for the end of others; None: none does.
             random: Randomness of routing.
+            faults: What goes wrong; None: nothing.
+            fault_seed: Seed of its randomness.
             time_limit_s: No iteration starts later, and no request arrives later.
             log_members: Whether to log the members of every batch.
             log_stages: Whether to log when each pipeline stage computes.
@@ -120,6 +130,7 @@ class Cluster:
         self.num_ended = 0
         self.requests = requests
         self.followers = followers
+        self._degrades = bool(faults)
         self._time_limit_s = time_limit_s
         self._progress = progress
         self._next_report = 0
@@ -135,6 +146,11 @@ class Cluster:
             SingleStageEngine(self.clock, run) if len(run.stages) == 1 else PipelineEngine(self.clock, run)
             for run in self.runs
         ]
+        self.outages: Outages | None = None
+        if faults is not None and faults:
+            self.outages = Outages(
+                faults, fault_seed, self.clock, self.gateway, requests, self.runs, self._engines, self._on_loss
+            )
 
     def run(self) -> None:
         """Simulate until nothing can happen any more.
@@ -151,7 +167,10 @@ class Cluster:
                 gc.enable()
 
     def _run_of(self, number: int, spec: ReplicaSpec, log_members: bool, log_stages: bool) -> ReplicaRun:
-        num_stages = spec.placement.pp
+        num_stages, stage_times = spec.placement.pp, spec.stage_times
+        if self._degrades:
+            normal = stage_times
+            stage_times = DegradedTimes(normal, spec.slower_network or (lambda _: normal))
         replica = Replica(
             self.requests,
             num_blocks=spec.num_blocks,
@@ -164,7 +183,7 @@ class Cluster:
         return ReplicaRun(
             replica,
             spec.scheduler,
-            spec.stage_times,
+            stage_times,
             IterationLog(log_members, num_stages if log_stages and num_stages > 1 else 0),
             partial(self._on_end, number),
             self._time_limit_s,
@@ -182,7 +201,7 @@ class Cluster:
             wake = self.clock.wake_at(arrival_s, ARRIVAL)
             if wake is not None:
                 yield wake
-            self._engines[self.gateway.send(request)].arrive(request)
+            self._arrive(request)
 
     def _follow(self, request: int, answered: bool) -> None:
         """Let the request that waits for another one's end arrive, now or later."""
@@ -201,10 +220,20 @@ class Cluster:
             self.clock.call_at(arrival_s, partial(self._arrive, following), ARRIVAL)
 
     def _arrive(self, request: int, _: Event | None = None) -> None:
-        self._engines[self.gateway.send(request)].arrive(request)
+        if self.outages is not None and self.outages.refuses(request):
+            return
+        replica = self.gateway.send(request)
+        if replica != NO_REPLICA:
+            self._engines[replica].arrive(request)
+
+    def _on_loss(self, request: int) -> None:
+        self._note_ends([request], answered=False)
 
     def _on_end(self, replica: int, requests: Sequence[int], answered: bool) -> None:
         self.gateway.end(replica, requests)
+        self._note_ends(requests, answered)
+
+    def _note_ends(self, requests: Sequence[int], answered: bool) -> None:
         self.num_ended += len(requests)
         if self.followers is not None:
             for request in requests:

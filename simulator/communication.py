@@ -48,6 +48,9 @@ class Communication:
 
     def all_reduce_time(self, num_bytes: Amount) -> Amount:
         """Seconds to sum so many bytes over the GPUs of a stage, so that each has the result."""
+        return self._usual_all_reduce_time(num_bytes) * self._layout.network_slowdown
+
+    def _usual_all_reduce_time(self, num_bytes: Amount) -> Amount:
         tp = self._layout.parallel.tp
         if tp == 1:
             return num_bytes * 0.0
@@ -75,6 +78,9 @@ class Communication:
 
         Each GPU sends to its counterpart: all of it, or a slice. The next stage gathers slices itself.
         """
+        return self._usual_send_time(stage, num_bytes) * self._layout.network_slowdown
+
+    def _usual_send_time(self, stage: int, num_bytes: Amount) -> Amount:
         parallel, layout = self._layout.parallel, self._layout
         own = num_bytes / parallel.tp if parallel.sliced_sends else num_bytes
         link = layout.send_link(stage)

@@ -31,8 +31,8 @@ from simulator.workload import Workload
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _PREDICTED = ("model", "device", "parallel", "iteration_time", "engine", "kv_cache")
-_SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache")
-_KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "metrics", "seed", "time_limit_s", "output")
+_SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache", "faults")
+_KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", "seed", "time_limit_s", "output")
 _CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
 # What a group of a cluster may have of its own.
 _GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
@@ -121,7 +121,7 @@ def files_of(config: DictConfig) -> Files:
 
 
 def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Build what serves and what arrives: workload, deployment, router, seed, time_limit_s and metrics.
+    """Build what serves and what arrives: workload, deployment, router, faults, seed, time_limit_s and metrics.
 
     Args:
         config: What was composed.
@@ -148,6 +148,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         "workload": workload,
         "deployment": deployment,
         "router": build_component(config.cluster.router, "cluster.router"),
+        "faults": build_component(config.faults, "faults"),
         "seed": seed,
         "time_limit_s": time_limit_s,
         "metrics": metrics,

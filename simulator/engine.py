@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
 
+from simpy import Interrupt
 from simpy.events import Event
 
 from simulator.batch import Batch
@@ -70,6 +71,10 @@ class Engine(Protocol):
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
         ...
 
+    def fail(self) -> tuple[list[int], list[int]]:
+        """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
+        ...
+
 
 class SingleStageEngine:
     """Serves a replica without pipeline: one iteration after the other."""
@@ -79,7 +84,8 @@ class SingleStageEngine:
         self._run = run
         self._idle: Event | None = None
         self._arrived = False
-        clock.process(self._serve())
+        self._start_s = 0.0
+        self._process = clock.process(self._serve())
 
     def arrive(self, request: int) -> None:
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
@@ -89,7 +95,24 @@ class SingleStageEngine:
             self._clock.trigger_now(self._idle, AFTER_ARRIVALS)
             self._idle = None
 
+    def fail(self) -> tuple[list[int], list[int]]:
+        """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
+        run = self._run
+        if run.replica.in_flight:
+            run.log.cut_off(self._clock.now, 1)
+            run.stages[0].busy_s += self._clock.now - self._start_s
+        self._idle = None
+        self._process.interrupt()
+        return run.replica.fail()
+
     def _serve(self) -> Process:
+        while True:
+            try:
+                yield from self._iterate()
+            except Interrupt:
+                continue  # the replica failed and has no requests
+
+    def _iterate(self) -> Process:
         clock, run, replica, log = self._clock, self._run, self._run.replica, self._run.log
         stage_times, log_times, time_limit_s = run.stage_times, log.times.extend, run.time_limit_s
         end_s = clock.now
@@ -104,6 +127,7 @@ class SingleStageEngine:
                 continue
             log.begin_run(replica, batch, start_s, start_s)
             self._arrived = False
+            self._start_s = start_s
             due_s, wake = clock.next_due_s(), None
             for free_blocks in chain((replica.free_blocks,), replica.repeat(batch) if batch.stands else ()):
                 end_s += stage_times(batch)[0]

@@ -16,6 +16,7 @@ class History:
         residencies: Stays of requests in decode sets.
         preemptions: (request, number of the next batch to start).
         ignored: Requests refused because they are too long.
+        discards: (requests whose tokens so far do not count, prefill ends and residencies until then).
     """
 
     admissions: list[tuple[int, int]] = field(default_factory=list)
@@ -24,3 +25,8 @@ class History:
     residencies: list[Residency] = field(default_factory=list)
     preemptions: list[tuple[int, int]] = field(default_factory=list)
     ignored: list[int] = field(default_factory=list)
+    discards: list[tuple[list[int], int, int]] = field(default_factory=list)
+
+    def discard(self, requests: list[int]) -> None:
+        """Let the tokens that some requests have emitted here so far not count."""
+        self.discards.append((requests, len(self.prefill_ends), len(self.residencies)))

@@ -25,6 +25,8 @@ RUN_COLUMNS = (
     "decode_set",
 )
 
+_START = RUN_COLUMNS.index("start_s")
+
 # Of each member of a batch: request, tokens, and whether they are prompt tokens.
 Members = list[tuple[int, int, bool]]
 
@@ -130,6 +132,19 @@ class IterationLog:
         if self._members is not None:
             self._members.append(_members_of(replica, batch))
 
+    def cut_off(self, now_s: float, num_iterations: int) -> None:
+        """Let the latest iterations end now, or not begin: they were broken off."""
+        if len(self.times) < 2 * num_iterations:
+            self._unpack()
+        width, times, runs = len(RUN_COLUMNS), self.times, self._runs
+        for place in range(len(times) - 2 * num_iterations, len(times), 2):
+            times[place] = min(times[place], now_s)
+        for place in range(max(0, len(runs) - width * num_iterations), len(runs), width):
+            runs[place + _START] = min(runs[place + _START], now_s)
+        if self.spans is not None:
+            first = len(self.spans) - 2 * self._num_stages * num_iterations
+            self.spans[first:] = [min(time_s, now_s) for time_s in self.spans[first:]]
+
     def compact(self, num_values: int = _VALUES_PER_PART) -> None:
         """Pack what has been logged, a quarter of the memory, if it is more than `num_values`."""
         if len(self.times) > num_values:
@@ -138,6 +153,15 @@ class IterationLog:
             self._packed_runs.append(_pack(self._runs))
             if self.spans is not None:
                 self._packed_spans.append(_pack(self.spans))
+
+    def _unpack(self) -> None:
+        """Undo what was packed last."""
+        if self._packed_times:
+            self.times[:0] = _unpacked(self._packed_times.pop())
+            self._runs[:0] = _unpacked(self._packed_runs.pop())
+            self._num_packed = sum(map(len, self._packed_times)) // (2 * 8)
+            if self.spans is not None:
+                self.spans[:0] = _unpacked(self._packed_spans.pop())
 
     def members(self) -> list[Members] | None:
         """Return the members of each batch in its own order; None if they were not asked for."""
@@ -161,6 +185,10 @@ def _pack(values: list[float]) -> bytes:
     packed = struct.pack(f"{len(values)}d", *values)
     values.clear()
     return packed
+
+
+def _unpacked(packed: bytes) -> tuple[float, ...]:
+    return struct.unpack(f"{len(packed) // 8}d", packed)
 
 
 def _members_of(replica: Replica, batch: Batch) -> Members:

@@ -23,6 +23,7 @@ class Layout:
         parallel: Degrees of parallelism.
         node: The machine; None: unknown, which is enough for one GPU.
         kv_dtype: Format of the keys and values in the KV cache.
+        network_slowdown: How many times as long as usual messages between GPUs take.
     """
 
     model: Model
@@ -30,6 +31,7 @@ class Layout:
     parallel: Parallelism
     node: Node | None = None
     kv_dtype: str = "fp16"
+    network_slowdown: float = 1.0
 
     def __post_init__(self) -> None:
         """Check that the model can be spread like this.

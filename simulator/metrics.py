@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -98,12 +98,15 @@ class TokenLog:
         prefill_ends: int64[k, 2], request and iteration of each completed prefill: one token.
         residencies: int64[m, 4], request, decode set, joined, left: one token in each of the set's
             iterations in (joined, left], the first being number 1.
+        moved: int64[l], requests of which other replicas may have emitted tokens too. What of their gaps is
+            between spans of tokens is in `gaps_of_moved`, not in what is told of one replica.
     """
 
     end_s: Floats
     decode_set: Ints
     prefill_ends: Ints
     residencies: Ints
+    moved: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def gap_spans(log: TokenLog, counted: Bools) -> GapSpans:
         weights.append(np.cumsum(change)[1:-1])
         first.append(iterations[:-1])
         last.append(iterations[1:])
-    _, before, after = _between_spans(prefill_ends, residencies)
+    _, before, after = _between_spans(prefill_ends, residencies, log.moved)
     weights.append(np.ones(len(before), dtype=np.int64))
     return GapSpans(np.concatenate([*first, before]), np.concatenate([*last, after]), np.concatenate(weights))
 
@@ -186,7 +189,7 @@ def gaps_above(log: TokenLog, bound_s: float, num_requests: int) -> tuple[Ints, 
         longer = np.concatenate([[0], np.cumsum(np.diff(log.end_s[iterations]) > bound_s)])
         np.add.at(above, request, longer[left - 1] - longer[joined])
         np.add.at(every, request, left - 1 - joined)
-    request, before, after = _between_spans(log.prefill_ends, residencies)
+    request, before, after = _between_spans(log.prefill_ends, residencies, log.moved)
     np.add.at(above, request, (log.end_s[after] - log.end_s[before] > bound_s).astype(np.int64))
     np.add.at(every, request, 1)
     return above, every
@@ -202,19 +205,52 @@ def _by_decode_set(log: TokenLog, residencies: Ints) -> Iterator[Residencies]:
         yield np.flatnonzero(log.decode_set == index), request, joined, left
 
 
-def _between_spans(prefill_ends: Ints, residencies: Sequence[Residencies]) -> tuple[Ints, Ints, Ints]:
+def gaps_of_moved(logs: Sequence[TokenLog]) -> tuple[Ints, Floats]:
+    """Gaps between spans of tokens of requests that several replicas may have served.
+
+    Args:
+        logs: Tokens, by replica.
+
+    Returns:
+        int64[n] requests and float64[n] seconds.
+    """
+    parts = []
+    for log in logs:
+        request, first, last = _spans(log.prefill_ends, list(_by_decode_set(log, log.residencies)))
+        moved = np.isin(request, log.moved)
+        parts.append((request[moved], log.end_s[first[moved]], log.end_s[last[moved]]))
+    request, first_s, last_s = map(np.concatenate, zip(*parts, strict=True))
+    order = np.lexsort((first_s, request))
+    request, first_s, last_s = request[order], first_s[order], last_s[order]
+    same = request[1:] == request[:-1]
+    return request[1:][same], (first_s[1:] - last_s[:-1])[same]
+
+
+def _spans(prefill_ends: Ints, residencies: Sequence[Residencies]) -> tuple[Ints, Ints, Ints]:
+    """Prefills and residencies: int64[n] requests, and the iterations of their first and last tokens there."""
+    request = np.concatenate([prefill_ends[:, 0], *(one[1] for one in residencies)])
+    first = np.concatenate([prefill_ends[:, 1], *(iterations[joined] for iterations, _, joined, _ in residencies)])
+    last = np.concatenate([prefill_ends[:, 1], *(iterations[left - 1] for iterations, _, _, left in residencies)])
+    return request, first, last
+
+
+def _between_spans(
+    prefill_ends: Ints, residencies: Sequence[Residencies], moved: Ints
+) -> tuple[Ints, Ints, Ints]:
     """Gaps between a prefill or residency of a request and its next residency or prefill.
 
     Args:
         prefill_ends: As in `TokenLog`.
         residencies: By decode set.
+        moved: Requests to leave out.
 
     Returns:
         int64[n] requests, and the iterations of the tokens before and after the gap.
     """
-    request = np.concatenate([prefill_ends[:, 0], *(one[1] for one in residencies)])
-    first = np.concatenate([prefill_ends[:, 1], *(iterations[joined] for iterations, _, joined, _ in residencies)])
-    last = np.concatenate([prefill_ends[:, 1], *(iterations[left - 1] for iterations, _, _, left in residencies)])
+    request, first, last = _spans(prefill_ends, residencies)
+    if len(moved):
+        stayed = ~np.isin(request, moved)
+        request, first, last = request[stayed], first[stayed], last[stayed]
     order = np.lexsort((first, request))
     request, first, last = request[order], first[order], last[order]
     same = request[1:] == request[:-1]
@@ -266,7 +302,10 @@ def distributions(
     """
     table = {name: values[counted] for name, values in requests.items()}
     arrival_s, first_token_s, completed_s = table["arrival_s"], table["first_token_s"], table["completed_s"]
-    gaps, weights = map(np.concatenate, zip(*(token_gaps(log, counted) for log in logs), strict=True))
+    moved, moved_gaps = gaps_of_moved(logs)
+    moved_gaps = moved_gaps[counted[moved]]
+    parts = [(moved_gaps, np.ones(len(moved_gaps), dtype=np.int64)), *(token_gaps(log, counted) for log in logs)]
+    gaps, weights = map(np.concatenate, zip(*parts, strict=True))
     started = ~np.isnan(first_token_s)
     if zero_first_gap:
         gaps = np.append(gaps, 0.0)

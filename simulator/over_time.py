@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.metrics import decodes_emitted
+from simulator.outages import LEFT_RUNNING, SENT
 from simulator.replica_result import ReplicaResult
 from simulator.result import IGNORED, Result
 
@@ -69,42 +70,53 @@ def time_span(results: Iterable[Result]) -> tuple[float, float]:
 def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps:
     """Requests that have arrived at a replica and are not admitted, preempted ones included.
 
+    Those that are held because no replica is up have not arrived at any.
+
     Args:
         result: The run. Requests that were ignored as too long are left out.
         replicas: Numbers of the replicas; None: all.
     """
     chosen = range(len(result.replicas)) if replicas is None else replicas
+    outages = result.outages
     sent = np.isin(result.requests["replica"], list(chosen)) & (result.status != IGNORED)
+    sent[outages.moved] = False
     arrival_s = result.requests["arrival_s"][sent]
     times, changes = [arrival_s], [np.ones(len(arrival_s))]
     for replica in (result.replicas[number] for number in chosen):
         for events, change in ((replica.history.admissions, -1.0), (replica.history.preemptions, 1.0)):
             times.append(_scheduled_s(replica, events[:, 1]))
             changes.append(np.full(len(events), change))
+    for number in chosen:
+        for moves, change in ((outages.arrivals(number), 1.0), (outages.left_queue(number), -1.0)):
+            times.append(moves)
+            changes.append(np.full(len(moves), change))
     return Steps.of_changes(np.concatenate(times), np.concatenate(changes))
 
 
-def num_running(replica: ReplicaResult) -> Steps:
-    """Requests that are admitted and have not emitted their last token."""
+def num_running(result: Result, number: int) -> Steps:
+    """Requests that are admitted at a replica and have not emitted their last token."""
+    replica = result.replicas[number]
     history = replica.history
     times = [
         _scheduled_s(replica, history.admissions[:, 1]),
         _scheduled_s(replica, history.preemptions[:, 1]),
         replica.logged.end_s[history.finishes[:, 1]],
+        result.outages.left_running(number),
     ]
-    changes = np.repeat([1.0, -1.0, -1.0], [len(one) for one in times])
+    changes = np.repeat([1.0, -1.0, -1.0, -1.0], [len(one) for one in times])
     return Steps.of_changes(np.concatenate(times), changes)
 
 
-def blocks_used(replica: ReplicaResult) -> Steps:
-    """KV blocks held, as of each decision; none while nothing runs."""
+def blocks_used(result: Result, number: int) -> Steps:
+    """KV blocks held at a replica, as of each decision; none while nothing runs."""
+    replica = result.replicas[number]
     columns, end_s = replica.logged.columns, replica.logged.end_s
     scheduled_s = columns["schedule_s"]
     used = (replica.num_blocks - columns["free_blocks"]).astype(np.float64)
     if len(end_s) == 0:
         return Steps(np.zeros(0), np.zeros(0))
     idle = np.flatnonzero(after_idle(replica)[1:])
-    running = num_running(replica).value
+    running = num_running(result, number).value
     still_running = len(running) > 0 and running[-1] > 0
     idle_s = np.append(end_s[idle], [] if still_running else end_s.max())
     order = np.argsort(np.concatenate([scheduled_s, idle_s]), kind="stable")
@@ -120,7 +132,7 @@ def after_idle(replica: ReplicaResult) -> NDArray[np.bool_]:
 
 def kv_use(result: Result) -> Steps:
     """Share of the KV blocks of all replicas that are held."""
-    parts = [blocks_used(replica) for replica in result.replicas]
+    parts = [blocks_used(result, number) for number in range(len(result.replicas))]
     changes = [np.diff(one.value, prepend=0.0) for one in parts]
     num_blocks = sum(replica.num_blocks for replica in result.replicas)
     total = Steps.of_changes(np.concatenate([one.time_s for one in parts]), np.concatenate(changes))
@@ -144,15 +156,19 @@ def output_tokens(result: Result, replicas: Sequence[int] | None = None) -> Step
     return Steps.of_changes(np.concatenate(times), np.concatenate(counts))
 
 
-def stalls(replica: ReplicaResult) -> tuple[Floats, Floats]:
-    """Times in which no decode of a replica got a token although a request at least waited for its next one.
+def stalls(result: Result, number: int) -> tuple[Floats, Floats]:
+    """Times in which no decode of a replica got a token although a request there waited for its next one.
 
     Returns:
         float64[n] their beginnings and float64[n] their lengths, seconds.
     """
+    replica = result.replicas[number]
     end_s, history = replica.logged.end_s, replica.history
-    first = np.unique(history.prefill_ends[:, 0], return_index=True)[1]
-    starts_s, ends_s = end_s[history.prefill_ends[first, 1]], end_s[history.finishes[:, 1]]
+    prefills = history.prefill_ends[~np.isin(history.prefill_ends[:, 0], result.outages.moved)]
+    first = np.unique(prefills[:, 0], return_index=True)[1]
+    begun, left = _decodes_of_moved(result, number)
+    starts_s = np.concatenate([end_s[prefills[first, 1]], begun])
+    ends_s = np.concatenate([end_s[history.finishes[:, 1]], left])
     changes = np.repeat([1.0, -1.0], [len(starts_s), len(ends_s)])
     decoding = Steps.of_changes(np.concatenate([starts_s, ends_s]), changes)
     begins_s = decoding.time_s[(np.append(0.0, decoding.value[:-1]) == 0) & (decoding.value > 0)]
@@ -160,6 +176,27 @@ def stalls(replica: ReplicaResult) -> tuple[Floats, Floats]:
     place = np.searchsorted(decoding.time_s, marks_s[:-1], side="right") - 1
     waiting = decoding.value[place] > 0
     return marks_s[:-1][waiting], np.diff(marks_s)[waiting]
+
+
+def _decodes_of_moved(result: Result, number: int) -> tuple[Floats, Floats]:
+    """When requests that failures hit began to decode at a replica, and when they were thrown out of it then."""
+    replica, outages = result.replicas[number], result.outages
+    tokens = replica.history.prefill_ends
+    tokens = tokens[np.isin(tokens[:, 0], outages.moved)]
+    emitted = np.stack([tokens[:, 0], replica.logged.end_s[tokens[:, 1]]], axis=1)
+    begun: list[float] = []
+    left: list[float] = []
+    for request in np.unique(tokens[:, 0]):
+        came_s, first_s, left_s = (
+            rows[rows[:, 0] == request, 1]
+            for rows in (outages.of_moved(number, SENT), emitted, outages.of_moved(number, LEFT_RUNNING))
+        )
+        for stay, until_s in zip(came_s, np.append(came_s[1:], np.inf), strict=True):
+            here = first_s[(first_s > stay) & (first_s <= until_s)]
+            if len(here):
+                begun.append(float(here.min()))
+                left += left_s[(left_s > stay) & (left_s <= until_s)].tolist()
+    return np.array(begun), np.array(left)
 
 
 def _scheduled_s(replica: ReplicaResult, iterations: NDArray[np.int64]) -> Floats:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
+from simpy import Interrupt
 from simpy.events import Event
 
 from simulator.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
@@ -27,8 +28,10 @@ class PipelineEngine:
         self._flying_times: deque[Sequence[float]] = deque()
         self._idle: list[Event] = []
         self._asked = False
-        clock.process(self._serve_stage(self._first_ends, FIRST_STAGE_COMPLETION))
-        clock.process(self._serve_stage(self._last_ends, LAST_STAGE_COMPLETION))
+        self._processes = [
+            clock.process(self._serve_stage(self._first_ends, FIRST_STAGE_COMPLETION)),
+            clock.process(self._serve_stage(self._last_ends, LAST_STAGE_COMPLETION)),
+        ]
 
     def arrive(self, request: int) -> None:
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
@@ -36,6 +39,19 @@ class PipelineEngine:
         if not self._asked:
             self._asked = True
             self._clock.call_now(self._after_arrivals, AFTER_ARRIVALS)
+
+    def fail(self) -> tuple[list[int], list[int]]:
+        """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
+        now_s = self._clock.now
+        self._run.log.cut_off(now_s, len(self._last_ends))
+        self._stages.clear(now_s)
+        for ends in (self._first_ends, self._last_ends):
+            ends.clear()
+        self._flying_times.clear()
+        self._idle.clear()
+        for process in self._processes:
+            process.interrupt()
+        return self._run.replica.fail()
 
     def _after_arrivals(self, _: Event) -> None:
         self._asked = False
@@ -45,13 +61,16 @@ class PipelineEngine:
         """Ask for a batch whenever a stage ends one, after what else has to happen then."""
         clock = self._clock
         while True:
-            if not ends:
-                idle = clock.event()
-                self._idle.append(idle)
-                yield idle
-            wake = clock.wake_at(ends[0], priority)
-            if wake is not None:
-                yield wake
+            try:
+                if not ends:
+                    idle = clock.event()
+                    self._idle.append(idle)
+                    yield idle
+                wake = clock.wake_at(ends[0], priority)
+                if wake is not None:
+                    yield wake
+            except Interrupt:  # the replica failed and has no batches
+                continue
             if ends is self._last_ends:
                 self._end_batch()
             ends.popleft()

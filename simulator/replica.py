@@ -15,7 +15,7 @@ class Replica:
 
     With the lengths in the request table that it shares, it is the only state that changes in a run.
 
-    Schedulers read it; `enqueue`, `start` and `finish` alone change it, so that conservation of
+    Schedulers read it; `enqueue`, `start`, `finish` and `fail` alone change it, so that conservation of
     requests and blocks holds for any policy.
 
     Attributes:
@@ -149,6 +149,12 @@ class Replica:
             return self.requests.prefill_tokens[request]
         return self.prefilling[request] - sum(chunk.num_tokens for chunk in self._chunks_in_flight(request))
 
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of running requests whose keys and values are in the KV cache."""
+        flying = [decodes.context_tokens for _, decodes in self.in_flight if decodes is not None]
+        return self.decoding.context_tokens + sum(flying) + sum(map(self.computed_tokens, self.prefilling))
+
     def residencies(self) -> list[Residency]:
         """Stays of requests in decode sets, those that have not ended included."""
         flying = [decodes for _, decodes in self.in_flight if decodes is not None]
@@ -260,6 +266,33 @@ class Replica:
             self.num_finished += 1
             yield self.free_blocks
 
+    def fail(self) -> tuple[list[int], list[int]]:
+        """Lose everything: batches in flight, KV blocks, running and waiting requests.
+
+        The prefill of a running request becomes what is known of it, as with a preemption. Batches in flight
+        count as finished without a token.
+
+        Returns:
+            Requests that ran, by arrival, and requests that waited, head of the queue first.
+
+        Raises:
+            RuntimeError: KV blocks are missing afterwards.
+        """
+        running, waiting = self.by_arrival(), list(self.waiting)
+        for request in running:
+            self._evict(request)
+        self.waiting.clear()
+        self._stale.clear()
+        for _, decodes in self.in_flight:
+            if decodes is not None:
+                decodes.advance()  # nobody is left in it; its batches are counted on
+                self._idle_sets.append(decodes)
+        self.num_finished += len(self.in_flight)
+        self.in_flight.clear()
+        if self.free_blocks != self.num_blocks:
+            raise RuntimeError(f"{self.num_blocks - self.free_blocks} KV blocks are missing after a failure")
+        return running, waiting
+
     @property
     def _next_batch(self) -> int:
         return self.num_finished + len(self.in_flight)
@@ -326,6 +359,12 @@ class Replica:
             self.history.ignored.append(request)
 
     def _preempt(self, request: int) -> None:
+        self._evict(request)
+        self.waiting.appendleft(request)
+        self.history.preemptions.append((request, self._next_batch))
+
+    def _evict(self, request: int) -> None:
+        """Take a running request's KV blocks and what was computed for it; its tokens are prefill from now on."""
         self.free_blocks += self.blocks_held(request)
         self._held_blocks.pop(request, None)
         if request in self.prefilling:
@@ -336,8 +375,6 @@ class Replica:
             decodes = self.decoding if request in self.decoding else self._flight_of(request)
             self._log_residency(decodes.remove(request))
         del self.running[request]
-        self.waiting.appendleft(request)
-        self.history.preemptions.append((request, self._next_batch))
 
     def _chunks_in_flight(self, request: int) -> list[PrefillChunk]:
         chunks = [chunk for batch, _ in self.in_flight for chunk in batch.chunks if chunk.request == request]

@@ -1,7 +1,7 @@
 """What one replica did in a run, as arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -52,6 +52,7 @@ class ReplicaResult:
         obstacle: Why requests at the head of the queue can never be admitted; empty: there is none.
         provenance: Where its iteration times come from; None: they do not say.
         placement: Its GPUs.
+        moved: int64[l], requests that failures threw out or held up, here or elsewhere.
     """
 
     logged: LoggedIterations
@@ -62,9 +63,12 @@ class ReplicaResult:
     obstacle: str
     provenance: Provenance | None
     placement: Placement
+    moved: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @classmethod
-    def collect(cls, spec: ReplicaSpec, run: ReplicaRun, table: dict[str, NDArray[Any]]) -> "ReplicaResult":
+    def collect(
+        cls, spec: ReplicaSpec, run: ReplicaRun, table: dict[str, NDArray[Any]], moved: NDArray[np.int64]
+    ) -> "ReplicaResult":
         """Turn a replica's log into arrays, and enter its requests into the table of all requests."""
         replica, history = run.replica, run.replica.history
         logged = run.log.logged()
@@ -72,10 +76,10 @@ class ReplicaResult:
         events = Events(
             admissions=admissions,
             blocks_needed=_blocks_needed(run, admissions[:, 0], table["prompt_tokens"]),
-            prefill_ends=_table(history.prefill_ends, 2),
+            prefill_ends=_without(history.discards, 0, _table(history.prefill_ends, 2)),
             finishes=_table(history.finishes, 2),
             preemptions=_table(history.preemptions, 2),
-            residencies=_table(replica.residencies(), 4),
+            residencies=_without(history.discards, 1, _table(replica.residencies(), 4)),
         )
         _enter_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
         _enter_first(table["first_token_s"], events.prefill_ends, logged.end_s)
@@ -89,8 +93,9 @@ class ReplicaResult:
             num_blocks=replica.num_blocks,
             members=run.log.members(),
             obstacle=_obstacle(run, table["request_id"]),
-            provenance=run.stage_times.provenance if isinstance(run.stage_times, Documented) else None,
+            provenance=spec.stage_times.provenance if isinstance(spec.stage_times, Documented) else None,
             placement=spec.placement,
+            moved=moved,
         )
 
     @property
@@ -112,7 +117,8 @@ class ReplicaResult:
     def tokens(self) -> TokenLog:
         """When requests emitted tokens."""
         decode_set: NDArray[Any] = self.logged.columns["decode_set"]
-        return TokenLog(self.logged.end_s, decode_set, self.history.prefill_ends, self.history.residencies)
+        history = self.history
+        return TokenLog(self.logged.end_s, decode_set, history.prefill_ends, history.residencies, self.moved)
 
     @property
     def stage_spans(self) -> NDArray[np.float64] | None:
@@ -137,10 +143,20 @@ def _table(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int64]:
     return np.fromiter(chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width)
 
 
+def _without(
+    discards: Sequence[tuple[list[int], int, int]], which: int, rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Leave out rows of requests whose tokens until then do not count."""
+    kept = np.ones(len(rows), dtype=bool)
+    for requests, *numbers in discards:
+        kept[: numbers[which]] &= ~np.isin(rows[: numbers[which], 0], requests)
+    return rows[kept]
+
+
 def _enter_first(column: NDArray[Any], events: NDArray[np.int64], times: NDArray[np.float64]) -> None:
-    """Enter, for each request, the time of its first event."""
+    """Enter, for each request, the time of its first event, if it had none before on another replica."""
     requests, first = np.unique(events[:, 0], return_index=True)
-    column[requests] = times[events[first, 1]]
+    column[requests] = np.fmin(column[requests], times[events[first, 1]])
 
 
 def _obstacle(run: ReplicaRun, request_id: NDArray[Any]) -> str:

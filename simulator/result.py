@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from simulator.caveats import caveats
 from simulator.cluster import Cluster
 from simulator.gateway import NO_REPLICA
-from simulator.metrics import Distribution, Ints, distributions, gaps_above, is_overloaded
+from simulator.metrics import (
+    Distribution,
+    Floats,
+    Ints,
+    distributions,
+    gaps_above,
+    gaps_of_moved,
+    is_overloaded,
+)
+from simulator.outage_result import OutageResult
 from simulator.provenance import describe, extent_of
 from simulator.replica_result import ReplicaResult
 from simulator.totals import cluster_totals, kv_use, replica_totals, stage_shares
@@ -33,7 +42,7 @@ REQUEST_COLUMNS = (
     "ignored",
     "replica",
 )
-FINISHED, IGNORED, UNFINISHED, STUCK, NOT_ARRIVED = range(5)
+FINISHED, IGNORED, UNFINISHED, STUCK, NOT_ARRIVED, LOST = range(6)
 
 
 @dataclass(frozen=True)
@@ -65,17 +74,19 @@ class Result:
 
     Attributes:
         requests: Arrays by request, keys as in requests.csv; a time that never came is NaN. Of what its
-            trace has, also the session (int64, negative: in none) and the client (its number in `clients`).
+            trace has, also the session (int64, negative: in none) and the client (its number in `clients`);
+            with faults, num_retries: how often failures made the gateway send it again.
         status: int64[num_requests]: FINISHED, IGNORED (too long), UNFINISHED (the time limit came first),
-            STUCK (nothing could move any more) or NOT_ARRIVED (would arrive after the time limit, or waited
-            for the end of a request that did not come).
+            STUCK (nothing could move any more), NOT_ARRIVED (would arrive after the time limit, or waited
+            for the end of a request that did not come) or LOST (a replica failed, and nobody sent it again).
         replicas: What each replica did.
         metrics: What the figures leave out and count.
         end_s: When the last thing happened.
         notes: Warnings of what the run was given.
         clients: Classes of clients.
         num_skipped: Malformed rows of the trace file that were left out.
-        num_broken_off: Turns that were not sent because one before them in their session was ignored.
+        num_broken_off: Turns that were not sent because one before them in their session was ignored or lost.
+        outages: What went wrong.
         only_client: The class that the figures are about; None: all requests.
     """
 
@@ -88,6 +99,7 @@ class Result:
     clients: Sequence[Client] = ()
     num_skipped: int = 0
     num_broken_off: int = 0
+    outages: OutageResult = field(default_factory=OutageResult)
     only_client: int | None = None
 
     @classmethod
@@ -112,24 +124,32 @@ class Result:
             "replica": np.array(cluster.gateway.assigned),
         }
         table |= {name: one for name in ("session", "client") if (one := getattr(trace, name)) is not None}
+        outages = OutageResult.collect(cluster.outages, table)
         status = np.full(num_requests, NOT_ARRIVED)
         replicas = []
         for spec, run in zip(cluster.specs, cluster.runs, strict=True):
-            replicas.append(ReplicaResult.collect(spec, run, table))
+            replicas.append(ReplicaResult.collect(spec, run, table, outages.moved))
             left = [*run.replica.waiting, *run.replica.running]
             status[left] = UNFINISHED if run.cut_off else STUCK
         status[table["ignored"] == 1] = IGNORED
         status[~np.isnan(table["completed_s"])] = FINISHED
+        end_s = float(cluster.clock.now)
+        if cluster.outages is not None:
+            status[cluster.gateway.held] = STUCK
+            status[cluster.outages.lost] = LOST
+            end_s = _end_of(table["arrival_s"][status != NOT_ARRIVED], replicas, outages)
+        _enter_down_time(replicas, outages, float(np.nanmin(table["arrival_s"])), end_s)
         return cls(
             table,
             status,
             replicas,
             metrics,
-            end_s=float(cluster.clock.now),
+            end_s=end_s,
             notes=[*notes, *trace.notes],
             clients=trace.clients,
             num_skipped=trace.num_skipped,
             num_broken_off=0 if cluster.followers is None else cluster.followers.num_broken_off,
+            outages=outages,
         )
 
     def of_client(self, client: int) -> "Result":
@@ -145,6 +165,14 @@ class Result:
         """Requests that the figures are about: bool[num_requests], arrived after the warm-up."""
         warm = self.requests["arrival_s"] >= self.metrics.warmup_s
         return np.asarray((self.status != NOT_ARRIVED) & warm & self._within)
+
+    @cached_property
+    def known_until_s(self) -> NDArray[np.float64]:
+        """Until when something is known of each request: float64[num_requests], the end, or when it was lost."""
+        until_s = np.full(len(self.status), self.end_s)
+        lost = self.outages.moves[np.isin(self.outages.moves[:, 0], np.flatnonzero(self.status == LOST))]
+        until_s[lost[:, 0].astype(np.int64)] = lost[:, 2]
+        return until_s
 
     @cached_property
     def _within(self) -> NDArray[np.bool_]:
@@ -169,9 +197,12 @@ class Result:
         Returns:
             int64[num_requests] gaps that are longer, and int64[num_requests] all gaps.
         """
-        found = [gaps_above(replica.tokens, bound_s, len(self.status)) for replica in self.replicas]
-        above, every = zip(*found, strict=True)
-        return np.sum(above, axis=0), np.sum(every, axis=0)
+        logs = [replica.tokens for replica in self.replicas]
+        above, every = map(sum, zip(*(gaps_above(log, bound_s, len(self.status)) for log in logs), strict=True))
+        moved, gaps_s = gaps_of_moved(logs)
+        np.add.at(above, moved, gaps_s > bound_s)
+        np.add.at(every, moved, 1)
+        return above, every
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -195,6 +226,7 @@ class Result:
             "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),
             "replicas": self._replica_totals(span_s),
             "iteration_time": self.iteration_time[0],
+            "faults": self.outages.summary(len(self.replicas), self.end_s - span_s, self.end_s),
             "overloaded": self.overloaded,
             "warnings": self.warnings,
         }
@@ -213,7 +245,7 @@ class Result:
     @property
     def request_columns(self) -> Sequence[str]:
         """Columns of requests.csv."""
-        return [*REQUEST_COLUMNS, *(name for name in ("session", "client") if name in self.requests)]
+        return [*REQUEST_COLUMNS, *(name for name in ("session", "client", "num_retries") if name in self.requests)]
 
     def column(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
         """Return a column of requests.csv, or some of its rows; clients by their names."""
@@ -240,7 +272,7 @@ class Result:
     @cached_property
     def iteration_time(self) -> tuple[dict[str, Any], list[str]]:
         """Where the iteration times come from, and what to know about that."""
-        started = ~np.isnan(self.requests["first_scheduled_s"])
+        started = ~np.isnan(self.requests["first_scheduled_s"]) & (self.requests["replica"] != NO_REPLICA)
         longest = np.zeros(len(self.replicas), dtype=np.int64)
         np.maximum.at(longest, self.requests["replica"][started], self.requests["prompt_tokens"][started])
         return describe(
@@ -258,7 +290,7 @@ class Result:
     @cached_property
     def overloaded(self) -> bool:
         """Whether the queue was still growing when the last request arrived."""
-        arrived = (self.status != NOT_ARRIVED) & (self.status != IGNORED) & self._within
+        arrived = ~np.isin(self.status, (NOT_ARRIVED, IGNORED, LOST)) & self._within
         arrival_s, scheduled_s = self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived]
         # Requests that waited for others did not arrive in their order.
         order = np.argsort(arrival_s, kind="stable")
@@ -291,8 +323,12 @@ class Result:
         finished = self.counted & (self.status == FINISHED)
         output_tokens = self.requests["output_tokens"]
         size = len(self.replicas)
-        count = {name: np.bincount(replica[self.status == code], minlength=size) for name, code in _ROUTED.items()}
-        num_routed = np.bincount(replica[replica != NO_REPLICA], minlength=size)
+        sent = replica != NO_REPLICA
+        count = {
+            name: np.bincount(replica[(self.status == code) & sent], minlength=size)
+            for name, code in _ROUTED.items()
+        }
+        num_routed = np.bincount(replica[sent], minlength=size)
         num_done = np.bincount(replica[finished], minlength=size)
         num_tokens = np.bincount(replica[finished], output_tokens[finished], minlength=size)
         return [
@@ -308,11 +344,27 @@ class Result:
         ]
 
 
+def _end_of(arrival_s: Floats, replicas: Sequence[ReplicaResult], outages: OutageResult) -> float:
+    """When the last thing happened: an arrival, the end of an iteration, or a failure that hit a request."""
+    ends_s = [replica.logged.end_s for replica in replicas]
+    return float(np.concatenate([arrival_s, outages.moves[:, 2], *ends_s]).max())
+
+
+def _enter_down_time(
+    replicas: Sequence[ReplicaResult], outages: OutageResult, begin_s: float, end_s: float
+) -> None:
+    for number, replica in enumerate(replicas):
+        down_s = outages.down_s(number, begin_s, end_s)
+        for stage in replica.stages:
+            stage.down_s = down_s
+
+
 _STATUS_NAMES = {
     "num_finished": FINISHED,
     "num_ignored": IGNORED,
     "num_unfinished": UNFINISHED,
     "num_stuck": STUCK,
     "num_not_arrived": NOT_ARRIVED,
+    "num_lost": LOST,
 }
 _ROUTED = {name: code for name, code in _STATUS_NAMES.items() if code != NOT_ARRIVED}

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cluster import Placement
+from simulator.faults import Fault
 from simulator.gateway import NO_REPLICA
 from simulator.iteration_log import RUN_COLUMNS, LoggedIterations
 from simulator.iteration_time.base import Extent, HostPart, Provenance
 from simulator.metrics import LATENCIES
+from simulator.outage_result import OutageResult
 from simulator.replica_result import Events, ReplicaResult
 from simulator.result import REQUEST_COLUMNS, MetricOptions, Result
 from simulator.stages import StageUse
@@ -23,7 +25,7 @@ from traces import Client
 from traces.whole_files import replacing
 
 LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
-_FORMAT = 1
+_FORMAT = 2
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "stage_spans")
 _EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "residencies")
@@ -52,6 +54,7 @@ def write_log(result: Result, folder: Path) -> None:
         arrays[name] = np.concatenate([one[name] for one in tables])
         arrays[f"{name}_size"] = np.array([len(one[name]) for one in tables])
     about = json.dumps({"requests": _checksum(folder / REQUESTS), **_about(result)}, allow_nan=False)
+    arrays["moves"] = result.outages.moves
     arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
     with replacing(folder / LOG) as partial, open(partial, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -159,6 +162,8 @@ def _about(result: Result) -> dict[str, Any]:
         "clients": [{"name": one.name, "slo": dict(one.slo)} for one in result.clients],
         "num_skipped": result.num_skipped,
         "num_broken_off": result.num_broken_off,
+        "faults": [asdict(one) for one in result.outages.faults],
+        "tokens_lost": result.outages.tokens_lost,
         "replicas": [
             {
                 "num_blocks": one.num_blocks,
@@ -180,8 +185,9 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
     if about["numbered"]:
         requests["request_id"] = np.arange(len(status))
     parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
+    outages = OutageResult([Fault(**one) for one in about["faults"]], arrays["moves"], about["tokens_lost"])
     replicas = [
-        _replica({name: part[number] for name, part in parts.items()}, one)
+        _replica({name: part[number] for name, part in parts.items()}, one, outages)
         for number, one in enumerate(about["replicas"])
     ]
     return Result(
@@ -194,10 +200,13 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
         clients=clients,
         num_skipped=about["num_skipped"],
         num_broken_off=about["num_broken_off"],
+        outages=outages,
     )
 
 
-def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> ReplicaResult:
+def _replica(
+    tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], outages: OutageResult
+) -> ReplicaResult:
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
     runs = tables["runs"].reshape(-1, len(RUN_COLUMNS))
@@ -212,6 +221,7 @@ def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Re
         obstacle=about["obstacle"],
         provenance=_provenance(about["provenance"]),
         placement=placement,
+        moved=outages.moved,
     )
 
 
@@ -233,7 +243,7 @@ def _requests(path: Path, clients: list[str]) -> dict[str, NDArray[Any]]:
     from pyarrow import csv
 
     types = dict.fromkeys(REQUEST_COLUMNS, pa.int64()) | dict.fromkeys(_TIMES, pa.float64())
-    types |= {"request_id": pa.string(), "session": pa.int64(), "client": pa.string()}
+    types |= {"request_id": pa.string(), "session": pa.int64(), "client": pa.string(), "num_retries": pa.int64()}
     convert = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False)
     read = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True), convert_options=convert)
     missing = {**dict.fromkeys(_TIMES, np.nan), "replica": NO_REPLICA, "session": -1}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from simulator.cluster import Cluster, Placement, ReplicaSpec
+from simulator.faults import NETWORK, Faults
 from simulator.followers import Followers
 from simulator.hardware import Device
 from simulator.host import ServingEngine
@@ -26,7 +27,7 @@ from simulator.routers.round_robin import RoundRobin
 from simulator.schedulers.base import Scheduler, SizedBatches
 from simulator.schedulers.sarathi import Sarathi
 from simulator.slo import of_clients
-from simulator.workload import ROUTING
+from simulator.workload import FAULTS, ROUTING
 from traces import Trace
 
 MOST_REPLICAS = 10_000
@@ -90,6 +91,17 @@ class Deployment:
         """Their tables take longer to build than a short run, and serve every run."""
         return self.iteration_time.for_layout(self.layout, self.engine.on(self.device))
 
+    def _slower_network(self, slowdown: float) -> StageTimes:
+        """Return the iteration time of a replica while its messages take so many times as long."""
+        if slowdown not in self._on_slower_networks:
+            layout = replace(self.layout, network_slowdown=slowdown)
+            self._on_slower_networks[slowdown] = self.iteration_time.for_layout(layout, self.engine.on(self.device))
+        return self._on_slower_networks[slowdown]
+
+    @cached_property
+    def _on_slower_networks(self) -> dict[float, StageTimes]:
+        return {}
+
     def replica_specs(self, group: int = 0) -> list[ReplicaSpec]:
         """Return what makes each replica.
 
@@ -112,6 +124,7 @@ class Deployment:
             watermark=self.kv_cache.watermark,
             max_model_len=self.model.max_model_len,
             overlap_sends=self.parallel.overlap_sends,
+            slower_network=self._slower_network if self.parallel.num_gpus > 1 else None,
             placement=Placement(
                 group=group,
                 device=self.device.name,
@@ -172,6 +185,7 @@ def simulate(
     *,
     router: Router | None = None,
     seed: int = 0,
+    faults: Faults | None = None,
     time_limit_s: float | None = None,
     metrics: MetricOptions | None = None,
     log_members: bool = False,
@@ -184,7 +198,8 @@ def simulate(
         trace: Requests with arrival times.
         deployment: What serves them; or the groups of a cluster of different replicas.
         router: Chooses the replica of each request; None: round robin.
-        seed: Seed of the router's randomness.
+        seed: Seed of the randomness of routing and faults.
+        faults: What goes wrong; None: nothing.
         time_limit_s: No iteration starts and no request arrives after so many seconds; None: no limit.
         metrics: What the figures leave out and count; None: the defaults.
         log_members: Keep the members of each batch (`Result.batches`); costs time for each of them.
@@ -192,7 +207,8 @@ def simulate(
         progress: Called with the number of requests that have ended, now and then.
 
     Raises:
-        ValueError: The trace has no arrival times, or the deployment does not fit its machines.
+        ValueError: The trace has no arrival times, the deployment does not fit its machines, or a fault is of a
+            replica that does not exist.
     """
     if trace.arrival_s is None:
         raise ValueError("the trace has no arrival times; give it some with one of traces.arrival")
@@ -213,6 +229,8 @@ def simulate(
         sessions=None if trace.session is None else trace.session.tolist(),
         followers=Followers(trace) if waits.any() else None,
         random=np.random.default_rng([seed, ROUTING]),
+        faults=faults,
+        fault_seed=[seed, FAULTS],
         time_limit_s=math.inf if time_limit_s is None else time_limit_s,
         log_members=log_members,
         log_stages=log_stages,
@@ -222,4 +240,6 @@ def simulate(
     notes = []
     if trace.session is None and getattr(router, "needs_sessions", False):
         notes.append(f"{type(router).__name__} routes by session, and the trace has no sessions")
+    if faults is not None and NETWORK in faults.kinds and all(one.parallel.num_gpus == 1 for one in groups):
+        notes.append("a slower network changes nothing: replicas of one GPU send no messages")
     return Result.from_cluster(trace, cluster, metrics or MetricOptions(), notes)

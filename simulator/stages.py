@@ -1,5 +1,6 @@
 """When the pipeline stages of a replica are busy, and why they are idle."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -10,6 +11,7 @@ class StageUse:
     """Seconds of one pipeline stage. What is left of a run, it had no work: no batch could be formed.
 
     Attributes:
+        down_s: Its replica had failed.
         busy_s: It computed, or sent and did nothing else meanwhile.
         waiting_for_upstream_s: Its next batch was in the stages before it or on its way from them.
         waiting_for_downstream_s: No further batch could be formed, because the pipeline was full.
@@ -21,6 +23,7 @@ class StageUse:
     waiting_for_upstream_s: float = 0.0
     waiting_for_downstream_s: float = 0.0
     uneven_micro_batches_s: float = 0.0
+    down_s: float = 0.0
 
 
 class Stages:
@@ -49,6 +52,9 @@ class Stages:
         self._latest_s = [inf] * len(use)
         # Until when the idle time of each stage is accounted for.
         self._accounted_s = [0.0] * len(use)
+        # Of the batches that may still be in the stages: when each stage begins one and is free again, how long it
+        # waits for it, and the part of that from uneven batches.
+        self._booked: deque[list[tuple[float, float, float, float]]] = deque(maxlen=len(use))
 
     def make_room(self, now_s: float, times: Sequence[float]) -> None:
         """Note that a batch with such times leaves a pipeline that was full, so that another may be formed."""
@@ -76,11 +82,13 @@ class Stages:
         free_s, latest_s, last = self._free_s, self._latest_s, len(self.use) - 1
         arrives_s = start_s
         upstream_longer_s = 0.0
+        booked = []
         for stage, use in enumerate(self.use):
             compute_s = times[2 * stage]
             begin_s = arrives_s if arrives_s > free_s[stage] else free_s[stage]
+            waited_s = uneven_s = 0.0
             if begin_s > free_s[stage]:
-                self._note_wait(stage, formed_s, begin_s, upstream_longer_s)
+                waited_s, uneven_s = self._note_wait(stage, formed_s, begin_s, upstream_longer_s)
             end_s = begin_s + compute_s
             if self._spans is not None:
                 self._spans += (begin_s, end_s)
@@ -94,18 +102,43 @@ class Stages:
                 if not self._overlap_sends:
                     free_s[stage] = arrives_s
             use.busy_s += free_s[stage] - begin_s
+            booked.append((begin_s, free_s[stage], waited_s, uneven_s))
+        self._booked.append(booked)
         self.first_free_s = free_s[0]
         return free_s[0], end_s
+
+    def clear(self, now_s: float) -> None:
+        """Drop all batches; of what they were booked for, what is still to come is taken back."""
+        for booked in self._booked:
+            for use, (begin_s, free_s, waited_s, uneven_s) in zip(self.use, booked, strict=True):
+                use.busy_s -= max(0.0, free_s - max(begin_s, now_s))
+                too_long_s = min(waited_s, max(0.0, begin_s - now_s))
+                from_uneven_s = min(uneven_s, too_long_s)
+                use.uneven_micro_batches_s -= from_uneven_s
+                use.waiting_for_upstream_s -= too_long_s - from_uneven_s
+        self._booked.clear()
+        self.first_free_s = now_s
+        for stage in range(len(self.use)):
+            self._free_s[stage] = self._link_free_s[stage] = self._accounted_s[stage] = now_s
+            self._latest_s[stage] = inf
 
     def _idle_since(self, stage: int) -> float:
         return max(self._free_s[stage], self._accounted_s[stage])
 
-    def _note_wait(self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float) -> None:
-        """Note that a stage waited for a batch until `begin_s`; before it was formed the stage had no work."""
+    def _note_wait(
+        self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float
+    ) -> tuple[float, float]:
+        """Note that a stage waited for a batch until `begin_s`; before it was formed the stage had no work.
+
+        Returns:
+            How long, and the part of that which comes from batches of different length.
+        """
         use, idle_since_s = self.use[stage], self._idle_since(stage)
         upstream_s = begin_s - max(idle_since_s, formed_s)
-        if upstream_s > 0:
-            # A stage that had no work before waits for the pipeline to fill, whatever the lengths.
-            uneven_s = min(upstream_s, upstream_longer_s) if idle_since_s >= formed_s else 0.0
-            use.uneven_micro_batches_s += uneven_s
-            use.waiting_for_upstream_s += upstream_s - uneven_s
+        if upstream_s <= 0:
+            return 0.0, 0.0
+        # A stage that had no work before waits for the pipeline to fill, whatever the lengths.
+        uneven_s = min(upstream_s, upstream_longer_s) if idle_since_s >= formed_s else 0.0
+        use.uneven_micro_batches_s += uneven_s
+        use.waiting_for_upstream_s += upstream_s - uneven_s
+        return upstream_s, uneven_s

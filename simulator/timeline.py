@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.faults import KINDS
 from simulator.over_time import Steps, after_idle, blocks_used, num_running, queue_length
 from simulator.replica_result import ReplicaResult
 from simulator.result import Result
@@ -59,6 +60,7 @@ def write_timeline(result: Result, path: Path) -> list[str]:
     for number, firsts in enumerate(groups):
         events += _slices(result, number, firsts)
         events += _flows(result.replicas[number], number, shown)
+        events += _faults(result, number)
     events.sort(key=lambda event: event[:2])
     with whole_file(path) as file:
         about = json.dumps({"notes": notes, "time": "1 us of the trace is 1 us of simulated time"})
@@ -97,6 +99,9 @@ def _names(result: Result) -> Iterator[dict[str, Any]]:
                 "name": "thread_name",
                 "args": {"name": name},
             }
+        for kind in sorted({fault.kind for fault in result.outages.faults if fault.replica == number}):
+            track = replica.placement.pp + _FIRST + KINDS.index(kind)
+            yield {"ph": "M", "pid": number + _FIRST, "tid": track, "name": "thread_name", "args": {"name": kind}}
 
 
 def _requests_pid(result: Result) -> int:
@@ -170,6 +175,16 @@ def _slices(result: Result, number: int, firsts: NDArray[np.int64]) -> Iterator[
             )
 
 
+def _faults(result: Result, number: int) -> Iterator[Event]:
+    """Yield what was wrong with a replica, on tracks of their own, one for each kind."""
+    begin_s = float(np.nanmin(result.requests["arrival_s"]))
+    for kind, first_s, last_s in result.outages.spans(number, begin_s, result.end_s):
+        begin, end = _ticks(first_s), _ticks(last_s)
+        track = result.replicas[number].placement.pp + _FIRST + KINDS.index(kind)
+        slice_ = {"ph": "X", "pid": number + _FIRST, "tid": track, "dur": (end - begin) / 10, "name": kind, "args": {}}
+        yield begin, _BEGINS, slice_
+
+
 def _content(prefill_tokens: int, decodes: int, length: int) -> str:
     """Name of a slice: what is computed in it."""
     parts = [f"{prefill_tokens} prompt"] if prefill_tokens else []
@@ -210,8 +225,9 @@ def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
     """Yield queueing, prefill and decode of each request, one within the other's time, on a track of its own."""
     table = result.requests
     ids = table["request_id"]
+    known_until_s = result.known_until_s
     ends = {
-        name: np.where(np.isnan(table[name]), result.end_s, table[name]) for name in ("first_token_s", "completed_s")
+        name: np.where(np.isnan(table[name]), known_until_s, table[name]) for name in ("first_token_s", "completed_s")
     }
     ticks = {name: _ticks(values[shown]) for name, values in ends.items()}
     arrival, scheduled = _ticks(table["arrival_s"][shown]), _ticks(table["first_scheduled_s"][shown])
@@ -251,8 +267,8 @@ def _counters(result: Result, notes: list[str]) -> Iterator[Event]:
 def _counts(result: Result, number: int) -> Iterator[tuple[str, Steps]]:
     """Yield the counters of a replica, as far as they change; KV blocks at decisions and when nothing runs."""
     replica = result.replicas[number]
-    used, decided = blocks_used(replica), replica.logged.runs[:, 0].astype(np.int64)
+    used, decided = blocks_used(result, number), replica.logged.runs[:, 0].astype(np.int64)
     told = np.isin(used.time_s, replica.logged.columns["schedule_s"][decided]) | (used.value == 0)
     yield "waiting requests", queue_length(result, [number]).changes
-    yield "running requests", num_running(replica).changes
+    yield "running requests", num_running(result, number).changes
     yield "KV blocks", Steps(used.time_s[told], used.value[told]).changes

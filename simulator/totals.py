@@ -9,7 +9,7 @@ import numpy as np
 
 from simulator.replica_result import ReplicaResult
 
-STAGE_SHARES = ("busy", "no_work", "waiting_for_upstream", "waiting_for_downstream", "uneven_micro_batches")
+STAGE_SHARES = ("busy", "no_work", "down", "waiting_for_upstream", "waiting_for_downstream", "uneven_micro_batches")
 
 
 def kv_use(replicas: Sequence[ReplicaResult]) -> dict[str, float | int | None]:

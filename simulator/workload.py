@@ -9,7 +9,7 @@ from traces import Trace
 from traces.base import Arrivals, Source
 
 # Randomness by purpose; a purpose keeps its stream when others are added.
-LENGTHS, ARRIVALS, ROUTING = range(3)
+LENGTHS, ARRIVALS, ROUTING, FAULTS = range(4)
 
 
 @dataclass(frozen=True)

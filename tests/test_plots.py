@@ -131,7 +131,7 @@ def test_steps_count_what_happened(runs: dict[str, Result], pipelined: Result) -
         tokens = output_tokens(run)
         assert tokens.value[-1] == run.requests["output_tokens"].sum()
         assert tokens.time_s[-1] == replica.logged.end_s.max()
-        for steps in (queue_length(run), num_running(replica), blocks_used(replica)):
+        for steps in (queue_length(run), num_running(run, 0), blocks_used(run, 0)):
             assert steps.value.min() >= 0
             assert steps.value[-1] == 0
             assert (np.diff(steps.time_s) > 0).all()
@@ -174,7 +174,7 @@ def test_a_whole_prompt_stalls_decodes_and_a_chunk_does_so_for_less() -> None:
     assert length_s > prompt_s > 0.1
     assert begin_s == pytest.approx(whole.replicas[0].logged.columns["start_s"][prompt])
     assert longest_stall(chunks).length_s < 0.03
-    assert stalls(whole.replicas[0])[1].max() == whole.summary["tbt_s"]["max"]
+    assert stalls(whole, 0)[1].max() == whole.summary["tbt_s"]["max"]
 
 
 def test_bubbles_are_the_gaps_between_what_stages_compute(pipelined: Result) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from simulator.batch import Batch
 from simulator.capacity.bisection import Trial
+from simulator.faults import Faults
 from simulator.result import MetricOptions, Result
 from simulator.routers.base import Router
 from simulator.simulation import Deployment, groups_of, simulate
@@ -27,6 +28,7 @@ class CapacityExperiment:
         router: Chooses the replica of each request; None: round robin.
         time_limit_s: Seconds of serving in a trial; None: until the last request.
         metrics: What the figures leave out and count; None: the defaults.
+        faults: What goes wrong; None: nothing.
     """
 
     workload: Workload
@@ -35,6 +37,7 @@ class CapacityExperiment:
     router: Router | None = None
     time_limit_s: float | None = None
     metrics: MetricOptions | None = None
+    faults: Faults | None = None
 
     def trials(self, seed: int) -> Callable[[float], Trial]:
         """Return what serves the load of a seed at a rate.
@@ -64,6 +67,7 @@ class CapacityExperiment:
             self.deployment,
             router=self.router,
             seed=seed,
+            faults=self.faults,
             time_limit_s=self.time_limit_s,
             metrics=self.metrics,
         )

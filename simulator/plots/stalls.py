@@ -36,8 +36,8 @@ class Stall:
 def longest_stall(result: Result) -> Stall:
     """Return the longest one of all replicas."""
     worst = Stall()
-    for number, replica in enumerate(result.replicas):
-        begins, lengths = stalls(replica)
+    for number in range(len(result.replicas)):
+        begins, lengths = stalls(result, number)
         if len(lengths) and lengths.max() > worst.length_s:
             place = int(lengths.argmax())
             worst = Stall(number, float(begins[place]), float(lengths[place]))
