@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from simulator import __version__, cli
-from simulator.clients import client_figures
+from simulator.clients import client_figures, client_warnings
 from simulator.config import build, files_of, resolved
 from simulator.output import write_result
 from simulator.result import Result
@@ -39,9 +39,10 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
     clients = client_figures(result)
     groups = [group.described() for group in groups_of(arguments["deployment"])]
     about = {"clients": clients, "config": resolved(config), "groups": groups, "version": __version__}
+    about["warnings"] = [*result.warnings, *client_warnings(clients)]
     notes = write_result(result, folder, about, files_of(config))
     console = Console()
-    print_summary(result.summary | {"clients": clients}, console)
+    print_summary(result.summary | about, console)
     for note in notes:
         console.print(note, style="dim", soft_wrap=True, highlight=False, markup=False)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)

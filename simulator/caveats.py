@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.gateway import NO_REPLICA
+from simulator.status import STUCK
+
 if TYPE_CHECKING:
     from simulator.result import Result
 
@@ -14,8 +17,12 @@ def caveats(result: "Result") -> list[str]:
     if result.overloaded:
         found.append("overloaded: the queue was still growing when the last request arrived")
     if count["num_stuck"]:
-        obstacles = " ".join(replica.obstacle for replica in result.replicas if replica.obstacle)
-        found.append(f"{count['num_stuck']} requests are stuck for ever. {obstacles}".rstrip())
+        obstacles = [replica.obstacle for replica in result.replicas if replica.obstacle]
+        if (result.requests["replica"][result.status == STUCK] == NO_REPLICA).any():
+            obstacles.append("No replica came back for those that a failure left without one.")
+        found.append(f"{count['num_stuck']} requests are stuck for ever. {' '.join(obstacles)}".rstrip())
+    if count["num_lost"]:
+        found.append(f"{count['num_lost']} requests were lost: a replica failed, and they were not sent again")
     if count["num_unfinished"]:
         found.append(f"{count['num_unfinished']} requests were unfinished at the time limit")
     found += _about_sessions(result)
@@ -38,7 +45,9 @@ def _about_sessions(result: "Result") -> list[str]:
         early = f"{num_early} turns of sessions arrived before the answer to the turn before them"
         found.append(f"{early}; arrival=sessions or closed_loop lets them wait")
     if result.num_broken_off:
-        found.append(f"{result.num_broken_off} turns were not sent: one before them in their session was ignored")
+        found.append(
+            f"{result.num_broken_off} turns were not sent: one before them in their session was ignored or lost"
+        )
     return found
 
 

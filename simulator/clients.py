@@ -1,15 +1,31 @@
 """Figures of each class of clients in a run."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simulator.result import FINISHED, Result
+from simulator.result import Result
 from simulator.slo import SLO, Objective, of_clients
+from simulator.status import FINISHED
 
 
 def client_figures(result: Result) -> list[dict[str, Any]]:
     """Return what summary.json says of each class: counts, throughput, latencies and its SLO."""
     makespan_s = result.throughput["makespan_s"]
     return [_figures(result.of_client(number), makespan_s) for number in range(len(result.clients))]
+
+
+def client_warnings(clients: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which classes miss what they expect, from their figures."""
+    found = []
+    for one in clients:
+        slo = one["slo"]
+        if slo is None or slo["met"] is not False:
+            continue
+        missed = ", ".join(slo["missed"])
+        found.append(f"clients.{one['client']} misses its SLO: {missed}")
+        if slo["goodput"] == 0:
+            found[-1] += "; not one of its requests is within every bound"
+    return found
 
 
 def _figures(own: Result, makespan_s: float | None) -> dict[str, Any]:
@@ -32,13 +48,14 @@ def _figures(own: Result, makespan_s: float | None) -> dict[str, Any]:
 
 def _slo(own: Result, objectives: tuple[Objective, ...]) -> dict[str, Any]:
     slo = SLO(objectives)
-    goodput = slo.goodput(own)
+    goodput, missed = slo.goodput(own), slo.missed(own)
     return {
         "objectives": [
             {"name": f"{one.metric}_{one.statistic}", "bound_s": one.bound_s, "value_s": one.value(own)}
             for one in slo.objectives
         ],
-        "met": not slo.missed(own) if own.counted.any() else None,
+        "met": not missed if own.counted.any() else None,
+        "missed": [name.partition(".")[2] for name in missed],
         "goodput": goodput.share,
         "goodput_qps": goodput.requests_per_s,
     }

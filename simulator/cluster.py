@@ -14,6 +14,7 @@ from simulator.engine import Engine, ReplicaRun, SingleStageEngine
 from simulator.faults import Faults
 from simulator.followers import Followers
 from simulator.gateway import NO_REPLICA, Gateway
+from simulator.invariants.ledger import Books, CheckedReplica
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.outages import DegradedTimes, Outages
@@ -21,8 +22,10 @@ from simulator.pipeline import PipelineEngine
 from simulator.replica import Replica
 from simulator.request_table import RequestTable
 from simulator.routers.base import ReplicaLoad, Router
-from simulator.schedulers.base import Scheduler
+from simulator.schedulers.base import Scheduler, SizedBatches
 from simulator.stages import StageUse
+
+LONGEST = 2**31  # tokens, longer than any sequence
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class Cluster:
         time_limit_s: float = math.inf,
         log_members: bool = False,
         log_stages: bool = False,
+        check: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """Build the replicas.
@@ -123,6 +127,7 @@ class Cluster:
             time_limit_s: No iteration starts later, and no request arrives later.
             log_members: Whether to log the members of every batch.
             log_stages: Whether to log when each pipeline stage computes.
+            check: Whether to check every decision against books that each replica keeps.
             progress: Called with the number of requests that ended, once per 0.5 % of them.
         """
         self.clock = Clock()
@@ -131,6 +136,7 @@ class Cluster:
         self.requests = requests
         self.followers = followers
         self._degrades = bool(faults)
+        self._books = Books(requests.prefill_tokens, requests.total_tokens) if check else None
         self._time_limit_s = time_limit_s
         self._progress = progress
         self._next_report = 0
@@ -171,7 +177,7 @@ class Cluster:
         if self._degrades:
             normal = stage_times
             stage_times = DegradedTimes(normal, spec.slower_network or (lambda _: normal))
-        replica = Replica(
+        replica = self._new_replica(spec)(
             self.requests,
             num_blocks=spec.num_blocks,
             block_size=spec.block_size,
@@ -190,6 +196,14 @@ class Cluster:
             stages=[StageUse() for _ in range(num_stages)],
             overlap_sends=spec.overlap_sends,
         )
+
+    def _new_replica(self, spec: ReplicaSpec) -> Callable[..., Replica]:
+        if self._books is None:
+            return Replica
+        policy = spec.scheduler
+        max_tokens = policy.profiled_tokens(LONGEST) if isinstance(policy, SizedBatches) else None
+        limit = getattr(policy, "max_num_seqs", None)
+        return partial(CheckedReplica, books=self._books, max_tokens=max_tokens, max_num_seqs=limit)
 
     def _arrivals(self) -> Generator[Event, None, None]:
         # A copy: those that wait get their times while this goes on.

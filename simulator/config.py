@@ -32,7 +32,7 @@ from simulator.workload import Workload
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _PREDICTED = ("model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache", "faults")
-_KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", "seed", "time_limit_s", "output")
+_KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", "seed", "time_limit_s", "check", "output")
 _CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
 # What a group of a cluster may have of its own.
 _GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
@@ -121,7 +121,7 @@ def files_of(config: DictConfig) -> Files:
 
 
 def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Build what serves and what arrives: workload, deployment, router, faults, seed, time_limit_s and metrics.
+    """Build what serves and what arrives: workload, deployment, router, faults, seed, time_limit_s, metrics and check.
 
     Args:
         config: What was composed.
@@ -137,6 +137,8 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
     time_limit_s = config.time_limit_s
     if time_limit_s is not None and not (type(time_limit_s) in (int, float) and 0 < time_limit_s < math.inf):
         raise ConfigError(f"time_limit_s must be a finite number above 0 or null, got {time_limit_s!r}")
+    if not isinstance(config.check, bool):
+        raise ConfigError(f"check must be true or false, got {config.check!r}")
     files_of(config)
     deployment = _deployments(config)
     source, arrivals = build_component(config.trace, "trace"), build_component(config.arrival, "arrival")
@@ -152,6 +154,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         "seed": seed,
         "time_limit_s": time_limit_s,
         "metrics": metrics,
+        "check": config.check,
     }
 
 

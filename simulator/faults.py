@@ -116,7 +116,7 @@ class Faults:
     @property
     def kinds(self) -> set[str]:
         """Kinds of what goes wrong."""
-        return {one.kind for one in (*self._scheduled, *self._recurring)}
+        return {one.kind for one in self._all}
 
     def in_order(self, num_replicas: int, seed: Sequence[int]) -> Iterator[Fault]:
         """Yield what goes wrong, each fault of one replica, by the time when it begins; without end if by rate.
@@ -128,11 +128,9 @@ class Faults:
         Raises:
             ValueError: A replica that does not exist.
         """
-        for one in (*self._scheduled, *self._recurring):
+        for one in self._all:
             if one.replica is not None and one.replica >= num_replicas:
-                raise ValueError(
-                    f"faults: there is no replica {one.replica}; there are {num_replicas}, counted from 0"
-                )
+                raise ValueError(f"faults: there is no replica {one.replica}; there are {num_replicas}, counted from 0")
         scheduled = [
             Fault(one.kind, one.at_s, one.for_s, replica, one.slowdown)
             for one in self._scheduled
@@ -144,6 +142,10 @@ class Faults:
             for replica in _chosen(rate.replica, num_replicas)
         )
         return merge(sorted(scheduled, key=_begin), *by_chance, key=_begin)
+
+    @property
+    def _all(self) -> list[Fault | FaultRate]:
+        return [*self._scheduled, *self._recurring]
 
     @property
     def _scheduled(self) -> list[Fault]:

@@ -234,9 +234,7 @@ def _spans(prefill_ends: Ints, residencies: Sequence[Residencies]) -> tuple[Ints
     return request, first, last
 
 
-def _between_spans(
-    prefill_ends: Ints, residencies: Sequence[Residencies], moved: Ints
-) -> tuple[Ints, Ints, Ints]:
+def _between_spans(prefill_ends: Ints, residencies: Sequence[Residencies], moved: Ints) -> tuple[Ints, Ints, Ints]:
     """Gaps between a prefill or residency of a request and its next residency or prefill.
 
     Args:

@@ -61,7 +61,8 @@ class OutageResult:
     def of_moved(self, replica: int, kind: int) -> Floats:
         """Return such requests and when it happened to them: float64[n, 2]."""
         chosen = (self.moves[:, 1] == replica) & (self.moves[:, 3] == kind)
-        return self.moves[chosen][:, [0, 2]]
+        found: Floats = self.moves[chosen][:, [0, 2]]
+        return found
 
     def spans(self, replica: int, begin_s: float, end_s: float) -> list[tuple[str, float, float]]:
         """Return when something was wrong with a replica within a time: kind, beginning and end, joined by kind."""
@@ -96,4 +97,5 @@ class OutageResult:
         }
 
     def _times(self, replica: int, kind: int) -> Floats:
-        return self.of_moved(replica, kind)[:, 1]
+        times: Floats = self.of_moved(replica, kind)[:, 1]
+        return times

@@ -170,7 +170,7 @@ class Outages:
         running, waiting = self._engines[replica].fail()
         self._gateway.end(replica, [*running, *waiting])
         if self._faults.on_failure == RESTART:
-            history.discard(running)
+            history.discard([*running, *waiting])
         for requests, left in ((running, LEFT_RUNNING), (waiting, LEFT_QUEUE)):
             for request in requests:
                 if request not in self.first_arrival_s:

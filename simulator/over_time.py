@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from simulator.metrics import decodes_emitted
 from simulator.outages import LEFT_RUNNING, SENT
 from simulator.replica_result import ReplicaResult
-from simulator.result import IGNORED, Result
+from simulator.result import Result
+from simulator.status import IGNORED
 
 Floats = NDArray[np.float64]
 

@@ -143,9 +143,7 @@ def _table(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int64]:
     return np.fromiter(chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width)
 
 
-def _without(
-    discards: Sequence[tuple[list[int], int, int]], which: int, rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _without(discards: Sequence[tuple[list[int], int, int]], which: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Leave out rows of requests whose tokens until then do not count."""
     kept = np.ones(len(rows), dtype=bool)
     for requests, *numbers in discards:

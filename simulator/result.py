@@ -24,6 +24,7 @@ from simulator.metrics import (
 from simulator.outage_result import OutageResult
 from simulator.provenance import describe, extent_of
 from simulator.replica_result import ReplicaResult
+from simulator.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
 from simulator.totals import cluster_totals, kv_use, replica_totals, stage_shares
 from traces import Client, Trace
 
@@ -42,7 +43,6 @@ REQUEST_COLUMNS = (
     "ignored",
     "replica",
 )
-FINISHED, IGNORED, UNFINISHED, STUCK, NOT_ARRIVED, LOST = range(6)
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,8 @@ class Result:
             int64[num_requests] gaps that are longer, and int64[num_requests] all gaps.
         """
         logs = [replica.tokens for replica in self.replicas]
-        above, every = map(sum, zip(*(gaps_above(log, bound_s, len(self.status)) for log in logs), strict=True))
+        found = [gaps_above(log, bound_s, len(self.status)) for log in logs]
+        above, every = (np.sum(counts, axis=0) for counts in zip(*found, strict=True))
         moved, gaps_s = gaps_of_moved(logs)
         np.add.at(above, moved, gaps_s > bound_s)
         np.add.at(every, moved, 1)
@@ -285,7 +286,7 @@ class Result:
     def num_by_status(self) -> dict[str, int]:
         """Requests that finished, were ignored, ...: the counts of the summary."""
         status = self.status[self._within]
-        return {name: int(np.count_nonzero(status == code)) for name, code in _STATUS_NAMES.items()}
+        return {name: int(np.count_nonzero(status == code)) for name, code in STATUS_NAMES.items()}
 
     @cached_property
     def overloaded(self) -> bool:
@@ -325,8 +326,7 @@ class Result:
         size = len(self.replicas)
         sent = replica != NO_REPLICA
         count = {
-            name: np.bincount(replica[(self.status == code) & sent], minlength=size)
-            for name, code in _ROUTED.items()
+            name: np.bincount(replica[(self.status == code) & sent], minlength=size) for name, code in _ROUTED.items()
         }
         num_routed = np.bincount(replica[sent], minlength=size)
         num_done = np.bincount(replica[finished], minlength=size)
@@ -350,21 +350,11 @@ def _end_of(arrival_s: Floats, replicas: Sequence[ReplicaResult], outages: Outag
     return float(np.concatenate([arrival_s, outages.moves[:, 2], *ends_s]).max())
 
 
-def _enter_down_time(
-    replicas: Sequence[ReplicaResult], outages: OutageResult, begin_s: float, end_s: float
-) -> None:
+def _enter_down_time(replicas: Sequence[ReplicaResult], outages: OutageResult, begin_s: float, end_s: float) -> None:
     for number, replica in enumerate(replicas):
         down_s = outages.down_s(number, begin_s, end_s)
         for stage in replica.stages:
             stage.down_s = down_s
 
 
-_STATUS_NAMES = {
-    "num_finished": FINISHED,
-    "num_ignored": IGNORED,
-    "num_unfinished": UNFINISHED,
-    "num_stuck": STUCK,
-    "num_not_arrived": NOT_ARRIVED,
-    "num_lost": LOST,
-}
-_ROUTED = {name: code for name, code in _STATUS_NAMES.items() if code != NOT_ARRIVED}
+_ROUTED = {name: code for name, code in STATUS_NAMES.items() if code != NOT_ARRIVED}

@@ -204,9 +204,7 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
     )
 
 
-def _replica(
-    tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], outages: OutageResult
-) -> ReplicaResult:
+def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], outages: OutageResult) -> ReplicaResult:
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
     runs = tables["runs"].reshape(-1, len(RUN_COLUMNS))

@@ -1,6 +1,7 @@
 """One run: a trace served by a deployment."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from simulator.cluster import Cluster, Placement, ReplicaSpec
-from simulator.faults import NETWORK, Faults
+from simulator.faults import NETWORK, RESTART, Faults
 from simulator.followers import Followers
 from simulator.hardware import Device
 from simulator.host import ServingEngine
+from simulator.invariants.laws import check_result
+from simulator.invariants.ledger import CheckedReplica
 from simulator.iteration_time.base import IterationTime, StageTimes
 from simulator.iteration_time.profile import Profile
 from simulator.kv_cache import KVCache
@@ -31,6 +34,8 @@ from simulator.workload import FAULTS, ROUTING
 from traces import Trace
 
 MOST_REPLICAS = 10_000
+# Set to anything, it makes every run check itself, as with check=True.
+CHECK_VARIABLE = "LLM_SIMULATOR_CHECK"
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,7 @@ def simulate(
     metrics: MetricOptions | None = None,
     log_members: bool = False,
     log_stages: bool = False,
+    check: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Serve a trace and return what happened.
@@ -204,9 +210,13 @@ def simulate(
         metrics: What the figures leave out and count; None: the defaults.
         log_members: Keep the members of each batch (`Result.batches`); costs time for each of them.
         log_stages: Keep when each pipeline stage computed each batch (`ReplicaResult.stage_spans`).
+        check: Check in every iteration that no token, KV block or request is lost and that times are in order, and
+            the figures against a slow computation of them; up to 3 times slower. CHECK_VARIABLE in the environment
+            does so too.
         progress: Called with the number of requests that have ended, now and then.
 
     Raises:
+        InvariantError: What was checked does not hold: a fault of the simulator, or of a policy of your own.
         ValueError: The trace has no arrival times, the deployment does not fit its machines, or a fault is of a
             replica that does not exist.
     """
@@ -222,6 +232,7 @@ def simulate(
     )
     of_clients(trace.clients)  # before the run rather than behind it
     groups = groups_of(deployment)
+    checks = check or bool(os.environ.get(CHECK_VARIABLE))
     cluster = Cluster(
         requests,
         [spec for number, group in enumerate(groups) for spec in group.replica_specs(number)],
@@ -234,6 +245,7 @@ def simulate(
         time_limit_s=math.inf if time_limit_s is None else time_limit_s,
         log_members=log_members,
         log_stages=log_stages,
+        check=checks,
         progress=progress,
     )
     cluster.run()
@@ -242,4 +254,8 @@ def simulate(
         notes.append(f"{type(router).__name__} routes by session, and the trace has no sessions")
     if faults is not None and NETWORK in faults.kinds and all(one.parallel.num_gpus == 1 for one in groups):
         notes.append("a slower network changes nothing: replicas of one GPU send no messages")
-    return Result.from_cluster(trace, cluster, metrics or MetricOptions(), notes)
+    result = Result.from_cluster(trace, cluster, metrics or MetricOptions(), notes)
+    if checks:
+        books = [run.replica for run in cluster.runs if isinstance(run.replica, CheckedReplica)]
+        check_result(result, books, restarts=faults is not None and faults.on_failure == RESTART)
+    return result

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.metrics import Distribution, Ints, percentile_of, rank
-from simulator.result import FINISHED, IGNORED, UNFINISHED, Result
+from simulator.result import Result
+from simulator.status import FINISHED, IGNORED, UNFINISHED
 from traces import Client
 
 METRICS = ("tbt", "ttft", "tpot", "e2e", "scheduling_delay")

@@ -125,9 +125,7 @@ class Stages:
     def _idle_since(self, stage: int) -> float:
         return max(self._free_s[stage], self._accounted_s[stage])
 
-    def _note_wait(
-        self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float
-    ) -> tuple[float, float]:
+    def _note_wait(self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float) -> tuple[float, float]:
         """Note that a stage waited for a batch until `begin_s`; before it was formed the stage had no work.
 
         Returns:

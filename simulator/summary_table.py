@@ -35,7 +35,7 @@ def _totals(summary: dict[str, Any]) -> Table:
     table.add_column(style="dim")
     table.add_column(justify="left")
     kinds = ["finished", "ignored", "unfinished", "stuck"]
-    kinds += ["not_arrived"] if summary["num_not_arrived"] else []
+    kinds += [kind for kind in ("not_arrived", "lost") if summary[f"num_{kind}"]]
     counts = ", ".join(f"{summary[f'num_{kind}']:,} {kind.replace('_', ' ')}" for kind in kinds)
     table.add_row("requests", f"{summary['num_requests']:,}: {counts}")
     table.add_row(
@@ -44,6 +44,15 @@ def _totals(summary: dict[str, Any]) -> Table:
         f"{_number(summary['output_tokens_per_s'], 1)} output tokens/s over {_number(summary['makespan_s'], 1)} s",
     )
     table.add_row("iterations", f"{summary['num_iterations']:,}, {summary['num_preemptions']:,} preemptions")
+    faults = summary["faults"]
+    if faults["num_failures"] or faults["num_slowdowns"] or faults["num_network"]:
+        table.add_row(
+            "faults",
+            f"{_count(faults['num_failures'], 'failure')}, {_count(faults['num_slowdowns'], 'slow replica')}, "
+            f"{_count(faults['num_network'], 'slow network')}; replicas were up {_percent(faults['availability'])} of "
+            f"the time, {_count(faults['num_retries'], 'request')} sent again, "
+            f"{_count(faults['kv_tokens_lost'], 'token')} in KV caches lost",
+        )
     kv_use = summary["kv_use"]
     table.add_row(
         "KV cache",
@@ -64,7 +73,7 @@ def _totals(summary: dict[str, Any]) -> Table:
 
 def _stages(summary: dict[str, Any]) -> Table:
     """What the stages of a pipeline did with their time."""
-    bubbles = summary["bubbles"]
+    bubbles = {name: shares for name, shares in summary["bubbles"].items() if name != "down" or any(shares)}
     table = Table(title="pipeline", title_justify="left", title_style="dim")
     for name in ("stage", "busy", *bubbles):
         table.add_column(name.replace("_", " "), justify="right")
@@ -135,7 +144,7 @@ def _latencies(summary: dict[str, Any]) -> Table:
 
 
 def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'s' if number > 1 else ''}"
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from simulator.batch import Batch
 from simulator.replica import Replica
 from simulator.request_table import RequestTable
-from simulator.result import FINISHED, IGNORED, STUCK
 from simulator.schedulers.base import Scheduler
+from simulator.status import FINISHED, IGNORED, STUCK
 from tests.helpers import POLICIES, serve
 from tests.strategies import Workload, policies, serve_workload, workloads
 

@@ -29,6 +29,7 @@ class CapacityExperiment:
         time_limit_s: Seconds of serving in a trial; None: until the last request.
         metrics: What the figures leave out and count; None: the defaults.
         faults: What goes wrong; None: nothing.
+        check: Check every run, see `simulate`.
     """
 
     workload: Workload
@@ -38,6 +39,7 @@ class CapacityExperiment:
     time_limit_s: float | None = None
     metrics: MetricOptions | None = None
     faults: Faults | None = None
+    check: bool = False
 
     def trials(self, seed: int) -> Callable[[float], Trial]:
         """Return what serves the load of a seed at a rate.
@@ -68,6 +70,7 @@ class CapacityExperiment:
             router=self.router,
             seed=seed,
             faults=self.faults,
+            check=self.check,
             time_limit_s=self.time_limit_s,
             metrics=self.metrics,
         )

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from simulator.metrics import LATENCIES, SUMMARY
-from simulator.result import FINISHED, STUCK, UNFINISHED, Result
+from simulator.result import Result
+from simulator.status import FINISHED, STUCK, UNFINISHED
 from simulator.totals import STAGE_SHARES
 from simulator.units import figure, share
 

@@ -12,6 +12,7 @@ from simulator.capacity.config import build_slo
 from simulator.capacity.experiment import lasting_warnings
 from simulator.components import ConfigError, named, require_keys, require_mapping
 from simulator.config import build_experiment, deployment_of, require_integer, resolved
+from simulator.faults import Faults
 from simulator.identity import code_digest, input_digests
 from simulator.result import MetricOptions
 from simulator.routers.base import Router
@@ -45,6 +46,8 @@ class SearchTask:
         router: Chooses the replica of a request.
         time_limit_s: Seconds of serving.
         metrics: What the figures leave out and count.
+        faults: What goes wrong.
+        check: Check every run, see `simulate`.
     """
 
     kept: Sequence[Option]
@@ -61,6 +64,8 @@ class SearchTask:
     router: Router
     time_limit_s: float | None
     metrics: MetricOptions
+    faults: Faults
+    check: bool
 
     def serve(self, candidate: Candidate) -> Served:
         """Serve the load with a candidate.
@@ -84,6 +89,8 @@ class SearchTask:
             seed=self.seed,
             time_limit_s=self.time_limit_s,
             metrics=self.metrics,
+            faults=self.faults,
+            check=self.check,
         )
         missed, values = self.slo.missed(result), self.slo.values(result)
         never = {name: NEVER_S if name in missed else 0.0 for name in values}
@@ -128,6 +135,8 @@ def build_search(config: DictConfig) -> SearchTask:
         router=parts["router"],
         time_limit_s=parts["time_limit_s"],
         metrics=parts["metrics"],
+        faults=parts["faults"],
+        check=parts["check"],
     )
 
 

@@ -1,0 +1,334 @@
+"""A replica that keeps books of its own about every request, and compares them with its state in every iteration."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.batch import Batch, PrefillChunk
+from simulator.replica import Replica
+
+Ints = NDArray[np.int64]
+# Of the small arrays here, without the detour of their methods.
+_sum, _least = np.add.reduce, np.minimum.reduce
+_NOBODY = np.zeros(0, dtype=np.int64)
+
+
+class InvariantError(RuntimeError):
+    """What the simulator or a policy did cannot be: nothing of the run is to be trusted. One line says what."""
+
+
+def broken(*what: object) -> InvariantError:
+    """Return the error that says what does not hold."""
+    return InvariantError(f"invariant broken: {' '.join(map(str, what))}")
+
+
+class Books:
+    """What each request has, wherever it is.
+
+    Attributes:
+        prompt: int64[num_requests], tokens of its prompt.
+        output: int64[num_requests], tokens that it is to emit.
+        context: int64[num_requests], tokens in the KV cache, those that are being computed not counted.
+        emitted: int64[num_requests], tokens that it has emitted.
+        blocks: int64[num_requests], KV blocks that it holds.
+    """
+
+    def __init__(self, prompt: Sequence[int], total: Sequence[int]) -> None:
+        """Open the books before anything has happened.
+
+        Args:
+            prompt: Tokens of the prompt of each request.
+            total: Tokens of prompt and output of each.
+        """
+        self.prompt = np.array(prompt, dtype=np.int64)
+        self.output = np.array(total, dtype=np.int64) - self.prompt
+        self.context, self.emitted, self.blocks = (np.zeros_like(self.prompt) for _ in range(3))
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch in flight: its decodes, the tokens of its chunks, and how often it was repeated."""
+
+    decodes: Ints
+    chunks: dict[int, int]
+    repetitions: int = 0
+
+
+class CheckedReplica(Replica):
+    """Carries out decisions as a replica does, and checks each of them against books kept in another way.
+
+    The books have a number for each request and are summed up over all members of each batch, where the replica
+    keeps totals.
+
+    Laws: a decision names requests that are there, once each, in the state that it takes them to be in; chunks go on
+    where the last one ended and not beyond the prompt; totals of a batch are those of its members; held and free KV
+    blocks are all blocks, and each request holds enough for its tokens; requests that have arrived are waiting,
+    running or gone; a request ends with exactly the tokens that it was to emit; no batch is larger than its policy
+    says, no more requests run than its policy admits.
+
+    Attributes:
+        emissions: (first iteration, how many iterations, int64[n] requests that emitted a token in each of them).
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        books: Books,
+        max_tokens: int | None = None,
+        max_num_seqs: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            *arguments: As of `Replica`.
+            books: Of all requests; shared by the replicas.
+            max_tokens: Tokens of a batch at most, unless it has as many decodes; None: the policy does not say.
+            max_num_seqs: Running requests at most; None: the policy does not say.
+            **options: As of `Replica`.
+        """
+        super().__init__(*arguments, **options)
+        self.emissions: list[tuple[int, int, Ints]] = []
+        self._books = books
+        self._max_tokens = max_tokens
+        self._max_num_seqs = max_num_seqs
+        self._flights: deque[_Flight] = deque()
+        self._queued: dict[int, None] = {}
+        self._prefills: dict[int, None] = {}
+        self._decodes = _NOBODY  # those that are not in flight
+        self._num_admitted = 0  # running, in flight or not
+        self._held = 0
+
+    def enqueue(self, request: int) -> None:
+        """Put an arriving request at the back of the queue."""
+        if request in self._queued or request in self.running:
+            raise broken("request", request, "arrives although it is there already")
+        self._queued[request] = None
+        # Tokens that it got elsewhere are prompt here.
+        self._books.emitted[request] = self.requests.prefill_tokens[request] - self._books.prompt[request]
+        super().enqueue(request)
+
+    def start(self, batch: Batch) -> bool:
+        """Carry out a decision."""
+        flight = self._book(batch)
+        starts = super().start(batch)
+        if starts != bool(len(flight.decodes) or flight.chunks):
+            raise broken("a batch without tokens is in flight, or one with tokens is not")
+        if starts:
+            self._flights.append(flight)
+        self._check_totals()
+        return starts
+
+    def finish(self) -> list[int]:
+        """End the oldest batch in flight."""
+        if not self._flights:
+            raise broken("a batch ends although none is in flight")
+        flight = self._flights.popleft()
+        expected = self._settle(flight, self.num_finished - flight.repetitions)
+        finished = super().finish()
+        if sorted(finished) != sorted(expected):
+            raise broken("requests", finished, "end instead of", expected)
+        self._check_totals()
+        return finished
+
+    def repeat(self, batch: Batch) -> Iterator[int]:
+        """End the batch in flight and start the same decision again."""
+        (flight,) = self._flights
+        # Decodes whose next token but so many begins a KV block.
+        needing = [0] * self.block_size
+        num_decodes = len(flight.decodes)
+        if self._appends_blocks and num_decodes:
+            distances = -(self._books.context[flight.decodes] + 1) % self.block_size
+            needing = np.bincount(distances, minlength=self.block_size).tolist()
+        free_blocks, context, prefilled = self.free_blocks, batch.decode_context_tokens, batch.prefill_context_tokens
+        num_prefill_tokens, distance = batch.num_prefill_tokens, 0
+        for held in super().repeat(batch):
+            flight.repetitions += 1
+            free_blocks -= needing[distance]
+            context += num_decodes
+            prefilled += num_prefill_tokens
+            distance = distance + 1 if distance + 1 < self.block_size else 0
+            if held != free_blocks or held < 0:
+                raise broken(held, "KV blocks are free instead of", free_blocks)
+            if batch.decode_context_tokens != context or batch.prefill_context_tokens != prefilled:
+                raise broken("a repeated batch does not go on by a token for each one computed")
+            yield held
+
+    def fail(self) -> tuple[list[int], list[int]]:
+        """Lose everything."""
+        books = self._books
+        for flight in self._flights:
+            if flight.repetitions:  # what it did before the iteration that is broken off
+                flight.repetitions -= 1
+                if self._settle(flight, self.num_finished - flight.repetitions - 1):
+                    raise broken("a request ended in a batch that went on")
+        admitted = {*self._prefills, *self._decodes.tolist()}
+        for flight in self._flights:
+            admitted |= {*flight.decodes.tolist(), *flight.chunks}
+        running, waiting = super().fail()
+        if {*running} != admitted or {*waiting} != {*self._queued}:
+            raise broken("a failure throws out", running, waiting, "instead of", admitted, [*self._queued])
+        for request in running:
+            known = int(books.prompt[request] + books.emitted[request])
+            if self.requests.prefill_tokens[request] != known:
+                raise broken("request", request, "is not known by its", known, "tokens after a failure")
+        books.context[running] = books.blocks[running] = 0
+        self._flights.clear()
+        self._queued.clear()
+        self._prefills.clear()
+        self._decodes, self._num_admitted, self._held = _NOBODY, 0, 0
+        self._check_totals()
+        return running, waiting
+
+    def _book(self, batch: Batch) -> _Flight:
+        """Enter a decision."""
+        for request in batch.preempted:
+            self._evict_from_books(request)
+        for request in batch.ignored:
+            if self._queued.pop(request, 0) is not None:
+                raise broken("request", request, "is ignored and does not wait")
+        flight = _Flight(self._decodes_of(batch) if batch.num_decodes else _NOBODY, {})
+        num_tokens = context = 0
+        for chunk in batch.chunks:
+            self._book_chunk(flight, chunk)
+            num_tokens += chunk.num_tokens
+            context += chunk.context_tokens
+        if num_tokens != batch.num_prefill_tokens or context != batch.prefill_context_tokens:
+            raise broken(
+                f"the batch says {batch.num_prefill_tokens} prompt tokens after {batch.prefill_context_tokens} "
+                f"and has {num_tokens} after {context}"
+            )
+        num_decodes, limit = len(flight.decodes), self._max_tokens
+        if limit is not None and num_tokens + num_decodes > max(limit, num_decodes):
+            raise broken("a batch has", num_tokens + num_decodes, "tokens, of", limit)
+        return flight
+
+    def _decodes_of(self, batch: Batch) -> Ints:
+        """Return the requests that decode in a batch, and give them the KV block that they need."""
+        books, members = self._books, self._decodes
+        self._decodes = _NOBODY
+        if batch.held_back:
+            stays = np.isin(members, list(batch.held_back))
+            members, self._decodes = members[~stays], members[stays]
+        context = books.context[members]
+        total = int(_sum(context))
+        if len(members) != batch.num_decodes or total != batch.decode_context_tokens:
+            raise broken(
+                f"the batch says {batch.num_decodes} decodes of {batch.decode_context_tokens} tokens and has "
+                f"{len(members)} of {total}"
+            )
+        room = books.blocks[members] * self.block_size - context
+        least = int(_least(room))
+        if least < 0 or (least == 0 and not self._appends_blocks):
+            raise broken("request", members[room.argmin()], "has no KV block for a token")
+        if least == 0:
+            full = members[room == 0]
+            books.blocks[full] += 1
+            self._held += len(full)
+        return members
+
+    def _book_chunk(self, flight: _Flight, chunk: PrefillChunk) -> None:
+        request, books = chunk.request, self._books
+        context = int(books.context[request])
+        if request in self._queued:
+            del self._queued[request]
+            self._num_admitted += 1
+        elif request in self._prefills:
+            del self._prefills[request]
+        else:
+            raise broken("request", request, "has a chunk and neither waits nor has a prefill to go on with")
+        left = int(books.prompt[request] + books.emitted[request]) - context
+        if chunk.context_tokens != context or not 0 < chunk.num_tokens <= left:
+            raise broken(
+                f"request {request} has a chunk of {chunk.num_tokens} tokens after {chunk.context_tokens}; {context} "
+                f"are computed and {left} are left"
+            )
+        flight.chunks[request] = chunk.num_tokens
+        books.blocks[request] += chunk.num_blocks
+        self._held += chunk.num_blocks
+        if books.blocks[request] * self.block_size < context + chunk.num_tokens:
+            raise broken("request", request, "has", books.blocks[request], "KV blocks, too few for its chunk")
+
+    def _settle(self, flight: _Flight, first: int) -> list[int]:
+        """Enter what a batch and its repetitions computed, and return the requests that end with it.
+
+        Args:
+            flight: The batch, no longer in flight.
+            first: Number of its iteration.
+        """
+        books, times, members = self._books, flight.repetitions + 1, flight.decodes
+        finished: list[int] = []
+        if len(members):
+            books.context[members] += times
+            if flight.repetitions and self._appends_blocks:
+                # Blocks of repetitions; that of the first iteration was taken when it began.
+                blocks = -(-books.context[members] // self.block_size)
+                self._held += int(_sum(blocks - books.blocks[members]))
+                books.blocks[members] = blocks
+            members = self._emit(members, first, times, finished)
+        begun = []
+        for request, num_tokens in flight.chunks.items():
+            books.context[request] += num_tokens * times
+            left = int(books.prompt[request] + books.emitted[request] - books.context[request])
+            if left < 0:
+                raise broken("request", request, "computes more than its prompt")
+            if left:
+                self._prefills[request] = None
+            else:
+                begun.append(request)
+        if begun:
+            new = self._emit(np.array(begun), first + times - 1, 1, finished)
+            members = np.concatenate([members, new])
+        self._decodes = np.concatenate([self._decodes, members]) if len(self._decodes) else members
+        if finished:
+            self._num_admitted -= len(finished)
+            self._held -= int(_sum(books.blocks[finished]))
+        return finished
+
+    def _emit(self, members: Ints, first: int, times: int, finished: list[int]) -> Ints:
+        """Enter tokens, and return the requests that go on; the others are added to `finished`."""
+        books = self._books
+        emitted = books.emitted[members] + times
+        books.emitted[members] = emitted
+        self.emissions.append((first, times, members))
+        left = books.output[members] - emitted
+        least = _least(left)
+        if least < 0:
+            raise broken("request", members[left.argmin()], "emits more tokens than it is to")
+        if least > 0:
+            return members
+        finished += members[left == 0].tolist()
+        return members[left > 0]
+
+    def _evict_from_books(self, request: int) -> None:
+        books = self._books
+        places = [flight for flight in self._flights if request in flight.chunks or request in flight.decodes]
+        for flight in places:
+            flight.chunks.pop(request, None)
+            flight.decodes = flight.decodes[flight.decodes != request]
+        if not places and request not in self._prefills and request not in self._decodes:
+            raise broken("request", request, "is preempted and does not run")
+        self._prefills.pop(request, None)
+        self._decodes = self._decodes[self._decodes != request]
+        self._held -= int(books.blocks[request])
+        books.context[request] = books.blocks[request] = 0
+        self._num_admitted -= 1
+        self._queued[request] = None
+
+    def _check_totals(self) -> None:
+        """Compare the books with the state."""
+        if self.free_blocks < 0 or self._held + self.free_blocks != self.num_blocks:
+            raise broken(f"{self._held} KV blocks held and {self.free_blocks} free are not {self.num_blocks}")
+        if len(self.running) != self._num_admitted or len(self.waiting) != len(self._queued):
+            raise broken(
+                f"{len(self.running)} requests run and {len(self.waiting)} wait instead of {self._num_admitted} and "
+                f"{len(self._queued)}"
+            )
+        if self._max_num_seqs is not None and len(self.running) > self._max_num_seqs:
+            raise broken(len(self.running), "requests run, of", self._max_num_seqs)
+        if len(self.in_flight) != len(self._flights):
+            raise broken("a batch in flight is missing")
