@@ -15,6 +15,7 @@ from rich.table import Table
 
 from profiling.measure.command import add_arguments
 from profiling.tables import Header, TableError, device_folders, write_table, write_whole
+from traces import command_line
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,16 +28,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
+    command_line.run(_run, list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError) as error:
-        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
-        sys.exit(2)
+    options.run(options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,5 +1,8 @@
 """A discrete-event simulator of LLM serving clusters."""
 
+import traces.interruption  # noqa: F401  # before anything that takes long to import
+
+# isort: split
 from simulator.result import MetricOptions, Result
 from simulator.saved_run import load_result
 from simulator.simulation import Deployment, simulate

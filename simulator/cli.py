@@ -1,25 +1,24 @@
 """Runs a Hydra task as a command line: one clear line and exit status 2 for what the user can mend."""
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from simulator import __version__, sweep
-from simulator.components import CONFIG_DIR, GROUPS, ConfigError, choices
-from simulator.config import resolved, to_hydra
+from simulator.components import CONFIG_DIR, ConfigError, allowing
+from simulator.config import resolved
 from simulator.errors import one_line
+from simulator.folder_lock import LOCK, take
 from simulator.identity import code_digest, input_digests
+from simulator.overrides import check_config_dir, check_override, to_hydra
 from simulator.sweep import Figures
+from traces import command_line
 
 # Options of Hydra that make sense here, and whether a value follows.
 _FLAGS = {
@@ -32,40 +31,48 @@ _FLAGS = {
     "-cd": True,
 }
 
-
-# Groups that may choose nothing.
-_MAY_BE_NULL = (("experiment", "null"), ("deployment", "null"))
 Task = Callable[[DictConfig, Path], Figures | None]
-_NOT_A_NAME = re.compile(r"|null|true|false|[-+.\d\[{(].*", re.IGNORECASE)
 
 
-def run(task: Task, usage: str, config_name: str = "config") -> None:
+def run(task: Task, usage: str, config_name: str = "config", *, writes: bool = True) -> None:
     """Run a task on the configuration that the command line composes.
 
     Args:
         task: Called with the configuration and the folder of the run; returns what a sweep shows of it.
         usage: What --help prints.
         config_name: Top-level file in `configs/`.
+        writes: Whether it writes into the folder of the run, which is then its own meanwhile.
     """
-    arguments = sys.argv[1:]
-    if "--help" in arguments or "-h" in arguments:
-        print(usage)
-        return
+    folders: list[Path] = []
+    mistakes: list[Exception] = []
+
+    def told(arguments: list[str]) -> int | None:
+        if "--help" in arguments or "-h" in arguments:
+            print(usage)
+            return None
+        return _compose_and_run(_job(task, mistakes, folders, writes), mistakes, arguments, config_name)
+
+    command_line.run(told, sys.argv[1:], one_line, lambda: sweep.after_interrupt() or _left(folders))
+
+
+def _compose_and_run(
+    job: Callable[[DictConfig], None], mistakes: list[Exception], arguments: list[str], config_name: str
+) -> int:
+    """Return the exit status: that of the mistakes in jobs, which the others do not stop for."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors raise instead of ending in Hydra's own words
-    failures: list[str] = []
-    try:
-        sys.argv[1:] = to_hydra(_known(arguments))
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(_job(task, failures))()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
-        failures.append(one_line(error))
-    failures += sweep.failures
-    for failure in failures:
+    sys.argv[1:] = to_hydra(_known(arguments))
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()
+    if mistakes:
+        raise mistakes[0]
+    for failure in sweep.failures:
         print(f"error: {failure}", file=sys.stderr)
-    if failures:
-        sys.exit(2)
+    return 2 if sweep.failures else 0
+
+
+def _left(folders: list[Path]) -> str:
+    """Say what an interrupted run has left."""
+    written = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.name != LOCK]
+    return f"the files in {folders[0]} are whole" if written else "nothing was written"
 
 
 def _known(arguments: list[str]) -> list[str]:
@@ -77,7 +84,7 @@ def _known(arguments: list[str]) -> list[str]:
         if argument.startswith("-"):
             options += _option(argument, rest)
         else:
-            _check_override(argument)
+            check_override(argument)
             overrides.append(argument)
     return options + overrides
 
@@ -88,33 +95,22 @@ def _option(argument: str, rest: Iterator[str]) -> list[str]:
     if flag not in _FLAGS:
         raise ConfigError(f"{argument} is not an option; allowed are: --help, {', '.join(sorted(_FLAGS))}")
     if not _FLAGS[flag]:
+        if equals:
+            raise ConfigError(f"{argument}: {flag} takes no value")
         return [argument]
     if not equals:
         value = next(rest, "")
-    if not value:
+    if not value or (not equals and "=" in value and not Path(value).exists()):
         raise ConfigError(f"{flag} needs a value")
+    if flag in ("--config-dir", "-cd"):
+        check_config_dir(Path(value))
     if flag in ("--cfg", "-c") and value not in ("job", "hydra", "all"):
         raise ConfigError(f"{flag} {value}: must be one of job, hydra, all")
     return [flag, value]
 
 
-def _check_override(argument: str) -> None:
-    name, equals, value = argument.lstrip("+").partition("=")
-    if name.startswith("~"):
-        if "." not in name:
-            raise ConfigError(f"{argument}: this key cannot be removed; give it a value, key=value")
-        return
-    if not name or not equals:
-        raise ConfigError(f"{argument} is not an override; write key=value, see --help")
-    if name == "cluster":
-        raise ConfigError(f"{argument}: cluster has keys of its own, cluster.NAME=VALUE, and takes no value itself")
-    is_group = name in (*GROUPS, "cluster.router", "cluster.node")
-    if is_group and _NOT_A_NAME.fullmatch(value) and (name, value) not in _MAY_BE_NULL:
-        raise ConfigError(f"{argument}: {name} must be one of {', '.join(choices(name))}")
-
-
-def _job(task: Task, failures: list[str]) -> Callable[[DictConfig], None]:
-    """Wrap a task for Hydra: what the user can mend is noted; the other jobs of a sweep go on."""
+def _job(task: Task, mistakes: list[Exception], folders: list[Path], writes: bool) -> Callable[[DictConfig], None]:
+    """Wrap a task for Hydra, which would tell of an exception in its own words: it is noted instead."""
 
     def job(config: DictConfig) -> None:
         run = HydraConfig.get()
@@ -127,18 +123,29 @@ def _job(task: Task, failures: list[str]) -> Callable[[DictConfig], None]:
                 "version": __version__,
                 "code": code_digest(),
             }
-            sweep.run_job(folder, int(run.job.num), about, lambda: task(config, folder))
+            sweep.run_job(folder, int(run.job.num), about, lambda: _built_and_run(task, config, folder))
             return
         try:
-            task(config, folder)
-        except (ConfigError, OSError, OmegaConfBaseException) as error:
+            if not writes:
+                _built_and_run(task, config, folder)
+                return
+            folders.append(folder)
+            give_back = take(folder)
+            try:
+                _built_and_run(task, config, folder)
+            finally:
+                give_back()
+        except Exception as error:
+            mistakes.append(error)
+        finally:
             _remove_if_empty(folder)
-            failures.append(one_line(error))
-        except BaseException:
-            _remove_if_empty(folder)
-            raise
 
     return job
+
+
+def _built_and_run(task: Task, config: DictConfig, folder: Path) -> Figures | None:
+    with allowing(config.allow_targets):
+        return task(config, folder)
 
 
 def _remove_if_empty(folder: Path) -> None:

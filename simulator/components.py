@@ -2,8 +2,10 @@
 
 import inspect
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -15,8 +17,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 _PACKAGED = Path(__file__).parent / "configs"
 CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
 GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "cluster")
-# Functions that may be named too, by the packages that they are in; anything else must be a class.
-_OWN_PACKAGES = ("simulator.", "traces.")
+# Packages whose classes and functions a configuration may name. Functions have to return a component.
+_OWN_PACKAGES = ("simulator", "traces")
+_allowed_packages: ContextVar[tuple[str, ...]] = ContextVar("allowed_packages", default=_OWN_PACKAGES)
+_PACKAGE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 # Hydra writes to this log, on several lines, what is raised as well.
 logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
 
@@ -39,6 +43,23 @@ def component(group: str, name: str) -> Any:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = compose("config", [f"{group.replace('.', '/')}={name}"])
     return build_component(OmegaConf.select(config, group), group)
+
+
+@contextmanager
+def allowing(packages: object) -> Iterator[None]:
+    """Let components of other packages be built meanwhile: what is imported can do anything that the user can.
+
+    Raises:
+        ConfigError: It is no list of names of packages.
+    """
+    names = packages if isinstance(packages, ListConfig | list) else None
+    if names is None or not all(isinstance(name, str) and _PACKAGE.fullmatch(name) for name in names):
+        raise ConfigError(f"allow_targets must be a list of packages, for example [my_package], got {packages!r}")
+    token = _allowed_packages.set((*_OWN_PACKAGES, *names))
+    try:
+        yield
+    finally:
+        _allowed_packages.reset(token)
 
 
 def build_component(node: Any, key: str) -> Any:
@@ -89,13 +110,20 @@ def _components_in(value: Any, key: str) -> Iterator[tuple[str, DictConfig]]:
 def _target_of(node: DictConfig, key: str) -> Any:
     """Return the class, or the function of our own that returns a component, that `_target_` names."""
     name = str(node._target_)
+    allowed = _allowed_packages.get()
+    if not any(name.startswith(f"{package}.") for package in allowed):
+        package = name.partition(".")[0]
+        advice = f"; allow_targets=[{package}] allows it" if _PACKAGE.fullmatch(package) else ""
+        raise ConfigError(f"{key}._target_={name} is not of {' or '.join(allowed)}{advice}")
     try:
-        if name.startswith(_OWN_PACKAGES) and name.rpartition(".")[2].islower():
-            function = get_method(name)
-            if getattr(get_type_hints(function).get("return"), "__module__", "").startswith(_OWN_PACKAGES):
-                return function
-        return get_class(name)
-    except (ImportError, ValueError):
+        is_function = name.rpartition(".")[2].islower()
+        target = get_method(name) if is_function else get_class(name)
+        made = get_type_hints(target).get("return") if is_function else target
+        # What a module of ours has imported from elsewhere is not ours.
+        if not any(f"{getattr(made, '__module__', '')}.".startswith(f"{package}.") for package in allowed):
+            raise ValueError(name)
+        return target
+    except (ImportError, ValueError, TypeError, NameError):
         raise ConfigError(f"{key}._target_={name} is not a class that can be imported") from None
 
 
@@ -129,5 +157,5 @@ def named(key: str, joint: str = ".") -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        first_line = str(error).partition("\n")[0]
-        raise ConfigError(f"{key}{joint}{first_line}" if key else first_line) from error
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{key}{joint}{line}" if key else line) from error

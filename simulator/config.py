@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from simulator.components import (
     CONFIG_DIR,
     ConfigError,
+    allowing,
     build_component,
     named,
     require_keys,
@@ -24,42 +25,22 @@ from simulator.components import (
 from simulator.errors import one_line
 from simulator.identity import FILE_KEYS
 from simulator.output import Files
+from simulator.overrides import check_override, to_hydra
 from simulator.result import MetricOptions
-from simulator.simulation import Deployment
+from simulator.simulation import Deployment, groups_of
 from simulator.slo import of_clients
 from simulator.workload import Workload
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _PREDICTED = ("model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache", "faults")
-_KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", "seed", "time_limit_s", "check", "output")
+_RUN_KEYS = ("seed", "time_limit_s", "check", "allow_targets")
+_KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", *_RUN_KEYS, "output")
 _CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
 # What a group of a cluster may have of its own.
 _GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
 
 _LARGEST = 1 << 20  # tokens or sequences in one batch
-
-
-def to_hydra(overrides: Sequence[str]) -> list[str]:
-    """Translate our override grammar into Hydra's.
-
-    `+scheduler=X` means `scheduler=X` (Hydra: only without a default), and `cluster.router=X` and
-    `cluster.node=X` choose a file (Hydra: `cluster/router=X`). `slo.X=Y`, also in a section, adds an objective
-    (Hydra: `++slo.X=Y`).
-    """
-    translated = []
-    for override in overrides:
-        name, equals, value = override.partition("=")
-        if equals and not name.startswith("-"):
-            plain = name.lstrip("+")
-            if not plain.startswith("hydra"):
-                name = plain.replace(".", "/") if plain in ("cluster.router", "cluster.node") else plain
-                section, dot, objective = plain.partition("slo.")
-                if dot and (not section or section.endswith(".")):
-                    # An objective may be one that the chosen SLO has not; a dot in it would be a key of its own.
-                    name = f"++{section}slo.{objective.replace('.', '_')}"
-        translated.append(name + equals + value)
-    return translated
 
 
 def load_config(*overrides: str) -> dict[str, Any]:
@@ -85,9 +66,13 @@ def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
     Raises:
         ConfigError: An override that is not allowed; one line that names it.
     """
+    for override in overrides:
+        check_override(override, of_hydra=False)
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            yield compose(name, to_hydra(overrides))
+            config = compose(name, to_hydra(overrides))
+            with allowing(config.allow_targets):
+                yield config
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error)) from error
 
@@ -141,6 +126,9 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         raise ConfigError(f"check must be true or false, got {config.check!r}")
     files_of(config)
     deployment = _deployments(config)
+    faults = build_component(config.faults, "faults")
+    with named(""):
+        faults.check_replicas(sum(group.num_replicas for group in groups_of(deployment)))
     source, arrivals = build_component(config.trace, "trace"), build_component(config.arrival, "arrival")
     with named("arrival", ": "):
         workload = Workload(source, arrivals)
@@ -150,7 +138,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         "workload": workload,
         "deployment": deployment,
         "router": build_component(config.cluster.router, "cluster.router"),
-        "faults": build_component(config.faults, "faults"),
+        "faults": faults,
         "seed": seed,
         "time_limit_s": time_limit_s,
         "metrics": metrics,
@@ -164,7 +152,7 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: A key or a value that is not allowed; the message names it.
     """
-    require_keys(config, "", (*_PREDICTED, "cluster", "prefill", "decode", "output"))
+    require_keys(config, "", (*_PREDICTED, "cluster", "prefill", "decode", "output", "allow_targets"))
     for name in ("parallel", "kv_cache", "cluster", "output"):
         require_mapping(config[name], name)
     require_keys(config.cluster, "cluster", ["node"])

@@ -118,6 +118,16 @@ class Faults:
         """Kinds of what goes wrong."""
         return {one.kind for one in self._all}
 
+    def check_replicas(self, num_replicas: int) -> None:
+        """Check that there are all replicas that are named.
+
+        Raises:
+            ValueError: There is one too few.
+        """
+        for one in self._all:
+            if one.replica is not None and one.replica >= num_replicas:
+                raise ValueError(f"faults: there is no replica {one.replica}; there are {num_replicas}, counted from 0")
+
     def in_order(self, num_replicas: int, seed: Sequence[int]) -> Iterator[Fault]:
         """Yield what goes wrong, each fault of one replica, by the time when it begins; without end if by rate.
 
@@ -128,9 +138,7 @@ class Faults:
         Raises:
             ValueError: A replica that does not exist.
         """
-        for one in self._all:
-            if one.replica is not None and one.replica >= num_replicas:
-                raise ValueError(f"faults: there is no replica {one.replica}; there are {num_replicas}, counted from 0")
+        self.check_replicas(num_replicas)
         scheduled = [
             Fault(one.kind, one.at_s, one.for_s, replica, one.slowdown)
             for one in self._scheduled

@@ -1,11 +1,11 @@
 """Reads the architecture of a model from the config.json that it is published with."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from simulator.model import Model
+from simulator.model import LARGEST, Model
+from traces.json_file import read_json
 
 # By model_type: MLPs with a gate, without one, and embeddings that are tied unless the file says otherwise.
 _GATED = {"llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "Yi", "internlm2"}
@@ -35,15 +35,17 @@ def read_hf_config(path: str, max_model_len: int | None = None, dtype: str | Non
     if not isinstance(path, str):
         raise ValueError(f"path must name a config.json, got {path!r}")
     try:
-        config = json.loads(Path(path).read_text())
+        config = read_json(Path(path))
     except OSError as error:
         raise ValueError(f"path: cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ValueError(f"path: {path} is not JSON: {error}") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
+        raise ValueError(f"path: cannot read {path}: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"path: {path} holds no JSON object")
+    kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in _GATED | _PLAIN:
         known = ", ".join(sorted(_GATED | _PLAIN))
-        architectures = config.get("architectures") if isinstance(config, dict) else None
+        architectures = config.get("architectures")
         raise ValueError(f"path: {path} has model_type {kind!r} (architectures {architectures}); known are {known}")
     try:
         model = _model(config, Path(path).resolve().parent.name)
@@ -92,8 +94,8 @@ def _count(config: dict[str, Any], name: str) -> int:
     former = _FORMER_NAMES.get(name)
     key = former if former in config and name not in config else name
     value = config[key]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{key} must be an integer of at least 1, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+        raise ValueError(f"{key} must be an integer from 1 to {LARGEST}, got {value!r}")
     return value
 
 

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from traces.json_file import read_json
+
 SHIPPED = Path(__file__).parent / "links"
 SUFFIX = ".json"
 FORMAT = 1
@@ -90,9 +92,11 @@ def load_links(name: str) -> MeasuredLinks:
     """
     path = Path(name) if name.endswith(SUFFIX) else SHIPPED / (name + SUFFIX)
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"format must be {FORMAT}")
+        if not isinstance(content["about"], dict) or not isinstance(content["about"]["machine"], str):
+            raise ValueError("about must name the machine")
         return MeasuredLinks(content["about"], [MessageCurve(**curve) for curve in content["curves"]])
     except FileNotFoundError:
         shipped = ", ".join(sorted(one.stem for one in SHIPPED.glob("*" + SUFFIX)))

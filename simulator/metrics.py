@@ -62,7 +62,8 @@ class Distribution:
             return None
         total = int(self._cumulated[-1])
         if name == "mean":
-            return float(np.dot(self._values, self._weights) / total)
+            # Not by BLAS, whose rounding depends on its number of threads.
+            return float((self._values * self._weights).sum() / total)
         place = -1 if percentile is None else np.searchsorted(self._cumulated, rank(percentile, total))
         return float(self._values[place])
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from simulator.checks import require_flags, require_text
 from simulator.precision import WEIGHT_DTYPES, require_dtype
 
+LARGEST = 10**9  # of any of its sizes
+
 
 @dataclass(frozen=True)
 class Model:
@@ -55,8 +57,8 @@ class Model:
         sizes = ("num_layers", "hidden_size", "num_q_heads", "num_kv_heads", "head_dim", "ffn_size", "vocab_size")
         for name in (*sizes, "num_experts", "experts_per_token", "max_model_len"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+                raise ValueError(f"{name} must be an integer from 1 to {LARGEST}, got {value!r}")
         if self.num_q_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_q_heads must be a multiple of num_kv_heads={self.num_kv_heads}, got {self.num_q_heads}"

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from simulator.checks import require_flags
 from simulator.gateway import NO_REPLICA
 from simulator.result import BATCH_COLUMNS, Result
 from simulator.saved_run import LOG, REQUESTS, SUMMARY, write_log
 from simulator.timeline import write_timeline
-from traces.whole_files import whole_file
+from traces.whole_files import replacing_together
 
 BATCHES, TIMELINE, REPORT = "batches.csv", "timeline.json", "report.html"
 _ROWS_AT_A_TIME = 1 << 16
@@ -61,24 +61,25 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
         What to know of the files, in plain words.
 
     Raises:
-        OSError: A file cannot be written. None is left half-written.
+        OSError: A file cannot be written. Then none is; what an earlier run left there is still whole.
     """
-    for name, wanted in ((LOG, files.log), (BATCHES, files.batches), (TIMELINE, files.timeline), (REPORT, False)):
-        if not wanted:
-            (directory / name).unlink(missing_ok=True)  # what an earlier run left there is not of this one
-    with whole_file(directory / REQUESTS) as file:
-        _write_rows(file, result.request_columns, _request_rows(result))
-    if files.log:
-        write_log(result, directory)
+    optional = {LOG: files.log, BATCHES: files.batches, TIMELINE: files.timeline, REPORT: False}
+    names = [REQUESTS, *(name for name, wanted in optional.items() if wanted), SUMMARY]
     notes = []
-    if files.timeline:
-        notes = [f"{TIMELINE}: {note}" for note in write_timeline(result, directory / TIMELINE)]
-    if files.batches:
-        with whole_file(directory / BATCHES) as file:
-            _write_rows(file, BATCH_COLUMNS, result.batches())
-    with whole_file(directory / SUMMARY) as file:
-        json.dump(result.summary | about, file, indent=2, allow_nan=False)
-        file.write("\n")
+    with replacing_together([directory / name for name in names]) as partials:
+        path = dict(zip(names, partials, strict=True))
+        _write_rows(path[REQUESTS], result.request_columns, _request_rows(result))
+        with open(path[SUMMARY], "w", encoding="utf-8") as file:
+            json.dump(result.summary | about, file, indent=2, allow_nan=False)
+            file.write("\n")
+        if files.log:
+            write_log(result, path[LOG], path[REQUESTS], path[SUMMARY])
+        if files.timeline:
+            notes = [f"{TIMELINE}: {note}" for note in write_timeline(result, path[TIMELINE])]
+        if files.batches:
+            _write_rows(path[BATCHES], BATCH_COLUMNS, result.batches())
+        for name in optional.keys() - names:
+            (directory / name).unlink(missing_ok=True)  # what an earlier run left there is not of this one
     return notes
 
 
@@ -98,7 +99,8 @@ def _request_rows(result: Result) -> Iterator[tuple[Any, ...]]:
         yield from zip(*columns, strict=True)
 
 
-def _write_rows(file: TextIO, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(rows)
+def _write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)

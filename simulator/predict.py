@@ -37,7 +37,7 @@ Exit status: 0, 2 for a mistake in the input."""
 
 def main() -> None:
     """Run the command line."""
-    cli.run(_predict, USAGE, "predict")
+    cli.run(_predict, USAGE, "predict", writes=False)
 
 
 def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # writes only where output.json says

@@ -1,6 +1,7 @@
 """Saves what a run logged, and loads a run from its folder as if it had just been simulated."""
 
 import json
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -20,9 +21,10 @@ from simulator.metrics import LATENCIES
 from simulator.outage_result import OutageResult
 from simulator.replica_result import Events, ReplicaResult
 from simulator.result import REQUEST_COLUMNS, MetricOptions, Result
+from simulator.run_checks import require_whole
 from simulator.stages import StageUse
 from traces import Client
-from traces.whole_files import replacing
+from traces.json_file import read_json as parse
 
 LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
 _FORMAT = 2
@@ -38,12 +40,14 @@ class RunError(ValueError):
     """A folder from which no run can be loaded; the message is one line and names it."""
 
 
-def write_log(result: Result, folder: Path) -> None:
+def write_log(result: Result, path: Path, requests: Path, summary: Path) -> None:
     """Write what `load_result` needs besides requests.csv: an npz file of arrays, without pickled objects.
 
     Args:
         result: What happened.
-        folder: Folder of the run, with its requests.csv.
+        path: The file.
+        requests: The requests.csv of the run, and...
+        summary: its summary.json, both written already.
 
     Raises:
         OSError: It cannot be written.
@@ -53,10 +57,11 @@ def write_log(result: Result, folder: Path) -> None:
     for name in (*_TABLES, *_EVENTS):
         arrays[name] = np.concatenate([one[name] for one in tables])
         arrays[f"{name}_size"] = np.array([len(one[name]) for one in tables])
-    about = json.dumps({"requests": _checksum(folder / REQUESTS), **_about(result)}, allow_nan=False)
+    sums = {"requests": _checksum(requests), "summary": _checksum(summary)}
+    about = json.dumps({**sums, **_about(result)}, allow_nan=False)
     arrays["moves"] = result.outages.moves
     arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
-    with replacing(folder / LOG) as partial, open(partial, "wb") as file:
+    with open(path, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -69,6 +74,8 @@ def load_result(folder: Path | str) -> Result:
     Raises:
         RunError: There is no such run, or it is not whole.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise RunError(f"{folder!r} is not the path of a folder")
     folder = Path(folder)
     require_run(folder)
     try:
@@ -77,10 +84,13 @@ def load_result(folder: Path | str) -> Result:
         about = json.loads(arrays.pop("about").tobytes().decode())
         if about["format"] != _FORMAT:
             raise RunError(f"{folder / LOG} is of another version of the simulator: run it again")
-        if about["requests"] != _checksum(folder / REQUESTS):
-            raise RunError(f"{folder / REQUESTS} is not of the run that {folder / LOG} is of: run it again")
-        return _result(arrays, about, folder / REQUESTS)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
+        for key, name in (("requests", REQUESTS), ("summary", SUMMARY)):
+            if about[key] != _checksum(folder / name):
+                raise RunError(f"{folder / name} is not of the run that {folder / LOG} is of: run it again")
+        result = _result(arrays, about, folder / REQUESTS)
+        require_whole(result)
+        return result
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
         if isinstance(error, RunError):
             raise
         reason = " ".join(str(error).split())
@@ -118,7 +128,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         RunError: It is missing, or none, or lacks one of them.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -184,6 +194,10 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
     requests = _requests(path, [client.name for client in clients])
     if about["numbered"]:
         requests["request_id"] = np.arange(len(status))
+    for name in (*_TABLES, *_EVENTS):
+        sizes = arrays[f"{name}_size"]
+        if len(sizes) != len(about["replicas"]) or (sizes < 0).any() or sizes.sum() != len(arrays[name]):
+            raise ValueError(f"{name} are not of as many replicas as there are")
     parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
     outages = OutageResult([Fault(**one) for one in about["faults"]], arrays["moves"], about["tokens_lost"])
     replicas = [

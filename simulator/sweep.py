@@ -7,11 +7,11 @@ where it was. Hydra's launchers run the jobs; records are how they report, whate
 import csv
 import hashlib
 import json
-import os
 import re
-import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,19 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from simulator.errors import one_line
+from simulator.folder_lock import FolderTakenError, take
+from traces import command_line, interruption
 from traces.whole_files import whole_file
 
 RECORD = "job.json"
 TABLE = "sweep.csv"
-LOCK = "sweep.lock"
 Figures = Mapping[str, Any]
 
 _LONGEST_NAME = 100
 # Filled when a sweep ends, in the process that started it.
 failures: list[str] = []
+# Of the sweep that this process runs: its folder and number of jobs, and what gives the folder back.
+_running: dict[str, Any] = {}
 
 
 def job_folder(overrides: str) -> str:
@@ -63,11 +66,15 @@ def run_job(folder: Path, number: int, about: dict[str, Any], task: Callable[[],
     (folder / RECORD).unlink(missing_ok=True)
     figures: Figures = {}
     error = None
+    if parent_process() is not None:
+        interruption.end_with_parent()
     try:
         print(name)
         figures = task() or {}
     except Exception as mistake:
-        error = one_line(mistake) or type(mistake).__name__
+        if interruption.was_interrupted():  # what comes of that is no mistake
+            raise KeyboardInterrupt from mistake
+        error = command_line.described(mistake, one_line)[0]
     folder.mkdir(parents=True, exist_ok=True)
     files = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     _write(folder, {"job": number, **about, "files": files, "figures": dict(figures), "error": error})
@@ -82,36 +89,62 @@ class SweepReport(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Take the folder, count the jobs, and leave out of the table what earlier sweeps left there."""
         folder = Path(config.hydra.sweep.dir)
-        _lock(folder)
+        try:
+            give_back = take(folder)
+        except (FolderTakenError, OSError) as error:
+            # Hydra would make a warning of any other exception.
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            raise SystemExit(2) from error
+        _running.update(folder=folder, give_back=give_back, count=_num_jobs(list(config.hydra.overrides.task)))
+        (folder / TABLE).unlink(missing_ok=True)
         for path, record in _records(folder):
             _write(path.parent, {**record, "job": None})
-        count = _num_jobs(list(config.hydra.overrides.task))
+        count = _running["count"]
         print(f"{'jobs' if count is None else f'{count} jobs'}, results in {folder}")
 
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:  # noqa: ARG002  # Hydra names it
         """Write the table of the jobs, and note which failed."""
-        folder = Path(config.hydra.sweep.dir)
         try:
-            self._report(folder, _num_jobs(list(config.hydra.overrides.task)))
+            _end(say=True)
         except OSError as error:
             failures.append(one_line(error))
-        finally:
-            (folder / LOCK).unlink(missing_ok=True)
 
-    def _report(self, folder: Path, count: int | None) -> None:
+
+def after_interrupt() -> str:
+    """Write the table of the jobs that are done when a sweep is interrupted, and say what is left; empty: no sweep."""
+    if not _running:
+        return ""
+    folder, count = _running["folder"], _running["count"]
+    num_done = _end(say=False)
+    of_all = "" if count is None else f" of {count}"
+    table = f" in {folder / TABLE}" if num_done else ""
+    return f"{num_done}{of_all} jobs are done{table}; the same command with hydra.sweep.dir={folder} does the rest"
+
+
+def _end(*, say: bool) -> int:
+    """Write the table of the sweep that this process runs, and give its folder back; return how many jobs are done."""
+    folder, count = _running["folder"], _running["count"]
+    try:
         done = [(path, record) for path, record in _records(folder) if record["job"] is not None]
-        if count is not None and len(done) < count:
+        if say and count is not None and len(done) < count:
             failures.append(f"{count - len(done)} of {count} jobs left no record in {folder}")
-        if not done:
-            return
-        done.sort(key=lambda one: one[1]["job"])
-        rows = [_row(path.parent.relative_to(folder).as_posix(), record) for path, record in done]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        columns.sort(key=lambda name: name == "error")
-        with whole_file(folder / TABLE) as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        if done:
+            _write_table(folder, sorted(done, key=lambda one: one[1]["job"]), say)
+    finally:
+        _running["give_back"]()
+        _running.clear()
+    return len(done)
+
+
+def _write_table(folder: Path, done: Sequence[tuple[Path, dict[str, Any]]], say: bool) -> None:
+    rows = [_row(path.parent.relative_to(folder).as_posix(), record) for path, record in done]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns.sort(key=lambda name: name == "error")
+    with whole_file(folder / TABLE) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    if say:
         failed = [record for _, record in done if record["error"] is not None]
         failures.extend(f"{', '.join(record['overrides'])}: {record['error']}" for record in failed)
         print(f"{len(done)} jobs, {len(failed)} failed; written to {folder / TABLE}")
@@ -137,38 +170,15 @@ def _is_done(folder: Path, record: dict[str, Any], about: dict[str, Any]) -> boo
 
 def _num_jobs(overrides: list[str]) -> int | None:
     """Return how many jobs a sweep has; None where that depends on what there is, as with glob()."""
-    count = 1
+    counts: dict[str | None, int] = {}
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.is_sweep_override():
             try:
-                values = set(override.sweep_string_iterator())
+                # Of a key that is given twice the last one counts.
+                counts[override.key_or_group] = len(set(override.sweep_string_iterator()))
             except HydraException:
                 return None
-            count *= len(values)
-    return count
-
-
-def _lock(folder: Path) -> None:
-    """Take a folder for this sweep; what a sweep on this machine left that was killed does not count.
-
-    Raises:
-        SystemExit: Another sweep works in it. Hydra would make a warning of any other exception.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
-    mine = f"{os.getpid()} {socket.gethostname()}"
-    try:
-        owner, _, host = path.read_text(encoding="utf-8").partition(" ")
-        alive = host != socket.gethostname() or Path(f"/proc/{owner}").exists()
-    except OSError:
-        alive = False
-    if alive:
-        print(
-            f"error: {folder} is taken by another sweep (process {owner} on {host}); if that is gone, remove {path}",
-            file=sys.stderr,
-        )
-        raise SystemExit(2)
-    path.write_text(mine, encoding="utf-8")
+    return prod(counts.values())
 
 
 def _records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -182,7 +192,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     """Return a record; None where there is none that can be read, so that its job is run again."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     keys = ("job", "overrides", "config", "inputs", "version", "code", "files", "figures", "error")
     return record if isinstance(record, dict) and all(key in record for key in keys) else None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console, RenderableType
 
 from simulator.errors import one_line
+from traces import command_line
 
 WIDTH = 170
 
@@ -15,23 +16,23 @@ def print_wide(table: RenderableType, console: Console) -> None:
     (console if console.is_terminal else Console(width=max(console.width, WIDTH))).print(table)
 
 
-def run_command(task: Callable[[Sequence[str], Console], None], usage: str) -> None:
+def run_command(task: Callable[[Sequence[str], Console], None], usage: str, *, needs_arguments: bool = True) -> None:
     """Run a command that takes no configuration: print its help, or one line and exit status 2 for a mistake.
 
     Args:
         task: Called with the arguments; raises ValueError or OSError for what the user can mend.
         usage: What --help prints.
+        needs_arguments: Whether there is nothing to do without any.
     """
-    arguments = sys.argv[1:]
-    console = Console()
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        console.print(usage, highlight=False, markup=False, soft_wrap=True)
-        sys.exit(0 if arguments else 2)
-    try:
+
+    def told(arguments: list[str]) -> int | None:
+        console = Console()
+        if "--help" in arguments or "-h" in arguments:
+            console.print(usage, highlight=False, markup=False, soft_wrap=True)
+            return None
+        if needs_arguments and not arguments:
+            raise ValueError("there is no argument; see --help")
         task(arguments, console)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {one_line(error)}")
-        sys.exit(2)
+        return None
+
+    command_line.run(told, sys.argv[1:], one_line)

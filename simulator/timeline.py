@@ -16,7 +16,6 @@ from simulator.faults import KINDS
 from simulator.over_time import Steps, after_idle, blocks_used, num_running, queue_length
 from simulator.replica_result import ReplicaResult
 from simulator.result import Result
-from traces.whole_files import whole_file
 
 # More would make files that viewers are slow with: iterations are then joined, counters are thinned, and later
 # requests have no flows.
@@ -62,7 +61,7 @@ def write_timeline(result: Result, path: Path) -> list[str]:
         events += _flows(result.replicas[number], number, shown)
         events += _faults(result, number)
     events.sort(key=lambda event: event[:2])
-    with whole_file(path) as file:
+    with open(path, "w", encoding="utf-8") as file:
         about = json.dumps({"notes": notes, "time": "1 us of the trace is 1 us of simulated time"})
         file.write(f'{{"displayTimeUnit":"ms","otherData":{about},"traceEvents":[\n')
         lines = [*_names(result), *(_at(ticks, event) for ticks, _, event in events)]

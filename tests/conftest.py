@@ -1,6 +1,13 @@
 """What tests in several files start from."""
 
+import os
+
 import pytest
+
+from simulator.simulation import CHECK_VARIABLE
+
+# Every run of every test checks itself, those of other processes too.
+os.environ[CHECK_VARIABLE] = "1"
 
 
 @pytest.fixture(scope="session")

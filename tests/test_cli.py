@@ -192,6 +192,6 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing_half_written(tmp_path: Pa
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr.decode().splitlines() == ["interrupted"]
+    assert stderr.decode().splitlines() == ["interrupted: nothing was written"]
     assert not list(tmp_path.rglob("*.csv"))
     assert not list(tmp_path.rglob("*.json"))

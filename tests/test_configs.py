@@ -84,6 +84,7 @@ def test_plus_and_no_plus_choose_the_same() -> None:
 
 def test_a_policy_of_the_users_own_needs_only_its_target() -> None:
     built = load_config(
+        "allow_targets=[tests]",
         "scheduler._target_=tests.test_python_api.ShortestPromptFirst",
         "~scheduler.token_budget",
         "~scheduler.dynamic_chunks",
@@ -125,9 +126,15 @@ def test_a_policy_of_the_users_own_needs_only_its_target() -> None:
         (["trace=fixed", "trace.prompt_tokens=99999999999999999"], "trace.prompt_tokens must be an integer from 1 to"),
         (["trace.num_requests=999999999999999"], "trace.num_requests must be an integer from 1 to"),
         (["cluster.replicas=1000000000"], "cluster.replicas must be an integer from 1 to"),
-        (["scheduler._target_=os.system"], "scheduler._target_=os.system is not a class"),
+        (["scheduler._target_=os.system"], "scheduler._target_=os.system is not of simulator or traces"),
         (["model._target_=simulator.cli.run"], "model._target_=simulator.cli.run is not a class that can be imported"),
-        (["scheduler._target_=foo.Bar"], "scheduler._target_=foo.Bar is not a class"),
+        (
+            ["scheduler._target_=foo.Bar"],
+            "scheduler._target_=foo.Bar is not of simulator or traces; allow_targets=[foo]",
+        ),
+        (["scheduler._target_=simulator.output.Path"], "scheduler._target_=simulator.output.Path is not a class"),
+        (["scheduler._target_=traces.whole_files.os.system"], "scheduler._target_=traces.whole_files.os.system is not"),
+        (["allow_targets=os"], "allow_targets must be a list of packages, for example [my_package], got 'os'"),
         (["metrics.warmup_s=true"], "metrics.warmup_s must be a finite number of at least 0, got True"),
         (["output.batches=3"], "output.batches must be true or false, got 3"),
         (["output.log=null"], "output.log must be true or false, got None"),

@@ -22,7 +22,7 @@ PLOTS = ("batches", "cost", "latency", "memory", "pipeline", "roofline", "stalls
 ALLOWED = {
     "hydra": ENTRY_POINTS,
     "omegaconf": ENTRY_POINTS,
-    "simpy": {"simulator/clock.py", "simulator/engine.py", "simulator/pipeline.py", "simulator/cluster.py"},
+    "simpy": {f"simulator/{name}.py" for name in ("clock", "engine", "pipeline", "cluster", "outages")},
     "rich": {
         *(f"simulator/{name}.py" for name in ("__main__", "predict", "summary_table", "terminal")),
         *(f"traces/{name}.py" for name in ("__main__", "report")),
@@ -72,6 +72,9 @@ LAYERS = [
     ["over_time", "timeline", "output"],
     ["result", "saved_run", "output"],
     ["plots", "plot", "report"],
+    ["faults", "outages", "cluster", "outage_result", "result"],
+    ["replica", "ledger", "cluster"],
+    ["status", "result", "laws", "simulation"],
 ]
 
 

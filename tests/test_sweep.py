@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.folder_lock import take
 from simulator.sweep import job_folder
 from tests.helpers import REPOSITORY
 
@@ -154,16 +155,16 @@ def test_folders_of_jobs_may_be_nested(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_for_one_sweep_at_a_time(tmp_path: Path) -> None:
-    (tmp_path / "sweep").mkdir()
-    lock = tmp_path / "sweep" / "sweep.lock"
-    lock.write_text(f"{os.getpid()} {socket.gethostname()}")
+    give_back = take(tmp_path / "sweep")
     done = run(tmp_path, "-m", "scheduler=vllm", *QUICK, "hydra.sweep.dir=sweep")
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "taken by another sweep" in done.stderr
-    lock.write_text(f"999999999 {socket.gethostname()}")
+    assert done.stderr == f"error: sweep is taken by process {os.getpid()} on {socket.gethostname()}\n"
+    give_back()
+    (tmp_path / "sweep" / ".lock").write_text(
+        f"process {os.getpid()} on {socket.gethostname()}"
+    )  # left by a killed one
     assert run(tmp_path, "-m", "scheduler=vllm", *QUICK, "hydra.sweep.dir=sweep").returncode == 0
-    assert not lock.exists()
+    assert not (tmp_path / "sweep" / ".lock").exists()
 
 
 def test_folders_are_named_after_what_was_asked_for() -> None:

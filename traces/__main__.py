@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
+from traces import command_line
 from traces.conversations import Conversations
 from traces.describe import describe
 from traces.file import TraceFile
@@ -56,20 +57,16 @@ _READ_KEYS = [one.name for one in fields(TraceFile) if one.name != "path"]
 
 def main() -> None:
     """Run the command line."""
-    arguments = sys.argv[1:]
+    command_line.run(_told, sys.argv[1:], lambda error: command_line.plain_line(error).removeprefix("path: "))
+
+
+def _told(arguments: list[str]) -> int:
     console = Console()
     if not arguments or "--help" in arguments or "-h" in arguments:
         console.print(USAGE, highlight=False, markup=False, soft_wrap=True)
-        sys.exit(0 if arguments else 2)
-    try:
-        _run(arguments, console)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError) as error:
-        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
-        print(f"error: {' '.join(text.removeprefix('path: ').split())}", file=sys.stderr)
-        sys.exit(2)
+        return 0 if arguments else 2
+    _run(arguments, console)
+    return 0
 
 
 def _run(arguments: Sequence[str], console: Console) -> None:
@@ -139,6 +136,8 @@ def _describe(file: TraceFile, own: Mapping[str, Path], console: Console) -> Non
 
 
 def _convert(file: TraceFile, path: Path, console: Console) -> None:
+    if path.exists() and path.samefile(file.path):
+        raise ValueError(f"{path} is the file that is read; give the output another name")
     trace = _loaded(file)
     save(trace, path)
     console.print(f"{len(trace):,} requests", highlight=False)

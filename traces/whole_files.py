@@ -1,11 +1,14 @@
-"""Files that appear under their names only when all of them is written."""
+"""Files that appear under their names only when all of them are written."""
 
 import errno
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
+
+from traces.interruption import remove_at_last
 
 
 @contextmanager
@@ -15,18 +18,43 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: It cannot be written; the error names `path`. A device or a folder is not replaced.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "exists and is not a file", str(path))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing_together([path]) as (partial,):
         yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        if error.filename == str(partial) or error.filename == partial:
-            error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_together(paths: list[Path]) -> Iterator[list[Path]]:
+    """Yield other names to write to; at the end all of the files get their own names, or none does.
+
+    The last file says that the others are there: its old version is removed before they are replaced, and the new
+    one comes last.
+
+    Raises:
+        OSError: One cannot be written; the error names it. A device or a folder is not replaced.
+    """
+    for path in paths:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "exists and is not a file", str(path))
+        _remove_left(path)
+    partials = [path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths]
+    with ExitStack() as done:
+        for partial in partials:
+            done.callback(partial.unlink, missing_ok=True)
+            done.callback(remove_at_last(partial))
+        try:
+            yield partials
+            if len(paths) > 1:
+                paths[-1].unlink(missing_ok=True)
+            for partial, path in zip(partials, paths, strict=True):
+                if partial.exists() or path == paths[-1]:
+                    os.replace(partial, path)
+        except OSError as error:
+            names = {str(partial): str(path) for partial, path in zip(partials, paths, strict=True)}
+            if error.filename is None:  # a full disk does not say for which file
+                error.filename = str(paths[-1])
+            error.filename = names.get(str(error.filename), error.filename)
+            error.filename2 = None
+            raise
 
 
 @contextmanager
@@ -40,3 +68,16 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file that appears under its name only when all of it is written."""
     with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes that were killed have left of a file."""
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return  # whoever writes will say so
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.partial")
+    for name in names:
+        found = pattern.fullmatch(name)
+        if found and not Path(f"/proc/{found[1]}").exists() and Path("/proc/self").exists():
+            path.with_name(name).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Reads runs: of the simulator, and measurements that `vllm bench serve --save-result` wrote."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from simulator.metrics import LATENCIES, SUMMARY, Distribution
+from traces.json_file import read_json
 
 THROUGHPUTS = ("requests_per_s", "output_tokens_per_s")
 # Names in a result of `vllm bench serve`, in milliseconds; its inter-token latency is our TBT.
@@ -48,11 +48,11 @@ def read_run(path: Path) -> Run:
     """
     file = path / "summary.json" if path.is_dir() else path
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file, allow_nan=True)  # vLLM writes NaN for what it has not measured
     except OSError as error:
         raise ReadError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
-        raise ReadError(f"{file} is not JSON: {error}") from error
+        raise ReadError(f"cannot read {file}: {error}") from error
     if isinstance(content, dict):
         name = path.name if path.is_dir() or path.name != "summary.json" else path.parent.name
         try:
@@ -61,7 +61,8 @@ def read_run(path: Path) -> Run:
             if "ttft_s" in content and "scheduling_delay_s" in content:
                 return _simulated(name, content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ReadError(f"{file} is not whole: {error!r}") from error
+            what = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
+            raise ReadError(f"{file} is not whole: {what}") from error
     raise ReadError(f"{file} is neither a summary.json of the simulator nor a result of vllm bench serve")
 
 
@@ -118,4 +119,6 @@ def _vllm_samples(content: Mapping[str, Any]) -> dict[str, np.ndarray[Any, np.dt
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None or math.isnan(float(value)) else float(value)
+    if value is not None and (not isinstance(value, int | float) or value < 0):
+        raise ValueError(f"{value!r} is no time, count or rate")
+    return None if value is None or math.isnan(value) else float(value)

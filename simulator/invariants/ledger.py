@@ -221,10 +221,12 @@ class CheckedReplica(Replica):
                 f"the batch says {batch.num_decodes} decodes of {batch.decode_context_tokens} tokens and has "
                 f"{len(members)} of {total}"
             )
+        if not self._appends_blocks:
+            return members  # they have what they will ever have, and engines let them write beyond it
         room = books.blocks[members] * self.block_size - context
         least = int(_least(room))
-        if least < 0 or (least == 0 and not self._appends_blocks):
-            raise broken("request", members[room.argmin()], "has no KV block for a token")
+        if least < 0:
+            raise broken("request", members[room.argmin()], "has no KV block for its tokens")
         if least == 0:
             full = members[room == 0]
             books.blocks[full] += 1

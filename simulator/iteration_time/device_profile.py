@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from simulator.iteration_time.base import Extent
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
 from simulator.iteration_time.physics import Gpu
 from simulator.iteration_time.regression import CorrectedPhysics, TiledLines
+from traces.json_file import read_json
 
 SCHEMA = 1
 SHIPPED = Path(__file__).parent / "profiles"
@@ -83,17 +84,30 @@ class DeviceProfile:
         """
         if plain["schema"] != SCHEMA:
             raise ValueError(f"schema must be {SCHEMA}, got {plain['schema']!r}")
+        about = dict(plain["about"])
+        for name in ("device", "source"):
+            if not isinstance(about[name], str):
+                raise ValueError(f"about.{name} must be a text")
+        measured = Extent(**{one.name: _count(plain["measured"][one.name], one.name) for one in fields(Extent)})
+        if "any" not in plain["elementwise"]:
+            raise ValueError("elementwise has no any, for operators without rows")
+        most_bandwidth = plain["most_bandwidth"]
+        if not isinstance(most_bandwidth, int | float) or not 0 < most_bandwidth <= 1:
+            raise ValueError(f"most_bandwidth must be above 0 and at most 1, got {most_bandwidth!r}")
+        gpu = Gpu(**plain["gpu"])
+        if not all(isinstance(one, int | float) and 0 < one < float("inf") for one in asdict(gpu).values()):
+            raise ValueError("gpu must have numbers above 0")
         return cls(
-            about=dict(plain["about"]),
-            gpu=Gpu(**plain["gpu"]),
-            measured=Extent(**plain["measured"]),
+            about=about,
+            gpu=gpu,
+            measured=measured,
             matmul_own={key: TiledLines.from_json(lines) for key, lines in plain["matmul_own"].items()},
             matmul=CorrectedPhysics.from_json(plain["matmul"]),
             elementwise_own={key: TiledLines.from_json(lines) for key, lines in plain["elementwise_own"].items()},
             elementwise={key: CorrectedPhysics.from_json(fit) for key, fit in plain["elementwise"].items()},
             prefill=_attention_fit(plain["prefill"]),
             decode=_attention_fit(plain["decode"]),
-            most_bandwidth=float(plain["most_bandwidth"]),
+            most_bandwidth=float(most_bandwidth),
         )
 
     def to_bytes(self) -> bytes:
@@ -123,13 +137,22 @@ def load_profile(path: Path) -> DeviceProfile:
         ValueError: It cannot be read or is not a profile; the message is one line and names the file.
     """
     try:
-        return DeviceProfile.from_json(json.loads(gzip.decompress(path.read_bytes())))
-    except gzip.BadGzipFile as error:
-        raise ValueError(f"{path} is not a profile: not in gzip format") from error
+        plain = read_json(path)
+        if not isinstance(plain, dict):
+            raise ValueError("it holds no JSON object")
+        return DeviceProfile.from_json(plain)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-        raise ValueError(f"{path} is not a profile: {' '.join(repr(error).split())}") from error
+    except KeyError as error:
+        raise ValueError(f"{path} is not a profile: it has no {error.args[0]}") from error
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{path} is not a profile: {' '.join(str(error).split())[:200]}") from error
+
+
+def _count(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"measured.{name} must be an integer of at least 1, got {value!r}")
+    return value
 
 
 def _attention_json(fit: AttentionFit) -> dict[str, Any]:

@@ -13,6 +13,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+MOST_DEPTH, MOST_FEATURES = 64, 64  # more than any fit has
+
+
 @dataclass(frozen=True)
 class Trees:
     """Boosted regression trees; their sum is the prediction.
@@ -73,15 +76,25 @@ class Trees:
         number = np.array(plain["number"], dtype=np.float64)
         own = np.arange(len(feature))
         leaf = feature < 0
+        roots = np.array(plain["roots"], dtype=np.int64)
+        left, right = (own + np.array(plain[side], dtype=np.int64) for side in ("left", "right"))
+        baseline, depth = float(plain["baseline"]), plain["depth"]
+        nodes = np.concatenate([roots, left, right])
+        if len(nodes) and not 0 <= nodes.min() <= nodes.max() < len(own):
+            raise ValueError("trees have nodes that are not there")
+        if not isinstance(depth, int) or not 0 <= depth <= MOST_DEPTH or feature.max(initial=0) >= MOST_FEATURES:
+            raise ValueError("trees are deeper, or look at more features, than any that are fitted")
+        if not np.isfinite([baseline, *number]).all():
+            raise ValueError("trees hold numbers that are not finite")
         return cls(
-            baseline=float(plain["baseline"]),
-            roots=np.array(plain["roots"], dtype=np.int64),
+            baseline=baseline,
+            roots=roots,
             feature=np.where(leaf, 0, feature),
             threshold=np.where(leaf, 0.0, number),
-            left=own + np.array(plain["left"], dtype=np.int64),
-            right=own + np.array(plain["right"], dtype=np.int64),
+            left=left,
+            right=right,
             value=np.where(leaf, number, 0.0),
-            depth=int(plain["depth"]),
+            depth=depth,
         )
 
 
@@ -113,7 +126,12 @@ class CorrectedPhysics:
     def from_json(cls, plain: dict[str, Any]) -> "CorrectedPhysics":
         """Read what `to_json` returned."""
         trees = plain["trees"]
-        return cls(np.array(plain["coefficients"], dtype=np.float64), None if trees is None else Trees.from_json(trees))
+        coefficients = np.array(plain["coefficients"], dtype=np.float64)
+        if coefficients.ndim != 1 or not np.isfinite(coefficients).all() or (coefficients < 0).any():
+            raise ValueError("coefficients must be finite numbers of at least 0")
+        if not coefficients.any():
+            raise ValueError("one of the coefficients must be above 0")
+        return cls(coefficients, None if trees is None else Trees.from_json(trees))
 
 
 @dataclass(frozen=True)
@@ -154,4 +172,10 @@ class TiledLines:
     def from_json(cls, plain: dict[str, Any]) -> "TiledLines":
         """Read what `to_json` returned."""
         last, at_last, slope = (np.array(plain[name], dtype=np.float64) for name in ("last", "at_last", "slope"))
+        if not last.ndim == 1 or not len(last) == len(at_last) == len(slope) > 0:
+            raise ValueError("last, at_last and slope must be lists of as many numbers")
+        if not np.isfinite([last, at_last, slope]).all() or (np.diff(last, prepend=0.0) <= 0).any():
+            raise ValueError("last must increase, and last, at_last and slope be finite numbers")
+        if (at_last <= 0).any():
+            raise ValueError("at_last must be above 0")
         return cls(last, at_last, slope)

@@ -149,9 +149,9 @@ def _interference(result: Result) -> Finding | None:
         share_text = "all" if with_prompts else "none"
         text = f"Prompt tokens were computed in {share_text} of the gaps between two tokens of a request."
         return Finding("prefill interference", 0.0, text)
-    alone_s = float(np.dot(gaps[~beside], weights[~beside]) / (total - with_prompts))
-    beside_s = float(np.dot(gaps[beside], weights[beside]) / with_prompts)
-    all_s = float(np.dot(gaps, weights))
+    alone_s = float((gaps * weights)[~beside].sum() / (total - with_prompts))
+    beside_s = float((gaps * weights)[beside].sum() / with_prompts)
+    all_s = float((gaps * weights).sum())
     share = max(0.0, with_prompts * (beside_s - alone_s) / all_s)
     order = np.argsort(gaps, kind="stable")
     tail = order[np.searchsorted(np.cumsum(weights[order]), rank(percentile_of("p99"), total)) :]

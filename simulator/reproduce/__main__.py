@@ -13,6 +13,7 @@ from simulator.components import ConfigError
 from simulator.reproduce.drawing import draw
 from simulator.reproduce.figures import FIGURES, Job, complete, plan
 from simulator.reproduce.report import print_rows, write
+from simulator.terminal import run_command
 
 USAGE = """\
 Runs the experiments of Sarathi-Serve (OSDI 2024) and prints paper | simulated | difference for every number.
@@ -35,21 +36,10 @@ Exit status: 0, 2 for a mistake in the input, 130 if interrupted."""
 
 def main() -> None:
     """Run the command line."""
-    arguments = sys.argv[1:]
-    if "--help" in arguments or "-h" in arguments:
-        Console().print(USAGE, highlight=False, markup=False, soft_wrap=True)
-        return
-    try:
-        _reproduce(arguments)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
-        sys.exit(130)
-    except (ValueError, OSError) as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
-        sys.exit(2)
+    run_command(_reproduce, USAGE)
 
 
-def _reproduce(arguments: Sequence[str]) -> None:
+def _reproduce(arguments: Sequence[str], console: Console) -> None:
     asked = _parse(arguments)
     planned = [one for figure in asked.figures for one in plan(figure, asked.more, asked.seeds)]
     folder = asked.folder
@@ -59,7 +49,6 @@ def _reproduce(arguments: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "reproduction.csv"
     write(rows, path)
-    console = Console()
     print_rows(rows, console)
     pictures = [draw(figure, rows, folder) for figure in asked.figures]
     written = ", ".join(str(one) for one in (path, *pictures))

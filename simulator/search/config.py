@@ -221,7 +221,8 @@ def _budgets(config: DictConfig, scheduler: str, space: Space) -> list[int]:
 
 def _list(node: Any, key: str, kind: type) -> list[Any]:
     values = list(node) if isinstance(node, ListConfig) else []
-    if not values or not all(type(one) is kind for one in values) or len(set(values)) != len(values):
-        what = "names" if kind is str else "whole numbers"
+    good = all(type(one) is kind and not (isinstance(one, int) and one < 1) for one in values)
+    if not values or not good or len(set(values)) != len(values):
+        what = "names" if kind is str else "whole numbers of at least 1"
         raise ConfigError(f"{key} must be a list of different {what}, got {node}")
     return values

@@ -104,7 +104,12 @@ class Search:
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         wanted = min(trials, self.num_points)
-        study = self._study(storage, seed)
+        try:
+            return self._tried_all(self._study(storage, seed), wanted, trials, done)
+        except json.JSONDecodeError as error:  # a journal whose last line was not written to its end
+            raise ValueError(f"storage={storage}: it is damaged: {error}; move it away") from error
+
+    def _tried_all(self, study: optuna.Study, wanted: int, trials: int, done: Callable[[int], None]) -> list[Outcome]:
         repeated = False
         while (count := len(_tried(study))) < wanted:
             done(count)

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, BinaryIO
@@ -22,6 +22,8 @@ PART_BYTES = 1 << 23
 _PART_ROWS = 1 << 18
 # The first line of a file that has no end of line is not read without end.
 _LONGEST_HEADER = 1 << 20
+_LONGEST_LINE = 1 << 22
+_MOST_COLUMNS = 1000
 # The first objects of a file of JSON lines that show which keys there are.
 _HEADER_ROWS = 1000
 Needed = Callable[[list[str]], list[str]]
@@ -46,9 +48,7 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
         raise ValueError(f"has no header in line {first_line}: {error}") from None
     if not any(names):
         raise ValueError("has no header, as of an empty file")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"has several columns {twice[0]}")
+    _require_columns(names)
     columns = needed(names)
     wrong: deque[Any] = deque()
 
@@ -63,13 +63,65 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
         ),
     }
+    lines = _WholeLines(file, first_line + 1)
     try:
-        reader = pa.csv.open_csv(pa.PythonFile(file, mode="r"), **options)
+        reader = pa.csv.open_csv(pa.PythonFile(lines, mode="r"), **options)
     except pa.ArrowInvalid as error:
+        _require_not_too_long(lines)
         if "Empty CSV" in str(error):
             return
         raise
-    yield from _numbered(reader, columns, wrong, first_line + 1)
+    try:
+        yield from _numbered(reader, columns, wrong, first_line + 1)
+    finally:
+        reader.close()
+    _require_not_too_long(lines)
+
+
+def _require_not_too_long(lines: "_WholeLines") -> None:
+    if lines.too_long is not None:
+        raise ValueError(f"line {lines.too_long} is longer than {_LONGEST_LINE >> 20} MiB")
+
+
+class _WholeLines(io.RawIOBase):
+    """Hands a file on as far as its lines are not too long: the reader of Arrow fails on such in its own ways.
+
+    Attributes:
+        too_long: Number of the first line that is; None: none was read.
+    """
+
+    def __init__(self, file: BinaryIO, first_line: int) -> None:
+        self.too_long: int | None = None
+        self._file = file
+        self._line = first_line
+        self._begun = 0  # bytes of the line that goes on
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Read so many bytes at most; none behind the beginning of a line that is too long."""
+        part = b"" if self.too_long is not None else self._file.read(size)
+        end = part.rfind(b"\n")
+        if end < 0:
+            self._begun += len(part)
+        else:
+            longest_gap = max(map(len, part.split(b"\n")))
+            self._line += part.count(b"\n")
+            self._begun = max(len(part) - end - 1, longest_gap if longest_gap > _LONGEST_LINE else 0)
+        if self._begun > _LONGEST_LINE:
+            self.too_long = self._line
+            return b""
+        return part
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+
+def _require_columns(names: list[str]) -> None:
+    if len(names) > _MOST_COLUMNS:
+        raise ValueError(f"has {len(names):,} columns, more than {_MOST_COLUMNS:,}")
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
+    if twice:
+        raise ValueError(f"has several columns {twice[0]}")
 
 
 def _numbered(reader: Any, columns: list[str], wrong: deque[Any], first_line: int) -> Iterator[Rows]:
@@ -234,9 +286,7 @@ def parquet_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     """
     table = pa.parquet.ParquetFile(pa.PythonFile(file, mode="r"))
     names = table.schema_arrow.names
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"has several columns {twice[0]}")
+    _require_columns(names)
     columns = needed(names)
     first = 1
     for batch in table.iter_batches(batch_size=_PART_ROWS, columns=columns):

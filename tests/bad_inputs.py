@@ -1,0 +1,169 @@
+"""Files that are not what they should be; `bad_inputs.txt` has the commands that read them and what these must say."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simulator.iteration_time.device_profile import SHIPPED
+from simulator.saved_run import LOG, SUMMARY
+from tests.helpers import write_run
+
+ROWS = "prompt_tokens,output_tokens\n100,10\n"
+MODEL = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 32000,
+    "max_position_embeddings": 8192,
+}
+
+
+def make_files(folder: Path) -> None:
+    """Fill a folder with what the table below names."""
+    make_traces(folder)
+    make_models(folder)
+    make_profiles(folder)
+    make_runs(folder)
+    make_configurations(folder)
+
+
+def make_traces(folder: Path) -> None:
+    for name, content in {
+        "empty.csv": b"",
+        "header.csv": b"prompt_tokens,output_tokens\n",
+        "other.csv": b"a,b\n1,2\n",
+        "twice.csv": b"prompt_tokens,output_tokens,prompt_tokens\n1,2,3\n",
+        "nan.csv": ROWS.encode() + b"nan,5\n",
+        "negative.csv": ROWS.encode() + b"5,-1\n",
+        "huge.csv": ROWS.encode() + b"99999999999999999999,5\n",
+        "quote.csv": ROWS.encode() + b'"5,5\n5,5\n',
+        "fields.csv": ROWS.encode() + b"5,5,5\n",
+        "back.csv": b"arrival_s,prompt_tokens,output_tokens\n5,1,1\n4,1,1\n",
+        "latin.csv": ROWS.encode() + "\u00e9,5\n".encode("latin-1"),
+        "utf16.csv": ROWS.encode("utf-16"),
+        "nul.csv": ROWS.encode() + b"\0\0,5\n",
+        "columns.csv": ",".join(f"c{number}" for number in range(20_000)).encode() + b"\n",
+        "line.csv": ROWS.encode() + b"1" * (1 << 23) + b",5\n",
+        "rows.jsonl": b'{"input_length": 5, "output_length": 5}\n{"input_length": 5,\n',
+        "deep.json": b"[" * 100_000,
+        "cut.csv.gz": gzip.compress(ROWS.encode() * 1000)[:50],
+        "bomb.csv.gz": gzip.compress(b"\0" * (1 << 28)),
+        "x=1,({ \u00e9\n.csv": ROWS.encode() + b"5,x\n",
+    }.items():
+        (folder / name).write_bytes(content)
+    (folder / "loop.csv").symlink_to("loop.csv")
+    (folder / "dangling.csv").symlink_to("nowhere.csv")
+    (folder / "folder.csv").mkdir()
+
+
+def make_models(folder: Path) -> None:
+    for name, content in {
+        "fine": json.dumps(MODEL),
+        "empty": "",
+        "list": "[]",
+        "unknown": json.dumps({**MODEL, "model_type": "rwkv"}),
+        "lacking": json.dumps({key: value for key, value in MODEL.items() if key != "hidden_size"}),
+        "text": json.dumps({**MODEL, "hidden_size": "4096"}),
+        "nan": json.dumps({**MODEL, "hidden_size": float("nan")}),
+        "huge": json.dumps({**MODEL, "hidden_size": 10**30}),
+        "digits": '{"model_type": "llama", "hidden_size": ' + "9" * 5000 + "}",
+        "twice": '{"model_type": "llama", "model_type": "mistral"}',
+        "deep": '{"a": ' + "[" * 100_000,
+        "heads": json.dumps({**MODEL, "num_key_value_heads": 33}),
+    }.items():
+        (folder / f"model_{name}.json").write_text(content)
+
+
+def make_profiles(folder: Path) -> None:
+    profile = json.loads(gzip.decompress((SHIPPED / "a40.json.gz").read_bytes()))
+    key = next(iter(profile["matmul_own"]))
+    lines = profile["matmul_own"][key]
+    changed: dict[str, Any] = {
+        "plain": {"schema": 1},
+        "schema": {**profile, "schema": 99},
+        "about": {**profile, "about": {}},
+        "measured": {**profile, "measured": {}},
+        "elementwise": {**profile, "elementwise": {}},
+        "bandwidth": {**profile, "most_bandwidth": 3},
+        "slope": {**profile, "matmul_own": {key: {**lines, "slope": [float("nan")] * len(lines["slope"])}}},
+        "negative": {**profile, "matmul_own": {key: {**lines, "at_last": [-1.0] * len(lines["at_last"])}}},
+        "short": {**profile, "matmul_own": {key: {**lines, "last": [1]}}},
+        "trees": {**profile, "matmul": {**profile["matmul"], "trees": {"roots": [5]}}},
+        "nobody": {**profile, "matmul": {"coefficients": [0.0], "trees": None}},
+    }
+    for name, content in changed.items():
+        (folder / f"profile_{name}.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+    (folder / "profile_cut.json.gz").write_bytes((SHIPPED / "a40.json.gz").read_bytes()[:1000])
+    for name, content in {"about": {"format": 1, "about": 3, "curves": []}, "format": {"format": 9}}.items():
+        (folder / f"links_{name}.json").write_text(json.dumps(content))
+    falling = {"operator": "send", "num_gpus": 2, "gpus_per_node": 2, "num_bytes": [1, 2], "seconds": [2, 1]}
+    (folder / "links_falling.json").write_text(
+        json.dumps({"format": 1, "about": {"machine": "x"}, "curves": [falling]})
+    )
+
+
+def make_runs(folder: Path) -> None:
+    write_run(folder / "run", "trace=sharegpt", "trace.num_requests=20", "seed=1")
+    write_run(folder / "other", "trace=sharegpt", "trace.num_requests=20", "seed=2")
+    whole = (folder / "run" / LOG).read_bytes()
+    with np.load(folder / "run" / LOG) as file:
+        arrays = {name: file[name] for name in file.files}
+    changes: dict[str, Callable[[], dict[str, Any]]] = {
+        "short": lambda: {"end_s": arrays["end_s"][:3], "end_s_size": np.array([3])},
+        "nan": lambda: {"end_s": arrays["end_s"] * np.nan},
+        "backwards": lambda: {"end_s": arrays["end_s"][::-1]},
+        "finishes": lambda: {"finishes": arrays["finishes"] + 10**9},
+        "admissions": lambda: {"admissions": arrays["admissions"] - 10**6},
+        "status": lambda: {"status": arrays["status"] + 50},
+        "few": lambda: {"status": arrays["status"][:5]},
+        "sizes": lambda: {"end_s_size": np.array([-5])},
+        "residencies": lambda: {"residencies": arrays["residencies"] * 1000},
+        "code": lambda: {"about": np.array([print], dtype=object)},
+    }
+    for name, changed in changes.items():
+        copy_of(folder / "run", folder / f"run_{name}")
+        np.savez(folder / f"run_{name}" / LOG, **{**arrays, **changed()})
+    for name, log in {"cut": whole[:2000], "none": b""}.items():
+        copy_of(folder / "run", folder / f"run_{name}")
+        (folder / f"run_{name}" / LOG).write_bytes(log)
+    for name, summary in {
+        "swapped": (folder / "other" / SUMMARY).read_text(),
+        "list": "[]",
+        "deep": "[" * 100_000,
+        "number": '{"ttft_s": 3, "scheduling_delay_s": 3}',
+    }.items():
+        copy_of(folder / "run", folder / f"run_{name}")
+        (folder / f"run_{name}" / SUMMARY).write_text(summary)
+
+
+def copy_of(source: Path, target: Path) -> None:
+    target.mkdir()
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+
+
+def make_configurations(folder: Path) -> None:
+    for name, content in {
+        "broken": b"a: [",
+        "tab": b"a:\n\t- b\n",
+        "list": b"- 1\n",
+        "latin": "path: \u00e9\n".encode("latin-1"),
+        "itself": b"path: &a [*a]\n",
+        "bomb": b"a0: &a0 [x]\n"
+        + b"".join(b"a%d: &a%d [%s]\n" % (n, n, b",".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 8)),
+        "hydra": b"hydra:\n  callbacks:\n    x:\n      _target_: os.system\n",
+        "override": b"defaults:\n  - override /hydra/job_logging: x\n",
+        "package": b"# @package hydra.callbacks\nx: 1\n",
+        "own": b"_target_: os.system\n",
+        "object": b"path: !!python/object/apply:os.system [ls]\n",
+        "defaults": b"defaults:\n  - defaults\n",
+    }.items():
+        (folder / f"configs_{name}" / "trace").mkdir(parents=True)
+        (folder / f"configs_{name}" / "trace" / f"{name}.yaml").write_bytes(content)

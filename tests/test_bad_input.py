@@ -1,0 +1,145 @@
+"""Mistakes of every kind: one line that names the thing, exit status 2, nothing written."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from simulator.__main__ import main
+from simulator.config import load_config
+from tests.bad_inputs import make_files
+from tests.helpers import REPOSITORY, run_main
+
+HERE = "HERE"  # the folder of the files, in a message
+TABLE = (REPOSITORY / "tests" / "bad_inputs.txt").read_text()
+CASES = [tuple(block.removeprefix("$ ").strip().split("\n")) for block in TABLE.split("\n\n")]
+MODULES = {"simulator": "simulator.__main__", "traces": "traces.__main__", "predict": "simulator.predict"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    make_files(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(files: Path) -> Iterator[None]:
+    before = content_of(files)
+    yield
+    assert content_of(files) == before
+
+
+def content_of(folder: Path) -> dict[str, float]:
+    return {str(path): path.lstat().st_mtime for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(("command", "message"), CASES, ids=[command for command, _ in CASES])
+def test_a_mistake_is_one_line_and_exit_status_2(
+    command: str, message: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *arguments = shlex.split(command)
+    module = import_module(MODULES.get(name, f"simulator.{name}.__main__"))
+    assert run_main(module.main, arguments, files, monkeypatch) == 2
+    assert capsys.readouterr().err == f"error: {message.replace(HERE, str(files))}\n"
+
+
+def test_the_table_is_long() -> None:
+    assert len(CASES) > 100
+    assert len(set(CASES)) == len(CASES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seed=1\n2"], "seed=1 2 is not an override; write key=value, and quote values with special characters"),
+        (
+            ["seed=\x1b[31m"],
+            r"seed=\x1b[31m is not an override; write key=value, and quote values with special characters",
+        ),
+        (
+            ["trace=file", "trace.path='x=1,({ \u00e9\n.csv'"],
+            "trace.path: x=1,({ \u00e9 .csv line 3: output_tokens must be an integer of at least 1 and below 2^31, got "
+            "'x'; on_error=skip leaves such rows out",
+        ),
+    ],
+)
+def test_a_message_is_one_line_whatever_it_quotes(
+    arguments: list[str],
+    message: str,
+    files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_main(main, arguments, files, monkeypatch) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    "override", [3, None, "", "=3", "hello", "hydra.run.dir=x", "~seed", "cluster=3", "trace=null"]
+)
+def test_the_api_refuses_what_the_command_line_refuses(override: str) -> None:
+    with pytest.raises(ValueError, match=r"override|is not a key|must be one of|takes no value|cannot be removed"):
+        load_config(override)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tmp_path.chmod(0o500)
+    assert run_main(main, ["hydra.run.dir=run", "trace.num_requests=3"], tmp_path, monkeypatch) == 2
+    assert capsys.readouterr().err.startswith("error: cannot write to")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["hydra.run.dir=run", "trace=sharegpt"]
+    assert run_main(main, [*run, "trace.num_requests=20"], small_disk, monkeypatch) == 0
+    before = {path.name: path.read_bytes() for path in (small_disk / "run").iterdir()}
+    capsys.readouterr()
+    assert run_main(main, [*run, "trace.num_requests=4000"], small_disk, monkeypatch) == 2
+    assert capsys.readouterr().err == "error: cannot write to run/summary.json: No space left on device\n"
+    assert {path.name: path.read_bytes() for path in (small_disk / "run").iterdir()} == before
+
+
+def test_a_fault_of_the_program_is_one_line_and_debug_shows_where(tmp_path: Path) -> None:
+    (tmp_path / "my_policy.py").write_text(
+        "class Broken:\n    appends_blocks = True\n    def schedule(self, replica):\n        return replica.nothing\n"
+        "    def blocks_to_admit(self, replica, num_tokens):\n        return 1\n"
+    )
+    command = [sys.executable, "-m", "simulator", "scheduler._target_=my_policy.Broken", "allow_targets=[my_policy]"]
+    command += ["~scheduler.token_budget", "~scheduler.max_num_seqs", "~scheduler.dynamic_chunks"]
+    command += ["trace.num_requests=3"]
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{tmp_path}"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: AttributeError: ")
+    assert line.endswith("'nothing' (a fault of the program; debug=true shows where)")
+    assert not (tmp_path / "outputs").exists()
+    shown = subprocess.run(
+        [*command, "debug=true"], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+    )
+    assert "my_policy.py" in shown.stderr
+    assert "Traceback" in shown.stderr
