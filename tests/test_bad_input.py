@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     before = {path.name: path.read_bytes() for path in (small_disk / "run").iterdir()}
     capsys.readouterr()
     assert run_main(main, [*run, "trace.num_requests=4000"], small_disk, monkeypatch) == 2
-    assert capsys.readouterr().err == "error: cannot write to run/summary.json: No space left on device\n"
+    assert capsys.readouterr().err == f"error: cannot write to {small_disk}/run/summary.json: No space left on device\n"
     assert {path.name: path.read_bytes() for path in (small_disk / "run").iterdir()} == before
 
 

@@ -4,10 +4,8 @@ import csv
 import gzip
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -172,26 +170,3 @@ def test_a_sweep_runs_every_combination_and_goes_on_after_a_mistake(tmp_path: Pa
     assert done.returncode == 2
     assert done.stderr.count("arrival.qps must be a number from 1e-6 to 1e9, got 0") == 2
     assert len(list(tmp_path.glob("sweep/*/summary.json"))) == 2
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_an_interrupt_ends_with_130_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "simulator", "trace=sharegpt", "trace.num_requests=400000", "arrival.qps=2"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stderr=subprocess.PIPE,
-        # A shell starts background jobs with interrupts ignored, and the job would pass that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("outputs/*/*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr.decode().splitlines() == ["interrupted: nothing was written"]
-    assert not list(tmp_path.rglob("*.csv"))
-    assert not list(tmp_path.rglob("*.json"))
