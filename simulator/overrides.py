@@ -63,7 +63,7 @@ def check_override(argument: object, *, of_hydra: bool = True) -> None:
         return
     if name == "cluster":
         raise ConfigError(f"{argument}: cluster has keys of its own, cluster.NAME=VALUE, and takes no value itself")
-    if name == "slo." or "@" in name:
+    if name == "slo.":
         raise ConfigError(f"{name} is not a key; write key=value, see --help")
     is_group = name in (*GROUPS, "cluster.router", "cluster.node")
     if is_group and (name, value) not in _MAY_BE_NULL and _names_no_file(value):

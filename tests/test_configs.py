@@ -141,7 +141,7 @@ def test_a_policy_of_the_users_own_needs_only_its_target() -> None:
         (["output.timeline=[0,10]"], "output.timeline must be true or false, got [0, 10]"),
         (["metrics.warmup_s=-1"], "metrics.warmup_s must be a finite number of at least 0, got -1"),
         (["cluster.node.links=[]"], "cluster.node.links must be a list of at least one Link"),
-        (["model.max_model_len=0"], "model.max_model_len must be an integer of at least 1, got 0"),
+        (["model.max_model_len=0"], "model.max_model_len must be an integer from 1 to 1000000000"),
     ],
     ids=" ".join,
 )

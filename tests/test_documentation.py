@@ -81,7 +81,7 @@ def test_the_policies_of_the_documentation_run_from_their_two_files(
     path = tmp_path / "my_configs" / f"{config}.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(yaml)
-    printed = run(tmp_path, [sys.executable, *bash.split()[1:], "trace.num_requests=40"])
+    printed = run(tmp_path, [sys.executable, *shlex.split(bash.replace("\\\n", ""))[1:], "trace.num_requests=40"])
     assert "40 finished" in printed
 
 

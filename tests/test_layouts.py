@@ -186,16 +186,17 @@ def test_a_curve_is_straight_between_its_knots_and_goes_on_beyond_them() -> None
         ("{", "is not a file of message times"),
         ("[]", "format must be 1"),
         ('{"format": 2}', "format must be 1"),
-        ('{"format": 1, "about": {}}', "it has no curves"),
-        ('{"format": 1, "about": {}, "curves": [{"operator": "send"}]}', "missing"),
+        ('{"format": 1, "about": {}}', "it has no machine"),
+        ('{"format": 1, "about": {"machine": "x"}}', "it has no curves"),
+        ('{"format": 1, "about": {"machine": "x"}, "curves": [{"operator": "send"}]}', "missing"),
         (
-            '{"format": 1, "about": {}, "curves": [{"operator": "send", "num_gpus": 2, "gpus_per_node": 2, '
-            '"num_bytes": [2, 1], "seconds": [1, 2]}]}',
+            '{"format": 1, "about": {"machine": "x"}, "curves": [{"operator": "send", "num_gpus": 2, '
+            '"gpus_per_node": 2, "num_bytes": [2, 1], "seconds": [1, 2]}]}',
             "sizes of a curve must increase",
         ),
         (
-            '{"format": 1, "about": {}, "curves": [{"operator": "send", "num_gpus": 2, "gpus_per_node": 2, '
-            '"num_bytes": [1], "seconds": [1]}]}',
+            '{"format": 1, "about": {"machine": "x"}, "curves": [{"operator": "send", "num_gpus": 2, '
+            '"gpus_per_node": 2, "num_bytes": [1], "seconds": [1]}]}',
             "at least two sizes",
         ),
     ],

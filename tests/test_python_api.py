@@ -10,9 +10,11 @@ import pytest
 from simulator import simulate
 from simulator.batch import Batch
 from simulator.config import load_config
+from simulator.invariants.ledger import InvariantError
 from simulator.replica import Replica
 from simulator.schedulers.base import every_decode
 from simulator.schedulers.sarathi import Sarathi
+from simulator.simulation import CHECK_VARIABLE
 from tests.helpers import serve, trace_of
 from traces import Trace
 
@@ -150,7 +152,10 @@ class ForgetsADecode(Sarathi):
     ("policy", "message"),
     [(TakesTooMuch(), "KV blocks more than there are"), (ForgetsADecode(), "the batch decodes 1 of 2 requests")],
 )
-def test_a_faulty_policy_is_stopped(policy: Sarathi, message: str) -> None:
+def test_a_faulty_policy_is_stopped(policy: Sarathi, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvariantError, match="invariant broken"):
+        serve([(0.0, 8, 5)] * 2, policy)
+    monkeypatch.delenv(CHECK_VARIABLE)
     with pytest.raises(RuntimeError, match=message):
         serve([(0.0, 8, 5)] * 2, policy)
 

@@ -239,6 +239,8 @@ class CheckedReplica(Replica):
         if request in self._queued:
             del self._queued[request]
             self._num_admitted += 1
+            # A policy may know of tokens that are in the cache already.
+            books.context[request] = context = max(0, chunk.context_tokens)
         elif request in self._prefills:
             del self._prefills[request]
         else:

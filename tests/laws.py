@@ -1,0 +1,158 @@
+"""The laws of the simulator on a fixed set of small runs; `mutations.py` runs them on faulty simulators.
+
+Two kinds: what every run with check=true checks itself, and what is known besides of the policies (they decide as the
+slow reference does), of latencies that are not in a summary, and of two queues, one that grows and one that does not.
+"""
+
+import random
+
+import numpy as np
+
+from simulator import Result
+from simulator.faults import Faults
+from simulator.metrics import decodes_emitted, is_overloaded, percentile_of
+from simulator.schedulers.base import Scheduler
+from simulator.schedulers.chunked_prefills import ChunkedPrefills
+from simulator.schedulers.faster_transformer import FasterTransformer
+from simulator.schedulers.orca import Orca
+from simulator.schedulers.sarathi import DynamicChunks, Sarathi
+from simulator.schedulers.vllm import VLLM
+from tests.helpers import serve
+from tests.strategies import Workload, serve_workload
+from tests.test_reference import check_against_reference
+
+
+def workloads() -> list[Workload]:
+    """Random ones that collide: ties, one-token outputs, little memory, prompts that are too long."""
+    draw = random.Random(7)
+    found = []
+    for number in range(40):
+        size = draw.randint(6, 24)
+        arrivals = sorted(draw.choice([0.0, 0.5, draw.random() * 2]) for _ in range(size))
+        requests = [(at, draw.randint(1, 90), draw.choice([1, 2, draw.randint(1, 60)])) for at in arrivals]
+        found.append(
+            Workload(
+                requests=requests,
+                num_blocks=[10, 16, 24, 400][number % 4 if number % 3 else 0],
+                max_model_len=[80, 256][number % 2],
+                pp=[1, 2, 1, 3][(number + number // 4) % 4],
+                watermark=[0.0, 0.1][number % 2],
+                max_num_seqs=[3, 8, 1, 20, 8][number % 5],
+            )
+        )
+    return found
+
+
+def policies(max_num_seqs: int) -> list[Scheduler]:
+    """Each policy, and its options."""
+    return [
+        Sarathi(2 + max_num_seqs // 2, max_num_seqs),
+        Sarathi(5 + 2 * max_num_seqs, max_num_seqs),
+        Sarathi(48, max_num_seqs, DynamicChunks(3, 8, 64, 120)),
+        VLLM(max_num_batched_tokens=120, max_num_seqs=max_num_seqs),
+        Orca(max_num_seqs),
+        FasterTransformer(max_num_seqs),
+        ChunkedPrefills(chunk_size=24, max_num_seqs=max_num_seqs),
+    ]
+
+
+def check_alone() -> None:
+    """Run everything with check=true, which the tests switch on, with faults of replicas too."""
+    for workload in workloads():
+        for policy in policies(workload.max_num_seqs):
+            serve_workload(workload, policy)
+    from tests.test_faults import BUSY, failure, served
+
+    times = ((0.2, 0), (0.31, 1), (0.42, 0), (0.53, 1), (0.6, 0))
+    often = [failure(at_s, 0.05, replica) for at_s, replica in times]
+    for place, policy in enumerate(policies(8)):
+        for on_failure in ("resume", "restart"):
+            pp = 1 + (place + (on_failure == "restart")) % 3
+            served(
+                Faults([*often, failure(1.1)], on_failure=on_failure), BUSY[:40], policy=policy, pp=pp, num_blocks=30
+            )
+
+
+def check_all() -> None:
+    """Check whatever is known."""
+    check_alone()
+    for workload in workloads():
+        for policy in policies(workload.max_num_seqs):
+            if not isinstance(policy, ChunkedPrefills):
+                check_against_reference(workload, policy)
+            result = serve_workload(workload, policy)
+            check_latencies(result)
+            reserves = isinstance(policy, Orca | FasterTransformer)
+            check_obstacle(result, 0 if reserves else int(workload.watermark * workload.num_blocks))
+    check_turns()
+    check_overload()
+    check_percentiles()
+
+
+def check_turns() -> None:
+    """Chunks and decodes share no iteration and take turns; chunks are as large, and as many, as they may be."""
+    policy = ChunkedPrefills(chunk_size=30, max_num_seqs=5)
+    requests = [(0.0, 10, 4)] * 9 + [(0.0, 64, 3)] * 2
+    members = serve(requests, policy).replicas[0].members or []
+    assert [len({is_prompt for _, _, is_prompt in batch}) for batch in members] == [1] * len(members)
+    assert [len(batch) for batch in members[:4]] == [3, 3, 2, 5]
+    chunks = [sum(tokens for _, tokens, _ in batch) for batch in members if batch[0][2]]
+    assert sum(chunks) == 9 * 10 + 2 * 64
+    assert max(chunks) == 30
+    long = serve([(0.0, 64, 2)] * 2, policy).replicas[0].members or []
+    assert [[tokens for _, tokens, _ in batch] for batch in long] == [[30], [30], [4], [1]] * 2
+
+
+def check_latencies(result: Result) -> None:
+    """Figures by request and by iteration add up to those of the whole run."""
+    gaps, shares = result.latencies["tbt_s"].cdf()
+    bound_s = float(np.median(gaps)) if len(gaps) else 0.0
+    above, every = result.gaps_above(bound_s)
+    finished = ~np.isnan(result.requests["completed_s"])
+    assert (every[finished] == result.requests["output_tokens"][finished] - 1).all()
+    if len(gaps):
+        assert np.isclose(above.sum() / every.sum(), 1 - shares[np.searchsorted(gaps, bound_s, side="right") - 1])
+        assert np.isclose(shares[-1], 1)
+    replica = result.replicas[0]
+    residencies = replica.tokens.residencies
+    emitted = decodes_emitted(replica.tokens)
+    assert emitted.sum() == (residencies[:, 3] - residencies[:, 2]).sum()
+    assert (emitted <= replica.iterations["num_decodes"]).all()
+
+
+def check_obstacle(result: Result, watermark: int) -> None:
+    """Requests that are stuck have a reason, and those that were admitted had the KV blocks that it takes."""
+    replica = result.replicas[0]
+    assert bool(result.summary["num_stuck"]) == bool(replica.obstacle)
+    assert (replica.history.blocks_needed <= replica.num_blocks).all()
+    prompts = result.requests["prompt_tokens"][replica.history.admissions[:, 0]]
+    assert (replica.history.blocks_needed >= -(-prompts // 16) + watermark).all()
+
+
+def check_percentiles() -> None:
+    """Names of percentiles are told from others."""
+    for name in ("99", "p", "p0", "p101", "px", "q50", "p1.5.0", "50"):
+        try:
+            percentile_of(name)
+        except ValueError:
+            continue
+        raise AssertionError(name)
+    assert [float(percentile_of(name)) for name in ("p99.9", "p0.5", "p100")] == [99.9, 0.5, 100.0]
+
+
+def check_overload() -> None:
+    """A queue that grows is told from one that does not."""
+    arrival_s = np.arange(100.0)
+    assert is_overloaded(arrival_s, 2 * arrival_s)
+    assert not is_overloaded(arrival_s, arrival_s + 3)
+    assert not is_overloaded(arrival_s, arrival_s + np.where(arrival_s < 50, 60, 0))
+    assert not is_overloaded(np.zeros(100), np.arange(100.0))
+    assert not is_overloaded(np.zeros(0), np.zeros(0))
+    assert is_overloaded(arrival_s, np.where(arrival_s < 40, 2 * arrival_s, np.nan))
+    # Ten requests and 5 % of all, and not fewer, have to wait at the last arrival.
+    many_s = np.arange(200.0)
+    for count, expected in ((10, True), (9, False)):
+        late_s = many_s + many_s**2 / many_s[-1] ** 2 * count
+        assert np.count_nonzero(late_s > many_s[-1]) in (count - 1, count, count + 1)
+        waiting = np.count_nonzero(late_s > many_s[-1])
+        assert is_overloaded(many_s, late_s) == (waiting >= 10), expected
