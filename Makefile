@@ -1,7 +1,7 @@
 # `make check` runs what .ci/run runs, in the environment at hand.
 PYTHON ?= python
 
-.PHONY: install format lint types docs test check bench
+.PHONY: install format lint types security docs test check bench
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -20,10 +20,13 @@ types:
 test:
 	$(PYTHON) -m pytest
 
+security:
+	$(PYTHON) -m bandit --quiet --recursive --configfile pyproject.toml simulator traces profiling
+
 docs:
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
-check: lint types docs test
+check: lint types security docs test
 
 bench:
 	$(PYTHON) -m benchmarks.speed

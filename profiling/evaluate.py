@@ -66,7 +66,7 @@ def held_out_tokens(rows: pd.DataFrame, keys: list[str]) -> Bools:
     held_out = np.zeros(len(rows), dtype=bool)
     for places in rows.groupby(keys).indices.values():
         counts = np.unique(rows["num_tokens"].to_numpy()[places])
-        chosen = random.choice(counts, round(HELD_OUT_SHARE * len(counts)), replace=False)
+        chosen = random.choice(counts, round(HELD_OUT_SHARE * len(counts)), replace=False)  # nosec B311
         held_out[places] = np.isin(rows["num_tokens"].to_numpy()[places], chosen)
     return held_out
 

@@ -107,6 +107,8 @@ def _check_file(path: Path) -> None:
         raise ConfigError(f"{path} is nested too deeply, or refers to itself") from None
     except yaml.MarkedYAMLError:
         return  # Hydra says the same if the file is chosen
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if num_nodes > MOST_NODES:
         raise ConfigError(f"{path} has more than {MOST_NODES:,} values with its aliases written out")
     if node is not None and not isinstance(node, yaml.MappingNode):

@@ -42,7 +42,8 @@ def job_folder(overrides: str) -> str:
     name = re.sub(r"[^\w.,=+-]", "_", overrides)
     if name == overrides and 0 < len(name) <= _LONGEST_NAME:
         return name
-    return f"{name[:_LONGEST_NAME]}-{hashlib.sha1(overrides.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha1(overrides.encode(), usedforsecurity=False).hexdigest()
+    return f"{name[:_LONGEST_NAME]}-{digest[:8]}"
 
 
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)

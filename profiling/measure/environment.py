@@ -2,7 +2,7 @@
 
 import importlib
 import platform
-import subprocess
+import subprocess  # nosec B404  # of nvidia-smi alone
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,7 +77,7 @@ def _driver() -> dict[str, str]:
     """What the driver says of the first GPU, under load or not; empty where nvidia-smi is missing."""
     command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader", "--id=0"]
     try:
-        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout  # nosec B603
     except (OSError, subprocess.SubprocessError):
         return {}
     return dict(zip(_QUERY, (one.strip() for one in printed.strip().split(",")), strict=False))

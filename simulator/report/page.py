@@ -39,7 +39,8 @@ def page(runs: Runs) -> str:
         title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
         runs=shown,
         several=several,
-        pictures=[(one, Markup(one.svg)) for one in pictures(runs)],
+        # Matplotlib has escaped the names in them.
+        pictures=[(one, Markup(one.svg)) for one in pictures(runs)],  # nosec B704
         tables=list(tables(runs)),
         comparison=compared(runs) if several else None,
         differences=settings(runs, only_differences=True) if several else None,

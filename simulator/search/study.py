@@ -77,7 +77,7 @@ class Search:
         self._bounds = bounds
         self._max_gpus = max_gpus
         self._serve = serve
-        digest = hashlib.sha1(json.dumps(problem, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha1(json.dumps(problem, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
         self._name = f"search-{digest[:16]}"
 
     @property

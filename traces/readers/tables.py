@@ -1,5 +1,6 @@
 """Reads CSV, JSON lines and Parquet, part by part."""
 
+import codecs
 import csv
 import io
 import json
@@ -67,7 +68,8 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     try:
         reader = pa.csv.open_csv(pa.PythonFile(lines, mode="r"), **options)
     except pa.ArrowInvalid as error:
-        _require_not_too_long(lines)
+        if lines.error is not None:
+            raise lines.error from None
         if "Empty CSV" in str(error):
             return
         raise
@@ -75,30 +77,37 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
         yield from _numbered(reader, columns, wrong, first_line + 1)
     finally:
         reader.close()
-    _require_not_too_long(lines)
-
-
-def _require_not_too_long(lines: "_WholeLines") -> None:
-    if lines.too_long is not None:
-        raise ValueError(f"line {lines.too_long} is longer than {_LONGEST_LINE >> 20} MiB")
+    if lines.error is not None:
+        raise lines.error
 
 
 class _WholeLines(io.RawIOBase):
-    """Hands a file on as far as its lines are not too long: the reader of Arrow fails on such in its own ways.
+    """Hands a file on as far as it is text in lines that are not too long: Arrow fails on others in ways of its own.
 
     Attributes:
-        too_long: Number of the first line that is; None: none was read.
+        error: What is wrong behind what was read; None: nothing.
     """
 
     def __init__(self, file: BinaryIO, first_line: int) -> None:
-        self.too_long: int | None = None
+        self.error: ValueError | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._rest = b""
         self._file = file
         self._line = first_line
         self._begun = 0  # bytes of the line that goes on
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read so many bytes at most; none behind the beginning of a line that is too long."""
-        part = b"" if self.too_long is not None else self._file.read(size)
+        """Read so many bytes at most; none from a part that has something wrong."""
+        read = b"" if self.error is not None else self._file.read(size)
+        try:
+            self._decoder.decode(read, final=not read)
+        except UnicodeDecodeError as error:
+            self.error = error
+            return b""
+        # A character that goes on in the next part is handed on with it.
+        part = self._rest + read
+        self._rest = self._decoder.getstate()[0]
+        part = part[: len(part) - len(self._rest)]
         end = part.rfind(b"\n")
         if end < 0:
             self._begun += len(part)
@@ -107,7 +116,7 @@ class _WholeLines(io.RawIOBase):
             self._line += part.count(b"\n")
             self._begun = max(len(part) - end - 1, longest_gap if longest_gap > _LONGEST_LINE else 0)
         if self._begun > _LONGEST_LINE:
-            self.too_long = self._line
+            self.error = ValueError(f"line {self._line} is longer than {_LONGEST_LINE >> 20} MiB")
             return b""
         return part
 

@@ -1,0 +1,188 @@
+"""Whatever a reader or the parser of overrides is given, it accepts it or says in one line what is wrong.
+
+A target takes bytes. `test_fuzzing.py` feeds them with hypothesis, `python -m tests.fuzz` with atheris, which looks for
+bytes that reach new code.
+"""
+
+import gzip
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from simulator import load_result
+from simulator.compare.runs import read_run
+from simulator.config import load_config
+from simulator.hf_config import read_hf_config
+from simulator.iteration_time.device_profile import SHIPPED, load_profile
+from simulator.message_times import SHIPPED as LINKS
+from simulator.message_times import load_links
+from simulator.overrides import check_config_dir
+from simulator.saved_run import LOG
+from simulator.sweep import RECORD, _read
+from tests.bad_inputs import MODEL
+from tests.helpers import write_run
+from traces.file import TraceFile
+
+Target = Callable[[bytes], None]
+
+
+def require_one_line(error: Exception) -> None:
+    """Check what a user would see."""
+    assert str(error).strip(), repr(error)
+
+
+@contextmanager
+def file_of(content: bytes, name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        yield path
+
+
+def trace(content: bytes) -> None:
+    """Every format of request files."""
+    with file_of(content, "trace") as path:
+        try:
+            found = TraceFile(str(path)).load(np.random.default_rng(0))
+        except ValueError as error:
+            require_one_line(error)
+            return
+    assert len(found) > 0
+    assert (found.prompt_tokens > 0).all()
+    assert (found.output_tokens > 0).all()
+    if found.arrival_s is not None:
+        assert (np.diff(found.arrival_s[~np.isnan(found.arrival_s)]) >= 0).all()
+
+
+def model(content: bytes) -> None:
+    """A config.json of Hugging Face."""
+    with file_of(content, "config.json") as path:
+        try:
+            found = read_hf_config(str(path))
+        except ValueError as error:
+            require_one_line(error)
+            return
+    assert found.num_parameters > 0
+
+
+def profile(content: bytes) -> None:
+    """Fitted kernel times."""
+    with file_of(content, "profile.json.gz") as path:
+        try:
+            load_profile(path)
+        except ValueError as error:
+            require_one_line(error)
+
+
+def links(content: bytes) -> None:
+    """Fitted message times."""
+    with file_of(content, "links.json") as path:
+        try:
+            load_links(str(path))
+        except ValueError as error:
+            require_one_line(error)
+
+
+def measured_run(content: bytes) -> None:
+    """A result of `vllm bench serve`, or a summary.json."""
+    with file_of(content, "result.json") as path:
+        try:
+            read_run(path)
+        except ValueError as error:
+            require_one_line(error)
+
+
+def sweep_record(content: bytes) -> None:
+    """The record of a job."""
+    with file_of(content, RECORD) as path:
+        _read(path)
+
+
+def saved_run(content: bytes) -> None:
+    """What a run logged: arrays of an npz file, of which one is replaced by other bytes."""
+    folder, arrays = _run()
+    if not content:
+        return
+    name = sorted(arrays)[content[0] % len(arrays)]
+    old = arrays[name]
+    raw = bytearray(old.tobytes())
+    for place, byte in zip(content[1::2], content[2::2], strict=False):
+        if raw:
+            raw[place * len(raw) // 256] = byte
+    changed = np.frombuffer(bytes(raw), dtype=old.dtype).reshape(old.shape)
+    if content[0] >= 128:
+        changed = changed[: len(changed) * (content[0] - 128) // 128]
+    np.savez(folder / LOG, **{**arrays, name: changed})
+    try:
+        result = load_result(folder)
+    except ValueError as error:
+        require_one_line(error)
+        return
+    assert result.summary["num_requests"] == len(result.status)
+
+
+@cache
+def _run() -> tuple[Path, dict[str, np.ndarray]]:
+    folder = Path(tempfile.mkdtemp()) / "run"
+    write_run(folder, "trace=sharegpt", "trace.num_requests=10", "arrival.qps=4")
+    with np.load(folder / LOG) as file:
+        return folder, {name: file[name] for name in file.files}
+
+
+def override(content: bytes) -> None:
+    """Any text as an override."""
+    text = content.decode(errors="surrogateescape")
+    try:
+        load_config("trace.num_requests=3", text)
+    except (ValueError, MemoryError) as error:
+        require_one_line(error)
+
+
+def configuration(content: bytes) -> None:
+    """A YAML file of the user."""
+    with file_of(content, "mine.yaml") as path:
+        try:
+            check_config_dir(path.parent)
+        except ValueError as error:
+            require_one_line(error)
+
+
+def seeds_of(name: str) -> list[bytes]:
+    """Good inputs of a target, that others are made of."""
+    rows = b"prompt_tokens,output_tokens,arrival_s\n100,10,0\n200,20,1.5\n"
+    return {
+        "trace": [
+            rows,
+            gzip.compress(rows),
+            b'{"timestamp": 0, "input_length": 5, "output_length": 6, "hash_ids": [1, 2]}\n',
+            b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,374,44\n",
+            b'[{"id": "a", "conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}]',
+            b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,x\n",
+        ],
+        "model": [json.dumps(MODEL).encode()],
+        "profile": [gzip.compress(gzip.decompress((SHIPPED / "a40.json.gz").read_bytes()), 1)],
+        "links": [path.read_bytes() for path in sorted(LINKS.glob("*.json"))[:1]],
+        "measured_run": [b'{"request_throughput": 1, "output_throughput": 2, "completed": 3, "mean_ttft_ms": 4}'],
+        "sweep_record": [b'{"job": 1, "overrides": [], "config": {}, "inputs": {}, "figures": {}, "error": null}'],
+        "saved_run": [b"\x01\x02\x03", b"\x85\x10\xff\x20\x00"],
+        "override": [b"seed=1", b"scheduler=vllm", b"cluster.groups=[{device: a40}]", b"slo.tbt_p99=0.2", b"x=${seed}"],
+        "configuration": [b"# @package _global_\ndefaults:\n  - override /scheduler: vllm\nseed: 3\n"],
+    }[name]
+
+
+TARGETS: dict[str, Target] = {
+    "trace": trace,
+    "model": model,
+    "profile": profile,
+    "links": links,
+    "measured_run": measured_run,
+    "sweep_record": sweep_record,
+    "saved_run": saved_run,
+    "override": override,
+    "configuration": configuration,
+}
