@@ -211,7 +211,7 @@ def simulate(
         log_members: Keep the members of each batch (`Result.batches`); costs time for each of them.
         log_stages: Keep when each pipeline stage computed each batch (`ReplicaResult.stage_spans`).
         check: Check in every iteration that no token, KV block or request is lost and that times are in order, and
-            the figures against a slow computation of them; up to 3 times slower. CHECK_VARIABLE in the environment
+            the figures against a slow computation of them; up to 4 times slower. CHECK_VARIABLE in the environment
             does so too.
         progress: Called with the number of requests that have ended, now and then.
 

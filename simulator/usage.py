@@ -75,18 +75,29 @@ What arrives
   arrival.{think_s,think_cv}   closed_loop, sessions: time between an answer and the next request
   arrival.speed=1              trace: how many times as fast
 
+What goes wrong
+  faults.schedule=[]           [{kind: failure, at_s: 30, for_s: 60, replica: 0}, ...]; kind: failure | slowdown |
+                               network, the latter two with slowdown: 2; no for_s: for ever; no replica: all
+  faults.rates=[]              [{kind: failure, every_s: 3600, for_s: 60}, ...]: mean times, by chance
+  faults.on_failure=resume     requests of a replica that fails: resume | restart | lose
+  faults.max_retries=10        how often a request is sent again
+
 What is measured and written
   metrics.warmup_s=0           requests that arrive earlier are left out of the figures
   metrics.zero_first_gap=false count a gap of 0 s for each first token
   time_limit_s=null            no iteration starts after so many simulated seconds
   seed=0                       same seed, same bytes
+  check=false                  check in every iteration that nothing is lost (up to 4 times slower)
   output.log=true              write log.npz, what `simulator.plot` and `simulator.report` show
   output.batches=false         also write batches.csv, one row per batch member
   output.timeline=false        also write timeline.json, a Chrome trace that Perfetto opens (ui.perfetto.dev)
   deployment=null              model, device and layout at once, from configs/deployment
   hydra.run.dir=DIR            where the files go; default outputs/<date>/<time>
   experiment=null              a named set of the above, from configs/experiment
+  allow_targets=[]             packages besides the simulator's that _target_ may name: their code is run
+  debug=false                  show the traceback of an error
 
 Writes summary.json and requests.csv, and prints the summary. Options of Hydra work too: --cfg job prints
 the whole configuration, --multirun runs every combination of comma-separated values, --config-dir DIR
-adds a folder of your own YAML files. Exit status: 0, 2 for a mistake in the input, 130 if interrupted."""
+adds a folder of your own YAML files. Exit status: 0, 2 for a mistake in the input, 1 for a fault of the
+program, 130 after Ctrl-C, 143 after SIGTERM."""

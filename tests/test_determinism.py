@@ -1,4 +1,7 @@
-"""The same configuration and seed give the same bytes, wherever and however often; streams of randomness are apart."""
+"""The same configuration and seed give the same bytes, wherever and however often; streams of randomness are apart.
+
+That launchers of sweeps make no difference either is in test_sweep.py.
+"""
 
 import hashlib
 import os
@@ -76,18 +79,6 @@ def test_the_same_bytes_in_every_process(name: str, plain: dict[str, str], tmp_p
     found = digests(tmp_path)
     assert found == {path: digest for path, digest in plain.items() if path in found}
     assert name != "again" or found == plain
-
-
-@pytest.mark.parametrize("launcher", ["joblib", "ray", "submitit_local"])
-def test_the_same_bytes_with_every_launcher(launcher: str, plain: dict[str, str], tmp_path: Path) -> None:
-    plugin = {"submitit_local": "submitit"}.get(launcher, launcher)
-    pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
-    options = f"hydra/launcher={launcher}" + (" hydra.launcher.n_jobs=2" if launcher == "joblib" else "")
-    start(tmp_path, f"{COMMANDS['sweep']} {options}", {})
-    found = {path: digest for path, digest in digests(tmp_path).items() if "/." not in path}
-    assert {path: found[path] for path in plain if path.startswith("sweep/")} == {
-        path: digest for path, digest in plain.items() if path.startswith("sweep/")
-    }
 
 
 def parts(*overrides: str) -> dict[str, Any]:

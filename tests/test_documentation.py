@@ -98,6 +98,13 @@ def test_the_commands_about_layouts_run(tmp_path: Path) -> None:
             run(tmp_path, [sys.executable, *shlex.split(command)[1:], "trace.num_requests=10"])
 
 
+def test_the_commands_about_trust_run(tmp_path: Path) -> None:
+    shown = [line for block in code_blocks("docs/trust.md", "bash") for line in block.splitlines()]
+    assert len(shown) == 5
+    for command in shown:
+        run(tmp_path, [sys.executable, *shlex.split(command)[1:], "trace.num_requests=10"])
+
+
 SAMPLES = {
     "AzureLLMInferenceTrace_conv.csv": "azure 2023",
     "AzureLLMInferenceTrace_code_1week.csv": "azure 2024",

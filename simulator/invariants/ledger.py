@@ -30,11 +30,12 @@ class Books:
     """What each request has, wherever it is.
 
     Attributes:
-        prompt: int64[num_requests], tokens of its prompt.
-        output: int64[num_requests], tokens that it is to emit.
+        rows: int64[num_requests, 4], the columns context, emitted, blocks and output.
         context: int64[num_requests], tokens in the KV cache, those that are being computed not counted.
         emitted: int64[num_requests], tokens that it has emitted.
         blocks: int64[num_requests], KV blocks that it holds.
+        output: int64[num_requests], tokens that it is to emit.
+        prompt: int64[num_requests], tokens of its prompt.
     """
 
     def __init__(self, prompt: Sequence[int], total: Sequence[int]) -> None:
@@ -45,8 +46,9 @@ class Books:
             total: Tokens of prompt and output of each.
         """
         self.prompt = np.array(prompt, dtype=np.int64)
-        self.output = np.array(total, dtype=np.int64) - self.prompt
-        self.context, self.emitted, self.blocks = (np.zeros_like(self.prompt) for _ in range(3))
+        self.rows = np.zeros((len(self.prompt), 4), dtype=np.int64)
+        self.context, self.emitted, self.blocks, self.output = self.rows.T
+        self.output[:] = np.array(total, dtype=np.int64) - self.prompt
 
 
 @dataclass(slots=True)
@@ -214,7 +216,7 @@ class CheckedReplica(Replica):
         if batch.held_back:
             stays = np.isin(members, list(batch.held_back))
             members, self._decodes = members[~stays], members[stays]
-        context = books.context[members]
+        context, _, blocks, _ = books.rows[members].T
         total = int(_sum(context))
         if len(members) != batch.num_decodes or total != batch.decode_context_tokens:
             raise broken(
@@ -223,7 +225,7 @@ class CheckedReplica(Replica):
             )
         if not self._appends_blocks:
             return members  # they have what they will ever have, and engines let them write beyond it
-        room = books.blocks[members] * self.block_size - context
+        room = blocks * self.block_size - context
         least = int(_least(room))
         if least < 0:
             raise broken("request", members[room.argmin()], "has no KV block for its tokens")
@@ -267,13 +269,17 @@ class CheckedReplica(Replica):
         books, times, members = self._books, flight.repetitions + 1, flight.decodes
         finished: list[int] = []
         if len(members):
-            books.context[members] += times
+            rows = books.rows[members]
+            rows[:, :2] += times
+            context, emitted, blocks, output = rows.T
             if flight.repetitions and self._appends_blocks:
                 # Blocks of repetitions; that of the first iteration was taken when it began.
-                blocks = -(-books.context[members] // self.block_size)
-                self._held += int(_sum(blocks - books.blocks[members]))
-                books.blocks[members] = blocks
-            members = self._emit(members, first, times, finished)
+                needed = -(-context // self.block_size)
+                self._held += int(_sum(needed - blocks))
+                blocks[:] = needed
+            books.rows[members] = rows
+            self.emissions.append((first, times, members))
+            members = self._still_there(members, output - emitted, finished)
         begun = []
         for request, num_tokens in flight.chunks.items():
             books.context[request] += num_tokens * times
@@ -285,7 +291,10 @@ class CheckedReplica(Replica):
             else:
                 begun.append(request)
         if begun:
-            new = self._emit(np.array(begun), first + times - 1, 1, finished)
+            new = np.array(begun)
+            books.emitted[new] += 1
+            self.emissions.append((first + times - 1, 1, new))
+            new = self._still_there(new, books.output[new] - books.emitted[new], finished)
             members = np.concatenate([members, new])
         self._decodes = np.concatenate([self._decodes, members]) if len(self._decodes) else members
         if finished:
@@ -293,18 +302,14 @@ class CheckedReplica(Replica):
             self._held -= int(_sum(books.blocks[finished]))
         return finished
 
-    def _emit(self, members: Ints, first: int, times: int, finished: list[int]) -> Ints:
-        """Enter tokens, and return the requests that go on; the others are added to `finished`."""
-        books = self._books
-        emitted = books.emitted[members] + times
-        books.emitted[members] = emitted
-        self.emissions.append((first, times, members))
-        left = books.output[members] - emitted
+    @staticmethod
+    def _still_there(members: Ints, left: Ints, finished: list[int]) -> Ints:
+        """Return the requests that have tokens left to emit; the others are added to `finished`."""
         least = _least(left)
-        if least < 0:
-            raise broken("request", members[left.argmin()], "emits more tokens than it is to")
         if least > 0:
             return members
+        if least < 0:
+            raise broken("request", members[left.argmin()], "emits more tokens than it is to")
         finished += members[left == 0].tolist()
         return members[left > 0]
 

@@ -1,0 +1,79 @@
+"""A day of diurnal load on 64 replicas: whether memory grows by more than what is recorded.
+
+    python -m benchmarks.long_run [requests=150000] [replicas=64]
+
+Prints, over the day, what the process holds, what has been recorded (iterations and events, counted),
+and the difference, which is to stay where it is.
+"""
+
+import os
+import sys
+import time
+
+from simulator.cluster import Cluster
+from simulator.config import load_config
+from simulator.simulation import simulate
+
+DAY_S = 86_400
+# Of an event: a tuple, its place in a list, and a number that only it has.
+_EVENT_BYTES = {"admissions": 88, "prefill_ends": 88, "finishes": 88, "preemptions": 88, "residencies": 120}
+
+
+def resident_bytes() -> int:
+    """What this process holds in memory."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def recorded_bytes(cluster: Cluster) -> int:
+    """What its replicas have recorded so far."""
+    total = 0
+    for run in cluster.runs:
+        log, history = run.log, run.replica.history
+        packed = (log._packed_times, log._packed_runs, log._packed_spans)
+        total += sum(len(part) for parts in packed for part in parts)
+        # Of those that are not packed yet, a float and its place in a list.
+        total += (len(log.times) + len(log._runs)) * 32
+        total += sum(len(getattr(history, name)) * size for name, size in _EVENT_BYTES.items())
+    return total
+
+
+def main() -> None:
+    """Run the command line."""
+    options = {"requests": "150000", "replicas": "64"} | dict(one.split("=", 1) for one in sys.argv[1:])
+    count = int(options["requests"])
+    parts = load_config(
+        "trace=sharegpt",
+        "arrival=diurnal",
+        f"arrival.qps={count / DAY_S}",
+        f"trace.num_requests={count}",
+        f"cluster.replicas={options['replicas']}",
+        "cluster.router=least_outstanding_requests",
+        "output.log=false",
+    )
+    clusters: list[Cluster] = []
+    began_s, rows = time.process_time(), []
+    build, Cluster.run = Cluster.run, lambda self: (clusters.append(self), build(self))[1]  # type: ignore[method-assign]
+
+    def sample(_: int) -> None:
+        hour = int(clusters[0].clock.now // 3600)
+        if hour % 2 == 0 and (not rows or rows[-1][0] < hour):
+            rows.append((hour, resident_bytes(), recorded_bytes(clusters[0])))
+
+    try:
+        result = simulate(**parts, progress=sample)
+    finally:
+        Cluster.run = build  # type: ignore[method-assign]
+    print("hour  resident, MiB  recorded, MiB  difference, MiB")
+    for hour, resident, recorded in rows:
+        print(f"{hour:4}  {resident / 2**20:13.0f}  {recorded / 2**20:13.0f}  {(resident - recorded) / 2**20:15.0f}")
+    num_iterations = sum(len(replica.logged.end_s) for replica in result.replicas)
+    print(
+        f"{result.end_s / 3600:.1f} h, {result.num_by_status['num_finished']:,} of {count:,} requests finished, "
+        f"{num_iterations:,} iterations, {time.process_time() - began_s:.0f} s of CPU, "
+        f"{resident_bytes() / 2**20:.0f} MiB at the end"
+    )
+
+
+if __name__ == "__main__":
+    main()
