@@ -48,7 +48,8 @@ def policies(max_num_seqs: int) -> list[Scheduler]:
     return [
         Sarathi(2 + max_num_seqs // 2, max_num_seqs),
         Sarathi(5 + 2 * max_num_seqs, max_num_seqs),
-        Sarathi(48, max_num_seqs, DynamicChunks(3, 8, 64, 120)),
+        Sarathi(48, max_num_seqs, DynamicChunks(3, 8, 64, 50)),
+        VLLM(max_num_seqs=max_num_seqs),
         VLLM(max_num_batched_tokens=120, max_num_seqs=max_num_seqs),
         Orca(max_num_seqs),
         FasterTransformer(max_num_seqs),
@@ -62,7 +63,13 @@ def check_alone() -> None:
         for policy in policies(workload.max_num_seqs):
             serve_workload(workload, policy)
     from tests.test_faults import BUSY, failure, served
+    from tests.test_python_api import ShortestPromptFirst
 
+    for pp in (1, 2, 3):
+        prompts = [70, 20, 50, 90, 30, 40, 60, 80]
+        result = serve([(0.0, prompt, 9) for prompt in prompts], ShortestPromptFirst(), pp=pp)
+        assert result.summary["num_finished"] == len(prompts)
+        assert result.replicas[0].iterations["num_decodes"].max() <= 3
     times = ((0.2, 0), (0.31, 1), (0.42, 0), (0.53, 1), (0.6, 0))
     often = [failure(at_s, 0.05, replica) for at_s, replica in times]
     for place, policy in enumerate(policies(8)):
@@ -87,6 +94,7 @@ def check_all() -> None:
     check_turns()
     check_overload()
     check_percentiles()
+    assert [VLLM(limit).profiled_tokens(100) for limit in (None, 60, 200)] == [100, 60, 100]
 
 
 def check_turns() -> None:

@@ -152,7 +152,7 @@ class ForgetsADecode(Sarathi):
     [(TakesTooMuch(), "KV blocks more than there are"), (ForgetsADecode(), "the batch decodes 1 of 2 requests")],
 )
 def test_a_faulty_policy_is_stopped(policy: Sarathi, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match="invariant broken|KV blocks more than there are"):
+    with pytest.raises(RuntimeError, match=r"invariant broken|KV blocks more than there are"):
         serve([(0.0, 8, 5)] * 2, policy)
     monkeypatch.delenv(CHECK_VARIABLE)
     with pytest.raises(RuntimeError, match=message):

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,12 @@ class Books:
     """What each request has, wherever it is.
 
     Attributes:
-        rows: int64[num_requests, 4], the columns context, emitted, blocks and output.
-        context: int64[num_requests], tokens in the KV cache, those that are being computed not counted.
-        emitted: int64[num_requests], tokens that it has emitted.
-        blocks: int64[num_requests], KV blocks that it holds.
-        output: int64[num_requests], tokens that it is to emit.
         prompt: int64[num_requests], tokens of its prompt.
+        last: int64[num_requests], tokens in the KV cache when it has emitted its last token, which never gets there.
+        context: int64[num_requests], tokens in the KV cache, those that are being computed not counted.
+        prefill: int64[num_requests], tokens that it has to compute before it decodes: the prompt, and after a
+            preemption or a failure what it had emitted.
+        blocks: int64[num_requests], KV blocks that it got for its prefill.
     """
 
     def __init__(self, prompt: Sequence[int], total: Sequence[int]) -> None:
@@ -46,18 +46,26 @@ class Books:
             total: Tokens of prompt and output of each.
         """
         self.prompt = np.array(prompt, dtype=np.int64)
-        self.rows = np.zeros((len(self.prompt), 4), dtype=np.int64)
-        self.context, self.emitted, self.blocks, self.output = self.rows.T
-        self.output[:] = np.array(total, dtype=np.int64) - self.prompt
+        self.last = np.array(total, dtype=np.int64) - 1
+        self.context, self.blocks = np.zeros_like(self.prompt), np.zeros_like(self.prompt)
+        self.prefill = self.prompt.copy()
 
 
 @dataclass(slots=True)
 class _Flight:
-    """A batch in flight: its decodes, the tokens of its chunks, and how often it was repeated."""
+    """A batch in flight.
+
+    Attributes:
+        decodes: Requests that decode.
+        chunks: Prompt tokens by request.
+        repetitions: How often it was repeated so far.
+        needing: Decodes that begin a KV block with the first repetition, the second, ...; empty: nobody asked.
+    """
 
     decodes: Ints
     chunks: dict[int, int]
     repetitions: int = 0
+    needing: list[int] = field(default_factory=list)
 
 
 class CheckedReplica(Replica):
@@ -111,7 +119,7 @@ class CheckedReplica(Replica):
             raise broken("request", request, "arrives although it is there already")
         self._queued[request] = None
         # Tokens that it got elsewhere are prompt here.
-        self._books.emitted[request] = self.requests.prefill_tokens[request] - self._books.prompt[request]
+        self._books.prefill[request] = self.requests.prefill_tokens[request]
         super().enqueue(request)
 
     def start(self, batch: Batch) -> bool:
@@ -132,20 +140,19 @@ class CheckedReplica(Replica):
         flight = self._flights.popleft()
         expected = self._settle(flight, self.num_finished - flight.repetitions)
         finished = super().finish()
-        if sorted(finished) != sorted(expected):
+        if (finished or expected) and sorted(finished) != sorted(expected):
             raise broken("requests", finished, "end instead of", expected)
-        self._check_totals()
         return finished
 
     def repeat(self, batch: Batch) -> Iterator[int]:
         """End the batch in flight and start the same decision again."""
         (flight,) = self._flights
         # Decodes whose next token but so many begins a KV block.
-        needing = [0] * self.block_size
+        flight.needing = needing = [0] * self.block_size
         num_decodes = len(flight.decodes)
         if self._appends_blocks and num_decodes:
             distances = -(self._books.context[flight.decodes] + 1) % self.block_size
-            needing = np.bincount(distances, minlength=self.block_size).tolist()
+            flight.needing = needing = np.bincount(distances, minlength=self.block_size).tolist()
         free_blocks, context, prefilled = self.free_blocks, batch.decode_context_tokens, batch.prefill_context_tokens
         num_prefill_tokens, distance = batch.num_prefill_tokens, 0
         for held in super().repeat(batch):
@@ -171,13 +178,19 @@ class CheckedReplica(Replica):
         admitted = {*self._prefills, *self._decodes.tolist()}
         for flight in self._flights:
             admitted |= {*flight.decodes.tolist(), *flight.chunks}
+        decoding = [one for flight in self._flights for one in flight.decodes.tolist()] + self._decodes.tolist()
+        books.prefill[decoding] = books.context[decoding] + 1
+        cached = int(books.context[sorted(admitted)].sum())
+        if cached != self.cached_tokens:
+            raise broken(self.cached_tokens, "tokens are in the KV cache instead of", cached)
         running, waiting = super().fail()
         if {*running} != admitted or {*waiting} != {*self._queued}:
             raise broken("a failure throws out", running, waiting, "instead of", admitted, [*self._queued])
         for request in running:
-            known = int(books.prompt[request] + books.emitted[request])
-            if self.requests.prefill_tokens[request] != known:
-                raise broken("request", request, "is not known by its", known, "tokens after a failure")
+            if self.requests.prefill_tokens[request] != books.prefill[request]:
+                raise broken(
+                    "request", request, "is not known by its", books.prefill[request], "tokens after a failure"
+                )
         books.context[running] = books.blocks[running] = 0
         self._flights.clear()
         self._queued.clear()
@@ -216,23 +229,15 @@ class CheckedReplica(Replica):
         if batch.held_back:
             stays = np.isin(members, list(batch.held_back))
             members, self._decodes = members[~stays], members[stays]
-        context, _, blocks, _ = books.rows[members].T
+        context = books.context[members]
         total = int(_sum(context))
         if len(members) != batch.num_decodes or total != batch.decode_context_tokens:
             raise broken(
                 f"the batch says {batch.num_decodes} decodes of {batch.decode_context_tokens} tokens and has "
                 f"{len(members)} of {total}"
             )
-        if not self._appends_blocks:
-            return members  # they have what they will ever have, and engines let them write beyond it
-        room = blocks * self.block_size - context
-        least = int(_least(room))
-        if least < 0:
-            raise broken("request", members[room.argmin()], "has no KV block for its tokens")
-        if least == 0:
-            full = members[room == 0]
-            books.blocks[full] += 1
-            self._held += len(full)
+        if self._appends_blocks:  # else they have what they will ever have, and engines let them write beyond it
+            self._held += int(np.count_nonzero(context % self.block_size == 0))
         return members
 
     def _book_chunk(self, flight: _Flight, chunk: PrefillChunk) -> None:
@@ -247,7 +252,7 @@ class CheckedReplica(Replica):
             del self._prefills[request]
         else:
             raise broken("request", request, "has a chunk and neither waits nor has a prefill to go on with")
-        left = int(books.prompt[request] + books.emitted[request]) - context
+        left = int(books.prefill[request]) - context
         if chunk.context_tokens != context or not 0 < chunk.num_tokens <= left:
             raise broken(
                 f"request {request} has a chunk of {chunk.num_tokens} tokens after {chunk.context_tokens}; {context} "
@@ -269,21 +274,17 @@ class CheckedReplica(Replica):
         books, times, members = self._books, flight.repetitions + 1, flight.decodes
         finished: list[int] = []
         if len(members):
-            rows = books.rows[members]
-            rows[:, :2] += times
-            context, emitted, blocks, output = rows.T
-            if flight.repetitions and self._appends_blocks:
-                # Blocks of repetitions; that of the first iteration was taken when it began.
-                needed = -(-context // self.block_size)
-                self._held += int(_sum(needed - blocks))
-                blocks[:] = needed
-            books.rows[members] = rows
+            context = books.context[members] + times
+            books.context[members] = context
+            # Blocks of repetitions; that of the first iteration was taken when it began.
+            rounds, rest = divmod(flight.repetitions, self.block_size)
+            self._held += rounds * len(members) * self._appends_blocks + sum(flight.needing[:rest])
             self.emissions.append((first, times, members))
-            members = self._still_there(members, output - emitted, finished)
+            members = self._still_there(members, books.last[members] - context, finished)
         begun = []
         for request, num_tokens in flight.chunks.items():
             books.context[request] += num_tokens * times
-            left = int(books.prompt[request] + books.emitted[request] - books.context[request])
+            left = int(books.prefill[request] - books.context[request])
             if left < 0:
                 raise broken("request", request, "computes more than its prompt")
             if left:
@@ -292,14 +293,14 @@ class CheckedReplica(Replica):
                 begun.append(request)
         if begun:
             new = np.array(begun)
-            books.emitted[new] += 1
+            self._require_exact_blocks(new)
             self.emissions.append((first + times - 1, 1, new))
-            new = self._still_there(new, books.output[new] - books.emitted[new], finished)
+            new = self._still_there(new, books.last[new] - books.context[new], finished)
             members = np.concatenate([members, new])
         self._decodes = np.concatenate([self._decodes, members]) if len(self._decodes) else members
         if finished:
             self._num_admitted -= len(finished)
-            self._held -= int(_sum(books.blocks[finished]))
+            self._held -= sum(self._blocks_of(request) for request in finished)
         return finished
 
     @staticmethod
@@ -313,17 +314,35 @@ class CheckedReplica(Replica):
         finished += members[left == 0].tolist()
         return members[left > 0]
 
+    def _require_exact_blocks(self, requests: Ints) -> None:
+        """Check that complete prefills have the blocks of their tokens: a decode takes the next when they are full."""
+        books = self._books
+        needed = -(-books.context[requests] // self.block_size)
+        if self._appends_blocks and (books.blocks[requests] != needed).any():
+            raise broken("requests", requests, "have", books.blocks[requests], "KV blocks for prefills of", needed)
+
+    def _blocks_of(self, request: int, computing: int = 0) -> int:
+        """KV blocks of a request that decodes, and of so many tokens more that are being computed."""
+        if not self._appends_blocks:
+            return int(self._books.blocks[request])
+        return -(-(int(self._books.context[request]) + computing) // self.block_size)
+
     def _evict_from_books(self, request: int) -> None:
         books = self._books
-        places = [flight for flight in self._flights if request in flight.chunks or request in flight.decodes]
-        for flight in places:
+        in_flight = [flight for flight in self._flights if request in flight.chunks or request in flight.decodes]
+        computing = sum(request in flight.decodes for flight in in_flight)
+        for flight in in_flight:
             flight.chunks.pop(request, None)
             flight.decodes = flight.decodes[flight.decodes != request]
-        if not places and request not in self._prefills and request not in self._decodes:
+        if computing or request in self._decodes:
+            self._held -= self._blocks_of(request, computing)
+            books.prefill[request] = books.context[request] + 1  # and the token that is not in the cache yet
+        elif in_flight or request in self._prefills:
+            self._held -= int(books.blocks[request])
+        else:
             raise broken("request", request, "is preempted and does not run")
         self._prefills.pop(request, None)
         self._decodes = self._decodes[self._decodes != request]
-        self._held -= int(books.blocks[request])
         books.context[request] = books.blocks[request] = 0
         self._num_admitted -= 1
         self._queued[request] = None
