@@ -39,6 +39,8 @@ def check_result(result: Result, replicas: Sequence[CheckedReplica], restarts: b
     Raises:
         InvariantError: Something does not hold; nothing of the run is to be trusted.
     """
+    for one in replicas:
+        one.check_totals()
     request, time_s = _emitted(result, replicas, restarts)
     _check_requests(result, request, time_s)
     for number, replica in enumerate(result.replicas):

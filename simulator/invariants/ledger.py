@@ -130,7 +130,7 @@ class CheckedReplica(Replica):
             raise broken("a batch without tokens is in flight, or one with tokens is not")
         if starts:
             self._flights.append(flight)
-        self._check_totals()
+        self.check_totals()
         return starts
 
     def finish(self) -> list[int]:
@@ -196,7 +196,7 @@ class CheckedReplica(Replica):
         self._queued.clear()
         self._prefills.clear()
         self._decodes, self._num_admitted, self._held = _NOBODY, 0, 0
-        self._check_totals()
+        self.check_totals()
         return running, waiting
 
     def _book(self, batch: Batch) -> _Flight:
@@ -347,8 +347,12 @@ class CheckedReplica(Replica):
         self._num_admitted -= 1
         self._queued[request] = None
 
-    def _check_totals(self) -> None:
-        """Compare the books with the state."""
+    def check_totals(self) -> None:
+        """Compare the books with the state.
+
+        Raises:
+            InvariantError: They differ.
+        """
         if self.free_blocks < 0 or self._held + self.free_blocks != self.num_blocks:
             raise broken(f"{self._held} KV blocks held and {self.free_blocks} free are not {self.num_blocks}")
         if len(self.running) != self._num_admitted or len(self.waiting) != len(self._queued):
