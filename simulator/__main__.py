@@ -50,9 +50,11 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
 
 
 def _figures(summary: dict[str, Any]) -> Figures:
-    """Return what a sweep shows of a run: all numbers of the summary that are not lists."""
+    """Return what a sweep shows of a run: its numbers that are in no list, those of faults if there were any."""
     figures: dict[str, Any] = {}
     for name, value in summary.items():
+        if name == "faults" and not any(value[f"num_{kind}"] for kind in ("failures", "slowdowns", "network")):
+            continue
         if isinstance(value, dict) and name not in ("iteration_time", "bubbles"):
             figures |= {f"{name}.{part}": one for part, one in value.items() if not isinstance(one, dict | list)}
         elif isinstance(value, int | float):

@@ -79,7 +79,7 @@ def _check_hydra(name: str, value: str, argument: str, allowed: bool) -> None:
     if not allowed or not known:
         shown = f"allowed of Hydra are: {', '.join(_HYDRA_KEYS)}" if allowed else "here nothing of Hydra can be set"
         raise ConfigError(f"{name} is not a key; {shown}")
-    if value.strip("'\"") in ("", "null") or value[:1] in "[{":
+    if name in _HYDRA_KEYS and (value.strip("'\"") in ("", "null") or value[0] in "[{"):
         raise ConfigError(f"{argument}: {name} needs a {'name' if name.endswith('launcher') else 'path or a value'}")
 
 
