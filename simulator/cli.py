@@ -59,6 +59,7 @@ def _compose_and_run(
     job: Callable[[DictConfig], None], mistakes: list[Exception], arguments: list[str], config_name: str
 ) -> int:
     """Return the exit status: that of the mistakes in jobs, which the others do not stop for."""
+    sweep.failures.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors raise instead of ending in Hydra's own words
     sys.argv[1:] = to_hydra(_known(arguments))
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()

@@ -14,7 +14,8 @@ from simulator.engine import Engine, ReplicaRun, SingleStageEngine
 from simulator.faults import Faults
 from simulator.followers import Followers
 from simulator.gateway import NO_REPLICA, Gateway
-from simulator.invariants.ledger import Books, CheckedReplica
+from simulator.invariants.books import Books
+from simulator.invariants.ledger import CheckedReplica
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.outages import DegradedTimes, Outages
@@ -155,7 +156,15 @@ class Cluster:
         self.outages: Outages | None = None
         if faults is not None and faults:
             self.outages = Outages(
-                faults, fault_seed, self.clock, self.gateway, requests, self.runs, self._engines, self._on_loss
+                faults,
+                fault_seed,
+                self.clock,
+                self.gateway,
+                requests,
+                self.runs,
+                self._engines,
+                self._on_loss,
+                time_limit_s,
             )
 
     def run(self) -> None:
@@ -228,7 +237,7 @@ class Cluster:
         if arrival_s > self._time_limit_s:
             return
         self.requests.arrival_s[following] = arrival_s
-        if think_s == 0:
+        if think_s == 0 and answered:
             self._arrive(following)
         else:
             self.clock.call_at(arrival_s, partial(self._arrive, following), ARRIVAL)

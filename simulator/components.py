@@ -66,6 +66,7 @@ def build_component(node: Any, key: str) -> Any:
     """Build what `_target_` names; its own check of a value becomes one line that names the key."""
     if not isinstance(node, DictConfig) or node._is_none():
         raise ConfigError(f"{key} must be one of {', '.join(choices(key))}; got {node!r}")
+    node = _resolved(node, key)
     if "_target_" not in node:
         raise ConfigError(f"{key}._target_ is missing: the class that it is, such as those in configs/")
     _require_parameters(node, key)
@@ -76,6 +77,27 @@ def build_component(node: Any, key: str) -> Any:
             where = str(error).rpartition("full_key: ")[2] or key
             raise ConfigError(f"{where}.{error.__cause__}") from error
         raise
+
+
+def _resolved(node: DictConfig, key: str) -> DictConfig:
+    """Return a component as plain values: what an interpolation makes of it is checked, and built, as it is then."""
+    plain = OmegaConf.to_container(node, resolve=True)
+    if _interpolates(plain):
+        raise ConfigError(f"{key} may not hold '${{' after its interpolations")
+    whole: Any = plain
+    for part in reversed(key.split(".")):  # so that errors name the key
+        whole = {part: whole}
+    found = OmegaConf.select(OmegaConf.create(whole), key)
+    assert isinstance(found, DictConfig)
+    return found
+
+
+def _interpolates(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_interpolates, (*value, *value.values())))
+    if isinstance(value, list):
+        return any(map(_interpolates, value))
+    return isinstance(value, str) and "${" in value
 
 
 def _require_parameters(node: DictConfig, key: str) -> None:

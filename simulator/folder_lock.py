@@ -1,11 +1,14 @@
 """One run or sweep at a time writes into a folder."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+
+from traces.interruption import remove_at_last
 
 LOCK = ".lock"
 
@@ -37,14 +40,18 @@ def take(folder: Path) -> Callable[[], None]:
             owner = file.read(100).strip() or "another process"
             file.close()
             raise FolderTakenError(f"{folder} is taken by {owner}") from None
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            break
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
         file.close()  # its owner has just given it back and removed it
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
 
+    forget = remove_at_last(path)
+
     def give_back() -> None:
+        forget()
         path.unlink(missing_ok=True)
         file.close()
 

@@ -64,14 +64,19 @@ class OutageResult:
         found: Floats = self.moves[chosen][:, [0, 2]]
         return found
 
+    @cached_property
+    def _by_replica(self) -> dict[tuple[int | None, str], list[Fault]]:
+        found: dict[tuple[int | None, str], list[Fault]] = {}
+        for fault in self.faults:
+            found.setdefault((fault.replica, fault.kind), []).append(fault)
+        return found
+
     def spans(self, replica: int, begin_s: float, end_s: float) -> list[tuple[str, float, float]]:
         """Return when something was wrong with a replica within a time: kind, beginning and end, joined by kind."""
         found = []
         for kind in KINDS:
             reach_s = begin_s
-            for fault in self.faults:
-                if fault.replica != replica or fault.kind != kind:
-                    continue
+            for fault in self._by_replica.get((replica, kind), ()):
                 first_s, last_s = max(fault.at_s, reach_s), min(fault.end_s, end_s)
                 if last_s > first_s:
                     found.append((kind, first_s, last_s))

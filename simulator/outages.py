@@ -59,6 +59,7 @@ class Outages:
         lost: Requests that will not be answered.
         first_arrival_s: When those that were sent on or held arrived first.
         tokens_lost: Tokens in the KV cache that failures took, summed.
+        cut_off: Whether the time limit came before a replica that requests are held for.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Outages:
         runs: Sequence[ReplicaRun],
         engines: Sequence[Engine],
         on_loss: Callable[[int], None],
+        time_limit_s: float = math.inf,
     ) -> None:
         """Start the process that waits for the next fault.
 
@@ -83,6 +85,7 @@ class Outages:
             runs: The replicas; their stage times are `DegradedTimes`.
             engines: What serves them.
             on_loss: Called with a request that will not be answered.
+            time_limit_s: Nothing goes wrong later, and no request is sent again.
 
         Raises:
             ValueError: A fault is of a replica that does not exist.
@@ -93,6 +96,9 @@ class Outages:
         self.lost: list[int] = []
         self.first_arrival_s: dict[int, float] = {}
         self.tokens_lost = 0
+        self.cut_off = False
+        self._time_limit_s = time_limit_s
+        self._thrown_out: set[int] = set()
         self._faults = faults
         self._clock = clock
         self._gateway = gateway
@@ -114,7 +120,7 @@ class Outages:
 
     def _watch(self, faults: Iterator[Fault]) -> Generator[Event, None, None]:
         for fault in faults:
-            if self._is_over():
+            if self._is_over() or fault.at_s > self._time_limit_s:
                 return
             wake = self._clock.wake_at(fault.at_s, FAULT)
             if wake is not None:
@@ -125,8 +131,11 @@ class Outages:
 
     def _is_over(self) -> bool:
         """Whether nothing is left that a fault could hit: nothing is due but ends of faults, and none is awaited."""
-        awaited = self._gateway.held and self._num_ends_due
+        awaited = self._gateway.held and any(map(self._comes_back, range(len(self._active))))
         return self._clock.num_due == self._num_ends_due and not awaited
+
+    def _comes_back(self, replica: int) -> bool:
+        return all(one.for_s is not None for one in self._active[replica] if one.kind == FAILURE)
 
     def _begin(self, fault: Fault) -> None:
         assert fault.replica is not None
@@ -151,6 +160,9 @@ class Outages:
             self._set_times(fault.replica)
         elif self._is_up(fault.replica):
             self._gateway.set_up(fault.replica, True)
+            self.cut_off = self._clock.now > self._time_limit_s
+            if self.cut_off:
+                return
             held, self._gateway.held = self._gateway.held, deque()
             for request in held:
                 self._send(request)
@@ -185,7 +197,7 @@ class Outages:
         if faults.on_failure == LOSE or num_retries == faults.max_retries:
             self._lose(request)
             return
-        self.num_retries[request] = num_retries + 1
+        self._thrown_out.add(request)
         if faults.on_failure == RESTART:
             self._requests.prefill_tokens[request] = self._prompts[request]
         self._gateway.take_back(request, self._requests.prefill_tokens[request])
@@ -196,6 +208,9 @@ class Outages:
         replica = self._gateway.send(request)
         if replica == NO_REPLICA:
             return
+        if request in self._thrown_out:
+            self._thrown_out.remove(request)
+            self.num_retries[request] = self.num_retries.get(request, 0) + 1
         self.first_arrival_s.setdefault(request, self._requests.arrival_s[request])
         self._requests.arrival_s[request] = self._clock.now
         self.moves.append((request, replica, self._clock.now, SENT))

@@ -61,7 +61,7 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
         What to know of the files, in plain words.
 
     Raises:
-        OSError: A file cannot be written. Then none is; what an earlier run left there is still whole.
+        OSError: A file cannot be written. Then none is, and what an earlier run left there stays.
     """
     optional = {LOG: files.log, BATCHES: files.batches, TIMELINE: files.timeline, REPORT: False}
     names = [REQUESTS, *(name for name, wanted in optional.items() if wanted), SUMMARY]
@@ -78,8 +78,8 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
             notes = [f"{TIMELINE}: {note}" for note in write_timeline(result, path[TIMELINE])]
         if files.batches:
             _write_rows(path[BATCHES], BATCH_COLUMNS, result.batches())
-        for name in optional.keys() - names:
-            (directory / name).unlink(missing_ok=True)  # what an earlier run left there is not of this one
+    for name in optional.keys() - names:
+        (directory / name).unlink(missing_ok=True)  # what an earlier run left there is not of this one
     return notes
 
 

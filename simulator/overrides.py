@@ -1,5 +1,6 @@
 """Overrides as users write them: what is allowed, and how Hydra wants them."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,11 @@ from simulator.components import GROUPS, ConfigError, choices
 # Groups that may choose nothing.
 _MAY_BE_NULL = (("experiment", "null"), ("deployment", "null"))
 _NOT_A_NAME = re.compile(r"|null|true|false|[-+.\d\[{(].*", re.IGNORECASE)
-_NAME = re.compile(r"[\w./-]+")
 # What of Hydra a user may set: where files go, and what runs the jobs of a sweep.
 _HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra/launcher", "hydra.launcher.NAME")
+# What files of a user may not set: with either any program could be started.
+_FORBIDDEN = ("hydra", "allow_targets")
+_DEEPEST = 8  # folders in a folder of configuration
 MOST_NODES = 100_000  # of a YAML file, aliases written out
 
 
@@ -58,7 +61,7 @@ def check_override(argument: object, *, of_hydra: bool = True) -> None:
         return
     if not name or not equals or argument.startswith("+++"):
         raise ConfigError(f"{argument} is not an override; write key=value, see --help")
-    if name.partition("/")[0].partition(".")[0] == "hydra":
+    if "hydra" in re.split(r"[/.@:]", name):
         _check_hydra(name, value, argument, of_hydra)
         return
     if name == "cluster":
@@ -75,11 +78,15 @@ def _names_no_file(value: str) -> bool:
 
 
 def _check_hydra(name: str, value: str, argument: str, allowed: bool) -> None:
-    known = name in _HYDRA_KEYS or (name.startswith("hydra.launcher.") and not name.endswith("_"))
+    known = name in _HYDRA_KEYS or (name.startswith("hydra.launcher.") and "_." not in f"{name}.")
     if not allowed or not known:
         shown = f"allowed of Hydra are: {', '.join(_HYDRA_KEYS)}" if allowed else "here nothing of Hydra can be set"
         raise ConfigError(f"{name} is not a key; {shown}")
-    if name in _HYDRA_KEYS and (value.strip("'\"") in ("", "null") or value[0] in "[{"):
+    if name.startswith("hydra.launcher.") or name == "hydra/launcher":
+        # A launcher and all that its values describe are built.
+        if "{" in value or (name == "hydra/launcher" and not re.fullmatch(r"\w+(,\w+)*", value)):
+            raise ConfigError(f"{argument}: {name} needs a {'name' if '/' in name else 'plain value'}")
+    elif value.strip("'\" ") in ("", "null") or value.strip()[0] in "[{":
         raise ConfigError(f"{argument}: {name} needs a {'name' if name.endswith('launcher') else 'path or a value'}")
 
 
@@ -91,12 +98,15 @@ def check_config_dir(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise ConfigError(f"--config-dir {folder}: there is no such folder")
-    for path in sorted(folder.rglob("*.yaml")):
-        if path.is_file():
-            _check_file(path)
+    for parent, _, names in os.walk(folder, followlinks=True):
+        if len(Path(parent).relative_to(folder).parts) > _DEEPEST:
+            raise ConfigError(f"--config-dir {folder}: {parent} is nested too deeply, or refers to itself")
+        for path in sorted(Path(parent) / name for name in names if name.endswith(".yaml")):
+            if path.is_file():
+                _check_file(path, path.relative_to(folder).parts[:-1])
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, folders: Sequence[str]) -> None:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, yaml.SafeLoader)
@@ -113,13 +123,22 @@ def _check_file(path: Path) -> None:
         raise ConfigError(f"{path} has more than {MOST_NODES:,} values with its aliases written out")
     if node is not None and not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path} must hold keys and values")
-    header = [line for line in text.splitlines() if line.startswith("#") and "@package" in line]
-    if "hydra" in path.relative_to(path.anchor).parts[-3:-1] or any("hydra" in line for line in header):
-        raise ConfigError(f"{path}: nothing of Hydra can be set by a file")
-    for key, value in node.value if node is not None else []:
-        names = [one.value for one in _scalars(value)] if key.value == "defaults" else [str(key.value)]
-        if any("hydra" in re.split(r"[/.@ ]", str(name)) for name in names):
-            raise ConfigError(f"{path}, line {key.start_mark.line + 1}: nothing of Hydra can be set by a file")
+    header = " ".join(line for line in text.splitlines() if "@package" in line)
+    for word in _FORBIDDEN:
+        if word in folders or word in header:
+            raise ConfigError(f"{path}: {word} can be set by the command line alone")
+    for key, value in _pairs(node):
+        _check_key(key, value, f"{path}, line {key.start_mark.line + 1}")
+
+
+def _check_key(key: yaml.Node, value: yaml.Node, where: str) -> None:
+    """Refuse a key of a file that only a command line may set, and a list of defaults that may lead there."""
+    names = [str(one.value) for one in _scalars(value)] if key.value == "defaults" else []
+    if any("${" in name for name in names):
+        raise ConfigError(f"{where}: defaults must be plain names")
+    for word in _FORBIDDEN:
+        if any(word in re.split(r"[/.@: ]", name) for name in (*names, str(key.value))):
+            raise ConfigError(f"{where}: {word} can be set by the command line alone")
 
 
 def _num_nodes(node: yaml.Node | None, known: dict[int, int], open_: set[int]) -> int:
@@ -134,6 +153,15 @@ def _num_nodes(node: yaml.Node | None, known: dict[int, int], open_: set[int]) -
     open_.discard(id(node))
     known[id(node)] = total
     return total
+
+
+def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Return all keys and values of a YAML document, at any depth, those that are merged in too."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return []
+    own = node.value if isinstance(node, yaml.MappingNode) else []
+    children = [part for pair in own for part in pair] if own else node.value
+    return [*own, *(pair for child in children for pair in _pairs(child))]
 
 
 def _scalars(node: yaml.Node) -> list[yaml.ScalarNode]:

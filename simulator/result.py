@@ -135,7 +135,7 @@ class Result:
         status[~np.isnan(table["completed_s"])] = FINISHED
         end_s = float(cluster.clock.now)
         if cluster.outages is not None:
-            status[cluster.gateway.held] = STUCK
+            status[cluster.gateway.held] = UNFINISHED if cluster.outages.cut_off else STUCK
             status[cluster.outages.lost] = LOST
             end_s = _end_of(table["arrival_s"][status != NOT_ARRIVED], replicas, outages)
         _enter_down_time(replicas, outages, float(np.nanmin(table["arrival_s"])), end_s)
@@ -170,6 +170,7 @@ class Result:
     def known_until_s(self) -> NDArray[np.float64]:
         """Until when something is known of each request: float64[num_requests], the end, or when it was lost."""
         until_s = np.full(len(self.status), self.end_s)
+        until_s[self.status == LOST] = self.requests["arrival_s"][self.status == LOST]
         lost = self.outages.moves[np.isin(self.outages.moves[:, 0], np.flatnonzero(self.status == LOST))]
         until_s[lost[:, 0].astype(np.int64)] = lost[:, 2]
         return until_s

@@ -116,6 +116,8 @@ def after_interrupt() -> str:
     if not _running:
         return ""
     folder, count = _running["folder"], _running["count"]
+    for path in folder.rglob(".*.partial"):
+        path.unlink(missing_ok=True)  # of jobs in other processes, which were killed
     num_done = _end(say=False)
     of_all = "" if count is None else f" of {count}"
     table = f" in {folder / TABLE}" if num_done else ""

@@ -76,8 +76,9 @@ What arrives
   arrival.speed=1              trace: how many times as fast
 
 What goes wrong
-  faults.schedule=[]           [{kind: failure, at_s: 30, for_s: 60, replica: 0}, ...]; kind: failure | slowdown |
-                               network, the latter two with slowdown: 2; no for_s: for ever; no replica: all
+  faults.schedule=[]           [{kind: failure, at_s: 30, for_s: 60, replica: 0}, ...]; kind: failure |
+                               slowdown | network, the latter two with slowdown: 2; without for_s for
+                               ever, without replica all
   faults.rates=[]              [{kind: failure, every_s: 3600, for_s: 60}, ...]: mean times, by chance
   faults.on_failure=resume     requests of a replica that fails: resume | restart | lose
   faults.max_retries=10        how often a request is sent again

@@ -179,6 +179,31 @@ def test_randomness_of_a_fault_depends_on_no_other_replica_or_rate() -> None:
     assert alone == of_first(Faults(rates=[rate]), 5) == of_first(Faults(rates=[rate, other]), 2)
 
 
+def test_faults_without_end_do_not_keep_a_run_going() -> None:
+    forever = Faults([failure(1.0, None, None)], [FaultRate(SLOWDOWN, 1.0, 1000.0, None, 2.0)])
+    result = served(forever, BUSY, num_replicas=10)
+    assert result.end_s < 3
+    assert result.summary["num_stuck"] > 0
+
+
+def test_nothing_is_sent_again_after_the_time_limit() -> None:
+    result = one_at_a_time(Faults([failure(2.0, 100.0)]), [(0.0, 10, 5), (1.0, 10, 5)])
+    assert result.end_s > 100
+    limited = served(Faults([failure(0.5, 100.0, None)]), BUSY, time_limit_s=3.0)
+    assert limited.end_s <= 3.0
+    assert limited.summary["num_stuck"] == 0
+    assert limited.summary["num_unfinished"] > 0
+    # Both fail at once, one after the other: requests of the first are sent to the second before it fails too.
+    assert limited.summary["faults"]["num_retries"] == limited.requests["num_retries"].sum() == 4
+
+
+def test_a_chain_of_requests_may_be_lost_one_after_another() -> None:
+    users = ("trace=sharegpt", "arrival=closed_loop", "arrival.users=1", "arrival.think_s=0", "trace.num_requests=3000")
+    result = simulate(**load_config(*users, "faults.schedule=[{kind:failure,at_s:0.5}]", "faults.on_failure=lose"))
+    assert result.summary["num_lost"] == 3000
+    assert (result.known_until_s == 0.5).all()
+
+
 FAULTS = st.builds(
     Fault,
     kind=st.just(FAILURE),

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -230,11 +231,14 @@ def test_files_that_belong_together_are_replaced_together(tmp_path: Path) -> Non
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".file.txt.999999999.partial").write_text("half")
-    (tmp_path / f".file.txt.{os.getppid()}.partial").write_text("of another process that goes on")
+    host = socket.gethostname()
+    (tmp_path / f".file.txt.{host}.999999999.partial").write_text("half")
+    others = [f".file.txt.{host}.{os.getppid()}.partial", ".file.txt.elsewhere.999999999.partial"]
+    for name in others:
+        (tmp_path / name).write_text("of another process that goes on")
     with whole_file(tmp_path / "file.txt") as file:
         file.write("whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f".file.txt.{os.getppid()}.partial", "file.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "file.txt"])
 
 
 def test_output_that_nobody_reads_is_no_mistake(tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 import errno
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from traces.interruption import remove_at_last
+
+# Processes of other machines, which may write into the same folder, cannot be seen from here.
+_HOST = socket.gethostname()
 
 
 @contextmanager
@@ -36,7 +40,8 @@ def replacing_together(paths: list[Path]) -> Iterator[list[Path]]:
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "exists and is not a file", str(path))
         _remove_left(path)
-    partials = [path.with_name(f".{path.name}.{os.getpid()}.partial") for path in paths]
+    own = f"{_HOST}.{os.getpid()}.partial"
+    partials = [path.with_name(f".{path.name}.{own}") for path in paths]
     with ExitStack() as done:
         for partial in partials:
             done.callback(partial.unlink, missing_ok=True)
@@ -76,7 +81,7 @@ def _remove_left(path: Path) -> None:
         names = os.listdir(path.parent)
     except OSError:
         return  # whoever writes will say so
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.partial")
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(_HOST)}\.(\d+)\.partial")
     for name in names:
         found = pattern.fullmatch(name)
         if found and not Path(f"/proc/{found[1]}").exists() and Path("/proc/self").exists():

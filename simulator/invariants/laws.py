@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.invariants.ledger import CheckedReplica, broken
+from simulator.invariants.books import broken
+from simulator.invariants.ledger import CheckedReplica
 from simulator.metrics import LATENCIES, PERCENTILES, Distribution
 from simulator.outages import SENT
 from simulator.replica_result import ReplicaResult
