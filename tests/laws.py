@@ -8,7 +8,7 @@ import random
 
 import numpy as np
 
-from simulator import Result
+from simulator import MetricOptions, Result
 from simulator.faults import Faults
 from simulator.metrics import decodes_emitted, is_overloaded, percentile_of
 from simulator.schedulers.base import Scheduler
@@ -49,6 +49,7 @@ def policies(max_num_seqs: int) -> list[Scheduler]:
         Sarathi(2 + max_num_seqs // 2, max_num_seqs),
         Sarathi(5 + 2 * max_num_seqs, max_num_seqs),
         Sarathi(48, max_num_seqs, DynamicChunks(3, 8, 64, 50)),
+        Sarathi(48, max_num_seqs, DynamicChunks(2, 40, 100, 50)),
         VLLM(max_num_seqs=max_num_seqs),
         VLLM(max_num_batched_tokens=120, max_num_seqs=max_num_seqs),
         Orca(max_num_seqs),
@@ -62,6 +63,8 @@ def check_alone() -> None:
     for workload in workloads():
         for policy in policies(workload.max_num_seqs):
             serve_workload(workload, policy)
+            options = {"num_blocks": workload.num_blocks, "max_model_len": 256, "pp": workload.pp}
+            serve(workload.requests, policy, time_limit_s=0.3, metrics=MetricOptions(warmup_s=0.1), **options)
     from tests.test_faults import BUSY, failure, served
     from tests.test_python_api import ShortestPromptFirst
 
