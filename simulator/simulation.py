@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simulator.cluster import Cluster, Placement, ReplicaSpec
-from simulator.faults import NETWORK, RESTART, Faults
+from simulator.faults import MOST_REPLICAS, NETWORK, RESTART, Faults
 from simulator.followers import Followers
 from simulator.hardware import Device
 from simulator.host import ServingEngine
@@ -33,7 +33,6 @@ from simulator.slo import of_clients
 from simulator.workload import FAULTS, ROUTING
 from traces import Trace
 
-MOST_REPLICAS = 10_000
 # Set to anything, it makes every run check itself, as with check=True.
 CHECK_VARIABLE = "LLM_SIMULATOR_CHECK"
 
