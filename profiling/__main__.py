@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
-from rich.console import Console
-from rich.table import Table
 
-from profiling.measure.command import add_arguments
+from profiling import campaign
+from profiling.measure import command as measure
+from profiling.printed import print_table
+from profiling.serving import command as record
 from profiling.tables import Header, TableError, device_folders, write_table, write_whole
+from profiling.validate import command as validate
 from traces import command_line
 
 
@@ -41,7 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("measure", help="measure the operators of a model on the GPU at hand")
-    add_arguments(command)
+    measure.add_arguments(command)
+    command = commands.add_parser("record", help="serve a trace in real time on the GPU at hand")
+    record.add_arguments(command)
+    command = commands.add_parser("validate", help="recordings against predictions")
+    validate.add_arguments(command)
+    command = commands.add_parser("campaign", help="all of it: measure a GPU, record on it, validate")
+    campaign.add_arguments(command)
 
     command = commands.add_parser("import", help="bring published measurements into the format of our own")
     sources = command.add_subparsers(required=True, metavar="SOURCE")
@@ -123,13 +130,14 @@ def _import_aiconfigurator(options: argparse.Namespace) -> None:
 def _fit(options: argparse.Namespace) -> None:
     from profiling.evaluate import device_scores
     from profiling.fit import fit_device, is_derived
+    from profiling.in_engine import with_in_engine
 
     attention_from = _attention_from(options)
     folders = device_folders(options.tables)
     for folder in folders:
         is_derived(folder, attention_from)  # says what is missing before anything is written
     for folder in folders:
-        profile = fit_device(folder, attention_from)
+        profile = with_in_engine(fit_device(folder, attention_from), folder)
         scores = [one for one in device_scores(folder, attention_from, baseline=False) if one.tokens == "all"]
         profile = replace(profile, about={**profile.about, "errors": [asdict(one) for one in scores]})
         path = options.output / f"{Header.read(folder).device}.json.gz"
@@ -148,7 +156,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{folder} evaluated", file=sys.stderr)
     rows = [asdict(one) for one in scores]
     write_whole(options.output, (json.dumps(rows, indent=1) + "\n").encode())
-    _print_table(pd.DataFrame(rows), "absolute error, per cent")
+    print_table(pd.DataFrame(rows), "absolute error, per cent")
     print(f"written to {options.output}")
 
 
@@ -161,8 +169,8 @@ def _compare(options: argparse.Namespace) -> None:
         shown = pd.DataFrame({"dataset": found["dataset"], "case": found["case"]})
         for name in ("measured", "predicted"):
             shown[f"{name}, ms"] = (found[f"{name}_s"] * 1e3).map("{:.1f}".format)
-        _print_table(shown.assign(error=error.map("{:+.1f} %".format)), "whole iterations")
-    _print_table(composition.summary(found).round(1), "error of whole iterations, per cent")
+        print_table(shown.assign(error=error.map("{:+.1f} %".format)), "whole iterations")
+    print_table(composition.summary(found).round(1), "error of whole iterations, per cent")
     if options.figures is not None:
         from profiling import figures
 
@@ -182,7 +190,7 @@ def _links(options: argparse.Namespace) -> None:
         path = options.output / f"{one.about['machine']}.json"
         write_whole(path, one.to_text().encode())
         print(f"{path}: {len(one.curves)} curves")
-    _print_table(pd.concat(constants(folder) for folder in found).round(1), "latency and bandwidth, for comparison")
+    print_table(pd.concat(constants(folder) for folder in found).round(1), "latency and bandwidth, for comparison")
     if options.figure is not None:
         from profiling.figures import draw_messages
 
@@ -192,15 +200,15 @@ def _links(options: argparse.Namespace) -> None:
 
 
 def _host(options: argparse.Namespace) -> None:
-    from profiling.host import host_lines
+    from profiling.host import FITTED, host_lines
 
     folders = [folder for folder in device_folders(options.tables) if (folder / "host.csv.gz").exists()]
     if not folders:
         raise TableError(f"no folder in {options.tables} has a host table")
     rows = pd.concat(host_lines(folder) for folder in folders)
-    for name in ("base_s", "per_seq_s"):
+    for name in FITTED:
         rows[name] = rows[name].map("{:.3g}".format)
-    _print_table(rows.round(1), "host time of an iteration")
+    print_table(rows.round(1), "host time of an iteration")
 
 
 def _launch(options: argparse.Namespace) -> None:
@@ -208,7 +216,7 @@ def _launch(options: argparse.Namespace) -> None:
 
     rows = launch_times(options.data / "splitwise" / "perf_model.csv")
     rows["launch_per_layer_s"] = rows["launch_per_layer_s"].map("{:.3g}".format)
-    _print_table(rows.round(1), "launching a layer; error of decodes that nothing was fitted to, per cent")
+    print_table(rows.round(1), "launching a layer; error of decodes that nothing was fitted to, per cent")
 
 
 def _attention_from(options: argparse.Namespace) -> Path | None:
@@ -220,17 +228,6 @@ def _attention_from(options: argparse.Namespace) -> Path | None:
             f"--attention-from {options.attention_from} is not among the tables; there are {', '.join(by_name)}"
         )
     return by_name[options.attention_from]
-
-
-def _print_table(rows: pd.DataFrame, title: str) -> None:
-    table = Table(title=title, title_justify="left", title_style="dim")
-    for name in rows.columns:
-        table.add_column(str(name), justify="right" if is_numeric_dtype(rows[name]) else "left", no_wrap=True)
-    for row in rows.itertuples(index=False):
-        table.add_row(*(str(value) for value in row))
-    console = Console()
-    # A table that is cut to the width of a pipe would lose figures.
-    Console(width=max(console.width, 160)).print(table) if not console.is_terminal else console.print(table)
 
 
 if __name__ == "__main__":

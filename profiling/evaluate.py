@@ -159,6 +159,8 @@ def _physics(family: str, design: Floats, rows: pd.DataFrame) -> Predict:
         predicted = np.full(len(rows), np.nan)
         for group in np.unique(groups[test]):
             inside = groups == group
+            if not (train & inside).any():
+                continue  # one model alone was measured: nothing says what another one's shapes would take
             fitted = regressor().fit(design[train & inside], seconds[train & inside])
             predicted[test & inside] = fitted.predict(design[test & inside])
         return predicted[test]
@@ -171,7 +173,9 @@ def _leave_one_model_out(rows: pd.DataFrame, shape: list[str], predict: Predict)
     predicted = np.full(len(rows), np.nan)
     for model in rows["model"].unique():
         inside = (rows["model"] == model).to_numpy()
-        predicted[inside] = predict(without_shapes_of(rows, shape, inside), inside)
+        others = without_shapes_of(rows, shape, inside)
+        if others.any():
+            predicted[inside] = predict(others, inside)
     return predicted
 
 
@@ -179,15 +183,18 @@ def _by_operator(
     device: str, family: str, split: str, model: str, rows: pd.DataFrame, predicted: Floats, tested: Bools
 ) -> Iterator[Score]:
     seconds, tokens = rows["seconds"].to_numpy(), rows["num_tokens"].to_numpy()
+    tested = tested & ~np.isnan(predicted)
     batched = tested & (tokens >= BATCHED[0]) & (tokens <= BATCHED[1])
     ranges = {"all": tested, f"{BATCHED[0]}-{BATCHED[1]}": batched}
     for name, chosen in ranges.items():
         key = {"device": device, "split": split, "model": model, "tokens": name}
-        yield score(key | {"operator": family}, seconds[chosen], predicted[chosen])
+        if chosen.any():
+            yield score(key | {"operator": family}, seconds[chosen], predicted[chosen])
     for operator in sorted(rows["operator"].unique()):
         chosen = tested & (rows["operator"] == operator).to_numpy()
         key = {"device": device, "split": split, "model": model, "tokens": "all"}
-        yield score(key | {"operator": operator}, seconds[chosen], predicted[chosen])
+        if chosen.any():
+            yield score(key | {"operator": operator}, seconds[chosen], predicted[chosen])
 
 
 # --- attention -------------------------------------------------------------------------------------------
@@ -246,7 +253,7 @@ def attention_scores(
         key = {"device": device, "split": split, "model": model, "tokens": "all"}
         if splits:
             yield score(key | {"operator": operator}, seconds[tested], predicted[tested])
-        if splits and split == "model":
+        if splits and split == "model" and gqa.any():
             yield score(key | {"operator": f"{operator}, GQA"}, seconds[gqa], predicted[gqa])
 
 

@@ -39,7 +39,7 @@ ATTENTION_SHAPE = ("q_heads", "kv_heads", "head_dim")
 # come from keys and values that stayed in the L2 cache of a benchmark.
 MOST_BANDWIDTH = 0.85
 # Fewer attention rows than this do not carry a fit of their own.
-FEWEST_ATTENTION_ROWS = 1000
+FEWEST_ATTENTION_ROWS = 100
 NUM_MATMUL_TERMS, NUM_ELEMENTWISE_TERMS, NUM_PREFILL_TERMS, NUM_DECODE_TERMS = 2, 2, 6, 4
 
 

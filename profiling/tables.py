@@ -20,6 +20,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "attention": ("model", "tp", "operator", "q_heads", "kv_heads", "head_dim", "num_tokens", "batch", "context"),
     "communication": ("machine", "operator", "num_gpus", "gpus_per_node", "num_bytes"),
     "host": ("model", "tp", "operator", "batch"),
+    "iteration": (
+        "model",
+        "tp",
+        "operator",
+        "num_prefill_tokens",
+        "prefill_context",
+        "num_decodes",
+        "decode_context",
+    ),
 }
 _TEXT = ("device", "model", "operator", "machine", "library")
 HEADER = "header.json"
@@ -91,16 +100,27 @@ def write_whole(path: Path, content: bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
+def write_gzipped(path: Path, rows: pd.DataFrame, float_format: str) -> None:
+    """Write a gzipped CSV file, whole or not at all; the same rows give the same bytes.
+
+    Args:
+        path: Its name.
+        rows: The rows.
+        float_format: Format of numbers that are not whole, such as "%.6g".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        rows.to_csv(beside, index=False, float_format=float_format, compression={"method": "gzip", "mtime": 0})
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def write_table(folder: Path, family: str, rows: pd.DataFrame) -> None:
     """Write a family's table, sorted by what was measured; the same rows give the same bytes."""
     ordered = rows[columns_of(family)].sort_values(list(FAMILIES[family]), kind="stable")
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{family}.{os.getpid()}.csv.gz"
-    try:
-        ordered.to_csv(beside, index=False, float_format="%.6g", compression={"method": "gzip", "mtime": 0})
-        os.replace(beside, folder / f"{family}.csv.gz")
-    finally:
-        beside.unlink(missing_ok=True)
+    write_gzipped(folder / f"{family}.csv.gz", ordered, "%.6g")
 
 
 def read_table(folder: Path, family: str) -> pd.DataFrame:

@@ -82,6 +82,23 @@ class ReplicaSpec:
     placement: Placement = Placement()
     slower_network: Callable[[float], StageTimes] | None = None
 
+    def build(self, requests: RequestTable, new_replica: Callable[..., Replica] = Replica) -> Replica:
+        """Return an empty replica.
+
+        Args:
+            requests: Table of all requests of the run.
+            new_replica: What is called for it, with the arguments of `Replica`.
+        """
+        return new_replica(
+            requests,
+            num_blocks=self.num_blocks,
+            block_size=self.block_size,
+            max_model_len=self.max_model_len,
+            watermark_blocks=int(self.watermark * self.num_blocks),
+            num_stages=self.placement.pp,
+            appends_blocks=self.scheduler.appends_blocks,
+        )
+
 
 class Cluster:
     """Replicas behind a router.
@@ -186,15 +203,7 @@ class Cluster:
         if self._degrades:
             normal = stage_times
             stage_times = DegradedTimes(normal, spec.slower_network or (lambda _: normal))
-        replica = self._new_replica(spec)(
-            self.requests,
-            num_blocks=spec.num_blocks,
-            block_size=spec.block_size,
-            max_model_len=spec.max_model_len,
-            watermark_blocks=int(spec.watermark * spec.num_blocks),
-            num_stages=num_stages,
-            appends_blocks=spec.scheduler.appends_blocks,
-        )
+        replica = spec.build(self.requests, self._new_replica(spec))
         return ReplicaRun(
             replica,
             spec.scheduler,

@@ -37,7 +37,7 @@ LAYER_OPERATORS = (
 )
 HEAD_OPERATORS = ("final_norm", "lm_head", "sampling")
 ATTENTION_OPERATORS = ("prefill_attention", "decode_attention")
-OTHER_OPERATORS = ("embedding", "launch", "all_reduce", "send")
+OTHER_OPERATORS = ("embedding", "engine", "all_reduce", "send")
 OPERATORS = (*LAYER_OPERATORS, *HEAD_OPERATORS, *ATTENTION_OPERATORS, *OTHER_OPERATORS)
 
 
@@ -79,7 +79,7 @@ def layer_cases(model: Model, degrees: Sequence[int], operators: Sequence[str], 
     Args:
         model: The model.
         degrees: Tensor-parallel degrees whose shards are measured, on one GPU.
-        operators: Names among OPERATORS; collectives and launches are not cases of one GPU's kernels.
+        operators: Names among OPERATORS; collectives and the engine are not cases of one GPU's kernels.
         most_tokens: Largest number of tokens.
 
     Raises:

@@ -1,6 +1,7 @@
 """`python -m profiling measure`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,16 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from profiling.measure.cases import OPERATORS, Case, layer_cases
 from profiling.measure.communication import communication_cases, measure_group
-from profiling.measure.environment import NAMES, flashinfer_or_none, header, require_torch_and_gpu
+from profiling.measure.engine import EngineBench, engine_cases
+from profiling.measure.environment import flashinfer_or_none, header, name_of_device, require_torch
 from profiling.measure.kernels import TorchKernels
-from profiling.measure.launch import launch_cases, measure_launch
 from profiling.measure.session import Measured, Outcome, Session
-from profiling.measure.timing import MOST_COPIES, CudaTimer, copies_beyond
+from profiling.measure.timing import MOST_COPIES, CudaTimer, Sample, Timer, WallTimer, copies_beyond
+from profiling.serving.attention import attention_maker
+from profiling.serving.executor import CPU, CUDA
+from profiling.serving.operators import Operators
 from profiling.tables import HEADER, Header, TableError
 from simulator.components import choices, component
 from simulator.hardware import Device
 from simulator.hf_config import read_hf_config
 from simulator.model import Model
+from simulator.precision import HALF_BYTES
 
 # Share of the free memory that the buffers of one operator may take.
 MEMORY_SHARE = 0.6
@@ -32,6 +37,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     command.add_argument("--model", required=True, help="one of configs/model, or a Hugging Face config.json")
     command.add_argument("--output", type=Path, required=True, help="folder that gets the folder of the device")
+    command.add_argument("--on", choices=(CUDA, CPU), default=CUDA, help="what computes; default: cuda")
     command.add_argument("--device", help="one of configs/device; default: recognised by its name")
     command.add_argument("--tp", default="1", help="tensor-parallel degrees, comma-separated; default: 1")
     command.add_argument("--operators", default=",".join(OPERATORS), help=f"some of {','.join(OPERATORS)}")
@@ -46,69 +52,108 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ValueError: An option is wrong, or there is no GPU.
     """
-    model = _model(options.model)
-    operators, degrees = _operators(options.operators), _degrees(options.tp)
-    most_tokens = model.max_model_len if options.max_tokens is None else options.max_tokens
-    if most_tokens < 1:
-        raise ValueError(f"--max-tokens must be at least 1, got {most_tokens}")
     if options.time_budget_s is not None and not options.time_budget_s > 0:
         raise ValueError(f"--time-budget-s must be above 0, got {options.time_budget_s}")
-    cases = layer_cases(model, degrees, operators, most_tokens)
-    torch = require_torch_and_gpu()
-    device = _device(options.device, torch.cuda.get_device_name(0))
-    flashinfer = flashinfer_or_none()
-    folder = options.output / device.name
-    _write_header(folder, header(torch, flashinfer, device))
-    if "launch" in operators:
-        cases += launch_cases(model, degrees)
-    cases += communication_cases(device.name, torch.cuda.device_count(), operators)
-    outcome = _measure(Session(folder, device.name), cases, _Gpu(torch, flashinfer, model, cases), options)
+    measured_folder(**{name: value for name, value in vars(options).items() if name != "run"})
+
+
+def measured_folder(
+    output: Path,
+    model: str,
+    tp: str,
+    on: str,
+    max_tokens: int | None,
+    time_budget_s: float | None,
+    operators: str = ",".join(OPERATORS),
+    device: str | None = None,
+) -> Path:
+    """Measure, say what was done, and return the folder of the device. The arguments are the options of the command.
+
+    Raises:
+        ValueError: An option is wrong, or there is no GPU.
+    """
+    architecture = _model(model)
+    chosen, degrees = _operators(operators), _degrees(tp)
+    most_tokens = architecture.max_model_len if max_tokens is None else max_tokens
+    if most_tokens < 1:
+        raise ValueError(f"--max-tokens must be at least 1, got {most_tokens}")
+    cases = layer_cases(architecture, degrees, chosen, most_tokens)
+    torch = require_torch(on)
+    here = device_named(device or name_of_device(torch, on))
+    flashinfer = flashinfer_or_none() if on == CUDA else None
+    folder = output / here.name
+    with torch.inference_mode():
+        bench = _Bench(torch, flashinfer, architecture, on)
+        _write_header(folder, header(torch, bench.library, here, on, "measure"))
+        if "engine" in chosen and 1 in degrees:
+            cases = engine_cases(architecture, on, flashinfer is not None, most_tokens) + cases
+        if on == CUDA:
+            cases += communication_cases(here.name, torch.cuda.device_count(), chosen)
+        outcome = _measure(Session(folder, here.name), cases, bench, time_budget_s)
     print(
         f"{folder}: {outcome.num_measured:,} measured, {outcome.num_known:,} known before, {outcome.num_skipped:,} "
-        f"beyond the GPU's memory, {outcome.num_left:,} left by the time budget"
+        f"that cannot be measured here, {outcome.num_left:,} left by the time budget"
     )
+    return folder
 
 
-def _measure(session: Session, cases: Sequence[Case], gpu: "_Gpu", options: argparse.Namespace) -> Outcome:
+def _measure(session: Session, cases: Sequence[Case], bench: "_Bench", time_budget_s: float | None) -> Outcome:
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("cases", total=len(cases))
-        return session.run(cases, gpu.measure, options.time_budget_s, lambda count: bar.update(task, completed=count))
+        return session.run(cases, bench.measure, time_budget_s, lambda count: bar.update(task, completed=count))
 
 
-class _Gpu:
-    """Measures cases on the GPU at hand."""
+class _Bench:
+    """Measures cases on what is here.
 
-    def __init__(self, torch: Any, flashinfer: Any, model: Model, cases: Sequence[Case]) -> None:
+    Attributes:
+        library: What computes.
+    """
+
+    def __init__(self, torch: Any, flashinfer: Any, model: Model, on: str) -> None:
+        operators = Operators(torch, flashinfer)
         self._torch = torch
-        self._model = model
-        self._kernels = TorchKernels(torch, "cuda", flashinfer, model.gated_mlp)
-        self._timer = CudaTimer(torch)
-        self._cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
-        self._groups = [case for case in cases if case.family == "communication"]
-        self._collectives: dict[Case, Any] = {}
+        self._on = on
+        new_attention = attention_maker(torch, flashinfer, on)
+        self._kernels = TorchKernels(model, operators, on, new_attention)
+        # An engine on a CPU finds its weights where those of the iteration before left them in the caches.
+        weight_bytes = int(model.num_parameters * HALF_BYTES)
+        self._cache_bytes = weight_bytes // 2
+        self._timer: Timer = WallTimer(self._cache_bytes)
+        if on == CUDA:
+            self._timer = CudaTimer(torch)
+            self._cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
+        self._engine = EngineBench(torch, flashinfer, model, on)
+        self._collectives: dict[Case, Sample] = {}
+        self.library = operators.library
 
     def measure(self, case: Case) -> Measured:
         """Measure one case."""
-        library = f"torch {self._torch.__version__}"
-        if case.family == "host":
-            return Measured(measure_launch(case, self._model, self._kernels, self._torch), library)
+        if case.family in ("host", "iteration"):
+            return Measured(self._engine.measure(case), self.library)
         if case.family == "communication":
-            return Measured(self._collective(case), library)
+            return Measured(self._collective(case), f"torch {self._torch.__version__}")
         prepared = self._kernels.prepare(case)
-        copies = copies_beyond(self._cache_bytes, prepared.num_bytes)
-        free, _ = self._torch.cuda.mem_get_info()
-        if prepared.num_bytes * copies > MEMORY_SHARE * free:
+        copies = copies_beyond(self._cache_bytes, prepared.cold_bytes)
+        if prepared.cold_bytes * (copies - 1) + prepared.num_bytes > MEMORY_SHARE * self._free_bytes():
             return Measured(None, prepared.kernel_library)
-        sample = self._timer.measure(prepared.build, prepared.num_bytes)
-        if copies < MOST_COPIES:
+        sample = self._timer.measure(prepared.build, prepared.cold_bytes)
+        if self._on == CUDA and copies < MOST_COPIES:
             self._torch.cuda.empty_cache()  # large buffers: leave the memory to the next ones
         return Measured(sample, prepared.kernel_library)
 
-    def _collective(self, case: Case) -> Any:
+    def _free_bytes(self) -> int:
+        if self._on == CUDA:
+            free: int = self._torch.cuda.mem_get_info()[0]
+            return free
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+    def _collective(self, case: Case) -> Sample:
         """All cases of as many GPUs are measured together: starting the processes takes longest."""
         if case not in self._collectives:
-            same = [one for one in self._groups if one["num_gpus"] == case["num_gpus"]]
+            groups = communication_cases(case["machine"], case["num_gpus"], OPERATORS)
+            same = [one for one in groups if one["num_gpus"] == case["num_gpus"]]
             self._collectives |= dict(zip(same, measure_group(same, "nccl"), strict=True))
         return self._collectives[case]
 
@@ -136,10 +181,14 @@ def _model(name: str) -> Model:
     return model
 
 
-def _device(name: str | None, gpu: str) -> Device:
-    name = NAMES.get(gpu) if name is None else name
+def device_named(name: str) -> Device:
+    """Return a device of configs/device.
+
+    Raises:
+        ValueError: There is none of this name.
+    """
     if name not in choices("device"):
-        raise ValueError(f"{gpu}: say with --device which it is: {', '.join(choices('device'))}")
+        raise ValueError(f"{name}: say with --device which it is: {', '.join(choices('device'))}")
     device: Device = component("device", name)
     return device
 

@@ -1,11 +1,15 @@
-"""What was measured on: the GPU, its clocks, driver and libraries."""
+"""What was measured on: the GPU or processor, its clocks, driver and libraries."""
 
 import importlib
+import os
 import platform
 import subprocess  # nosec B404  # of nvidia-smi alone
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from profiling.serving.executor import CPU, CUDA
+from profiling.serving.host_memory import keep_freed_memory
 from profiling.tables import Header
 from simulator.hardware import Device
 
@@ -17,6 +21,7 @@ NAMES = {
     "NVIDIA H100 80GB HBM3": "h100_sxm",
     "NVIDIA H200": "h200_sxm",
 }
+MOST_SHAPES = 1 << 16
 _QUERY = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "temperature.gpu")
 
 
@@ -24,19 +29,37 @@ class NoGpuError(ValueError):
     """There is nothing to measure on."""
 
 
-def require_torch_and_gpu() -> Any:
-    """Return torch.
+def require_torch(on: str) -> Any:
+    """Return torch, ready to compute.
+
+    Args:
+        on: "cuda" or "cpu", what to compute on.
 
     Raises:
         NoGpuError: torch is not installed, or it finds no CUDA GPU.
     """
+    # Read when torch first computes: oneDNN keeps what it prepared for so many shapes, of which a serving engine sees
+    # one for each number of tokens.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(MOST_SHAPES))
     try:
         torch = importlib.import_module("torch")
     except ImportError:
         raise NoGpuError("measuring needs torch: pip install 'llm-serving-simulator[profiling]'") from None
-    if not torch.cuda.is_available():
-        raise NoGpuError(f"measuring needs a CUDA GPU, and torch {torch.__version__} finds none")
+    if on == CUDA and not torch.cuda.is_available():
+        raise NoGpuError(
+            f"measuring needs a CUDA GPU, and torch {torch.__version__} finds none; --on cpu measures the processor"
+        )
+    if on == CPU:
+        keep_freed_memory()
     return torch
+
+
+def name_of_device(torch: Any, on: str) -> str:
+    """Name of the device of configs/device that is here, as far as it can be recognised; else that of its driver."""
+    if on == CPU:
+        return CPU
+    found: str = torch.cuda.get_device_name(0)
+    return NAMES.get(found, found)
 
 
 def flashinfer_or_none() -> Any:
@@ -47,30 +70,52 @@ def flashinfer_or_none() -> Any:
         return None
 
 
-def header(torch: Any, flashinfer: Any, device: Device) -> Header:
-    """Return the header of tables that are measured here."""
-    properties = torch.cuda.get_device_properties(0)
-    attention = "torch SDPA" if flashinfer is None else f"flashinfer {flashinfer.__version__}"
+def header(torch: Any, library: str, device: Device, on: str, command: str) -> Header:
+    """Return the header of tables or recordings that are made here.
+
+    Args:
+        torch: The module.
+        library: What computes.
+        device: What is measured.
+        on: "cuda" or "cpu".
+        command: What is run, such as "measure".
+    """
+    gpu = on == CUDA
+    name = torch.cuda.get_device_name(0) if gpu else _processor()
     return Header(
         device=device.name,
-        source=f"measured with python -m profiling measure on {properties.name}",
+        source=f"measured with python -m profiling {command} on {name}",
         licence="Apache-2.0",
         date=datetime.now(UTC).date().isoformat(),
-        engine_generation=f"torch {torch.__version__} (CUDA {torch.version.cuda}), attention: {attention}",
-        num_sms=properties.multi_processor_count,
+        engine_generation=f"{library} (CUDA {torch.version.cuda})" if gpu else library,
+        num_sms=torch.cuda.get_device_properties(0).multi_processor_count if gpu else torch.get_num_threads(),
         peak_tflops=device.peak_tflops,
         bandwidth_gb_per_s=device.bandwidth_gb_per_s,
-        environment={
-            "gpu": properties.name,
-            "num_gpus": torch.cuda.device_count(),
-            "memory_bytes": properties.total_memory,
-            "l2_bytes": properties.L2_cache_size,
-            "python": platform.python_version(),
-            "cudnn": torch.backends.cudnn.version(),
-            "nccl": ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else None,
-            **_driver(),
-        },
+        environment={"python": platform.python_version(), **(_gpu(torch) if gpu else {"processor": name})},
     )
+
+
+def _gpu(torch: Any) -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "gpu": properties.name,
+        "num_gpus": torch.cuda.device_count(),
+        "memory_bytes": properties.total_memory,
+        "l2_bytes": properties.L2_cache_size,
+        "cudnn": torch.backends.cudnn.version(),
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else None,
+        **_driver(),
+    }
+
+
+def _processor() -> str:
+    """Name of the processor, as far as the operating system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(models)} cores of {models[0]}" if models else platform.machine()
 
 
 def _driver() -> dict[str, str]:

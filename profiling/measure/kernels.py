@@ -1,15 +1,25 @@
-"""The operators of a transformer in torch, on buffers of their own."""
+"""The operators of a model as kernels to be timed: the functions that the serving engine runs, on random tensors."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
+
+import numpy as np
 
 from profiling.measure.cases import Case
 from profiling.measure.timing import Build, Kernel
+from profiling.serving.attention import AttentionShape, PagedAttention, Span
+from profiling.serving.operators import Operators
+from simulator.iteration_time.operators import attention_of
+from simulator.model import Model
 
 BYTES_PER_VALUE = 2
 # Keys and values are cached in blocks of so many tokens, scattered over the cache.
 BLOCK_SIZE = 16
-EMBEDDING_ROWS = 32000
+# Random values, repeated in larger tensors.
+NUM_DRAWN = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -17,191 +27,176 @@ class Prepared:
     """An operator that is ready to be timed.
 
     Attributes:
-        build: Makes the kernel on one more copy of the buffers.
-        num_bytes: Bytes of one copy.
+        build: Makes the kernel on one more copy of what an engine finds outside the caches of the GPU: weights, and
+            keys and values. Activations are the same for all: an engine has just written them.
+        cold_bytes: Bytes of one copy.
+        num_bytes: Bytes of one copy and of the activations.
         kernel_library: What computes it.
     """
 
     build: Build
+    cold_bytes: int
     num_bytes: int
     kernel_library: str
 
 
 class TorchKernels:
-    """Makes operators with torch; attention with FlashInfer where it is given.
+    """Makes the operators of a model.
 
     Args of every operator are random: zeros would switch fewer transistors and run at higher clocks.
     """
 
-    def __init__(self, torch: Any, device: str, flashinfer: Any = None, gated: bool = True) -> None:
-        """Take the modules.
+    def __init__(
+        self,
+        model: Model,
+        operators: Operators,
+        device: str,
+        new_attention: Callable[[AttentionShape], PagedAttention],
+    ) -> None:
+        """Take what computes.
 
         Args:
-            torch: The module.
+            model: The model whose operators they are.
+            operators: What a layer computes.
             device: "cuda" or "cpu".
-            flashinfer: The module; None: attention through torch.
-            gated: Whether the MLP has a gate.
+            new_attention: Makes attention of a shape.
         """
-        self._torch = torch
+        self._model = model
+        self._operators = operators
+        self._torch = operators.torch
         self._device = device
-        self._flashinfer = flashinfer
-        self._gated = gated
-        self._generator = torch.Generator(device=device).manual_seed(0)
-        self._torch_version = f"torch {torch.__version__}"
+        self._new_attention = new_attention
+        self._weights: list[Any] = []
+        self._generator = self._torch.Generator(device=device).manual_seed(0)
+        self._drawn = self._torch.randn(NUM_DRAWN, device=device, dtype=self._torch.bfloat16, generator=self._generator)
 
     def prepare(self, case: Case) -> Prepared:
         """Return the operator of a case."""
         if case.family == "attention":
             return self._attention(case)
-        make = self._matmul if case.family == "matmul" else getattr(self, f"_{case['operator']}")
-        values = self._values_of(case)
-        return Prepared(lambda: make(case), values * BYTES_PER_VALUE, self._torch_version)
-
-    @staticmethod
-    def _values_of(case: Case) -> int:
-        tokens: int = case["num_tokens"]
         if case.family == "matmul":
-            return int(case["k"] * case["n"] + tokens * (case["k"] + case["n"]))
-        return int(case["width"] * tokens)
+            tokens, weights = case["num_tokens"], case["k"] * case["n"]
+            activations = tokens * (case["k"] + case["n"])
+            return self._prepared(self._matmul(case), weights, activations)
+        make: Callable[[Case], Kernel] = getattr(self, f"_{case['operator']}")
+        kernel = make(case)
+        return self._prepared(lambda: kernel, 0, case["width"] * case["num_tokens"])
+
+    def _prepared(self, build: Build, cold_values: int, values: int) -> Prepared:
+        cold_bytes, num_bytes = cold_values * BYTES_PER_VALUE, values * BYTES_PER_VALUE
+        return Prepared(build, cold_bytes, cold_bytes + num_bytes, self._operators.library)
 
     def _random(self, *shape: int) -> Any:
-        torch = self._torch
-        return torch.randn(*shape, device=self._device, dtype=torch.bfloat16, generator=self._generator)
+        """Return new memory with values drawn once: to draw them takes a CPU longer than to compute with them."""
+        count = math.prod(shape)
+        return self._drawn.repeat(-(-count // NUM_DRAWN))[:count].reshape(shape).clone()
 
     def _indices(self, below: int, count: int) -> Any:
         return self._torch.randint(0, below, (count,), device=self._device, generator=self._generator)
 
     # --- layers ------------------------------------------------------------------------------------------
 
-    def _matmul(self, case: Case) -> Kernel:
-        x, weight = self._random(case["num_tokens"], case["k"]), self._random(case["n"], case["k"])
-        linear = self._torch.nn.functional.linear
-        return lambda: linear(x, weight)
+    def _matmul(self, case: Case) -> Build:
+        x = self._random(case["num_tokens"], case["k"])
+        copies = count()
+
+        def build() -> Kernel:
+            weight = self._weight(case["n"], case["k"], next(copies))
+            return lambda: self._operators.linear(x, weight)
+
+        return build
+
+    def _weight(self, n: int, k: int, copy: int) -> Any:
+        """Copies of the last shape are kept: the next case is likely to need them."""
+        if not self._weights or self._weights[0].shape != (n, k):
+            self._weights = []
+        while len(self._weights) <= copy:
+            self._weights.append(self._random(n, k))
+        return self._weights[copy]
 
     def _input_norm(self, case: Case) -> Kernel:
-        hidden = case["width"] // 2
+        hidden = self._model.hidden_size
         x, weight = self._random(case["num_tokens"], hidden), self._random(hidden)
-        if self._flashinfer is not None:
-            return lambda: self._flashinfer.norm.rmsnorm(x, weight)
-        rms_norm = self._torch.nn.functional.rms_norm
-        return lambda: rms_norm(x, (hidden,), weight)
+        return lambda: self._operators.rms_norm(x, weight)
 
     _post_attention_norm = _input_norm
-    _final_norm = _input_norm
+
+    def _final_norm(self, case: Case) -> Kernel:
+        """The norm of the last token of each sequence."""
+        hidden, count = self._model.hidden_size, case["num_tokens"]
+        x, weight, last = self._random(count, hidden), self._random(hidden), self._torch.arange(count)
+        last = last.to(self._device)
+        return lambda: self._operators.rms_norm(x[last], weight)
+
+    def _heads(self, case: Case) -> tuple[Any, AttentionShape]:
+        """Queries, keys and values of new tokens, (tokens, heads, head_dim), as the QKV projection leaves them."""
+        shape = self._shape(case["tp"])
+        heads = shape.q_heads + 2 * shape.kv_heads
+        return self._random(case["num_tokens"], heads * shape.head_dim).unflatten(1, (heads, shape.head_dim)), shape
 
     def _rope(self, case: Case) -> Kernel:
-        """Rotate queries and keys of half the values that are read and written, in pairs of halves."""
-        torch = self._torch
-        width = case["width"] // 4 * 2
-        x = self._random(case["num_tokens"], width)
-        cosine, sine = self._random(case["num_tokens"], width // 2), self._random(case["num_tokens"], width // 2)
-
-        def rotate() -> Any:
-            first, second = x.chunk(2, dim=-1)
-            return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
-
-        return rotate
+        qkv, shape = self._heads(case)
+        longest = self._model.max_model_len
+        table = self._operators.rotation_table(longest, shape.head_dim, self._device)
+        positions = self._indices(longest, case["num_tokens"])
+        return lambda: self._operators.rotate(qkv[:, : -shape.kv_heads], shape.q_heads, positions, table)
 
     def _kv_write(self, case: Case) -> Kernel:
-        width, tokens = case["width"] // 2, case["num_tokens"]
-        new = self._random(tokens, width)
-        cache = self._random(4 * tokens + BLOCK_SIZE, width)
-        slots = self._torch.randperm(len(cache), device=self._device)[:tokens]
-        return lambda: cache.index_copy_(0, slots, new)
+        qkv, shape = self._heads(case)
+        tokens, heads = case["num_tokens"], shape.kv_heads
+        num_blocks = -(-4 * tokens // BLOCK_SIZE)
+        cache = self._cache(num_blocks, shape)
+        slots = self._torch.randperm(num_blocks * BLOCK_SIZE, device=self._device)[:tokens]
+        keys, values = qkv[:, -2 * heads : -heads], qkv[:, -heads:]
+        return lambda: self._operators.write_cache(cache, keys, values, slots)
 
     def _activation(self, case: Case) -> Kernel:
-        functional = self._torch.nn.functional
-        ffn = case["width"] // (3 if self._gated else 2)
-        x = self._random(case["num_tokens"], 2 * ffn if self._gated else ffn)
-        if not self._gated:
-            return lambda: functional.gelu(x, approximate="tanh")
-        if self._flashinfer is not None:
-            return lambda: self._flashinfer.activation.silu_and_mul(x)
-        gate, up = x[:, :ffn], x[:, ffn:]
-        return lambda: functional.silu(gate) * up
+        gated = self._model.gated_mlp
+        ffn = case["width"] // (3 if gated else 2)
+        x = self._random(case["num_tokens"], 2 * ffn if gated else ffn)
+        return lambda: self._operators.activate(x, gated)
 
     def _residual_add(self, case: Case) -> Kernel:
-        hidden = case["width"] // 3
+        hidden = self._model.hidden_size
         x, residual = self._random(case["num_tokens"], hidden), self._random(case["num_tokens"], hidden)
-        return lambda: self._torch.add(x, residual)
+        return lambda: self._operators.add(x, residual)
 
     def _embedding(self, case: Case) -> Kernel:
-        table = self._random(EMBEDDING_ROWS, case["width"] // 2)
-        tokens = self._indices(EMBEDDING_ROWS, case["num_tokens"])
-        embedding = self._torch.nn.functional.embedding
-        return lambda: embedding(tokens, table)
+        rows = self._model.vocab_size
+        table, tokens = self._random(rows, self._model.hidden_size), self._indices(rows, case["num_tokens"])
+        return lambda: self._operators.embed(tokens, table)
 
     def _sampling(self, case: Case) -> Kernel:
-        """Greedy: the largest logit of each sequence."""
-        logits = self._random(case["num_tokens"], case["width"])
-        return lambda: self._torch.argmax(logits, dim=-1)
+        logits = self._random(case["num_tokens"], self._model.vocab_size)
+        return lambda: self._operators.sample(logits)
 
     # --- attention ---------------------------------------------------------------------------------------
 
+    def _shape(self, tp: int) -> AttentionShape:
+        one = attention_of(self._model, tp)
+        return AttentionShape(one.q_heads, one.kv_heads, one.head_dim, BLOCK_SIZE)
+
+    def _cache(self, num_blocks: int, shape: AttentionShape) -> tuple[Any, Any]:
+        sizes = num_blocks, BLOCK_SIZE, shape.kv_heads, shape.head_dim
+        return self._random(*sizes), self._random(*sizes)
+
     def _attention(self, case: Case) -> Prepared:
-        is_decode = case["operator"] == "decode_attention"
-        length = case["context"] if is_decode else case["context"] + case["num_tokens"]
-        cached = case["batch"] * length * 2 * case["kv_heads"] * case["head_dim"]
-        queries = case["num_tokens"] * 2 * case["q_heads"] * case["head_dim"]
-        if self._flashinfer is not None:
-            make = self._paged_decode if is_decode else self._paged_prefill
-            library = f"flashinfer {self._flashinfer.__version__}, paged"
-        else:
-            make = self._dense_decode if is_decode else self._dense_prefill
-            library = f"{self._torch_version} SDPA, contiguous"
-        return Prepared(lambda: make(case), (cached + queries) * BYTES_PER_VALUE, library)
+        """A prefill chunk, or a batch of decodes, over scattered KV blocks."""
+        shape = AttentionShape(case["q_heads"], case["kv_heads"], case["head_dim"], BLOCK_SIZE)
+        decodes = case["operator"] == "decode_attention"
+        new = 1 if decodes else case["num_tokens"]
+        per_sequence = -(-(case["context"] + new) // BLOCK_SIZE)
+        num_blocks = case["batch"] * per_sequence
+        scattered = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
+        spans = [Span(blocks, new, case["context"]) for blocks in scattered.reshape(case["batch"], per_sequence)]
+        attention = self._new_attention(shape)
+        attention.plan(*(([], spans) if decodes else (spans, [])))
+        q = self._random(case["num_tokens"], shape.q_heads, shape.head_dim)
 
-    def _dense_decode(self, case: Case) -> Kernel:
-        """One query against the keys and values of each sequence."""
-        heads, kv_heads, width = case["q_heads"], case["kv_heads"], case["head_dim"]
-        q = self._random(case["batch"], heads, 1, width)
-        k, v = (self._random(case["batch"], kv_heads, case["context"], width) for _ in range(2))
-        attention = self._torch.nn.functional.scaled_dot_product_attention
-        return lambda: attention(q, k, v, enable_gqa=heads != kv_heads)
+        def build() -> Kernel:
+            cache = self._cache(num_blocks, shape)
+            return lambda: attention.run(q, cache)
 
-    def _dense_prefill(self, case: Case) -> Kernel:
-        """A chunk against its context and, causally, itself."""
-        from torch.nn.attention.bias import causal_lower_right
-
-        heads, kv_heads, width, chunk = case["q_heads"], case["kv_heads"], case["head_dim"], case["num_tokens"]
-        total = case["context"] + chunk
-        q = self._random(1, heads, chunk, width)
-        # The causal bias does not take grouped heads: each key and value head is shown as often as it is used.
-        k, v = (self._random(1, kv_heads, total, width).repeat_interleave(heads // kv_heads, dim=1) for _ in range(2))
-        bias = causal_lower_right(chunk, total)
-        attention = self._torch.nn.functional.scaled_dot_product_attention
-        return lambda: attention(q, k, v, attn_mask=bias)
-
-    def _pages(self, case: Case, length: int) -> tuple[Any, Any, Any, Any]:
-        """A paged cache with scattered blocks: cache, first page of each sequence, pages, tokens in the last page."""
-        torch = self._torch
-        per_sequence = -(-length // BLOCK_SIZE)
-        num_pages = case["batch"] * per_sequence
-        cache = self._random(num_pages, 2, BLOCK_SIZE, case["kv_heads"], case["head_dim"])
-        first = torch.arange(0, num_pages + 1, per_sequence, dtype=torch.int32, device=self._device)
-        pages = torch.randperm(num_pages, device=self._device).to(torch.int32)
-        in_last = torch.full((case["batch"],), length - (per_sequence - 1) * BLOCK_SIZE, dtype=torch.int32)
-        return cache, first, pages, in_last.to(self._device)
-
-    def _workspace(self) -> Any:
-        torch = self._torch
-        return torch.empty(128 << 20, dtype=torch.uint8, device=self._device)
-
-    def _paged_decode(self, case: Case) -> Kernel:
-        torch = self._torch
-        cache, first, pages, in_last = self._pages(case, case["context"])
-        wrapper = self._flashinfer.BatchDecodeWithPagedKVCacheWrapper(self._workspace(), "NHD", use_tensor_cores=True)
-        shape = case["q_heads"], case["kv_heads"], case["head_dim"]
-        wrapper.plan(first, pages, in_last, *shape, BLOCK_SIZE, data_type=torch.bfloat16, q_data_type=torch.bfloat16)
-        q = self._random(case["batch"], case["q_heads"], case["head_dim"])
-        return lambda: wrapper.run(q, cache)
-
-    def _paged_prefill(self, case: Case) -> Kernel:
-        torch = self._torch
-        cache, first, pages, in_last = self._pages(case, case["context"] + case["num_tokens"])
-        wrapper = self._flashinfer.BatchPrefillWithPagedKVCacheWrapper(self._workspace(), "NHD")
-        queries = torch.tensor([0, case["num_tokens"]], dtype=torch.int32, device=self._device)
-        shape = case["q_heads"], case["kv_heads"], case["head_dim"]
-        wrapper.plan(queries, first, pages, in_last, *shape, BLOCK_SIZE, causal=True, q_data_type=torch.bfloat16)
-        q = self._random(case["num_tokens"], case["q_heads"], case["head_dim"])
-        return lambda: wrapper.run(q, cache)
+        cached = num_blocks * BLOCK_SIZE * 2 * shape.kv_heads * shape.head_dim
+        prepared = self._prepared(build, cached, 2 * case["num_tokens"] * shape.q_heads * shape.head_dim)
+        return Prepared(prepared.build, prepared.cold_bytes, prepared.num_bytes, attention.library)

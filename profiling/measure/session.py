@@ -18,7 +18,7 @@ class Measured:
     """What became of a case.
 
     Attributes:
-        sample: Its times; None: it does not fit the memory of the GPU.
+        sample: Its times; None: it cannot be measured here, for want of memory or because the GPU waits for the host.
         kernel_library: Name and version of what computed it.
     """
 
@@ -36,7 +36,7 @@ class Outcome:
     Attributes:
         num_measured: Cases measured now.
         num_known: Cases that an earlier session had measured.
-        num_skipped: Cases that do not fit the memory of the GPU.
+        num_skipped: Cases that cannot be measured here.
         num_left: Cases that the time budget left.
     """
 

@@ -1,5 +1,6 @@
 """How long a kernel takes: warm-up, rotated buffers, and the median of repeated runs."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -13,8 +14,10 @@ Build = Callable[[], Kernel]
 
 WARM_UPS = 3
 REPEATS = 25
-# Launches between two events: the events' own cost and the launch of the graph are spread over them.
+# Launches between two events: the events' own cost and the launch of the graph are spread over them. A long kernel
+# needs fewer of them.
 LAUNCHES = 16
+REPLAY_S = 1e-3
 MOST_COPIES = 64
 
 
@@ -42,19 +45,19 @@ class Sample:
 class Timer(Protocol):
     """Times kernels on a device."""
 
-    def measure(self, build: Build, num_bytes: int) -> Sample:
+    def measure(self, build: Build, cold_bytes: int) -> Sample:
         """Time a kernel.
 
         Args:
-            build: Makes the kernel, each time on another copy of its buffers.
-            num_bytes: Bytes of one copy.
+            build: Makes the kernel, each time on another copy of its cold buffers.
+            cold_bytes: Bytes of one copy; 0: there are none.
         """
         ...
 
 
-def copies_beyond(cache_bytes: int, num_bytes: int) -> int:
-    """Copies of buffers that do not fit a cache twice, so that a kernel never finds its own data there."""
-    return max(1, min(MOST_COPIES, -(-2 * cache_bytes // max(1, num_bytes))))
+def copies_beyond(cache_bytes: int, cold_bytes: int) -> int:
+    """Copies of cold buffers that do not fit a cache twice, so that a kernel never finds its own data there."""
+    return max(1, min(MOST_COPIES, -(-2 * cache_bytes // cold_bytes))) if cold_bytes else 1
 
 
 class CudaTimer:
@@ -71,23 +74,27 @@ class CudaTimer:
         self._repeats = repeats
         self._cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
 
-    def measure(self, build: Build, num_bytes: int) -> Sample:
+    def measure(self, build: Build, cold_bytes: int) -> Sample:
         """Time a kernel; see `Timer`."""
         cuda = self._torch.cuda
-        kernels = [build() for _ in range(copies_beyond(self._cache_bytes, num_bytes))]
+        kernels = [build() for _ in range(copies_beyond(self._cache_bytes, cold_bytes))]
         stream = cuda.Stream()
         stream.wait_stream(cuda.current_stream())
+        begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
         with cuda.stream(stream):
             for _ in range(WARM_UPS):
+                begin.record()
                 for kernel in kernels:
                     kernel()
+                end.record()
         cuda.current_stream().wait_stream(stream)
-        launches = max(LAUNCHES, len(kernels))
+        end.synchronize()
+        at_most_s = begin.elapsed_time(end) * 1e-3 / len(kernels)
+        launches = max(1, min(LAUNCHES, math.ceil(REPLAY_S / at_most_s)), len(kernels))
         graph = cuda.CUDAGraph()
         with cuda.graph(graph):
             for number in range(launches):
                 kernels[number % len(kernels)]()
-        begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
         seconds = []
         for number in range(WARM_UPS + self._repeats):
             begin.record()
@@ -106,15 +113,15 @@ class WallTimer:
         """Set the size of the cache to stay out of.
 
         Args:
-            cache_bytes: Bytes of the largest cache; 0: one copy of the buffers is enough.
+            cache_bytes: Bytes to stay out of; 0: one copy of the buffers is enough.
             repeats: Measurements of each kernel.
         """
         self._cache_bytes = cache_bytes
         self._repeats = repeats
 
-    def measure(self, build: Build, num_bytes: int) -> Sample:
+    def measure(self, build: Build, cold_bytes: int) -> Sample:
         """Time a kernel; see `Timer`."""
-        kernels = [build() for _ in range(copies_beyond(self._cache_bytes, num_bytes))]
+        kernels = [build() for _ in range(copies_beyond(self._cache_bytes, cold_bytes))]
         seconds = []
         for number in range(WARM_UPS + self._repeats):
             kernel = kernels[number % len(kernels)]

@@ -37,6 +37,7 @@ class AttentionTable:
 
     def __init__(self, profile: DeviceProfile, attention: Attention) -> None:
         self._gpu = profile.gpu
+        self._in_engine = profile.in_engine
         self._attention = attention
         key = attention_key(attention)
         self._decode = profile.decode.own.get(key, profile.decode.transfer)
@@ -85,7 +86,7 @@ class AttentionTable:
         """Seconds at each context per decode."""
         context = np.array(_CONTEXT_PER_DECODE)
         at = self._gpu, self._attention, np.full(len(context), float(num_decodes)), context
-        seconds = self._decode.predict(decode_terms(*at), decode_features(*at))
+        seconds = self._in_engine.decode_attention * self._decode.predict(decode_terms(*at), decode_features(*at))
         return [float(one) for one in np.maximum(seconds, self._least_per_token_s * num_decodes * context)]
 
     def _prefill_row(self, row: int) -> list[float]:
@@ -94,6 +95,7 @@ class AttentionTable:
         if seconds is None:
             context: Floats = np.array(_CONTEXTS)
             at = self._gpu, self._attention, np.full(len(context), _CHUNKS[row]), context
-            seconds = [float(one) for one in self._prefill.predict(prefill_terms(*at), prefill_features(*at))]
+            alone = self._prefill.predict(prefill_terms(*at), prefill_features(*at))
+            seconds = [float(one) for one in self._in_engine.prefill_attention * alone]
             self._prefill_rows[row] = seconds
         return seconds

@@ -67,6 +67,9 @@ class ComposedTimes:
         self._host = engine.host.line(parallel.num_gpus)
         self._layers = layout.stage_layers
         self._launches = [layers * engine.host.launch_per_layer_s for layers in self._layers]
+        self._graph_launches = [engine.host.launch_graph_s] * parallel.pp
+        # By number of decodes: what a batch without prefill is padded to, where a graph of the size was captured.
+        self._padded = padded_sizes(engine.decode_graph_sizes)
         self._attention_shape = attention_of(model, parallel.tp, layout.kv_dtype)
         self._attention: AttentionTimes = kernels.attention_times(self._attention_shape)
         if not engine.grouped_decode:
@@ -82,7 +85,12 @@ class ComposedTimes:
     def __call__(self, batch: Batch) -> Sequence[float]:
         """Seconds of each stage and of the message after it, see `StageTimes`."""
         chunks, num_decodes = batch.chunks, batch.num_decodes
-        num_tokens = batch.num_prefill_tokens + num_decodes
+        launches = self._launches
+        if chunks or num_decodes >= len(self._padded):
+            num_tokens, num_rows = batch.num_prefill_tokens + num_decodes, num_decodes + len(chunks)
+        else:
+            num_tokens = num_rows = self._padded[num_decodes]
+            launches = self._graph_launches
         layer_s = self._linear[num_tokens]
         if num_decodes:
             layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
@@ -91,15 +99,15 @@ class ComposedTimes:
         num_seqs = num_decodes + len(chunks)
         base_s, per_seq_s = self._host
         host_s = base_s + per_seq_s * num_seqs
-        layers, entries, heads, launches = self._layers, self._entries, self._heads, self._launches
+        layers, entries, heads = self._layers, self._entries, self._heads
         if len(layers) == 1:
-            gpu_s = layers[0] * layer_s + entries[0][num_tokens] + heads[0][num_seqs]
+            gpu_s = layers[0] * layer_s + entries[0][num_tokens] + heads[0][num_rows]
             return (host_s + (gpu_s if gpu_s > launches[0] else launches[0]),)
         times = []
         for stage, launch_s in enumerate(launches):
             if stage:
                 times.append(self._sends[stage - 1][num_tokens])
-            gpu_s = layers[stage] * layer_s + entries[stage][num_tokens] + heads[stage][num_seqs]
+            gpu_s = layers[stage] * layer_s + entries[stage][num_tokens] + heads[stage][num_rows]
             times.append(host_s + (gpu_s if gpu_s > launch_s else launch_s))
         return times
 
@@ -113,18 +121,20 @@ class ComposedTimes:
         for operator in self._gpu_operators(batch, stage):
             gpu_s += operator.seconds_per_layer * operator.layers
             yield operator
-        if gpu_s < self._launches[stage]:
-            yield OperatorTime("wait_for_launches", "host", self._launches[stage] - gpu_s, 1)
+        launch_s = (self._launches if self._rows_of(batch) is None else self._graph_launches)[stage]
+        if gpu_s < launch_s:
+            yield OperatorTime("wait_for_launches", "host", launch_s - gpu_s, 1)
         base_s, per_seq_s = self._host
         yield OperatorTime("host", "host", base_s + per_seq_s * num_seqs, 1)
         if stage < self._parallel.pp - 1:
-            send_s = self._sends[stage][batch.num_prefill_tokens + batch.num_decodes]
+            send_s = self._sends[stage][self._rows_of(batch) or batch.num_prefill_tokens + batch.num_decodes]
             yield OperatorTime("send", "network", send_s, 1)
 
     def _gpu_operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
         """Yield what a GPU of a stage does between the first kernel and the last one."""
-        num_tokens = batch.num_prefill_tokens + batch.num_decodes
-        num_seqs = batch.num_decodes + len(batch.chunks)
+        rows = self._rows_of(batch)
+        num_tokens = rows or batch.num_prefill_tokens + batch.num_decodes
+        num_seqs = rows or batch.num_decodes + len(batch.chunks)
         layers, parallel, model = self._layers[stage], self._parallel, self._model
         if stage == 0:
             yield self._operator_time(embedding(model, parallel.tp), num_tokens, 1)
@@ -145,6 +155,12 @@ class ComposedTimes:
             if parallel.tp > 1:
                 seconds = float(self._gather_time(np.array([float(num_seqs)]))[0])
                 yield OperatorTime("gather_logits", "network", seconds, 1)
+
+    def _rows_of(self, batch: Batch) -> int | None:
+        """What a captured batch is padded to; None: it is launched kernel by kernel."""
+        if batch.chunks or batch.num_decodes >= len(self._padded):
+            return None
+        return self._padded[batch.num_decodes]
 
     def _attention_operators(self, batch: Batch, layers: int) -> Iterator[OperatorTime]:
         attention = self._attention_shape
@@ -235,6 +251,14 @@ def _provenance(kernels: Provenance, layout: Layout, communication: Communicatio
         warnings.append("experts were not measured: their products are a roofline, tokens routed at random")
     source = ", ".join([kernels.source, *communication.sources])
     return replace(kernels, source=source, warnings=warnings, host=host)
+
+
+def padded_sizes(sizes: Sequence[int]) -> list[int]:
+    """Return for each number of decodes, from 0 to the largest size, the smallest size that holds so many."""
+    found: list[int] = []
+    for size in sizes:
+        found += [size] * (size + 1 - len(found))
+    return found
 
 
 class Lookup(dict[int, float]):

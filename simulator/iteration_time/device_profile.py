@@ -2,20 +2,23 @@
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from simulator.iteration_time.base import Extent
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
 from simulator.iteration_time.physics import Gpu
-from simulator.iteration_time.regression import CorrectedPhysics, TiledLines
+from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines
 from traces.json_file import read_json
 
 SCHEMA = 1
 SHIPPED = Path(__file__).parent / "profiles"
 SUFFIX = ".json.gz"
+MOST_TIMES = 100.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,38 @@ class AttentionFit:
 
     own: Mapping[str, CorrectedPhysics]
     transfer: CorrectedPhysics
+
+
+@dataclass(frozen=True)
+class InEngine:
+    """How many times as long as alone operators take within the iterations of an engine.
+
+    An engine streams its weights through the caches between two calls of an operator; a benchmark does not.
+
+    Attributes:
+        tokens: Numbers of tokens, increasing, at which the factors of all operators but attention are known.
+        factors: The factors there; between two numbers of tokens straight over their logarithm, beyond them constant.
+        prefill_attention: Factor of the attention of prefill chunks.
+        decode_attention: Factor of the attention of decodes.
+    """
+
+    tokens: Sequence[float] = (1.0,)
+    factors: Sequence[float] = (1.0,)
+    prefill_attention: float = 1.0
+    decode_attention: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for value in (*self.factors, self.prefill_attention, self.decode_attention):
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MOST_TIMES:
+                raise ValueError(f"in_engine: factors must be above 0 and at most {MOST_TIMES:g}, got {value!r}")
+        tokens = list(self.tokens)
+        if len(tokens) != len(self.factors) or not tokens or min(tokens) < 1 or sorted(set(tokens)) != tokens:
+            raise ValueError("in_engine: tokens must increase from at least 1, one for each factor")
+
+    def times(self, tokens: Floats) -> Floats:
+        """Factor of operators but attention for each number of tokens: float64[n] -> float64[n]."""
+        return np.interp(np.log2(tokens), np.log2(self.tokens), self.factors)
 
 
 @dataclass(frozen=True)
@@ -46,6 +81,7 @@ class DeviceProfile:
         prefill: Prefill attention.
         decode: Decode attention.
         most_bandwidth: Largest share of the HBM bandwidth that decode attention is believed to reach.
+        in_engine: What operators take within iterations.
     """
 
     about: Mapping[str, Any]
@@ -58,6 +94,7 @@ class DeviceProfile:
     prefill: AttentionFit
     decode: AttentionFit
     most_bandwidth: float
+    in_engine: InEngine = InEngine()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain numbers and words."""
@@ -67,6 +104,7 @@ class DeviceProfile:
             "gpu": asdict(self.gpu),
             "measured": asdict(self.measured),
             "most_bandwidth": self.most_bandwidth,
+            "in_engine": asdict(self.in_engine),
             "matmul_own": {key: lines.to_json() for key, lines in self.matmul_own.items()},
             "matmul": self.matmul.to_json(),
             "elementwise_own": {key: lines.to_json() for key, lines in self.elementwise_own.items()},
@@ -108,6 +146,7 @@ class DeviceProfile:
             prefill=_attention_fit(plain["prefill"]),
             decode=_attention_fit(plain["decode"]),
             most_bandwidth=float(most_bandwidth),
+            in_engine=InEngine(**plain.get("in_engine", {})),
         )
 
     def to_bytes(self) -> bytes:

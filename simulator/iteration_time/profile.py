@@ -108,11 +108,12 @@ class ProfileKernels:
         """
         if operator.num_experts > 1:
             return self._roofline.matmul_time(operator, tokens)
+        times = self._profile.in_engine.times(tokens)
         if operator.dtype in HALF:
-            return self._half_matmul_time(operator, tokens)
+            return times * self._half_matmul_time(operator, tokens)
         half = MatMul(operator.name, operator.k, operator.n)
         ratio = self._roofline.matmul_time(operator, tokens) / self._roofline.matmul_time(half, tokens)
-        return self._half_matmul_time(half, tokens) * ratio
+        return times * self._half_matmul_time(half, tokens) * ratio
 
     def _half_matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
         """A shape that was measured has its own lines; beyond them it grows as other shapes do."""
@@ -137,7 +138,7 @@ class ProfileKernels:
         if lines is not None:
             within = tokens <= lines.most_tokens
             seconds[within] = lines.predict(tokens[within])
-        return seconds
+        return profile.in_engine.times(tokens) * seconds
 
     def attention_times(self, attention: Attention) -> AttentionTimes:
         """Prepare attention of one shape."""

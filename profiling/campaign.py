@@ -1,0 +1,111 @@
+"""`python -m profiling campaign`: measures a GPU, records a serving engine on it, and compares with predictions."""
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from profiling.measure.command import measured_folder
+from profiling.measure.environment import flashinfer_or_none, require_torch
+from profiling.serving.command import described
+from profiling.serving.executor import CPU, CUDA
+from profiling.serving.recorder import Recorder
+from profiling.serving.recording import RECORDING, Recording
+from profiling.validate.command import validate_all
+from profiling.validate.fitted import Fitted
+from simulator.config import load_config
+from simulator.simulation import simulate
+from traces import Trace
+
+# Shares of the requests per second that the engine is predicted to serve at most.
+LOADS = {"light": 0.3, "busy": 0.8, "overload": 1.3}
+SCHEDULERS = ("sarathi", "vllm")
+# Sizes that serving engines capture: dense where batches are small.
+GRAPH_SIZES = (1, 2, 4, *range(8, 257, 8))
+# Requests that tell the most throughput of a deployment.
+NUM_SATURATING = 400
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    command.add_argument("--model", required=True, help="one of configs/model: measured with tp=1, and recorded")
+    command.add_argument("--shards", default="", help="further MODEL:TP to measure, comma-separated")
+    command.add_argument("--output", type=Path, required=True, help="folder for measurements, recordings, validation")
+    command.add_argument("--on", choices=(CUDA, CPU), default=CUDA, help="what computes; default: cuda")
+    command.add_argument("--max-tokens", type=int, help="largest number of tokens; default: the model's maximum")
+    command.add_argument("--measure-s", type=float, default=240, help="seconds of measuring; default: 240")
+    command.add_argument("--record-s", type=float, default=15, help="seconds of arrivals in a recording; default: 15")
+    command.add_argument("--token-budget", type=int, default=512, help="of sarathi, tokens; default: 512")
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration of all recordings")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do all of it; what is there already of an earlier run is not done again.
+
+    Raises:
+        ValueError: An option is wrong, or there is no GPU.
+    """
+    begin_s = time.monotonic()
+    torch = require_torch(options.on)
+    models = [(options.model, "1"), *_shards(options.shards)]
+    budget_s = options.measure_s / len(models)
+    for model, tp in models:
+        most_tokens = options.max_tokens if model == options.model else None
+        folder = measured_folder(options.output / "measurements", model, tp, options.on, most_tokens, budget_s)
+        _say(begin_s, f"{model} with tp={tp} measured")
+    fitted = Fitted(folder)
+    _say(begin_s, "fitted")
+    recordings = []
+    has_graphs = options.on == CUDA and flashinfer_or_none() is not None
+    with torch.inference_mode():
+        recorder = Recorder(torch, options.on)
+        for name, overrides in _recordings(options, fitted, has_graphs):
+            path = options.output / "recordings" / folder.name / name
+            if not (path / RECORDING).exists():
+                recorder.record(name, overrides).write(path)
+            recordings.append(Recording.read(path))
+            _say(begin_s, f"{name}: {described(recordings[-1])}")
+    validate_all(recordings, fitted, options.output / "validation")
+    _say(begin_s, "done")
+
+
+def _recordings(options: argparse.Namespace, fitted: Fitted, has_graphs: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yield name and configuration of each recording: policies at three loads, without CUDA graphs and with them."""
+    common = [f"model={options.model}", "engine=torch_loop", "trace=sharegpt", *options.overrides]
+    for graphs in (False, True)[: 1 + has_graphs]:
+        sizes = f"[{','.join(map(str, GRAPH_SIZES if graphs else ()))}]"
+        for scheduler in SCHEDULERS:
+            chosen = [*common, f"scheduler={scheduler}", f"engine.decode_graph_sizes={sizes}"]
+            if scheduler == "sarathi":
+                chosen.append(f"scheduler.token_budget={options.token_budget}")
+            most_qps = most_requests_per_s(fitted, chosen)
+            for load, share in LOADS.items():
+                qps = float(f"{share * most_qps:.3g}")
+                arrivals = [f"arrival.qps={qps}", f"trace.num_requests={max(20, math.ceil(qps * options.record_s))}"]
+                yield f"{scheduler}_{load}{'_graphs' if graphs else ''}", [*chosen, *arrivals]
+
+
+def most_requests_per_s(fitted: Fitted, overrides: Sequence[str]) -> float:
+    """Requests per second that a deployment is predicted to finish if they all arrive at once."""
+    arguments = load_config(*overrides, f"trace.num_requests={NUM_SATURATING}")
+    trace, deployment = arguments["trace"], fitted.predicting(arguments["deployment"])
+    at_once = Trace(trace.prompt_tokens, trace.output_tokens, np.zeros(len(trace.prompt_tokens)))
+    completed_s = simulate(at_once, deployment).column("completed_s")
+    return NUM_SATURATING / float(np.nanmax(completed_s))
+
+
+def _shards(text: str) -> list[tuple[str, str]]:
+    found = [one.partition(":") for one in text.split(",") if one]
+    for model, _, tp in found:
+        if not tp.isdecimal():
+            raise ValueError(f"--shards must be MODEL:TP, comma-separated, got {model!r} without a number of GPUs")
+    return [(model, tp) for model, _, tp in found]
+
+
+def _say(begin_s: float, what: str) -> None:
+    print(f"{time.monotonic() - begin_s:6.0f} s  {what}", file=sys.stderr, flush=True)

@@ -1,0 +1,131 @@
+"""Executes iterations on a device and says how long their parts took."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling.serving.attention import AttentionShape, Span, attention_maker
+from profiling.serving.decoder import Decoder
+from profiling.serving.graphs import DecodeGraphs
+from profiling.serving.inputs import InputMaker, Tokens, Work
+from profiling.serving.operators import Operators
+from simulator.model import Model
+
+CUDA, CPU = "cuda", "cpu"
+
+
+@dataclass(frozen=True)
+class ExecutionTimes:
+    """Parts of an iteration, in seconds.
+
+    Attributes:
+        prepare_s: Inputs made and copied, attention planned.
+        launch_s: Host busy launching kernels, or computing them where the host is the device.
+        device_s: From the first kernel's begin to the last one's end.
+    """
+
+    prepare_s: float
+    launch_s: float
+    device_s: float
+
+
+class Executor:
+    """A decoder on a device.
+
+    Attributes:
+        library: What computes.
+    """
+
+    def __init__(
+        self,
+        torch: Any,
+        flashinfer: Any,
+        model: Model,
+        device: str,
+        num_blocks: int,
+        block_size: int,
+        graph_sizes: Sequence[int],
+        clock: Callable[[], float],
+    ) -> None:
+        """Draw weights, reserve the KV cache, capture graphs.
+
+        Args:
+            torch: The module.
+            flashinfer: The module; None: attention through torch.
+            model: The architecture.
+            device: CUDA or CPU.
+            num_blocks: KV blocks.
+            block_size: Tokens per KV block.
+            graph_sizes: Batches of decodes to capture as CUDA graphs, increasing; empty: none.
+            clock: Seconds since any moment.
+
+        Raises:
+            ValueError: The decoder cannot compute this architecture, or graphs cannot be captured.
+        """
+        if graph_sizes and (device != CUDA or flashinfer is None):
+            raise ValueError("engine.decode_graph_sizes: CUDA graphs need a CUDA GPU and FlashInfer")
+        self._torch = torch
+        self._device = device
+        self._clock = clock
+        self._block_size = block_size
+        operators = Operators(torch, flashinfer)
+        shape = AttentionShape(model.num_q_heads, model.num_kv_heads, model.head_dim, block_size)
+        self._decoder = Decoder(model, operators, device, num_blocks, block_size)
+        self._attention = attention_maker(torch, flashinfer, device)(shape)
+        self._inputs = InputMaker(torch, device, block_size, dump_block=num_blocks)
+        self._graphs: DecodeGraphs | None = None
+        if graph_sizes:
+            dump = np.array([num_blocks], dtype=np.int32)
+            self._graphs = DecodeGraphs(self._decoder, flashinfer, shape, graph_sizes, dump, num_blocks)
+        self.library = f"{operators.library}, attention: {self._attention.library}"
+
+    def warm_up(self, token_counts: Iterable[int]) -> None:
+        """Compute a prompt of each length: libraries prepare a shape when they first see it."""
+        for count in token_counts:
+            blocks = np.arange(-(-count // self._block_size), dtype=np.int32)
+            self.execute(Work([0], [Span(blocks, count, 0)], []), [np.zeros(count, dtype=np.int64)])
+
+    def execute(self, work: Work, known: Sequence[Tokens]) -> tuple[NDArray[np.int64], ExecutionTimes]:
+        """Compute an iteration.
+
+        Args:
+            work: What it computes.
+            known: Tokens of each request, as far as they are known.
+
+        Returns:
+            The next token of each chunk and decode, int64[n], and how long it took.
+        """
+        clock = self._clock
+        begin_s = clock()
+        launch = self._plan(work, known)
+        planned_s = clock()
+        first, last = self._event(), self._event()
+        tokens = launch()
+        if last is not None:
+            last.record()
+        launched_s = clock()
+        found = tokens.cpu().numpy()[: len(work.requests)]
+        device_s = launched_s - planned_s if last is None else first.elapsed_time(last) * 1e-3
+        return found, ExecutionTimes(planned_s - begin_s, launched_s - planned_s, device_s)
+
+    def _plan(self, work: Work, known: Sequence[Tokens]) -> Callable[[], Any]:
+        """Do what the host does before the first kernel; return what launches them."""
+        graphs = self._graphs
+        size = None if graphs is None or work.chunks else graphs.size_for(len(work.decodes))
+        if graphs is not None and size is not None:
+            graphs.plan(size, work.decodes, self._inputs.make(work, known, size - len(work.decodes)))
+            return lambda: graphs.launch(size)
+        inputs = self._inputs.make(work, known)
+        self._attention.plan(work.chunks, work.decodes)
+        return lambda: self._decoder.forward(inputs, self._attention)
+
+    def _event(self) -> Any:
+        """An event that is recorded now; the second of a pair is recorded again. None: the host is the device."""
+        if self._device == CPU:
+            return None
+        event = self._torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event

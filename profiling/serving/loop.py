@@ -1,0 +1,208 @@
+"""The serving loop: batches of a scheduler of the simulator, executed in real time."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling.serving.block_tables import BlockTables
+from profiling.serving.executor import ExecutionTimes
+from profiling.serving.inputs import Tokens, Work, work_of
+from simulator.batch import Batch
+from simulator.cluster import ReplicaSpec
+from simulator.request_table import RequestTable
+from traces import Trace
+
+# Shorter waits are spent polling: to be woken takes the operating system longer.
+SPIN_S = 0.002
+
+
+class Execute(Protocol):
+    """Computes an iteration, see `Executor.execute`."""
+
+    def __call__(self, work: Work, known: Sequence[Tokens]) -> tuple[NDArray[np.int64], ExecutionTimes]:
+        """Return the next token of each chunk and decode, and how long it took."""
+        ...
+
+
+# Request, tokens, tokens before them in the KV cache.
+Chunk = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration of the loop. Times are seconds since the trace began.
+
+    Attributes:
+        start_s: Begin: the end of the iteration before or, if there was nothing to do, the next arrival.
+        schedule_s: Seconds that the scheduler took.
+        prepare_s: Seconds that the inputs took.
+        launch_s: Seconds that the host was busy launching kernels.
+        device_s: Seconds from the first kernel's begin to the last one's end.
+        finish_s: Seconds to keep the new tokens and to end requests.
+        end_s: End: when its tokens are there.
+        num_decodes: Requests that decoded.
+        decode_context_tokens: Their tokens in the KV cache, summed.
+        chunks: Prefill chunks.
+        preempted: Requests that were preempted before it.
+    """
+
+    start_s: float
+    schedule_s: float
+    prepare_s: float
+    launch_s: float
+    device_s: float
+    finish_s: float
+    end_s: float
+    num_decodes: int
+    decode_context_tokens: int
+    chunks: Sequence[Chunk]
+    preempted: Sequence[int]
+
+    @property
+    def decodes(self) -> tuple[int, int]:
+        """Number of decodes, and their tokens in the KV cache."""
+        return self.num_decodes, self.decode_context_tokens
+
+
+@dataclass(frozen=True)
+class Served:
+    """What became of a trace.
+
+    Attributes:
+        iterations: In order.
+        first_token_s: float64[num_requests], NaN: none was emitted.
+        completed_s: float64[num_requests], NaN: refused.
+    """
+
+    iterations: Sequence[Iteration]
+    first_token_s: NDArray[np.float64]
+    completed_s: NDArray[np.float64]
+
+
+class ServingLoop:
+    """One replica that serves a trace in real time."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        spec: ReplicaSpec,
+        vocab_size: int,
+        execute: Execute,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Draw the prompts.
+
+        Args:
+            trace: Requests with arrival times.
+            spec: The replica; its stage times play no role.
+            vocab_size: Tokens that prompts are drawn from.
+            execute: Computes an iteration.
+            clock: Seconds since any moment.
+            sleep: Waits for so many seconds.
+
+        Raises:
+            ValueError: Requests wait for the end of others.
+        """
+        if trace.arrival_s is None or np.isnan(trace.arrival_s).any():
+            raise ValueError("a trace whose requests wait for others cannot be recorded: every arrival must be known")
+        self._arrival_s = trace.arrival_s.tolist()
+        total = (trace.prompt_tokens + trace.output_tokens).tolist()
+        requests = RequestTable(self._arrival_s, trace.prompt_tokens.tolist(), total)
+        self._total = total
+        self._replica = spec.build(requests)
+        self._scheduler = spec.scheduler
+        self._tables = BlockTables(spec.num_blocks, spec.block_size, spec.max_model_len)
+        random = np.random.default_rng(0)
+        self._known: list[Tokens] = [random.integers(0, vocab_size, count) for count in total]
+        self._execute = execute
+        self._clock = clock
+        self._sleep = sleep
+        self._num_arrived = 0
+        self._first_token_s = np.full(len(total), np.nan)
+        self._completed_s = np.full(len(total), np.nan)
+
+    def serve(self) -> Served:
+        """Serve all requests; ends when the last one has ended."""
+        iterations: list[Iteration] = []
+        origin_s = self._clock()
+        now_s = 0.0
+        while True:
+            preempted: list[int] = []
+            self._take_arrivals(now_s)
+            batch = self._next_batch(preempted)
+            if batch is not None:
+                iterations.append(self._iterate(batch, preempted, origin_s, now_s))
+                now_s = iterations[-1].end_s
+            elif self._num_arrived < len(self._arrival_s):
+                now_s = self._wait(origin_s, self._arrival_s[self._num_arrived])
+            else:
+                return Served(iterations, self._first_token_s, self._completed_s)
+
+    def _take_arrivals(self, now_s: float) -> None:
+        while self._num_arrived < len(self._arrival_s) and self._arrival_s[self._num_arrived] <= now_s:
+            self._replica.enqueue(self._num_arrived)
+            self._num_arrived += 1
+
+    def _next_batch(self, preempted: list[int]) -> Batch | None:
+        """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
+        while (batch := self._scheduler.schedule(self._replica)) is not None:
+            starts = self._replica.start(batch)
+            self._tables.release(batch.preempted)
+            preempted += batch.preempted
+            if starts:
+                return batch
+        return None
+
+    def _iterate(self, batch: Batch, preempted: Sequence[int], origin_s: float, start_s: float) -> Iteration:
+        scheduled_s = self._clock() - origin_s
+        work = work_of(batch, self._replica, self._tables)
+        made_s = self._clock() - origin_s
+        tokens, times = self._execute(work, self._known)
+        computed_s = self._clock() - origin_s
+        emitted = self._keep(work, tokens)
+        ended = self._replica.finish()
+        self._tables.release(ended)
+        end_s = self._clock() - origin_s
+        for request in emitted:
+            if np.isnan(self._first_token_s[request]):
+                self._first_token_s[request] = end_s
+        self._completed_s[ended] = end_s
+        return Iteration(
+            start_s=start_s,
+            schedule_s=scheduled_s - start_s,
+            prepare_s=made_s - scheduled_s + times.prepare_s,
+            launch_s=times.launch_s,
+            device_s=times.device_s,
+            finish_s=end_s - computed_s,
+            end_s=end_s,
+            num_decodes=batch.num_decodes,
+            decode_context_tokens=batch.decode_context_tokens,
+            chunks=[(one.request, one.num_tokens, one.context_tokens) for one in batch.chunks],
+            preempted=preempted,
+        )
+
+    def _keep(self, work: Work, tokens: NDArray[np.int64]) -> list[int]:
+        """Append new tokens to what is known; return the requests whose prefill ended."""
+        prefilled = []
+        num_chunks = len(work.chunks)
+        prefill_tokens = self._replica.requests.prefill_tokens
+        for place, (request, span, token) in enumerate(zip(work.requests, work.spans, tokens.tolist(), strict=True)):
+            if place < num_chunks:
+                if span.total < prefill_tokens[request]:
+                    continue  # the prompt goes on
+                prefilled.append(request)
+            if span.total < self._total[request]:
+                self._known[request][span.total] = token
+        return prefilled
+
+    def _wait(self, origin_s: float, until_s: float) -> float:
+        """Wait until then and return that time: that the loop wakes a little later is its own affair."""
+        while (now_s := self._clock() - origin_s) < until_s:
+            if until_s - now_s > SPIN_S:
+                self._sleep(until_s - now_s - SPIN_S)
+        return until_s

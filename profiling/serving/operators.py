@@ -1,0 +1,103 @@
+"""What a decoder layer computes, on tensors: the harness measures these functions, the serving engine runs them."""
+
+from typing import Any
+
+EPSILON = 1e-6
+
+
+class Operators:
+    """The operators of a layer but attention, in torch; norm, rotation and activation by FlashInfer where it is given.
+
+    Attributes:
+        torch: The module.
+        library: Name and version of what computes.
+    """
+
+    def __init__(self, torch: Any, flashinfer: Any = None) -> None:
+        """Take the modules.
+
+        Args:
+            torch: The module.
+            flashinfer: The module; None: torch alone.
+        """
+        self.torch = torch
+        self._functional = torch.nn.functional
+        self._flashinfer = flashinfer
+        self.library = f"torch {torch.__version__}"
+        if flashinfer is not None:
+            self.library += f", flashinfer {flashinfer.__version__}"
+
+    def linear(self, x: Any, weight: Any) -> Any:
+        """Multiply (tokens, k) with the transpose of (n, k): (tokens, n)."""
+        return self._functional.linear(x, weight)
+
+    def embed(self, tokens: Any, table: Any) -> Any:
+        """Return the rows of a table: int64[tokens] -> (tokens, hidden)."""
+        return self._functional.embedding(tokens, table)
+
+    def rms_norm(self, x: Any, weight: Any) -> Any:
+        """Norm of (tokens, hidden)."""
+        if self._flashinfer is not None:
+            return self._flashinfer.norm.rmsnorm(x, weight, EPSILON)
+        return self._functional.rms_norm(x, weight.shape, weight, EPSILON)
+
+    def rotation_table(self, num_positions: int, head_dim: int, device: str, base: float = 10000.0) -> Any:
+        """Cosines beside sines of each position: float32[positions, head_dim].
+
+        Source: Su et al., arXiv:2104.09864.
+        """
+        torch = self.torch
+        exponents = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+        angles = torch.outer(torch.arange(num_positions, device=device, dtype=torch.float32), base**-exponents)
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+    def rotate(self, x: Any, num_q_heads: int, positions: Any, table: Any) -> tuple[Any, Any]:
+        """Rotate queries and keys by their positions, each head in halves.
+
+        Args:
+            x: (tokens, query and key heads, head_dim); may be changed.
+            num_q_heads: Query heads.
+            positions: int64[tokens].
+            table: See `rotation_table`.
+
+        Returns:
+            Queries (tokens, q_heads, head_dim) and keys (tokens, kv_heads, head_dim).
+        """
+        if self._flashinfer is not None:
+            q, k = x[:, :num_q_heads], x[:, num_q_heads:]
+            rotate = self._flashinfer.rope.apply_rope_with_cos_sin_cache_inplace
+            rotate(positions, q.flatten(1), k.flatten(1), x.shape[-1], table)
+            return q, k
+        cosine, sine = table[positions].to(x.dtype)[:, None].chunk(2, dim=-1)
+        first, second = x.chunk(2, dim=-1)
+        rotated = self.torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+        return rotated[:, :num_q_heads], rotated[:, num_q_heads:]
+
+    def write_cache(self, cache: tuple[Any, Any], keys: Any, values: Any, slots: Any) -> None:
+        """Put keys and values of new tokens, (tokens, kv_heads, head_dim), to their slots, int64[tokens].
+
+        Args:
+            cache: Keys and values, (blocks, block_size, kv_heads, head_dim) each.
+            keys: Of the new tokens.
+            values: Of the new tokens.
+            slots: Block x block_size + offset.
+        """
+        for cached, new in zip(cache, (keys, values), strict=True):
+            cached.view(-1, *cached.shape[2:]).index_copy_(0, slots, new)
+
+    def activate(self, x: Any, gated: bool) -> Any:
+        """SiLU of the first half times the second half of (tokens, 2 ffn); GELU of (tokens, ffn) without gate."""
+        if not gated:
+            return self._functional.gelu(x, approximate="tanh")
+        if self._flashinfer is not None:
+            return self._flashinfer.activation.silu_and_mul(x)
+        gate, up = x.chunk(2, dim=-1)
+        return self._functional.silu(gate) * up
+
+    def add(self, x: Any, residual: Any) -> Any:
+        """Sum of two (tokens, hidden)."""
+        return self.torch.add(x, residual)
+
+    def sample(self, logits: Any) -> Any:
+        """Greedy: the largest logit of each sequence, int64[sequences]."""
+        return self.torch.argmax(logits, dim=-1)

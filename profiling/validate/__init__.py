@@ -1,0 +1,1 @@
+"""Recordings against predictions: a trace replayed with its recorded times, and simulated with predicted ones."""

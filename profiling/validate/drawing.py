@@ -1,0 +1,43 @@
+"""A picture of a recording beside its prediction."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from profiling.serving.recording import Recording, seconds_of
+from profiling.validate.errors import COMPARED, predicted_seconds
+from profiling.validate.replay import replay
+from simulator.simulation import Deployment, simulate
+from traces.figure_style import COLOURS, grid, save, styled
+
+# Percentile of iteration times that the axes end at: single outliers would squeeze the rest.
+SHOWN = 99.9
+
+
+@styled
+def draw(recording: Recording, deployment: Deployment, path: Path) -> None:
+    """Draw predicted over measured iterations, and the distributions of TTFT, TBT and end-to-end latency."""
+    figure, panels = grid(2, 2, width=4.6, height=3.5)
+    _draw_iterations(panels[0], recording, deployment)
+    measured, predicted = replay(recording), simulate(recording.trace, deployment)
+    for axes, latency in zip(panels[1:], COMPARED, strict=True):
+        for number, (name, result) in enumerate((("recorded", measured), ("simulated", predicted))):
+            values, shares = result.latencies[latency].cdf()
+            axes.step(values * 1e3, shares, where="post", color=COLOURS[number], label=name, linewidth=1.4)
+        axes.set(xlabel=f"{latency.removesuffix('_s').upper()}, ms", ylabel="share", ylim=(0, 1.02), xlim=(0, None))
+        axes.legend(fontsize=8, loc="lower right")
+    panels[0].set_title(recording.name, loc="left")
+    save(figure, path)
+
+
+def _draw_iterations(axes: Any, recording: Recording, deployment: Deployment) -> None:
+    measured = seconds_of(recording.served) * 1e3
+    predicted = predicted_seconds(recording, deployment.stage_times()) * 1e3
+    chunks = np.array([bool(one.chunks) for one in recording.served.iterations])
+    for number, (name, chosen) in enumerate((("decodes", ~chunks), ("with a chunk", chunks))):
+        axes.plot(measured[chosen], predicted[chosen], ".", markersize=2, color=COLOURS[number], label=name)
+    most = np.percentile(measured, SHOWN)
+    axes.plot([0, most], [0, most], color="black", linewidth=1)
+    axes.set(xlabel="iteration, recorded, ms", ylabel="predicted, ms", xlim=(0, most), ylim=(0, most))
+    axes.legend(fontsize=8, loc="upper left", markerscale=4)

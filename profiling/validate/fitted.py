@@ -1,0 +1,33 @@
+"""Predictions by what is fitted to tables of measurements."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from profiling.fit import fit_device
+from profiling.host import host_time
+from profiling.in_engine import with_in_engine
+from simulator.host import EngineTime, ServingEngine
+from simulator.iteration_time.base import StageTimes
+from simulator.iteration_time.composition import ComposedTimes
+from simulator.iteration_time.device_profile import DeviceProfile
+from simulator.iteration_time.profile import ProfileKernels
+from simulator.layout import Layout
+from simulator.simulation import Deployment
+
+
+class Fitted:
+    """What is fitted to the tables of a device: kernel times, and host time of the serving engine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.profile: DeviceProfile = with_in_engine(fit_device(folder), folder)
+        self.host = host_time(folder)
+
+    def predicting(self, deployment: Deployment) -> Deployment:
+        """Return a deployment that is predicted with it."""
+        hosts = {deployment.device.host: self.host}
+        engine = ServingEngine(hosts, decode_graph_sizes=deployment.engine.decode_graph_sizes)
+        return replace(deployment, engine=engine, iteration_time=self)
+
+    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
+        """See `IterationTime`."""
+        return ComposedTimes(ProfileKernels(self.profile, layout.device), layout, engine)

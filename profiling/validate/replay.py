@@ -1,0 +1,106 @@
+"""Replays a recording: the event loop, with the recorded time of each iteration, must decide the recorded batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from profiling.serving.loop import Iteration
+from profiling.serving.recording import Recording
+from profiling.tables import TableError
+from simulator.batch import Batch
+from simulator.config import load_config
+from simulator.host import EngineTime
+from simulator.iteration_time.base import StageTimes
+from simulator.layout import Layout
+from simulator.result import Result
+from simulator.simulation import Deployment, simulate
+
+# A clock of nanoseconds, added up over the iterations of a recording.
+TOLERANCE_S = 1e-6
+
+
+class ReplayError(TableError):
+    """A recording that the simulator does not reproduce; its message is one line."""
+
+
+@dataclass
+class RecordedTimes:
+    """The iteration times of a recording, each for the batch that was recorded.
+
+    Attributes:
+        iterations: The recorded iterations.
+        num_used: Iterations replayed so far.
+    """
+
+    iterations: Sequence[Iteration]
+    num_used: int = field(default=0)
+
+    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
+        """See `IterationTime`."""
+        return self
+
+    def __call__(self, batch: Batch) -> Sequence[float]:
+        """Return the recorded time of the next iteration.
+
+        Raises:
+            ReplayError: The batch is not the recorded one.
+        """
+        if self.num_used == len(self.iterations):
+            raise ReplayError(f"the simulator goes on after the last of {self.num_used} recorded iterations")
+        recorded = self.iterations[self.num_used]
+        decided, expected = members_of(batch), (recorded.decodes, list(recorded.chunks))
+        if decided != expected:
+            raise ReplayError(
+                f"iteration {self.num_used} from {recorded.start_s:.6f} s: recorded were {_shown(*expected)}, "
+                f"the simulator decides {_shown(*decided)}"
+            )
+        self.num_used += 1
+        return (recorded.end_s - recorded.start_s,)
+
+
+def members_of(batch: Batch) -> tuple[tuple[int, int], list[tuple[int, int, int]]]:
+    """Return decodes (number, tokens in the KV cache) and chunks (request, tokens, tokens before)."""
+    chunks = [(one.request, one.num_tokens, one.context_tokens) for one in batch.chunks]
+    return (batch.num_decodes, batch.decode_context_tokens), chunks
+
+
+def batch_of(iteration: Iteration) -> Batch:
+    """Return the batch of a recorded iteration."""
+    batch = Batch(*iteration.decodes)
+    for chunk in iteration.chunks:
+        batch.add_chunk(*chunk)
+    return batch
+
+
+def deployment_of(recording: Recording) -> Deployment:
+    """Return what the recording says it ran on."""
+    deployment = load_config(*recording.overrides)["deployment"]
+    assert isinstance(deployment, Deployment)
+    return deployment
+
+
+def replay(recording: Recording) -> Result:
+    """Return the recorded run as a result of the simulator.
+
+    Raises:
+        ReplayError: A batch, a first or a last token is not as recorded.
+    """
+    times = RecordedTimes(recording.served.iterations)
+    result = simulate(recording.trace, replace(deployment_of(recording), iteration_time=times))
+    if times.num_used < len(times.iterations):
+        raise ReplayError(f"the simulator ends after {times.num_used} of {len(times.iterations)} recorded iterations")
+    served = recording.served
+    for name, recorded in (("first_token_s", served.first_token_s), ("completed_s", served.completed_s)):
+        differs = ~np.isclose(result.column(name), recorded, rtol=0, atol=TOLERANCE_S, equal_nan=True)
+        if differs.any():
+            request = int(np.flatnonzero(differs)[0])
+            raise ReplayError(
+                f"request {request}: {name} is {result.column(name)[request]:.6f}, recorded {recorded[request]:.6f}"
+            )
+    return result
+
+
+def _shown(decodes: tuple[int, int], chunks: Sequence[tuple[int, int, int]]) -> str:
+    shown = [f"{tokens} tokens of request {request} after {before}" for request, tokens, before in chunks]
+    return ", ".join([f"{decodes[0]} decodes with {decodes[1]:,} tokens in the KV cache", *shown])
