@@ -72,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", type=Path, default=Path("evaluation.json"), help="default: evaluation.json")
     command.set_defaults(run=_evaluate)
 
+    command = commands.add_parser("ratios", help="measurements of one device from two sources")
+    command.add_argument("tables", type=Path, help="folder of the device")
+    command.add_argument("other", type=Path, help="folder that its times are divided by")
+    command.set_defaults(run=_ratios)
+
     command = commands.add_parser("compare", help="whole iterations against published measurements")
     command.add_argument("data", type=Path, help="folder with splitwise/, sarathi_serve/ and published/")
     command.add_argument("--figures", type=Path, help="folder for pictures; default: none are drawn")
@@ -158,6 +163,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     write_whole(options.output, (json.dumps(rows, indent=1) + "\n").encode())
     print_table(pd.DataFrame(rows), "absolute error, per cent")
     print(f"written to {options.output}")
+
+
+def _ratios(options: argparse.Namespace) -> None:
+    from profiling.ratios import ratios
+
+    rows = ratios(options.tables, options.other)
+    print_table(rows.round(2), f"times of {options.tables} divided by those of {options.other}, median and P5 to P95")
 
 
 def _compare(options: argparse.Namespace) -> None:

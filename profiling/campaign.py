@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from profiling.environment import CPU, CUDA, flashinfer_or_none, name_of_device, require_torch
 from profiling.measure.command import measured_folder
-from profiling.measure.environment import flashinfer_or_none, require_torch
 from profiling.serving.command import described
-from profiling.serving.executor import CPU, CUDA
 from profiling.serving.recorder import Recorder
 from profiling.serving.recording import RECORDING, Recording
 from profiling.validate.command import validate_all
@@ -25,7 +24,7 @@ from traces import Trace
 LOADS = {"light": 0.3, "busy": 0.8, "overload": 1.3}
 SCHEDULERS = ("sarathi", "vllm")
 # Sizes that serving engines capture: dense where batches are small.
-GRAPH_SIZES = (1, 2, 4, *range(8, 257, 8))
+GRAPH_SIZES = (1, 2, 4, *range(8, 129, 8))
 # Requests that tell the most throughput of a deployment.
 NUM_SATURATING = 400
 
@@ -45,7 +44,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do all of it; what is there already of an earlier run is not done again.
+    """Do all of it; what is there already of an earlier run is not done again, and --measure-s 0 measures no more.
 
     Raises:
         ValueError: An option is wrong, or there is no GPU.
@@ -64,7 +63,8 @@ def run(options: argparse.Namespace) -> None:
     has_graphs = options.on == CUDA and flashinfer_or_none() is not None
     with torch.inference_mode():
         recorder = Recorder(torch, options.on)
-        for name, overrides in _recordings(options, fitted, has_graphs):
+        device = f"device={name_of_device(torch, options.on)}"
+        for name, overrides in _recordings(options, device, fitted, has_graphs):
             path = options.output / "recordings" / folder.name / name
             if not (path / RECORDING).exists():
                 recorder.record(name, overrides).write(path)
@@ -74,9 +74,15 @@ def run(options: argparse.Namespace) -> None:
     _say(begin_s, "done")
 
 
-def _recordings(options: argparse.Namespace, fitted: Fitted, has_graphs: bool) -> Iterator[tuple[str, list[str]]]:
+def _recordings(
+    options: argparse.Namespace, device: str, fitted: Fitted, has_graphs: bool
+) -> Iterator[tuple[str, list[str]]]:
     """Yield name and configuration of each recording: policies at three loads, without CUDA graphs and with them."""
-    common = [f"model={options.model}", "engine=torch_loop", "trace=sharegpt", *options.overrides]
+    common = [device, f"model={options.model}", "engine=torch_loop", "trace=sharegpt", *options.overrides]
+    if options.on == CUDA:
+        common.append("engine.hosts=null")  # measured here for the first time, and not in its configuration
+    if not any(one.startswith("kv_cache.num_blocks=") for one in common):
+        common.append(f"kv_cache.num_blocks={_fewest_blocks(common)}")  # one engine serves all policies
     for graphs in (False, True)[: 1 + has_graphs]:
         sizes = f"[{','.join(map(str, GRAPH_SIZES if graphs else ()))}]"
         for scheduler in SCHEDULERS:
@@ -88,6 +94,12 @@ def _recordings(options: argparse.Namespace, fitted: Fitted, has_graphs: bool) -
                 qps = float(f"{share * most_qps:.3g}")
                 arrivals = [f"arrival.qps={qps}", f"trace.num_requests={max(20, math.ceil(qps * options.record_s))}"]
                 yield f"{scheduler}_{load}{'_graphs' if graphs else ''}", [*chosen, *arrivals]
+
+
+def _fewest_blocks(overrides: Sequence[str]) -> int:
+    """KV blocks that fit the memory with any of the policies."""
+    deployments = [load_config(*overrides, f"scheduler={one}")["deployment"] for one in SCHEDULERS]
+    return min(int(one.replica_specs()[0].num_blocks) for one in deployments)
 
 
 def most_requests_per_s(fitted: Fitted, overrides: Sequence[str]) -> float:

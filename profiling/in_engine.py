@@ -104,7 +104,7 @@ def _parts(times: ComposedTimes, row: dict[Any, Any]) -> Floats:
 
 def _shares(tokens: float) -> Floats:
     """How much each knot counts in a straight line over the logarithm."""
-    place = np.log2(tokens) - np.arange(len(KNOTS))
+    place = min(np.log2(tokens), len(KNOTS) - 1) - np.arange(len(KNOTS))
     return np.asarray(np.maximum(0.0, 1.0 - np.abs(place)))
 
 

@@ -85,6 +85,7 @@ class ServingEngine:
             raise ValueError(f"decode_graph_sizes must be a list of integers from 1 to {MOST_DECODES}, got {sizes!r}")
         if sorted(set(sizes)) != list(sizes):
             raise ValueError(f"decode_graph_sizes must increase, got {list(sizes)}")
+        object.__setattr__(self, "decode_graph_sizes", tuple(sizes))
 
     def on(self, device: Device) -> EngineTime:
         """Return the engine on the machines of a device.

@@ -17,12 +17,13 @@ What serves
   scheduler.dynamic_chunks.{stages,low,high,max_tokens}
                                sarathi: chunk sizes that shrink as a prefill advances; stages=0: off
   model=mistral_7b             mistral_7b | yi_34b | llama2_7b | llama2_70b | llama3_8b | llama3_70b |
-                               codellama_34b | falcon_180b | hf
+                               codellama_34b | falcon_180b | llama_small (recordings on a CPU) | hf
   model.path=FILE              hf: the config.json of a model on Hugging Face
   model.dtype=bf16             weights: fp16 | bf16 | fp8 | int8 | int4; model.weight_only=true: 8-bit
                                weights are multiplied in half precision
   model.max_model_len=16384    longest sequence that is admitted, tokens
-  device=a100_80gb             a100_80gb (PCIe) | a100_80gb_sxm | a40 | h100_sxm | h200_sxm
+  device=a100_80gb             a100_80gb (PCIe) | a100_80gb_sxm | a40 | h100_sxm | h200_sxm |
+                               cpu (of recordings)
   parallel.tp=1 parallel.pp=1  tensor- and pipeline-parallel degree of a replica
   parallel.stage_layers=null   layers of each stage, [18,14]; null: as even as they can be
   parallel.{overlap_sends,sliced_sends}=false
@@ -31,7 +32,7 @@ What serves
   cluster.groups=null          replicas that differ, [{device: a40, replicas: 2}, ...]; keys of a group:
                                device, node, parallel, scheduler, kv_cache, replicas, num_nodes
   cluster.node=NODE            the machine: azure_nc96ads_v4 | a40_8x_pairs | dgx_a100 | dgx_h100 |
-                               dgx_h200; default: that of the device
+                               dgx_h200 | one_cpu; default: that of the device
   cluster.num_nodes=null       machines that there are (of each group); null: as many as it takes
   cluster.router=round_robin   round_robin | random | least_outstanding_requests |
                                least_outstanding_tokens | least_kv_used | power_of_two_choices | sticky
@@ -43,7 +44,8 @@ What serves
                                share of the device memory that the engine uses
   iteration_time=profile       profile (fitted to measured kernels) | roofline | affine
   iteration_time.path=null     profile: a file of `python -m profiling fit`; null: the shipped one
-  engine=sarathi_serve         host time of an iteration: sarathi_serve | none
+  engine=sarathi_serve         host time of an iteration: sarathi_serve | none | torch_loop (of recordings)
+  engine.decode_graph_sizes=[] sizes of decodes that are captured as CUDA graphs; batches are padded to them
   iteration_time.{base_s,per_token_s,per_context_token_s}
                                affine: an iteration takes base + per_token * tokens
                                + per_context_token * tokens in the KV cache, in seconds

@@ -2,14 +2,20 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from profiling.__main__ import main
+from profiling.environment import CPU, CUDA
 from profiling.measure.cases import OPERATORS, Case, layer_cases, token_grid
+from profiling.measure.engine import LAUNCHED, WAITED_FOR, engine_cases
 from profiling.measure.session import Measured, Session
 from profiling.measure.timing import Sample, WallTimer, copies_beyond
+from profiling.serving.attention import attention_maker
+from profiling.serving.operators import Operators
 from profiling.tables import FAMILIES, columns_of, read_table
+from simulator.model import Model
 from tests.helpers import tiny_model
 
 MODEL = tiny_model(64)
@@ -31,7 +37,7 @@ def test_every_number_of_tokens_to_512_and_every_tile_to_2048_is_measured() -> N
 
 def test_every_operator_has_cases_and_powers_of_two_come_first() -> None:
     measured = {case["operator"] for case in CASES}
-    assert measured == set(OPERATORS) - {"launch", "all_reduce", "send"}
+    assert measured == set(OPERATORS) - {"engine", "all_reduce", "send"}
     sizes = [case["num_tokens"] for case in CASES]
     assert all(size & (size - 1) == 0 for size in sizes[:100])
     assert len(set(CASES)) == len(CASES)
@@ -41,13 +47,14 @@ def test_rotated_buffers_do_not_fit_the_cache_twice() -> None:
     assert copies_beyond(40 << 20, 1 << 20) == 64
     assert copies_beyond(40 << 20, 10 << 20) == 8
     assert copies_beyond(40 << 20, 1 << 30) == 1
+    assert copies_beyond(40 << 20, 0) == 1
     built = Counter[str]()
 
     def build() -> object:
         built["copies"] += 1
         return lambda: built.update(["runs"])
 
-    sample = WallTimer(cache_bytes=1000, repeats=20).measure(build, num_bytes=500)
+    sample = WallTimer(cache_bytes=1000, repeats=20).measure(build, cold_bytes=500)
     assert built["copies"] == 4
     assert built["runs"] >= 20
     assert 0 < sample.seconds_min <= sample.seconds
@@ -127,38 +134,80 @@ def test_wrong_options_are_named(
     assert message in capsys.readouterr().err
 
 
-def test_every_operator_runs_in_torch(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+def kernels_on_cpu(torch: Any, model: Model = MODEL) -> Any:
     from profiling.measure.kernels import TorchKernels
 
-    kernels, timer = TorchKernels(torch, "cpu"), WallTimer(repeats=20)
+    return TorchKernels(model, Operators(torch), CPU, attention_maker(torch, None, CPU))
+
+
+def test_every_operator_runs_in_torch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    kernels, timer = kernels_on_cpu(torch), WallTimer(repeats=20)
     first = {case["operator"]: case for case in CASES if case["num_tokens"] == 16 and case["tp"] == 2}
 
     def measure(case: Case) -> Measured:
         prepared = kernels.prepare(case)
-        return Measured(timer.measure(prepared.build, prepared.num_bytes), prepared.kernel_library)
+        return Measured(timer.measure(prepared.build, prepared.cold_bytes), prepared.kernel_library)
 
     outcome = Session(tmp_path, "cpu").run(list(first.values()), measure)
     assert outcome.num_measured == len(OPERATORS) - 3
-    assert set(read_table(tmp_path, "attention")["library"]) == {f"torch {torch.__version__} SDPA, contiguous"}
+    assert set(read_table(tmp_path, "attention")["library"]) == {f"torch {torch.__version__} SDPA, gathered blocks"}
     for family in ("matmul", "elementwise", "attention"):
         assert list(read_table(tmp_path, family).columns) == ["device", *FAMILIES[family], *columns_of(family)[-4:]]
 
 
-def test_measured_prefill_attention_is_causal_over_its_context() -> None:
+def test_kernels_compute_as_many_values_as_their_case_says() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
-    from profiling.measure.kernels import TorchKernels
+    kernels = kernels_on_cpu(torch)
+    for case in CASES:
+        if case["num_tokens"] == 16 and case["tp"] == 2:
+            found = kernels.prepare(case).build()()
+            tokens = case["num_tokens"]
+            if case.family == "matmul":
+                assert found.shape == (tokens, case["n"])
+            elif case.family == "attention":
+                assert found.shape == (tokens, case["q_heads"], case["head_dim"])
+            elif case["operator"] == "rope":  # queries and keys, read and written
+                assert 2 * sum(one.numel() for one in found) == tokens * case["width"]
+            elif case["operator"] in ("input_norm", "final_norm", "post_attention_norm", "embedding"):
+                assert 2 * found.numel() == tokens * case["width"]
 
-    case = Case("attention", ("tiny", 1, "prefill_attention", 4, 2, 16, 8, 1, 5))
-    output = TorchKernels(torch, "cpu").prepare(case).build()()
-    again = TorchKernels(torch, "cpu")
-    q = again._random(1, 4, 8, 16).double()
-    k, v = (again._random(1, 2, 13, 16).repeat_interleave(2, dim=1).double() for _ in range(2))
-    scores = q @ k.transpose(-1, -2) / 4
-    seen = torch.arange(13)[None, :] <= torch.arange(8)[:, None] + 5
-    expected = scores.masked_fill(~seen, float("-inf")).softmax(dim=-1) @ v
-    error = (output.double() - expected).norm() / expected.norm()
-    assert error < 0.01
+
+def test_weights_are_cold_and_activations_are_not() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    kernels = kernels_on_cpu(torch)
+    by_name = {case["operator"]: case for case in CASES if case["num_tokens"] == 16 and case["tp"] == 1}
+    qkv = by_name["qkv_proj"]
+    prepared = kernels.prepare(qkv)
+    assert prepared.cold_bytes == 2 * qkv["k"] * qkv["n"]
+    # Another copy of the weights gives another product of the same input.
+    assert prepared.build()().shape == prepared.build()().shape
+    norm = kernels.prepare(by_name["input_norm"])
+    assert norm.cold_bytes == 0
+    assert norm.build() is norm.build()
+
+
+def test_the_engine_is_measured_on_made_up_batches(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    sizes = ["--model", "llama_small", "--max-tokens", "300", "--operators", "engine", "--time-budget-s", "60"]
+    main(["measure", "--on", "cpu", *sizes, "--output", str(tmp_path)])
+    host, iterations = (read_table(tmp_path / "cpu", family) for family in ("host", "iteration"))
+    assert set(host["operator"]) == {"schedule", "prepare_inputs", "synchronize", "process_outputs"}
+    assert set(host["batch"]) == {1, 2, 4, 8, 16, 32, 64, 128}
+    prefills = iterations[iterations["num_decodes"] == 0].groupby("num_prefill_tokens")["seconds"].median()
+    assert prefills[256] > prefills[64] > 0
+    decodes = iterations[iterations["num_prefill_tokens"] == 0].set_index("num_decodes")["seconds"]
+    assert decodes[128] > 3 * decodes[8]
+
+
+def test_only_a_gpu_launches_and_captures() -> None:
+    model = tiny_model(2048)
+    on_gpu = {case["operator"] for case in engine_cases(model, CUDA, True, 2048)}
+    assert on_gpu == {*WAITED_FOR, *LAUNCHED, "iteration"}
+    assert "launch_graph" not in {case["operator"] for case in engine_cases(model, CUDA, False, 2048)}
+    short = engine_cases(model, CUDA, True, 128)
+    assert {case.family for case in short} == {"iteration"}
+    assert all(case["num_prefill_tokens"] + case["prefill_context"] <= 128 for case in short)
 
 
 def test_messages_between_processes_are_measured() -> None:

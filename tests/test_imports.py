@@ -138,6 +138,18 @@ def test_arrows_point_one_way_in_traces_too(layers: list[str]) -> None:
             assert not above & known, f"{path} imports {above & known}"
 
 
+PROFILING_LAYERS = ["tables", "host_memory", "environment", "serving", "measure", "in_engine", "validate", "campaign"]
+
+
+def test_arrows_point_one_way_in_profiling_too() -> None:
+    for path in files("profiling"):
+        module = path.relative_to(REPOSITORY / "profiling").parts[0].removesuffix(".py")
+        if module in PROFILING_LAYERS:
+            above = set(PROFILING_LAYERS[PROFILING_LAYERS.index(module) + 1 :])
+            known = {name.split(".")[1] for name in imports_of(path) if name.startswith("profiling.")}
+            assert not above & known, f"{path} imports {above & known}"
+
+
 def test_policies_do_not_know_each_other_nor_the_clock() -> None:
     for path in files("simulator/schedulers"):
         known = {name for name in imports_of(path) if name.startswith(("simulator", "simpy"))}

@@ -12,16 +12,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from profiling.environment import CPU, CUDA, flashinfer_or_none, header, name_of_device, require_torch
 from profiling.measure.cases import OPERATORS, Case, layer_cases
 from profiling.measure.communication import communication_cases, measure_group
 from profiling.measure.engine import EngineBench, engine_cases
-from profiling.measure.environment import flashinfer_or_none, header, name_of_device, require_torch
 from profiling.measure.kernels import TorchKernels
 from profiling.measure.session import Measured, Outcome, Session
 from profiling.measure.timing import MOST_COPIES, CudaTimer, Sample, Timer, WallTimer, copies_beyond
 from profiling.serving.attention import attention_maker
-from profiling.serving.executor import CPU, CUDA
-from profiling.serving.operators import Operators
+from profiling.serving.executor import prepare_libraries
+from profiling.serving.operators import operators_on
 from profiling.tables import HEADER, Header, TableError
 from simulator.components import choices, component
 from simulator.hardware import Device
@@ -89,6 +89,7 @@ def measured_folder(
             cases = engine_cases(architecture, on, flashinfer is not None, most_tokens) + cases
         if on == CUDA:
             cases += communication_cases(here.name, torch.cuda.device_count(), chosen)
+            prepare_libraries(torch, flashinfer, architecture)
         outcome = _measure(Session(folder, here.name), cases, bench, time_budget_s)
     print(
         f"{folder}: {outcome.num_measured:,} measured, {outcome.num_known:,} known before, {outcome.num_skipped:,} "
@@ -112,7 +113,7 @@ class _Bench:
     """
 
     def __init__(self, torch: Any, flashinfer: Any, model: Model, on: str) -> None:
-        operators = Operators(torch, flashinfer)
+        operators = operators_on(on, torch, flashinfer)
         self._torch = torch
         self._on = on
         new_attention = attention_maker(torch, flashinfer, on)
@@ -132,6 +133,7 @@ class _Bench:
         """Measure one case."""
         if case.family in ("host", "iteration"):
             return Measured(self._engine.measure(case), self.library)
+        self._engine.release()
         if case.family == "communication":
             return Measured(self._collective(case), f"torch {self._torch.__version__}")
         prepared = self._kernels.prepare(case)

@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 
+from profiling.environment import CUDA, free_memory
 from profiling.measure.cases import Case
 from profiling.measure.timing import REPEATS, WARM_UPS, Sample
 from profiling.serving.attention import Span
-from profiling.serving.executor import CUDA, Executor
+from profiling.serving.executor import Executor
 from profiling.serving.inputs import Work
 from profiling.serving.loop import Iteration, ServingLoop
 from simulator.batch import Batch
@@ -27,6 +27,7 @@ HYBRIDS = (8, 32)
 # Context of the decodes that host time is measured with, tokens; it hardly matters to the host.
 CONTEXT = 256
 BLOCK_SIZE = 16
+SIZES = ("num_prefill_tokens", "prefill_context", "num_decodes", "decode_context")
 # What the GPU waits for, and what it takes to launch the kernels of all layers either way.
 WAITED_FOR = ("schedule", "prepare_inputs", "synchronize", "process_outputs")
 LAUNCHED = ("launch_kernels", "launch_graph")
@@ -49,7 +50,15 @@ def engine_cases(model: Model, device: str, has_graphs: bool, most_tokens: int) 
         tokens, context, _, decode_context = size
         if tokens + context <= most_tokens and decode_context < most_tokens:
             found.append(Case("iteration", (model.name, 1, "iteration", *size)))
-    return found
+    # One engine after the other: each has its own weights and cache.
+    return sorted(found, key=lambda case: has_graphs and is_captured(case))
+
+
+def is_captured(case: Case) -> bool:
+    """Whether a case is launched as a CUDA graph where decodes can be captured."""
+    if case.family == "host":
+        return bool(case["operator"] == "launch_graph")
+    return not case["num_prefill_tokens"]
 
 
 def _decodes() -> Iterator[tuple[int, int, int, int]]:
@@ -77,15 +86,23 @@ class EngineBench:
         self._flashinfer = flashinfer
         self._model = model
         self._device = device
-        self._served = cache(self._serve)
+        self._served: dict[tuple[int, bool], Sequence[Iteration]] = {}
         self._executor: tuple[bool, Executor] | None = None
 
     def measure(self, case: Case) -> Sample | None:
         """Return the time of one part, or of a forward pass; None: the GPU waits for the host, so it says nothing."""
         if case.family == "iteration":
             return self._forward(case)
-        iterations = self._served(case["batch"], case["operator"] == "launch_graph")
-        return Sample.of([part_of(one, case["operator"]) for one in iterations])
+        key = case["batch"], is_captured(case)
+        if key not in self._served:
+            self._served[key] = self._serve(*key)
+        return Sample.of([part_of(one, case["operator"]) for one in self._served[key]])
+
+    def release(self) -> None:
+        """Give the memory of the engine back."""
+        if self._executor is not None:
+            self._executor = None
+            free_memory(self._torch, self._device)
 
     def _serve(self, batch: int, captured: bool) -> Sequence[Iteration]:
         """Serve a batch from its prompts on; return its iterations after a warm-up."""
@@ -100,11 +117,9 @@ class EngineBench:
 
     def _forward(self, case: Case) -> Sample | None:
         """Repeat a forward pass. Decodes are launched as graphs where they can be, so that the GPU does not wait."""
-        decodes, tokens = case["num_decodes"], case["num_prefill_tokens"]
-        captured = not tokens and self._flashinfer is not None
-        work = self._work(tokens, case["prefill_context"], decodes, case["decode_context"])
+        work = self._work(*(case[name] for name in SIZES))
         known = [np.zeros(span.total + 1, dtype=np.int64) for span in work.spans]
-        executor = self._executor_for(captured)
+        executor = self._executor_for(is_captured(case) and self._flashinfer is not None)
         times = [executor.execute(work, known)[1] for _ in range(WARM_UPS + REPEATS)][WARM_UPS:]
         if self._device == CUDA and sum(one.launch_s for one in times) > 0.9 * sum(one.device_s for one in times):
             return None
@@ -128,7 +143,7 @@ class EngineBench:
 
     def _executor_for(self, captured: bool) -> Executor:
         if self._executor is None or self._executor[0] != captured:
-            self._executor = None  # its memory is free before the next one is built
+            self.release()
             sizes = BATCHES if captured else ()
             parts = self._torch, self._flashinfer, self._model, self._device
             executor = Executor(*parts, self._num_blocks, BLOCK_SIZE, sizes, time.perf_counter)

@@ -66,6 +66,7 @@ class TorchKernels:
         self._torch = operators.torch
         self._device = device
         self._new_attention = new_attention
+        self._attentions: dict[AttentionShape, PagedAttention] = {}
         self._weights: list[Any] = []
         self._generator = self._torch.Generator(device=device).manual_seed(0)
         self._drawn = self._torch.randn(NUM_DRAWN, device=device, dtype=self._torch.bfloat16, generator=self._generator)
@@ -189,7 +190,9 @@ class TorchKernels:
         num_blocks = case["batch"] * per_sequence
         scattered = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
         spans = [Span(blocks, new, case["context"]) for blocks in scattered.reshape(case["batch"], per_sequence)]
-        attention = self._new_attention(shape)
+        if shape not in self._attentions:
+            self._attentions[shape] = self._new_attention(shape)
+        attention = self._attentions[shape]
         attention.plan(*(([], spans) if decodes else (spans, [])))
         q = self._random(case["num_tokens"], shape.q_heads, shape.head_dim)
 

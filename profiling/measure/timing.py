@@ -72,13 +72,14 @@ class CudaTimer:
         """
         self._torch = torch
         self._repeats = repeats
+        self._stream = torch.cuda.Stream()
         self._cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
 
     def measure(self, build: Build, cold_bytes: int) -> Sample:
         """Time a kernel; see `Timer`."""
         cuda = self._torch.cuda
         kernels = [build() for _ in range(copies_beyond(self._cache_bytes, cold_bytes))]
-        stream = cuda.Stream()
+        stream = self._stream
         stream.wait_stream(cuda.current_stream())
         begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
         with cuda.stream(stream):

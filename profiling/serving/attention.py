@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -133,7 +134,7 @@ class FlashInferAttention:
         self._num_prefill_tokens = 0
         self._num_decodes = 0
         self.library = f"flashinfer {flashinfer.__version__}, paged"
-        self._prefill = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD")
+        self._new_prefill = partial(flashinfer.BatchPrefillWithPagedKVCacheWrapper, workspace, "NHD")
         # Tensor cores pay as soon as several query heads share keys and values.
         keywords: dict[str, Any] = {"use_tensor_cores": shape.q_heads > shape.kv_heads}
         if graph is not None:
@@ -143,7 +144,16 @@ class FlashInferAttention:
                 "paged_kv_indices_buffer": graph.blocks,
                 "paged_kv_last_page_len_buffer": graph.in_last,
             }
-        self._decode = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", **keywords)
+        self._new_decode = partial(flashinfer.BatchDecodeWithPagedKVCacheWrapper, workspace, "NHD", **keywords)
+
+    @cached_property
+    def _prefill(self) -> Any:
+        """Reserves memory of its own, on the GPU and on the host, so only where there are chunks."""
+        return self._new_prefill()
+
+    @cached_property
+    def _decode(self) -> Any:
+        return self._new_decode()
 
     @staticmethod
     def workspace(torch: Any) -> Any:
@@ -166,13 +176,11 @@ class FlashInferAttention:
     def run(self, q: Any, cache: tuple[Any, Any]) -> Any:
         """See `PagedAttention`."""
         border = self._num_prefill_tokens
-        if not border:
-            return self._decode.run(q, cache)
-        if not self._num_decodes:
-            return self._prefill.run(q, cache)
         out = self._torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        self._prefill.run(q[:border], cache, out=out[:border])
-        self._decode.run(q[border:], cache, out=out[border:])
+        if border:
+            self._prefill.run(q[:border], cache, out=out[:border])
+        if self._num_decodes:
+            self._decode.run(q[border:], cache, out=out[border:])
         return out
 
     def _pages(self, spans: Sequence[Span]) -> tuple[Any, Any, Any]:

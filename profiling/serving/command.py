@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from profiling.measure.environment import require_torch
-from profiling.serving.executor import CPU, CUDA
+from profiling.environment import CPU, CUDA, require_torch
 from profiling.serving.recorder import Recorder
 from profiling.serving.recording import RECORDING, Recording, seconds_of
 

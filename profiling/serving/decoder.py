@@ -88,13 +88,17 @@ class Decoder:
 
     def forward(self, inputs: ForwardInputs, attention: PagedAttention) -> Any:
         """Compute an iteration that `attention` was planned for; return the next tokens, int64[num_sequences]."""
+        return self.operators.sample(self.logits(inputs, attention))
+
+    def logits(self, inputs: ForwardInputs, attention: PagedAttention) -> Any:
+        """Compute an iteration; return the logits after the last token of each sequence, (sequences, vocabulary)."""
         operators = self.operators
         x = operators.embed(inputs.tokens, self._embedding)
         for layer, cache in zip(self._layers, self._caches, strict=True):
             x = self._attend(x, layer, cache, inputs, attention)
             x = self._mlp(x, layer)
         last = operators.rms_norm(x[inputs.last], self._final_norm)
-        return operators.sample(operators.linear(last, self._lm_head))
+        return operators.linear(last, self._lm_head)
 
     def _attend(
         self, x: Any, layer: _Layer, cache: tuple[Any, Any], inputs: ForwardInputs, attention: PagedAttention

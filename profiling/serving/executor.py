@@ -1,20 +1,20 @@
 """Executes iterations on a device and says how long their parts took."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from profiling.environment import CPU, CUDA
 from profiling.serving.attention import AttentionShape, Span, attention_maker
 from profiling.serving.decoder import Decoder
 from profiling.serving.graphs import DecodeGraphs
 from profiling.serving.inputs import InputMaker, Tokens, Work
-from profiling.serving.operators import Operators
+from profiling.serving.operators import operators_on
 from simulator.model import Model
-
-CUDA, CPU = "cuda", "cpu"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ExecutionTimes:
     Attributes:
         prepare_s: Inputs made and copied, attention planned.
         launch_s: Host busy launching kernels, or computing them where the host is the device.
-        device_s: From the first kernel's begin to the last one's end.
+        device_s: From the first launch to the end of the last kernel, by the clock of the device.
     """
 
     prepare_s: float
@@ -71,7 +71,7 @@ class Executor:
         self._device = device
         self._clock = clock
         self._block_size = block_size
-        operators = Operators(torch, flashinfer)
+        operators = operators_on(device, torch, flashinfer)
         shape = AttentionShape(model.num_q_heads, model.num_kv_heads, model.head_dim, block_size)
         self._decoder = Decoder(model, operators, device, num_blocks, block_size)
         self._attention = attention_maker(torch, flashinfer, device)(shape)
@@ -129,3 +129,14 @@ class Executor:
         event = self._torch.cuda.Event(enable_timing=True)
         event.record()
         return event
+
+
+def prepare_libraries(torch: Any, flashinfer: Any, model: Model) -> None:
+    """Let libraries compile what a model needs on a GPU, which takes minutes: one layer, each kind of batch."""
+    small = replace(model, num_layers=1, vocab_size=min(model.vocab_size, 1024), max_model_len=256)
+    sizes = (1,) if flashinfer is not None else ()
+    executor = Executor(torch, flashinfer, small, CUDA, 64, 16, sizes, time.perf_counter)
+    chunk, decode = Span(np.arange(4, dtype=np.int32), 64, 0), Span(np.arange(8, 12, dtype=np.int32), 1, 60)
+    known = [np.zeros(64, dtype=np.int64)] * 2
+    for work in (Work([0], [chunk], []), Work([0, 1], [chunk], [decode]), Work([1], [], [decode])):
+        executor.execute(work, known[: max(work.requests) + 1])

@@ -43,6 +43,7 @@ class DecodeGraphs:
         self._shape = shape
         self._padding = Span(dump, 1, 0)
         self._pool: Any = None
+        self._stream = self._torch.cuda.Stream()
         self._workspace = FlashInferAttention.workspace(self._torch)
         self._blocks = self._torch.zeros(most + sizes[-1], dtype=self._torch.int32, device="cuda")
         self._captured = {size: self._capture(size) for size in reversed(sizes)}
@@ -53,7 +54,7 @@ class DecodeGraphs:
         return self._sizes[place] if place < len(self._sizes) else None
 
     def plan(self, size: int, decodes: Sequence[Span], inputs: ForwardInputs) -> None:
-        """Prepare a launch: `inputs` and `decodes` are padded to the size here and there."""
+        """Prepare a launch of so many decodes or fewer; `inputs` are padded to the size already."""
         captured = self._captured[size]
         for name, value in vars(inputs).items():
             getattr(captured.inputs, name).copy_(value, non_blocking=True)
@@ -74,12 +75,11 @@ class DecodeGraphs:
         buffers = GraphBuffers(first, self._blocks, in_last)
         attention = FlashInferAttention(torch, self._flashinfer, self._shape, self._workspace, buffers)
         attention.plan([], [self._padding] * size)
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             for _ in range(WARM_UPS):
                 self._decoder.forward(inputs, attention)
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             sampled = self._decoder.forward(inputs, attention)

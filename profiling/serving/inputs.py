@@ -88,11 +88,11 @@ class InputMaker:
         decoding = work.requests[len(work.chunks) :]
         padded = [0] * padding
         # A decode is one token: plain numbers are faster than arrays of one.
-        tokens.append(np.array([known[one][span.context] for one, span in zip(decoding, work.decodes, strict=True)]))
-        positions.append(np.array([span.context for span in work.decodes] + padded))
+        newest = [int(known[one][span.context]) for one, span in zip(decoding, work.decodes, strict=True)]
+        tokens.append(np.array(newest + padded, dtype=np.int64))
+        positions.append(np.array([span.context for span in work.decodes] + padded, dtype=np.int64))
         in_blocks = [int(span.blocks[-1]) * size + span.context % size for span in work.decodes]
-        slots.append(np.array(in_blocks + [self._dump_slot] * padding))
-        tokens.append(np.array(padded))
+        slots.append(np.array(in_blocks + [self._dump_slot] * padding, dtype=np.int64))
         last = np.cumsum([span.num_tokens for span in work.chunks] + [1] * (len(decoding) + padding)) - 1
         return ForwardInputs(*(self._tensor(part) for part in (*map(np.concatenate, (tokens, positions, slots)), last)))
 

@@ -41,7 +41,7 @@ class Iteration:
         schedule_s: Seconds that the scheduler took.
         prepare_s: Seconds that the inputs took.
         launch_s: Seconds that the host was busy launching kernels.
-        device_s: Seconds from the first kernel's begin to the last one's end.
+        device_s: Seconds from the first launch to the end of the last kernel.
         finish_s: Seconds to keep the new tokens and to end requests.
         end_s: End: when its tokens are there.
         num_decodes: Requests that decoded.
@@ -164,11 +164,11 @@ class ServingLoop:
         made_s = self._clock() - origin_s
         tokens, times = self._execute(work, self._known)
         computed_s = self._clock() - origin_s
-        emitted = self._keep(work, tokens)
+        prefilled = self._keep(work, tokens)
         ended = self._replica.finish()
         self._tables.release(ended)
         end_s = self._clock() - origin_s
-        for request in emitted:
+        for request in prefilled:
             if np.isnan(self._first_token_s[request]):
                 self._first_token_s[request] = end_s
         self._completed_s[ended] = end_s

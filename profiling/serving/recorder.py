@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from profiling.measure.environment import flashinfer_or_none, header, name_of_device
-from profiling.serving.executor import CPU, CUDA, Executor
+from profiling.environment import CPU, CUDA, flashinfer_or_none, free_memory, header, name_of_device
+from profiling.serving.executor import Executor
 from profiling.serving.loop import ServingLoop
+from profiling.serving.operators import CPU_ROW_GRAIN
 from profiling.serving.recording import Recording
 from simulator.config import load_config
 from simulator.schedulers.base import SizedBatches
@@ -18,7 +19,7 @@ from traces import Trace
 
 # Served before a recording, so that nothing in it is done for the first time: prompt and output tokens.
 REHEARSED = ((64, 4), (1, 2), (512, 4), (300, 8))
-# Prompts that a GPU is warmed up with; a CPU sees every length.
+# Prompts that a GPU is warmed up with. A CPU sees every number of rows.
 GPU_LENGTHS = tuple(1 << power for power in range(12))
 
 
@@ -59,7 +60,7 @@ class Recorder:
         ServingLoop(_rehearsal(deployment.model.max_model_len), spec, vocab_size, executor.execute).serve()
         loop = ServingLoop(trace, spec, vocab_size, executor.execute)
         gc.collect()
-        gc.freeze()  # what is garbage now stays; what comes is little
+        gc.freeze()  # what lives now is not looked at again
         try:
             served = loop.serve()
         finally:
@@ -72,7 +73,8 @@ class Recorder:
         sizes = tuple(deployment.engine.decode_graph_sizes)
         engine = deployment.model, num_blocks, block_size, sizes
         if self._executor is None or self._engine != engine:
-            self._executor, self._engine, self._most_warm = None, engine, 0  # its memory is free for the next one
+            self._executor, self._engine, self._most_warm = None, engine, 0
+            free_memory(self._torch, self._on)
             parts = self._torch, self._flashinfer, deployment.model, self._on
             self._executor = Executor(*parts, num_blocks, block_size, sizes, time.perf_counter)
         lengths = [one for one in _lengths(deployment, self._on) if one > self._most_warm]
@@ -101,7 +103,10 @@ def _lengths(deployment: Deployment, on: str) -> Sequence[int]:
     longest = deployment.model.max_model_len
     policy = deployment.scheduler
     most = policy.profiled_tokens(longest) if isinstance(policy, SizedBatches) else longest
-    return range(1, min(most, longest) + 1) if on == CPU else [one for one in GPU_LENGTHS if one <= longest]
+    most = min(most, longest)
+    if on == CPU:
+        return [*range(1, min(most, CPU_ROW_GRAIN)), *range(CPU_ROW_GRAIN, most + 1, CPU_ROW_GRAIN)]
+    return [one for one in GPU_LENGTHS if one <= longest]
 
 
 def _rehearsal(max_model_len: int) -> Trace:

@@ -12,10 +12,9 @@ import pandas as pd
 from profiling.printed import print_table
 from profiling.serving.recording import Recording, recording_folders
 from profiling.tables import write_whole
-from profiling.validate.errors import IterationErrors, LatencyError, iteration_errors, latency_errors
+from profiling.validate.errors import IterationErrors, LatencyError, iteration_errors, latency_errors, validate
 from profiling.validate.fitted import Fitted
-from profiling.validate.replay import deployment_of, replay
-from simulator.simulation import Deployment, simulate
+from profiling.validate.replay import deployment_of
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -50,46 +49,30 @@ def validate_all(recordings: Sequence[Recording], fitted: Fitted | None, output:
         fitted: What predicts; None: the profile and the engine that each recording names.
         output: Folder for validation.json and pictures; None: none.
     """
-    iterations: list[IterationErrors] = []
-    latencies: list[LatencyError] = []
+    found = []
     for recording in recordings:
         deployment = deployment_of(recording)
-        if fitted is not None:
-            deployment = fitted.predicting(deployment)
-        more_iterations, more_latencies = validate(recording, deployment)
-        iterations += more_iterations
-        latencies += more_latencies
-        if output is not None:
-            from profiling.validate.drawing import draw
-
-            output.mkdir(parents=True, exist_ok=True)
-            draw(recording, deployment, output / f"{recording.name}.png")
+        found.append(validate(recording, deployment if fitted is None else fitted.predicting(deployment)))
+    iterations = [error for one in found for error in iteration_errors(one)]
+    latencies = [error for one in found for error in latency_errors(one)]
     _report(iterations, latencies)
-    if output is not None:
-        rows = [{**asdict(one), "error": round(one.error, 2)} for one in latencies]
-        plain = {"iterations": [asdict(one) for one in iterations], "latencies": rows}
-        write_whole(output / "validation.json", (json.dumps(plain, indent=1) + "\n").encode())
-        print(f"written to {output}")
+    if output is None:
+        return
+    rows = [{**asdict(one), "error": round(one.error, 2)} for one in latencies]
+    plain = {"iterations": [asdict(one) for one in iterations], "latencies": rows}
+    write_whole(output / "validation.json", (json.dumps(plain, indent=1) + "\n").encode())
+    from profiling.validate.drawing import draw
 
-
-def validate(recording: Recording, deployment: Deployment) -> tuple[list[IterationErrors], list[LatencyError]]:
-    """Compare a recording with a deployment's prediction of it.
-
-    Raises:
-        ReplayError: The simulator, given the recorded times, does not decide as was recorded.
-    """
-    measured = replay(recording)
-    predicted = simulate(recording.trace, deployment)
-    return (
-        list(iteration_errors(recording, deployment.stage_times())),
-        list(latency_errors(recording.name, measured, predicted)),
-    )
+    for one in found:
+        draw(one, output / f"{one.recording.name}.png")
+    print(f"written to {output}")
 
 
 def _report(iterations: Sequence[IterationErrors], latencies: Sequence[LatencyError]) -> None:
     print_table(pd.DataFrame([asdict(one) for one in iterations]), "time of an iteration, error in per cent")
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, int, str], dict[str, Any]] = {}
     for one in latencies:
-        row = rows.setdefault((one.recording, one.latency), {"recording": one.recording, "latency": one.latency})
+        key = one.recording, one.num_requests, one.latency
+        row = rows.setdefault(key, dict(zip(("recording", "requests", "latency"), key, strict=True)))
         row[one.percentile] = f"{one.measured_s:.4f} {one.predicted_s:.4f} {one.error:+.1f} %"
     print_table(pd.DataFrame(rows.values()), "latencies: recorded and simulated, seconds, and error")

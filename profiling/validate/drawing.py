@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from profiling.serving.recording import Recording, seconds_of
-from profiling.validate.errors import COMPARED, predicted_seconds
-from profiling.validate.replay import replay
-from simulator.simulation import Deployment, simulate
+from profiling.serving.recording import seconds_of
+from profiling.validate.errors import COMPARED, Validation
 from traces.figure_style import COLOURS, grid, save, styled
 
 # Percentile of iteration times that the axes end at: single outliers would squeeze the rest.
@@ -16,25 +14,23 @@ SHOWN = 99.9
 
 
 @styled
-def draw(recording: Recording, deployment: Deployment, path: Path) -> None:
+def draw(found: Validation, path: Path) -> None:
     """Draw predicted over measured iterations, and the distributions of TTFT, TBT and end-to-end latency."""
     figure, panels = grid(2, 2, width=4.6, height=3.5)
-    _draw_iterations(panels[0], recording, deployment)
-    measured, predicted = replay(recording), simulate(recording.trace, deployment)
+    _draw_iterations(panels[0], found)
     for axes, latency in zip(panels[1:], COMPARED, strict=True):
-        for number, (name, result) in enumerate((("recorded", measured), ("simulated", predicted))):
+        for number, (name, result) in enumerate((("recorded", found.measured), ("simulated", found.predicted))):
             values, shares = result.latencies[latency].cdf()
             axes.step(values * 1e3, shares, where="post", color=COLOURS[number], label=name, linewidth=1.4)
         axes.set(xlabel=f"{latency.removesuffix('_s').upper()}, ms", ylabel="share", ylim=(0, 1.02), xlim=(0, None))
         axes.legend(fontsize=8, loc="lower right")
-    panels[0].set_title(recording.name, loc="left")
+    panels[0].set_title(found.recording.name, loc="left")
     save(figure, path)
 
 
-def _draw_iterations(axes: Any, recording: Recording, deployment: Deployment) -> None:
-    measured = seconds_of(recording.served) * 1e3
-    predicted = predicted_seconds(recording, deployment.stage_times()) * 1e3
-    chunks = np.array([bool(one.chunks) for one in recording.served.iterations])
+def _draw_iterations(axes: Any, found: Validation) -> None:
+    measured, predicted = seconds_of(found.recording.served) * 1e3, found.predicted_s * 1e3
+    chunks = np.array([bool(one.chunks) for one in found.recording.served.iterations])
     for number, (name, chosen) in enumerate((("decodes", ~chunks), ("with a chunk", chunks))):
         axes.plot(measured[chosen], predicted[chosen], ".", markersize=2, color=COLOURS[number], label=name)
     most = np.percentile(measured, SHOWN)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.serving.recording import Recording, seconds_of
-from profiling.validate.replay import batch_of
-from simulator.iteration_time.base import StageTimes
+from profiling.validate.replay import batch_of, replay
 from simulator.result import Result
+from simulator.simulation import Deployment, simulate
 
 # Names of the simulator's latencies, and which percentiles are compared.
 COMPARED = ("ttft_s", "tbt_s", "e2e_s")
@@ -45,6 +45,7 @@ class LatencyError:
 
     Attributes:
         recording: Name of the recording.
+        num_requests: Requests of the recording; the 99th percentile of few requests is their maximum.
         latency: Name of the latency, such as ttft_s.
         percentile: Such as p99.
         measured_s: Of the recording.
@@ -52,6 +53,7 @@ class LatencyError:
     """
 
     recording: str
+    num_requests: int
     latency: str
     percentile: str
     measured_s: float
@@ -63,14 +65,39 @@ class LatencyError:
         return (self.predicted_s / self.measured_s - 1) * 100
 
 
-def predicted_seconds(recording: Recording, times: StageTimes) -> NDArray[np.float64]:
-    """Predict each recorded batch: float64[num_iterations]."""
-    return np.array([times(batch_of(one))[0] for one in recording.served.iterations])
+@dataclass(frozen=True)
+class Validation:
+    """A recording and its prediction.
+
+    Attributes:
+        recording: The recording.
+        measured: Its replay.
+        predicted: The simulation of the same trace.
+        predicted_s: Prediction of each recorded batch, float64[num_iterations].
+    """
+
+    recording: Recording
+    measured: Result
+    predicted: Result
+    predicted_s: NDArray[np.float64]
 
 
-def iteration_errors(recording: Recording, times: StageTimes) -> Iterator[IterationErrors]:
+def validate(recording: Recording, deployment: Deployment) -> Validation:
+    """Replay a recording, and predict it with a deployment.
+
+    Raises:
+        ReplayError: The simulator, given the recorded times, does not decide as was recorded.
+    """
+    measured = replay(recording)
+    times = deployment.stage_times()
+    seconds = np.array([times(batch_of(one))[0] for one in recording.served.iterations])
+    return Validation(recording, measured, simulate(recording.trace, deployment), seconds)
+
+
+def iteration_errors(found: Validation) -> Iterator[IterationErrors]:
     """Yield the errors of all iterations, of those that decode alone, and of those with a chunk."""
-    measured, predicted = seconds_of(recording.served), predicted_seconds(recording, times)
+    recording, predicted = found.recording, found.predicted_s
+    measured = seconds_of(recording.served)
     with_chunk = np.array([bool(one.chunks) for one in recording.served.iterations])
     for name, chosen in (("all", with_chunk | True), ("decodes", ~with_chunk), ("with a chunk", with_chunk)):
         if not chosen.any():
@@ -83,10 +110,13 @@ def iteration_errors(recording: Recording, times: StageTimes) -> Iterator[Iterat
         yield IterationErrors(recording.name, name, int(chosen.sum()), median, p95, bias, total)
 
 
-def latency_errors(name: str, measured: Result, predicted: Result) -> Iterator[LatencyError]:
+def latency_errors(found: Validation) -> Iterator[LatencyError]:
     """Yield every percentile of every latency that both have."""
+    name, num_requests = found.recording.name, len(found.recording.trace.prompt_tokens)
     for latency in COMPARED:
         for percentile in PERCENTILES:
-            recorded, simulated = (one.latencies[latency].statistic(percentile) for one in (measured, predicted))
+            recorded, simulated = (
+                one.latencies[latency].statistic(percentile) for one in (found.measured, found.predicted)
+            )
             if recorded and simulated:
-                yield LatencyError(name, latency, percentile, recorded, simulated)
+                yield LatencyError(name, num_requests, latency, percentile, recorded, simulated)

@@ -1,15 +1,15 @@
 """What was measured on: the GPU or processor, its clocks, driver and libraries."""
 
+import gc
 import importlib
-import os
+import importlib.util
 import platform
 import subprocess  # nosec B404  # of nvidia-smi alone
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from profiling.serving.executor import CPU, CUDA
-from profiling.serving.host_memory import keep_freed_memory
+from profiling.host_memory import keep_freed_memory
 from profiling.tables import Header
 from simulator.hardware import Device
 
@@ -21,7 +21,8 @@ NAMES = {
     "NVIDIA H100 80GB HBM3": "h100_sxm",
     "NVIDIA H200": "h200_sxm",
 }
-MOST_SHAPES = 1 << 16
+# What computes.
+CUDA, CPU = "cuda", "cpu"
 _QUERY = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "temperature.gpu")
 
 
@@ -38,9 +39,6 @@ def require_torch(on: str) -> Any:
     Raises:
         NoGpuError: torch is not installed, or it finds no CUDA GPU.
     """
-    # Read when torch first computes: oneDNN keeps what it prepared for so many shapes, of which a serving engine sees
-    # one for each number of tokens.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(MOST_SHAPES))
     try:
         torch = importlib.import_module("torch")
     except ImportError:
@@ -54,6 +52,13 @@ def require_torch(on: str) -> Any:
     return torch
 
 
+def free_memory(torch: Any, on: str) -> None:
+    """Collect what nobody refers to any more, and return its memory to the GPU."""
+    gc.collect()
+    if on == CUDA:
+        torch.cuda.empty_cache()
+
+
 def name_of_device(torch: Any, on: str) -> str:
     """Name of the device of configs/device that is here, as far as it can be recognised; else that of its driver."""
     if on == CPU:
@@ -63,11 +68,17 @@ def name_of_device(torch: Any, on: str) -> str:
 
 
 def flashinfer_or_none() -> Any:
-    """FlashInfer, if it is installed and loads."""
+    """FlashInfer, if it is installed.
+
+    Raises:
+        NoGpuError: It is installed and does not load.
+    """
+    if importlib.util.find_spec("flashinfer") is None:
+        return None
     try:
         return importlib.import_module("flashinfer")
-    except ImportError:
-        return None
+    except Exception as error:
+        raise NoGpuError(f"flashinfer is installed and does not load: {' '.join(str(error).split())}") from error
 
 
 def header(torch: Any, library: str, device: Device, on: str, command: str) -> Header:

@@ -1,0 +1,77 @@
+"""The recordings that ship: every batch is decided as it was recorded, and predicted as well as the docs say."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from profiling.serving.recording import Recording, recording_folders
+from profiling.tables import Header, read_table
+from profiling.validate.errors import IterationErrors, LatencyError, iteration_errors, latency_errors, validate
+from profiling.validate.fitted import Fitted
+from profiling.validate.replay import deployment_of, replay
+from tests.helpers import REPOSITORY
+
+RECORDINGS = REPOSITORY / "profiling/recordings"
+MEASUREMENTS = REPOSITORY / "profiling/measurements"
+FOLDERS = recording_folders(RECORDINGS)
+# What docs/fidelity.md claims of each device, per cent: median error of an iteration, and of TBT's median.
+CLAIMS = {"cpu": (12.0, 15.0)}
+
+
+@cache
+def fitted(device: str) -> Fitted:
+    return Fitted(MEASUREMENTS / device)
+
+
+@cache
+def errors(folder: Path) -> tuple[list[IterationErrors], list[LatencyError]]:
+    recording = Recording.read(folder)
+    found = validate(recording, fitted(recording.header.device).predicting(deployment_of(recording)))
+    return list(iteration_errors(found)), list(latency_errors(found))
+
+
+def name_of(folder: Path) -> str:
+    return f"{folder.parent.name}-{folder.name}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_recorded_batches_are_decided_again(folder: Path) -> None:
+    recording = Recording.read(folder)
+    result = replay(recording)
+    assert sum(len(one.iterations["end_s"]) for one in result.replicas) == len(recording.served.iterations)
+    assert np.isfinite(recording.served.completed_s).all()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_predictions_are_as_good_as_the_documentation_says(folder: Path) -> None:
+    iterations, latencies = errors(folder)
+    median, tbt = CLAIMS[Recording.read(folder).header.device]
+    assert iterations[0].batches == "all"
+    assert iterations[0].median <= median
+    (half,) = [one for one in latencies if (one.latency, one.percentile) == ("tbt_s", "p50")]
+    assert abs(half.error) <= tbt
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_the_errors_in_the_documentation_are_those_that_come_out(folder: Path) -> None:
+    written = json.loads((REPOSITORY / "docs/validation/validation.json").read_text())
+    iterations, latencies = errors(folder)
+    found = {(one["recording"], one["batches"]): one["median"] for one in written["iterations"]}
+    for one in iterations:
+        assert found[one.recording, one.batches] == pytest.approx(one.median, abs=0.3)
+    shown = {(one["recording"], one["latency"], one["percentile"]): one["error"] for one in written["latencies"]}
+    for other in latencies:
+        assert shown[other.recording, other.latency, other.percentile] == pytest.approx(other.error, abs=1.0)
+
+
+@pytest.mark.parametrize("folder", sorted(MEASUREMENTS.iterdir()), ids=lambda one: one.name)
+def test_measurements_that_ship_are_small_and_say_where_they_are_from(folder: Path) -> None:
+    header = Header.read(folder)
+    assert header.device == folder.name
+    assert header.licence == "Apache-2.0"
+    assert all(path.stat().st_size < 2_000_000 for path in folder.iterdir())
+    for family in ("matmul", "elementwise", "attention", "host", "iteration"):
+        assert len(read_table(folder, family)) > 0

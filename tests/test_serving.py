@@ -1,0 +1,346 @@
+"""The serving engine that recordings are made with, on the CPU: it computes what it should, and logs what it did."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from profiling.__main__ import main
+from profiling.environment import CPU, CUDA
+from profiling.serving.attention import AttentionShape, Span, TorchAttention, attention_maker
+from profiling.serving.block_tables import BlockTables
+from profiling.serving.decoder import Decoder
+from profiling.serving.executor import ExecutionTimes, Executor
+from profiling.serving.inputs import InputMaker, Tokens, Work
+from profiling.serving.loop import Served, ServingLoop
+from profiling.serving.operators import Operators
+from profiling.serving.recording import ITERATIONS, Recording
+from profiling.tables import Header
+from profiling.validate.replay import ReplayError, replay
+from simulator.batch import Batch
+from simulator.cluster import ReplicaSpec
+from simulator.schedulers.base import Scheduler
+from tests.helpers import POLICIES, tiny_model, trace_of
+from traces import Trace
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+
+SHAPE = AttentionShape(q_heads=4, kv_heads=2, head_dim=16, block_size=4)
+SMALL = ("model=llama_small", "model.max_model_len=256", "engine=torch_loop", "scheduler.token_budget=32")
+FEW = (*SMALL, "trace=fixed", "trace.prompt_tokens=40", "trace.output_tokens=5", "trace.num_requests=6")
+
+
+def blocks(*numbers: int) -> NDArray[np.int32]:
+    return np.array(numbers, dtype=np.int32)
+
+
+def error(found: Any, expected: Any) -> float:
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+# --- attention over a paged cache ------------------------------------------------------------------------
+
+CHUNKS = [Span(blocks(7, 2, 5), 6, 4), Span(blocks(0, 9), 7, 0)]
+DECODES = [Span(blocks(1, 3, 8, 4), 1, 12), Span(blocks(6), 1, 0)]
+
+
+def attended(q: Any, cache: tuple[Any, Any], spans: Sequence[Span]) -> Any:
+    """Attention in double precision, written down as it is defined."""
+    out, start = [], 0
+    for span in spans:
+        keys, values = (part[torch.from_numpy(span.blocks).long()].flatten(0, 1)[: span.total] for part in cache)
+        keys, values = (one.double().repeat_interleave(2, dim=1) for one in (keys, values))
+        queries = q[start : start + span.num_tokens].double()
+        scores = torch.einsum("qhd,khd->hqk", queries, keys) / 16**0.5
+        seen = torch.arange(span.total)[None, :] <= torch.arange(span.num_tokens)[:, None] + span.context
+        weights = scores.masked_fill(~seen, float("-inf")).softmax(dim=-1)
+        out.append(torch.einsum("hqk,khd->qhd", weights, values))
+        start += span.num_tokens
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("device", [CPU, pytest.param(CUDA, marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(("chunks", "decodes"), [(CHUNKS, DECODES), (CHUNKS, []), ([], DECODES)])
+def test_attention_over_scattered_blocks_is_causal_attention(
+    chunks: list[Span], decodes: list[Span], device: str
+) -> None:
+    if device == CUDA and not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    generator = torch.Generator().manual_seed(0)
+    shape = SHAPE if device == CPU else AttentionShape(4, 2, 64, 4)
+    flashinfer = None if device == CPU else pytest.importorskip("flashinfer")
+    num_tokens = sum(span.num_tokens for span in (*chunks, *decodes))
+    q = torch.randn(num_tokens, 4, shape.head_dim, generator=generator, dtype=torch.bfloat16)
+    sizes = 10, 4, 2, shape.head_dim
+    cache = tuple(torch.randn(*sizes, generator=generator, dtype=torch.bfloat16) for _ in range(2))
+    attention = attention_maker(torch, flashinfer, device)(shape)
+    attention.plan(chunks, decodes)
+    found = attention.run(q.to(device), tuple(one.to(device) for one in cache)).cpu()
+    scaled = q * (16**0.5 / shape.head_dim**0.5)  # the reference divides by the root of 16
+    assert error(found, attended(scaled, cache, [*chunks, *decodes])) < 0.02
+
+
+# --- a decoder -------------------------------------------------------------------------------------------
+
+
+class Engine:
+    """A decoder and its cache; each call computes an iteration and returns the logits."""
+
+    def __init__(self) -> None:
+        self.tables = BlockTables(64, 4, 128)
+        self.decoder = Decoder(tiny_model(128), Operators(torch), CPU, 64, 4)
+        self.inputs = InputMaker(torch, CPU, 4, dump_block=64)
+        self.attention = TorchAttention(torch, SHAPE, CPU)
+
+    def __call__(self, known: Sequence[Tokens], chunks: Sequence[tuple[int, int, int]], decodes: dict[int, int]) -> Any:
+        """Chunks are (request, tokens, tokens before); decodes are tokens in the cache by request."""
+        work = Work(
+            [*(request for request, _, _ in chunks), *decodes],
+            [Span(self.tables.extend(one, new + before), new, before) for one, new, before in chunks],
+            [Span(self.tables.extend(one, before + 1), 1, before) for one, before in decodes.items()],
+        )
+        self.attention.plan(work.chunks, work.decodes)
+        with torch.inference_mode():
+            return self.decoder.logits(self.inputs.make(work, known), self.attention)
+
+
+def test_a_prompt_in_chunks_beside_decodes_gives_the_logits_of_the_whole_prompt() -> None:
+    random = np.random.default_rng(0)
+    known = [random.integers(0, 100, 30) for _ in range(2)]
+    whole = Engine()(known, [(0, 24, 0)], {})
+    engine = Engine()
+    engine(known, [(1, 9, 0), (0, 10, 0)], {})
+    engine(known, [(0, 5, 10)], {1: 9})
+    in_chunks = engine(known, [(0, 9, 15)], {1: 10})
+    assert error(in_chunks[:1], whole) < 0.03
+    # A decode is a chunk of one token.
+    again = Engine()
+    again(known, [(1, 10, 0)], {})
+    assert error(in_chunks[1:], again(known, [], {1: 10})) < 0.03
+    # The token that comes last matters: another one gives other logits.
+    changed = [known[0].copy(), known[1]]
+    changed[0][23] += 1
+    assert error(Engine()(changed, [(0, 24, 0)], {}), whole) > 0.1
+
+
+def test_kv_blocks_are_held_until_they_are_released() -> None:
+    tables = BlockTables(5, 4, 64)
+    first = tables.extend(7, 9).tolist()
+    assert len(first) == 3
+    assert tables.extend(7, 12).tolist() == first
+    other = tables.extend(8, 5).tolist()
+    assert sorted(first + other) == [0, 1, 2, 3, 4]
+    with pytest.raises(RuntimeError, match="request 8 needs 1 KV blocks more, 0 are free"):
+        tables.extend(8, 9)
+    tables.release([7])
+    assert tables.num_free == 3
+    assert set(tables.extend(8, 9).tolist()) > set(other)
+
+
+# --- the loop --------------------------------------------------------------------------------------------
+
+
+class FakeEngine:
+    """Takes a made-up time for each iteration, and remembers what it was asked to compute."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.works: list[Work] = []
+
+    def execute(self, work: Work, known: Sequence[Tokens]) -> tuple[NDArray[np.int64], ExecutionTimes]:
+        self.works.append(work)
+        num_tokens = sum(span.num_tokens for span in work.spans)
+        context = sum(span.context for span in work.spans)
+        self.now_s += 0.01 + 0.0003 * num_tokens + 0.000001 * context
+        return np.full(len(work.requests), 5), ExecutionTimes(0.0, 0.001, 0.002)
+
+    def clock(self) -> float:
+        self.now_s += 1e-6  # time passes on the host too
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def no_time(batch: Batch) -> Sequence[float]:
+    raise AssertionError(f"the engine takes its own time, also for {batch.num_decodes} decodes")
+
+
+def serve(trace: Trace, policy: Scheduler, num_blocks: int) -> tuple[Served, FakeEngine]:
+    engine = FakeEngine()
+    spec = ReplicaSpec(policy, no_time, num_blocks, 16, 0.01, 512)
+    return ServingLoop(trace, spec, 100, engine.execute, engine.clock, engine.sleep).serve(), engine
+
+
+def recorded(trace: Trace, served: Served, *overrides: str) -> Recording:
+    header = Header("cpu", "made up", "none", "2026-01-01", "none", 1, 1.0, 1.0)
+    return Recording(
+        "made_up", header, CPU, ["device=cpu", "model=llama_small", "engine=none", *overrides], trace, served
+    )
+
+
+def crowded(num_requests: int = 40) -> Trace:
+    """More than fits, in bursts with pauses between them."""
+    random = np.random.default_rng(1)
+    arrival_s = np.cumsum(random.exponential(0.05, num_requests) + (np.arange(num_requests) % 13 == 12) * 8.0)
+    lengths = random.integers(1, 120, (2, num_requests)).tolist()
+    return trace_of(list(zip(arrival_s.tolist(), *lengths, strict=True)))
+
+
+OPTIONS = {
+    "Sarathi": "sarathi",
+    "VLLM": "vllm",
+    "Orca": "orca",
+    "FasterTransformer": "faster_transformer",
+    "ChunkedPrefills": "chunked_prefills",
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda one: type(one).__name__)
+def test_the_simulator_decides_what_the_loop_decided(policy: Scheduler, tmp_path: Path) -> None:
+    trace = crowded()
+    served, _ = serve(trace, policy, num_blocks=40)
+    numbers = {name: value for name, value in vars(policy).items() if isinstance(value, int)}
+    options = [
+        f"scheduler={OPTIONS[type(policy).__name__]}",
+        *(f"scheduler.{name}={numbers[name]}" for name in numbers),
+    ]
+    sizes = ("kv_cache.num_blocks=40", "model.max_model_len=512")
+    recording = recorded(trace, served, *options, *sizes)
+    recording.write(tmp_path)
+    result = replay(Recording.read(tmp_path))
+    assert result.summary["num_finished"] == 40
+    assert result.column("completed_s") == pytest.approx(served.completed_s, abs=1e-6)
+
+
+def test_a_full_cache_preempts_and_what_was_emitted_is_computed_again() -> None:
+    served, engine = serve(crowded(), POLICIES[0], num_blocks=20)
+    victims = [request for one in served.iterations for request in one.preempted]
+    assert victims
+    totals = [
+        (span.context, span.total)
+        for work in engine.works
+        for request, span in zip(work.requests, work.spans, strict=True)
+        if request == victims[0]
+    ]
+    begun = [place for place, (context, _) in enumerate(totals) if context == 0]
+    assert len(begun) == 1 + victims.count(victims[0])
+    # What was emitted before is computed again, and then it goes on: nothing is skipped.
+    before, again = totals[: begun[1]], totals[begun[1] :]
+    assert max(total for _, total in again) > max(total for _, total in before)
+    assert all(context == total for (_, total), (context, _) in pairwise(again) if context)
+
+
+def test_iterations_follow_each_other_and_an_arrival_starts_the_next_one() -> None:
+    trace = trace_of([(0.5, 20, 3), (0.5, 20, 3), (9.0, 20, 3)])
+    served, _ = serve(trace, POLICIES[0], num_blocks=40)
+    starts = [one.start_s for one in served.iterations]
+    ends = [one.end_s for one in served.iterations]
+    assert starts[0] == 0.5
+    assert starts[1:3] == ends[:2]
+    assert starts[3] == 9.0
+    assert [len(one.chunks) for one in served.iterations][:3] == [2, 0, 0]
+    assert served.first_token_s.tolist() == [ends[0], ends[0], ends[3]]
+    for one in served.iterations:
+        parts = one.schedule_s + one.prepare_s + one.finish_s
+        assert 0 < parts < one.end_s - one.start_s
+
+
+def test_a_recording_that_was_changed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import gzip
+
+    trace = crowded()
+    served, _ = serve(trace, POLICIES[0], num_blocks=40)
+    options = ("scheduler.token_budget=64", "kv_cache.num_blocks=40", "model.max_model_len=512")
+    recording = recorded(trace, served, *options)
+    recording.write(tmp_path)
+    lines = gzip.decompress((tmp_path / ITERATIONS).read_bytes()).decode().splitlines()
+    cells = lines[3].split(",")
+    cells[8] = str(int(cells[8]) + 1)  # tokens in the KV cache of the decodes
+    lines[3] = ",".join(cells)
+    (tmp_path / ITERATIONS).write_bytes(gzip.compress("\n".join(lines).encode()))
+    with pytest.raises(ReplayError, match=r"iteration 2 from .* recorded were .*, the simulator decides"):
+        replay(Recording.read(tmp_path))
+    with pytest.raises(SystemExit) as stop:
+        main(["validate", str(tmp_path)])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: iteration 2 from")
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+def test_a_recording_on_the_cpu_is_validated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "few"
+    main(["record", "--on", "cpu", "--output", str(folder), *FEW, "arrival.qps=100", "kv_cache.num_blocks=60"])
+    assert "6 of 6 requests completed" in capsys.readouterr().out
+    recording = Recording.read(folder)
+    assert recording.header.engine_generation.startswith(f"torch {torch.__version__}")
+    for one in recording.served.iterations:
+        assert 0 < one.device_s < one.end_s - one.start_s
+    main(["validate", str(folder), "--output", str(tmp_path / "found")])
+    printed = capsys.readouterr().out
+    assert "few" in printed
+    assert "ttft_s" in printed
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {"few.png", "validation.json"}
+
+
+def test_what_cannot_be_recorded_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [
+        (["cluster.replicas=2"], "cluster: one replica is recorded"),
+        (["parallel.tp=2"], "parallel: one GPU is recorded"),
+        (["faults.schedule=[{kind: failure, at_s: 1, for_s: 1}]"], "faults: a recording has none"),
+        (["engine.decode_graph_sizes=[1,2]"], "engine.decode_graph_sizes: CUDA graphs need a CUDA GPU"),
+        (["engine.decode_graph_sizes=[2,1]"], "decode_graph_sizes must increase, got [2, 1]"),
+        (["model=falcon_180b"], "falcon_180b cannot be recorded"),
+        (["arrival=closed_loop", "arrival.users=2"], "a trace whose requests wait for others cannot be recorded"),
+    ]
+    for overrides, message in cases:
+        output = tmp_path / "out"
+        with pytest.raises(SystemExit) as stop:
+            main(["record", "--on", "cpu", "--output", str(output), *FEW, "kv_cache.num_blocks=20", *overrides])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+        assert not output.exists()
+
+
+def test_a_recording_is_not_replaced_and_a_folder_without_one_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recording.json").write_text("{}")
+    for arguments, message in (
+        (["record", "--on", "cpu", "--output", str(tmp_path)], "holds a recording already"),
+        (["validate", str(tmp_path)], "holds no recording: 'on'"),
+        (["validate", str(tmp_path / "none")], "no recording.json in it or below"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_captured_decodes_emit_what_launched_ones_do() -> None:
+    flashinfer = pytest.importorskip("flashinfer")
+    model = tiny_model(128)
+    found = []
+    with torch.inference_mode():
+        for sizes in ((), (1, 2, 4)):
+            executor = Executor(torch, flashinfer, model, CUDA, 64, 16, sizes, lambda: 0.0)
+            spec = ReplicaSpec(POLICIES[0], no_time, 64, 16, 0.0, 128)
+            trace = trace_of([(0.0, 20, 8), (0.0, 30, 8), (0.0, 9, 8)])
+            tokens: list[list[int]] = []
+
+            def execute(work: Work, known: Sequence[Tokens], run: Any = executor.execute, to: Any = tokens) -> Any:
+                emitted, times = run(work, known)
+                to.append(emitted.tolist())
+                return emitted, times
+
+            ServingLoop(trace, spec, model.vocab_size, execute).serve()
+            found.append(tokens)
+    assert found[0] == found[1]
