@@ -17,8 +17,8 @@ from tests.helpers import REPOSITORY
 RECORDINGS = REPOSITORY / "profiling/recordings"
 MEASUREMENTS = REPOSITORY / "profiling/measurements"
 FOLDERS = recording_folders(RECORDINGS)
-# What docs/fidelity.md claims of each device, per cent: median error of an iteration, and of TBT's median.
-CLAIMS = {"cpu": (12.0, 15.0)}
+# What docs/fidelity.md claims of each device, per cent: median error of an iteration, and error of the median TBT.
+CLAIMS = {"cpu": (14.0, 32.0)}
 
 
 @cache

@@ -5,7 +5,7 @@ from typing import Any
 from profiling.environment import CPU
 
 EPSILON = 1e-6
-# On a CPU, oneDNN generates code for each number of rows: 30 ms in all for the shapes of a small model.
+# On a CPU, oneDNN generates code for each number of rows, which takes as long as a prompt.
 CPU_ROW_GRAIN = 64
 
 
