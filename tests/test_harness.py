@@ -188,7 +188,8 @@ def test_weights_are_cold_and_activations_are_not() -> None:
 
 
 def test_the_engine_is_measured_on_made_up_batches(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    torch.set_num_threads(1)  # the tests share the cores
     sizes = ["--model", "llama_small", "--max-tokens", "300", "--operators", "engine", "--time-budget-s", "60"]
     main(["measure", "--on", "cpu", *sizes, "--output", str(tmp_path)])
     host, iterations = (read_table(tmp_path / "cpu", family) for family in ("host", "iteration"))

@@ -47,9 +47,9 @@ def test_factors_that_made_the_iterations_are_found_again(tmp_path: Path) -> Non
     true = np.concatenate([1.6 - 0.05 * np.arange(len(KNOTS)), [1.2, 0.9]])
     write_iterations(tmp_path, parts @ true)
     found = with_in_engine(profile, tmp_path)
-    assert found.in_engine.prefill_attention == pytest.approx(1.2, abs=0.05)
-    assert found.in_engine.decode_attention == pytest.approx(0.9, abs=0.05)
-    assert found.in_engine.times(np.array([8.0, 256.0])) == pytest.approx([1.45, 1.2], abs=0.05)
+    assert found.in_engine.prefill_attention == pytest.approx(1.2, abs=0.1)
+    assert found.in_engine.decode_attention == pytest.approx(0.9, abs=0.1)
+    assert found.in_engine.times(np.array([8.0, 256.0])) == pytest.approx([1.45, 1.2], abs=0.1)
     assert "52 iterations" in found.about["notes"][-1]
     again = DeviceProfile.from_json(found.to_json())
     assert again.in_engine.times(np.array([100.0])) == pytest.approx(found.in_engine.times(np.array([100.0])))

@@ -1,6 +1,9 @@
 """The serving engine that recordings are made with, on the CPU: it computes what it should, and logs what it did."""
 
+import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,17 +20,19 @@ from profiling.serving.decoder import Decoder
 from profiling.serving.executor import ExecutionTimes, Executor
 from profiling.serving.inputs import InputMaker, Tokens, Work
 from profiling.serving.loop import Served, ServingLoop
-from profiling.serving.operators import Operators
-from profiling.serving.recording import ITERATIONS, Recording
+from profiling.serving.operators import Operators, operators_on
+from profiling.serving.recording import ITERATIONS, Recording, recording_folders
 from profiling.tables import Header
 from profiling.validate.replay import ReplayError, replay
 from simulator.batch import Batch
 from simulator.cluster import ReplicaSpec
+from simulator.config import load_config
 from simulator.schedulers.base import Scheduler
-from tests.helpers import POLICIES, tiny_model, trace_of
+from tests.helpers import POLICIES, REPOSITORY, tiny_model, trace_of
 from traces import Trace
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+torch.set_num_threads(1)  # the tests share the cores
 
 SHAPE = AttentionShape(q_heads=4, kv_heads=2, head_dim=16, block_size=4)
 SMALL = ("model=llama_small", "model.max_model_len=256", "engine=torch_loop", "scheduler.token_budget=32")
@@ -321,6 +326,43 @@ def test_a_recording_is_not_replaced_and_a_folder_without_one_is_named(
             main(arguments)
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_campaign_records_every_policy_and_load_and_goes_on_where_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "measurements/cpu"
+    shutil.copytree(REPOSITORY / "profiling/measurements/cpu", here)
+    library = operators_on(CPU, torch, None).library
+    replace(Header.read(here), engine_generation=library, num_sms=torch.get_num_threads()).write(here)
+    lengths = ["trace=fixed", "trace.prompt_tokens=20", "trace.output_tokens=6"]
+    sizes = ["model.max_model_len=128", "kv_cache.num_blocks=200", *lengths]
+    arguments = ["--model", "llama_small", "--max-tokens", "128", "--measure-s", "0", "--record-s", "0.1"]
+    campaign = ["campaign", "--on", "cpu", *arguments, "--token-budget", "64", "--output", str(tmp_path), *sizes]
+    main(campaign)
+    folders = recording_folders(tmp_path)
+    names = [f"{policy}_{load}" for policy in ("sarathi", "vllm") for load in ("busy", "light", "overload")]
+    assert [folder.name for folder in folders] == names
+    written = [(folder / ITERATIONS).stat().st_mtime_ns for folder in folders]
+    qps = [next(one for one in Recording.read(folder).overrides if "qps" in one) for folder in folders[:3]]
+    busy, light, overload = (float(one.partition("=")[2]) for one in qps)
+    assert light == pytest.approx(busy * 0.3 / 0.8, rel=0.01)
+    assert overload == pytest.approx(busy * 1.3 / 0.8, rel=0.01)
+    validation = json.loads((tmp_path / "validation/validation.json").read_text())
+    assert {one["recording"] for one in validation["iterations"]} == set(names)
+    assert all((tmp_path / f"validation/{name}.png").exists() for name in names)
+    main(campaign)
+    assert [(folder / ITERATIONS).stat().st_mtime_ns for folder in folders] == written
+    assert "time of an iteration" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("device", ["h100_sxm", "h200_sxm"])
+def test_what_a_campaign_records_on_a_gpu_is_a_configuration(device: str) -> None:
+    common = [f"device={device}", "model=llama3_8b", "engine=torch_loop", "engine.hosts=null", "trace=sharegpt"]
+    deployment = load_config(*common, "scheduler=vllm", "engine.decode_graph_sizes=[1,2,4,8]")["deployment"]
+    assert deployment.engine.decode_graph_sizes == (1, 2, 4, 8)
+    (spec,) = deployment.replica_specs()
+    assert spec.num_blocks > 10_000
 
 
 @pytest.mark.gpu
