@@ -1,4 +1,4 @@
-"""`python -m profiling`: measures operators, imports measurements, fits them and says how good the fits are."""
+"""`python -m profiling`: measures operators, records a serving engine, fits, and says how good the fits are."""
 
 import argparse
 import json
