@@ -34,10 +34,15 @@ def ratios(folder: Path, other: Path) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
+def _rounded(rows: pd.DataFrame) -> pd.DataFrame:
+    """Take contexts of a token more or less for the same: some count the token that is computed, others do not."""
+    return rows.assign(context=(rows["context"] + 1) // 2 * 2) if "context" in rows else rows
+
+
 def _of_family(folder: Path, other: Path, family: str, keys: list[str]) -> pd.DataFrame:
     names = list(dict.fromkeys(["operator", *keys]))
-    own = medians(read_table(folder, family), names)
-    theirs = medians(read_table(other, family), keys)
+    own = medians(_rounded(read_table(folder, family)), names)
+    theirs = medians(_rounded(read_table(other, family)), keys)
     both = own.merge(theirs, on=keys, suffixes=("", "_other"))
     if not len(both):
         return both

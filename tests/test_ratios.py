@@ -10,19 +10,21 @@ from profiling.ratios import ratios
 from profiling.tables import Header, columns_of, write_table
 
 
-def write(folder: Path, device: str, seconds: float, tokens: list[int]) -> Path:
+def write(folder: Path, device: str, seconds: float, tokens: list[int], context: int = 1024) -> Path:
     Header(device, "made up", "none", "2026-01-01", "none", 132, 989, 4800).write(folder)
     rows = [(device, "any", 1, "qkv_proj", 4096, 6144, n, seconds * n, 0, 0, "x") for n in tokens]
     write_table(folder, "matmul", pd.DataFrame(rows, columns=columns_of("matmul")))
     shape = (32, 8, 128)
-    decodes = [(device, "any", 1, "decode_attention", *shape, n, n, 1024, seconds * n * 2, 0, 0, "x") for n in tokens]
+    decodes = [
+        (device, "any", 1, "decode_attention", *shape, n, n, context, seconds * n * 2, 0, 0, "x") for n in tokens
+    ]
     write_table(folder, "attention", pd.DataFrame(decodes, columns=columns_of("attention")))
     return folder
 
 
 def test_ratios_are_over_the_cases_that_both_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = write(tmp_path / "own", "h200_sxm", 3e-6, [1, 2, 4, 8])
-    other = write(tmp_path / "other", "h200_sxm", 2e-6, [2, 8, 16])
+    other = write(tmp_path / "other", "h200_sxm", 2e-6, [2, 8, 16], context=1023)
     rows = ratios(own, other).set_index("operator")
     assert rows.loc["qkv_proj", "ratio"] == pytest.approx(1.5)
     assert rows.loc["decode_attention", "p95"] == pytest.approx(1.5)
