@@ -333,7 +333,7 @@ def test_a_campaign_records_every_policy_and_load_and_goes_on_where_it_was(
 ) -> None:
     here = tmp_path / "measurements/cpu"
     shutil.copytree(REPOSITORY / "profiling/measurements/cpu", here)
-    library = operators_on(CPU, torch, None).library
+    library = operators_on(CPU, torch, None).kernel_library
     replace(Header.read(here), engine_generation=library, num_sms=torch.get_num_threads()).write(here)
     lengths = ["trace=fixed", "trace.prompt_tokens=20", "trace.output_tokens=6"]
     sizes = ["model.max_model_len=128", "kv_cache.num_blocks=200", *lengths]

@@ -84,7 +84,7 @@ def measured_folder(
     folder = output / here.name
     with torch.inference_mode():
         bench = _Bench(torch, flashinfer, architecture, on)
-        _write_header(folder, header(torch, bench.library, here, on, "measure"))
+        _write_header(folder, header(torch, bench.kernel_library, here, on, "measure"))
         if "engine" in chosen and 1 in degrees:
             cases = engine_cases(architecture, on, flashinfer is not None, most_tokens) + cases
         if on == CUDA:
@@ -109,7 +109,7 @@ class _Bench:
     """Measures cases on what is here.
 
     Attributes:
-        library: What computes.
+        kernel_library: What computes.
     """
 
     def __init__(self, torch: Any, flashinfer: Any, model: Model, on: str) -> None:
@@ -127,12 +127,12 @@ class _Bench:
             self._cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
         self._engine = EngineBench(torch, flashinfer, model, on)
         self._collectives: dict[Case, Sample] = {}
-        self.library = operators.library
+        self.kernel_library = operators.kernel_library
 
     def measure(self, case: Case) -> Measured:
         """Measure one case."""
         if case.family in ("host", "iteration"):
-            return Measured(self._engine.measure(case), self.library)
+            return Measured(self._engine.measure(case), self.kernel_library)
         self._engine.release()
         if case.family == "communication":
             return Measured(self._collective(case), f"torch {self._torch.__version__}")

@@ -85,7 +85,7 @@ class TorchKernels:
 
     def _prepared(self, build: Build, cold_values: int, values: int) -> Prepared:
         cold_bytes, num_bytes = cold_values * BYTES_PER_VALUE, values * BYTES_PER_VALUE
-        return Prepared(build, cold_bytes, cold_bytes + num_bytes, self._operators.library)
+        return Prepared(build, cold_bytes, cold_bytes + num_bytes, self._operators.kernel_library)
 
     def _random(self, *shape: int) -> Any:
         """Return new memory with values drawn once: to draw them takes a CPU longer than to compute with them."""
@@ -202,4 +202,4 @@ class TorchKernels:
 
         cached = num_blocks * BLOCK_SIZE * 2 * shape.kv_heads * shape.head_dim
         prepared = self._prepared(build, cached, 2 * case["num_tokens"] * shape.q_heads * shape.head_dim)
-        return Prepared(prepared.build, prepared.cold_bytes, prepared.num_bytes, attention.library)
+        return Prepared(prepared.build, prepared.cold_bytes, prepared.num_bytes, attention.kernel_library)

@@ -47,10 +47,10 @@ class PagedAttention(Protocol):
     """Attention of one iteration. New tokens of prefill chunks come first, then one of each decode.
 
     Attributes:
-        library: Name and version of what computes.
+        kernel_library: Name and version of what computes.
     """
 
-    library: str
+    kernel_library: str
 
     def plan(self, chunks: Sequence[Span], decodes: Sequence[Span]) -> None:
         """Prepare an iteration: what the host does once for all layers."""
@@ -77,7 +77,7 @@ class TorchAttention:
         self._shape = shape
         self._device = device
         self._planned: list[tuple[Any, Span, Any]] = []
-        self.library = f"torch {torch.__version__} SDPA, gathered blocks"
+        self.kernel_library = f"torch {torch.__version__} SDPA, gathered blocks"
 
     def plan(self, chunks: Sequence[Span], decodes: Sequence[Span]) -> None:
         """See `PagedAttention`."""
@@ -133,7 +133,7 @@ class FlashInferAttention:
         self._shape = shape
         self._num_prefill_tokens = 0
         self._num_decodes = 0
-        self.library = f"flashinfer {flashinfer.__version__}, paged"
+        self.kernel_library = f"flashinfer {flashinfer.__version__}, paged"
         self._new_prefill = partial(flashinfer.BatchPrefillWithPagedKVCacheWrapper, workspace, "NHD")
         # Tensor cores pay as soon as several query heads share keys and values.
         keywords: dict[str, Any] = {"use_tensor_cores": shape.q_heads > shape.kv_heads}

@@ -36,7 +36,7 @@ class Executor:
     """A decoder on a device.
 
     Attributes:
-        library: What computes.
+        kernel_library: What computes.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Executor:
         if graph_sizes:
             dump = np.array([num_blocks], dtype=np.int32)
             self._graphs = DecodeGraphs(self._decoder, flashinfer, shape, graph_sizes, dump, num_blocks)
-        self.library = f"{operators.library}, attention: {self._attention.library}"
+        self.kernel_library = f"{operators.kernel_library}, attention: {self._attention.kernel_library}"
 
     def warm_up(self, token_counts: Iterable[int]) -> None:
         """Compute a prompt of each length: libraries prepare a shape when they first see it."""

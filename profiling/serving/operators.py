@@ -14,7 +14,7 @@ class Operators:
 
     Attributes:
         torch: The module.
-        library: Name and version of what computes.
+        kernel_library: Name and version of what computes.
     """
 
     def __init__(self, torch: Any, flashinfer: Any = None, row_grain: int = 1) -> None:
@@ -29,9 +29,9 @@ class Operators:
         self.torch = torch
         self._functional = torch.nn.functional
         self._flashinfer = flashinfer
-        self.library = f"torch {torch.__version__}"
+        self.kernel_library = f"torch {torch.__version__}"
         if flashinfer is not None:
-            self.library += f", flashinfer {flashinfer.__version__}"
+            self.kernel_library += f", flashinfer {flashinfer.__version__}"
 
     def linear(self, x: Any, weight: Any) -> Any:
         """Multiply (tokens, k) with the transpose of (n, k): (tokens, n)."""

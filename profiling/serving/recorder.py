@@ -65,7 +65,7 @@ class Recorder:
             served = loop.serve()
         finally:
             gc.unfreeze()
-        found = header(self._torch, executor.library, deployment.device, self._on, "record")
+        found = header(self._torch, executor.kernel_library, deployment.device, self._on, "record")
         return Recording(name, found, self._on, overrides, trace, served)
 
     def _executor_for(self, deployment: Deployment, num_blocks: int, block_size: int) -> Executor:
