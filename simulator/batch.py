@@ -45,6 +45,10 @@ class Batch:
             blocks are free than the decodes need. The engine then goes on without asking.
         heeds_arrivals: Whether a request that arrives could change a decision that stands. It cannot if
             the head of a queue without overtaking waits, or if the token budget is used up.
+        is_open: Whether the policy decides the batch in several steps and this is not the last one. It is
+            carried out, and the policy is asked again with the batch so far in `OverlappingReplica.forming`.
+        undone: Tokens that a preempted request had been given in the same call before; they are not computed.
+        note: What the policy wants to find in the replica when it is asked again; None: what it noted before.
     """
 
     __slots__ = (
@@ -53,12 +57,15 @@ class Batch:
         "heeds_arrivals",
         "held_back",
         "ignored",
+        "is_open",
+        "note",
         "num_decodes",
         "num_prefill_tokens",
         "preempted",
         "prefill_context_tokens",
         "running_order",
         "stands",
+        "undone",
     )
 
     def __init__(self, num_decodes: int = 0, decode_context_tokens: int = 0) -> None:
@@ -73,12 +80,30 @@ class Batch:
         self.running_order: Sequence[int] | None = None
         self.stands = False
         self.heeds_arrivals = True
+        self.is_open = False
+        self.undone = 0
+        self.note: object = None
 
     def add_chunk(self, request: int, num_tokens: int, context_tokens: int = 0, num_blocks: int = 0) -> None:
         """Compute a chunk of a prefill in this iteration; the arguments are those of `PrefillChunk`."""
         self.chunks.append(PrefillChunk(request, num_tokens, context_tokens, num_blocks))
         self.num_prefill_tokens += num_tokens
         self.prefill_context_tokens += context_tokens
+
+    def extend(self, step: "Batch") -> None:
+        """Add what the next step of the same decision says."""
+        self.num_decodes += step.num_decodes
+        self.decode_context_tokens += step.decode_context_tokens
+        self.chunks += step.chunks
+        self.num_prefill_tokens += step.num_prefill_tokens
+        self.prefill_context_tokens += step.prefill_context_tokens
+        self.preempted = [*self.preempted, *step.preempted]
+        self.stands, self.heeds_arrivals = step.stands, step.heeds_arrivals
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are computed."""
+        return self.num_prefill_tokens + self.num_decodes
 
     @classmethod
     def of(cls, prefills: Iterable[tuple[int, int]], decodes: Iterable[tuple[int, int]]) -> "Batch":

@@ -5,10 +5,12 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from simpy.events import Event
 
+from simulator.batch_queue import BatchQueueEngine
 from simulator.clock import ARRIVAL, Clock
 from simulator.engine import Engine, ReplicaRun, SingleStageEngine
 from simulator.faults import Faults
@@ -19,11 +21,12 @@ from simulator.invariants.ledger import CheckedReplica
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.outages import DegradedTimes, Outages
+from simulator.overlapping import OverlappingReplica
 from simulator.pipeline import PipelineEngine
 from simulator.replica import Replica
 from simulator.request_table import RequestTable
 from simulator.routers.base import ReplicaLoad, Router
-from simulator.schedulers.base import Scheduler, SizedBatches
+from simulator.schedulers.base import Overlapping, Scheduler, SizedBatches
 from simulator.stages import StageUse
 
 LONGEST = 2**31  # tokens, longer than any sequence
@@ -68,6 +71,7 @@ class ReplicaSpec:
         max_model_len: Longest sequence that is admitted, tokens.
         overlap_sends: Whether a stage goes on while it sends.
         placement: Its GPUs.
+        prefix_caching: Whether KV blocks are found again by what they hold.
         slower_network: Returns the stage times when messages between its GPUs take so many times as long; None:
             it has no messages, or nobody knows how long they take.
     """
@@ -81,23 +85,35 @@ class ReplicaSpec:
     overlap_sends: bool = False
     placement: Placement = Placement()
     slower_network: Callable[[float], StageTimes] | None = None
+    prefix_caching: bool = False
 
-    def build(self, requests: RequestTable, new_replica: Callable[..., Replica] = Replica) -> Replica:
+    def build(self, requests: RequestTable, new_replica: Callable[..., Replica] | None = None) -> Replica:
         """Return an empty replica.
 
         Args:
             requests: Table of all requests of the run.
-            new_replica: What is called for it, with the arguments of `Replica`.
+            new_replica: What is called for it, with the arguments of its class; None: that class.
         """
-        return new_replica(
-            requests,
-            num_blocks=self.num_blocks,
-            block_size=self.block_size,
-            max_model_len=self.max_model_len,
-            watermark_blocks=int(self.watermark * self.num_blocks),
-            num_stages=self.placement.pp,
-            appends_blocks=self.scheduler.appends_blocks,
-        )
+        options: dict[str, Any] = {
+            "num_blocks": self.num_blocks,
+            "block_size": self.block_size,
+            "max_model_len": self.max_model_len,
+            "num_stages": self.placement.pp,
+        }
+        if isinstance(self.scheduler, Overlapping):
+            overlap = self.scheduler.overlap
+            options |= {
+                "num_blocks": self.num_blocks - 1,  # the engine never gives the first one away
+                "watermark_blocks": int(overlap.watermark * self.num_blocks),
+                "ahead": self.placement.pp if overlap.ahead else 0,
+                "labels": requests.labels[self.block_size] if self.prefix_caching else None,
+                "rank": requests.rank if overlap.by_priority else None,
+            }
+        else:
+            options["watermark_blocks"] = int(self.watermark * self.num_blocks)
+            options["appends_blocks"] = self.scheduler.appends_blocks
+        default = OverlappingReplica if isinstance(self.scheduler, Overlapping) else Replica
+        return (new_replica or default)(requests, **options)
 
 
 class Cluster:
@@ -166,10 +182,7 @@ class Cluster:
             for spec, run in zip(specs, self.runs, strict=True)
         ]
         self.gateway = Gateway(requests, sessions, loads, router, random or np.random.default_rng(0))
-        self._engines: list[Engine] = [
-            SingleStageEngine(self.clock, run) if len(run.stages) == 1 else PipelineEngine(self.clock, run)
-            for run in self.runs
-        ]
+        self._engines = [self._engine_of(run) for run in self.runs]
         self.outages: Outages | None = None
         if faults is not None and faults:
             self.outages = Outages(
@@ -215,7 +228,18 @@ class Cluster:
             overlap_sends=spec.overlap_sends,
         )
 
+    def _engine_of(self, run: ReplicaRun) -> Engine:
+        num_stages = len(run.stages)
+        if isinstance(run.scheduler, Overlapping):
+            assert isinstance(run.replica, OverlappingReplica)
+            depth = run.scheduler.overlap.depth(num_stages)
+            if depth > 1:
+                return BatchQueueEngine(self.clock, run, run.replica, depth)
+        return SingleStageEngine(self.clock, run) if num_stages == 1 else PipelineEngine(self.clock, run)
+
     def _new_replica(self, spec: ReplicaSpec) -> Callable[..., Replica]:
+        if isinstance(spec.scheduler, Overlapping):
+            return OverlappingReplica
         if self._books is None:
             return Replica
         policy = spec.scheduler

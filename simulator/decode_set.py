@@ -1,6 +1,6 @@
 """Decode-phase requests kept as running totals."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 # A request's stay in a decode set, as (request, index of the set, joined, left): it emitted one token in
 # each of the set's iterations in (joined, left].
@@ -67,6 +67,10 @@ class DecodeSet:
         """Whether a member's next token needs another KV block."""
         residue = -self.iteration % self._block_size
         return request in self._by_residue[residue]
+
+    def filling(self) -> Iterable[int]:
+        """Members whose last KV block is full with their next token."""
+        return self._by_residue[(-self.iteration - 1) % self._block_size]
 
     def open_residencies(self) -> list[Residency]:
         """Stays of the present members so far."""

@@ -45,15 +45,32 @@ class ReplicaRun:
     overlap_sends: bool = False
     cut_off: bool = False
 
+    def enqueue(self, request: int) -> None:
+        """Take a request that arrives now, or refuse it."""
+        if not self.replica.enqueue(request):
+            self.on_end([request], False)
+
+    def one_batch(self) -> Batch | None:
+        """Ask the policy for one batch, and carry out what it says; None: it has no tokens."""
+        batch = self.scheduler.schedule(self.replica)
+        while batch is not None:
+            started = self.replica.start(batch)
+            if batch.ignored:
+                self.on_end(batch.ignored, False)
+            if started is not None or not batch.is_open:
+                return started
+            batch = self.scheduler.schedule(self.replica)
+        return None
+
     def next_batch(self) -> Batch | None:
         """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
         schedule, start = self.scheduler.schedule, self.replica.start
         while (batch := schedule(self.replica)) is not None:
-            starts = start(batch)
+            started = start(batch)
             if batch.ignored:
                 self.on_end(batch.ignored, False)
-            if starts:
-                return batch
+            if started is not None:
+                return started
         return None
 
     def finish(self) -> None:
@@ -89,7 +106,7 @@ class SingleStageEngine:
 
     def arrive(self, request: int) -> None:
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
-        self._run.replica.enqueue(request)
+        self._run.enqueue(request)
         self._arrived = True
         if self._idle is not None:
             self._clock.trigger_now(self._idle, AFTER_ARRIVALS)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.batch import Batch
-from simulator.replica import Replica
+from simulator.replica import Members, Replica
 
 NO_DECODE_SET = -1
 # What is logged of each run of iterations, see `LoggedIterations`.
@@ -26,9 +26,6 @@ RUN_COLUMNS = (
 )
 
 _START = RUN_COLUMNS.index("start_s")
-
-# Of each member of a batch: request, tokens, and whether they are prompt tokens.
-Members = list[tuple[int, int, bool]]
 
 _VALUES_PER_PART = 1 << 14
 
@@ -130,7 +127,7 @@ class IterationLog:
             )
         )
         if self._members is not None:
-            self._members.append(_members_of(replica, batch))
+            self._members.append(replica.members())
 
     def cut_off(self, now_s: float, num_iterations: int) -> None:
         """Let the latest iterations end now, or not begin: they were broken off."""
@@ -189,12 +186,3 @@ def _pack(values: list[float]) -> bytes:
 
 def _unpacked(packed: bytes) -> tuple[float, ...]:
     return struct.unpack(f"{len(packed) // 8}d", packed)
-
-
-def _members_of(replica: Replica, batch: Batch) -> Members:
-    """Prefills in the order added, then decodes by arrival."""
-    rows = [(chunk.request, chunk.num_tokens, True) for chunk in batch.chunks]
-    decodes = replica.in_flight[-1][1]
-    if decodes is not None:
-        rows += [(request, 1, False) for request in replica.by_arrival() if request in decodes]
-    return rows

@@ -20,6 +20,8 @@ class KVCache:
         watermark: Share of the blocks that an admission leaves free (vllm and sarathi).
         memory_utilization: Share of the device's memory that the engine uses.
         dtype: Format of the keys and values.
+        prefix_caching: Whether KV blocks are found again by what they hold; None: as the policy's engine does if
+            nobody says (vllm_v1 does; the others cannot).
     """
 
     block_size: int = 16
@@ -27,6 +29,7 @@ class KVCache:
     watermark: float = 0.01
     memory_utilization: float = 0.85
     dtype: str = "fp16"
+    prefix_caching: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -44,6 +47,8 @@ class KVCache:
             raise ValueError(f"watermark must be at least 0 and below 1, got {self.watermark}")
         if not 0 < self.memory_utilization <= 1:
             raise ValueError(f"memory_utilization must be above 0 and at most 1, got {self.memory_utilization}")
+        if self.prefix_caching is not None and not isinstance(self.prefix_caching, bool):
+            raise ValueError(f"prefix_caching must be true, false or null, got {self.prefix_caching!r}")
         require_dtype(self.dtype, "dtype", KV_DTYPES)
 
     def blocks_for(self, layout: Layout, profiled_tokens: int) -> int:

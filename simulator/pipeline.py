@@ -35,7 +35,7 @@ class PipelineEngine:
 
     def arrive(self, request: int) -> None:
         """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
-        self._run.replica.enqueue(request)
+        self._run.enqueue(request)
         if not self._asked:
             self._asked = True
             self._clock.call_now(self._after_arrivals, AFTER_ARRIVALS)

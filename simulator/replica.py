@@ -9,6 +9,9 @@ from simulator.decode_set import DecodeSet, Residency
 from simulator.history import History
 from simulator.request_table import RequestTable
 
+# Of each member of a batch: request, tokens, and whether they are prompt tokens.
+Members = list[tuple[int, int, bool]]
+
 
 class Replica:
     """Queues, running requests and KV blocks of one copy of the model.
@@ -161,21 +164,37 @@ class Replica:
         stays = [stay for decodes in (self.decoding, *flying) for stay in decodes.open_residencies()]
         return self.history.residencies + [stay for stay in stays if stay[3] > stay[2]]
 
+    def members(self) -> Members:
+        """Request, tokens and whether they are prompt tokens of each member of the batch that was started last.
+
+        In the batch's own order: prefills in the order added, then decodes by arrival.
+        """
+        batch, decodes = self.in_flight[-1]
+        rows = [(chunk.request, chunk.num_tokens, True) for chunk in batch.chunks]
+        if decodes is not None:
+            rows += [(request, 1, False) for request in self.by_arrival() if request in decodes]
+        return rows
+
     # -- changes --------------------------------------------------------------------------------
 
-    def enqueue(self, request: int) -> None:
-        """Put an arriving request at the back of the queue. Requests arrive in order of their arrival time."""
+    def enqueue(self, request: int) -> bool:
+        """Put an arriving request at the back of the queue. Requests arrive in order of their arrival time.
+
+        Returns:
+            Whether it is there; if not, it was refused.
+        """
         arrival_s = self.requests.arrival_s[request]
         if arrival_s == self._last_arrival_s:
             self.has_ties = True
         self._last_arrival_s = arrival_s
         self.waiting.append(request)
+        return True
 
-    def start(self, batch: Batch) -> bool:
+    def start(self, batch: Batch) -> Batch | None:
         """Carry out a decision: evict, take KV blocks, and put the batch in flight if it has tokens.
 
         Returns:
-            Whether it has.
+            The batch that is now in flight; None: there is none, or the decision goes on.
 
         Raises:
             RuntimeError: The decision does not fit the replica's state; nothing can be simulated from it.
@@ -192,11 +211,11 @@ class Replica:
                 raise RuntimeError(f"the batch decodes {batch.num_decodes} of {decodes.num_requests} requests")
             self.free_blocks -= decodes.num_new_blocks
         elif not batch.chunks:
-            return False
+            return None
         for chunk in batch.chunks:
             request = chunk.request
             if request not in self.prefilling:
-                self._admit(request)
+                self._admit(chunk)
             self.prefilling[request] = chunk.context_tokens + chunk.num_tokens
             if chunk.num_blocks:
                 self.free_blocks -= chunk.num_blocks
@@ -205,7 +224,7 @@ class Replica:
             raise RuntimeError(f"the batch takes {-self.free_blocks} KV blocks more than there are")
         self.in_flight.append((batch, decodes))
         self.last_batch_prefilled = bool(batch.chunks)
-        return True
+        return batch
 
     def finish(self) -> list[int]:
         """End the oldest batch in flight: advance its requests, and free those that are done.
@@ -297,8 +316,8 @@ class Replica:
     def _next_batch(self) -> int:
         return self.num_finished + len(self.in_flight)
 
-    def _admit(self, request: int) -> None:
-        waiting = self.waiting
+    def _admit(self, chunk: PrefillChunk) -> None:
+        request, waiting = chunk.request, self.waiting
         if waiting and waiting[0] == request:
             waiting.popleft()
         elif request in waiting:
@@ -306,7 +325,7 @@ class Replica:
         else:
             raise RuntimeError(f"request {request} is in a prefill chunk but neither waiting nor prefilling")
         self.running[request] = None
-        self.history.admissions.append((request, self._next_batch))
+        self.history.admissions.append((request, self._next_batch, chunk.context_tokens))
 
     def _end_prefill(self, request: int, finished: list[int]) -> None:
         del self.prefilling[request]

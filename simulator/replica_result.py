@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from simulator.cluster import Placement, ReplicaSpec
 from simulator.engine import ReplicaRun
-from simulator.iteration_log import LoggedIterations, Members
+from simulator.iteration_log import LoggedIterations
 from simulator.iteration_time.base import Documented, Provenance
 from simulator.metrics import TokenLog
+from simulator.replica import Members
 from simulator.stages import StageUse
 
 
@@ -22,7 +23,8 @@ class Events:
     """What happened to the requests of a replica, by the number of the iteration.
 
     Attributes:
-        admissions: int64[k, 2], request and iteration of each move from waiting to running.
+        admissions: int64[k, 3], request, iteration and tokens found in the prefix cache of each move from waiting to
+            running.
         blocks_needed: int64[k], KV blocks that had to be free for each of them; of further ones of a preempted
             request those of its last one.
         prefill_ends: int64[k, 2], request and iteration of each completed prefill.
@@ -72,7 +74,7 @@ class ReplicaResult:
         """Turn a replica's log into arrays, and enter its requests into the table of all requests."""
         replica, history = run.replica, run.replica.history
         logged = run.log.logged()
-        admissions = _table(history.admissions, 2)
+        admissions = _table(history.admissions, 3)
         events = Events(
             admissions=admissions,
             blocks_needed=_blocks_needed(run, admissions[:, 0], table["prompt_tokens"]),

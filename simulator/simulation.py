@@ -23,11 +23,12 @@ from simulator.layout import Layout
 from simulator.model import Model
 from simulator.node import Node
 from simulator.parallelism import Parallelism
+from simulator.prefix_labels import PrefixLabels
 from simulator.request_table import RequestTable
 from simulator.result import MetricOptions, Result
 from simulator.routers.base import Router
 from simulator.routers.round_robin import RoundRobin
-from simulator.schedulers.base import Scheduler, SizedBatches
+from simulator.schedulers.base import Overlapping, Scheduler, SizedBatches
 from simulator.schedulers.sarathi import Sarathi
 from simulator.slo import of_clients
 from simulator.workload import FAULTS, ROUTING
@@ -67,11 +68,19 @@ class Deployment:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if self.kv_cache.prefix_caching and not self.caches_prefixes:
+            name = type(self.scheduler).__name__
+            raise ValueError(f"kv_cache.prefix_caching=true needs a policy of vLLM V1, and {name} has no prefix cache")
         count, machines = self.num_replicas, self.num_nodes
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_REPLICAS:
             raise ValueError(f"replicas must be an integer from 1 to {MOST_REPLICAS}, got {count!r}")
         if machines is not None and (not isinstance(machines, int) or isinstance(machines, bool) or machines < 1):
             raise ValueError(f"num_nodes must be an integer of at least 1 or null, got {machines!r}")
+
+    @property
+    def caches_prefixes(self) -> bool:
+        """Whether its replicas find KV blocks again by what they hold."""
+        return isinstance(self.scheduler, Overlapping) and self.kv_cache.prefix_caching is not False
 
     @property
     def layout(self) -> Layout:
@@ -128,6 +137,7 @@ class Deployment:
             watermark=self.kv_cache.watermark,
             max_model_len=self.model.max_model_len,
             overlap_sends=self.parallel.overlap_sends,
+            prefix_caching=self.caches_prefixes,
             slower_network=self._slower_network if self.parallel.num_gpus > 1 else None,
             placement=Placement(
                 group=group,
@@ -183,6 +193,25 @@ def _described(part: object) -> dict[str, Any] | None:
     return {"class": type(part).__name__, **values}
 
 
+def _table_of(trace: Trace, groups: Sequence[Deployment]) -> RequestTable:
+    """Return the requests as the replicas of some groups see them."""
+    assert trace.arrival_s is not None
+    requests = RequestTable(
+        arrival_s=trace.arrival_s.tolist(),
+        prefill_tokens=trace.prompt_tokens.tolist(),
+        total_tokens=(trace.prompt_tokens + trace.output_tokens).tolist(),
+        prompt_tokens=trace.prompt_tokens.tolist(),
+    )
+    if trace.priority is not None:
+        requests.priority = trace.priority.tolist()
+    if any(isinstance(one.scheduler, Overlapping) and one.scheduler.overlap.by_priority for one in groups):
+        ids = np.arange(len(trace)) if trace.request_id is None else trace.request_id
+        requests.id_rank = np.argsort(np.argsort(ids.astype(str), kind="stable")).tolist()
+    sizes = {one.kv_cache.block_size for one in groups if one.caches_prefixes}
+    requests.labels = {size: PrefixLabels.of(trace, size) for size in sorted(sizes)}
+    return requests
+
+
 def simulate(
     trace: Trace,
     deployment: Deployment | Sequence[Deployment],
@@ -224,13 +253,9 @@ def simulate(
     waits = np.isnan(trace.arrival_s)
     if waits.all():
         raise ValueError("no request of the trace has an arrival time: all wait for the end of others")
-    requests = RequestTable(
-        arrival_s=trace.arrival_s.tolist(),
-        prefill_tokens=trace.prompt_tokens.tolist(),
-        total_tokens=(trace.prompt_tokens + trace.output_tokens).tolist(),
-    )
     of_clients(trace.clients)  # before the run rather than behind it
     groups = groups_of(deployment)
+    requests = _table_of(trace, groups)
     checks = check or bool(os.environ.get(CHECK_VARIABLE))
     cluster = Cluster(
         requests,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from simulator.config import load_config
 from tests.helpers import REPOSITORY, SHARED, needs_shared
-from traces import Trace
+from traces import PrefixBlocks, Trace
 from traces.arrival import Gamma, Poisson, Renewal, Weibull
 from traces.base import Arrivals
 from traces.conversations import Conversations
@@ -21,6 +22,7 @@ from traces.generator_files import write_generators
 from traces.lengths import Geometric, LogNormal, Uniform
 from traces.save import save
 from traces.sessions import Sessions
+from traces.shared_prefix import SharedPrefix
 from traces.synthetic import Synthetic
 from traces.varying_rate import VaryingRate
 
@@ -54,6 +56,43 @@ def test_figures_are_those_of_the_definitions() -> None:
     assert figures["sessions"]["num_sessions"] == 1
     assert figures["sessions"]["num_in_none"] == 1
     assert figures["sessions"]["turns"]["max"] == 3
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["blocks of prompts", "blocks of prompts and outputs"])
+def test_the_hit_rate_is_that_of_a_cache_that_forgets_nothing(answers: bool) -> None:
+    trace = SharedPrefix(Uniform(1, 60), Uniform(1, 60), None, 200, 5, 70).load(np.random.default_rng(0))
+    if answers:
+        chats = Conversations(Geometric(4), Uniform(1, 9), Uniform(20, 90), 2000, num_requests=200)
+        trace = chats.load(np.random.default_rng(0))
+        counts = (trace.prompt_tokens + trace.output_tokens) // 16
+        session = np.asarray(trace.session)
+        ids = np.concatenate([1000 * one + np.arange(count) for one, count in zip(session, counts, strict=True)])
+        trace = replace(trace, prefix=PrefixBlocks.of_lengths(ids, counts, 16))
+    assert trace.prefix is not None
+    cache: set[int] = set()
+    found = 0
+    for request, prompt in enumerate(trace.prompt_tokens.tolist()):
+        ids = trace.prefix.of(request).tolist()
+        found += 16 * sum(one in cache for one in ids[: prompt // 16])
+        cache |= set(ids)
+    figures = describe(trace)["prefix"]
+    assert figures["num_distinct_blocks"] == len(cache)
+    assert figures["hit_rate"] == pytest.approx(found / trace.prompt_tokens.sum())
+    assert figures["hit_rate"] > 0.3
+    unknown = replace(trace, prefix=replace(trace.prefix, block_tokens=None))
+    assert describe(unknown)["prefix"]["hit_rate"] is None
+
+
+def test_what_prefixes_save_is_printed(tmp_path: Path) -> None:
+    text = "prompt_tokens,output_tokens,block_ids{0}\n40,9,0-1;7{1}\n40,1,0-1;8{1}\n"
+    for name, columns in (("known", (",block_tokens", ",16")), ("unknown", ("", ""))):
+        (tmp_path / f"{name}.csv").write_text(text.format(*columns))
+        done = run(tmp_path, "describe", f"{name}.csv", f"json={name}.json")
+        assert done.returncode == 0, done.stderr
+        said = " ".join(done.stdout.split())
+        assert "6 blocks of" in said
+        assert "33.3% of them seen before" in said
+        assert ("an unlimited prefix cache finds 40.0% of the prompt tokens" in said) == (name == "known")
 
 
 def test_dispersion_is_the_variance_of_counts_over_their_mean() -> None:

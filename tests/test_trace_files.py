@@ -43,7 +43,7 @@ def lists(trace: Trace) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     if trace.request_id is not None:
         found["request_id"] = list(map(str, trace.request_id.tolist()))
-    for name in ("prompt_tokens", "output_tokens", "arrival_s", "think_s", "session"):
+    for name in ("prompt_tokens", "output_tokens", "arrival_s", "think_s", "session", "priority"):
         values = getattr(trace, name)
         if values is not None:
             found[name] = [None if one != one else one for one in values.tolist()]
@@ -57,6 +57,14 @@ FORMATS = {
     "plain": (
         "request_id,arrival_s,prompt_tokens,output_tokens,session,client\na,0.5,472,18,x,web\nb,1.5,1087,230,x,app\n",
         {"arrival_s": [0.5, 1.5], "request_id": ["a", "b"], "session": [0, 0], "client": ["web", "app"]},
+    ),
+    "plain, with priorities": (
+        "prompt_tokens,output_tokens,priority\n472,18,-2\n1087,230,\n",
+        {"priority": [-2, 0]},
+    ),
+    "plain, with priorities, JSON": (
+        '{"prompt_tokens": 472, "output_tokens": 18}\n{"prompt_tokens": 1087, "output_tokens": 230, "priority": 7}\n',
+        {"priority": [0, 7]},
     ),
     "plain, lengths only": ("prompt_tokens,output_tokens,text\n472,18,a\n1087,230,b\n", {}),
     "plain, a turn that waits": (
@@ -159,6 +167,16 @@ def test_prefix_blocks_are_read_with_the_size_of_their_format(tmp_path: Path) ->
     assert (plain.block_tokens, [plain.of(one).tolist() for one in range(3)]) == (16, [[0, 1, 7], [0], []])
 
 
+def test_blocks_of_prompt_and_output_are_read_from_their_ranges(tmp_path: Path) -> None:
+    text = "prompt_tokens,output_tokens,block_ids\n40,60,0-5\n45,5,0-1;6\n40,90,0-5;7;9-8\n"
+    with pytest.raises(ValueError, match="line 4: block_ids must be a list of block numbers, got '0-5;7;9-8'"):
+        load(write(tmp_path / "a", text))
+    blocks = load(write(tmp_path / "b", text.replace("9-8", "8-8"))).prefix
+    assert blocks is not None
+    assert (blocks.block_tokens, blocks.ids.dtype) == (None, np.int32)
+    assert [blocks.of(one).tolist() for one in range(3)] == [[0, 1, 2, 3, 4, 5], [0, 1, 6], [0, 1, 2, 3, 4, 5, 7, 8]]
+
+
 def test_parquet_is_read_with_its_types(tmp_path: Path) -> None:
     moments = pa.array(np.array(["2024-05-10T00:00:01", "2024-05-10T00:00:03.5"], dtype="datetime64[us]"))
     columns = {"TIMESTAMP": moments, "ContextTokens": [472, 1087], "GeneratedTokens": [18.0, 230.0], "text": ["a", "b"]}
@@ -229,6 +247,13 @@ MALFORMED = [
     (HEADER + "0,3,0,a\n", "line 2: prompt_tokens must be an integer of at least 1 and below 2^31, got '0'"),
     (HEADER + "5,-3,0,a\n", "got '-3'"),
     (HEADER + "5.5,3,0,a\n", "got '5.5'"),
+    (
+        "prompt_tokens,output_tokens,priority\n1,1,-1\n1,1,0.5\n",
+        "line 3: priority must be an integer from -2^53 to 2^53, or nothing, got '0.5'",
+    ),
+    ("prompt_tokens,output_tokens,priority\n1,1,high\n", "line 2: priority must be an integer"),
+    ("prompt_tokens,output_tokens,priority\n1,1,1e17\n", "line 2: priority must be an integer"),
+    ('{"prompt_tokens": 1, "output_tokens": 1, "priority": true}\n', "line 1: priority must be an integer"),
     (HEADER + "nan,3,0,a\n", "got 'nan'"),
     (HEADER + "0x10,3,0,a\n", "got '0x10'"),
     (HEADER + "1e99,3,0,a\n", "got '1e99'"),
@@ -475,6 +500,7 @@ ROUND_TRIPS = {
         think_s=np.array([np.nan, 0.7, np.nan]),
         request_id=np.array(["a,b", 'say "x"', "ü"]),
         session=np.array([0, 0, -1]),
+        priority=np.array([-3, 0, 2**53]),
     ),
 }
 

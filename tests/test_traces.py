@@ -1,5 +1,6 @@
 """Generated requests match the statistics that define them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,13 @@ from scipy import stats
 
 from simulator.config import load_config
 from traces import Client, PrefixBlocks, Trace
+from traces.arrival import Poisson
 from traces.conversations import Conversations
 from traces.empirical import Empirical
+from traces.file import TraceFile
 from traces.lengths import Geometric, Lengths, LogNormal, SplitNormal, Table, Uniform, Zipf
+from traces.mix import ClientClass, Mix
+from traces.sessions import find_sessions
 from traces.synthetic import Fixed, Synthetic
 
 # Median, P90 and standard deviation of prompt and output: Sarathi-Serve (OSDI 2024), Table 2, with the
@@ -102,6 +107,18 @@ def test_a_file_is_resampled_row_by_row(tmp_path: Any) -> None:
     assert shares == pytest.approx([1 / 3] * 3, abs=4 * (2 / 9 / 30_000) ** 0.5)
 
 
+def test_classes_without_priorities_have_0_beside_those_that_have_them(tmp_path: Any) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("prompt_tokens,output_tokens,priority\n" + "10,1,-4\n10,2,7\n" * 50)
+    urgent, any_time = (ClientClass(one, Poisson(qps=1)) for one in (TraceFile(str(path)), Fixed(20)))
+    trace = Mix({"urgent": urgent, "any time": any_time}, num_requests=60).load(np.random.default_rng(0))
+    assert trace.priority is not None
+    expected = np.where(trace.prompt_tokens == 20, 0, np.where(trace.output_tokens == 1, -4, 7))
+    assert np.array_equal(trace.priority, expected)
+    assert set(expected.tolist()) == {-4, 0, 7}
+    assert Mix({"any time": any_time}, num_requests=60).load(np.random.default_rng(0)).priority is None
+
+
 CHATS = Conversations(
     turns=Geometric(4), question=Uniform(5, 50), answer=Uniform(20, 200), max_total_tokens=1000, num_requests=20_000
 )
@@ -122,6 +139,20 @@ def test_a_turn_holds_the_conversation_so_far() -> None:
     for count in (1, 2):
         share = 0.75 ** (count - 1) * 0.25
         assert np.mean(sizes == count) == pytest.approx(share, abs=4 * (share / len(sizes)) ** 0.5)
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["blocks of prompts", "blocks of prompts and outputs"])
+def test_turns_are_found_by_their_prefix_blocks(answers: bool) -> None:
+    """Questions shorter than a block: the last whole block of a prompt is often one of the answer before."""
+    chats = Conversations(
+        Geometric(4), Uniform(1, 9), Uniform(20, 90), 2000, num_requests=2000, opening=Uniform(16, 99)
+    )
+    trace = chats.load(np.random.default_rng(0))
+    assert trace.session is not None
+    counts = (trace.prompt_tokens + (trace.output_tokens if answers else 0)) // 16
+    ids = np.concatenate([1000 * one + np.arange(count) for one, count in zip(trace.session, counts, strict=True)])
+    recorded = replace(trace, session=None, prefix=PrefixBlocks.of_lengths(ids, counts, 16))
+    assert np.array_equal(find_sessions(recorded), trace.session)
 
 
 def test_first_turns_may_have_lengths_of_their_own() -> None:
@@ -162,6 +193,9 @@ NAN = np.nan
             {"arrival_s": np.array([0.0, NAN]), "think_s": np.array([NAN, -1.0])},
             "think_s must be finite and at least 0",
         ),
+        ({"priority": np.array([1])}, "priority has 1 entries, prompt_tokens 2"),
+        ({"priority": np.array([1.0, 2.0])}, "priority must be integers"),
+        ({"priority": np.array([0, 2**53 + 1])}, "priority must be integers from -2\\^53 to 2\\^53"),
         ({"client": np.array([0, 1]), "clients": (Client("a"),)}, "client must be numbers of the 1 clients"),
     ],
 )
@@ -172,10 +206,19 @@ def test_impossible_traces_cannot_be_built(arrays: dict[str, Any], complaint: st
 
 def test_some_requests_of_a_trace_keep_what_is_theirs() -> None:
     prefix = PrefixBlocks.of_lengths(np.array([0, 1, 2, 0, 5]), np.array([3, 0, 2]), 16)
-    trace = Trace(np.array([1, 2, 3]), np.array([4, 5, 6]), session=np.array([7, -1, 7]), prefix=prefix)
+    trace = Trace(
+        np.array([1, 2, 3]),
+        np.array([4, 5, 6]),
+        session=np.array([7, -1, 7]),
+        priority=np.array([0, -2, 5]),
+        prefix=prefix,
+    )
     assert trace.take(np.array([True, False, True])).turns()[1].tolist() == [0, 1]
-    some = trace.take(np.array([2, 0])).prefix
+    swapped = trace.take(np.array([2, 0]))
+    some, priority = swapped.prefix, swapped.priority
     assert some is not None
+    assert priority is not None
+    assert priority.tolist() == [5, 0]
     assert [some.of(one).tolist() for one in range(2)] == [[0, 5], [0, 1, 2]]
     assert trace.turns()[0].tolist() == [0, 1, 0]
 

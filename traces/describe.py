@@ -137,14 +137,23 @@ def _client_figures(trace: Trace) -> dict[str, int]:
 
 
 def _prefix_figures(trace: Trace) -> dict[str, Any]:
-    """How much of the prompts is in blocks that an earlier request had: what an endless prefix cache would hold."""
+    """How many blocks an earlier request had, and the hit rate of an unlimited prefix cache.
+
+    The hit rate is the share of the prompt tokens in full blocks of an earlier request; None: the size of a
+    block is unknown.
+    """
     blocks = trace.prefix
     assert blocks is not None
-    _, first, inverse = np.unique(blocks.ids, return_index=True, return_inverse=True)
-    seen = first[inverse] < np.arange(len(blocks.ids))
+    # An id is that of all tokens up to its end, so no request has it twice.
+    seen = pd.Series(blocks.ids).duplicated().to_numpy()
+    hit_rate = None
+    if blocks.block_tokens is not None:
+        num_found = np.count_nonzero(seen & blocks.within(trace.prompt_tokens // blocks.block_tokens))
+        hit_rate = float(num_found * blocks.block_tokens / trace.prompt_tokens.sum())
     return {
         "block_tokens": blocks.block_tokens,
         "num_blocks": len(blocks.ids),
-        "num_distinct_blocks": len(first),
+        "num_distinct_blocks": int(np.count_nonzero(~seen)),
         "repeated_share": float(seen.mean()) if len(seen) else 0.0,
+        "hit_rate": hit_rate,
     }

@@ -12,7 +12,7 @@ from traces.trace import Trace
 
 @dataclass(frozen=True)
 class Empirical:
-    """Rows of a file drawn with replacement: prompt and output, and the client class, stay together.
+    """Rows of a file drawn with replacement: prompt, output, client class and priority stay together.
 
     What depends on other rows is left behind: arrival times, sessions and prefix blocks.
 

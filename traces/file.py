@@ -22,9 +22,9 @@ class TraceFile:
     """Requests of a file, plain or gzip, in a format that its content tells.
 
     CSV, JSON lines and Parquet with the columns of our own (prompt_tokens, output_tokens and optionally
-    arrival_s, think_s, request_id, session, client, block_ids, block_tokens) or those of Azure's LLM inference
-    traces, BurstGPT, Mooncake (also with session_id and delay), Bailian, Splitwise and Vidur; a JSON array of
-    conversations as ShareGPT's; a detailed result of `vllm bench serve`. Other columns are not read. Columns and
+    arrival_s, think_s, request_id, session, client, priority, block_ids, block_tokens) or those of Azure's LLM
+    inference traces, BurstGPT, Mooncake (also with session_id and delay), Bailian, Splitwise and Vidur; a JSON array
+    of conversations as ShareGPT's; a detailed result of `vllm bench serve`. Other columns are not read. Columns and
     units: docs/workloads.md.
 
     Attributes:

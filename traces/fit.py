@@ -68,6 +68,8 @@ def fit(trace: Trace) -> Fit:
     notes = []
     if trace.client is not None:
         notes.append("classes of clients are taken together")
+    if trace.priority is not None:
+        notes.append("priorities are left out")
     if trace.prefix is not None:
         notes.append("prefix blocks are left out")
     _, turn = trace.turns()

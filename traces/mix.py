@@ -1,6 +1,6 @@
 """Several classes of clients, each with its own requests, arrivals and SLO."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -40,8 +40,8 @@ class ClientClass:
 class Mix:
     """The requests of several classes by arrival, from second 0 until there are enough.
 
-    Requires `arrival=trace`, which can also change the rate of the whole. Of recorded requests only lengths, times and
-    sessions are taken.
+    Requires `arrival=trace`, which can also change the rate of the whole. Of recorded requests only lengths, times,
+    sessions and priorities are taken; where some classes have priorities, those of the others are 0.
 
     Attributes:
         clients: The classes by name. The randomness of a class depends on its place among them.
@@ -113,12 +113,20 @@ class Mix:
             session=np.concatenate(sessions) if any(part.session is not None for part in parts) else None,
             client=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
             clients=tuple(Client(name, dict(one.slo or {})) for name, one in self.clients.items()),
+            priority=_priorities(parts),
             num_skipped=sum(part.num_skipped for part in parts),
             notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         ).take(order)
         arrival_s = np.concatenate([np.asarray(part.arrival_s) for part in parts])[order]
         think_s = np.concatenate([_think_s(part) for part in parts])[order]
         return trace.arriving(arrival_s, None if np.isnan(think_s).all() else think_s)
+
+
+def _priorities(parts: Sequence[Trace]) -> NDArray[np.int64] | None:
+    if all(part.priority is None for part in parts):
+        return None
+    given = [np.zeros(len(part), dtype=np.int64) if part.priority is None else part.priority for part in parts]
+    return np.concatenate(given)
 
 
 def _think_s(part: Trace) -> Floats:

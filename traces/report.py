@@ -57,6 +57,8 @@ def _add_optional(table: Table, figures: Mapping[str, Any]) -> None:
     if prefix is not None:
         size = "of the engine's size" if prefix["block_tokens"] is None else f"of {prefix['block_tokens']} tokens"
         text = f"{prefix['num_blocks']:,} blocks {size}, {prefix['repeated_share']:.1%} of them seen before"
+        if prefix["hit_rate"] is not None:
+            text += f"; an unlimited prefix cache finds {prefix['hit_rate']:.1%} of the prompt tokens"
         table.add_row("prefixes", text)
     if figures["rank_correlation"] is not None:
         table.add_row("prompt and output", f"rank correlation {figures['rank_correlation']:.3f}")

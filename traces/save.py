@@ -76,6 +76,7 @@ def _columns(part: Trace, lists: bool) -> Iterator[tuple[str, Any]]:
     yield "session", None if part.session is None else pa.array(part.session, mask=part.session < 0)
     if part.client is not None:
         yield "client", pa.array([part.clients[one].name for one in part.client.tolist()], pa.string())
+    yield "priority", None if part.priority is None else pa.array(part.priority)
     if part.prefix is not None:
         yield "block_ids", _lists(part.prefix) if lists else pa.array(_ranges(part.prefix), pa.string())
         if part.prefix.block_tokens is not None:

@@ -139,6 +139,10 @@ def find_sessions(trace: Trace) -> NDArray[np.int64]:
 
 
 def _by_prefix(trace: Trace, blocks: PrefixBlocks, block_tokens: int) -> NDArray[np.int64]:
+    whole = trace.prompt_tokens // block_tokens
+    # Whole blocks of prompts alone: the last one of a prompt may be filled by the answer of the turn before.
+    of_prompts = blocks.ids[blocks.within(whole)]
+    blocks = PrefixBlocks.of_lengths(of_prompts, np.minimum(np.diff(blocks.starts), whole))
     first_with = _first_with(blocks)
     ends: dict[int, int] = {}  # latest turns of sessions by their last whole blocks
     session = np.empty(len(trace), dtype=np.int64)
@@ -152,9 +156,8 @@ def _by_prefix(trace: Trace, blocks: PrefixBlocks, block_tokens: int) -> NDArray
         else:
             session[request] = num_sessions
             num_sessions += 1
-        whole = prompt // block_tokens
-        if 0 < whole <= len(ids) and first_with[ids[whole - 1]] == request:
-            ends[ids[whole - 1]] = request
+        if 0 < prompt // block_tokens == len(ids) and first_with[ids[-1]] == request:
+            ends[ids[-1]] = request
     return session
 
 

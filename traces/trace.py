@@ -8,16 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64] | NDArray[np.bool_]
+# Whole numbers up to here are exact as float64, in which files are read.
+LARGEST_PRIORITY = 2**53
+
+
+def joined_ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int32] | NDArray[np.int64]:
+    """Join ranges of numbers: int64[num_ranges] first of each and how many, none negative; int32 where all fit."""
+    before = np.cumsum(counts) - counts
+    most = max(int(counts.sum()), int((first + counts).max(initial=0)))
+    dtype = np.int32 if most <= np.iinfo(np.int32).max else np.int64
+    joined = np.arange(counts.sum(), dtype=dtype)
+    joined += np.repeat((first - before).astype(dtype), counts)
+    return joined
 
 
 @dataclass(frozen=True)
 class PrefixBlocks:
-    """Which prompts begin alike: the blocks of each prompt, equal ids where prefixes up to their end are equal.
+    """Which requests begin alike: blocks of tokens, equal ids where the tokens up to their end are equal.
+
+    A request has the blocks of its prompt, of which the last may hold less than the others, or all full blocks of
+    its prompt and output together.
 
     Attributes:
         ids: int32[num_blocks] or int64[num_blocks], request after request.
         starts: int64[num_requests + 1], where in `ids` the blocks of each request begin.
-        block_tokens: Tokens of a block, the last one of a prompt may hold less; None: those of an engine's KV block.
+        block_tokens: Tokens of a block; None: those of the engine's KV block.
     """
 
     ids: NDArray[np.integer[Any]]
@@ -39,11 +54,16 @@ class PrefixBlocks:
         """Blocks of one request, its own number of them."""
         return self.ids[self.starts[request] : self.starts[request + 1]]
 
+    def within(self, num_blocks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each block is one of the first so many of its request: bool[len(ids)] of int64[num_requests]."""
+        counts = np.diff(self.starts)
+        first = np.minimum(counts, num_blocks)
+        return np.repeat(np.tile([True, False], len(counts)), np.column_stack([first, counts - first]).ravel())
+
     def take(self, rows: Rows) -> "PrefixBlocks":
         """Return those of some requests, by index or as a mask."""
         counts, first = np.diff(self.starts)[rows], self.starts[:-1][rows]
-        inner = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-        return PrefixBlocks.of_lengths(self.ids[np.repeat(first, counts) + inner], counts, self.block_tokens)
+        return PrefixBlocks.of_lengths(self.ids[joined_ranges(first, counts)], counts, self.block_tokens)
 
 
 @dataclass(frozen=True)
@@ -76,7 +96,8 @@ class Trace:
         think_s: float64[num_requests], at least 0 where a request waits, else NaN; None: none waits.
         client: int64[num_requests], number of each request's class in `clients`; None: there are no classes.
         clients: Classes of clients.
-        prefix: Blocks of the prompts; None: unknown.
+        priority: int64[num_requests], smaller is served first by policies that heed priorities; None: all the same.
+        prefix: Blocks of the prompts, and maybe of the outputs; None: unknown.
         num_skipped: Malformed rows of the file that were left out.
         notes: What to know about the requests, a sentence each.
     """
@@ -89,6 +110,7 @@ class Trace:
     think_s: NDArray[np.float64] | None = None
     client: NDArray[np.int64] | None = None
     clients: tuple[Client, ...] = ()
+    priority: NDArray[np.int64] | None = None
     prefix: PrefixBlocks | None = None
     num_skipped: int = 0
     notes: tuple[str, ...] = ()
@@ -111,7 +133,15 @@ class Trace:
                 raise ValueError(f"{name} must be integers of at least 1")
         if self.client is not None and not (self.client.min() >= 0 and self.client.max() < len(self.clients)):
             raise ValueError(f"client must be numbers of the {len(self.clients)} clients")
+        self._check_priorities()
         self._check_times()
+
+    def _check_priorities(self) -> None:
+        if self.priority is None:
+            return
+        whole = np.issubdtype(self.priority.dtype, np.integer)
+        if not whole or self.priority.min() < -LARGEST_PRIORITY or self.priority.max() > LARGEST_PRIORITY:
+            raise ValueError("priority must be integers from -2^53 to 2^53")
 
     def _check_times(self) -> None:
         if self.arrival_s is None:

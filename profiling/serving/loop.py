@@ -112,7 +112,8 @@ class ServingLoop:
             raise ValueError("a trace whose requests wait for others cannot be recorded: every arrival must be known")
         self._arrival_s = trace.arrival_s.tolist()
         total = (trace.prompt_tokens + trace.output_tokens).tolist()
-        requests = RequestTable(self._arrival_s, trace.prompt_tokens.tolist(), total)
+        prompts = trace.prompt_tokens.tolist()
+        requests = RequestTable(self._arrival_s, list(prompts), total, prompts)
         self._total = total
         self._replica = spec.build(requests)
         self._scheduler = spec.scheduler
@@ -151,11 +152,11 @@ class ServingLoop:
     def _next_batch(self, preempted: list[int]) -> Batch | None:
         """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
         while (batch := self._scheduler.schedule(self._replica)) is not None:
-            starts = self._replica.start(batch)
+            started = self._replica.start(batch)
             self._tables.release(batch.preempted)
             preempted += batch.preempted
-            if starts:
-                return batch
+            if started is not None:
+                return started
         return None
 
     def _iterate(self, batch: Batch, preempted: Sequence[int], origin_s: float, start_s: float) -> Iteration:

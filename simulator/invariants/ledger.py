@@ -78,25 +78,25 @@ class CheckedReplica(Replica):
         self._num_admitted = 0  # running, in flight or not
         self._held = 0
 
-    def enqueue(self, request: int) -> None:
+    def enqueue(self, request: int) -> bool:
         """Put an arriving request at the back of the queue."""
         if request in self._queued or request in self.running:
             raise broken("request", request, "arrives although it is there already")
         self._queued[request] = None
         # Tokens that it got elsewhere are prompt here.
         self._books.prefill[request] = self.requests.prefill_tokens[request]
-        super().enqueue(request)
+        return super().enqueue(request)
 
-    def start(self, batch: Batch) -> bool:
+    def start(self, batch: Batch) -> Batch | None:
         """Carry out a decision."""
         flight = self._book(batch)
-        starts = super().start(batch)
-        if starts != bool(len(flight.decodes) or flight.chunks):
+        started = super().start(batch)
+        if (started is not None) != bool(len(flight.decodes) or flight.chunks):
             raise broken("a batch without tokens is in flight, or one with tokens is not")
-        if starts:
+        if started is not None:
             self._flights.append(flight)
         self.check_totals()
-        return starts
+        return started
 
     def finish(self) -> list[int]:
         """End the oldest batch in flight."""

@@ -5,6 +5,7 @@ they would do and change nothing.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from math import inf
 from typing import ClassVar, Protocol, runtime_checkable
@@ -48,6 +49,35 @@ class SizedBatches(Protocol):
 
         Source: memory profiling of sarathi-serve and vLLM, which run the largest batch before they size the KV cache.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How the batches of a replica overlap, and what else such a replica has to know.
+
+    Attributes:
+        ahead: Whether a batch is formed while the one before it runs, on top of one for each pipeline stage.
+        by_priority: Whether waiting requests are sorted by priority.
+        watermark: Share of the KV blocks that an admission leaves free.
+    """
+
+    ahead: bool
+    by_priority: bool
+    watermark: float
+
+    def depth(self, num_stages: int) -> int:
+        """Batches that are decided before the oldest one has to end."""
+        return num_stages + self.ahead
+
+
+@runtime_checkable
+class Overlapping(Protocol):
+    """A policy for an `OverlappingReplica`."""
+
+    @property
+    def overlap(self) -> Overlap:
+        """How batches overlap."""
         ...
 
 

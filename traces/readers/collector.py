@@ -212,6 +212,7 @@ class Collector:
             session=session,
             client=client,
             clients=clients,
+            priority=parts.get("priority"),
             prefix=prefix,
         )
 

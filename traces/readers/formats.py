@@ -58,6 +58,7 @@ ROLES = (
     "request_id",
     "session",
     "client",
+    "priority",
     "block_ids",
     "block_tokens",
 )

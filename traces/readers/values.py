@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from traces.readers.columns import block_lists, nanoseconds, numbers, texts
 from traces.readers.formats import Format
 from traces.readers.rows import Bools, Check, Rows
+from traces.trace import LARGEST_PRIORITY
 
 Floats = NDArray[np.float64]
 LARGEST = 2**31
@@ -36,12 +37,17 @@ class Values:
         self._last_s = 0.0
 
     def read(self, rows: Rows, check: Check) -> dict[str, Floats]:
-        """Return lengths and times by role: float64[num_rows]; of rows that `check` does not keep they mean nothing."""
+        """Return lengths, times and priorities by role: float64[num_rows].
+
+        Those of rows that `check` does not keep mean nothing.
+        """
         values = {role: self._lengths(rows, role, check) for role in ("prompt_tokens", "output_tokens")}
         if "think_s" in self.columns:
             values["think_s"] = self._think(rows, check)
         if "arrival_s" in self.columns:
             values |= self._times(rows, check, values.get("think_s"))
+        if "priority" in self.columns:
+            values["priority"] = self._priorities(rows, check)
         return values
 
     def blocks(self, rows: Rows, check: Check) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -66,6 +72,16 @@ class Values:
             good = (found >= 1) & (found < LARGEST) & (found == np.floor(found))
         check.require(good, column, "must be an integer of at least 1 and below 2^31")
         return np.where(good, found, 1.0)
+
+    def _priorities(self, rows: Rows, check: Check) -> Floats:
+        column = self.columns["priority"]
+        found = numbers(rows.columns[column])
+        with np.errstate(invalid="ignore"):
+            good = (np.abs(found) <= LARGEST_PRIORITY) & (found == np.floor(found))
+        check.require(
+            good | _missing(rows.columns[column]), column, "must be an integer from -2^53 to 2^53, or nothing"
+        )
+        return np.where(good, found, 0.0)
 
     def _think(self, rows: Rows, check: Check) -> Floats:
         column = self.columns["think_s"]

@@ -1,0 +1,100 @@
+"""Batch by batch against schedules recorded from the scheduler of vLLM V1."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator import Result, simulate
+from simulator.config import load_config
+from tests.helpers import SHARED, needs_shared
+
+GOLDEN = SHARED / "golden_vllm_v1"
+CASES = sorted(path.name for path in GOLDEN.iterdir()) if GOLDEN.is_dir() else ["absent"]
+TOLERANCE_S = 2e-9
+
+
+def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
+    """The command line that replays a recorded case."""
+    options = dict(case["options"])
+    caching = str(options.pop("enable_prefix_caching")).lower()
+    return [
+        "scheduler=vllm_v1",
+        f"scheduler.max_num_seqs={case['max_num_seqs']}",
+        *(f"scheduler.{name}={json.dumps(value)}" for name, value in options.items() if not isinstance(value, str)),
+        f"scheduler.policy={options['policy']}",
+        "trace=csv",
+        f"trace.path='{requests}'",
+        "trace.num_requests=null",
+        "arrival=trace",
+        "iteration_time=affine",
+        *(f"iteration_time.{name}={value}" for name, value in case["cost"].items()),
+        f"model.max_model_len={case['max_model_len']}",
+        f"parallel.pp={case['pp']}",
+        f"kv_cache.num_blocks={case['num_gpu_blocks']}",
+        f"kv_cache.block_size={case['block_size']}",
+        f"kv_cache.prefix_caching={caching}",
+        "output.batches=true",
+    ]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(params=CASES, scope="module")
+def replayed(request: pytest.FixtureRequest) -> tuple[Path, Result]:
+    folder = GOLDEN / request.param
+    if not folder.is_dir():
+        pytest.skip("the recorded schedules are not here")
+    case = json.loads((folder / "case.json").read_text())
+    overrides = overrides_of(case, folder / "requests.csv")
+    if case["summary"]["truncated"]:  # it would go on for ever
+        last_s = read(folder / "batches.csv.gz")[-1]["start_s"]
+        overrides.append(f"time_limit_s={last_s}")
+    return folder, simulate(**load_config(*overrides))
+
+
+@needs_shared
+def test_batches_are_those_of_the_real_scheduler(replayed: tuple[Path, Result]) -> None:
+    folder, result = replayed
+    recorded = read(folder / "batches.csv.gz")
+    simulated = list(result.batches())
+    assert [(row[0], row[3], row[4], row[5] == "prefill") for row in simulated] == [
+        (int(row["iteration"]), row["request_id"], int(row["num_tokens"]), row["is_prefill"] == "1") for row in recorded
+    ]
+    for place, name in ((1, "start_s"), (2, "end_s")):
+        expected = np.array([float(row[name]) for row in recorded])
+        assert np.abs(np.array([row[place] for row in simulated]) - expected).max(initial=0) <= TOLERANCE_S
+
+
+@needs_shared
+def test_memory_and_context_after_each_decision_are_those_of_the_real_scheduler(
+    replayed: tuple[Path, Result],
+) -> None:
+    folder, result = replayed
+    recorded = read(folder / "iterations.csv.gz")
+    iterations = result.replicas[0].iterations
+    assert iterations["free_blocks"].tolist() == [int(row["free_blocks"]) for row in recorded]
+    assert iterations["context_tokens"].tolist() == [int(row["context_tokens"]) for row in recorded]
+    decided_s = np.array([float(row["schedule_s"] or "nan") for row in recorded])
+    decided_s = np.where(np.isnan(decided_s), iterations["start_s"], decided_s)
+    assert np.abs(iterations["schedule_s"] - decided_s).max(initial=0) <= TOLERANCE_S
+
+
+@needs_shared
+def test_requests_fare_as_in_the_real_engine(replayed: tuple[Path, Result]) -> None:
+    folder, result = replayed
+    recorded = read(folder / "result.csv")
+    for name in ("first_scheduled_s", "first_token_s", "completed_s"):
+        expected = np.array([float(row[name] or "nan") for row in recorded])
+        assert np.array_equal(np.isnan(expected), np.isnan(result.requests[name]))
+        assert np.nanmax(np.abs(result.requests[name] - expected), initial=0) <= TOLERANCE_S
+    assert result.requests["num_preemptions"].tolist() == [int(row["num_preemptions"]) for row in recorded]
+    assert result.requests["ignored"].tolist() == [int(row["ignored"]) for row in recorded]
