@@ -47,11 +47,14 @@ class Batch:
             the head of a queue without overtaking waits, or if the token budget is used up.
         is_open: Whether the policy decides the batch in several steps and this is not the last one. It is
             carried out, and the policy is asked again with the batch so far in `OverlappingReplica.forming`.
-        undone: Tokens that a preempted request had been given in the same call before; they are not computed.
+        blocks_before: KV blocks that requests are given, in the same call, before one is preempted: what nobody
+            holds is reused for them first. They get them with a later step.
+        undone: Tokens of these that the preempted request itself was given; they are not computed.
         note: What the policy wants to find in the replica when it is asked again; None: what it noted before.
     """
 
     __slots__ = (
+        "blocks_before",
         "chunks",
         "decode_context_tokens",
         "heeds_arrivals",
@@ -81,6 +84,7 @@ class Batch:
         self.stands = False
         self.heeds_arrivals = True
         self.is_open = False
+        self.blocks_before = 0
         self.undone = 0
         self.note: object = None
 

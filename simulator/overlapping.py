@@ -198,7 +198,8 @@ class OverlappingReplica(Replica):
         if batch.note is not None:
             self.note = batch.note
         for request in batch.preempted:
-            self._undo(request, batch.undone)
+            if self.prefix is not None:
+                self._undo(request, batch, self.prefix)
             self._preempt(request)
         if batch.num_decodes:
             self._take_decodes(batch)
@@ -352,14 +353,12 @@ class OverlappingReplica(Replica):
                 return
         raise RuntimeError(f"request {request} was to get no token that could be lost")
 
-    def _undo(self, request: int, num_tokens: int) -> None:
-        """Take and label KV blocks for tokens of a request that is preempted in the same call: they are reused."""
-        if self.prefix is None or not num_tokens:
-            return
-        computed = self._scheduled_tokens(request)
-        num_new = self.blocks_for(computed + num_tokens) - self.blocks_held(request)
-        self.prefix.shrink_to(self.free_blocks - num_new)
-        self.prefix.label(request, min(computed + num_tokens, self.known_tokens(request)) // self.block_size)
+    def _undo(self, request: int, batch: Batch, prefix: PrefixCache) -> None:
+        """Do to the prefix cache what was done in a call before a request is preempted."""
+        prefix.shrink_to(self.free_blocks - batch.blocks_before)
+        if batch.undone:
+            scheduled = self._scheduled_tokens(request) + batch.undone
+            prefix.label(request, min(scheduled, self.known_tokens(request)) // self.block_size)
 
     def _evict(self, request: int) -> None:
         """Take a running request's KV blocks and what was computed for it; its tokens are prefill from now on."""

@@ -57,7 +57,7 @@ def replayed(request: pytest.FixtureRequest) -> tuple[Path, Result]:
     overrides = overrides_of(case, folder / "requests.csv")
     if case["summary"]["truncated"]:  # it would go on for ever
         last_s = read(folder / "batches.csv.gz")[-1]["start_s"]
-        overrides.append(f"time_limit_s={last_s}")
+        overrides.append(f"time_limit_s={float(last_s) + TOLERANCE_S}")
     return folder, simulate(**load_config(*overrides))
 
 

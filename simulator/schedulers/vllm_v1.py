@@ -141,12 +141,12 @@ class VLLMV1:
         return self.max_num_active_seqs or self.max_num_seqs
 
     def _most_of(self, replica: OverlappingReplica) -> int:
-        """Tokens of one request in this call at most."""
+        """Tokens of one request in this call at most, whatever the budget."""
         num_requests = len(replica.running) + len(replica.waiting)
         most = self.long_prefill_token_threshold if num_requests > 1 else 0
         if self.long_prefill_token_threshold_adaptive and num_requests:
             most = max(most, self.max_num_batched_tokens // num_requests)
-        return most or self._budget
+        return most or replica.max_model_len
 
     # -- running requests -----------------------------------------------------------------------
 
@@ -196,26 +196,27 @@ class VLLMV1:
             else:
                 num_blocks = _add_chunk(replica, batch, request, num_tokens)
             if num_blocks > free_blocks:
-                return self._preempt(replica, given)
+                return self._preempt(replica, given, replica.free_blocks - free_blocks)
             free_blocks -= num_blocks
             room -= num_tokens
             given[request] = num_tokens
         batch.held_back = [request for request in decodes if request not in given]
         return batch
 
-    def _preempt(self, replica: OverlappingReplica, given: Mapping[int, int]) -> Batch:
+    def _preempt(self, replica: OverlappingReplica, given: Mapping[int, int], num_blocks: int) -> Batch:
         """Return a batch that preempts one request.
 
         Args:
             replica: Where it runs.
             given: Tokens that requests have been given in this call.
+            num_blocks: KV blocks that they take.
         """
         victim = next(reversed(replica.running))
         if self.policy == PRIORITY:
             victim = max(replica.running, key=replica.requests.urgency)
         batch = Batch()
         batch.preempted = [victim]
-        batch.undone = given.get(victim, 0)
+        batch.blocks_before, batch.undone = num_blocks, given.get(victim, 0)
         return batch
 
     # -- waiting requests -----------------------------------------------------------------------
