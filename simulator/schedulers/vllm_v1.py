@@ -1,7 +1,7 @@
 """vLLM V1: a token budget that running requests use up in the order of their admission, then waiting ones."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -20,20 +20,25 @@ _FLAGS = (
 
 
 @dataclass(frozen=True)
-class Pacing:
-    """What the policy notes if prefills are spread over several iterations.
+class Notes:
+    """What the policy notes with a step of a decision.
 
     Attributes:
         last_prefill: Number of the last batch that carried prefill tokens.
         is_bound: Whether requests waited when it last looked at the queue.
         set_aside: Waiting requests that it had to pass over.
         on_hold: Whether prefills have to wait in this call.
+        retried: Requests that found too few KV blocks in this call, and the tokens for which they try again.
     """
 
-    last_prefill: int
+    last_prefill: int = 0
     is_bound: bool = False
     set_aside: frozenset[int] = frozenset()
     on_hold: bool = False
+    retried: Mapping[int, int] = field(default_factory=dict)
+
+
+_NOTHING_NOTED = Notes()
 
 
 @dataclass(frozen=True)
@@ -111,13 +116,13 @@ class VLLMV1:
         With a prefix cache requests are admitted one by one, as each changes what the next one finds there.
         """
         assert isinstance(replica, OverlappingReplica)
-        forming, pacing, passed = replica.forming, self._pacing(replica), []
+        forming, notes, passed = replica.forming, self._notes(replica), []
         if forming is not None and forming.num_tokens:
             batch = Batch()
-            passed = self._admit(replica, batch, forming.num_tokens, pacing)
+            passed = self._admit(replica, batch, forming.num_tokens, notes)
             batch.stands = not batch.chunks and forming.stands
         else:
-            batch = self._continue_running(replica, pacing)
+            batch = self._continue_running(replica, notes)
             if batch.preempted:
                 batch.is_open = True
             elif forming is not None:
@@ -125,12 +130,12 @@ class VLLMV1:
             elif replica.waiting:
                 batch.is_open = replica.prefix is not None and self._may_admit(replica, batch)
                 if not batch.is_open:
-                    passed = self._admit(replica, batch, batch.num_tokens, pacing)
-        if pacing is not None:
-            pacing = batch.note = self._next_pacing(replica, pacing, batch, passed)
-        if forming is None and not batch.decides_anything and pacing == replica.note:
-            return None
-        return batch
+                    passed = self._admit(replica, batch, batch.num_tokens, notes)
+        if self.prefill_schedule_interval > 1:
+            batch.note = self._next_notes(replica, batch, passed)
+            if batch.note != replica.note:
+                return batch
+        return batch if forming is not None or batch.decides_anything else None
 
     @cached_property
     def _budget(self) -> int:
@@ -150,28 +155,28 @@ class VLLMV1:
 
     # -- running requests -----------------------------------------------------------------------
 
-    def _continue_running(self, replica: OverlappingReplica, pacing: Pacing | None) -> Batch:
+    def _continue_running(self, replica: OverlappingReplica, notes: Notes) -> Batch:
         """Return the tokens of running requests; or, if there are too few KV blocks for them, whom to preempt first."""
         decodes = replica.decoding
         batch = every_decode(decodes)
         free_blocks = replica.free_blocks - decodes.num_new_blocks
         room = self._budget - decodes.num_requests
         if replica.prefilling:
-            for request, num_tokens in self._chunks(replica, pacing):
+            for request, num_tokens in self._chunks(replica, notes):
                 if num_tokens > room and (room <= 0 or request != next(reversed(replica.running))):
-                    return self._walk(replica, pacing)  # this one or those behind it get less, or nothing
+                    return self._walk(replica, notes)  # this one or those behind it get less, or nothing
                 num_tokens = min(num_tokens, room)
                 room -= num_tokens
                 free_blocks -= _add_chunk(replica, batch, request, num_tokens)
-        if free_blocks < 0 or room < 0:
-            return self._walk(replica, pacing)
+        if free_blocks < 0 or room < 0 or notes.retried:
+            return self._walk(replica, notes)
         # What is found in the prefix cache may change while decodes fill blocks that others know.
         batch.stands = not batch.chunks and self.prefill_schedule_interval == 1 and not replica.labels_answers
         return batch
 
-    def _chunks(self, replica: OverlappingReplica, pacing: Pacing | None) -> Iterator[tuple[int, int]]:
+    def _chunks(self, replica: OverlappingReplica, notes: Notes) -> Iterator[tuple[int, int]]:
         """Yield the next chunk of each unfinished prefill, as long as it may be."""
-        if pacing is not None and pacing.on_hold:
+        if notes.on_hold:
             return
         most, known = self._most_of(replica), replica.requests.prefill_tokens
         for request, computed in replica.prefilling.items():
@@ -179,14 +184,14 @@ class VLLMV1:
             if left > 0:
                 yield request, min(left, most)
 
-    def _walk(self, replica: OverlappingReplica, pacing: Pacing | None) -> Batch:
+    def _walk(self, replica: OverlappingReplica, notes: Notes) -> Batch:
         """Give tokens and KV blocks to one running request after the other, until one gets no block."""
         decodes, batch = replica.decoding, Batch()
-        wanted = dict.fromkeys(decodes, 1) | dict(self._chunks(replica, pacing))
+        wanted = dict.fromkeys(decodes, 1) | dict(self._chunks(replica, notes))
         room, free_blocks = self._budget, replica.free_blocks
         given: dict[int, int] = {}
         for request in replica.running:
-            num_tokens = min(wanted.get(request, 0), room)
+            num_tokens = notes.retried.get(request, min(wanted.get(request, 0), room))
             if num_tokens == 0:
                 continue
             if request in decodes:
@@ -196,26 +201,28 @@ class VLLMV1:
             else:
                 num_blocks = _add_chunk(replica, batch, request, num_tokens)
             if num_blocks > free_blocks:
-                return self._preempt(replica, given, replica.free_blocks - free_blocks)
+                retried = {**notes.retried, request: num_tokens}
+                return self._preempt(replica, given, replica.free_blocks - free_blocks, replace(notes, retried=retried))
             free_blocks -= num_blocks
             room -= num_tokens
             given[request] = num_tokens
         batch.held_back = [request for request in decodes if request not in given]
         return batch
 
-    def _preempt(self, replica: OverlappingReplica, given: Mapping[int, int], num_blocks: int) -> Batch:
+    def _preempt(self, replica: OverlappingReplica, given: Mapping[int, int], num_blocks: int, notes: Notes) -> Batch:
         """Return a batch that preempts one request.
 
         Args:
             replica: Where it runs.
             given: Tokens that requests have been given in this call.
             num_blocks: KV blocks that they take.
+            notes: What is to be noted.
         """
         victim = next(reversed(replica.running))
         if self.policy == PRIORITY:
             victim = max(replica.running, key=replica.requests.urgency)
         batch = Batch()
-        batch.preempted = [victim]
+        batch.preempted, batch.note = [victim], notes
         batch.blocks_before, batch.undone = num_blocks, given.get(victim, 0)
         return batch
 
@@ -225,7 +232,7 @@ class VLLMV1:
         """Whether requests can be admitted beside the running ones, as far as the caps go; then these come first."""
         return 0 < batch.num_tokens < self._budget and len(replica.running) < self._cap
 
-    def _admit(self, replica: OverlappingReplica, batch: Batch, num_tokens: int, pacing: Pacing | None) -> list[int]:
+    def _admit(self, replica: OverlappingReplica, batch: Batch, num_tokens: int, notes: Notes) -> list[int]:
         """Add the first chunks of waiting requests, in the queue's order, to what has so many tokens already.
 
         With a prefix cache only that of the first one, and the batch is open if there is one.
@@ -244,7 +251,8 @@ class VLLMV1:
             if request in replica.late:
                 passed.append(request)
                 continue
-            chunk = self._first_chunk(replica, request, room, free_blocks, pacing)
+            spared = replica.watermark_blocks if num_running else 0
+            chunk = self._first_chunk(replica, request, room, free_blocks - spared, notes)
             if chunk is None:
                 batch.heeds_arrivals = self.policy == PRIORITY
                 break
@@ -259,7 +267,7 @@ class VLLMV1:
         return passed
 
     def _first_chunk(
-        self, replica: OverlappingReplica, request: int, room: int, free_blocks: int, pacing: Pacing | None
+        self, replica: OverlappingReplica, request: int, room: int, free_blocks: int, notes: Notes
     ) -> PrefillChunk | None:
         """Return the first chunk of a waiting request; None: it is not admitted, and neither is anybody behind it.
 
@@ -267,8 +275,8 @@ class VLLMV1:
             replica: Where it waits.
             request: The request.
             room: Tokens that are left of the budget, at least 1.
-            free_blocks: KV blocks that nobody holds.
-            pacing: Whether prefills have to wait.
+            free_blocks: KV blocks that it may take.
+            notes: Whether prefills have to wait.
         """
         known, block_size = replica.requests.prefill_tokens[request], replica.block_size
         num_found = num_unheld = 0
@@ -276,47 +284,54 @@ class VLLMV1:
             num_found, num_unheld = replica.prefix.find(request, (known - 1) // block_size)
         computed = num_found * block_size
         num_tokens = min(known - computed, self._most_of(replica))
-        if pacing is not None and pacing.on_hold and known - computed > 1:
+        if notes.on_hold and known - computed > 1:
             return None
         if num_tokens > room and not self.enable_chunked_prefill:
             return None
         num_tokens = min(num_tokens, room)
         num_blocks = replica.blocks_for(computed + num_tokens) - num_found
         needed = replica.blocks_for(known) - num_found if self.scheduler_reserve_full_isl else num_blocks
-        spared = replica.watermark_blocks if replica.running else 0
-        if max(needed, num_blocks) + num_unheld + spared > free_blocks:
+        if max(needed, num_blocks) + num_unheld > free_blocks:
             return None
         return PrefillChunk(request, num_tokens, computed, num_blocks)
 
     # -- prefills at intervals ------------------------------------------------------------------
 
-    def _pacing(self, replica: OverlappingReplica) -> Pacing | None:
-        """Return what was noted of prefills, and whether they have to wait in this call; None: they never do."""
+    def _notes(self, replica: OverlappingReplica) -> Notes:
+        """Return what was noted, and whether prefills have to wait in this call."""
         interval = self.prefill_schedule_interval
-        if interval == 1:
-            return None
-        pacing = replica.note if isinstance(replica.note, Pacing) else Pacing(-interval)
+        notes = replica.note if isinstance(replica.note, Notes) else Notes(-interval)
         if replica.forming is not None:
-            return pacing
+            return notes
+        if interval == 1:
+            return _NOTHING_NOTED
         known = replica.requests.prefill_tokens
         num_prefills = sum(computed < known[request] for request, computed in replica.prefilling.items())
-        is_soon = replica.num_started + 1 - pacing.last_prefill < interval
-        return replace(pacing, on_hold=is_soon and len(replica.running) > num_prefills and not pacing.is_bound)
+        is_soon = replica.num_started + 1 - notes.last_prefill < interval
+        on_hold = is_soon and len(replica.running) > num_prefills and not notes.is_bound
+        return replace(notes, on_hold=on_hold, retried={})
 
-    def _next_pacing(self, replica: OverlappingReplica, pacing: Pacing, batch: Batch, passed: list[int]) -> Pacing:
-        """Return what is to be noted with a step of a decision."""
+    def _next_notes(self, replica: OverlappingReplica, batch: Batch, passed: list[int]) -> Notes:
+        """Return what is to be noted of prefills with a step of a decision.
+
+        Args:
+            replica: Where it is decided.
+            batch: The step.
+            passed: Requests that were passed over in the queue.
+        """
+        notes = batch.note if isinstance(batch.note, Notes) else self._notes(replica)
         known, prefilling = replica.requests.prefill_tokens, replica.prefilling
         carried = any(
             chunk.request in prefilling or chunk.context_tokens < known[chunk.request] - 1 for chunk in batch.chunks
         )
         carried |= batch.undone > 0 and batch.preempted[0] in prefilling
         admitted = {chunk.request for chunk in batch.chunks if chunk.request not in prefilling}
-        set_aside = (pacing.set_aside | {*passed}) - admitted
-        is_bound, forming = pacing.is_bound, replica.forming
-        if not batch.is_open and not pacing.on_hold and not (forming is not None and forming.preempted):
+        set_aside = (notes.set_aside | {*passed}) - admitted
+        is_bound, forming = notes.is_bound, replica.forming
+        if not batch.is_open and not notes.on_hold and not (forming is not None and forming.preempted):
             is_bound = len(replica.waiting) > len(admitted) + len(set_aside)
-        last_prefill = replica.num_started + 1 if carried else pacing.last_prefill
-        return Pacing(last_prefill, is_bound, set_aside, pacing.on_hold)
+        last_prefill = replica.num_started + 1 if carried else notes.last_prefill
+        return replace(notes, last_prefill=last_prefill, is_bound=is_bound, set_aside=set_aside)
 
 
 def _add_chunk(replica: OverlappingReplica, batch: Batch, request: int, num_tokens: int) -> int:
