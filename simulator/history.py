@@ -15,6 +15,7 @@ class History:
         finishes: (request, batch) of each last token.
         residencies: Stays of requests in decode sets.
         preemptions: (request, number of the next batch to start).
+        evictions: (KV blocks that lost what they held, number of the next batch to start).
         ignored: Requests refused because they are too long.
         discards: (requests whose tokens so far do not count, prefill ends and residencies until then).
     """
@@ -24,6 +25,7 @@ class History:
     finishes: list[tuple[int, int]] = field(default_factory=list)
     residencies: list[Residency] = field(default_factory=list)
     preemptions: list[tuple[int, int]] = field(default_factory=list)
+    evictions: list[tuple[int, int]] = field(default_factory=list)
     ignored: list[int] = field(default_factory=list)
     discards: list[tuple[list[int], int, int]] = field(default_factory=list)
 

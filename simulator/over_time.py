@@ -41,6 +41,11 @@ class Steps:
         changed = np.append(True, np.diff(self.value) != 0)[: len(self.value)]
         return Steps(self.time_s[changed], self.value[changed])
 
+    def at(self, time_s: Floats) -> Floats:
+        """Return its values at some times, changes at that very time included: float64[len(time_s)]."""
+        place = np.searchsorted(self.time_s, time_s, side="right")
+        return np.append(0.0, self.value)[place]
+
     def mean(self, edges: Floats) -> Floats:
         """Return the mean over each interval between neighbouring edges, exactly: float64[len(edges) - 1]."""
         if len(self.time_s) == 0:
@@ -87,6 +92,9 @@ def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps
         for events, change in ((replica.history.admissions, -1.0), (replica.history.preemptions, 1.0)):
             times.append(_scheduled_s(replica, events[:, 1]))
             changes.append(np.full(len(events), change))
+        ended = _ended_waiting(replica)
+        times.append(replica.logged.end_s[ended])
+        changes.append(np.full(len(ended), -1.0))
     for number in chosen:
         for moves, change in ((outages.arrivals(number), 1.0), (outages.left_queue(number), -1.0)):
             times.append(moves)
@@ -103,9 +111,39 @@ def num_running(result: Result, number: int) -> Steps:
         _scheduled_s(replica, history.preemptions[:, 1]),
         replica.logged.end_s[history.finishes[:, 1]],
         result.outages.left_running(number),
+        replica.logged.end_s[_ended_waiting(replica)],
     ]
-    changes = np.repeat([1.0, -1.0, -1.0, -1.0], [len(one) for one in times])
+    changes = np.repeat([1.0, -1.0, -1.0, -1.0, 1.0], [len(one) for one in times])
     return Steps.of_changes(np.concatenate(times), changes)
+
+
+def _ended_waiting(replica: ReplicaResult) -> NDArray[np.int64]:
+    """Iterations that brought the last token of a request that had been preempted meanwhile."""
+    history = replica.history
+    size = 1 + int(history.admissions[:, 0].max(initial=-1))
+    admitted, preempted = (np.bincount(one[:, 0], minlength=size) for one in (history.admissions, history.preemptions))
+    in_queue: NDArray[np.int64] = history.finishes[(admitted == preempted)[history.finishes[:, 0]], 1]
+    return in_queue
+
+
+def found_tokens(result: Result) -> tuple[Steps, Steps]:
+    """Prompt tokens of requests admitted so far, and how many were found in a prefix cache; readmissions left out."""
+    times, known, found = [], [], []
+    for replica in result.replicas:
+        admissions = replica.history.admissions
+        admissions = admissions[np.unique(admissions[:, 0], return_index=True)[1]]
+        times.append(_scheduled_s(replica, admissions[:, 1]))
+        known.append(result.requests["prompt_tokens"][admissions[:, 0]].astype(np.float64))
+        found.append(admissions[:, 2].astype(np.float64))
+    time_s = np.concatenate(times)
+    return Steps.of_changes(time_s, np.concatenate(known)), Steps.of_changes(time_s, np.concatenate(found))
+
+
+def evicted_blocks(result: Result) -> Steps:
+    """KV blocks that lost what they held so far."""
+    times = [_scheduled_s(one, one.history.evictions[:, 1]) for one in result.replicas]
+    counts = [one.history.evictions[:, 0].astype(np.float64) for one in result.replicas]
+    return Steps.of_changes(np.concatenate(times), np.concatenate(counts))
 
 
 def blocks_used(result: Result, number: int) -> Steps:

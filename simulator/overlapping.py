@@ -208,7 +208,7 @@ class OverlappingReplica(Replica):
         if self.free_blocks < 0:
             raise RuntimeError(f"the batch takes {-self.free_blocks} KV blocks more than there are")
         if self.prefix is not None:
-            self.prefix.shrink_to(self.free_blocks)
+            self._evict_labels(self.prefix, self.free_blocks)
             self._label(batch)
         if self.forming is not None:
             self.forming.extend(batch)
@@ -355,7 +355,7 @@ class OverlappingReplica(Replica):
 
     def _undo(self, request: int, batch: Batch, prefix: PrefixCache) -> None:
         """Do to the prefix cache what was done in a call before a request is preempted."""
-        prefix.shrink_to(self.free_blocks - batch.blocks_before)
+        self._evict_labels(prefix, self.free_blocks - batch.blocks_before)
         if batch.undone:
             scheduled = self._scheduled_tokens(request) + batch.undone
             prefix.label(request, min(scheduled, self.known_tokens(request)) // self.block_size)
@@ -422,10 +422,16 @@ class OverlappingReplica(Replica):
         if prefix is None:
             self.free_blocks += num_blocks
             return
-        prefix.shrink_to(self.free_blocks)
+        self._evict_labels(prefix, self.free_blocks)
         prefix.label(request, computed_tokens // self.block_size)
         num_labelled = prefix.num_labelled(request)
         self.free_blocks += num_blocks - num_labelled + prefix.release(request)
+
+    def _evict_labels(self, prefix: PrefixCache, num_blocks: int) -> None:
+        """Let no more than so many KV blocks that nobody holds have labels."""
+        num_evicted = prefix.shrink_to(num_blocks)
+        if num_evicted:
+            self.history.evictions.append((num_evicted, self.num_started))
 
     # -- labels ---------------------------------------------------------------------------------
 

@@ -55,7 +55,6 @@ class PrefixCache:
     Attributes:
         num_unheld: Labelled blocks that nobody holds.
         num_labels: Different labels that are on blocks.
-        num_evicted: Labelled blocks that were reused so far.
 
     Source: the design of vLLM V1's prefix cache, https://docs.vllm.ai/en/latest/design/prefix_caching.html.
     """
@@ -67,7 +66,6 @@ class PrefixCache:
         "_queue",
         "_runs",
         "_spans",
-        "num_evicted",
         "num_labels",
         "num_unheld",
     )
@@ -80,7 +78,6 @@ class PrefixCache:
         """
         self.num_unheld = 0
         self.num_labels = 0
-        self.num_evicted = 0
         self._labels = labels
         self._spans: dict[int, _Span] = {}
         # Ends of the queue: what is reused first is behind it, what is reused last before it.
@@ -202,8 +199,13 @@ class PrefixCache:
         """Drop what is remembered of a request that will not come back."""
         self._runs.pop(request, None)
 
-    def shrink_to(self, num_blocks: int) -> None:
-        """Take labels from the blocks that are reused first, until no more than so many that nobody holds have one."""
+    def shrink_to(self, num_blocks: int) -> int:
+        """Take labels from the blocks that are reused first, until no more than so many that nobody holds have one.
+
+        Returns:
+            Labels taken.
+        """
+        before = self.num_unheld
         while (excess := self.num_unheld - num_blocks) > 0:
             copy = self._queue.after
             span = copy.span
@@ -212,8 +214,8 @@ class PrefixCache:
                 if len(span.copies) == 1:
                     span.end -= excess
                     self.num_labels -= excess
-                    self._note_eviction(excess)
-                    return
+                    self.num_unheld -= excess
+                    break
                 self._split(span, span.end - excess)
                 continue
             self._leave_queue(copy)
@@ -221,7 +223,8 @@ class PrefixCache:
             if not span.copies:
                 del self._spans[span.first]
                 self.num_labels -= size
-            self._note_eviction(size)
+            self.num_unheld -= size
+        return before - self.num_unheld
 
     def clear(self) -> None:
         """Lose everything."""
@@ -231,10 +234,6 @@ class PrefixCache:
         self._num_labelled.clear()
         self._runs.clear()
         self._queue = _Copy(_Span(0, 0), 0)
-
-    def _note_eviction(self, num_blocks: int) -> None:
-        self.num_unheld -= num_blocks
-        self.num_evicted += num_blocks
 
     def _runs_of(self, request: int) -> list[tuple[int, int]]:
         runs = self._runs.get(request)

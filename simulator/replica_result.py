@@ -30,6 +30,7 @@ class Events:
         prefill_ends: int64[k, 2], request and iteration of each completed prefill.
         finishes: int64[k, 2], request and iteration of each last token.
         preemptions: int64[k, 2], request and the iteration that began next.
+        evictions: int64[k, 2], KV blocks that lost what they held, and the iteration that began next.
         residencies: int64[k, 4], as in `TokenLog`.
     """
 
@@ -39,6 +40,7 @@ class Events:
     finishes: NDArray[np.int64]
     preemptions: NDArray[np.int64]
     residencies: NDArray[np.int64]
+    evictions: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class ReplicaResult:
         history: What happened to its requests, by iteration.
         stages: What each pipeline stage did with its time.
         num_blocks: KV blocks.
+        caches_prefixes: Whether KV blocks were found again by what they held.
         members: (request, tokens, whether they are prompt tokens) of each batch, if they were logged.
         obstacle: Why requests at the head of the queue can never be admitted; empty: there is none.
         provenance: Where its iteration times come from; None: they do not say.
@@ -65,6 +68,7 @@ class ReplicaResult:
     obstacle: str
     provenance: Provenance | None
     placement: Placement
+    caches_prefixes: bool = False
     moved: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @classmethod
@@ -81,6 +85,7 @@ class ReplicaResult:
             prefill_ends=_without(history.discards, 0, _table(history.prefill_ends, 2)),
             finishes=_table(history.finishes, 2),
             preemptions=_table(history.preemptions, 2),
+            evictions=_table(history.evictions, 2),
             residencies=_without(history.discards, 1, _table(replica.residencies(), 4)),
         )
         _enter_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
@@ -97,6 +102,7 @@ class ReplicaResult:
             obstacle=_obstacle(run, table["request_id"]),
             provenance=spec.stage_times.provenance if isinstance(spec.stage_times, Documented) else None,
             placement=spec.placement,
+            caches_prefixes=spec.prefix_caching,
             moved=moved,
         )
 

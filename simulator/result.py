@@ -22,6 +22,7 @@ from simulator.metrics import (
     is_overloaded,
 )
 from simulator.outage_result import OutageResult
+from simulator.prefix_result import CACHED_TOKENS, cached_tokens, num_evicted_blocks, prefix_figures
 from simulator.provenance import describe, extent_of
 from simulator.replica_result import ReplicaResult
 from simulator.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
@@ -43,6 +44,8 @@ REQUEST_COLUMNS = (
     "ignored",
     "replica",
 )
+# Of what the trace has, what failures did, and what was found in a prefix cache.
+OPTIONAL_COLUMNS = ("session", "client", "priority", "num_retries", *CACHED_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,9 @@ class Result:
 
     Attributes:
         requests: Arrays by request, keys as in requests.csv; a time that never came is NaN. Of what its
-            trace has, also the session (int64, negative: in none) and the client (its number in `clients`);
-            with faults, num_retries: how often failures made the gateway send it again.
+            trace has, also the session (int64, negative: in none), the client (its number in `clients`) and the
+            priority; with faults, num_retries: how often failures made the gateway send it again; with a prefix
+            cache, tokens found there at the first admission and at others.
         status: int64[num_requests]: FINISHED, IGNORED (too long), UNFINISHED (the time limit came first),
             STUCK (nothing could move any more), NOT_ARRIVED (would arrive after the time limit, or waited
             for the end of a request that did not come) or LOST (a replica failed, and nobody sent it again).
@@ -115,7 +119,8 @@ class Result:
             "request_id": np.arange(num_requests) if ids is None else ids if ids.dtype == object else ids.astype(str),
             "arrival_s": np.array(cluster.requests.arrival_s),
             "prompt_tokens": trace.prompt_tokens,
-            "output_tokens": trace.output_tokens,
+            # An engine may cut an answer to what fits.
+            "output_tokens": np.array(cluster.requests.total_tokens) - trace.prompt_tokens,
             "first_scheduled_s": nothing.copy(),
             "first_token_s": nothing.copy(),
             "completed_s": nothing.copy(),
@@ -123,7 +128,7 @@ class Result:
             "ignored": np.zeros(num_requests, dtype=np.int64),
             "replica": np.array(cluster.gateway.assigned),
         }
-        table |= {name: one for name in ("session", "client") if (one := getattr(trace, name)) is not None}
+        table |= {name: one for name in ("session", "client", "priority") if (one := getattr(trace, name)) is not None}
         outages = OutageResult.collect(cluster.outages, table)
         status = np.full(num_requests, NOT_ARRIVED)
         replicas = []
@@ -131,6 +136,8 @@ class Result:
             replicas.append(ReplicaResult.collect(spec, run, table, outages.moved))
             left = [*run.replica.waiting, *run.replica.running]
             status[left] = UNFINISHED if run.cut_off else STUCK
+        if any(replica.caches_prefixes for replica in replicas):
+            table |= cached_tokens(replicas, num_requests)
         status[table["ignored"] == 1] = IGNORED
         status[~np.isnan(table["completed_s"])] = FINISHED
         end_s = float(cluster.clock.now)
@@ -223,6 +230,7 @@ class Result:
             **self.throughput,
             **{name: latency.summary() for name, latency in self.latencies.items()},
             "kv_use": kv_use(self.replicas),
+            "prefix_cache": self._prefix_cache,
             "busy_fraction": stages.pop("busy"),
             "bubbles": stages,
             "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),
@@ -247,7 +255,7 @@ class Result:
     @property
     def request_columns(self) -> Sequence[str]:
         """Columns of requests.csv."""
-        return [*REQUEST_COLUMNS, *(name for name in ("session", "client", "num_retries") if name in self.requests)]
+        return [*REQUEST_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in self.requests)]
 
     def column(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
         """Return a column of requests.csv, or some of its rows; clients by their names."""
@@ -288,6 +296,12 @@ class Result:
         """Requests that finished, were ignored, ...: the counts of the summary."""
         status = self.status[self._within]
         return {name: int(np.count_nonzero(status == code)) for name, code in STATUS_NAMES.items()}
+
+    @cached_property
+    def _prefix_cache(self) -> dict[str, Any] | None:
+        if not any(replica.caches_prefixes for replica in self.replicas):
+            return None
+        return prefix_figures(self.requests, self.counted, num_evicted_blocks(self.replicas))
 
     @cached_property
     def overloaded(self) -> bool:

@@ -8,6 +8,8 @@ from simulator.replica_result import ReplicaResult
 from simulator.result import Result
 from simulator.status import STATUS_NAMES
 
+_MOST = 2**62
+
 
 def require_whole(result: Result) -> None:
     """Check sizes, ranges and the order of times, so that what is computed from it cannot fail or be nonsense.
@@ -51,6 +53,9 @@ def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> N
         events = getattr(history, name)
         _require_within(name, events[:, 0], 0, num_requests - 1)
         _require_within(name, events[:, 1], 0, size if name == "preemptions" else size - 1)
+    _require_within("tokens found in the prefix cache", history.admissions[:, 2], 0, _MOST)
+    _require_within("evictions", history.evictions[:, 0], 1, _MOST)
+    _require_within("evictions", history.evictions[:, 1], 0, size)
     if len(history.blocks_needed) != len(history.admissions):
         raise ValueError("blocks_needed must have a number for each admission")
     _check_residencies(replica, num_requests)

@@ -19,6 +19,7 @@ from simulator.iteration_log import RUN_COLUMNS, LoggedIterations
 from simulator.iteration_time.base import Extent, HostPart, Provenance
 from simulator.metrics import LATENCIES
 from simulator.outage_result import OutageResult
+from simulator.prefix_result import CACHED_TOKENS
 from simulator.replica_result import Events, ReplicaResult
 from simulator.result import REQUEST_COLUMNS, MetricOptions, Result
 from simulator.run_checks import require_whole
@@ -27,10 +28,10 @@ from traces import Client
 from traces.json_file import read_json as parse
 
 LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
-_FORMAT = 2
+_FORMAT = 3
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "stage_spans")
-_EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "residencies")
+_EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "residencies")
 # Of those that reports show.
 _SUMMARY_KEYS = (*LATENCIES, "kv_use", "cluster", "replicas", "clients", "config", "warnings", "requests_per_s")
 _TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "completed_s")
@@ -177,6 +178,7 @@ def _about(result: Result) -> dict[str, Any]:
         "replicas": [
             {
                 "num_blocks": one.num_blocks,
+                "caches_prefixes": one.caches_prefixes,
                 "obstacle": one.obstacle,
                 "placement": asdict(one.placement),
                 "provenance": None if one.provenance is None else asdict(one.provenance),
@@ -222,13 +224,14 @@ def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], outag
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
     runs = tables["runs"].reshape(-1, len(RUN_COLUMNS))
-    widths = {"blocks_needed": (-1,), "residencies": (-1, 4)}
+    widths = {"admissions": (-1, 3), "blocks_needed": (-1,), "residencies": (-1, 4)}
     events = {name: tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
     return ReplicaResult(
         logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, spans),
         history=Events(**events),
         stages=[StageUse(**stage) for stage in about["stages"]],
         num_blocks=about["num_blocks"],
+        caches_prefixes=about["caches_prefixes"],
         members=None,
         obstacle=about["obstacle"],
         provenance=_provenance(about["provenance"]),
@@ -255,7 +258,8 @@ def _requests(path: Path, clients: list[str]) -> dict[str, NDArray[Any]]:
     from pyarrow import csv
 
     types = dict.fromkeys(REQUEST_COLUMNS, pa.int64()) | dict.fromkeys(_TIMES, pa.float64())
-    types |= {"request_id": pa.string(), "session": pa.int64(), "client": pa.string(), "num_retries": pa.int64()}
+    types |= dict.fromkeys(("session", "num_retries", "priority", *CACHED_TOKENS), pa.int64())
+    types |= {"request_id": pa.string(), "client": pa.string()}
     convert = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False)
     read = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True), convert_options=convert)
     missing = {**dict.fromkeys(_TIMES, np.nan), "replica": NO_REPLICA, "session": -1}

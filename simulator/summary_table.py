@@ -59,6 +59,13 @@ def _totals(summary: dict[str, Any]) -> Table:
         f"{_percent(kv_use['mean'])} used in the mean, {_percent(kv_use['max'])} at most, "
         f"of {kv_use['num_blocks']:,} blocks",
     )
+    prefix = summary["prefix_cache"]
+    if prefix is not None:
+        table.add_row(
+            "prefix cache",
+            f"{_percent(prefix['hit_rate_tokens'])} of the prompt tokens found, by "
+            f"{_percent(prefix['hit_rate_requests'])} of the requests; {prefix['num_evicted_blocks']:,} blocks evicted",
+        )
     busy = summary["busy_fraction"] or []
     table.add_row("stages busy", _percents(busy) or "-")
     cluster = summary["cluster"]

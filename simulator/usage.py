@@ -8,7 +8,7 @@ Simulates an LLM serving cluster: a trace of requests, served by replicas of a m
   python -m simulator scheduler=vllm trace=sharegpt arrival.qps=1.5 parallel.tp=2 model=yi_34b
 
 What serves
-  scheduler=sarathi            sarathi | vllm | orca | faster_transformer | chunked_prefills
+  scheduler=sarathi            sarathi | vllm | orca | faster_transformer | chunked_prefills | vllm_v1
   scheduler.token_budget=512   sarathi: tokens per iteration, decodes included
   scheduler.max_num_batched_tokens=null
                                vllm: prompt tokens per iteration; null: max_model_len
@@ -39,6 +39,7 @@ What serves
   kv_cache.block_size=16       tokens per KV block
   kv_cache.num_blocks=null     KV blocks per replica; null: as many as fit the device
   kv_cache.dtype=fp16          keys and values: fp16 | bf16 | fp8 | int8
+  kv_cache.prefix_caching=null true | false: find KV blocks again by what they hold; null: vllm_v1 does
   kv_cache.watermark=0.01      share of the blocks that an admission leaves free (vllm, sarathi)
   kv_cache.memory_utilization=0.85
                                share of the device memory that the engine uses
@@ -52,11 +53,13 @@ What serves
 
 What arrives
   trace=arxiv                  arxiv | sharegpt | sharegpt_sessions (generated from published statistics) |
-                               fixed | uniform | lognormal | zipf | file | empirical | mix
+                               fixed | uniform | lognormal | zipf | shared_prefix (prompts that begin alike) |
+                               file | empirical | mix
   trace.num_requests=512       requests; of a file the first ones, null: all
   trace.path=FILE              file, empirical (rows drawn at random): CSV, JSON lines or Parquet with columns
                                prompt_tokens, output_tokens and optionally arrival_s, think_s, request_id,
-                               session, client; traces of Azure, BurstGPT, Mooncake, Bailian, Splitwise,
+                               session, client, priority, block_ids;
+                               traces of Azure, BurstGPT, Mooncake, Bailian, Splitwise,
                                Vidur; ShareGPT's JSON; results of vllm bench serve; plain or gzip
   trace.on_error=error         file, empirical: a malformed row: error | skip (counted and reported)
   trace.max_total_tokens=null  longest prompt and output together

@@ -135,4 +135,10 @@ def _differing_requests(fast: Result, slow: reference.Outcome) -> list[str]:
         "num_preemptions": [one.num_preemptions for one in slow.requests],
         "ignored": [one.ignored for one in slow.requests],
     }
+    if "cached_tokens" in fast.requests:
+        counts["cached_tokens_readmissions"] = [one.cached_tokens_readmissions for one in slow.requests]
+        first = {row.request_id: row.cached_tokens for row in reversed(slow.admissions)}
+        counts["cached_tokens"] = [first.get(one.request_id, 0) for one in slow.requests]
+        if fast.summary["prefix_cache"]["num_evicted_blocks"] != slow.num_evictions:
+            found.append("num_evicted_blocks")
     return found + [name for name, expected in counts.items() if fast.requests[name].tolist() != expected]

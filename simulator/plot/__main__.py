@@ -24,9 +24,10 @@ Draws pictures of what the other commands wrote.
   output=plots   folder of the pictures
   format=png     png, svg or both
   plots=all      which: of runs latency (CDFs of TTFT, TBT and end to end), stalls (tokens over time), memory (KV use
-                 and queue over time), batches (prompt tokens and decodes per iteration), pipeline (stages with
-                 bubbles, if there are several), roofline (of typical batches); of a sweep or capacity load (latency
-                 against load, with its knee) and capacity (against the SLO); of a search pareto (cost against latency)
+                 and queue over time), prefixes (hits and evictions of a prefix cache), batches (prompt tokens and
+                 decodes per iteration), pipeline (stages with bubbles, if there are several), roofline (of typical
+                 batches); of a sweep or capacity load (latency against load, with its knee) and capacity (against
+                 the SLO); of a search pareto (cost against latency)
 
 Exit status: 0, 2 for a mistake in the input."""
 KINDS = (*OF_RUNS, *OF_EACH_RUN, *OF_SWEEPS)

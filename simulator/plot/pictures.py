@@ -24,7 +24,7 @@ from simulator.result import Result
 from simulator.run_arguments import UsageError
 from simulator.saved_run import SUMMARY, load_result, load_summary, read_json
 
-OF_RUNS = ("latency", "stalls", "memory")
+OF_RUNS = ("latency", "stalls", "memory", "prefixes")
 OF_EACH_RUN = ("batches", "pipeline", "roofline")
 OF_SWEEPS = ("load", "capacity", "pareto")
 
@@ -78,6 +78,9 @@ def _of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[],
     if any(len(replica.logged.end_s) for run in runs.values() for replica in run.replicas):
         yield "stalls", "", partial(plots.generation_stalls, runs)
         yield "memory", "", partial(plots.kv_and_queue, runs)
+        caching = {name: run for name, run in runs.items() if run.summary["prefix_cache"] is not None}
+        if caching:
+            yield "prefixes", "", partial(plots.prefix_cache, caching)
     for name, run in runs.items():
         own = name if len(runs) > 1 else ""
         yield from ((kind, own, draw) for kind, draw in of_one_run(run, load_summary(paths[name])))

@@ -5,6 +5,7 @@ from simulator.plots.cost import PricedPoint, cost_against_latency
 from simulator.plots.latency import latency_cdfs
 from simulator.plots.memory import kv_and_queue
 from simulator.plots.pipeline import pipeline_timeline
+from simulator.plots.prefix_cache import prefix_cache
 from simulator.plots.roofline import roofline
 from simulator.plots.stalls import generation_stalls
 from simulator.plots.sweeps import capacities, capacity_against_slo, knee, latency_against_load
@@ -22,6 +23,7 @@ __all__ = [
     "latency_against_load",
     "latency_cdfs",
     "pipeline_timeline",
+    "prefix_cache",
     "roofline",
     "save",
 ]

@@ -56,6 +56,9 @@ def pictures(runs: Mapping[str, tuple[Result, Mapping[str, object]]]) -> Iterato
         return
     yield _picture("Generation stalls: output tokens over time", partial(plots.generation_stalls, results), wide=True)
     yield _picture("KV memory and queue over time", partial(plots.kv_and_queue, results), wide=True)
+    caching = {name: result for name, result in results.items() if result.summary["prefix_cache"] is not None}
+    if caching:
+        yield _picture("Prefix cache over time", partial(plots.prefix_cache, caching), wide=True)
     for name, (result, summary) in runs.items():
         whose = f": {name}" if len(runs) > 1 else ""
         for kind, draw in of_one_run(result, summary):

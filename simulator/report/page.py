@@ -66,6 +66,10 @@ def _cards(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("KV cache", share(summary["kv_use"]["mean"]), f"at most {share(summary['kv_use']['max'])}"),
         ("stages busy", share(float(np.mean(busy)) if busy else None), _count(summary["cluster"]["num_gpus"], "GPU")),
     ]
+    prefix = summary["prefix_cache"]
+    if prefix is not None:
+        remark = f"of the prompt tokens; {prefix['num_evicted_blocks']:,} blocks evicted"
+        cards.append(("prefix cache hits", share(prefix["hit_rate_tokens"]), remark))
     if cost is not None:
         cards.append(("cost", f"${cost:,.2f}", "per million output tokens"))
     return cards

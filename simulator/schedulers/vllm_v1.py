@@ -327,6 +327,8 @@ class VLLMV1:
         carried |= batch.undone > 0 and batch.preempted[0] in prefilling
         admitted = {chunk.request for chunk in batch.chunks if chunk.request not in prefilling}
         set_aside = (notes.set_aside | {*passed}) - admitted
+        if set_aside:  # some may have ended with what came back
+            set_aside &= {*replica.waiting}
         is_bound, forming = notes.is_bound, replica.forming
         if not batch.is_open and not notes.on_hold and not (forming is not None and forming.preempted):
             is_bound = len(replica.waiting) > len(admitted) + len(set_aside)
