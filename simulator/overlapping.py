@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from simulator.batch import Batch, PrefillChunk
@@ -434,6 +434,19 @@ class OverlappingReplica(Replica):
             self.history.evictions.append((num_evicted, self.num_started))
 
     # -- labels ---------------------------------------------------------------------------------
+
+    def repeat(self, batch: Batch) -> Iterator[int]:
+        """End the batch in flight and start the same decision again, as `Replica.repeat`; it only decodes."""
+        return self._repeat_labelling(batch) if self._sharing else super().repeat(batch)
+
+    def _repeat_labelling(self, batch: Batch) -> Iterator[int]:
+        prefix, decodes, sharing = self.prefix, self.in_flight[0][1], self._sharing
+        assert prefix is not None and decodes is not None
+        for free_blocks in super().repeat(batch):
+            filling = [request for request in decodes.filling() if request in sharing]
+            for request in self._in_batch_order(filling):
+                prefix.label(request, (decodes.context_of(request) + 1) // self.block_size)
+            yield free_blocks
 
     def _label(self, batch: Batch) -> None:
         """Label the KV blocks that the tokens of a batch fill.

@@ -170,8 +170,9 @@ class VLLMV1:
                 free_blocks -= _add_chunk(replica, batch, request, num_tokens)
         if free_blocks < 0 or room < 0 or notes.retried:
             return self._walk(replica, notes)
-        # What is found in the prefix cache may change while decodes fill blocks that others know.
-        batch.stands = not batch.chunks and self.prefill_schedule_interval == 1 and not replica.labels_answers
+        # Those who wait may find more in the prefix cache as decodes fill blocks that others know.
+        changes = self.prefill_schedule_interval > 1 or replica.waiting and replica.labels_answers
+        batch.stands = not batch.chunks and not changes
         return batch
 
     def _chunks(self, replica: OverlappingReplica, notes: Notes) -> Iterator[tuple[int, int]]:
