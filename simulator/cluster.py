@@ -18,6 +18,7 @@ from simulator.followers import Followers
 from simulator.gateway import NO_REPLICA, Gateway
 from simulator.invariants.books import Books
 from simulator.invariants.ledger import CheckedReplica
+from simulator.invariants.overlapping_ledger import CheckedOverlappingReplica
 from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.outages import DegradedTimes, Outages
@@ -238,14 +239,14 @@ class Cluster:
         return SingleStageEngine(self.clock, run) if num_stages == 1 else PipelineEngine(self.clock, run)
 
     def _new_replica(self, spec: ReplicaSpec) -> Callable[..., Replica]:
-        if isinstance(spec.scheduler, Overlapping):
-            return OverlappingReplica
-        if self._books is None:
-            return Replica
         policy = spec.scheduler
+        if self._books is None:
+            return OverlappingReplica if isinstance(policy, Overlapping) else Replica
         max_tokens = policy.profiled_tokens(LONGEST) if isinstance(policy, SizedBatches) else None
-        limit = getattr(policy, "max_num_seqs", None)
-        return partial(CheckedReplica, books=self._books, max_tokens=max_tokens, max_num_seqs=limit)
+        overlaps = isinstance(policy, Overlapping)
+        limit = policy.overlap.max_running if isinstance(policy, Overlapping) else getattr(policy, "max_num_seqs", None)
+        checked = CheckedOverlappingReplica if overlaps else CheckedReplica
+        return partial(checked, books=self._books, max_tokens=max_tokens, max_num_seqs=limit)
 
     def _arrivals(self) -> Generator[Event, None, None]:
         # A copy: those that wait get their times while this goes on.

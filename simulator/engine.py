@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from math import inf
 from typing import Protocol
 
 from simpy import Interrupt
@@ -17,6 +18,8 @@ from simulator.schedulers.base import Scheduler
 from simulator.stages import StageUse
 
 Process = Generator[Event, None, None]
+
+_MOST_FRUITLESS = 1000  # once would prove it but for a prefix cache, whose content may change for a while
 
 
 @dataclass
@@ -52,6 +55,8 @@ class ReplicaRun:
 
     def one_batch(self) -> Batch | None:
         """Ask the policy for one batch, and carry out what it says; None: it has no tokens."""
+        if self._goes_round:
+            return None
         batch = self.scheduler.schedule(self.replica)
         while batch is not None:
             started = self.replica.start(batch)
@@ -65,6 +70,8 @@ class ReplicaRun:
     def next_batch(self) -> Batch | None:
         """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
         schedule, start = self.scheduler.schedule, self.replica.start
+        if self._goes_round:
+            return None
         while (batch := schedule(self.replica)) is not None:
             started = start(batch)
             if batch.ignored:
@@ -72,6 +79,11 @@ class ReplicaRun:
             if started is not None:
                 return started
         return None
+
+    @property
+    def _goes_round(self) -> bool:
+        """Whether the same requests would be begun and preempted for ever."""
+        return self.replica.num_fruitless > _MOST_FRUITLESS and self.time_limit_s == inf
 
     def finish(self) -> None:
         """End the oldest batch in flight."""

@@ -159,6 +159,11 @@ class OverlappingReplica(Replica):
             flying += sum(chunk.num_tokens for chunk in batch.chunks if chunk.request not in flight.late)
         return scheduled - flying
 
+    def decode_sets(self) -> list[DecodeSet]:
+        """Sets that decoding requests may be in."""
+        sets = [self.decoding, *(decodes for _, decodes in self._resting)] if self.ahead else super().decode_sets()
+        return sets if self._forming_decodes is None else [*sets, self._forming_decodes]
+
     def members(self) -> Members:
         """Request, tokens and whether they are prompt tokens of each member of the batch that was started last.
 
@@ -185,6 +190,7 @@ class OverlappingReplica(Replica):
             self.history.ignored.append(request)
             return False
         requests.total_tokens[request] = min(requests.total_tokens[request], self.max_model_len)
+        self.num_fruitless = 0
         return super().enqueue(request)
 
     def begin_call(self) -> None:
@@ -304,8 +310,11 @@ class OverlappingReplica(Replica):
         for chunk in batch.chunks:
             if chunk.request not in flight.late and self._completes(chunk):
                 self.history.prefill_ends.append((chunk.request, self.num_finished))
+                self.num_fruitless = 0
                 if not self.ahead:
                     self._join(chunk.request, self.decoding, finished)
+        if decodes is not None:
+            self.num_fruitless = 0
         for request in self._in_batch_order(finished):
             self._release(request)
         if flight.late:
@@ -362,6 +371,7 @@ class OverlappingReplica(Replica):
 
     def _evict(self, request: int) -> None:
         """Take a running request's KV blocks and what was computed for it; its tokens are prefill from now on."""
+        self.num_fruitless += len(self.running) == 1
         known = self.known_tokens(request)
         computed = known - 1 if self.ahead and request not in self.prefilling else self._scheduled_tokens(request)
         self._give_back(request, self.blocks_held(request), computed)
@@ -379,7 +389,7 @@ class OverlappingReplica(Replica):
 
     def _leave_decodes(self, request: int, late: bool = False) -> None:
         """Take a request out of its decode set; a token in flight that comes late is its last one there."""
-        for decodes in self._decode_sets():
+        for decodes in self.decode_sets():
             if request in decodes:
                 flies = not self.ahead and late and decodes is not self.decoding
                 _, index, joined, left = decodes.remove(request)
@@ -441,7 +451,8 @@ class OverlappingReplica(Replica):
 
     def _repeat_labelling(self, batch: Batch) -> Iterator[int]:
         prefix, decodes, sharing = self.prefix, self.in_flight[0][1], self._sharing
-        assert prefix is not None and decodes is not None
+        assert prefix is not None
+        assert decodes is not None
         for free_blocks in super().repeat(batch):
             filling = [request for request in decodes.filling() if request in sharing]
             for request in self._in_batch_order(filling):
@@ -479,20 +490,11 @@ class OverlappingReplica(Replica):
 
     # -- where a request is ---------------------------------------------------------------------
 
-    def _decode_sets(self) -> list[DecodeSet]:
-        """Sets that requests may be in."""
-        sets = [self.decoding, *(decodes for _, decodes in self._resting)]
-        if not self.ahead:
-            sets += [decodes for _, decodes in self.in_flight if decodes is not None]
-        if self._forming_decodes is not None:
-            sets.append(self._forming_decodes)
-        return sets
-
     def _scheduled_tokens(self, request: int) -> int:
         """Tokens of a running request that are computed or being computed."""
         if request in self.prefilling:
             return self.prefilling[request]
-        for decodes in self._decode_sets():
+        for decodes in self.decode_sets():
             if request in decodes:
                 flies = not self.ahead and decodes is not self.decoding and decodes is not self._forming_decodes
                 return decodes.context_of(request) + flies

@@ -187,6 +187,24 @@ class PrefixCache:
         self.num_unheld += num_unheld
         return num_unheld
 
+    def held_spans(self, request: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield the labelled blocks of a running request: which copy, first label, end, and how many hold it.
+
+        Raises:
+            RuntimeError: Their labels are not those of the request.
+        """
+        held = iter(self._held[request])
+        left = self._num_labelled[request]
+        for first, length in self._runs_of(request):
+            end = first + min(length, left)
+            left -= length
+            while first < end:
+                copy = next(held)
+                if copy.span.first != first or copy.span.end > end:
+                    raise RuntimeError(f"request {request} holds labels {copy.span.first} to {copy.span.end}")
+                yield id(copy), first, copy.span.end, copy.num_holders
+                first = copy.span.end
+
     def num_labelled(self, request: int) -> int:
         """Labelled blocks that a running request holds."""
         return self._num_labelled[request]

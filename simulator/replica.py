@@ -38,6 +38,8 @@ class Replica:
         last_batch_prefilled: Whether the last batch that was put in flight had prefill chunks.
         history: What happened to requests so far.
         num_finished: Batches finished.
+        num_fruitless: How often, since a token was made or a request arrived, a request that ran alone was preempted,
+            as it needs more KV blocks than there are.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Replica:
         "max_model_len",
         "num_blocks",
         "num_finished",
+        "num_fruitless",
         "prefilling",
         "requests",
         "running",
@@ -101,6 +104,7 @@ class Replica:
         self.last_batch_prefilled = False
         self.history = History()
         self.num_finished = 0
+        self.num_fruitless = 0
         self._appends_blocks = appends_blocks
         # Blocks of running requests whose number does not follow from their context.
         self._held_blocks: dict[int, int] = {}
@@ -158,10 +162,13 @@ class Replica:
         flying = [decodes.context_tokens for _, decodes in self.in_flight if decodes is not None]
         return self.decoding.context_tokens + sum(flying) + sum(map(self.computed_tokens, self.prefilling))
 
+    def decode_sets(self) -> list[DecodeSet]:
+        """Sets that decoding requests may be in."""
+        return [self.decoding, *(decodes for _, decodes in self.in_flight if decodes is not None)]
+
     def residencies(self) -> list[Residency]:
         """Stays of requests in decode sets, those that have not ended included."""
-        flying = [decodes for _, decodes in self.in_flight if decodes is not None]
-        stays = [stay for decodes in (self.decoding, *flying) for stay in decodes.open_residencies()]
+        stays = [stay for decodes in self.decode_sets() for stay in decodes.open_residencies()]
         return self.history.residencies + [stay for stay in stays if stay[3] > stay[2]]
 
     def members(self) -> Members:

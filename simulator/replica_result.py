@@ -171,9 +171,13 @@ def _obstacle(run: ReplicaRun, request_id: NDArray[Any]) -> str:
         return ""
     head = replica.waiting[0]
     num_tokens = replica.known_tokens(head)
-    needed = run.scheduler.blocks_to_admit(replica, num_tokens)
+    needed = max(run.scheduler.blocks_to_admit(replica, num_tokens), replica.blocks_for(num_tokens))
     if needed <= replica.num_blocks:
-        return ""
+        policy = type(run.scheduler).__name__
+        return (
+            f"Request {request_id[head]} ({num_tokens} tokens) waits at the head of the queue and {policy}, as it is "
+            f"set, never admits it; {len(replica.waiting) - 1} requests wait behind it."
+        )
     return (
         f"Request {request_id[head]} ({num_tokens} tokens) needs {needed} free KV blocks to be admitted and the "
         f"replica has {replica.num_blocks} in all; {len(replica.waiting) - 1} requests wait behind it."

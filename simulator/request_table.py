@@ -17,7 +17,7 @@ class RequestTable:
         total_tokens: Prompt and output. Policies may not read it: a real scheduler cannot know it.
         prompt_tokens: Prompt alone.
         priority: Smaller is served first by policies that heed it; empty: all the same.
-        id_rank: Place of each request when they are sorted by their ids as text; empty: nobody asks.
+        id_rank: Place of each request when they are sorted by their ids as text; empty: its number.
         labels: What the KV blocks of the requests hold, by block size; only of sizes at which prefixes are cached.
     """
 
@@ -35,4 +35,4 @@ class RequestTable:
 
     def rank(self, request: int) -> tuple[int, float, int]:
         """Return what a queue that heeds priorities is sorted by."""
-        return *self.urgency(request), self.id_rank[request]
+        return *self.urgency(request), self.id_rank[request] if self.id_rank else request

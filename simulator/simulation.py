@@ -16,6 +16,7 @@ from simulator.hardware import Device
 from simulator.host import ServingEngine
 from simulator.invariants.laws import check_result
 from simulator.invariants.ledger import CheckedReplica
+from simulator.invariants.overlapping_ledger import CheckedOverlappingReplica
 from simulator.iteration_time.base import IterationTime, StageTimes
 from simulator.iteration_time.profile import Profile
 from simulator.kv_cache import KVCache
@@ -280,6 +281,7 @@ def simulate(
         notes.append("a slower network changes nothing: replicas of one GPU send no messages")
     result = Result.from_cluster(trace, cluster, metrics or MetricOptions(), notes)
     if checks:
-        books = [run.replica for run in cluster.runs if isinstance(run.replica, CheckedReplica)]
+        checked = (CheckedReplica, CheckedOverlappingReplica)
+        books = [run.replica for run in cluster.runs if isinstance(run.replica, checked)]
         check_result(result, books, restarts=faults is not None and faults.on_failure == RESTART)
     return result

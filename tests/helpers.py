@@ -22,6 +22,7 @@ from simulator.schedulers.faster_transformer import FasterTransformer
 from simulator.schedulers.orca import Orca
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
+from simulator.schedulers.vllm_v1 import VLLMV1
 from traces import Trace
 
 REPOSITORY = Path(__file__).parent.parent
@@ -42,6 +43,8 @@ POLICIES: list[Scheduler] = [
     Orca(),
     FasterTransformer(),
     ChunkedPrefills(chunk_size=64),
+    VLLMV1(max_num_batched_tokens=64),
+    VLLMV1(max_num_batched_tokens=64, async_scheduling=True),
 ]
 
 

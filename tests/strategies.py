@@ -11,6 +11,7 @@ from simulator.schedulers.faster_transformer import FasterTransformer
 from simulator.schedulers.orca import Orca
 from simulator.schedulers.sarathi import DynamicChunks, Sarathi
 from simulator.schedulers.vllm import VLLM
+from simulator.schedulers.vllm_v1 import VLLMV1
 from tests.helpers import serve
 
 
@@ -69,4 +70,15 @@ def policies(max_num_seqs: int) -> st.SearchStrategy[Scheduler]:
         st.builds(VLLM, st.sampled_from([None, 60, 120]), st.just(max_num_seqs)),
         st.builds(Orca, st.just(max_num_seqs)),
         st.builds(FasterTransformer, st.just(max_num_seqs)),
+        st.builds(
+            VLLMV1,
+            budgets,
+            st.just(max_num_seqs),
+            enable_chunked_prefill=st.booleans(),
+            long_prefill_token_threshold=st.sampled_from([0, 10]),
+            policy=st.sampled_from(["fcfs", "priority"]),
+            scheduler_reserve_full_isl=st.booleans(),
+            prefill_schedule_interval=st.sampled_from([1, 3]),
+            async_scheduling=st.booleans(),
+        ),
     )

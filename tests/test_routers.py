@@ -62,7 +62,7 @@ def serve(router: Router, trace: Trace, *, num_replicas: int = 4, seed: int = 0,
 
 def loads_of(*outstanding: tuple[int, int, int]) -> list[ReplicaLoad]:
     """Replicas with (outstanding requests, their prompt tokens, requests sent so far) and empty KV caches."""
-    table = RequestTable([], [], [])
+    table = RequestTable([], [], [], [])
     return [
         ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), "a40", 1, routed, requests, tokens)
         for requests, tokens, routed in outstanding
@@ -92,7 +92,7 @@ def test_least_outstanding_tokens_counts_prompt_tokens() -> None:
 
 
 def test_least_kv_used_looks_at_the_share_of_blocks() -> None:
-    table = RequestTable([], [], [])
+    table = RequestTable([], [], [], [])
     replicas = [Replica(table, num_blocks=10, block_size=16, max_model_len=100) for _ in range(3)]
     for replica, free in zip(replicas, (2, 7, 4), strict=True):
         replica.free_blocks = free
@@ -152,7 +152,7 @@ def test_a_router_does_not_know_how_long_the_answers_are(router: Router) -> None
 
 
 def test_a_gateway_knows_what_is_outstanding() -> None:
-    table = RequestTable([0.0] * 3, [10, 20, 30], [11, 22, 33])
+    table = RequestTable([0.0] * 3, [10, 20, 30], [11, 22, 33], [10, 20, 30])
     loads = [
         ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), device, 1)
         for device in ("a40", "h100_sxm")

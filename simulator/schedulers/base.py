@@ -60,11 +60,13 @@ class Overlap:
         ahead: Whether a batch is formed while the one before it runs, on top of one for each pipeline stage.
         by_priority: Whether waiting requests are sorted by priority.
         watermark: Share of the KV blocks that an admission leaves free.
+        max_running: Running requests at most.
     """
 
     ahead: bool
     by_priority: bool
     watermark: float
+    max_running: int
 
     def depth(self, num_stages: int) -> int:
         """Batches that are decided before the oldest one has to end."""

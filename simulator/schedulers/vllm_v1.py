@@ -98,7 +98,7 @@ class VLLMV1:
     @property
     def overlap(self) -> Overlap:
         """How batches in flight overlap."""
-        return Overlap(self.async_scheduling, self.policy == PRIORITY, self.watermark)
+        return Overlap(self.async_scheduling, self.policy == PRIORITY, self.watermark, self._cap)
 
     def profiled_tokens(self, max_model_len: int) -> int:
         """Tokens of the forward pass by which the engine finds out how much memory activations take."""
@@ -171,7 +171,7 @@ class VLLMV1:
         if free_blocks < 0 or room < 0 or notes.retried:
             return self._walk(replica, notes)
         # Those who wait may find more in the prefix cache as decodes fill blocks that others know.
-        changes = self.prefill_schedule_interval > 1 or replica.waiting and replica.labels_answers
+        changes = self.prefill_schedule_interval > 1 or (replica.waiting and replica.labels_answers)
         batch.stands = not batch.chunks and not changes
         return batch
 
