@@ -36,7 +36,7 @@ def prefix_cache(runs: Mapping[str, Result]) -> Figure:
     evictions.set(ylabel="blocks evicted per s", xlabel=f"time, {unit}")
     for axes in (hits, evictions):
         axes.set_xlim(begin_s / seconds, end_s / seconds)
-    evictions.set_ylim(bottom=0)
+    evictions.set_ylim(0, max(1.0, evictions.get_ylim()[1]))
     if len(runs) > 1:
         figure.legend(*hits.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(runs)))
     return figure
