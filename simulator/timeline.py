@@ -202,7 +202,7 @@ def _flows(replica: ReplicaResult, number: int, shown: NDArray[np.int64]) -> Ite
     steps = {
         (request, iteration, stage)
         for events, stage in ((history.admissions, 0), (history.prefill_ends, last), (history.finishes, last))
-        for request, iteration in events[np.isin(events[:, 0], shown) & (events[:, 1] < len(spans))].tolist()
+        for request, iteration, *_ in events[np.isin(events[:, 0], shown) & (events[:, 1] < len(spans))].tolist()
     }
     for request, own in groupby(sorted(steps), key=lambda step: step[0]):
         points = list(own)

@@ -55,9 +55,30 @@ def serve_workload(workload: Workload, policy: Scheduler, iteration_time: Affine
     )
 
 
+BUDGETS = [2, 5, 16, 48, 200]
+
+
 def policies(max_num_seqs: int) -> st.SearchStrategy[Scheduler]:
     """A policy with random options; token budgets below the number of decodes included."""
-    budgets = st.sampled_from([2, 5, 16, 48, 200])
+    return st.one_of(
+        policies_of_2024(max_num_seqs),
+        st.builds(
+            VLLMV1,
+            st.sampled_from(BUDGETS),
+            st.just(max_num_seqs),
+            enable_chunked_prefill=st.booleans(),
+            long_prefill_token_threshold=st.sampled_from([0, 10]),
+            policy=st.sampled_from(["fcfs", "priority"]),
+            scheduler_reserve_full_isl=st.booleans(),
+            prefill_schedule_interval=st.sampled_from([1, 3]),
+            async_scheduling=st.booleans(),
+        ),
+    )
+
+
+def policies_of_2024(max_num_seqs: int) -> st.SearchStrategy[Scheduler]:
+    """Those whose slow reference is `slow_reference`."""
+    budgets = st.sampled_from(BUDGETS)
     dynamic = st.builds(
         DynamicChunks,
         stages=st.integers(0, 4),
@@ -70,15 +91,4 @@ def policies(max_num_seqs: int) -> st.SearchStrategy[Scheduler]:
         st.builds(VLLM, st.sampled_from([None, 60, 120]), st.just(max_num_seqs)),
         st.builds(Orca, st.just(max_num_seqs)),
         st.builds(FasterTransformer, st.just(max_num_seqs)),
-        st.builds(
-            VLLMV1,
-            budgets,
-            st.just(max_num_seqs),
-            enable_chunked_prefill=st.booleans(),
-            long_prefill_token_threshold=st.sampled_from([0, 10]),
-            policy=st.sampled_from(["fcfs", "priority"]),
-            scheduler_reserve_full_isl=st.booleans(),
-            prefill_schedule_interval=st.sampled_from([1, 3]),
-            async_scheduling=st.booleans(),
-        ),
     )

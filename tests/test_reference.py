@@ -14,7 +14,7 @@ from simulator.schedulers.orca import Orca
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
 from tests import slow_reference
-from tests.strategies import Workload, policies, serve_workload, workloads
+from tests.strategies import Workload, policies_of_2024, serve_workload, workloads
 
 COST = Affine(base_s=0.011, per_token_s=0.0003, per_context_token_s=0.00001)
 
@@ -66,4 +66,4 @@ def check_against_reference(workload: Workload, policy: Scheduler) -> None:
 @given(workloads(), st.data())
 @settings(max_examples=1000, deadline=None)
 def test_fast_and_slow_simulators_agree(workload: Workload, data: st.DataObject) -> None:
-    check_against_reference(workload, data.draw(policies(workload.max_num_seqs)))
+    check_against_reference(workload, data.draw(policies_of_2024(workload.max_num_seqs)))
