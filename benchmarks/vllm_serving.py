@@ -76,7 +76,9 @@ def main() -> None:
         errors = table.groupby(keys)["tpot_error"]
         print(errors.agg(points="count", median_absolute=lambda one: np.median(np.abs(one)), bias="median").round(1))
     errors = table["tpot_error"]
-    print(f"all points, TPOT: {errors.abs().median():.1f} % median absolute error, {errors.median():+.1f} % median error")
+    print(
+        f"all points, TPOT: {errors.abs().median():.1f} % median absolute error, {errors.median():+.1f} % median error"
+    )
     print(f"all points, TTFT: errors from {table['ttft_error'].min():+.0f} to {table['ttft_error'].max():+.0f} %")
 
 

@@ -167,18 +167,20 @@ def _enter_first(column: NDArray[Any], events: NDArray[np.int64], times: NDArray
 
 def _obstacle(run: ReplicaRun, request_id: NDArray[Any]) -> str:
     replica = run.replica
-    if run.cut_off or not replica.waiting:
+    left = [*replica.running, *replica.waiting]
+    if run.cut_off or not left:
         return ""
-    head = replica.waiting[0]
-    num_tokens = replica.known_tokens(head)
-    needed = max(run.scheduler.blocks_to_admit(replica, num_tokens), replica.blocks_for(num_tokens))
-    if needed <= replica.num_blocks:
-        policy = type(run.scheduler).__name__
-        return (
-            f"Request {request_id[head]} ({num_tokens} tokens) waits at the head of the queue and {policy}, as it is "
-            f"set, never admits it; {len(replica.waiting) - 1} requests wait behind it."
-        )
+    behind = f"{len(left) - 1} requests wait behind it."
+    for request in left[: len(replica.running) + 1]:
+        num_tokens = replica.known_tokens(request)
+        needed = max(run.scheduler.blocks_to_admit(replica, num_tokens), replica.blocks_for(num_tokens))
+        if needed > replica.num_blocks:
+            return (
+                f"Request {request_id[request]} ({num_tokens} tokens) needs {needed} free KV blocks and the replica "
+                f"has {replica.num_blocks} in all; {behind}"
+            )
+    policy = type(run.scheduler).__name__
     return (
-        f"Request {request_id[head]} ({num_tokens} tokens) needs {needed} free KV blocks to be admitted and the "
-        f"replica has {replica.num_blocks} in all; {len(replica.waiting) - 1} requests wait behind it."
+        f"Request {request_id[left[0]]} ({replica.known_tokens(left[0])} tokens) waits at the head of the queue and "
+        f"{policy}, as it is set, never admits it; {behind}"
     )

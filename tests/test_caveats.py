@@ -24,7 +24,7 @@ CASES: dict[str, tuple[list[str], str, Field]] = {
     ),
     "a request that can never be scheduled": (
         ["trace=csv", "trace.path=rows.csv", "kv_cache.num_blocks=10"],
-        "30 requests are stuck for ever. Request 0 (300 tokens) needs 19 free KV blocks to be admitted and the replica "
+        "30 requests are stuck for ever. Request 0 (300 tokens) needs 19 free KV blocks and the replica "
         "has 10 in all; 29 requests wait behind it.",
         lambda summary: summary["num_stuck"] == 30,
     ),

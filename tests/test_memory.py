@@ -36,6 +36,7 @@ def layout_of(shape: Model, tp: int = 1, pp: int = 1, kv_dtype: str = "fp16") ->
         ("llama3_70b", 70.554),
         ("codellama_34b", 33.744),
         ("falcon_180b", 179.522),
+        ("qwen3_32b", 32.762),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name: str, billions: float) -> None:
