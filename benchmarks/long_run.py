@@ -16,7 +16,7 @@ from simulator.simulation import simulate
 
 DAY_S = 86_400
 # Of an event: a tuple, its place in a list, and a number that only it has.
-_EVENT_BYTES = {"admissions": 96, "prefill_ends": 88, "finishes": 88, "preemptions": 88, "residencies": 120}
+_EVENT_BYTES = {"admissions": 104, "prefill_ends": 88, "finishes": 88, "preemptions": 88, "residencies": 120}
 
 
 def resident_bytes() -> int:

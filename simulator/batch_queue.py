@@ -32,7 +32,7 @@ class BatchQueueEngine:
         self._run = run
         self._replica = replica
         self._depth = depth
-        self._stages = Stages(run.stages, run.overlap_sends, run.log.spans)
+        self._stages = Stages(run.stages, run.overlap_sends, run.log.spans, depth)
         # When each batch of the queue ends; None: it has no tokens.
         self._queue: deque[float | None] = deque()
         self._times: deque[Sequence[float]] = deque()

@@ -11,6 +11,7 @@ import numpy as np
 from simpy.events import Event
 
 from simulator.batch_queue import BatchQueueEngine
+from simulator.caching import CachingReplica
 from simulator.clock import ARRIVAL, Clock
 from simulator.engine import Engine, ReplicaRun, SingleStageEngine
 from simulator.faults import Faults
@@ -113,7 +114,7 @@ class ReplicaSpec:
         else:
             options["watermark_blocks"] = int(self.watermark * self.num_blocks)
             options["appends_blocks"] = self.scheduler.appends_blocks
-        default = OverlappingReplica if isinstance(self.scheduler, Overlapping) else Replica
+        default = CachingReplica if isinstance(self.scheduler, Overlapping) else Replica
         return (new_replica or default)(requests, **options)
 
 
@@ -238,10 +239,10 @@ class Cluster:
                 return BatchQueueEngine(self.clock, run, run.replica, depth)
         return SingleStageEngine(self.clock, run) if num_stages == 1 else PipelineEngine(self.clock, run)
 
-    def _new_replica(self, spec: ReplicaSpec) -> Callable[..., Replica]:
+    def _new_replica(self, spec: ReplicaSpec) -> Callable[..., Replica] | None:
         policy = spec.scheduler
         if self._books is None:
-            return OverlappingReplica if isinstance(policy, Overlapping) else Replica
+            return None
         max_tokens = policy.profiled_tokens(LONGEST) if isinstance(policy, SizedBatches) else None
         overlaps = isinstance(policy, Overlapping)
         limit = policy.overlap.max_running if isinstance(policy, Overlapping) else getattr(policy, "max_num_seqs", None)

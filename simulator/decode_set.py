@@ -68,9 +68,9 @@ class DecodeSet:
         residue = -self.iteration % self._block_size
         return request in self._by_residue[residue]
 
-    def filling(self) -> Iterable[int]:
-        """Members whose last KV block is full with their next token."""
-        return self._by_residue[(-self.iteration - 1) % self._block_size]
+    def before_full(self, num_tokens: int) -> Iterable[int]:
+        """Members whose last KV block is full with so many tokens more, modulo its size."""
+        return self._by_residue[(-self.iteration - num_tokens) % self._block_size]
 
     def open_residencies(self) -> list[Residency]:
         """Stays of the present members so far."""

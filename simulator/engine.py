@@ -19,7 +19,7 @@ from simulator.stages import StageUse
 
 Process = Generator[Event, None, None]
 
-_MOST_FRUITLESS = 1000  # once would prove it but for a prefix cache, whose content may change for a while
+_MOST_FRUITLESS = 1000
 
 
 @dataclass
@@ -70,20 +70,21 @@ class ReplicaRun:
     def next_batch(self) -> Batch | None:
         """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
         schedule, start = self.scheduler.schedule, self.replica.start
-        if self._goes_round:
-            return None
         while (batch := schedule(self.replica)) is not None:
             started = start(batch)
             if batch.ignored:
                 self.on_end(batch.ignored, False)
             if started is not None:
                 return started
+            if batch.preempted and self._goes_round:
+                break
         return None
 
     @property
     def _goes_round(self) -> bool:
         """Whether the same requests would be begun and preempted for ever."""
-        return self.replica.num_fruitless > _MOST_FRUITLESS and self.time_limit_s == inf
+        # A request that fits makes a token before it was preempted so often.
+        return self.replica.num_fruitless > _MOST_FRUITLESS + self.replica.num_blocks and self.time_limit_s == inf
 
     def finish(self) -> None:
         """End the oldest batch in flight."""

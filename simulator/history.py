@@ -10,7 +10,8 @@ class History:
     """What happened to requests, by batch number. The n-th batch that a replica starts ends n-th.
 
     Attributes:
-        admissions: (request, batch, tokens found in the prefix cache) of each move from waiting to running.
+        admissions: (request, batch, tokens found in the prefix cache, KV blocks of these that others hold) of each
+            move from waiting to running.
         prefill_ends: (request, batch) of each batch that completed a prefill and so emitted a token.
         finishes: (request, batch) of each last token.
         residencies: Stays of requests in decode sets.
@@ -20,7 +21,7 @@ class History:
         discards: (requests whose tokens so far do not count, prefill ends and residencies until then).
     """
 
-    admissions: list[tuple[int, int, int]] = field(default_factory=list)
+    admissions: list[tuple[int, int, int, int]] = field(default_factory=list)
     prefill_ends: list[tuple[int, int]] = field(default_factory=list)
     finishes: list[tuple[int, int]] = field(default_factory=list)
     residencies: list[Residency] = field(default_factory=list)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from simulator.metrics import decodes_emitted
 from simulator.outages import LEFT_RUNNING, SENT
+from simulator.prefix_result import admissions
 from simulator.replica_result import ReplicaResult
 from simulator.result import Result
 from simulator.status import IGNORED
@@ -128,15 +129,11 @@ def _ended_waiting(replica: ReplicaResult) -> NDArray[np.int64]:
 
 def found_tokens(result: Result) -> tuple[Steps, Steps]:
     """Prompt tokens of requests admitted so far, and how many were found in a prefix cache; readmissions left out."""
-    times, known, found = [], [], []
-    for replica in result.replicas:
-        admissions = replica.history.admissions
-        admissions = admissions[np.unique(admissions[:, 0], return_index=True)[1]]
-        times.append(_scheduled_s(replica, admissions[:, 1]))
-        known.append(result.requests["prompt_tokens"][admissions[:, 0]].astype(np.float64))
-        found.append(admissions[:, 2].astype(np.float64))
-    time_s = np.concatenate(times)
-    return Steps.of_changes(time_s, np.concatenate(known)), Steps.of_changes(time_s, np.concatenate(found))
+    found = admissions(result.replicas)
+    first = found.is_first & found.caches
+    time_s, prompts = found.time_s[first], result.requests["prompt_tokens"][found.request[first]]
+    changes = prompts.astype(np.float64), found.num_found[first].astype(np.float64)
+    return Steps.of_changes(time_s, changes[0]), Steps.of_changes(time_s, changes[1])
 
 
 def evicted_blocks(result: Result) -> Steps:

@@ -2,13 +2,11 @@
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from simulator.batch import Batch, PrefillChunk
 from simulator.decode_set import DecodeSet
-from simulator.prefix_cache import PrefixCache
-from simulator.prefix_labels import PrefixLabels
 from simulator.replica import Members, Replica
 from simulator.request_table import RequestTable
 
@@ -68,7 +66,6 @@ class OverlappingReplica(Replica):
 
     Attributes:
         ahead: After how many calls of the policy a decode may be scheduled again; 0: when its token is known.
-        prefix: KV blocks that are found again by what they hold; None: none are.
         forming: The batch so far, between the steps of a decision; None: the next step is the first one.
         late: Waiting requests with work in flight, and in how many batches.
         note: What the policy noted last.
@@ -79,12 +76,10 @@ class OverlappingReplica(Replica):
         "_forming_decodes",
         "_num_calls",
         "_resting",
-        "_sharing",
         "ahead",
         "forming",
         "late",
         "note",
-        "prefix",
     )
 
     def __init__(
@@ -92,7 +87,6 @@ class OverlappingReplica(Replica):
         requests: RequestTable,
         *,
         ahead: int = 0,
-        labels: PrefixLabels | None = None,
         rank: Rank | None = None,
         **options: Any,
     ) -> None:
@@ -101,13 +95,11 @@ class OverlappingReplica(Replica):
         Args:
             requests: Table of all requests of the run.
             ahead: After how many calls of the policy a decode may be scheduled again; 0: when its token is known.
-            labels: What the KV blocks of the requests hold; None: no prefixes are cached.
             rank: What waiting requests are sorted by; None: their arrival.
             **options: As of `Replica`.
         """
         super().__init__(requests, **options)
         self.ahead = ahead
-        self.prefix = None if labels is None else PrefixCache(labels)
         if rank is not None:
             self.waiting = SortedQueue(rank)
         self.forming: Batch | None = None
@@ -118,8 +110,6 @@ class OverlappingReplica(Replica):
         # Decode sets that were scheduled ahead, and the number of the call that did.
         self._resting: deque[tuple[int, DecodeSet]] = deque()
         self._num_calls = 0
-        # Decoding requests of whose answers others know the beginning: their blocks are labelled as they fill.
-        self._sharing: dict[int, None] = {}
 
     # -- questions that policies ask ------------------------------------------------------------
 
@@ -127,11 +117,6 @@ class OverlappingReplica(Replica):
     def num_started(self) -> int:
         """Batches that were put in flight so far."""
         return self.num_finished + len(self.in_flight)
-
-    @property
-    def labels_answers(self) -> bool:
-        """Whether blocks that decodes fill may be found by others as they fill."""
-        return bool(self._sharing)
 
     def blocks_held(self, request: int) -> int:
         """KV blocks that a running request holds."""
@@ -204,8 +189,6 @@ class OverlappingReplica(Replica):
         if batch.note is not None:
             self.note = batch.note
         for request in batch.preempted:
-            if self.prefix is not None:
-                self._undo(request, batch, self.prefix)
             self._preempt(request)
         if batch.num_decodes:
             self._take_decodes(batch)
@@ -213,9 +196,7 @@ class OverlappingReplica(Replica):
             self._take_blocks(chunk)
         if self.free_blocks < 0:
             raise RuntimeError(f"the batch takes {-self.free_blocks} KV blocks more than there are")
-        if self.prefix is not None:
-            self._evict_labels(self.prefix, self.free_blocks)
-            self._label(batch)
+        self._note_filled(batch)
         if self.forming is not None:
             self.forming.extend(batch)
             batch, is_open = self.forming, batch.is_open
@@ -240,13 +221,12 @@ class OverlappingReplica(Replica):
         request = chunk.request
         if request not in self.prefilling:
             self._admit(chunk)
-            if self.prefix is not None:
-                num_blocks = chunk.context_tokens // self.block_size
-                self.free_blocks -= self.prefix.admit(request, num_blocks)
-                self._held_blocks[request] = num_blocks
         self.prefilling[request] = chunk.context_tokens + chunk.num_tokens
         self.free_blocks -= chunk.num_blocks
         self._held_blocks[request] = self._held_blocks.get(request, 0) + chunk.num_blocks
+
+    def _note_filled(self, batch: Batch) -> None:
+        """Note what a step, whose KV blocks have just been taken, fills them with."""
 
     def _launch(self, batch: Batch) -> None:
         decodes, flight = self._forming_decodes, _Flight()
@@ -290,8 +270,6 @@ class OverlappingReplica(Replica):
             finished.append(request)
             return
         decodes.add(request, context_tokens, num_remaining, True)
-        if self.prefix is not None and self.prefix.shares(request, context_tokens // self.block_size):
-            self._sharing[request] = None
 
     def _wake(self, decodes: DecodeSet) -> None:
         """Let a decode set be scheduled again."""
@@ -319,8 +297,6 @@ class OverlappingReplica(Replica):
             self._release(request)
         if flight.late:
             finished += self._take_late(flight)
-        if self._sharing and flight.members:
-            self._label_known(flight)
         self.num_finished += 1
         return finished
 
@@ -331,7 +307,8 @@ class OverlappingReplica(Replica):
         for request, num_tokens in zip(running, known, strict=True):
             self.requests.prefill_tokens[request] = num_tokens
             self._leave_decodes(request)
-        for (_, decodes), flight in zip(self.in_flight, self._flights, strict=True):
+        # The latest tokens first: each is then the last one that its request was to get.
+        for (_, decodes), flight in reversed([*zip(self.in_flight, self._flights, strict=True)]):
             late = [request for request, token in flight.late.items() if token == _DECODED]
             for request in [one for one in flight.members or () if one not in flight.late] + late:
                 assert decodes is not None
@@ -343,13 +320,11 @@ class OverlappingReplica(Replica):
             self._idle_sets.append(decodes)
         self.num_finished += len(self.in_flight)
         self.free_blocks = self.num_blocks
-        if self.prefix is not None:
-            self.prefix.clear()
+        self.note = None
         for part in (self.running, self.waiting, self.prefilling, self.in_flight, self.late, self._flights):
             part.clear()
         self._held_blocks.clear()
         self._resting.clear()
-        self._sharing.clear()
         return running, waiting
 
     def _retract(self, request: int, index: int, iteration: int) -> None:
@@ -362,16 +337,9 @@ class OverlappingReplica(Replica):
                 return
         raise RuntimeError(f"request {request} was to get no token that could be lost")
 
-    def _undo(self, request: int, batch: Batch, prefix: PrefixCache) -> None:
-        """Do to the prefix cache what was done in a call before a request is preempted."""
-        self._evict_labels(prefix, self.free_blocks - batch.blocks_before)
-        if batch.undone:
-            scheduled = self._scheduled_tokens(request) + batch.undone
-            prefix.label(request, min(scheduled, self.known_tokens(request)) // self.block_size)
-
     def _evict(self, request: int) -> None:
         """Take a running request's KV blocks and what was computed for it; its tokens are prefill from now on."""
-        self.num_fruitless += len(self.running) == 1
+        self.num_fruitless += 1
         known = self.known_tokens(request)
         computed = known - 1 if self.ahead and request not in self.prefilling else self._scheduled_tokens(request)
         self._give_back(request, self.blocks_held(request), computed)
@@ -384,7 +352,6 @@ class OverlappingReplica(Replica):
         self.requests.prefill_tokens[request] = known
         self._held_blocks.pop(request, None)
         self.prefilling.pop(request, None)
-        self._sharing.pop(request, None)
         del self.running[request]
 
     def _leave_decodes(self, request: int, late: bool = False) -> None:
@@ -405,6 +372,7 @@ class OverlappingReplica(Replica):
                 del self.late[request]
             if token == _NOTHING:
                 continue
+            self.num_fruitless = 0
             if token == _PREFILLED:
                 self.history.prefill_ends.append((request, self.num_finished))
             self.requests.prefill_tokens[request] += 1
@@ -418,75 +386,14 @@ class OverlappingReplica(Replica):
         computed = self.requests.total_tokens[request] - 1
         self._give_back(request, self.blocks_for(computed), computed)
         del self.running[request]
-        self._sharing.pop(request, None)
         self._end(request)
 
     def _end(self, request: int) -> None:
-        if self.prefix is not None:
-            self.prefix.forget(request)
         self.history.finishes.append((request, self.num_finished))
 
-    def _give_back(self, request: int, num_blocks: int, computed_tokens: int) -> None:
-        """Free the KV blocks that a request holds and nobody else does."""
-        prefix = self.prefix
-        if prefix is None:
-            self.free_blocks += num_blocks
-            return
-        self._evict_labels(prefix, self.free_blocks)
-        prefix.label(request, computed_tokens // self.block_size)
-        num_labelled = prefix.num_labelled(request)
-        self.free_blocks += num_blocks - num_labelled + prefix.release(request)
-
-    def _evict_labels(self, prefix: PrefixCache, num_blocks: int) -> None:
-        """Let no more than so many KV blocks that nobody holds have labels."""
-        num_evicted = prefix.shrink_to(num_blocks)
-        if num_evicted:
-            self.history.evictions.append((num_evicted, self.num_started))
-
-    # -- labels ---------------------------------------------------------------------------------
-
-    def repeat(self, batch: Batch) -> Iterator[int]:
-        """End the batch in flight and start the same decision again, as `Replica.repeat`; it only decodes."""
-        return self._repeat_labelling(batch) if self._sharing else super().repeat(batch)
-
-    def _repeat_labelling(self, batch: Batch) -> Iterator[int]:
-        prefix, decodes, sharing = self.prefix, self.in_flight[0][1], self._sharing
-        assert prefix is not None
-        assert decodes is not None
-        for free_blocks in super().repeat(batch):
-            filling = [request for request in decodes.filling() if request in sharing]
-            for request in self._in_batch_order(filling):
-                prefix.label(request, (decodes.context_of(request) + 1) // self.block_size)
-            yield free_blocks
-
-    def _label(self, batch: Batch) -> None:
-        """Label the KV blocks that the tokens of a batch fill.
-
-        What a decode fills is labelled when it leaves, unless others could find it before.
-        """
-        assert self.prefix is not None
-        computed = {chunk.request: chunk.context_tokens + chunk.num_tokens for chunk in batch.chunks}
-        if self._sharing and batch.num_decodes:
-            filled = self._filled_by_decodes()
-            computed = {one: (computed | filled)[one] for one in self.running if one in computed or one in filled}
-        for request, num_tokens in computed.items():
-            self.prefix.label(request, num_tokens // self.block_size)
-
-    def _filled_by_decodes(self) -> dict[int, int]:
-        """Tokens of decodes that fill a KV block with the batch that is being formed, and may share it with others."""
-        decodes = self._forming_decodes
-        assert decodes is not None
-        if self.ahead:
-            sharing = [request for request in decodes if request in self._sharing]
-            return {one: min(decodes.context_of(one) + 1, self.known_tokens(one)) for one in sharing}
-        return {one: decodes.context_of(one) + 1 for one in decodes.filling() if one in self._sharing}
-
-    def _label_known(self, flight: _Flight) -> None:
-        """Label what is full now that the tokens of a batch are known."""
-        assert self.prefix is not None
-        for request in flight.members or ():
-            if request in self._sharing and request not in flight.late:
-                self.prefix.label(request, (self.known_tokens(request) - 1) // self.block_size)
+    def _give_back(self, request: int, num_blocks: int, computed_tokens: int) -> None:  # noqa: ARG002
+        """Free the KV blocks of a request, in which so many tokens are or are being computed."""
+        self.free_blocks += num_blocks
 
     # -- where a request is ---------------------------------------------------------------------
 
@@ -519,7 +426,5 @@ class OverlappingReplica(Replica):
         return None
 
     def _in_batch_order(self, requests: list[int]) -> list[int]:
-        if self.prefix is None or len(requests) < 2:
-            return requests
-        members = set(requests)
-        return [request for request in self.running if request in members]
+        """Return requests of one batch in its order, if anything depends on it."""
+        return requests

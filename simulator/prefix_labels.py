@@ -48,7 +48,8 @@ class PrefixLabels:
         known = _known_runs(trace, trace.prefix, block_size)
         num_known = np.bincount(known[0], known[2], minlength=len(trace)).astype(np.int64)
         own = num_blocks - num_known
-        base = int((known[1] + known[2]).max()) if len(known[1]) else 0
+        # A gap between the two, or the last run of known labels would go on in the first one of a request's own.
+        base = 1 + int((known[1] + known[2]).max()) if len(known[1]) else 0
         rows = np.flatnonzero(own)
         own_first = base + np.cumsum(own[rows]) - own[rows]
         return cls._of_runs([known, (rows, own_first, own[rows])], len(trace))

@@ -38,8 +38,7 @@ class Replica:
         last_batch_prefilled: Whether the last batch that was put in flight had prefill chunks.
         history: What happened to requests so far.
         num_finished: Batches finished.
-        num_fruitless: How often, since a token was made or a request arrived, a request that ran alone was preempted,
-            as it needs more KV blocks than there are.
+        num_fruitless: Preemptions since a token was made or a request arrived; of a replica that counts them.
     """
 
     __slots__ = (
@@ -323,7 +322,7 @@ class Replica:
     def _next_batch(self) -> int:
         return self.num_finished + len(self.in_flight)
 
-    def _admit(self, chunk: PrefillChunk) -> None:
+    def _admit(self, chunk: PrefillChunk, num_shared: int = 0) -> None:
         request, waiting = chunk.request, self.waiting
         if waiting and waiting[0] == request:
             waiting.popleft()
@@ -332,7 +331,7 @@ class Replica:
         else:
             raise RuntimeError(f"request {request} is in a prefill chunk but neither waiting nor prefilling")
         self.running[request] = None
-        self.history.admissions.append((request, self._next_batch, chunk.context_tokens))
+        self.history.admissions.append((request, self._next_batch, chunk.context_tokens, num_shared))
 
     def _end_prefill(self, request: int, finished: list[int]) -> None:
         del self.prefilling[request]

@@ -23,10 +23,10 @@ class Events:
     """What happened to the requests of a replica, by the number of the iteration.
 
     Attributes:
-        admissions: int64[k, 3], request, iteration and tokens found in the prefix cache of each move from waiting to
-            running.
-        blocks_needed: int64[k], KV blocks that had to be free for each of them; of further ones of a preempted
-            request those of its last one.
+        admissions: int64[k, 4], request, iteration, tokens found in the prefix cache, and KV blocks of these that
+            others hold, of each move from waiting to running.
+        blocks_needed: int64[k], KV blocks that had to be free for each of them, what others hold left out; of
+            further ones of a preempted request those of its last one.
         prefill_ends: int64[k, 2], request and iteration of each completed prefill.
         finishes: int64[k, 2], request and iteration of each last token.
         preemptions: int64[k, 2], request and the iteration that began next.
@@ -78,10 +78,10 @@ class ReplicaResult:
         """Turn a replica's log into arrays, and enter its requests into the table of all requests."""
         replica, history = run.replica, run.replica.history
         logged = run.log.logged()
-        admissions = _table(history.admissions, 3)
+        admissions = _table(history.admissions, 4)
         events = Events(
             admissions=admissions,
-            blocks_needed=_blocks_needed(run, admissions[:, 0], table["prompt_tokens"]),
+            blocks_needed=_blocks_needed(run, admissions[:, 0], table["prompt_tokens"]) - admissions[:, 3],
             prefill_ends=_without(history.discards, 0, _table(history.prefill_ends, 2)),
             finishes=_table(history.finishes, 2),
             preemptions=_table(history.preemptions, 2),

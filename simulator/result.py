@@ -22,7 +22,7 @@ from simulator.metrics import (
     is_overloaded,
 )
 from simulator.outage_result import OutageResult
-from simulator.prefix_result import CACHED_TOKENS, cached_tokens, num_evicted_blocks, prefix_figures
+from simulator.prefix_result import CACHED_TOKENS, cached_tokens, prefix_figures
 from simulator.provenance import describe, extent_of
 from simulator.replica_result import ReplicaResult
 from simulator.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
@@ -230,7 +230,7 @@ class Result:
             **self.throughput,
             **{name: latency.summary() for name, latency in self.latencies.items()},
             "kv_use": kv_use(self.replicas),
-            "prefix_cache": self._prefix_cache,
+            "prefix_cache": prefix_figures(self.replicas, self.requests, self.counted),
             "busy_fraction": stages.pop("busy"),
             "bubbles": stages,
             "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),
@@ -296,12 +296,6 @@ class Result:
         """Requests that finished, were ignored, ...: the counts of the summary."""
         status = self.status[self._within]
         return {name: int(np.count_nonzero(status == code)) for name, code in STATUS_NAMES.items()}
-
-    @cached_property
-    def _prefix_cache(self) -> dict[str, Any] | None:
-        if not any(replica.caches_prefixes for replica in self.replicas):
-            return None
-        return prefix_figures(self.requests, self.counted, num_evicted_blocks(self.replicas))
 
     @cached_property
     def overloaded(self) -> bool:

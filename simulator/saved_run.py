@@ -224,7 +224,7 @@ def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], outag
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
     runs = tables["runs"].reshape(-1, len(RUN_COLUMNS))
-    widths = {"admissions": (-1, 3), "blocks_needed": (-1,), "residencies": (-1, 4)}
+    widths = {"admissions": (-1, 4), "blocks_needed": (-1,), "residencies": (-1, 4)}
     events = {name: tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
     return ReplicaResult(
         logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, spans),

@@ -34,13 +34,16 @@ class Stages:
         first_free_s: When the first stage can take the next batch.
     """
 
-    def __init__(self, use: Sequence[StageUse], overlap_sends: bool, spans: list[float] | None = None) -> None:
+    def __init__(
+        self, use: Sequence[StageUse], overlap_sends: bool, spans: list[float] | None = None, depth: int | None = None
+    ) -> None:
         """Start with empty stages.
 
         Args:
             use: What each stage did; is added to.
             overlap_sends: Whether a stage goes on while it sends.
             spans: Where to log when each stage begins and ends to compute each batch; None: nowhere.
+            depth: Batches that may be booked at a time; None: as many as there are stages.
         """
         self.use = use
         self._spans = spans
@@ -54,7 +57,7 @@ class Stages:
         self._accounted_s = [0.0] * len(use)
         # Of the batches that may still be in the stages: when each stage begins one and is free again, how long it
         # waits for it, and the part of that from uneven batches.
-        self._booked: deque[list[tuple[float, float, float, float]]] = deque(maxlen=len(use))
+        self._booked: deque[list[tuple[float, float, float, float]]] = deque(maxlen=depth or len(use))
 
     def make_room(self, now_s: float, times: Sequence[float]) -> None:
         """Note that a batch with such times leaves a pipeline that was full, so that another may be formed."""

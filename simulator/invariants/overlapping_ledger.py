@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from simulator.batch import Batch, PrefillChunk
+from simulator.caching import CachingReplica
 from simulator.invariants.books import Books, Ints, broken
-from simulator.overlapping import OverlappingReplica
 from simulator.prefix_cache import PrefixCache
 
 
@@ -36,7 +36,7 @@ class _Flight:
         return np.concatenate([self.decodes, np.array(complete, dtype=np.int64)])
 
 
-class CheckedOverlappingReplica(OverlappingReplica):
+class CheckedOverlappingReplica(CachingReplica):
     """Carries out decisions as an overlapping replica does, and checks each of them against books kept in another way.
 
     Laws: a decision names requests that are there, once each, and goes on where they are; nobody is scheduled ahead
@@ -64,11 +64,11 @@ class CheckedOverlappingReplica(OverlappingReplica):
         """Start empty.
 
         Args:
-            *arguments: As of `OverlappingReplica`.
+            *arguments: As of `CachingReplica`.
             books: Of all requests; shared by the replicas.
             max_tokens: Tokens of a batch at most; None: the policy does not say.
             max_num_seqs: Running requests at most; None: the policy does not say.
-            **options: As of `OverlappingReplica`.
+            **options: As of `CachingReplica`.
         """
         super().__init__(*arguments, **options)
         self.emissions: list[tuple[int, int, Ints]] = []

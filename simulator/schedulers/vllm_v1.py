@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from simulator.batch import Batch, PrefillChunk
-from simulator.overlapping import OverlappingReplica
+from simulator.caching import CachingReplica
 from simulator.replica import Replica
 from simulator.schedulers.base import Overlap, every_decode, require_at_least
 
@@ -115,7 +115,8 @@ class VLLMV1:
 
         With a prefix cache requests are admitted one by one, as each changes what the next one finds there.
         """
-        assert isinstance(replica, OverlappingReplica)
+        if not isinstance(replica, CachingReplica):
+            raise TypeError(f"vLLM V1 schedules a CachingReplica, not a {type(replica).__name__}")
         forming, notes, passed = replica.forming, self._notes(replica), []
         if forming is not None and forming.num_tokens:
             batch = Batch()
@@ -145,7 +146,7 @@ class VLLMV1:
     def _cap(self) -> int:
         return self.max_num_active_seqs or self.max_num_seqs
 
-    def _most_of(self, replica: OverlappingReplica) -> int:
+    def _most_of(self, replica: CachingReplica) -> int:
         """Tokens of one request in this call at most, whatever the budget."""
         num_requests = len(replica.running) + len(replica.waiting)
         most = self.long_prefill_token_threshold if num_requests > 1 else 0
@@ -155,7 +156,7 @@ class VLLMV1:
 
     # -- running requests -----------------------------------------------------------------------
 
-    def _continue_running(self, replica: OverlappingReplica, notes: Notes) -> Batch:
+    def _continue_running(self, replica: CachingReplica, notes: Notes) -> Batch:
         """Return the tokens of running requests; or, if there are too few KV blocks for them, whom to preempt first."""
         decodes = replica.decoding
         batch = every_decode(decodes)
@@ -175,7 +176,7 @@ class VLLMV1:
         batch.stands = not batch.chunks and not changes
         return batch
 
-    def _chunks(self, replica: OverlappingReplica, notes: Notes) -> Iterator[tuple[int, int]]:
+    def _chunks(self, replica: CachingReplica, notes: Notes) -> Iterator[tuple[int, int]]:
         """Yield the next chunk of each unfinished prefill, as long as it may be."""
         if notes.on_hold:
             return
@@ -185,7 +186,7 @@ class VLLMV1:
             if left > 0:
                 yield request, min(left, most)
 
-    def _walk(self, replica: OverlappingReplica, notes: Notes) -> Batch:
+    def _walk(self, replica: CachingReplica, notes: Notes) -> Batch:
         """Give tokens and KV blocks to one running request after the other, until one gets no block."""
         decodes, batch = replica.decoding, Batch()
         wanted = dict.fromkeys(decodes, 1) | dict(self._chunks(replica, notes))
@@ -210,7 +211,7 @@ class VLLMV1:
         batch.held_back = [request for request in decodes if request not in given]
         return batch
 
-    def _preempt(self, replica: OverlappingReplica, given: Mapping[int, int], num_blocks: int, notes: Notes) -> Batch:
+    def _preempt(self, replica: CachingReplica, given: Mapping[int, int], num_blocks: int, notes: Notes) -> Batch:
         """Return a batch that preempts one request.
 
         Args:
@@ -229,11 +230,11 @@ class VLLMV1:
 
     # -- waiting requests -----------------------------------------------------------------------
 
-    def _may_admit(self, replica: OverlappingReplica, batch: Batch) -> bool:
+    def _may_admit(self, replica: CachingReplica, batch: Batch) -> bool:
         """Whether requests can be admitted beside the running ones, as far as the caps go; then these come first."""
         return 0 < batch.num_tokens < self._budget and len(replica.running) < self._cap
 
-    def _admit(self, replica: OverlappingReplica, batch: Batch, num_tokens: int, notes: Notes) -> list[int]:
+    def _admit(self, replica: CachingReplica, batch: Batch, num_tokens: int, notes: Notes) -> list[int]:
         """Add the first chunks of waiting requests, in the queue's order, to what has so many tokens already.
 
         With a prefix cache only that of the first one, and the batch is open if there is one.
@@ -268,7 +269,7 @@ class VLLMV1:
         return passed
 
     def _first_chunk(
-        self, replica: OverlappingReplica, request: int, room: int, free_blocks: int, notes: Notes
+        self, replica: CachingReplica, request: int, room: int, free_blocks: int, notes: Notes
     ) -> PrefillChunk | None:
         """Return the first chunk of a waiting request; None: it is not admitted, and neither is anybody behind it.
 
@@ -298,7 +299,7 @@ class VLLMV1:
 
     # -- prefills at intervals ------------------------------------------------------------------
 
-    def _notes(self, replica: OverlappingReplica) -> Notes:
+    def _notes(self, replica: CachingReplica) -> Notes:
         """Return what was noted, and whether prefills have to wait in this call."""
         interval = self.prefill_schedule_interval
         notes = replica.note if isinstance(replica.note, Notes) else Notes(-interval)
@@ -312,7 +313,7 @@ class VLLMV1:
         on_hold = is_soon and len(replica.running) > num_prefills and not notes.is_bound
         return replace(notes, on_hold=on_hold, retried={})
 
-    def _next_notes(self, replica: OverlappingReplica, batch: Batch, passed: list[int]) -> Notes:
+    def _next_notes(self, replica: CachingReplica, batch: Batch, passed: list[int]) -> Notes:
         """Return what is to be noted of prefills with a step of a decision.
 
         Args:
@@ -329,7 +330,7 @@ class VLLMV1:
         admitted = {chunk.request for chunk in batch.chunks if chunk.request not in prefilling}
         set_aside = (notes.set_aside | {*passed}) - admitted
         if set_aside:  # some may have ended with what came back
-            set_aside &= {*replica.waiting}
+            set_aside = frozenset(request for request in set_aside if request in replica.waiting)
         is_bound, forming = notes.is_bound, replica.forming
         if not batch.is_open and not notes.on_hold and not (forming is not None and forming.preempted):
             is_bound = len(replica.waiting) > len(admitted) + len(set_aside)
@@ -337,7 +338,7 @@ class VLLMV1:
         return replace(notes, last_prefill=last_prefill, is_bound=is_bound, set_aside=set_aside)
 
 
-def _add_chunk(replica: OverlappingReplica, batch: Batch, request: int, num_tokens: int) -> int:
+def _add_chunk(replica: CachingReplica, batch: Batch, request: int, num_tokens: int) -> int:
     """Add the next chunk of an unfinished prefill to a batch, and return how many KV blocks it takes."""
     computed = replica.prefilling[request]
     num_blocks = replica.blocks_for(computed + num_tokens) - replica.blocks_held(request)
