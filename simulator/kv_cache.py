@@ -20,8 +20,7 @@ class KVCache:
         watermark: Share of the blocks that an admission leaves free (vllm and sarathi).
         memory_utilization: Share of the device's memory that the engine uses.
         dtype: Format of the keys and values.
-        prefix_caching: Whether KV blocks are found again by what they hold; None: as the policy's engine does if
-            nobody says (vllm_v1 does; the others cannot).
+        prefix_caching: Whether KV blocks are found again by what they hold; None: if the policy can (vllm_v1 alone).
     """
 
     block_size: int = 16

@@ -175,16 +175,30 @@ def groups_of(deployment: Deployment | Sequence[Deployment]) -> Sequence[Deploym
 
 
 def with_token_budget(deployment: Deployment, budget: int) -> Deployment:
-    """Return the deployment with another token budget of its policy."""
-    changed: dict[str, Any] = {"token_budget": budget}
+    """Return the deployment with another token budget of its policy.
+
+    Raises:
+        ValueError: The policy has none.
+    """
+    option = budget_option(deployment.scheduler)
+    if option is None:
+        raise ValueError(f"{type(deployment.scheduler).__name__} has no token budget")
+    changed: dict[str, Any] = {option: budget}
     scheduler: Any = deployment.scheduler
     return replace(deployment, scheduler=replace(scheduler, **changed))
 
 
 def has_token_budget(deployment: Deployment) -> bool:
     """Whether its policy has a token budget."""
-    scheduler: Any = deployment.scheduler
-    return "token_budget" in [field.name for field in fields(scheduler)]
+    return budget_option(deployment.scheduler) is not None
+
+
+def budget_option(scheduler: Scheduler) -> str | None:
+    """Name of the option that limits the tokens of an iteration, decodes included; None: the policy has none."""
+    named: str | None = getattr(type(scheduler), "budget_option", None)
+    if named is None and is_dataclass(scheduler) and "token_budget" in [one.name for one in fields(scheduler)]:
+        return "token_budget"
+    return named
 
 
 def _described(part: object) -> dict[str, Any] | None:

@@ -16,8 +16,14 @@ What serves
   scheduler.max_num_seqs=128   admitted sequences at most (orca, faster_transformer: 16)
   scheduler.dynamic_chunks.{stages,low,high,max_tokens}
                                sarathi: chunk sizes that shrink as a prefill advances; stages=0: off
+  scheduler.{max_num_batched_tokens=2048,enable_chunked_prefill=true,long_prefill_token_threshold=0,
+             long_prefill_token_threshold_adaptive=false,policy=fcfs,scheduler_reserve_full_isl=true,
+             watermark=0.0,max_num_active_seqs=null,max_num_scheduled_tokens=null,
+             prefill_schedule_interval=1,async_scheduling=false}
+                               vllm_v1: the engine's options by their names, see docs/vllm.md
   model=mistral_7b             mistral_7b | yi_34b | llama2_7b | llama2_70b | llama3_8b | llama3_70b |
-                               codellama_34b | falcon_180b | llama_small (recordings on a CPU) | hf
+                               codellama_34b | falcon_180b | qwen3_32b | llama_small (recordings on a
+                               CPU) | hf
   model.path=FILE              hf: the config.json of a model on Hugging Face
   model.dtype=bf16             weights: fp16 | bf16 | fp8 | int8 | int4; model.weight_only=true: 8-bit
                                weights are multiplied in half precision
@@ -45,7 +51,8 @@ What serves
                                share of the device memory that the engine uses
   iteration_time=profile       profile (fitted to measured kernels) | roofline | affine
   iteration_time.path=null     profile: a file of `python -m profiling fit`; null: the shipped one
-  engine=sarathi_serve         host time of an iteration: sarathi_serve | none | torch_loop (of recordings)
+  engine=sarathi_serve         host time of an iteration: sarathi_serve | vllm_v1 | vllm_v1_sync | none |
+                               torch_loop (of recordings)
   engine.decode_graph_sizes=[] sizes of decodes that are captured as CUDA graphs; batches are padded to them
   iteration_time.{base_s,per_token_s,per_context_token_s}
                                affine: an iteration takes base + per_token * tokens
@@ -61,6 +68,8 @@ What arrives
                                session, client, priority, block_ids;
                                traces of Azure, BurstGPT, Mooncake, Bailian, Splitwise,
                                Vidur; ShareGPT's JSON; results of vllm bench serve; plain or gzip
+  trace.{num_groups,prefix_tokens,share,zipf}
+                               shared_prefix: system prompts, their length, how many requests have one
   trace.on_error=error         file, empirical: a malformed row: error | skip (counted and reported)
   trace.max_total_tokens=null  longest prompt and output together
   trace.{start_s,duration_s}   file: only requests that arrive from there on, for so long

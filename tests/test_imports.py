@@ -153,7 +153,7 @@ def test_arrows_point_one_way_in_profiling_too() -> None:
 def test_policies_do_not_know_each_other_nor_the_clock() -> None:
     for path in files("simulator/schedulers"):
         known = {name for name in imports_of(path) if name.startswith(("simulator", "simpy"))}
-        allowed = ("batch", "replica", "overlapping", "decode_set", "schedulers.base")
+        allowed = ("batch", "replica", "caching", "decode_set", "schedulers.base")
         assert known <= {f"simulator.{name}" for name in allowed}, path
 
 

@@ -28,6 +28,7 @@ from simulator.batch import Batch
 from simulator.cluster import ReplicaSpec
 from simulator.config import load_config
 from simulator.schedulers.base import Scheduler
+from simulator.schedulers.vllm_v1 import VLLMV1
 from tests.helpers import POLICIES, REPOSITORY, tiny_model, trace_of
 from traces import Trace
 
@@ -202,10 +203,14 @@ OPTIONS = {
     "Orca": "orca",
     "FasterTransformer": "faster_transformer",
     "ChunkedPrefills": "chunked_prefills",
+    "VLLMV1": "vllm_v1",
 }
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=lambda one: type(one).__name__)
+SYNCHRONOUS = [one for one in POLICIES if not getattr(one, "async_scheduling", False)]
+
+
+@pytest.mark.parametrize("policy", SYNCHRONOUS, ids=lambda one: type(one).__name__)
 def test_the_simulator_decides_what_the_loop_decided(policy: Scheduler, tmp_path: Path) -> None:
     trace = crowded()
     served, _ = serve(trace, policy, num_blocks=40)
@@ -214,12 +219,20 @@ def test_the_simulator_decides_what_the_loop_decided(policy: Scheduler, tmp_path
         f"scheduler={OPTIONS[type(policy).__name__]}",
         *(f"scheduler.{name}={numbers[name]}" for name in numbers),
     ]
-    sizes = ("kv_cache.num_blocks=40", "model.max_model_len=512")
+    sizes = ("kv_cache.num_blocks=40", "model.max_model_len=512", "kv_cache.prefix_caching=false")
     recording = recorded(trace, served, *options, *sizes)
     recording.write(tmp_path)
     result = replay(Recording.read(tmp_path))
     assert result.summary["num_finished"] == 40
     assert result.column("completed_s") == pytest.approx(served.completed_s, abs=1e-6)
+
+
+def test_what_cannot_be_executed_as_it_is_decided_is_not_recorded() -> None:
+    for policy, caches in ((VLLMV1(async_scheduling=True), False), (VLLMV1(), True)):
+        spec = ReplicaSpec(policy, no_time, 40, 16, 0.0, 512, prefix_caching=caches)
+        engine = FakeEngine()
+        with pytest.raises(ValueError, match=r"kv_cache.prefix_caching=false and scheduler.async_scheduling=false"):
+            ServingLoop(crowded(), spec, 100, engine.execute, engine.clock, engine.sleep)
 
 
 def test_a_full_cache_preempts_and_what_was_emitted_is_computed_again() -> None:

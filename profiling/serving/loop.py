@@ -14,6 +14,7 @@ from profiling.serving.inputs import Tokens, Work, work_of
 from simulator.batch import Batch
 from simulator.cluster import ReplicaSpec
 from simulator.request_table import RequestTable
+from simulator.schedulers.base import Overlapping
 from traces import Trace
 
 # Shorter waits are spent polling: to be woken takes the operating system longer.
@@ -106,8 +107,14 @@ class ServingLoop:
             sleep: Waits for so many seconds.
 
         Raises:
-            ValueError: Requests wait for the end of others.
+            ValueError: Requests wait for the end of others, or batches cannot be executed as they are decided.
         """
+        overlaps = isinstance(spec.scheduler, Overlapping) and spec.scheduler.overlap.ahead
+        if spec.prefix_caching or overlaps:
+            raise ValueError(
+                "a prefix cache and async scheduling cannot be recorded: kv_cache.prefix_caching=false and "
+                "scheduler.async_scheduling=false"
+            )
         if trace.arrival_s is None or np.isnan(trace.arrival_s).any():
             raise ValueError("a trace whose requests wait for others cannot be recorded: every arrival must be known")
         self._arrival_s = trace.arrival_s.tolist()

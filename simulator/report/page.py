@@ -81,7 +81,8 @@ def _about(summary: Mapping[str, Any]) -> str:
     kinds = Counter((one["device"], one["tp"], one["pp"]) for one in replicas)
     parts = [f"{count} x {device} TP{tp} PP{pp}" for (device, tp, pp), count in kinds.items()]
     scheduler = str(config["scheduler"]["_target_"]).split(".")[-1]
-    budget = config["scheduler"].get("token_budget")
+    options = config["scheduler"]
+    budget = options.get("token_budget", options.get("max_num_batched_tokens"))
     rate = summary["arrivals_per_s"]
     words = [
         f"{config['model']['name']} on {', '.join(parts)}",

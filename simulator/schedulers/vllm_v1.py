@@ -78,6 +78,7 @@ class VLLMV1:
     prefill_schedule_interval: int = 1
     async_scheduling: bool = False
     appends_blocks: ClassVar[bool] = True
+    budget_option: ClassVar[str] = "max_num_batched_tokens"
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -68,7 +68,9 @@ def build_budget(config: DictConfig) -> BudgetTask:
     if task is not None and not task.experiment.slo.bounds_waiting:
         raise ConfigError("slo: nothing in it bounds how long requests wait, so that every load would be within it")
     if task is not None and not has_token_budget(deployment):
-        raise ConfigError(f"scheduler {type(deployment.scheduler).__name__} has no token budget; scheduler=sarathi has")
+        raise ConfigError(
+            f"scheduler {type(deployment.scheduler).__name__} has no token budget; sarathi and vllm_v1 have"
+        )
     decode = integer_pairs(node.decode, "token_budget.decode", "[number of decodes, tokens of each]", (1, 1))
     context = require_integer(node.prefill_context, "token_budget.prefill_context", 0)
     load = IterationLoad(decode, context)
