@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -214,7 +214,8 @@ SYNCHRONOUS = [one for one in POLICIES if not getattr(one, "async_scheduling", F
 def test_the_simulator_decides_what_the_loop_decided(policy: Scheduler, tmp_path: Path) -> None:
     trace = crowded()
     served, _ = serve(trace, policy, num_blocks=40)
-    numbers = {name: value for name, value in vars(policy).items() if isinstance(value, int)}
+    values = {one.name: getattr(policy, one.name) for one in fields(policy)}  # type: ignore[arg-type]
+    numbers = {name: value for name, value in values.items() if isinstance(value, int)}
     options = [
         f"scheduler={OPTIONS[type(policy).__name__]}",
         *(f"scheduler.{name}={numbers[name]}" for name in numbers),
