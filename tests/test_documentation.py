@@ -85,6 +85,34 @@ def test_the_policies_of_the_documentation_run_from_their_two_files(
     assert "40 finished" in printed
 
 
+def test_a_vllm_deployment_is_planned_in_five_commands(tmp_path: Path) -> None:
+    shown = [line for block in code_blocks("docs/vllm.md", "bash") for line in block.splitlines()]
+    assert len(shown) == 5
+    for command in shown:
+        few = [] if "simulator.plot" in command else ["trace.num_requests=40"]
+        run(tmp_path, [sys.executable, *shlex.split(command)[1:], *few])
+    assert (tmp_path / "outputs" / "plots" / "prefixes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figures_of_the_vllm_example_are_those_of_its_commands() -> None:
+    document = (REPOSITORY / "docs" / "vllm.md").read_text()
+    common = ("deployment=vllm_v1_llama3_8b_h100", "trace=shared_prefix", "arrival.qps=10")
+    cached, plain = (
+        simulate(**load_config(*common, f"kv_cache.prefix_caching={one}")).summary for one in ("true", "false")
+    )
+    assert (
+        f"| prompt tokens found in the cache | {cached['prefix_cache']['hit_rate_tokens']:.1%}".replace("%", " %")
+        in document
+    )
+    for title, metric, statistic in (
+        ("TTFT, mean", "ttft_s", "mean"),
+        ("TTFT, P99", "ttft_s", "p99"),
+        ("TBT, P99", "tbt_s", "p99"),
+    ):
+        times = [f"{1e3 * one[metric][statistic]:.0f} ms" for one in (cached, plain)]
+        assert f"| {title} | {times[0]} | {times[1]} |" in document
+
+
 def test_the_commands_about_layouts_run(tmp_path: Path) -> None:
     joined = [block.replace("\\\n", "") for block in code_blocks("docs/layouts.md", "bash")]
     shown = [line for block in joined for line in block.splitlines()]
