@@ -356,7 +356,7 @@ class Result:
 def _end_of(arrival_s: Floats, replicas: Sequence[ReplicaResult], outages: OutageResult) -> float:
     """When the last thing happened: an arrival, the end of an iteration, or a failure that hit a request."""
     ends_s = [replica.logged.end_s for replica in replicas]
-    return float(np.concatenate([arrival_s, outages.moves[:, 2], *ends_s]).max())
+    return float(np.concatenate([arrival_s, outages.moves[:, 2], *ends_s]).max(initial=0.0))
 
 
 def _enter_down_time(replicas: Sequence[ReplicaResult], outages: OutageResult, begin_s: float, end_s: float) -> None:
