@@ -107,8 +107,11 @@ def _known_runs(trace: Trace, prefix: PrefixBlocks, block_size: int) -> Runs:
     num_tokens = np.where(with_output | (prefix.block_tokens is None), total, trace.prompt_tokens)
     before = _turn_before(trace)
     later = np.flatnonzero(before >= 0)
+    later = later[_begins_with(prefix, later, before[later], trace.prompt_tokens[before[later]] // block_tokens)]
     source = np.arange(len(trace))
-    source[before[later]] = later  # what the next turn begins with is this prompt and its answer
+    # What the last turn begins with are all prompts and answers before it.
+    for row in later[::-1].tolist():
+        source[before[row]] = source[row]
     num_tokens[before[later]] = total[before[later]]
     num_tokens = np.minimum(num_tokens, num_given[source] * block_tokens)
     dense = _dense(prefix)
@@ -118,6 +121,17 @@ def _known_runs(trace: Trace, prefix: PrefixBlocks, block_size: int) -> Runs:
     ]
     request, first, length = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return request, first, length
+
+
+def _begins_with(prefix: PrefixBlocks, rows: Ints, others: Ints, num_blocks: Ints) -> NDArray[np.bool_]:
+    """Whether requests begin with the first so many blocks of others, each at least as long."""
+    known = np.minimum(np.diff(prefix.starts)[rows], np.diff(prefix.starts)[others])
+    last = np.maximum(np.minimum(num_blocks, known) - 1, 0)
+    same = np.ones(len(rows), dtype=bool)
+    some = np.minimum(num_blocks, known) > 0
+    starts = prefix.starts[:-1]
+    same[some] = prefix.ids[(starts[rows] + last)[some]] == prefix.ids[(starts[others] + last)[some]]
+    return same
 
 
 def _dense(prefix: PrefixBlocks) -> PrefixBlocks:
