@@ -8,8 +8,10 @@ import random
 
 import numpy as np
 
-from simulator import MetricOptions, Result
+from simulator import Deployment, MetricOptions, Result, simulate
 from simulator.faults import Faults
+from simulator.iteration_time.affine import Affine
+from simulator.kv_cache import KVCache
 from simulator.metrics import decodes_emitted, is_overloaded, percentile_of
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.chunked_prefills import ChunkedPrefills
@@ -17,9 +19,12 @@ from simulator.schedulers.faster_transformer import FasterTransformer
 from simulator.schedulers.orca import Orca
 from simulator.schedulers.sarathi import DynamicChunks, Sarathi
 from simulator.schedulers.vllm import VLLM
-from tests.helpers import serve
+from simulator.schedulers.vllm_v1 import VLLMV1
+from tests.helpers import A100, serve, tiny_model
 from tests.strategies import Workload, serve_workload
 from tests.test_reference import check_against_reference
+from tests.v1_cases import differences, random_case
+from traces import Trace
 
 
 def workloads() -> list[Workload]:
@@ -55,6 +60,8 @@ def policies(max_num_seqs: int) -> list[Scheduler]:
         Orca(max_num_seqs),
         FasterTransformer(max_num_seqs),
         ChunkedPrefills(chunk_size=24, max_num_seqs=max_num_seqs),
+        VLLMV1(max_num_batched_tokens=40, max_num_seqs=max_num_seqs),
+        VLLMV1(max_num_batched_tokens=40, max_num_seqs=max_num_seqs, async_scheduling=True),
     ]
 
 
@@ -81,6 +88,28 @@ def check_alone() -> None:
             served(
                 Faults([*often, failure(1.1)], on_failure=on_failure), BUSY[:40], policy=policy, pp=pp, num_blocks=30
             )
+    check_followers()
+
+
+def check_followers() -> None:
+    """A later turn arrives a think time after the answer to the one before it, and not before."""
+    trace = Trace(
+        np.array([30, 50]),
+        np.array([4, 4]),
+        np.array([0.0, np.nan]),
+        session=np.array([0, 0]),
+        think_s=np.array([np.nan, 1.0]),
+    )
+    for policy in policies(4):
+        deployment = Deployment(tiny_model(256), A100, policy, iteration_time=Affine(), kv_cache=KVCache(num_blocks=60))
+        table = simulate(trace, deployment).requests
+        assert table["arrival_s"][1] == table["completed_s"][0] + 1.0
+
+
+def check_vllm_v1() -> None:
+    """vLLM V1 does what its slow reference does."""
+    for seed in range(120):
+        assert differences(random_case(seed)) == [], seed
 
 
 def check_all() -> None:
@@ -88,12 +117,14 @@ def check_all() -> None:
     check_alone()
     for workload in workloads():
         for policy in policies(workload.max_num_seqs):
-            if not isinstance(policy, ChunkedPrefills):
+            if not isinstance(policy, ChunkedPrefills | VLLMV1):
                 check_against_reference(workload, policy)
             result = serve_workload(workload, policy)
             check_latencies(result)
-            reserves = isinstance(policy, Orca | FasterTransformer)
-            check_obstacle(result, 0 if reserves else int(workload.watermark * workload.num_blocks))
+            if not isinstance(policy, VLLMV1):
+                reserves = isinstance(policy, Orca | FasterTransformer)
+                check_obstacle(result, 0 if reserves else int(workload.watermark * workload.num_blocks))
+    check_vllm_v1()
     check_turns()
     check_overload()
     check_percentiles()

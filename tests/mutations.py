@@ -21,14 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-TARGETS = ["replica.py", "decode_set.py", "batch.py", "metrics.py", *("schedulers/" + name for name in (
-    "base.py", "sarathi.py", "vllm.py", "orca.py", "faster_transformer.py", "chunked_prefills.py",
-))]  # fmt: skip
+TARGETS = [
+    "replica.py", "overlapping.py", "caching.py", "prefix_cache.py", "batch_queue.py", "decode_set.py", "batch.py",
+    "metrics.py", *("schedulers/" + name for name in (
+        "base.py", "sarathi.py", "vllm.py", "vllm_v1.py", "orca.py", "faster_transformer.py", "chunked_prefills.py",
+    )),
+]  # fmt: skip
 TIME_LIMIT_S = 60
 # What a fault here changes is not what happens but how fast: the engine asks more often than it must.
 SPEED_ONLY = ("stands", "heeds_arrivals", "exhausted", "has_ties", "min(left) - 1")
-# What a fault here changes is nothing: one decode set more that nobody is in, the smaller one of two equal numbers.
-NOTHING = ("range(num_stages + 1)", "if remaining < room else room", "one.num_requests < other.num_requests")
+# What a fault here changes is nothing: one decode set more that nobody is in, the smaller one of two equal numbers, one
+# more of the thousand times that a request is preempted in vain before it counts as stuck.
+NOTHING = (
+    "range(num_stages + 1)", "if remaining < room else room", "one.num_requests < other.num_requests", "num_fruitless",
+)  # fmt: skip
 _SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,

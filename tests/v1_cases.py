@@ -6,6 +6,7 @@ from random import Random
 import numpy as np
 
 from simulator import Deployment, Result, simulate
+from simulator.faults import Faults
 from simulator.iteration_time.affine import Affine
 from simulator.kv_cache import KVCache
 from simulator.parallelism import Parallelism
@@ -71,7 +72,9 @@ def _random_requests(random: Random, machine: reference.Machine) -> list[referen
     return requests
 
 
-def served(case: Case, time_limit_s: float | None = None) -> Result:
+def served(
+    case: Case, time_limit_s: float | None = None, faults: Faults | None = None, num_replicas: int = 1
+) -> Result:
     """What the simulator makes of a case."""
     requests, machine = case.requests, case.machine
     lengths = np.array([len(one.block_ids or ()) for one in requests])
@@ -80,6 +83,7 @@ def served(case: Case, time_limit_s: float | None = None) -> Result:
         np.array([one.prompt_tokens for one in requests]),
         np.array([one.output_tokens for one in requests]),
         np.array([one.arrival_s for one in requests]),
+        request_id=np.array([one.request_id for one in requests]),
         priority=np.array([one.priority for one in requests]),
         prefix=PrefixBlocks.of_lengths(ids, lengths),
     )
@@ -90,8 +94,9 @@ def served(case: Case, time_limit_s: float | None = None) -> Result:
         Parallelism(pp=machine.pp),
         Affine(machine.base_s, machine.per_token_s, machine.per_context_token_s),
         KVCache(machine.block_size, machine.num_blocks, prefix_caching=machine.prefix_caching),
+        num_replicas,
     )
-    return simulate(trace, deployment, time_limit_s=time_limit_s, log_members=True)
+    return simulate(trace, deployment, faults=faults, time_limit_s=time_limit_s, log_members=True, log_stages=True)
 
 
 def differences(case: Case, most_batches: int = 400) -> list[str]:

@@ -1,0 +1,138 @@
+"""Replicas of vLLM V1 that fail, in the middle of what they have in flight."""
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+
+from simulator import Result
+from simulator.faults import FAILURE, Fault, Faults
+from simulator.outages import SENT
+from simulator.over_time import found_tokens
+from simulator.status import FINISHED, STUCK
+from tests.slow_reference_vllm_v1 import Machine, Options, Request
+from tests.v1_cases import Case, random_case, served
+
+# Some of the cases would go on for ever.
+LIMIT_S = 4.0
+
+
+def emitted(result: Result, until_s: float = np.inf) -> Counter[int]:
+    """Tokens of each request before some time."""
+    found = Counter[int]()
+    for log in (replica.tokens for replica in result.replicas):
+        found.update(request for request, iteration in log.prefill_ends.tolist() if log.end_s[iteration] < until_s)
+        for request, index, joined, left in log.residencies.tolist():
+            iterations = np.flatnonzero(log.decode_set == index)[joined:left]
+            found[request] += int(np.count_nonzero(log.end_s[iterations] < until_s))
+    return found
+
+
+def continued(case: Case, broken: Result, fault: Fault) -> tuple[Case, list[int]]:
+    """What is to be done when a replica is back after its only failure, and the numbers that the requests had."""
+    moves = broken.outages.moves
+    order = moves[(moves[:, 3] == SENT) & (moves[:, 2] == fault.end_s), 0].astype(int).tolist()
+    order += [number for number, one in enumerate(case.requests) if one.arrival_s > fault.end_s]
+    had = emitted(broken, fault.at_s)
+    requests = [
+        replace(
+            one,
+            prompt_tokens=one.prompt_tokens + had[number],
+            output_tokens=one.output_tokens - had[number],
+            arrival_s=max(one.arrival_s, fault.end_s),
+        )
+        for number, one in ((number, case.requests[number]) for number in order)
+    ]
+    return Case(requests, case.options, case.machine), order
+
+
+def check_continuation(case: Case, fault: Fault) -> bool:
+    """Compare what a replica does after a failure with what one does that never failed; whether there is anything."""
+    broken = served(case, LIMIT_S, Faults([fault]))
+    rest, order = continued(case, broken, fault)
+    if not order:
+        return False
+    after, fresh = broken.replicas[0], served(rest, LIMIT_S).replicas[0]
+    first = int(np.searchsorted(after.iterations["schedule_s"], fault.end_s))
+    assert after.members is not None
+    assert fresh.members is not None
+    chunks = [[(request, num_tokens) for request, num_tokens, _ in batch] for batch in after.members[first:]]
+    assert chunks == [[(order[place], num_tokens) for place, num_tokens, _ in batch] for batch in fresh.members]
+    for name in ("schedule_s", "start_s", "end_s", "context_tokens", "free_blocks"):
+        assert after.iterations[name][first:].tolist() == fresh.iterations[name].tolist(), name
+    return True
+
+
+@pytest.mark.parametrize("first", range(0, 200, 50))
+def test_a_replica_that_is_back_does_what_a_new_one_would(first: int) -> None:
+    num_compared = 0
+    for seed in range(first, first + 50):
+        random, case = Random(seed), random_case(seed)
+        at_s = random.uniform(0.001, served(case, LIMIT_S).end_s)
+        num_compared += check_continuation(case, Fault(FAILURE, at_s, random.uniform(0.001, 0.3), 0))
+    assert num_compared > 40
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("interval", [1, 2, 5])
+def test_what_a_policy_noted_before_a_failure_is_forgotten(interval: int, ahead: bool) -> None:
+    # So little memory that requests are preempted in flight and set aside, whenever it fails.
+    lengths = [(4, 5), (6, 4), (3, 5)]
+    requests = [Request(str(number), 0.0, *length) for number, length in enumerate(lengths)]
+    options = Options(
+        8, 8, prefill_schedule_interval=interval, async_scheduling=ahead, scheduler_reserve_full_isl=False
+    )
+    case = Case(requests, options, Machine(17, 1, 64, 2, False, 0.03, 0, 0))
+    assert all(check_continuation(case, Fault(FAILURE, 0.004 * step + 0.001, 0.1, 0)) for step in range(40))
+
+
+def random_faults(random: Random, num_replicas: int, until_s: float, on_failure: str) -> Faults:
+    """Failures at all times, several of a replica, some of all, and now and then one for ever."""
+    schedule = [
+        Fault(
+            FAILURE,
+            random.uniform(0, until_s),
+            None if random.random() < 0.05 else random.uniform(0.001, 0.3),
+            random.choice([None, *range(num_replicas)]),
+        )
+        for _ in range(random.randint(1, 6))
+    ]
+    return Faults(schedule, on_failure=on_failure, max_retries=random.choice([0, 3, 10]))
+
+
+@pytest.mark.parametrize("on_failure", ["resume", "restart", "lose"])
+@pytest.mark.parametrize("caching", [False, True])
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("pp", [1, 2])
+def test_every_request_ends_exactly_once_with_its_tokens(pp: int, ahead: bool, caching: bool, on_failure: str) -> None:
+    num_failures = 0
+    for seed in range(30):
+        random, case = Random(seed), random_case(seed)
+        machine = replace(case.machine, pp=pp, prefix_caching=caching)
+        case = Case(case.requests, replace(case.options, async_scheduling=ahead), machine)
+        num_replicas = random.choice([1, 2])
+        faults = random_faults(random, num_replicas, 1.5, on_failure)
+        result = served(case, faults=faults, num_replicas=num_replicas)
+        check_accounting(result)
+        num_failures += result.summary["faults"]["num_failures"]
+    assert num_failures > 30
+
+
+def check_accounting(result: Result) -> None:
+    """What is told of all requests and all the time adds up."""
+    summary, table = result.summary, result.requests
+    assert sum(result.num_by_status.values()) == len(result.status)
+    tokens = emitted(result)
+    for request in np.flatnonzero(result.status == FINISHED).tolist():
+        assert tokens[request] == table["output_tokens"][request]
+    assert np.array_equal(result.status == FINISHED, ~np.isnan(table["completed_s"]))
+    assert (result.status != STUCK).all() or any("stuck" in text for text in result.warnings)
+    if summary["busy_fraction"] is not None:
+        shares = [summary["busy_fraction"], *summary["bubbles"].values()]
+        assert np.sum(shares, axis=0) == pytest.approx(1)
+        assert min(map(min, shares)) >= -1e-9
+    if summary["prefix_cache"] is not None:
+        _, found = found_tokens(result)
+        assert (found.value[-1] if len(found.value) else 0) == table["cached_tokens"].sum()
