@@ -243,6 +243,14 @@ def test_nothing_is_lost_from_the_accounting(
         assert (told[-1] if len(told) else 0) >= result.requests["output_tokens"][done].sum()
 
 
+@pytest.mark.xfail(strict=True, reason="one that was held and then refused stays in it")
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_request_that_is_too_long_is_not_left_in_the_queue(policy: Scheduler) -> None:
+    result = served(Faults([failure(0.0, 1.0)]), [(0.5, 2000, 3)], policy=policy, num_replicas=1)
+    assert result.summary["num_ignored"] == 1
+    assert queue_length(result).at(np.array([99.0])).tolist() == [0]
+
+
 def test_a_run_with_faults_is_saved_and_loaded_whole(tmp_path: Path) -> None:
     overrides = (
         "trace=sharegpt", "trace.num_requests=60", "arrival.qps=6", "cluster.replicas=2", "output.timeline=true",

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from simulator import Result
 from simulator.faults import FAILURE, Fault, Faults
 from simulator.outages import SENT
-from simulator.over_time import found_tokens
+from simulator.over_time import found_tokens, num_running, queue_length
 from simulator.status import FINISHED, STUCK
 from tests.slow_reference_vllm_v1 import Machine, Options, Request
+from tests.test_vllm_v1 import served as serve_few
 from tests.v1_cases import Case, random_case, served
 
 # Some of the cases would go on for ever.
@@ -136,3 +138,30 @@ def check_accounting(result: Result) -> None:
     if summary["prefix_cache"] is not None:
         _, found = found_tokens(result)
         assert (found.value[-1] if len(found.value) else 0) == table["cached_tokens"].sum()
+
+
+@pytest.mark.xfail(strict=True, reason="that a failure threw it out before is not counted")
+def test_a_request_that_ends_while_it_waits_leaves_the_queue_after_a_failure_too() -> None:
+    # As without a failure: the second request is preempted while its last token is being made. That the replica
+    # failed before, with both running, changes nothing.
+    back = Faults([Fault(FAILURE, 0.2, 0.8, 0)])
+    options: dict[str, Any] = {"pp": 2, "num_blocks": 5, "max_num_batched_tokens": 32, "caching": False}
+    result = serve_few([(0.0, 32, 5), (0.0, 32, 1)], faults=back, **options)
+    assert result.requests["num_preemptions"].tolist() == [0, 1]
+    assert result.requests["completed_s"].tolist()[1] == 2.5
+    times_s = np.array([0.1, 0.5, 1.1, 2.2, 2.6, 99.0])
+    assert queue_length(result).at(times_s).tolist() == [0, 0, 0, 1, 0, 0]
+    assert num_running(result, 0).at(times_s).tolist() == [2, 0, 2, 1, 1, 0]
+
+
+@pytest.mark.xfail(strict=True, reason="a preemption has the time of the next batch, however late that is")
+def test_the_queue_is_right_if_a_replica_fails_after_a_preemption() -> None:
+    # The third call gives no tokens and preempts two of three requests, then the replica fails.
+    options: dict[str, Any] = {"long_prefill_token_threshold": 2, "scheduler_reserve_full_isl": False, "pp": 3}
+    back = Faults([Fault(FAILURE, 0.5, 0.5, 0)])
+    result = serve_few(
+        [(0.0, 4, 2), (0.0, 6, 1), (0.0, 1, 1)], faults=back, num_blocks=10, block_size=1, caching=False, **options
+    )
+    times_s = np.array([0.1, 0.6])
+    assert queue_length(result).at(times_s).tolist() == [2, 0]
+    assert num_running(result, 0).at(times_s).tolist() == [1, 0]

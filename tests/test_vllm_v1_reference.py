@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from simulator.simulation import CHECK_VARIABLE
 from tests import slow_reference_vllm_v1 as reference
 from tests.v1_cases import Case, differences, random_case, served
 
@@ -20,6 +21,12 @@ def test_small_cases_that_collide_are_served_as_by_the_reference(first: int) -> 
 def test_conversations_are_served_as_by_the_reference(first: int) -> None:
     differing = {seed: found for seed in range(first, first + 9) if (found := differences(long_case(seed), 1500))}
     assert differing == {}
+
+
+def test_runs_that_do_not_check_themselves_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CHECK_VARIABLE)
+    cases = [*map(random_case, range(1000, 1060)), *map(long_case, range(1000, 1004))]
+    assert [found for case in cases if (found := differences(case))] == []
 
 
 def test_long_cases_reach_what_short_ones_do_not() -> None:
