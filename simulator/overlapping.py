@@ -1,38 +1,16 @@
 """A replica whose requests may have work in several batches in flight, as in the engine core of vLLM V1."""
 
-from bisect import insort
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from simulator.batch import Batch, PrefillChunk
 from simulator.decode_set import DecodeSet
 from simulator.replica import Members, Replica
 from simulator.request_table import RequestTable
-
-Rank = Callable[[int], Any]
+from simulator.sorted_queue import Rank, SortedQueue
 
 # What a batch in flight makes for a request.
 _NOTHING, _DECODED, _PREFILLED = range(3)
-
-
-class SortedQueue(deque[int]):
-    """Waiting requests, the smallest by a key in front, wherever they are put."""
-
-    def __init__(self, rank: Rank) -> None:
-        """Start empty.
-
-        Args:
-            rank: What requests are sorted by.
-        """
-        super().__init__()
-        self._rank = rank
-
-    def append(self, request: int) -> None:
-        """Put a request in its place."""
-        insort(self, request, key=self._rank)
-
-    appendleft = append
 
 
 class _Flight:
