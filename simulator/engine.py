@@ -83,8 +83,7 @@ class ReplicaRun:
     @property
     def _goes_round(self) -> bool:
         """Whether the same requests would be begun and preempted for ever."""
-        # A request that fits makes a token before it was preempted so often.
-        return self.replica.num_fruitless > _MOST_FRUITLESS + self.replica.num_blocks and self.time_limit_s == inf
+        return self.replica.num_fruitless > _MOST_FRUITLESS and self.time_limit_s == inf
 
     def finish(self) -> None:
         """End the oldest batch in flight."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.metrics import decodes_emitted
-from simulator.outages import LEFT_RUNNING, SENT
+from simulator.outages import LEFT_QUEUE, LEFT_RUNNING, SENT
 from simulator.prefix_result import admissions
 from simulator.replica_result import ReplicaResult
 from simulator.result import Result
@@ -89,16 +89,19 @@ def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps
     sent[outages.moved] = False
     arrival_s = result.requests["arrival_s"][sent]
     times, changes = [arrival_s], [np.ones(len(arrival_s))]
-    for replica in (result.replicas[number] for number in chosen):
+    for number in chosen:
+        replica = result.replicas[number]
         for events, change in ((replica.history.admissions, -1.0), (replica.history.preemptions, 1.0)):
             times.append(_scheduled_s(replica, events[:, 1]))
             changes.append(np.full(len(events), change))
-        ended = _ended_waiting(replica)
+        ended = _ended_waiting(result, number)
         times.append(replica.logged.end_s[ended])
         changes.append(np.full(len(ended), -1.0))
     for number in chosen:
-        for moves, change in ((outages.arrivals(number), 1.0), (outages.left_queue(number), -1.0)):
-            times.append(moves)
+        for kind, change in ((SENT, 1.0), (LEFT_QUEUE, -1.0)):
+            moves = outages.of_moved(number, kind)
+            moves = moves[result.status[moves[:, 0].astype(np.int64)] != IGNORED]
+            times.append(moves[:, 1])
             changes.append(np.full(len(moves), change))
     return Steps.of_changes(np.concatenate(times), np.concatenate(changes))
 
@@ -112,18 +115,20 @@ def num_running(result: Result, number: int) -> Steps:
         _scheduled_s(replica, history.preemptions[:, 1]),
         replica.logged.end_s[history.finishes[:, 1]],
         result.outages.left_running(number),
-        replica.logged.end_s[_ended_waiting(replica)],
+        replica.logged.end_s[_ended_waiting(result, number)],
     ]
     changes = np.repeat([1.0, -1.0, -1.0, -1.0, 1.0], [len(one) for one in times])
     return Steps.of_changes(np.concatenate(times), changes)
 
 
-def _ended_waiting(replica: ReplicaResult) -> NDArray[np.int64]:
-    """Iterations that brought the last token of a request that had been preempted meanwhile."""
-    history = replica.history
+def _ended_waiting(result: Result, number: int) -> NDArray[np.int64]:
+    """Iterations of a replica that brought the last token of a request that had been preempted meanwhile."""
+    history = result.replicas[number].history
+    thrown_out = result.outages.of_moved(number, LEFT_RUNNING)[:, :1].astype(np.int64)
+    left = np.concatenate([history.preemptions[:, :1], thrown_out])
     size = 1 + int(history.admissions[:, 0].max(initial=-1))
-    admitted, preempted = (np.bincount(one[:, 0], minlength=size) for one in (history.admissions, history.preemptions))
-    in_queue: NDArray[np.int64] = history.finishes[(admitted == preempted)[history.finishes[:, 0]], 1]
+    admitted, left_again = (np.bincount(one[:, 0], minlength=size) for one in (history.admissions, left))
+    in_queue: NDArray[np.int64] = history.finishes[(admitted == left_again)[history.finishes[:, 0]], 1]
     return in_queue
 
 

@@ -53,6 +53,7 @@ class OverlappingReplica(Replica):
         "_flights",
         "_forming_decodes",
         "_num_calls",
+        "_rank",
         "_resting",
         "ahead",
         "forming",
@@ -78,6 +79,7 @@ class OverlappingReplica(Replica):
         """
         super().__init__(requests, **options)
         self.ahead = ahead
+        self._rank = rank
         if rank is not None:
             self.waiting = SortedQueue(rank)
         self.forming: Batch | None = None
@@ -317,7 +319,7 @@ class OverlappingReplica(Replica):
 
     def _evict(self, request: int) -> None:
         """Take a running request's KV blocks and what was computed for it; its tokens are prefill from now on."""
-        self.num_fruitless += 1
+        self.num_fruitless += not self._is_below_others(request)
         known = self.known_tokens(request)
         computed = known - 1 if self.ahead and request not in self.prefilling else self._scheduled_tokens(request)
         self._give_back(request, self.blocks_held(request), computed)
@@ -331,6 +333,13 @@ class OverlappingReplica(Replica):
         self._held_blocks.pop(request, None)
         self.prefilling.pop(request, None)
         del self.running[request]
+
+    def _is_below_others(self, request: int) -> bool:
+        """Whether a running request is more urgent than one that is preempted, and so will get on."""
+        if self._rank is None:
+            return len(self.running) > 1
+        urgency = self.requests.urgency
+        return any(urgency(one) < urgency(request) for one in self.running)
 
     def _leave_decodes(self, request: int, late: bool = False) -> None:
         """Take a request out of its decode set; a token in flight that comes late is its last one there."""

@@ -41,6 +41,9 @@ class PrefixLabels:
         Args:
             trace: The requests.
             block_size: Tokens per KV block.
+
+        Raises:
+            ValueError: Ids of prefix blocks are not those of whole prefixes.
         """
         num_blocks = (trace.prompt_tokens + trace.output_tokens) // block_size
         if trace.prefix is None:
@@ -74,6 +77,7 @@ class PrefixLabels:
         request, first, length = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         order = np.argsort(request, kind="stable")
         request, first, length = request[order], first[order], length[order]
+        _require_prefixes(request, first, length)
         shared = np.bincount(request, _num_shared(first, length), minlength=num_requests).astype(np.int64)
         return cls(first, length, np.searchsorted(request, np.arange(num_requests + 1)), shared)
 
@@ -107,6 +111,7 @@ def _known_runs(trace: Trace, prefix: PrefixBlocks, block_size: int) -> Runs:
     num_tokens = np.where(with_output | (prefix.block_tokens is None), total, trace.prompt_tokens)
     before = _turn_before(trace)
     later = np.flatnonzero(before >= 0)
+    later = later[~(with_output | (prefix.block_tokens is None))[before[later]]]
     later = later[_begins_with(prefix, later, before[later], trace.prompt_tokens[before[later]] // block_tokens)]
     source = np.arange(len(trace))
     # What the last turn begins with are all prompts and answers before it.
@@ -165,6 +170,30 @@ def _runs_of_rows(
     begins[1:] = (labels[1:] != labels[:-1] + 1) | (place[1:] == 0)
     start = np.flatnonzero(begins)
     return np.repeat(rows, num_blocks)[start], labels[start], np.diff(start, append=len(labels))
+
+
+def _require_prefixes(request: Ints, first: Ints, length: Ints) -> None:
+    """Check that each label stands behind the same one wherever it occurs, as that of a whole prefix does.
+
+    Raises:
+        ValueError: One does not.
+    """
+    end = first + length
+    behind = np.full(len(first), -1)
+    goes_on = request[1:] == request[:-1]
+    behind[1:][goes_on] = end[:-1][goes_on] - 1
+    order = np.lexsort((behind, first))
+    first, end, behind, request = first[order], end[order], behind[order], request[order]
+    place = np.searchsorted(first, first)
+    differs = behind != behind[place]
+    # Of runs that begin earlier, how far they reach: the label is inside of one if that is farther.
+    reach = np.maximum.accumulate(np.append(-1, end))[place]
+    differs |= (reach > first) & (behind != first - 1)
+    if differs.any():
+        raise ValueError(
+            f"block_ids: a block of request number {request[differs.argmax()]} stands behind another one than "
+            "elsewhere; equal ids must mean equal tokens from the beginning of the prompt to the end of the block"
+        )
 
 
 def _num_shared(first: Ints, length: Ints) -> Ints:

@@ -38,7 +38,8 @@ class Replica:
         last_batch_prefilled: Whether the last batch that was put in flight had prefill chunks.
         history: What happened to requests so far.
         num_finished: Batches finished.
-        num_fruitless: Preemptions since a token was made or a request arrived; of a replica that counts them.
+        num_fruitless: Preemptions, since a token was made or a request arrived, of requests that were as urgent as
+            any other that ran; of a replica that counts them.
     """
 
     __slots__ = (

@@ -69,9 +69,6 @@ class Deployment:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.kv_cache.prefix_caching and not self.caches_prefixes:
-            name = type(self.scheduler).__name__
-            raise ValueError(f"kv_cache.prefix_caching=true needs a policy of vLLM V1, and {name} has no prefix cache")
         count, machines = self.num_replicas, self.num_nodes
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_REPLICAS:
             raise ValueError(f"replicas must be an integer from 1 to {MOST_REPLICAS}, got {count!r}")
@@ -126,6 +123,9 @@ class Deployment:
             ValueError: The model does not fit the layout, its memory or the machines that there are.
         """
         self._require_machines()
+        if self.kv_cache.prefix_caching and not self.caches_prefixes:
+            name = type(self.scheduler).__name__
+            raise ValueError(f"kv_cache.prefix_caching=true needs scheduler=vllm_v1, and {name} has no prefix cache")
         price = self.device.price_per_hour_usd
         longest = self.model.max_model_len
         policy = self.scheduler

@@ -243,7 +243,6 @@ def test_nothing_is_lost_from_the_accounting(
         assert (told[-1] if len(told) else 0) >= result.requests["output_tokens"][done].sum()
 
 
-@pytest.mark.xfail(strict=True, reason="one that was held and then refused stays in it")
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_request_that_is_too_long_is_not_left_in_the_queue(policy: Scheduler) -> None:
     result = served(Faults([failure(0.0, 1.0)]), [(0.5, 2000, 3)], policy=policy, num_replicas=1)

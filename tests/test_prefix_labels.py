@@ -235,7 +235,6 @@ def test_a_turn_whose_ids_say_that_it_begins_in_another_way_does(ids: list[int],
     assert num_common(trace, 16, 0, 1) == common
 
 
-@pytest.mark.xfail(strict=True, reason="an answer is taken from the next turn, whatever the ids say of it")
 @given(SIZES, st.booleans(), SIZES, st.data())
 @settings(max_examples=200, deadline=None)
 def test_blocks_of_outputs_count_more_than_sessions(
@@ -266,3 +265,11 @@ def test_blocks_of_many_requests_are_those_of_few() -> None:
     assert labels.runs_of(0)[0] == labels.runs_of(size - 1)[0] == (5, 2)
     own = {labels.runs_of(request)[1] for request in (0, 1, size - 2, size - 1)}
     assert len(own) == 4
+
+
+@pytest.mark.parametrize("ids", [[[0, 1], [1]], [[0, 1], [2, 1]], [[0, 3], [1, 2, 3, 4]], [[0, 0]]])
+def test_ids_that_do_not_stand_for_whole_prefixes_are_refused(ids: list[list[int]]) -> None:
+    lengths = np.array([len(one) for one in ids])
+    prefix = PrefixBlocks.of_lengths(np.concatenate(ids), lengths, 1)
+    with pytest.raises(ValueError, match=r"block_ids: a block of request number \d stands behind another one"):
+        PrefixLabels.of(Trace(lengths, np.ones_like(lengths), prefix=prefix), 1)

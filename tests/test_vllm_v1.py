@@ -235,7 +235,6 @@ def test_requests_that_preempt_each_other_for_ever_are_stuck(pp: int, ahead: boo
     assert "2 requests are stuck for ever" in result.warnings[0]
 
 
-@pytest.mark.xfail(strict=True, reason="after so many preemptions without a token they count as stuck")
 def test_requests_that_get_on_slowly_are_not_stuck() -> None:
     # The first one is never preempted and ends one day; until then the others are again and again.
     options: dict[str, Any] = {"long_prefill_token_threshold": 1, "scheduler_reserve_full_isl": False}

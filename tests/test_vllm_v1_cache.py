@@ -46,7 +46,7 @@ def test_what_is_found_are_whole_blocks() -> None:
 
 def test_a_running_request_does_not_look_again() -> None:
     options: dict[str, Any] = {"long_prefill_token_threshold": 16, "max_num_batched_tokens": 32}
-    result = served([(0.0, 80, 1), (0.0, 80, 1)], ids=[range(5), [9, *range(6, 10)]], **options)
+    result = served([(0.0, 80, 1), (0.0, 80, 1)], ids=[range(5), range(6, 11)], **options)
     same = served([(0.0, 80, 1), (0.0, 80, 1)], ids=[range(5), range(5)], **options)
     assert cached(result) == [0, 0]
     # It finds the block of the first chunk and goes on from there, a block ahead of the other one.
@@ -161,5 +161,5 @@ def test_other_policies_have_no_prefix_cache(
 ) -> None:
     assert run_main(main, ["kv_cache.prefix_caching=true", "scheduler=vllm"], tmp_path, monkeypatch) == 2
     error = capsys.readouterr().err
-    assert error.endswith("kv_cache.prefix_caching=true needs a policy of vLLM V1, and VLLM has no prefix cache\n")
+    assert error.endswith("kv_cache.prefix_caching=true needs scheduler=vllm_v1, and VLLM has no prefix cache\n")
     assert error.count("\n") == 1

@@ -140,7 +140,6 @@ def check_accounting(result: Result) -> None:
         assert (found.value[-1] if len(found.value) else 0) == table["cached_tokens"].sum()
 
 
-@pytest.mark.xfail(strict=True, reason="that a failure threw it out before is not counted")
 def test_a_request_that_ends_while_it_waits_leaves_the_queue_after_a_failure_too() -> None:
     # As without a failure: the second request is preempted while its last token is being made. That the replica
     # failed before, with both running, changes nothing.
