@@ -105,10 +105,7 @@ class BatchQueueEngine:
         if batch is None:
             self._queue.append(None)
             return len(self._replica.history.preemptions) > num_preempted
-        run.log.begin_run(run.replica, batch, now_s, start_s)
-        times = run.stage_times(batch)
-        _, end_s = stages.pass_through(times, now_s, start_s)
-        run.log.times.extend((end_s, run.replica.free_blocks))
+        times, _, end_s = run.send(batch, stages, now_s, start_s)
         self._times.append(times)
         self._queue.append(end_s)
         return True

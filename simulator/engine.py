@@ -15,7 +15,7 @@ from simulator.iteration_log import IterationLog
 from simulator.iteration_time.base import StageTimes
 from simulator.replica import Replica
 from simulator.schedulers.base import Scheduler
-from simulator.stages import StageUse
+from simulator.stages import Stages, StageUse
 
 Process = Generator[Event, None, None]
 
@@ -79,6 +79,24 @@ class ReplicaRun:
             if batch.preempted and self._goes_round:
                 break
         return None
+
+    def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
+        """Send a batch that has just been put in flight through the pipeline stages, and log it.
+
+        Args:
+            batch: The batch.
+            stages: The stages.
+            now_s: When it was decided.
+            start_s: When the first stage takes it.
+
+        Returns:
+            Its stage times, when the first stage is free again, and when the last stage ends the batch.
+        """
+        self.log.begin_run(self.replica, batch, now_s, start_s)
+        times = self.stage_times(batch)
+        first_end_s, end_s = stages.pass_through(times, now_s, start_s)
+        self.log.times.extend((end_s, self.replica.free_blocks))
+        return times, first_end_s, end_s
 
     @property
     def _goes_round(self) -> bool:

@@ -99,10 +99,7 @@ class PipelineEngine:
         batch = run.next_batch()
         if batch is None:
             return
-        run.log.begin_run(run.replica, batch, now_s, start_s)
-        times = run.stage_times(batch)
-        first_end_s, end_s = stages.pass_through(times, now_s, start_s)
-        run.log.times.extend((end_s, run.replica.free_blocks))
+        times, first_end_s, end_s = run.send(batch, stages, now_s, start_s)
         self._first_ends.append(first_end_s)
         self._last_ends.append(end_s)
         self._flying_times.append(times)

@@ -54,7 +54,6 @@ class PrefixCache:
 
     Attributes:
         num_unheld: Labelled blocks that nobody holds.
-        num_labels: Different labels that are on blocks.
 
     Source: the design of vLLM V1's prefix cache, https://docs.vllm.ai/en/latest/design/prefix_caching.html.
     """
@@ -66,7 +65,6 @@ class PrefixCache:
         "_queue",
         "_runs",
         "_spans",
-        "num_labels",
         "num_unheld",
     )
 
@@ -77,7 +75,6 @@ class PrefixCache:
             labels: What the blocks of each request hold.
         """
         self.num_unheld = 0
-        self.num_labels = 0
         self._labels = labels
         self._spans: dict[int, _Span] = {}
         # Ends of the queue: what is reused first is behind it, what is reused last before it.
@@ -86,6 +83,11 @@ class PrefixCache:
         self._held: dict[int, list[_Copy]] = {}
         self._num_labelled: dict[int, int] = {}
         self._runs: dict[int, list[tuple[int, int]]] = {}
+
+    @property
+    def num_labels(self) -> int:
+        """Different labels that are on blocks."""
+        return sum(span.end - span.first for span in self._spans.values())
 
     def find(self, request: int, most_blocks: int) -> tuple[int, int]:
         """Look a prefix up.
@@ -158,7 +160,6 @@ class PrefixCache:
         while first < end:
             span = self._spans.get(first)
             if span is None:  # nothing from here on is cached
-                self.num_labels += end - first
                 last = held[-1] if held else None
                 if last is not None and last.span.end == first and last.num_holders == len(last.span.copies) == 1:
                     last.span.end = end
@@ -231,7 +232,6 @@ class PrefixCache:
             if size > excess:
                 if len(span.copies) == 1:
                     span.end -= excess
-                    self.num_labels -= excess
                     self.num_unheld -= excess
                     break
                 self._split(span, span.end - excess)
@@ -240,13 +240,12 @@ class PrefixCache:
             span.copies.remove(copy)
             if not span.copies:
                 del self._spans[span.first]
-                self.num_labels -= size
             self.num_unheld -= size
         return before - self.num_unheld
 
     def clear(self) -> None:
         """Lose everything."""
-        self.num_unheld = self.num_labels = 0
+        self.num_unheld = 0
         self._spans.clear()
         self._held.clear()
         self._num_labelled.clear()

@@ -1,7 +1,5 @@
 """Batch by batch against schedules recorded from the real engine's schedulers."""
 
-import csv
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,8 @@ import pytest
 
 from simulator import Result, simulate
 from simulator.config import load_config
+from tests import golden
+from tests.golden import read
 from tests.helpers import SHARED, needs_shared
 
 GOLDEN = SHARED / "golden"
@@ -20,21 +20,7 @@ TOLERANCE_S = 1e-6
 def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
     """The command line that replays a recorded case."""
     options = case["options"]
-    overrides = [
-        f"scheduler={case['scheduler']}",
-        f"scheduler.max_num_seqs={case['max_num_seqs']}",
-        "trace=csv",
-        f"trace.path='{requests}'",
-        "trace.num_requests=null",
-        "arrival=trace",
-        "iteration_time=affine",
-        *(f"iteration_time.{name}={value}" for name, value in case["cost"].items()),
-        f"model.max_model_len={case['max_model_len']}",
-        f"parallel.pp={case['pp']}",
-        f"kv_cache.num_blocks={case['num_gpu_blocks']}",
-        f"kv_cache.block_size={case['block_size']}",
-        "output.batches=true",
-    ]
+    overrides = golden.overrides_of(case, requests)
     if case["scheduler"] == "sarathi":
         overrides.append(f"scheduler.token_budget={options['chunk_size']}")
         if options.get("enable_dynamic_chunking_schedule"):
@@ -49,12 +35,6 @@ def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
         budget = options["max_num_batched_tokens"]
         overrides.append(f"scheduler.max_num_batched_tokens={'null' if budget is None else budget}")
     return overrides
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(params=CASES, scope="module")

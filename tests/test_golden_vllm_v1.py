@@ -1,7 +1,5 @@
 """Batch by batch against schedules recorded from the scheduler of vLLM V1."""
 
-import csv
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,8 @@ import pytest
 
 from simulator import Result, simulate
 from simulator.config import load_config
+from tests import golden
+from tests.golden import read
 from tests.helpers import SHARED, needs_shared
 
 GOLDEN = SHARED / "golden_vllm_v1"
@@ -23,29 +23,11 @@ def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
     options = dict(case["options"])
     caching = str(options.pop("enable_prefix_caching")).lower()
     return [
-        "scheduler=vllm_v1",
-        f"scheduler.max_num_seqs={case['max_num_seqs']}",
+        *golden.overrides_of(case, requests),
         *(f"scheduler.{name}={json.dumps(value)}" for name, value in options.items() if not isinstance(value, str)),
         f"scheduler.policy={options['policy']}",
-        "trace=csv",
-        f"trace.path='{requests}'",
-        "trace.num_requests=null",
-        "arrival=trace",
-        "iteration_time=affine",
-        *(f"iteration_time.{name}={value}" for name, value in case["cost"].items()),
-        f"model.max_model_len={case['max_model_len']}",
-        f"parallel.pp={case['pp']}",
-        f"kv_cache.num_blocks={case['num_gpu_blocks']}",
-        f"kv_cache.block_size={case['block_size']}",
         f"kv_cache.prefix_caching={caching}",
-        "output.batches=true",
     ]
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(params=CASES, scope="module")
