@@ -100,11 +100,13 @@ class BatchQueueEngine:
             self._queue.append(None)
             return False
         self._replica.begin_call()
-        num_preempted = len(self._replica.history.preemptions)
+        preemptions = self._replica.history.preemptions
+        num_before = len(preemptions)
         batch = run.one_batch()
         if batch is None:
             self._queue.append(None)
-            return len(self._replica.history.preemptions) > num_preempted
+            run.log.preempt_alone(range(num_before, len(preemptions)), now_s)
+            return len(preemptions) > num_before
         times, _, end_s = run.send(batch, stages, now_s, start_s)
         self._times.append(times)
         self._queue.append(end_s)

@@ -43,6 +43,8 @@ class LoggedIterations:
         runs: float64[num_runs, 9], of each run the RUN_COLUMNS of its first iteration: its number, when the scheduler
             decided, when the first stage began, prefills and their tokens, decodes, tokens of either in the KV cache,
             and the decode set.
+        lone_preemptions: float64[k, 2], which of the replica's preemptions were decided without forming a batch, and
+            when.
         stage_spans: float64[num_iterations, num_stages, 2], when each pipeline stage began and ended to compute;
             None: it was not logged.
     """
@@ -50,6 +52,7 @@ class LoggedIterations:
     end_s: NDArray[np.float64]
     free_blocks: NDArray[np.int32]
     runs: NDArray[np.float64]
+    lone_preemptions: NDArray[np.float64]
     stage_spans: NDArray[np.float64] | None = None
 
     @property
@@ -104,6 +107,7 @@ class IterationLog:
         self._num_stages = num_stages_with_spans
         # Of each run: the members of its batches, if asked for, since it costs time for each member.
         self._members: list[Members] | None = [] if with_members else None
+        self._lone_preemptions: list[tuple[int, float]] = []
         self._runs: list[float] = []  # RUN_COLUMNS, flat
         self._packed_times: list[bytes] = []
         self._packed_spans: list[bytes] = []
@@ -128,6 +132,10 @@ class IterationLog:
         )
         if self._members is not None:
             self._members.append(replica.members())
+
+    def preempt_alone(self, preemptions: range, now_s: float) -> None:
+        """Log that some of the replica's preemptions were decided now, and no batch formed."""
+        self._lone_preemptions += [(number, now_s) for number in preemptions]
 
     def cut_off(self, now_s: float, num_iterations: int) -> None:
         """Let the latest iterations end now, or not begin: they were broken off."""
@@ -175,7 +183,8 @@ class IterationLog:
         spans = None
         if self.spans is not None:
             spans = np.frombuffer(b"".join(self._packed_spans)).reshape(-1, self._num_stages, 2)
-        return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs, spans)
+        alone = np.array(self._lone_preemptions, dtype=np.float64).reshape(-1, 2)
+        return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs, alone, spans)
 
 
 def _pack(values: list[float]) -> bytes:

@@ -91,9 +91,10 @@ def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps
     times, changes = [arrival_s], [np.ones(len(arrival_s))]
     for number in chosen:
         replica = result.replicas[number]
-        for events, change in ((replica.history.admissions, -1.0), (replica.history.preemptions, 1.0)):
-            times.append(_scheduled_s(replica, events[:, 1]))
-            changes.append(np.full(len(events), change))
+        admitted_s, preempted_s = _scheduled_s(replica, replica.history.admissions[:, 1]), _preempted_s(replica)
+        for events_s, change in ((admitted_s, -1.0), (preempted_s, 1.0)):
+            times.append(events_s)
+            changes.append(np.full(len(events_s), change))
         ended = _ended_waiting(result, number)
         times.append(replica.logged.end_s[ended])
         changes.append(np.full(len(ended), -1.0))
@@ -112,7 +113,7 @@ def num_running(result: Result, number: int) -> Steps:
     history = replica.history
     times = [
         _scheduled_s(replica, history.admissions[:, 1]),
-        _scheduled_s(replica, history.preemptions[:, 1]),
+        _preempted_s(replica),
         replica.logged.end_s[history.finishes[:, 1]],
         result.outages.left_running(number),
         replica.logged.end_s[_ended_waiting(result, number)],
@@ -244,3 +245,11 @@ def _scheduled_s(replica: ReplicaResult, iterations: NDArray[np.int64]) -> Float
     """When the decision before an iteration fell; for one that never began, when the last one ended."""
     scheduled_s = np.append(replica.logged.columns["schedule_s"], replica.logged.end_s.max(initial=0.0))
     return np.asarray(scheduled_s[np.minimum(iterations, len(scheduled_s) - 1)])
+
+
+def _preempted_s(replica: ReplicaResult) -> Floats:
+    """When each preemption was decided."""
+    decided_s = _scheduled_s(replica, replica.history.preemptions[:, 1])
+    alone = replica.logged.lone_preemptions
+    decided_s[alone[:, 0].astype(np.int64)] = alone[:, 1]
+    return decided_s

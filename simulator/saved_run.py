@@ -28,9 +28,9 @@ from traces import Client
 from traces.json_file import read_json as parse
 
 LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
-_FORMAT = 3
+_FORMAT = 4
 # Tables of each replica, one row per iteration, run of iterations or event.
-_TABLES = ("end_s", "free_blocks", "runs", "stage_spans")
+_TABLES = ("end_s", "free_blocks", "runs", "lone_preemptions", "stage_spans")
 _EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "residencies")
 # Of those that reports show.
 _SUMMARY_KEYS = (*LATENCIES, "kv_use", "cluster", "replicas", "clients", "config", "warnings", "requests_per_s")
@@ -155,6 +155,7 @@ def _tables_of(replica: ReplicaResult) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "end_s", logged.end_s
     yield "free_blocks", logged.free_blocks
     yield "runs", logged.runs.ravel()
+    yield "lone_preemptions", logged.lone_preemptions.ravel()
     yield "stage_spans", np.zeros(0) if spans is None else spans.ravel()
     for name in _EVENTS:
         events = getattr(replica.history, name).ravel()
@@ -223,11 +224,11 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
 def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], outages: OutageResult) -> ReplicaResult:
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
-    runs = tables["runs"].reshape(-1, len(RUN_COLUMNS))
+    runs, alone = tables["runs"].reshape(-1, len(RUN_COLUMNS)), tables["lone_preemptions"].reshape(-1, 2)
     widths = {"admissions": (-1, 4), "blocks_needed": (-1,), "residencies": (-1, 4)}
     events = {name: tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
     return ReplicaResult(
-        logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, spans),
+        logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, alone, spans),
         history=Events(**events),
         stages=[StageUse(**stage) for stage in about["stages"]],
         num_blocks=about["num_blocks"],

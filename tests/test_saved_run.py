@@ -10,9 +10,11 @@ from simulator import Result, simulate
 from simulator.clients import client_figures
 from simulator.config import load_config
 from simulator.output import Files, write_result
+from simulator.over_time import queue_length
 from simulator.saved_run import LOG, RunError, load_result, load_summary
 from simulator.schedulers.vllm import VLLM
 from tests.helpers import serve
+from tests.test_vllm_v1 import served
 
 MIX = ("trace=mix", "trace.num_requests=40", "trace.clients.chat.slo.tbt_p99=0.2")
 RUNS = {
@@ -68,6 +70,16 @@ def test_preemptions_survive(tmp_path: Path) -> None:
     loaded = load_result(written(result, tmp_path))
     assert loaded.summary == result.summary
     assert loaded.replicas[0].num_preemptions > 0
+
+
+def test_the_time_of_a_preemption_that_formed_no_batch_survives(tmp_path: Path) -> None:
+    requests = [(0.0, 4, 2), (0.0, 6, 1), (0.0, 1, 1)]
+    tight = {"num_blocks": 10, "block_size": 1, "caching": False, "pp": 3}
+    result = served(requests, **tight, long_prefill_token_threshold=2, scheduler_reserve_full_isl=False)
+    assert len(result.replicas[0].logged.lone_preemptions) > 0
+    loaded = load_result(written(result, tmp_path))
+    times_s = np.linspace(0.0, result.end_s, 50)
+    assert queue_length(loaded).at(times_s).tolist() == queue_length(result).at(times_s).tolist()
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:

@@ -212,7 +212,6 @@ def test_a_request_that_ends_while_it_waits_leaves_the_queue() -> None:
     assert running.at(np.array([0.1, 1.2, 1.6, 9.0])).tolist() == [2, 1, 1, 0]
 
 
-@pytest.mark.xfail(strict=True, reason="a preemption has the time of the next batch, however late that is")
 def test_the_queue_is_right_after_a_call_that_only_preempts() -> None:
     # The third call gives no tokens: the second request takes the third one's only block, as it needs two, and gives
     # way itself. The token of the third request comes at 1 s, and until 4/3 s no other batch is formed.

@@ -153,7 +153,6 @@ def test_a_request_that_ends_while_it_waits_leaves_the_queue_after_a_failure_too
     assert num_running(result, 0).at(times_s).tolist() == [2, 0, 2, 1, 1, 0]
 
 
-@pytest.mark.xfail(strict=True, reason="a preemption has the time of the next batch, however late that is")
 def test_the_queue_is_right_if_a_replica_fails_after_a_preemption() -> None:
     # The third call gives no tokens and preempts two of three requests, then the replica fails.
     options: dict[str, Any] = {"long_prefill_token_threshold": 2, "scheduler_reserve_full_isl": False, "pp": 3}
