@@ -120,9 +120,15 @@ def _attention(model: Model, degree: int, most_tokens: int) -> Iterator[Case]:
                 yield Case("attention", (model.name, degree, "decode_attention", *shape, batch, batch, context))
 
 
+def is_refinement(case: Case) -> bool:
+    """Whether a case of `layer_cases` lies between round sizes, which cover the range without it."""
+    return _lateness(case) > 1
+
+
 def _when(case: Case) -> tuple[int, int, str, int]:
-    tokens = case["num_tokens"]
-    late = coarseness(tokens)
-    if case.family == "attention":
-        late = max(late, coarseness(max(1, case["context"])))
-    return late, case["tp"], case["operator"], tokens
+    return _lateness(case), case["tp"], case["operator"], case["num_tokens"]
+
+
+def _lateness(case: Case) -> int:
+    late = coarseness(case["num_tokens"])
+    return max(late, coarseness(max(1, case["context"]))) if case.family == "attention" else late

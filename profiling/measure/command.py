@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from profiling.environment import CPU, CUDA, flashinfer_or_none, header, name_of_device, require_torch
-from profiling.measure.cases import OPERATORS, Case, layer_cases
+from profiling.measure.cases import OPERATORS, Case, is_refinement, layer_cases
 from profiling.measure.communication import communication_cases, measure_group
 from profiling.measure.engine import EngineBench, engine_cases
 from profiling.measure.kernels import TorchKernels
@@ -86,7 +86,10 @@ def measured_folder(
         bench = _Bench(torch, flashinfer, architecture, on)
         _write_header(folder, header(torch, bench.kernel_library, here, on, "measure"))
         if "engine" in chosen and 1 in degrees:
-            cases = engine_cases(architecture, on, flashinfer is not None, most_tokens) + cases
+            # After the round sizes: a short time budget is to give some of everything that a fit needs.
+            fine = [case for case in cases if is_refinement(case)]
+            engine = engine_cases(architecture, on, flashinfer is not None, most_tokens)
+            cases = [*cases[: len(cases) - len(fine)], *engine, *fine]
         if on == CUDA:
             cases += communication_cases(here.name, torch.cuda.device_count(), chosen)
             prepare_libraries(torch, flashinfer, architecture)
