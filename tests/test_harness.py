@@ -30,7 +30,8 @@ def in_seconds(case: Case) -> Measured:
 def test_every_number_of_tokens_to_512_and_every_tile_to_2048_is_measured() -> None:
     grid = token_grid(16384)
     assert grid[:512] == list(range(1, 513))
-    assert [count for count in grid if 512 < count <= 2048] == list(range(520, 2049, 8))
+    eighths, after_edges = range(520, 2049, 8), range(513, 2049, 64)
+    assert [count for count in grid if 512 < count <= 2048] == sorted([*eighths, *after_edges])
     assert grid == sorted(set(grid))
     assert grid[-1] == 16384
 
@@ -199,6 +200,15 @@ def test_the_engine_is_measured_on_made_up_batches(tmp_path: Path) -> None:
     assert prefills[256] > prefills[64] > 0
     decodes = iterations[iterations["num_prefill_tokens"] == 0].set_index("num_decodes")["seconds"]
     assert decodes[128] > 3 * decodes[8]
+
+
+def test_a_short_budget_measures_some_of_the_engine_and_some_of_the_kernels(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    torch.set_num_threads(1)  # the tests share the cores
+    sizes = ["--model", "llama_small", "--max-tokens", "300", "--operators", "o_proj,engine", "--time-budget-s", "4"]
+    main(["measure", "--on", "cpu", *sizes, "--output", str(tmp_path)])
+    assert len(read_table(tmp_path / "cpu", "host")) > 0
+    assert len(read_table(tmp_path / "cpu", "matmul")) > 0
 
 
 def test_only_a_gpu_launches_and_captures() -> None:

@@ -14,9 +14,11 @@ from simulator.iteration_time.operators import (
 )
 from simulator.model import Model
 
-# Every number of tokens to the first; then steps of 8 to the second, where tiles of 64 to 256 tokens show.
+# Every number of tokens to the first; then steps of 8 to the second, and the first token of each tile.
 DENSE_TO = 512
 TILED_TO = 2048
+# Kernels work on tiles of a multiple of so many tokens.
+TILE = 64
 COARSE = ((8192, 64), (32768, 256), (1 << 20, 1024))
 MOST_SEQUENCES = 512
 CHUNKS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1536, 2048, 3072, 4096)
@@ -60,17 +62,20 @@ class Case:
 
 def token_grid(most_tokens: int) -> list[int]:
     """Numbers of tokens up to the model's maximum."""
-    grid = [*range(1, DENSE_TO + 1), *range(DENSE_TO + 8, TILED_TO + 1, 8)]
+    tiled = {*range(DENSE_TO + 8, TILED_TO + 1, 8), *range(DENSE_TO + 1, TILED_TO, TILE)}
+    grid = [*range(1, DENSE_TO + 1), *sorted(tiled)]
     for end, step in COARSE:
         grid += range(grid[-1] + step, end + 1, step)
     return [tokens for tokens in grid if tokens <= most_tokens]
 
 
 def coarseness(number: int) -> int:
-    """How late a size is measured: powers of two first, then rounder sizes before less round ones."""
+    """How late a size is measured: powers of two, both sides of the edges of tiles, every eighth size, the others."""
     if number & (number - 1) == 0:
         return 0
-    return next(rank for rank, grain in enumerate((64, 8, 1), start=1) if number % grain == 0)
+    if number % TILE in (0, 1):
+        return 1
+    return 2 if number % 8 == 0 else 3
 
 
 def layer_cases(model: Model, degrees: Sequence[int], operators: Sequence[str], most_tokens: int) -> list[Case]:
@@ -120,15 +125,9 @@ def _attention(model: Model, degree: int, most_tokens: int) -> Iterator[Case]:
                 yield Case("attention", (model.name, degree, "decode_attention", *shape, batch, batch, context))
 
 
-def is_refinement(case: Case) -> bool:
-    """Whether a case of `layer_cases` lies between round sizes, which cover the range without it."""
-    return _lateness(case) > 1
-
-
 def _when(case: Case) -> tuple[int, int, str, int]:
-    return _lateness(case), case["tp"], case["operator"], case["num_tokens"]
-
-
-def _lateness(case: Case) -> int:
-    late = coarseness(case["num_tokens"])
-    return max(late, coarseness(max(1, case["context"]))) if case.family == "attention" else late
+    tokens = case["num_tokens"]
+    late = coarseness(tokens)
+    if case.family == "attention":
+        late = max(late, coarseness(max(1, case["context"])))
+    return late, case["tp"], case["operator"], tokens

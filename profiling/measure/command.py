@@ -3,17 +3,19 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from profiling.environment import CPU, CUDA, flashinfer_or_none, header, name_of_device, require_torch
-from profiling.measure.cases import OPERATORS, Case, is_refinement, layer_cases
+from profiling.measure.cases import OPERATORS, Case, layer_cases
 from profiling.measure.communication import communication_cases, measure_group
 from profiling.measure.engine import EngineBench, engine_cases
 from profiling.measure.kernels import TorchKernels
@@ -78,6 +80,7 @@ def measured_folder(
     if most_tokens < 1:
         raise ValueError(f"--max-tokens must be at least 1, got {most_tokens}")
     cases = layer_cases(architecture, degrees, chosen, most_tokens)
+    engine: list[Case] = []
     torch = require_torch(on)
     here = device_named(device or name_of_device(torch, on))
     flashinfer = flashinfer_or_none() if on == CUDA else None
@@ -86,14 +89,11 @@ def measured_folder(
         bench = _Bench(torch, flashinfer, architecture, on)
         _write_header(folder, header(torch, bench.kernel_library, here, on, "measure"))
         if "engine" in chosen and 1 in degrees:
-            # After the round sizes: a short time budget is to give some of everything that a fit needs.
-            fine = [case for case in cases if is_refinement(case)]
             engine = engine_cases(architecture, on, flashinfer is not None, most_tokens)
-            cases = [*cases[: len(cases) - len(fine)], *engine, *fine]
         if on == CUDA:
             cases += communication_cases(here.name, torch.cuda.device_count(), chosen)
             prepare_libraries(torch, flashinfer, architecture)
-        outcome = _measure(Session(folder, here.name), cases, bench, time_budget_s)
+        outcome = _measure(Session(folder, here.name), [part for part in (engine, cases) if part], bench, time_budget_s)
     print(
         f"{folder}: {outcome.num_measured:,} measured, {outcome.num_known:,} known before, {outcome.num_skipped:,} "
         f"that cannot be measured here, {outcome.num_left:,} left by the time budget"
@@ -101,11 +101,23 @@ def measured_folder(
     return folder
 
 
-def _measure(session: Session, cases: Sequence[Case], bench: "_Bench", time_budget_s: float | None) -> Outcome:
+def _measure(
+    session: Session, parts: Sequence[Sequence[Case]], bench: "_Bench", time_budget_s: float | None
+) -> Outcome:
+    """Measure one part after the other, each in its share of the time that is left: a fit needs some of each."""
+    end_s = None if time_budget_s is None else time.monotonic() + time_budget_s
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    found: list[Outcome] = []
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("cases", total=len(cases))
-        return session.run(cases, bench.measure, time_budget_s, lambda count: bar.update(task, completed=count))
+        for number, cases in enumerate(parts):
+            share_s = None if end_s is None else max(0.0, end_s - time.monotonic()) / (len(parts) - number)
+            task = bar.add_task("cases", total=len(cases))
+            found.append(session.run(cases, bench.measure, share_s, partial(_advance, bar, task)))
+    return Outcome(*map(sum, zip(*map(astuple, found), strict=True)))
+
+
+def _advance(bar: Progress, task: TaskID, num_done: int) -> None:
+    bar.update(task, completed=num_done)
 
 
 class _Bench:
