@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import least_squares
 
 from profiling.measure.cases import ATTENTION_OPERATORS, HEAD_OPERATORS
 from profiling.tables import Header, read_table
@@ -23,6 +23,8 @@ from simulator.parallelism import Parallelism
 KNOTS = 2.0 ** np.arange(14)
 # Weight of a difference between neighbouring factors against a relative error of the same size.
 SMOOTHNESS = 0.1
+# Relative errors beyond this count in proportion, and not by their square: what disturbed a measurement.
+NOISE = 0.03
 # Fewer iterations than this do not tell the factors apart.
 FEWEST_ITERATIONS = 20
 
@@ -44,8 +46,8 @@ class Iterations:
 def with_in_engine(profile: DeviceProfile, folder: Path) -> DeviceProfile:
     """Return a profile with factors fitted to the iterations of its folder, if there are enough.
 
-    Non-negative least squares of relative errors, neighbouring factors alike. What the iterations say nothing of
-    stays as it was measured alone.
+    Robust least squares of relative errors, neighbouring factors alike. What the iterations say nothing of stays as it
+    was measured alone.
     """
     measured = iterations_of(profile, folder)
     if len(measured.seconds) < FEWEST_ITERATIONS:
@@ -114,9 +116,14 @@ def _factors(measured: Iterations) -> Floats:
     differences = np.diff(np.eye(len(KNOTS) + 2)[: len(KNOTS)], axis=0) * SMOOTHNESS * np.sqrt(count)
     # A weak pull to 1: where an iteration says nothing, as of attention if there was none of a phase.
     pull = np.eye(len(KNOTS) + 2) * 1e-3 * np.sqrt(count)
-    sides = [np.ones(count), np.zeros(len(differences)), np.diag(pull)]
-    factors, _ = nnls(np.vstack([wanted, differences, pull]), np.concatenate(sides))
-    return np.asarray(np.maximum(factors, 1e-3))
+    terms = np.vstack([wanted, differences, pull])
+    sides = np.concatenate([np.ones(count), np.zeros(len(differences)), np.diag(pull)])
+
+    def errors(factors: Floats) -> Floats:
+        return np.asarray(terms @ factors - sides)
+
+    start, bounds = np.ones(len(pull)), (1e-3, np.inf)
+    return np.asarray(least_squares(errors, start, bounds=bounds, loss="soft_l1", f_scale=NOISE).x)
 
 
 def _errors(measured: Iterations, factors: Floats) -> Floats:

@@ -55,6 +55,17 @@ def test_factors_that_made_the_iterations_are_found_again(tmp_path: Path) -> Non
     assert again.in_engine.times(np.array([100.0])) == pytest.approx(found.in_engine.times(np.array([100.0])))
 
 
+def test_a_few_disturbed_iterations_do_not_move_the_factors(tmp_path: Path) -> None:
+    profile = cpu_profile()
+    write_iterations(tmp_path)
+    parts = iterations_of(profile, tmp_path).parts
+    seconds = parts @ np.full(parts.shape[1], 1.2)
+    seconds[::13] *= 1.5  # four of 52
+    write_iterations(tmp_path, seconds)
+    found = with_in_engine(profile, tmp_path).in_engine
+    assert found.times(np.array([4.0, 64.0, 1024.0])) == pytest.approx(1.2, abs=0.03)
+
+
 def test_without_iterations_operators_take_as_long_as_alone(tmp_path: Path) -> None:
     header(tmp_path)
     profile = cpu_profile()
