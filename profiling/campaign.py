@@ -38,6 +38,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-tokens", type=int, help="largest number of tokens; default: the model's maximum")
     command.add_argument("--measure-s", type=float, default=240, help="seconds of measuring; default: 240")
     command.add_argument("--record-s", type=float, default=15, help="seconds of arrivals in a recording; default: 15")
+    command.add_argument("--repeats", type=int, default=1, help="times that all recordings are made; default: 1")
     command.add_argument("--token-budget", type=int, default=512, help="of sarathi, tokens; default: 512")
     command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration of all recordings")
     command.set_defaults(run=run)
@@ -49,6 +50,8 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ValueError: An option is wrong, or there is no GPU.
     """
+    if options.repeats < 1:
+        raise ValueError(f"--repeats must be at least 1, got {options.repeats}")
     begin_s = time.monotonic()
     torch = require_torch(options.on)
     models = [(options.model, "1"), *_shards(options.shards)]
@@ -64,7 +67,8 @@ def run(options: argparse.Namespace) -> None:
     with torch.inference_mode():
         recorder = Recorder(torch, options.on)
         device = f"device={name_of_device(torch, options.on)}"
-        for name, overrides in _recordings(options, device, fitted, has_graphs):
+        planned = list(_recordings(options, device, fitted, has_graphs))
+        for name, overrides in _repeated(planned, options.repeats):
             path = options.output / "recordings" / folder.name / name
             if not (path / RECORDING).exists():
                 recorder.record(name, overrides).write(path)
@@ -94,6 +98,13 @@ def _recordings(
                 qps = float(f"{share * most_qps:.3g}")
                 arrivals = [f"arrival.qps={qps}", f"trace.num_requests={max(20, math.ceil(qps * options.record_s))}"]
                 yield f"{scheduler}_{load}{'_graphs' if graphs else ''}", [*chosen, *arrivals]
+
+
+def _repeated(planned: Sequence[tuple[str, list[str]]], num_repeats: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield all recordings, and then all again: repeats that lie apart tell how much a device changes."""
+    for number in range(1, num_repeats + 1):
+        for name, overrides in planned:
+            yield (f"{name}_{number}" if number > 1 else name), overrides
 
 
 def _fewest_blocks(overrides: Sequence[str]) -> int:

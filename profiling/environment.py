@@ -92,7 +92,7 @@ def header(torch: Any, library: str, device: Device, on: str, command: str) -> H
         command: What is run, such as "measure".
     """
     gpu = on == CUDA
-    name = torch.cuda.get_device_name(0) if gpu else _processor()
+    name = torch.cuda.get_device_name(0) if gpu else _processor(torch.get_num_threads())
     return Header(
         device=device.name,
         source=f"measured with python -m profiling {command} on {name}",
@@ -119,14 +119,14 @@ def _gpu(torch: Any) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    """Name of the processor, as far as the operating system tells."""
+def _processor(num_threads: int) -> str:
+    """Name of the processor, as far as the operating system tells, and how many of its cores compute."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(models)} cores of {models[0]}" if models else platform.machine()
+    return f"{num_threads} of {len(models)} cores of {models[0]}" if models else platform.machine()
 
 
 def _driver() -> dict[str, str]:

@@ -23,6 +23,7 @@ from profiling.serving.loop import Served, ServingLoop
 from profiling.serving.operators import Operators, operators_on
 from profiling.serving.recording import ITERATIONS, Recording, recording_folders
 from profiling.tables import Header
+from profiling.validate.errors import disturbed_iterations
 from profiling.validate.replay import ReplayError, replay
 from simulator.batch import Batch
 from simulator.cluster import ReplicaSpec
@@ -308,6 +309,15 @@ def test_a_recording_on_the_cpu_is_validated(tmp_path: Path, capsys: pytest.Capt
     assert {path.name for path in (tmp_path / "found").iterdir()} == {"few.png", "validation.json"}
 
 
+def test_a_second_in_which_everything_takes_longer_is_disturbed() -> None:
+    start_s = np.arange(100) / 10
+    ratio = np.full(100, 0.8)  # predicted too long throughout: nothing is disturbed
+    assert not disturbed_iterations(start_s, ratio).any()
+    ratio[30:40] = 1.0  # a second of it, a quarter longer than the others
+    ratio[[5, 17]] = 3.0  # single iterations
+    assert np.flatnonzero(disturbed_iterations(start_s, ratio)).tolist() == list(range(30, 40))
+
+
 def test_what_cannot_be_recorded_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = [
         (["cluster.replicas=2"], "cluster: one replica is recorded"),
@@ -365,9 +375,13 @@ def test_a_campaign_records_every_policy_and_load_and_goes_on_where_it_was(
     validation = json.loads((tmp_path / "validation/validation.json").read_text())
     assert {one["recording"] for one in validation["iterations"]} == set(names)
     assert all((tmp_path / f"validation/{name}.png").exists() for name in names)
-    main(campaign)
+    main([*campaign, "--repeats", "2"])
     assert [(folder / ITERATIONS).stat().st_mtime_ns for folder in folders] == written
-    assert "time of an iteration" in capsys.readouterr().out
+    assert {folder.name for folder in recording_folders(tmp_path)} == {*names, *(f"{name}_2" for name in names)}
+    repeats = json.loads((tmp_path / "validation/validation.json").read_text())["repeatability"]
+    assert {tuple(one["recordings"]) for one in repeats} == {(name, f"{name}_2") for name in names}
+    assert all(one["most_s"] >= one["least_s"] > 0 for one in repeats)
+    assert "recorded again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("device", ["h100_sxm", "h200_sxm"])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,15 @@ import pandas as pd
 from profiling.printed import print_table
 from profiling.serving.recording import Recording, recording_folders
 from profiling.tables import write_whole
-from profiling.validate.errors import IterationErrors, LatencyError, iteration_errors, latency_errors, validate
+from profiling.validate.errors import (
+    IterationErrors,
+    LatencyError,
+    Repeatability,
+    iteration_errors,
+    latency_errors,
+    repeatability,
+    validate,
+)
 from profiling.validate.fitted import Fitted
 from profiling.validate.replay import deployment_of
 
@@ -55,11 +64,16 @@ def validate_all(recordings: Sequence[Recording], fitted: Fitted | None, output:
         found.append(validate(recording, deployment if fitted is None else fitted.predicting(deployment)))
     iterations = [error for one in found for error in iteration_errors(one)]
     latencies = [error for one in found for error in latency_errors(one)]
+    repeats = list(repeatability(found))
     _report(iterations, latencies)
+    _report_repeats(repeats)
     if output is None:
         return
     rows = [{**asdict(one), "error": round(one.error, 2)} for one in latencies]
     plain = {"iterations": [asdict(one) for one in iterations], "latencies": rows}
+    plain["repeatability"] = [
+        {**asdict(one), "spread": round(one.spread, 2), "error": round(one.error, 2)} for one in repeats
+    ]
     write_whole(output / "validation.json", (json.dumps(plain, indent=1) + "\n").encode())
     from profiling.validate.drawing import draw
 
@@ -76,3 +90,22 @@ def _report(iterations: Sequence[IterationErrors], latencies: Sequence[LatencyEr
         row = rows.setdefault(key, dict(zip(("recording", "requests", "latency"), key, strict=True)))
         row[one.percentile] = f"{one.measured_s:.4f} {one.predicted_s:.4f} {one.error:+.1f} %"
     print_table(pd.DataFrame(rows.values()), "latencies: recorded and simulated, seconds, and error")
+
+
+def _report_repeats(repeats: Sequence[Repeatability]) -> None:
+    if not repeats:
+        return
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in repeats:
+        row = rows.setdefault((one.recordings[0], one.latency), {"recordings": " ".join(one.recordings)})
+        row["latency"] = one.latency
+        row[one.percentile] = f"{one.least_s:.4f} {one.most_s:.4f} {one.spread:.1f} %, {one.error:+.1f} %"
+    title = "recorded more than once: least and most in seconds, spread, error of the prediction against their mean"
+    print_table(pd.DataFrame(rows.values()), title)
+    spread = statistics.median(one.spread for one in repeats)
+    error = statistics.median(abs(one.error) for one in repeats)
+    num_between = sum(one.least_s <= one.predicted_s <= one.most_s for one in repeats)
+    print(
+        f"{len(repeats)} percentiles: recordings are {spread:.1f} % apart (median), predictions {error:.1f} % off "
+        f"their mean, {num_between} between them"
+    )

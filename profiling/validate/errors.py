@@ -1,9 +1,10 @@
 """Errors of predictions: of each recorded iteration for itself, and of what the requests saw."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from profiling.serving.recording import Recording, seconds_of
@@ -14,6 +15,8 @@ from simulator.simulation import Deployment, simulate
 # Names of the simulator's latencies, and which percentiles are compared.
 COMPARED = ("ttft_s", "tbt_s", "e2e_s")
 PERCENTILES = ("p50", "p90", "p99")
+# A second is disturbed if its iterations took so many times as long, against the prediction, as those of most seconds.
+DISTURBED = 1.15
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class IterationErrors:
         p95: 95th percentile of the absolute error.
         bias: Median of the signed error; above 0: predicted too long.
         total: Signed error of the sum of all of them.
+        disturbed: Share of them in disturbed seconds: everything took longer, for a reason outside of the engine.
     """
 
     recording: str
@@ -37,6 +41,7 @@ class IterationErrors:
     p95: float
     bias: float
     total: float
+    disturbed: float
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,39 @@ class LatencyError:
     def error(self) -> float:
         """Signed error, per cent of the measured one."""
         return (self.predicted_s / self.measured_s - 1) * 100
+
+
+@dataclass(frozen=True)
+class Repeatability:
+    """A percentile of a latency in recordings of the same configuration: no prediction agrees with all of them.
+
+    Attributes:
+        recordings: Their names.
+        latency: Name of the latency, such as ttft_s.
+        percentile: Such as p99.
+        least_s: Of the recording where it is least.
+        most_s: Of the recording where it is most.
+        mean_s: Mean over the recordings.
+        predicted_s: Of the simulation.
+    """
+
+    recordings: Sequence[str]
+    latency: str
+    percentile: str
+    least_s: float
+    most_s: float
+    mean_s: float
+    predicted_s: float
+
+    @property
+    def spread(self) -> float:
+        """How much more the most is than the least, per cent."""
+        return (self.most_s / self.least_s - 1) * 100
+
+    @property
+    def error(self) -> float:
+        """Signed error of the simulation, per cent of the mean."""
+        return (self.predicted_s / self.mean_s - 1) * 100
 
 
 @dataclass(frozen=True)
@@ -99,15 +137,44 @@ def iteration_errors(found: Validation) -> Iterator[IterationErrors]:
     recording, predicted = found.recording, found.predicted_s
     measured = seconds_of(recording.served)
     with_chunk = np.array([bool(one.chunks) for one in recording.served.iterations])
+    disturbed = disturbed_iterations(
+        np.array([one.start_s for one in recording.served.iterations]), measured / predicted
+    )
     for name, chosen in (("all", with_chunk | True), ("decodes", ~with_chunk), ("with a chunk", with_chunk)):
         if not chosen.any():
             continue
         error = (predicted[chosen] / measured[chosen] - 1) * 100
         absolute = np.abs(error)
         total = (predicted[chosen].sum() / measured[chosen].sum() - 1) * 100
-        figures = (np.median(absolute), np.percentile(absolute, 95), np.median(error), total)
-        median, p95, bias, total = (round(float(one), 2) for one in figures)
-        yield IterationErrors(recording.name, name, int(chosen.sum()), median, p95, bias, total)
+        share = disturbed[chosen].mean() * 100
+        figures = (np.median(absolute), np.percentile(absolute, 95), np.median(error), total, share)
+        yield IterationErrors(recording.name, name, int(chosen.sum()), *(round(float(one), 2) for one in figures))
+
+
+def disturbed_iterations(start_s: NDArray[np.float64], ratio: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which iterations began in disturbed seconds: bool[n].
+
+    Args:
+        start_s: float64[n], when they began.
+        ratio: float64[n], their measured time over the predicted one.
+    """
+    seconds = pd.Series(ratio).groupby(np.floor(start_s))
+    usual = seconds.median().median()
+    return np.asarray(seconds.transform("median") > DISTURBED * usual)
+
+
+def repeatability(found: Sequence[Validation]) -> Iterator[Repeatability]:
+    """Yield every percentile of every latency of configurations that were recorded more than once."""
+    groups: dict[tuple[str, ...], list[Validation]] = {}
+    for one in found:
+        groups.setdefault(tuple(one.recording.overrides), []).append(one)
+    for same in groups.values():
+        errors = [list(latency_errors(one)) for one in same if len(same) > 1]
+        for repeats in zip(*errors, strict=True):
+            first, seconds = repeats[0], [one.measured_s for one in repeats]
+            names, mean_s = [one.recording for one in repeats], sum(seconds) / len(seconds)
+            figures = min(seconds), max(seconds), mean_s, first.predicted_s
+            yield Repeatability(names, first.latency, first.percentile, *figures)
 
 
 def latency_errors(found: Validation) -> Iterator[LatencyError]:
