@@ -345,6 +345,7 @@ def test_a_recording_is_not_replaced_and_a_folder_without_one_is_named(
         (["record", "--on", "cpu", "--output", str(tmp_path)], "holds a recording already"),
         (["validate", str(tmp_path)], "holds no recording: 'on'"),
         (["validate", str(tmp_path / "none")], "no recording.json in it or below"),
+        (["campaign", "--model", "llama_small", "--repeats", "0", "--output", str(tmp_path)], "--repeats must be at"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
@@ -381,7 +382,7 @@ def test_a_campaign_records_every_policy_and_load_and_goes_on_where_it_was(
     repeats = json.loads((tmp_path / "validation/validation.json").read_text())["repeatability"]
     assert {tuple(one["recordings"]) for one in repeats} == {(name, f"{name}_2") for name in names}
     assert all(one["most_s"] >= one["least_s"] > 0 for one in repeats)
-    assert "recorded again" in capsys.readouterr().out
+    assert "recorded more than once" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("device", ["h100_sxm", "h200_sxm"])
