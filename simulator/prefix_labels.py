@@ -35,8 +35,8 @@ class PrefixLabels:
     def of(cls, trace: Trace, block_size: int) -> "PrefixLabels":
         """Label the blocks of a trace.
 
-        Prefix blocks of the trace say which are equal. Without them, a turn of a session whose prompt has room for
-        the prompt and the answer of the turn before it begins with both. All other blocks are a request's own.
+        Prefix blocks of the trace say which are equal. Of requests without any, a turn of a session whose prompt has
+        room for the prompt and the answer of the turn before it begins with both. All other blocks are a request's own.
 
         Args:
             trace: The requests.
@@ -46,40 +46,17 @@ class PrefixLabels:
             ValueError: Ids of prefix blocks are not those of whole prefixes.
         """
         num_blocks = (trace.prompt_tokens + trace.output_tokens) // block_size
-        if trace.prefix is None:
-            return cls._of_chains(trace, num_blocks)
-        known = _known_runs(trace, trace.prefix, block_size)
+        known = _no_runs() if trace.prefix is None else _known_runs(trace, trace.prefix, block_size)
         num_known = np.bincount(known[0], known[2], minlength=len(trace)).astype(np.int64)
-        own = num_blocks - num_known
-        # A gap between the two, or the last run of known labels would go on in the first one of a request's own.
+        # A gap between the two, or the last run of known labels would go on in the first one of the others.
         base = 1 + int((known[1] + known[2]).max()) if len(known[1]) else 0
-        rows = np.flatnonzero(own)
-        own_first = base + np.cumsum(own[rows]) - own[rows]
-        return cls._of_runs([known, (rows, own_first, own[rows])], len(trace))
-
-    @classmethod
-    def _of_chains(cls, trace: Trace, num_blocks: Ints) -> "PrefixLabels":
-        """Number the blocks of turns that go on from each other through."""
-        rows = np.arange(len(trace))
-        before = _turn_before(trace)
-        goes_on = before >= 0
-        head = rows.copy()
-        # Turns stand in order, so that the chain of the turn before is known.
-        for row in np.flatnonzero(goes_on).tolist():
-            head[row] = head[before[row]]
-        size = np.zeros(len(trace), dtype=np.int64)
-        np.maximum.at(size, head, num_blocks)
-        first = (np.cumsum(size) - size)[head]
-        return cls._of_runs([(rows, first, num_blocks)], len(trace))
-
-    @classmethod
-    def _of_runs(cls, parts: list[Runs], num_requests: int) -> "PrefixLabels":
-        request, first, length = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        others = _other_runs(trace, num_blocks - num_known, num_known == 0, base)
+        request, first, length = (np.concatenate(columns) for columns in zip(known, others, strict=True))
         order = np.argsort(request, kind="stable")
         request, first, length = request[order], first[order], length[order]
         _require_prefixes(request, first, length)
-        shared = np.bincount(request, _num_shared(first, length), minlength=num_requests).astype(np.int64)
-        return cls(first, length, np.searchsorted(request, np.arange(num_requests + 1)), shared)
+        shared = np.bincount(request, _num_shared(first, length), minlength=len(trace)).astype(np.int64)
+        return cls(first, length, np.searchsorted(request, np.arange(len(trace) + 1)), shared)
 
     def runs_of(self, request: int) -> list[tuple[int, int]]:
         """First label and number of labels of each run of a request."""
@@ -99,6 +76,33 @@ def _turn_before(trace: Trace) -> Ints:
     goes_on &= trace.prompt_tokens[later] >= (trace.prompt_tokens + trace.output_tokens)[earlier]
     before[later[goes_on]] = earlier[goes_on]
     return before
+
+
+def _no_runs() -> Runs:
+    none = np.zeros(0, dtype=np.int64)
+    return none, none, none
+
+
+def _other_runs(trace: Trace, num_blocks: Ints, unknown: NDArray[np.bool_], base: int) -> Runs:
+    """Runs of labels of which prefix blocks say nothing.
+
+    Args:
+        trace: The requests.
+        num_blocks: KV blocks of each request that have no label yet.
+        unknown: Of which requests no block has one.
+        base: The first label.
+    """
+    if trace.prefix is not None:
+        unknown = unknown & (np.diff(trace.prefix.starts) == 0)
+    before = _turn_before(trace)
+    head = np.arange(len(trace))
+    # Turns stand in order, so that the chain of the turn before is known.
+    for row in np.flatnonzero((before >= 0) & unknown & unknown[before]).tolist():
+        head[row] = head[before[row]]
+    size = np.zeros(len(trace), dtype=np.int64)
+    np.maximum.at(size, head, num_blocks)
+    rows = np.flatnonzero(num_blocks)
+    return rows, base + (np.cumsum(size) - size)[head[rows]], num_blocks[rows]
 
 
 def _known_runs(trace: Trace, prefix: PrefixBlocks, block_size: int) -> Runs:

@@ -1,6 +1,7 @@
 """Labels of KV blocks against the tokens that they hold: equal where all tokens up to the end of a block are."""
 
 from collections import Counter
+from dataclasses import dataclass
 from itertools import count, takewhile
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from simulator.prefix_labels import PrefixLabels
 from traces import PrefixBlocks, Trace
+from traces.mix import ClientClass, Mix
 
 Tokens = tuple[int, ...]
 
@@ -207,6 +209,54 @@ def test_an_answer_is_found_by_all_later_turns_of_a_session(size: int, data: st.
 def test_so_it_is_if_blocks_are_of_another_size(block_tokens: int, size: int, data: st.DataObject) -> None:
     requests = data.draw(conversations(block_tokens * data.draw(st.integers(0, 3))))
     check(requests, of_prompts(requests, block_tokens), size)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Requests that are there already, and arrive at once."""
+
+    trace: Trace
+    num_requests: int | None = None
+
+    def load(self, rng: np.random.Generator) -> Trace:
+        return self.trace
+
+
+class AtOnce:
+    """All requests arrive at second 0."""
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        return trace.arriving(np.zeros(len(trace)))
+
+
+@given(SIZES, SIZES, SIZES, st.permutations([0, 1, 2]), st.data())
+@settings(max_examples=300, deadline=None)
+def test_classes_of_a_mix_share_what_they_share_alone_and_nothing_else(
+    one: int, other: int, size: int, order: list[int], data: st.DataObject
+) -> None:
+    chats, prompts = data.draw(conversations()), data.draw(families(one))
+    answers = data.draw(families_with_answers(other))
+    traces = [trace_of(chats), of_prompts(prompts, one), of_prompts_and_outputs(answers, other)]
+    requests: list[Request] = []
+    for number in order:
+        for part in (chats, prompts, answers)[number]:
+            prompt, output = (tuple((number, token) for token in tokens) for tokens in (part.prompt, part.output))
+            requests.append(Request(prompt, output))  # type: ignore[arg-type]  # tokens of a class of their own
+    classes = {f"class_{number}": ClientClass(Given(traces[number]), AtOnce()) for number in order}
+    check(requests, Mix(classes, len(requests)).load(np.random.default_rng(0)), size)
+
+
+def test_blocks_of_unknown_size_are_mixed_with_none_of_known_size() -> None:
+    requests = [Request((1, 2, 3, 4), (5, 6))]
+    traces = [of_prompts_and_outputs(requests, 2, says_size=says) for says in (False, True)]
+    one, other = (ClientClass(Given(trace), AtOnce()) for trace in traces)
+    for classes in ({"one": one, "other": other}, {"other": other, "one": one}):
+        with pytest.raises(ValueError, match=r"clients.one: its prefix blocks have no size .* have 2 tokens"):
+            Mix(classes, 2).load(np.random.default_rng(0))
+    both = Mix({"one": one, "two": one}, 2).load(np.random.default_rng(0))
+    assert both.prefix is not None
+    assert both.prefix.block_tokens is None
+    assert both.prefix.ids.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_conversation_as_mooncake_records_it() -> None:

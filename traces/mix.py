@@ -1,5 +1,6 @@
 """Several classes of clients, each with its own requests, arrivals and SLO."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from traces.base import Arrivals, Source
 from traces.synthetic import require_count
-from traces.trace import Client, Rows, Trace
+from traces.trace import Client, PrefixBlocks, Rows, Trace
 
 Floats = NDArray[np.float64]
 
@@ -40,8 +41,9 @@ class ClientClass:
 class Mix:
     """The requests of several classes by arrival, from second 0 until there are enough.
 
-    Requires `arrival=trace`, which can also change the rate of the whole. Of recorded requests only lengths, times,
-    sessions and priorities are taken; where some classes have priorities, those of the others are 0.
+    Requires `arrival=trace`, which can also change the rate of the whole. Of recorded requests lengths, times,
+    sessions, priorities and prefix blocks are taken. No two classes share a block; where some classes have priorities,
+    those of the others are 0.
 
     Attributes:
         clients: The classes by name. The randomness of a class depends on its place among them.
@@ -114,12 +116,45 @@ class Mix:
             client=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
             clients=tuple(Client(name, dict(one.slo or {})) for name, one in self.clients.items()),
             priority=_priorities(parts),
+            prefix=self._prefixes(parts),
             num_skipped=sum(part.num_skipped for part in parts),
             notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         ).take(order)
         arrival_s = np.concatenate([np.asarray(part.arrival_s) for part in parts])[order]
         think_s = np.concatenate([_think_s(part) for part in parts])[order]
         return trace.arriving(arrival_s, None if np.isnan(think_s).all() else think_s)
+
+    def _prefixes(self, parts: Sequence[Trace]) -> PrefixBlocks | None:
+        """Prefix blocks of all classes, in blocks of which all of theirs are made."""
+        given = {name: part for name, part in zip(self.clients, parts, strict=True) if part.prefix is not None}
+        if not given:
+            return None
+        size = _common_size({name: part.prefix.block_tokens for name, part in given.items() if part.prefix is not None})
+        ids, counts, first = [], [], 0
+        for part in parts:
+            blocks = part.prefix
+            if blocks is not None and size is not None:
+                blocks = blocks.divided(size, part.prompt_tokens)
+            if blocks is not None:
+                distinct, numbers = np.unique(blocks.ids, return_inverse=True)
+                ids.append(first + numbers)
+                first += len(distinct)
+            counts.append(np.zeros(len(part), dtype=np.int64) if blocks is None else np.diff(blocks.starts))
+        return PrefixBlocks.of_lengths(np.concatenate(ids), np.concatenate(counts), size)
+
+
+def _common_size(sizes: Mapping[str, int | None]) -> int | None:
+    """Tokens of the largest blocks that all of some sizes are made of; None: all are of the engine's size."""
+    known = [size for size in sizes.values() if size is not None]
+    if not known:
+        return None
+    for name, size in sizes.items():
+        if size is None:
+            raise ValueError(
+                f"clients.{name}: its prefix blocks have no size (block_tokens) and those of another class have "
+                f"{known[0]} tokens; in a mix all or none have one"
+            )
+    return math.gcd(*known)
 
 
 def _priorities(parts: Sequence[Trace]) -> NDArray[np.int64] | None:

@@ -60,6 +60,25 @@ class PrefixBlocks:
         first = np.minimum(counts, num_blocks)
         return np.repeat(np.tile([True, False], len(counts)), np.column_stack([first, counts - first]).ravel())
 
+    def divided(self, block_tokens: int, prompt_tokens: NDArray[np.int64]) -> "PrefixBlocks":
+        """Say the same with smaller blocks.
+
+        Args:
+            block_tokens: Tokens of a block; a whole number of them makes one of these.
+            prompt_tokens: Of the requests.
+        """
+        size, num_before = self.block_tokens, np.diff(self.starts)
+        if size is None or size % block_tokens:
+            raise ValueError(f"blocks of {size} tokens cannot be divided into blocks of {block_tokens}")
+        parts = size // block_tokens
+        with_output = num_before > -(-prompt_tokens // size)
+        counts = num_before * parts
+        counts = np.where(with_output, counts, np.minimum(counts, -(-prompt_tokens // block_tokens)))
+        place = joined_ranges(np.zeros_like(counts), counts)
+        dense = np.unique(self.ids, return_inverse=True)[1]
+        ids = dense[np.repeat(self.starts[:-1], counts) + place // parts] * parts + place % parts
+        return PrefixBlocks.of_lengths(ids, counts, block_tokens)
+
     def take(self, rows: Rows) -> "PrefixBlocks":
         """Return those of some requests, by index or as a mask."""
         counts, first = np.diff(self.starts)[rows], self.starts[:-1][rows]
