@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -67,13 +68,15 @@ def run(options: argparse.Namespace) -> None:
     with torch.inference_mode():
         recorder = Recorder(torch, options.on)
         device = f"device={name_of_device(torch, options.on)}"
-        planned = list(_recordings(options, device, fitted, has_graphs))
-        for name, overrides in _repeated(planned, options.repeats):
-            path = options.output / "recordings" / folder.name / name
+        planned = dict(_recordings(options, device, fitted, has_graphs))
+        # All of them, and then all again: repeats that lie apart tell how much a device changes.
+        for number, name in product(range(1, options.repeats + 1), planned):
+            path = options.output / "recordings" / folder.name / (f"{name}_{number}" if number > 1 else name)
             if not (path / RECORDING).exists():
-                recorder.record(name, overrides).write(path)
+                recorder.record(path.name, planned[name]).write(path)
             recordings.append(Recording.read(path))
-            _say(begin_s, f"{name}: {described(recordings[-1])}")
+            planned[name] = list(recordings[-1].overrides)  # of an earlier run, at another rate: so are its repeats
+            _say(begin_s, f"{path.name}: {described(recordings[-1])}")
     validate_all(recordings, fitted, options.output / "validation")
     _say(begin_s, "done")
 
@@ -98,13 +101,6 @@ def _recordings(
                 qps = float(f"{share * most_qps:.3g}")
                 arrivals = [f"arrival.qps={qps}", f"trace.num_requests={max(20, math.ceil(qps * options.record_s))}"]
                 yield f"{scheduler}_{load}{'_graphs' if graphs else ''}", [*chosen, *arrivals]
-
-
-def _repeated(planned: Sequence[tuple[str, list[str]]], num_repeats: int) -> Iterator[tuple[str, list[str]]]:
-    """Yield all recordings, and then all again: repeats that lie apart tell how much a device changes."""
-    for number in range(1, num_repeats + 1):
-        for name, overrides in planned:
-            yield (f"{name}_{number}" if number > 1 else name), overrides
 
 
 def _fewest_blocks(overrides: Sequence[str]) -> int:

@@ -23,7 +23,8 @@ from simulator.parallelism import Parallelism
 KNOTS = 2.0 ** np.arange(14)
 # Weight of a difference between neighbouring factors against a relative error of the same size.
 SMOOTHNESS = 0.1
-# Relative errors beyond this count in proportion, and not by their square: what disturbed a measurement.
+# Relative errors, and differences of neighbours, beyond this count in proportion and not by their square: a few
+# iterations are disturbed.
 NOISE = 0.03
 # Fewer iterations than this do not tell the factors apart.
 FEWEST_ITERATIONS = 20
@@ -122,8 +123,11 @@ def _factors(measured: Iterations) -> Floats:
     def errors(factors: Floats) -> Floats:
         return np.asarray(terms @ factors - sides)
 
+    def slopes(_: Floats) -> Floats:
+        return terms
+
     start, bounds = np.ones(len(pull)), (1e-3, np.inf)
-    return np.asarray(least_squares(errors, start, bounds=bounds, loss="soft_l1", f_scale=NOISE).x)
+    return np.asarray(least_squares(errors, start, slopes, bounds=bounds, loss="soft_l1", f_scale=NOISE).x)
 
 
 def _errors(measured: Iterations, factors: Floats) -> Floats:

@@ -102,10 +102,9 @@ class BatchQueueEngine:
         self._replica.begin_call()
         preemptions = self._replica.history.preemptions
         num_before = len(preemptions)
-        batch = run.one_batch()
+        batch = run.one_batch(now_s)
         if batch is None:
             self._queue.append(None)
-            run.log.preempt_alone(range(num_before, len(preemptions)), now_s)
             return len(preemptions) > num_before
         times, _, end_s = run.send(batch, stages, now_s, start_s)
         self._times.append(times)

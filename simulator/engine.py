@@ -53,23 +53,26 @@ class ReplicaRun:
         if not self.replica.enqueue(request):
             self.on_end([request], False)
 
-    def one_batch(self) -> Batch | None:
+    def one_batch(self, now_s: float) -> Batch | None:
         """Ask the policy for one batch, and carry out what it says; None: it has no tokens."""
         if self._goes_round:
             return None
+        num_preempted = len(self.replica.history.preemptions)
         batch = self.scheduler.schedule(self.replica)
         while batch is not None:
             started = self.replica.start(batch)
             if batch.ignored:
                 self.on_end(batch.ignored, False)
-            if started is not None or not batch.is_open:
+            if started is not None:
                 return started
-            batch = self.scheduler.schedule(self.replica)
+            batch = self.scheduler.schedule(self.replica) if batch.is_open else None
+        self._log_lone_preemptions(num_preempted, now_s)
         return None
 
-    def next_batch(self) -> Batch | None:
+    def next_batch(self, now_s: float) -> Batch | None:
         """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
         schedule, start = self.scheduler.schedule, self.replica.start
+        num_preempted = len(self.replica.history.preemptions)
         while (batch := schedule(self.replica)) is not None:
             started = start(batch)
             if batch.ignored:
@@ -78,7 +81,11 @@ class ReplicaRun:
                 return started
             if batch.preempted and self._goes_round:
                 break
+        self._log_lone_preemptions(num_preempted, now_s)
         return None
+
+    def _log_lone_preemptions(self, num_before: int, now_s: float) -> None:
+        self.log.preempt_alone(range(num_before, len(self.replica.history.preemptions)), now_s)
 
     def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
         """Send a batch that has just been put in flight through the pipeline stages, and log it.
@@ -166,7 +173,7 @@ class SingleStageEngine:
         while True:
             start_s = end_s
             run.cut_off = start_s > time_limit_s
-            batch = None if run.cut_off else run.next_batch()
+            batch = None if run.cut_off else run.next_batch(start_s)
             if batch is None:
                 self._idle = clock.event()
                 yield self._idle

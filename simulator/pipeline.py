@@ -96,7 +96,7 @@ class PipelineEngine:
         if start_s > run.time_limit_s:
             run.cut_off = True
             return
-        batch = run.next_batch()
+        batch = run.next_batch(now_s)
         if batch is None:
             return
         times, first_end_s, end_s = run.send(batch, stages, now_s, start_s)

@@ -53,10 +53,12 @@ def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> N
         events = getattr(history, name)
         _require_within(name, events[:, 0], 0, num_requests - 1)
         _require_within(name, events[:, 1], 0, size if name == "preemptions" else size - 1)
-    alone = logged.lone_preemptions
-    if not np.isfinite(alone).all():
-        raise ValueError("lone_preemptions are not finite numbers")
-    _require_within("lone_preemptions", alone[:, 0].astype(np.int64), 0, len(history.preemptions) - 1)
+    numbers, times_s = logged.lone_preemptions.T
+    if not np.isfinite(numbers).all() or (numbers % 1).any() or (np.diff(numbers) <= 0).any():
+        raise ValueError("lone_preemptions are not numbers one after the other")
+    if not ((times_s >= 0) & (times_s <= end_s)).all():
+        raise ValueError("lone_preemptions are not within the run")
+    _require_within("lone_preemptions", numbers.astype(np.int64), 0, len(history.preemptions) - 1)
     _require_within("tokens found in the prefix cache", history.admissions[:, 2], 0, _MOST)
     _require_within("evictions", history.evictions[:, 0], 1, _MOST)
     _require_within("evictions", history.evictions[:, 1], 0, size)

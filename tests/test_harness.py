@@ -1,5 +1,6 @@
 """The measuring harness without a GPU: grids, timing, journal, and its operators in torch on the CPU."""
 
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import pytest
 from profiling.__main__ import main
 from profiling.environment import CPU, CUDA
 from profiling.measure.cases import OPERATORS, Case, layer_cases, token_grid
+from profiling.measure.command import measure_parts
 from profiling.measure.engine import LAUNCHED, WAITED_FOR, engine_cases
 from profiling.measure.session import Measured, Session
 from profiling.measure.timing import Sample, WallTimer, copies_beyond
 from profiling.serving.attention import attention_maker
 from profiling.serving.operators import Operators
 from profiling.tables import FAMILIES, columns_of, read_table
+from simulator.config import load_config
 from simulator.model import Model
 from tests.helpers import tiny_model
 
@@ -202,13 +205,34 @@ def test_the_engine_is_measured_on_made_up_batches(tmp_path: Path) -> None:
     assert decodes[128] > 3 * decodes[8]
 
 
-def test_a_short_budget_measures_some_of_the_engine_and_some_of_the_kernels(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
-    torch.set_num_threads(1)  # the tests share the cores
-    sizes = ["--model", "llama_small", "--max-tokens", "300", "--operators", "o_proj,engine", "--time-budget-s", "4"]
-    main(["measure", "--on", "cpu", *sizes, "--output", str(tmp_path)])
-    assert len(read_table(tmp_path / "cpu", "host")) > 0
-    assert len(read_table(tmp_path / "cpu", "matmul")) > 0
+def slowly(case: Case) -> Measured:
+    """A fake timer that takes a fiftieth of a second."""
+    time.sleep(0.02)
+    return in_seconds(case)
+
+
+def test_a_short_budget_measures_some_of_each_part(tmp_path: Path) -> None:
+    parts = [[case for case in CASES if case.family == family] for family in ("matmul", "elementwise")]
+    outcome = measure_parts(Session(tmp_path, "tiny_gpu"), parts, slowly, 1.0)
+    counts = [len(read_table(tmp_path, family)) for family in ("matmul", "elementwise")]
+    assert all(0 < count < len(part) for count, part in zip(counts, parts, strict=True))
+    assert (outcome.num_measured, outcome.num_left) == (sum(counts), sum(map(len, parts)) - sum(counts))
+
+
+def test_nothing_to_measure_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    arguments = ["measure", "--on", "cpu", "--model", "llama_small", "--operators", "all_reduce"]
+    main([*arguments, "--output", str(tmp_path)])
+    assert "0 measured" in capsys.readouterr().out
+
+
+def test_all_operators_are_measured_at_the_edges_of_tiles_before_sizes_between() -> None:
+    layer = layer_cases(load_config("model=llama3_8b")["deployment"].model, [1], OPERATORS, 4096)
+    places = {(case["operator"], case["num_tokens"]): place for place, case in enumerate(layer)}
+    for operator in ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"):
+        assert places[operator, 193] < places["activation", 200]
+        assert places[operator, 1985] < places["activation", 8 * 9]
+        assert places[operator, 320] < places["activation", 576]
 
 
 def test_only_a_gpu_launches_and_captures() -> None:

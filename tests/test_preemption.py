@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from simulator.over_time import num_running, queue_length
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
 from tests.helpers import serve
@@ -61,3 +62,18 @@ def test_the_first_token_is_stamped_once() -> None:
     table = serve(GROWING, VLLM(), **ROOM).requests
     assert table["first_token_s"][1] < 0.2
     assert np.all(table["first_token_s"] < table["completed_s"])
+
+
+def test_a_preemption_that_forms_no_batch_has_its_own_time() -> None:
+    # Two stages, in which the first and the third request decode in turn. The first one has just taken the last KV
+    # block when the third one needs another: it gives way itself, and the first one is in flight.
+    requests = [(0.6, 25, 58), (1.2, 20, 3), (1.6, 10, 54)]
+    result = serve(requests, VLLM(), num_blocks=7, pp=2, watermark=0.0)
+    (replica,) = result.replicas
+    ((number, decided_s),) = replica.logged.lone_preemptions
+    assert number == 0
+    scheduled_s = replica.iterations["schedule_s"]
+    assert decided_s not in scheduled_s
+    around = np.array([decided_s - 1e-6, decided_s])
+    assert np.diff(queue_length(result).at(around)).tolist() == [1]
+    assert np.diff(num_running(result, 0).at(around)).tolist() == [-1]

@@ -312,10 +312,14 @@ def test_a_recording_on_the_cpu_is_validated(tmp_path: Path, capsys: pytest.Capt
 def test_a_second_in_which_everything_takes_longer_is_disturbed() -> None:
     start_s = np.arange(100) / 10
     ratio = np.full(100, 0.8)  # predicted too long throughout: nothing is disturbed
-    assert not disturbed_iterations(start_s, ratio).any()
+    with_chunk = np.zeros(100, dtype=bool)
+    assert not disturbed_iterations(start_s, ratio, with_chunk).any()
+    with_chunk[80:] = True
+    ratio[80:] = 1.2  # batches with a chunk are predicted too short
+    assert not disturbed_iterations(start_s, ratio, with_chunk).any()
     ratio[30:40] = 1.0  # a second of it, a quarter longer than the others
     ratio[[5, 17]] = 3.0  # single iterations
-    assert np.flatnonzero(disturbed_iterations(start_s, ratio)).tolist() == list(range(30, 40))
+    assert np.flatnonzero(disturbed_iterations(start_s, ratio, with_chunk)).tolist() == list(range(30, 40))
 
 
 def test_what_cannot_be_recorded_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from simulator.iteration_time.operators import (
 )
 from simulator.model import Model
 
-# Every number of tokens to the first; then steps of 8 to the second, and the first token of each tile.
+# Every number of tokens to the first; then steps of 8 to the second, and the first row of each tile.
 DENSE_TO = 512
 TILED_TO = 2048
 # Kernels work on tiles of a multiple of so many tokens.
@@ -70,12 +70,10 @@ def token_grid(most_tokens: int) -> list[int]:
 
 
 def coarseness(number: int) -> int:
-    """How late a size is measured: powers of two, both sides of the edges of tiles, every eighth size, the others."""
+    """How late a size is measured: powers of two first, then rounder sizes before less round ones."""
     if number & (number - 1) == 0:
         return 0
-    if number % TILE in (0, 1):
-        return 1
-    return 2 if number % 8 == 0 else 3
+    return next(rank for rank, grain in enumerate((TILE, 8, 1), start=1) if number % grain == 0)
 
 
 def layer_cases(model: Model, degrees: Sequence[int], operators: Sequence[str], most_tokens: int) -> list[Case]:
@@ -125,9 +123,13 @@ def _attention(model: Model, degree: int, most_tokens: int) -> Iterator[Case]:
                 yield Case("attention", (model.name, degree, "decode_attention", *shape, batch, batch, context))
 
 
-def _when(case: Case) -> tuple[int, int, str, int]:
+def _when(case: Case) -> tuple[int, int, int, str, int]:
+    """When a case is measured. If time runs out, all operators have the same gaps, at large sizes first."""
     tokens = case["num_tokens"]
     late = coarseness(tokens)
     if case.family == "attention":
         late = max(late, coarseness(max(1, case["context"])))
-    return late, case["tp"], case["operator"], tokens
+    elif case.family == "matmul" and tokens % TILE == 1:
+        late = min(late, 1)  # the first row of a tile costs as much as all of it
+    size = sum(tokens > bound for bound in (DENSE_TO, TILED_TO))
+    return late, case["tp"], size, case["operator"], tokens

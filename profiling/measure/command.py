@@ -19,7 +19,7 @@ from profiling.measure.cases import OPERATORS, Case, layer_cases
 from profiling.measure.communication import communication_cases, measure_group
 from profiling.measure.engine import EngineBench, engine_cases
 from profiling.measure.kernels import TorchKernels
-from profiling.measure.session import Measured, Outcome, Session
+from profiling.measure.session import Measure, Measured, Outcome, Session
 from profiling.measure.timing import MOST_COPIES, CudaTimer, Sample, Timer, WallTimer, copies_beyond
 from profiling.serving.attention import attention_maker
 from profiling.serving.executor import prepare_libraries
@@ -93,7 +93,9 @@ def measured_folder(
         if on == CUDA:
             cases += communication_cases(here.name, torch.cuda.device_count(), chosen)
             prepare_libraries(torch, flashinfer, architecture)
-        outcome = _measure(Session(folder, here.name), [part for part in (engine, cases) if part], bench, time_budget_s)
+        outcome = measure_parts(
+            Session(folder, here.name), [part for part in (engine, cases) if part], bench.measure, time_budget_s
+        )
     print(
         f"{folder}: {outcome.num_measured:,} measured, {outcome.num_known:,} known before, {outcome.num_skipped:,} "
         f"that cannot be measured here, {outcome.num_left:,} left by the time budget"
@@ -101,10 +103,19 @@ def measured_folder(
     return folder
 
 
-def _measure(
-    session: Session, parts: Sequence[Sequence[Case]], bench: "_Bench", time_budget_s: float | None
+def measure_parts(
+    session: Session, parts: Sequence[Sequence[Case]], measure: Measure, time_budget_s: float | None
 ) -> Outcome:
-    """Measure one part after the other, each in its share of the time that is left: a fit needs some of each."""
+    """Measure one part after the other, each in its share of the time that is left: a fit needs some of each.
+
+    Args:
+        session: Keeps what was measured.
+        parts: Cases, none empty.
+        measure: Measures one case.
+        time_budget_s: Seconds for all of them; None: no limit.
+    """
+    if not parts:
+        return Outcome(0, 0, 0, 0)
     end_s = None if time_budget_s is None else time.monotonic() + time_budget_s
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[Outcome] = []
@@ -112,7 +123,7 @@ def _measure(
         for number, cases in enumerate(parts):
             share_s = None if end_s is None else max(0.0, end_s - time.monotonic()) / (len(parts) - number)
             task = bar.add_task("cases", total=len(cases))
-            found.append(session.run(cases, bench.measure, share_s, partial(_advance, bar, task)))
+            found.append(session.run(cases, measure, share_s, partial(_advance, bar, task)))
     return Outcome(*map(sum, zip(*map(astuple, found), strict=True)))
 
 

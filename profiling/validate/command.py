@@ -69,11 +69,13 @@ def validate_all(recordings: Sequence[Recording], fitted: Fitted | None, output:
     _report_repeats(repeats)
     if output is None:
         return
-    rows = [{**asdict(one), "error": round(one.error, 2)} for one in latencies]
-    plain = {"iterations": [asdict(one) for one in iterations], "latencies": rows}
-    plain["repeatability"] = [
-        {**asdict(one), "spread": round(one.spread, 2), "error": round(one.error, 2)} for one in repeats
-    ]
+    plain = {
+        "iterations": [asdict(one) for one in iterations],
+        "latencies": [{**asdict(one), "error": round(one.error, 2)} for one in latencies],
+        "repeatability": [
+            {**asdict(one), "spread": round(one.spread, 2), "error": round(one.error, 2)} for one in repeats
+        ],
+    }
     write_whole(output / "validation.json", (json.dumps(plain, indent=1) + "\n").encode())
     from profiling.validate.drawing import draw
 

@@ -15,7 +15,8 @@ from simulator.simulation import Deployment, simulate
 # Names of the simulator's latencies, and which percentiles are compared.
 COMPARED = ("ttft_s", "tbt_s", "e2e_s")
 PERCENTILES = ("p50", "p90", "p99")
-# A second is disturbed if its iterations took so many times as long, against the prediction, as those of most seconds.
+# A second is disturbed if its median iteration took so many times as long, against the prediction, as the median one of
+# the recording.
 DISTURBED = 1.15
 
 
@@ -31,7 +32,7 @@ class IterationErrors:
         p95: 95th percentile of the absolute error.
         bias: Median of the signed error; above 0: predicted too long.
         total: Signed error of the sum of all of them.
-        disturbed: Share of them in disturbed seconds: everything took longer, for a reason outside of the engine.
+        disturbed: Share of their time in disturbed seconds, per cent.
     """
 
     recording: str
@@ -137,30 +138,32 @@ def iteration_errors(found: Validation) -> Iterator[IterationErrors]:
     recording, predicted = found.recording, found.predicted_s
     measured = seconds_of(recording.served)
     with_chunk = np.array([bool(one.chunks) for one in recording.served.iterations])
-    disturbed = disturbed_iterations(
-        np.array([one.start_s for one in recording.served.iterations]), measured / predicted
-    )
+    start_s = np.array([one.start_s for one in recording.served.iterations])
+    disturbed = disturbed_iterations(start_s, measured / predicted, with_chunk)
     for name, chosen in (("all", with_chunk | True), ("decodes", ~with_chunk), ("with a chunk", with_chunk)):
         if not chosen.any():
             continue
         error = (predicted[chosen] / measured[chosen] - 1) * 100
         absolute = np.abs(error)
         total = (predicted[chosen].sum() / measured[chosen].sum() - 1) * 100
-        share = disturbed[chosen].mean() * 100
+        share = measured[chosen & disturbed].sum() / measured[chosen].sum() * 100
         figures = (np.median(absolute), np.percentile(absolute, 95), np.median(error), total, share)
         yield IterationErrors(recording.name, name, int(chosen.sum()), *(round(float(one), 2) for one in figures))
 
 
-def disturbed_iterations(start_s: NDArray[np.float64], ratio: NDArray[np.float64]) -> NDArray[np.bool_]:
+def disturbed_iterations(
+    start_s: NDArray[np.float64], ratio: NDArray[np.float64], with_chunk: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Tell which iterations began in disturbed seconds: bool[n].
 
     Args:
         start_s: float64[n], when they began.
         ratio: float64[n], their measured time over the predicted one.
+        with_chunk: bool[n], whether they have a prefill chunk; those that have are held against each other.
     """
-    seconds = pd.Series(ratio).groupby(np.floor(start_s))
-    usual = seconds.median().median()
-    return np.asarray(seconds.transform("median") > DISTURBED * usual)
+    ratios = pd.Series(ratio)
+    usual = ratios.groupby(with_chunk).transform("median")
+    return np.asarray((ratios / usual).groupby(np.floor(start_s)).transform("median") > DISTURBED)
 
 
 def repeatability(found: Sequence[Validation]) -> Iterator[Repeatability]:
@@ -169,12 +172,21 @@ def repeatability(found: Sequence[Validation]) -> Iterator[Repeatability]:
     for one in found:
         groups.setdefault(tuple(one.recording.overrides), []).append(one)
     for same in groups.values():
-        errors = [list(latency_errors(one)) for one in same if len(same) > 1]
-        for repeats in zip(*errors, strict=True):
-            first, seconds = repeats[0], [one.measured_s for one in repeats]
-            names, mean_s = [one.recording for one in repeats], sum(seconds) / len(seconds)
-            figures = min(seconds), max(seconds), mean_s, first.predicted_s
-            yield Repeatability(names, first.latency, first.percentile, *figures)
+        if len(same) == 1:
+            continue
+        known = [{(one.latency, one.percentile): one for one in latency_errors(found)} for found in same]
+        for latency, percentile in (key for key in known[0] if all(key in one for one in known)):
+            repeats = [one[latency, percentile] for one in known]
+            measured_s = [one.measured_s for one in repeats]
+            yield Repeatability(
+                recordings=[one.recording for one in repeats],
+                latency=latency,
+                percentile=percentile,
+                least_s=min(measured_s),
+                most_s=max(measured_s),
+                mean_s=sum(measured_s) / len(measured_s),
+                predicted_s=repeats[0].predicted_s,
+            )
 
 
 def latency_errors(found: Validation) -> Iterator[LatencyError]:
