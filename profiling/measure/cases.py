@@ -124,7 +124,7 @@ def _attention(model: Model, degree: int, most_tokens: int) -> Iterator[Case]:
 
 
 def _when(case: Case) -> tuple[int, int, int, str, int]:
-    """When a case is measured. If time runs out, all operators have the same gaps, at large sizes first."""
+    """When a case is measured: if time runs out, all operators lack about the same sizes, large ones."""
     tokens = case["num_tokens"]
     late = coarseness(tokens)
     if case.family == "attention":

@@ -174,9 +174,9 @@ def repeatability(found: Sequence[Validation]) -> Iterator[Repeatability]:
     for same in groups.values():
         if len(same) == 1:
             continue
-        known = [{(one.latency, one.percentile): one for one in latency_errors(found)} for found in same]
-        for latency, percentile in (key for key in known[0] if all(key in one for one in known)):
-            repeats = [one[latency, percentile] for one in known]
+        known = [{(error.latency, error.percentile): error for error in latency_errors(one)} for one in same]
+        for latency, percentile in (key for key in known[0] if all(key in errors for errors in known)):
+            repeats = [errors[latency, percentile] for errors in known]
             measured_s = [one.measured_s for one in repeats]
             yield Repeatability(
                 recordings=[one.recording for one in repeats],
