@@ -147,7 +147,7 @@ def _dense(prefix: PrefixBlocks) -> PrefixBlocks:
     """The same blocks with ids that leave room for products."""
     if len(prefix.ids) == 0 or (prefix.ids.min() >= 0 and prefix.ids.max() < _LARGEST_ID):
         return prefix
-    return PrefixBlocks(np.unique(prefix.ids, return_inverse=True)[1], prefix.starts, prefix.block_tokens)
+    return prefix.renumbered()
 
 
 def _runs_of_rows(

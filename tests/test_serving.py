@@ -380,7 +380,7 @@ def test_a_campaign_records_every_policy_and_load_and_goes_on_where_it_was(
     validation = json.loads((tmp_path / "validation/validation.json").read_text())
     assert {one["recording"] for one in validation["iterations"]} == set(names)
     assert all((tmp_path / f"validation/{name}.png").exists() for name in names)
-    main([*campaign, "--repeats", "2"])
+    main([*campaign, "--repeats", "2", "--token-budget", "32"])  # repeats are those of what is there
     assert [(folder / ITERATIONS).stat().st_mtime_ns for folder in folders] == written
     assert {folder.name for folder in recording_folders(tmp_path)} == {*names, *(f"{name}_2" for name in names)}
     repeats = json.loads((tmp_path / "validation/validation.json").read_text())["repeatability"]

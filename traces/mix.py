@@ -136,9 +136,8 @@ class Mix:
             if blocks is not None and size is not None:
                 blocks = blocks.divided(size, part.prompt_tokens)
             if blocks is not None:
-                distinct, numbers = np.unique(blocks.ids, return_inverse=True)
-                ids.append(first + numbers)
-                first += len(distinct)
+                ids.append(blocks.renumbered(first).ids)
+                first = max(first, 1 + int(ids[-1].max(initial=-1)))
             counts.append(np.zeros(len(part), dtype=np.int64) if blocks is None else np.diff(blocks.starts))
         return PrefixBlocks.of_lengths(np.concatenate(ids), np.concatenate(counts), size)
 

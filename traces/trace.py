@@ -60,6 +60,10 @@ class PrefixBlocks:
         first = np.minimum(counts, num_blocks)
         return np.repeat(np.tile([True, False], len(counts)), np.column_stack([first, counts - first]).ravel())
 
+    def renumbered(self, first: int = 0) -> "PrefixBlocks":
+        """Return the same blocks with ids from a number on, without gaps."""
+        return replace(self, ids=first + np.unique(self.ids, return_inverse=True)[1])
+
     def divided(self, block_tokens: int, prompt_tokens: NDArray[np.int64]) -> "PrefixBlocks":
         """Say the same with smaller blocks.
 
@@ -75,8 +79,7 @@ class PrefixBlocks:
         counts = num_before * parts
         counts = np.where(with_output, counts, np.minimum(counts, -(-prompt_tokens // block_tokens)))
         place = joined_ranges(np.zeros_like(counts), counts)
-        dense = np.unique(self.ids, return_inverse=True)[1]
-        ids = dense[np.repeat(self.starts[:-1], counts) + place // parts] * parts + place % parts
+        ids = self.renumbered().ids[np.repeat(self.starts[:-1], counts) + place // parts] * parts + place % parts
         return PrefixBlocks.of_lengths(ids, counts, block_tokens)
 
     def take(self, rows: Rows) -> "PrefixBlocks":

@@ -1,7 +1,7 @@
 """A recording: what a serving loop did with a trace, as files.
 
 A folder holds `recording.json` (what served, where and when), `requests.csv.gz` and `iterations.csv.gz`.
-docs/fidelity.md describes every column.
+docs/profiling.md describes every column.
 """
 
 import json
