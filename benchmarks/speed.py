@@ -18,8 +18,8 @@ import numpy as np
 import simpy
 
 from simulator import Deployment, Result, simulate
-from simulator.config import load_config
-from simulator.kv_cache import KVCache
+from simulator.config.build import load_config
+from simulator.model.kv_memory import KVCache
 from simulator.schedulers.sarathi import Sarathi
 from traces import Trace
 

@@ -7,7 +7,7 @@ from mkdocs.structure.files import File, Files
 
 # Commands and the module that holds the text of their --help.
 COMMANDS = {
-    "simulator": "simulator.usage",
+    "simulator": "simulator.cli.help_text",
     "simulator.predict": "simulator.predict",
     "simulator.capacity": "simulator.capacity.__main__",
     "simulator.token_budget": "simulator.token_budget.__main__",

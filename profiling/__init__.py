@@ -1,3 +1,3 @@
 """Calibration of iteration time from measurements."""
 
-import traces.interruption  # noqa: F401  # before anything that takes long to import
+import traces.shared.interruption  # noqa: F401  # before anything that takes long to import

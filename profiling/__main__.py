@@ -16,7 +16,7 @@ from profiling.printed import print_table
 from profiling.serving import command as record
 from profiling.tables import Header, TableError, device_folders, write_table, write_whole
 from profiling.validate import command as validate
-from traces import command_line
+from traces.shared import command_line
 
 
 class _Parser(argparse.ArgumentParser):
@@ -133,9 +133,9 @@ def _import_aiconfigurator(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from profiling.evaluate import device_scores
-    from profiling.fit import fit_device, is_derived
-    from profiling.in_engine import with_in_engine
+    from profiling.evaluate.held_out import device_scores
+    from profiling.fit.in_engine_factors import with_in_engine
+    from profiling.fit.kernels import fit_device, is_derived
 
     attention_from = _attention_from(options)
     folders = device_folders(options.tables)
@@ -152,7 +152,7 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from profiling.evaluate import Score, device_scores
+    from profiling.evaluate.held_out import Score, device_scores
 
     attention_from = _attention_from(options)
     scores: list[Score] = []
@@ -166,14 +166,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _ratios(options: argparse.Namespace) -> None:
-    from profiling.ratios import ratios
+    from profiling.evaluate.source_ratios import ratios
 
     rows = ratios(options.tables, options.other)
     print_table(rows.round(2), f"times of {options.tables} divided by those of {options.other}, median and P5 to P95")
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from profiling import composition
+    from profiling.evaluate import published_iterations as composition
 
     found = pd.DataFrame([asdict(case) for case in composition.cases(options.data)])
     if options.cases:
@@ -184,7 +184,7 @@ def _compare(options: argparse.Namespace) -> None:
         print_table(shown.assign(error=error.map("{:+.1f} %".format)), "whole iterations")
     print_table(composition.summary(found).round(1), "error of whole iterations, per cent")
     if options.figures is not None:
-        from profiling import figures
+        from profiling.evaluate import figures
 
         options.figures.mkdir(parents=True, exist_ok=True)
         figures.draw_composition(found, options.figures / "composition.png")
@@ -193,7 +193,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _links(options: argparse.Namespace) -> None:
-    from profiling.links import constants, fit_links
+    from profiling.fit.links import constants, fit_links
 
     found = [folder for folder in device_folders(options.tables) if (folder / "communication.csv.gz").exists()]
     if not found:
@@ -204,7 +204,7 @@ def _links(options: argparse.Namespace) -> None:
         print(f"{path}: {len(one.curves)} curves")
     print_table(pd.concat(constants(folder) for folder in found).round(1), "latency and bandwidth, for comparison")
     if options.figure is not None:
-        from profiling.figures import draw_messages
+        from profiling.evaluate.figures import draw_messages
 
         options.figure.parent.mkdir(parents=True, exist_ok=True)
         draw_messages(found, options.figure)
@@ -212,7 +212,7 @@ def _links(options: argparse.Namespace) -> None:
 
 
 def _host(options: argparse.Namespace) -> None:
-    from profiling.host import FITTED, host_lines
+    from profiling.fit.host_overhead import FITTED, host_lines
 
     folders = [folder for folder in device_folders(options.tables) if (folder / "host.csv.gz").exists()]
     if not folders:
@@ -224,7 +224,7 @@ def _host(options: argparse.Namespace) -> None:
 
 
 def _launch(options: argparse.Namespace) -> None:
-    from profiling.launch import launch_times
+    from profiling.fit.kernel_launches import launch_times
 
     rows = launch_times(options.data / "splitwise" / "perf_model.csv")
     rows["launch_per_layer_s"] = rows["launch_per_layer_s"].map("{:.3g}".format)

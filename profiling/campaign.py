@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from profiling.environment import CPU, CUDA, flashinfer_or_none, name_of_device, require_torch
+from profiling.device.environment import CPU, CUDA, flashinfer_or_none, name_of_device, require_torch
 from profiling.measure.command import measured_folder
 from profiling.serving.command import described
 from profiling.serving.recorder import Recorder
 from profiling.serving.recording import RECORDING, Recording
 from profiling.validate.command import validate_all
 from profiling.validate.fitted import Fitted
-from simulator.config import load_config
+from simulator.config.build import load_config
 from simulator.simulation import simulate
 from traces import Trace
 

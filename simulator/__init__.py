@@ -1,10 +1,10 @@
 """A discrete-event simulator of LLM serving clusters."""
 
-import traces.interruption  # noqa: F401  # before anything that takes long to import
+import traces.shared.interruption  # noqa: F401  # before anything that takes long to import
 
 # isort: split
-from simulator.result import MetricOptions, Result
-from simulator.saved_run import load_result
+from simulator.output.saved_run import load_result
+from simulator.results.result import MetricOptions, Result
 from simulator.simulation import Deployment, simulate
 
 __version__ = "0.1.0"

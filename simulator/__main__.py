@@ -17,20 +17,21 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from simulator import __version__, cli
-from simulator.clients import client_figures, client_warnings
-from simulator.config import build, files_of, resolved
-from simulator.output import write_result
-from simulator.result import Result
+from simulator import __version__
+from simulator.cli import hydra_command
+from simulator.cli.help_text import USAGE
+from simulator.cli.summary_table import print_summary
+from simulator.cli.sweep import Figures
+from simulator.config.build import build, files_of, resolved
+from simulator.output.files import write_result
+from simulator.results.clients import client_figures, client_warnings
+from simulator.results.result import Result
 from simulator.simulation import groups_of, simulate
-from simulator.summary_table import print_summary
-from simulator.sweep import Figures
-from simulator.usage import USAGE
 
 
 def main() -> None:
     """Run the command line."""
-    cli.run(_simulate, USAGE)
+    hydra_command.run(_simulate, USAGE)
 
 
 def _simulate(config: DictConfig, folder: Path) -> Figures:

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simulator import cli
-from simulator.batch import Batch
-from simulator.components import ConfigError
-from simulator.config import build_prediction
-from simulator.explain import explain
-from simulator.hardware import Device
-from traces.whole_files import whole_file
+from simulator.cli import hydra_command
+from simulator.config.build import build_prediction
+from simulator.config.components import ConfigError
+from simulator.iteration_time.breakdown import explain
+from simulator.model.device import Device
+from simulator.replica.batch import Batch
+from traces.shared.whole_files import whole_file
 
 USAGE = """\
 Predicts the time of one batch and shows what it is made of.
@@ -37,7 +37,7 @@ Exit status: 0, 2 for a mistake in the input."""
 
 def main() -> None:
     """Run the command line."""
-    cli.run(_predict, USAGE, "predict", writes=False)
+    hydra_command.run(_predict, USAGE, "predict", writes=False)
 
 
 def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # writes only where output.json says
@@ -63,7 +63,7 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
 
 
 def _draw(report: dict[str, Any], device: Device, path: str) -> None:
-    from simulator.plots import roofline, save  # matplotlib takes longer to import than a prediction
+    from simulator.plot import roofline, save  # matplotlib takes longer to import than a prediction
 
     try:
         save(roofline(device, {f"{report['num_tokens']:,} tokens": report}), path)

@@ -9,31 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cluster import Cluster, Placement, ReplicaSpec
-from simulator.faults import MOST_REPLICAS, NETWORK, RESTART, Faults
-from simulator.followers import Followers
-from simulator.hardware import Device
-from simulator.host import ServingEngine
-from simulator.invariants.laws import check_result
-from simulator.invariants.ledger import CheckedReplica
-from simulator.invariants.overlapping_ledger import CheckedOverlappingReplica
+from simulator.cluster.cluster import Cluster, Placement, ReplicaSpec
+from simulator.cluster.faults import MOST_REPLICAS, NETWORK, RESTART, Faults
+from simulator.cluster.follow_ups import Followers
+from simulator.invariants.checked_overlapping_replica import CheckedOverlappingReplica
+from simulator.invariants.checked_replica import CheckedReplica
+from simulator.invariants.result_laws import check_result
 from simulator.iteration_time.base import IterationTime, StageTimes
 from simulator.iteration_time.profile import Profile
-from simulator.kv_cache import KVCache
-from simulator.layout import Layout
-from simulator.model import Model
-from simulator.node import Node
-from simulator.parallelism import Parallelism
-from simulator.prefix_labels import PrefixLabels
-from simulator.request_table import RequestTable
-from simulator.result import MetricOptions, Result
+from simulator.kv_cache.block_hashes import PrefixLabels
+from simulator.model.architecture import Model
+from simulator.model.device import Device
+from simulator.model.host_overhead import ServingEngine
+from simulator.model.kv_memory import KVCache
+from simulator.model.layout import Layout
+from simulator.model.node import Node
+from simulator.model.parallelism import Parallelism
+from simulator.replica.requests import RequestTable
+from simulator.results.result import MetricOptions, Result
+from simulator.results.slo import of_clients
 from simulator.routers.base import Router
 from simulator.routers.round_robin import RoundRobin
 from simulator.schedulers.base import Overlapping, Scheduler, SizedBatches
 from simulator.schedulers.sarathi import Sarathi
-from simulator.slo import of_clients
-from simulator.workload import FAULTS, ROUTING
 from traces import Trace
+from traces.workload import FAULTS, ROUTING
 
 # Set to anything, it makes every run check itself, as with check=True.
 CHECK_VARIABLE = "LLM_SIMULATOR_CHECK"
@@ -264,7 +264,7 @@ def simulate(
             replica that does not exist.
     """
     if trace.arrival_s is None:
-        raise ValueError("the trace has no arrival times; give it some with one of traces.arrival")
+        raise ValueError("the trace has no arrival times; give it some with one of traces.arrivals.basic")
     waits = np.isnan(trace.arrival_s)
     if waits.all():
         raise ValueError("no request of the trace has an arrival time: all wait for the end of others")

@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from simulator import load_result
+from simulator.cli.sweep import RECORD, _read
 from simulator.compare.runs import read_run
-from simulator.config import load_config
-from simulator.hf_config import read_hf_config
+from simulator.config.build import load_config
+from simulator.config.overrides import check_config_dir
 from simulator.iteration_time.device_profile import SHIPPED, load_profile
-from simulator.message_times import SHIPPED as LINKS
-from simulator.message_times import load_links
-from simulator.overrides import check_config_dir
-from simulator.saved_run import LOG
-from simulator.sweep import RECORD, _read
+from simulator.iteration_time.link_curves import SHIPPED as LINKS
+from simulator.iteration_time.link_curves import load_links
+from simulator.model.hf_config import read_hf_config
+from simulator.output.saved_run import LOG
 from tests.bad_inputs import MODEL
 from tests.helpers import write_run
-from traces.file import TraceFile
+from traces.readers.trace_file import TraceFile
 
 Target = Callable[[bytes], None]
 

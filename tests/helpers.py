@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, MetricOptions, Result, simulate
-from simulator.clients import client_figures
-from simulator.config import build, composed, files_of, load_config, resolved
+from simulator.config.build import build, composed, files_of, load_config, resolved
 from simulator.iteration_time.affine import Affine
-from simulator.kv_cache import KVCache
-from simulator.model import Model
-from simulator.output import write_result
-from simulator.parallelism import Parallelism
+from simulator.model.architecture import Model
+from simulator.model.kv_memory import KVCache
+from simulator.model.parallelism import Parallelism
+from simulator.output.files import write_result
+from simulator.results.clients import client_figures
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.chunked_prefills import ChunkedPrefills
 from simulator.schedulers.faster_transformer import FasterTransformer

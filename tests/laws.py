@@ -9,10 +9,10 @@ import random
 import numpy as np
 
 from simulator import Deployment, MetricOptions, Result, simulate
-from simulator.faults import Faults
+from simulator.cluster.faults import Faults
 from simulator.iteration_time.affine import Affine
-from simulator.kv_cache import KVCache
-from simulator.metrics import decodes_emitted, is_overloaded, percentile_of
+from simulator.model.kv_memory import KVCache
+from simulator.results.latency import decodes_emitted, is_overloaded, percentile_of
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.chunked_prefills import ChunkedPrefills
 from simulator.schedulers.faster_transformer import FasterTransformer

@@ -21,9 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-TARGETS = ["replica.py", "decode_set.py", "batch.py", "metrics.py", *("schedulers/" + name for name in (
-    "base.py", "sarathi.py", "vllm.py", "orca.py", "faster_transformer.py", "chunked_prefills.py",
-))]  # fmt: skip
+POLICIES = ("base", "sarathi", "vllm", "orca", "faster_transformer", "chunked_prefills")
+TARGETS = [
+    *(f"replica/{name}.py" for name in ("replica", "decode_set", "batch")),
+    "results/latency.py",
+    *(f"schedulers/{name}.py" for name in POLICIES),
+]
 TIME_LIMIT_S = 60
 # What a fault here changes is not what happens but how fast: the engine asks more often than it must.
 SPEED_ONLY = ("stands", "heeds_arrivals", "exhausted", "has_ties", "min(left) - 1")

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from traces import Trace
-from traces.arrival import Constant, Gamma, Poisson, Recorded, Renewal, Weibull
+from traces.arrivals.basic import Constant, Gamma, Poisson, Recorded, Renewal, Weibull
+from traces.arrivals.sessions import ClosedLoop, Sessions
+from traces.arrivals.varying_rate import MarkovModulated, VaryingRate
 from traces.base import Arrivals
-from traces.sessions import ClosedLoop, Sessions
-from traces.varying_rate import MarkovModulated, VaryingRate
 
 RUNS, REQUESTS = 40, 5000
 CONFIDENCE = 0.9999

@@ -9,17 +9,17 @@ import pytest
 
 from simulator import simulate
 from simulator.capacity.config import load_capacity
-from simulator.clients import client_figures
-from simulator.config import ConfigError, load_config
-from simulator.metrics import Distribution
-from simulator.output import Files, write_result
-from simulator.slo import SLO, of_clients
-from traces.arrival import Gamma, Poisson
-from traces.conversations import Conversations
-from traces.lengths import Geometric, Uniform
-from traces.mix import ClientClass, Mix
-from traces.sessions import ClosedLoop, Sessions
-from traces.synthetic import Fixed
+from simulator.config.build import ConfigError, load_config
+from simulator.output.files import Files, write_result
+from simulator.results.clients import client_figures
+from simulator.results.latency import Distribution
+from simulator.results.slo import SLO, of_clients
+from traces.arrivals.basic import Gamma, Poisson
+from traces.arrivals.sessions import ClosedLoop, Sessions
+from traces.generators.conversations import Conversations
+from traces.generators.lengths import Geometric, Uniform
+from traces.generators.mix import ClientClass, Mix
+from traces.generators.synthetic import Fixed
 
 MIX = Mix(
     {

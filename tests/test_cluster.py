@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, simulate
-from simulator.components import ConfigError
-from simulator.config import load_config
+from simulator.config.build import load_config
+from simulator.config.components import ConfigError
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
 from tests.helpers import A100, serve, tiny_model, trace_of

@@ -4,10 +4,10 @@ import pytest
 
 from simulator import MetricOptions, Result
 from simulator.capacity.config import load_capacity
-from simulator.components import CONFIG_DIR, GROUPS, ConfigError, choices
-from simulator.config import load_config
-from simulator.host import ServingEngine
+from simulator.config.build import load_config
+from simulator.config.components import CONFIG_DIR, GROUPS, ConfigError, choices
 from simulator.iteration_time.profile import Profile
+from simulator.model.host_overhead import ServingEngine
 from simulator.schedulers.sarathi import DynamicChunks, Sarathi
 from simulator.schedulers.vllm import VLLM
 from simulator.simulation import simulate
@@ -130,13 +130,22 @@ def test_a_policy_of_the_users_own_needs_only_its_target() -> None:
         (["trace.num_requests=999999999999999"], "trace.num_requests must be an integer from 1 to"),
         (["cluster.replicas=1000000000"], "cluster.replicas must be an integer from 1 to"),
         (["scheduler._target_=os.system"], "scheduler._target_=os.system is not of simulator or traces"),
-        (["model._target_=simulator.cli.run"], "model._target_=simulator.cli.run is not a class that can be imported"),
+        (
+            ["model._target_=simulator.cli.hydra_command.run"],
+            "model._target_=simulator.cli.hydra_command.run is not a class that can be imported",
+        ),
         (
             ["scheduler._target_=foo.Bar"],
             "scheduler._target_=foo.Bar is not of simulator or traces; allow_targets=[foo]",
         ),
-        (["scheduler._target_=simulator.output.Path"], "scheduler._target_=simulator.output.Path is not a class"),
-        (["scheduler._target_=traces.whole_files.os.system"], "scheduler._target_=traces.whole_files.os.system is not"),
+        (
+            ["scheduler._target_=simulator.output.files.Path"],
+            "scheduler._target_=simulator.output.files.Path is not a class",
+        ),
+        (
+            ["scheduler._target_=traces.shared.whole_files.os.system"],
+            "scheduler._target_=traces.shared.whole_files.os.system is not",
+        ),
         (["allow_targets=os"], "allow_targets must be a list of packages, for example [my_package], got 'os'"),
         (["metrics.warmup_s=true"], "metrics.warmup_s must be a finite number of at least 0, got True"),
         (["output.batches=3"], "output.batches must be true or false, got 3"),

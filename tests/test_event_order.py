@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulator.clock import ARRIVAL, Clock
+from simulator.engine.clock import ARRIVAL, Clock
 from simulator.iteration_time.affine import Affine
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.sarathi import Sarathi

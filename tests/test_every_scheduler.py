@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.batch import Batch
-from simulator.cluster import Placement, ReplicaSpec
-from simulator.overlapping import OverlappingReplica
-from simulator.replica import Replica
-from simulator.request_table import RequestTable
+from simulator.cluster.cluster import Placement, ReplicaSpec
+from simulator.replica.batch import Batch
+from simulator.replica.overlapping import OverlappingReplica
+from simulator.replica.replica import Replica
+from simulator.replica.requests import RequestTable
+from simulator.results.status import FINISHED, IGNORED, STUCK
 from simulator.schedulers.base import Overlapping, Scheduler
-from simulator.status import FINISHED, IGNORED, STUCK
 from tests.helpers import POLICIES, serve
 from tests.strategies import Workload, policies, serve_workload, workloads
 

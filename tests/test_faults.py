@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from simulator import Deployment, Result, load_result, simulate
 from simulator.__main__ import main
-from simulator.config import load_config
-from simulator.faults import FAILURE, NETWORK, SLOWDOWN, Fault, FaultRate, Faults
+from simulator.cluster.faults import FAILURE, NETWORK, SLOWDOWN, Fault, FaultRate, Faults
+from simulator.config.build import load_config
 from simulator.iteration_time.affine import Affine
-from simulator.kv_cache import KVCache
-from simulator.over_time import num_running, output_tokens, queue_length, stalls
-from simulator.parallelism import Parallelism
+from simulator.model.kv_memory import KVCache
+from simulator.model.parallelism import Parallelism
+from simulator.results.over_time import num_running, output_tokens, queue_length, stalls
+from simulator.results.status import FINISHED, LOST, STUCK
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.orca import Orca
-from simulator.status import FINISHED, LOST, STUCK
 from tests.helpers import A100, POLICIES, run_main, tiny_model, trace_of, write_run
 
 BUSY = [(0.02 * index, 30 + 11 * (index % 7), 1 + 5 * (index % 4)) for index in range(100)]

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from profiling.__main__ import main
-from profiling.environment import CPU, CUDA
+from profiling.device.environment import CPU, CUDA
 from profiling.measure.cases import OPERATORS, Case, layer_cases, token_grid
 from profiling.measure.command import measure_parts
-from profiling.measure.engine import LAUNCHED, WAITED_FOR, engine_cases
+from profiling.measure.iterations import LAUNCHED, WAITED_FOR, engine_cases
 from profiling.measure.session import Measured, Session
 from profiling.measure.timing import Sample, WallTimer, copies_beyond
 from profiling.serving.attention import attention_maker
 from profiling.serving.operators import Operators
 from profiling.tables import FAMILIES, columns_of, read_table
-from simulator.config import load_config
-from simulator.model import Model
+from simulator.config.build import load_config
+from simulator.model.architecture import Model
 from tests.helpers import tiny_model
 
 MODEL = tiny_model(64)

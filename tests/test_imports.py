@@ -15,7 +15,7 @@ ENTRY_POINTS = {
         for name in ("__main__", "cli", "components", "config", "errors", "identity", "predict", "sweep")
     ),
     *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "config")),
-    "simulator/plot/batches.py",
+    "simulator/plot/typical_batches.py",
 }
 PLOTS = ("batches", "cost", "latency", "memory", "pipeline", "prefix_cache", "roofline", "stalls", "sweeps")
 # Of each heavy or layered package, the only files that may import it.
@@ -29,20 +29,20 @@ ALLOWED = {
         *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "report")),
     },
     "matplotlib": {
-        "traces/figure_style.py",
-        "traces/drawing.py",
+        "traces/shared/figure_style.py",
+        "traces/tools/drawing.py",
         *(f"simulator/plots/{name}.py" for name in PLOTS),
         *(f"simulator/{command}/drawing.py" for command in COMMANDS),
         "simulator/plot/pictures.py",
     },
     "pyarrow": {
-        "traces/file.py",
-        "traces/save.py",
-        "simulator/saved_run.py",
+        "traces/readers/trace_file.py",
+        "traces/tools/save.py",
+        "simulator/output/saved_run.py",
         *(f"traces/readers/{name}.py" for name in READERS),
     },
-    "tokenizers": {"traces/tokens.py"},
-    "optuna": {"simulator/search/study.py"},
+    "tokenizers": {"traces/readers/tokenizer.py"},
+    "optuna": {"simulator/search/cheapest.py"},
     "joblib": {"simulator/reproduce/__main__.py"},
     "torch": set[str](),
     "sklearn": set[str](),
@@ -158,7 +158,9 @@ def test_policies_do_not_know_each_other_nor_the_clock() -> None:
 
 
 def test_metrics_know_numpy_alone() -> None:
-    assert not {name for name in imports_of(REPOSITORY / "simulator/metrics.py") if name.startswith("simulator")}
+    assert not {
+        name for name in imports_of(REPOSITORY / "simulator/results/latency.py") if name.startswith("simulator")
+    }
 
 
 def test_traces_do_not_know_the_simulator() -> None:

@@ -7,17 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from profiling.environment import CPU
-from profiling.host import host_time
-from profiling.in_engine import KNOTS, iterations_of, with_in_engine
-from profiling.measure.engine import engine_cases
+from profiling.device.environment import CPU
+from profiling.fit.host_overhead import host_time
+from profiling.fit.in_engine_factors import KNOTS, iterations_of, with_in_engine
+from profiling.measure.iterations import engine_cases
 from profiling.tables import Header, columns_of, write_table
-from simulator.batch import Batch
-from simulator.config import load_config
-from simulator.explain import Composed
-from simulator.host import EngineTime, HostTime, ServingEngine
-from simulator.iteration_time.composition import padded_sizes
+from simulator.config.build import load_config
+from simulator.iteration_time.breakdown import Composed
+from simulator.iteration_time.composed import padded_sizes
 from simulator.iteration_time.device_profile import SHIPPED, DeviceProfile, InEngine, load_profile
+from simulator.model.host_overhead import EngineTime, HostTime, ServingEngine
+from simulator.replica.batch import Batch
 
 MODEL = load_config("model=llama_small")["deployment"].model
 SMALL = ("model=llama_small", "device=cpu", "engine=none", "kv_cache.num_blocks=100")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from simulator import load_result
-from simulator.folder_lock import LOCK, FolderTakenError, take
+from simulator.cli.folder_lock import LOCK, FolderTakenError, take
 from tests.helpers import REPOSITORY, write_run
-from traces.whole_files import replacing_together, whole_file
+from traces.shared.whole_files import replacing_together, whole_file
 
 LONG = ["trace=sharegpt", "trace.num_requests=400000", "arrival.qps=2", "hydra.run.dir=run"]
 # A second, and what a busy machine takes to say so.
@@ -154,8 +154,8 @@ def test_jobs_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
 SWALLOWS = """
 import sys, time
 from pathlib import Path
-from traces import command_line
-from traces.whole_files import whole_file
+from traces.shared import command_line
+from traces.shared.whole_files import whole_file
 
 def task(arguments):
     with whole_file(Path("file.txt")) as file:

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from profiling.__main__ import main
-from profiling.evaluate import message_scores
+from profiling.evaluate.held_out import message_scores
+from profiling.fit.links import LatencyBandwidthRegressor, MessageCurveRegressor, constants
 from profiling.importers import vidur
-from profiling.links import LatencyBandwidthRegressor, MessageCurveRegressor, constants
 from profiling.tables import columns_of, write_table
-from simulator.message_times import load_links
+from simulator.iteration_time.link_curves import load_links
 from tests.helpers import SHARED, needs_shared
 
 SIZES = np.geomspace(1e3, 1e8, 400)

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.components import ConfigError
-from simulator.config import load_config
-from simulator.kv_cache import GIB, KVCache
-from simulator.layout import Layout
-from simulator.model import Model
-from simulator.parallelism import Parallelism
+from simulator.config.build import load_config
+from simulator.config.components import ConfigError
+from simulator.model.architecture import Model
+from simulator.model.kv_memory import GIB, KVCache
+from simulator.model.layout import Layout
+from simulator.model.parallelism import Parallelism
 from tests.helpers import A100, tiny_model
 from tests.test_python_api import ShortestPromptFirst
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simulator import MetricOptions
 from simulator.iteration_time.affine import Affine
-from simulator.metrics import Distribution, is_overloaded
+from simulator.results.latency import Distribution, is_overloaded
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
 from tests.helpers import serve

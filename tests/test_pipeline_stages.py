@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator import Deployment, Result, simulate
-from simulator.batch import Batch
-from simulator.host import EngineTime
+from simulator.engine.pipeline_stages import Stages, StageUse
 from simulator.iteration_time.affine import Affine
 from simulator.iteration_time.base import StageTimes
-from simulator.kv_cache import KVCache
-from simulator.layout import Layout
-from simulator.parallelism import Parallelism
+from simulator.model.host_overhead import EngineTime
+from simulator.model.kv_memory import KVCache
+from simulator.model.layout import Layout
+from simulator.model.parallelism import Parallelism
+from simulator.replica.batch import Batch
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
-from simulator.stages import Stages, StageUse
 from tests.helpers import A100, POLICIES, serve, tiny_model, trace_of
 
 

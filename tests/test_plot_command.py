@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from simulator.output.run_arguments import parse
 from simulator.plot.__main__ import main
-from simulator.plot.tables import Job, capacity_curves, overloaded_loads, read_sweep
+from simulator.plot.sweep_files import Job, capacity_curves, overloaded_loads, read_sweep
 from simulator.report.__main__ import main as report
-from simulator.run_arguments import parse
 from tests.helpers import REPOSITORY, code_blocks, run_main, write_run
 
 

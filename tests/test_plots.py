@@ -9,9 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from simulator import Result, simulate
-from simulator.config import load_config
-from simulator.over_time import blocks_used, kv_use, num_running, output_tokens, queue_length, stalls
-from simulator.plots import (
+from simulator.config.build import load_config
+from simulator.plot import (
     batch_composition,
     capacities,
     capacity_against_slo,
@@ -23,11 +22,12 @@ from simulator.plots import (
     pipeline_timeline,
     save,
 )
-from simulator.plots.stalls import Stall, longest_stall
+from simulator.plot.stalls import Stall, longest_stall
+from simulator.results.over_time import blocks_used, kv_use, num_running, output_tokens, queue_length, stalls
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
 from tests.helpers import serve
-from traces.figure_style import COLOURS, DASHES, rendered
+from traces.shared.figure_style import COLOURS, DASHES, rendered
 
 PNG = b"\x89PNG\r\n"
 

@@ -3,11 +3,11 @@
 import pytest
 
 from simulator import simulate
-from simulator.batch import Batch
-from simulator.components import ConfigError, component
-from simulator.config import load_config
+from simulator.config.build import load_config
+from simulator.config.components import ConfigError, component
 from simulator.iteration_time.operators import Attention, MatMul
 from simulator.iteration_time.roofline import RooflineKernels
+from simulator.replica.batch import Batch
 
 DECODES = Batch.of([], [(16, 1000)])
 PROMPT = Batch.of([(4096, 0)], [])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from simulator.over_time import num_running, queue_length
+from simulator.results.over_time import num_running, queue_length
 from simulator.schedulers.sarathi import Sarathi
 from simulator.schedulers.vllm import VLLM
 from tests.helpers import serve

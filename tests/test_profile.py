@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from profiling.__main__ import main
-from profiling.regressors import CorrectedPhysicsRegressor, TiledLinesRegressor, plain_trees
-from profiling.segments import cut
+from profiling.fit.piecewise_lines import cut
+from profiling.fit.regressors import CorrectedPhysicsRegressor, TiledLinesRegressor, plain_trees
 from profiling.tables import read_table
 from simulator import simulate
-from simulator.batch import Batch
-from simulator.components import component
-from simulator.config import load_config
+from simulator.config.build import load_config
+from simulator.config.components import component
 from simulator.iteration_time.base import Extent
 from simulator.iteration_time.device_profile import SHIPPED, load_profile
 from simulator.iteration_time.operators import MatMul
 from simulator.iteration_time.profile import Profile, ProfileKernels
 from simulator.iteration_time.regression import CorrectedPhysics
+from simulator.replica.batch import Batch
 from tests.helpers import A100, SHARED, needs_shared
 
 DEVICES = ("a100_80gb", "a40", "h100_sxm")

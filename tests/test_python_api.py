@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from simulator import simulate
-from simulator.batch import Batch
-from simulator.config import load_config
-from simulator.replica import Replica
+from simulator.config.build import load_config
+from simulator.replica.batch import Batch
+from simulator.replica.replica import Replica
 from simulator.schedulers.base import every_decode
 from simulator.schedulers.sarathi import Sarathi
 from simulator.simulation import CHECK_VARIABLE

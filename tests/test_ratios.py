@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from profiling.__main__ import main
-from profiling.ratios import ratios
+from profiling.evaluate.source_ratios import ratios
 from profiling.tables import Header, columns_of, write_table
 
 

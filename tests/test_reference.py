@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.iteration_time.affine import Affine
-from simulator.metrics import token_gaps
+from simulator.results.latency import token_gaps
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.faster_transformer import FasterTransformer
 from simulator.schedulers.orca import Orca

@@ -6,14 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from simulator.batch import Batch
-from simulator.config import load_config
-from simulator.explain import Composed
-from simulator.host import EngineTime, HostTime
+from simulator.config.build import load_config
+from simulator.iteration_time.breakdown import Composed
 from simulator.iteration_time.operators import MatMul
 from simulator.iteration_time.roofline import Roofline, RooflineKernels
-from simulator.layout import Layout
-from simulator.parallelism import Parallelism
+from simulator.model.host_overhead import EngineTime, HostTime
+from simulator.model.layout import Layout
+from simulator.model.parallelism import Parallelism
+from simulator.replica.batch import Batch
 from tests.helpers import A100
 
 MISTRAL = load_config()["deployment"].model

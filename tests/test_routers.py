@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, Result, simulate
-from simulator.config import load_config
-from simulator.gateway import Gateway
+from simulator.cluster.gateway import Gateway
+from simulator.config.build import load_config
 from simulator.iteration_time.affine import Affine
-from simulator.kv_cache import KVCache
-from simulator.replica import Replica
-from simulator.request_table import RequestTable
+from simulator.model.kv_memory import KVCache
+from simulator.replica.replica import Replica
+from simulator.replica.requests import RequestTable
 from simulator.routers.base import NO_SESSION, Arrival, ReplicaLoad, Router
 from simulator.routers.least_kv_used import LeastKVUsed
 from simulator.routers.least_outstanding_requests import LeastOutstandingRequests

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.config import load_config
+from simulator.config.build import load_config
+from simulator.results.slo import SLO
 from simulator.search.bounds import Load, fewest_replicas, ruled_out
 from simulator.search.outcomes import pareto
 from simulator.search.space import Option, Space, options
 from simulator.simulation import Deployment, simulate
-from simulator.slo import SLO
 from tests.helpers import REPOSITORY
 
-study = pytest.importorskip("simulator.search.study", reason="optuna is not installed")
+study = pytest.importorskip("simulator.search.cheapest", reason="optuna is not installed")
 
 
 def option(name: str, price: float = 1.0, fewest: int = 1) -> Option:

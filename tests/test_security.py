@@ -10,7 +10,7 @@ from tests.helpers import run_main
 
 # Executes whatever a file says; Hydra itself refuses os.system and its like, but not this.
 EVIL = "{_target_: numpy.load, file: evil.npy, allow_pickle: true}"
-OURS = "_target_: traces.arrival.Poisson\n"
+OURS = "_target_: traces.arrivals.basic.Poisson\n"
 CALLBACK = f"callbacks: {{x: {EVIL}}}\n"
 
 SET = "# @package _global_\n"
@@ -71,8 +71,8 @@ def test_a_file_cannot_run_anything(
         f"+arrival.x={EVIL}",
         f"arrival.qps={EVIL}",
         "arrival._target_=numpy.load",
-        "arrival._target_=traces.arrival.np.load",
-        "arrival._target_=simulator.saved_run.np.load",
+        "arrival._target_=traces.arrivals.basic.np.load",
+        "arrival._target_=simulator.output.saved_run.np.load",
         "arrival._target_=traces",
         "arrival._target_=simulatorx.evil",
     ],

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from profiling.__main__ import main
-from profiling.environment import CPU, CUDA
+from profiling.device.environment import CPU, CUDA
 from profiling.serving.attention import AttentionShape, Span, TorchAttention, attention_maker
 from profiling.serving.block_tables import BlockTables
 from profiling.serving.decoder import Decoder
@@ -25,9 +25,9 @@ from profiling.serving.recording import ITERATIONS, Recording, recording_folders
 from profiling.tables import Header
 from profiling.validate.errors import disturbed_iterations
 from profiling.validate.replay import ReplayError, replay
-from simulator.batch import Batch
-from simulator.cluster import ReplicaSpec
-from simulator.config import load_config
+from simulator.cluster.cluster import ReplicaSpec
+from simulator.config.build import load_config
+from simulator.replica.batch import Batch
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.vllm_v1 import VLLMV1
 from tests.helpers import POLICIES, REPOSITORY, tiny_model, trace_of

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.iteration_time.affine import Affine
-from simulator.metrics import Distribution, gaps_above, percentile_of, rank, token_gaps
+from simulator.results.latency import Distribution, gaps_above, percentile_of, rank, token_gaps
+from simulator.results.slo import SLO, Objective
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.vllm import VLLM
-from simulator.slo import SLO, Objective
 from tests.helpers import serve
 from tests.strategies import Workload, policies, serve_workload, workloads
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from simulator.folder_lock import take
-from simulator.sweep import job_folder
+from simulator.cli.folder_lock import take
+from simulator.cli.sweep import job_folder
 from tests.helpers import REPOSITORY
 
 QUICK = ["trace=fixed", "trace.num_requests=40", "iteration_time=affine", "slo=none", "slo.ttft_p90=1"]

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator.config import load_config
+from simulator.config.build import load_config
 from tests.helpers import SHARED, needs_shared
 from traces import Trace
-from traces.file import TraceFile
+from traces.arrivals.sessions import Sessions
 from traces.readers import tables
-from traces.save import SUFFIXES, save
-from traces.sessions import Sessions
-from traces.whole_files import write_whole
+from traces.readers.trace_file import TraceFile
+from traces.shared.whole_files import write_whole
+from traces.tools.save import SUFFIXES, save
 
 RNG = np.random.default_rng(0)
 HEADER = "prompt_tokens,output_tokens,arrival_s,request_id\n"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from simulator import Result
-from simulator.faults import FAILURE, Fault, Faults
-from simulator.outages import SENT
-from simulator.over_time import found_tokens, num_running, queue_length
-from simulator.status import FINISHED, STUCK
+from simulator.cluster.fault_injection import SENT
+from simulator.cluster.faults import FAILURE, Fault, Faults
+from simulator.results.over_time import found_tokens, num_running, queue_length
+from simulator.results.status import FINISHED, STUCK
 from tests.slow_reference_vllm_v1 import Machine, Options, Request
 from tests.test_vllm_v1 import served as serve_few
 from tests.v1_cases import Case, random_case, served

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, Result, simulate
-from simulator.config import ConfigError, load_config
+from simulator.config.build import ConfigError, load_config
 from simulator.iteration_time.affine import Affine
-from simulator.kv_cache import KVCache
-from simulator.parallelism import Parallelism
+from simulator.model.kv_memory import KVCache
+from simulator.model.parallelism import Parallelism
 from simulator.routers.round_robin import RoundRobin
 from simulator.routers.sticky import Sticky
 from simulator.schedulers.base import Scheduler
 from simulator.schedulers.sarathi import Sarathi
 from tests.helpers import A100, POLICIES, single_server, tiny_model, trace_of
 from traces import Trace
-from traces.conversations import Conversations
-from traces.lengths import Geometric, Uniform
-from traces.sessions import ClosedLoop, Sessions
+from traces.arrivals.sessions import ClosedLoop, Sessions
+from traces.generators.conversations import Conversations
+from traces.generators.lengths import Geometric, Uniform
 
 CHATS = Conversations(Geometric(3), Uniform(5, 60), Uniform(1, 40), 900, num_requests=200)
 

@@ -1,6 +1,6 @@
 """Workloads: readers and generators of request traces."""
 
-import traces.interruption  # noqa: F401  # before anything that takes long to import
+import traces.shared.interruption  # noqa: F401  # before anything that takes long to import
 
 # isort: split
 from traces.trace import Client, PrefixBlocks, Trace

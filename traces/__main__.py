@@ -14,16 +14,16 @@ import numpy as np
 import yaml
 from rich.console import Console
 
-from traces import command_line
-from traces.conversations import Conversations
-from traces.describe import describe
-from traces.file import TraceFile
-from traces.fit import fit, match, without_steps
-from traces.generator_files import write_generators
-from traces.report import match_cells, print_description, print_match
-from traces.save import SUFFIXES, save
+from traces.generators.conversations import Conversations
+from traces.readers.trace_file import TraceFile
+from traces.shared import command_line
+from traces.shared.whole_files import whole_file
+from traces.tools.describe import describe
+from traces.tools.fit import fit, match, without_steps
+from traces.tools.generator_files import write_generators
+from traces.tools.report import match_cells, print_description, print_match
+from traces.tools.save import SUFFIXES, save
 from traces.trace import Trace
-from traces.whole_files import whole_file
 
 USAGE = f"""\
 Describes request files, converts them, and fits generators to them.
@@ -122,7 +122,7 @@ def _describe(file: TraceFile, own: Mapping[str, Path], console: Console) -> Non
         raise ValueError(f"picture={picture} must end in .png")
     trace = _loaded(file)
     figures = describe(trace)
-    from traces.drawing import draw  # matplotlib, which nothing else here needs
+    from traces.tools.drawing import draw  # matplotlib, which nothing else here needs
 
     draw(trace, Path(file.path).name, picture)
     print_description(figures, console)

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from traces.figure_style import COLOURS, grid, save, styled
+from traces.shared.figure_style import COLOURS, grid, save, styled
 
 FOLDER = Path(__file__).parent
 BLUE, RED, SKY, BLACK, GOLD, GREEN = COLOURS

@@ -12,7 +12,7 @@ from simulator.iteration_time.operators import (
     head_operators,
     layer_operators,
 )
-from simulator.model import Model
+from simulator.model.architecture import Model
 
 # Every number of tokens to the first; then steps of 8 to the second, and the first row of each tile.
 DENSE_TO = 512

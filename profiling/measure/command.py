@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from profiling.environment import CPU, CUDA, flashinfer_or_none, header, name_of_device, require_torch
+from profiling.device.environment import CPU, CUDA, flashinfer_or_none, header, name_of_device, require_torch
 from profiling.measure.cases import OPERATORS, Case, layer_cases
 from profiling.measure.communication import communication_cases, measure_group
-from profiling.measure.engine import EngineBench, engine_cases
+from profiling.measure.iterations import EngineBench, engine_cases
 from profiling.measure.kernels import TorchKernels
 from profiling.measure.session import Measure, Measured, Outcome, Session
 from profiling.measure.timing import MOST_COPIES, CudaTimer, Sample, Timer, WallTimer, copies_beyond
@@ -25,11 +25,11 @@ from profiling.serving.attention import attention_maker
 from profiling.serving.executor import prepare_libraries
 from profiling.serving.operators import operators_on
 from profiling.tables import HEADER, Header, TableError
-from simulator.components import choices, component
-from simulator.hardware import Device
-from simulator.hf_config import read_hf_config
-from simulator.model import Model
-from simulator.precision import HALF_BYTES
+from simulator.config.components import choices, component
+from simulator.model.architecture import Model
+from simulator.model.device import Device
+from simulator.model.hf_config import read_hf_config
+from simulator.model.number_formats import HALF_BYTES
 
 # Share of the free memory that the buffers of one operator may take.
 MEMORY_SHARE = 0.6

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from profiling.environment import CPU, CUDA, require_torch
+from profiling.device.environment import CPU, CUDA, require_torch
 from profiling.serving.recorder import Recorder
 from profiling.serving.recording import RECORDING, Recording, seconds_of
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.environment import CPU, CUDA
+from profiling.device.environment import CPU, CUDA
 from profiling.serving.attention import AttentionShape, Span, attention_maker
 from profiling.serving.decoder import Decoder
 from profiling.serving.graphs import DecodeGraphs
 from profiling.serving.inputs import InputMaker, Tokens, Work
 from profiling.serving.operators import operators_on
-from simulator.model import Model
+from simulator.model.architecture import Model
 
 
 @dataclass(frozen=True)

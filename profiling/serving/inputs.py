@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from profiling.serving.attention import Span
 from profiling.serving.block_tables import BlockTables
 from profiling.serving.decoder import ForwardInputs
-from simulator.batch import Batch
-from simulator.replica import Replica
+from simulator.replica.batch import Batch
+from simulator.replica.replica import Replica
 
 Tokens = NDArray[np.int64]
 

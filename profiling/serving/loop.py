@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from profiling.serving.block_tables import BlockTables
 from profiling.serving.executor import ExecutionTimes
 from profiling.serving.inputs import Tokens, Work, work_of
-from simulator.batch import Batch
-from simulator.cluster import ReplicaSpec
-from simulator.request_table import RequestTable
+from simulator.cluster.cluster import ReplicaSpec
+from simulator.replica.batch import Batch
+from simulator.replica.requests import RequestTable
 from simulator.schedulers.base import Overlapping
 from traces import Trace
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from profiling.environment import CPU
+from profiling.device.environment import CPU
 
 EPSILON = 1e-6
 # On a CPU, oneDNN generates code for each number of rows, which takes as long as a prompt.

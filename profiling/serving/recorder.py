@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from profiling.environment import CPU, CUDA, flashinfer_or_none, free_memory, header, name_of_device
+from profiling.device.environment import CPU, CUDA, flashinfer_or_none, free_memory, header, name_of_device
 from profiling.serving.executor import Executor
 from profiling.serving.loop import ServingLoop
 from profiling.serving.operators import CPU_ROW_GRAIN
 from profiling.serving.recording import Recording
-from simulator.config import load_config
+from simulator.config.build import load_config
 from simulator.schedulers.base import SizedBatches
 from simulator.simulation import Deployment
 from traces import Trace

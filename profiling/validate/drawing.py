@@ -7,7 +7,7 @@ import numpy as np
 
 from profiling.serving.recording import seconds_of
 from profiling.validate.errors import COMPARED, Validation
-from traces.figure_style import COLOURS, grid, save, styled
+from traces.shared.figure_style import COLOURS, grid, save, styled
 
 # Percentile of iteration times that the axes end at: single outliers would squeeze the rest.
 SHOWN = 99.9

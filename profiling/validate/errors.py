@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from profiling.serving.recording import Recording, seconds_of
 from profiling.validate.replay import batch_of, replay
-from simulator.result import Result
+from simulator.results.result import Result
 from simulator.simulation import Deployment, simulate
 
 # Names of the simulator's latencies, and which percentiles are compared.

@@ -3,15 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from profiling.fit import fit_device
-from profiling.host import host_time
-from profiling.in_engine import with_in_engine
-from simulator.host import EngineTime, ServingEngine
+from profiling.fit.host_overhead import host_time
+from profiling.fit.in_engine_factors import with_in_engine
+from profiling.fit.kernels import fit_device
 from simulator.iteration_time.base import StageTimes
-from simulator.iteration_time.composition import ComposedTimes
+from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.device_profile import DeviceProfile
 from simulator.iteration_time.profile import ProfileKernels
-from simulator.layout import Layout
+from simulator.model.host_overhead import EngineTime, ServingEngine
+from simulator.model.layout import Layout
 from simulator.simulation import Deployment
 
 

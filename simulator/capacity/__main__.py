@@ -10,14 +10,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from simulator import __version__, cli
+from simulator import __version__
 from simulator.capacity.bisection import Capacity, Trial, find_capacity
 from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
-from simulator.components import ConfigError, named
-from simulator.config import resolved
-from simulator.sweep import Figures, as_written
-from traces.whole_files import whole_file
+from simulator.cli import hydra_command
+from simulator.cli.sweep import Figures, as_written
+from simulator.config.build import resolved
+from simulator.config.components import ConfigError, named
+from traces.shared.whole_files import whole_file
 
 USAGE = """\
 Searches for the highest load that a deployment carries within its SLO.
@@ -55,7 +56,7 @@ Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted
 
 def main() -> None:
     """Run the command line."""
-    cli.run(_capacity, USAGE, "capacity")
+    hydra_command.run(_capacity, USAGE, "capacity")
 
 
 def _capacity(config: DictConfig, folder: Path) -> Figures:

@@ -8,12 +8,12 @@ from omegaconf import DictConfig
 
 from simulator.capacity.bisection import Bisection
 from simulator.capacity.experiment import CapacityExperiment, reference_iteration_s
-from simulator.components import ConfigError, named, require_keys, require_mapping
-from simulator.config import build_experiment, composed, require_integer
+from simulator.config.build import build_experiment, composed, require_integer
+from simulator.config.components import ConfigError, named, require_keys, require_mapping
+from simulator.results.slo import SLO, of_clients
 from simulator.simulation import Deployment, groups_of
-from simulator.slo import SLO, of_clients
-from simulator.workload import Workload
 from traces import Client
+from traces.workload import Workload
 
 _KEYS = ("start_qps", "resolution_qps", "granularity", "max_trials", "seeds")
 MOST_SEEDS = 1000

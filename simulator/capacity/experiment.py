@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simulator.batch import Batch
 from simulator.capacity.bisection import Trial
-from simulator.faults import Faults
-from simulator.result import MetricOptions, Result
+from simulator.cluster.faults import Faults
+from simulator.replica.batch import Batch
+from simulator.results.result import MetricOptions, Result
+from simulator.results.slo import SLO
 from simulator.routers.base import Router
 from simulator.simulation import Deployment, groups_of, simulate
-from simulator.slo import SLO
-from simulator.workload import Workload
 from traces import Trace
+from traces.workload import Workload
 
 # The SLO of the paper is a multiple of such a decode iteration (arXiv:2403.02310, section 5.1).
 REFERENCE_DECODES, REFERENCE_CONTEXT = 32, 4096

@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from simulator.cli.terminal import print_wide, run_command
 from simulator.compare.drawing import STATISTICS, draw
 from simulator.compare.runs import THROUGHPUTS, Run, read_run
-from simulator.metrics import LATENCIES
-from simulator.run_arguments import UsageError, parse
-from simulator.terminal import print_wide, run_command
-from traces.whole_files import whole_file
+from simulator.output.run_arguments import UsageError, parse
+from simulator.results.latency import LATENCIES
+from traces.shared.whole_files import whole_file
 
 USAGE = """\
 Puts runs side by side, as a table and a picture; differences are to the first one.

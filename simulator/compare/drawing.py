@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simulator.compare.runs import Run
-from simulator.metrics import LATENCIES
-from traces.figure_style import COLOURS, bars, grid, save, styled
+from simulator.results.latency import LATENCIES
+from traces.shared.figure_style import COLOURS, bars, grid, save, styled
 
 STATISTICS = ("mean", "p50", "p90", "p99")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from simulator.metrics import LATENCIES, SUMMARY, Distribution
-from traces.json_file import read_json
+from simulator.results.latency import LATENCIES, SUMMARY, Distribution
+from traces.shared.json_file import read_json
 
 THROUGHPUTS = ("requests_per_s", "output_tokens_per_s")
 # Names in a result of `vllm bench serve`, in milliseconds; its inter-token latency is our TBT.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.batch import Batch
-from simulator.host import EngineTime
 from simulator.iteration_time.base import StageTimes, require_seconds
-from simulator.layout import Layout
+from simulator.model.host_overhead import EngineTime
+from simulator.model.layout import Layout
+from simulator.replica.batch import Batch
 
 
 @dataclass(frozen=True)

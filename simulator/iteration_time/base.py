@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from simulator.batch import Batch
-from simulator.host import EngineTime
-from simulator.layout import Layout
+from simulator.model.host_overhead import EngineTime
+from simulator.model.layout import Layout
+from simulator.replica.batch import Batch
 
 LONGEST_S = 1e6  # longer than any iteration
 

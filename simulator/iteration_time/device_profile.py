@@ -13,7 +13,7 @@ from simulator.iteration_time.base import Extent
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
 from simulator.iteration_time.physics import Gpu
 from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines
-from traces.json_file import read_json
+from traces.shared.json_file import read_json
 
 SCHEMA = 1
 SHIPPED = Path(__file__).parent / "profiles"

@@ -5,9 +5,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.hardware import Device
 from simulator.iteration_time.base import Provenance
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
+from simulator.model.device import Device
 
 Floats = NDArray[np.float64]
 

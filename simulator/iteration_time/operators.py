@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.model import Model
-from simulator.precision import HALF_BYTES, bytes_per_value
+from simulator.model.architecture import Model
+from simulator.model.number_formats import HALF_BYTES, bytes_per_value
 
 Amount = TypeVar("Amount", float, NDArray[np.float64])
 

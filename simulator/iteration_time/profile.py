@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from simulator.hardware import Device
-from simulator.host import EngineTime
 from simulator.iteration_time.attention_table import AttentionTable
 from simulator.iteration_time.base import Provenance, StageTimes
-from simulator.iteration_time.composition import ComposedTimes
+from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.device_profile import (
     SHIPPED,
     SUFFIX,
@@ -28,8 +26,10 @@ from simulator.iteration_time.physics import (
     matmul_terms,
 )
 from simulator.iteration_time.roofline import RooflineKernels
-from simulator.layout import Layout
-from simulator.precision import HALF
+from simulator.model.device import Device
+from simulator.model.host_overhead import EngineTime
+from simulator.model.layout import Layout
+from simulator.model.number_formats import HALF
 
 # Operators that were measured under another name: the same kernel.
 _SAME_KERNEL = {"final_norm": "input_norm"}

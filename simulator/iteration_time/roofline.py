@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.hardware import Device
-from simulator.host import EngineTime
 from simulator.iteration_time.base import Provenance, StageTimes
-from simulator.iteration_time.composition import ComposedTimes
+from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.kernels import AttentionTimes, Floats
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
-from simulator.layout import Layout
+from simulator.model.device import Device
+from simulator.model.host_overhead import EngineTime
+from simulator.model.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,29 @@
-"""Pictures of what the other commands wrote."""
+"""Pictures of runs, sweeps and batches. Each function returns a matplotlib figure; `save` writes it."""
+
+from simulator.plot.batches import batch_composition
+from simulator.plot.cost import PricedPoint, cost_against_latency
+from simulator.plot.latency import latency_cdfs
+from simulator.plot.memory import kv_and_queue
+from simulator.plot.pipeline import pipeline_timeline
+from simulator.plot.prefix_cache import prefix_cache
+from simulator.plot.roofline import roofline
+from simulator.plot.stalls import generation_stalls
+from simulator.plot.sweeps import capacities, capacity_against_slo, knee, latency_against_load
+from traces.shared.figure_style import save
+
+__all__ = [
+    "PricedPoint",
+    "batch_composition",
+    "capacities",
+    "capacity_against_slo",
+    "cost_against_latency",
+    "generation_stalls",
+    "knee",
+    "kv_and_queue",
+    "latency_against_load",
+    "latency_cdfs",
+    "pipeline_timeline",
+    "prefix_cache",
+    "roofline",
+    "save",
+]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simulator.errors import one_line
+from simulator.cli.terminal import run_command
+from simulator.config.error_messages import one_line
+from simulator.output.run_arguments import UsageError, parse
 from simulator.plot.pictures import OF_EACH_RUN, OF_RUNS, OF_SWEEPS, pictures_of
-from simulator.run_arguments import UsageError, parse
-from simulator.terminal import run_command
-from traces.figure_style import FORMATS, save
+from traces.shared.figure_style import FORMATS, save
 
 USAGE = """\
 Draws pictures of what the other commands wrote.

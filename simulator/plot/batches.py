@@ -1,60 +1,85 @@
-"""Batches that are typical of a run, and what their time is made of."""
+"""What batches are made of, over time."""
 
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from simulator.batch import Batch
-from simulator.components import CONFIG_DIR, ConfigError
-from simulator.config import deployment_of
-from simulator.explain import explain
-from simulator.hardware import Device
-from simulator.replica_result import ReplicaResult
+from simulator.results.over_time import time_span
+from simulator.results.replica import ReplicaResult
+from simulator.results.result import Result
+from traces.shared.figure_style import DECODE, PROMPT, PROMPT_HATCH, grid, styled, time_unit
+
+_BINS = 200
+_ITERATIONS_SHOWN = 40
 
 
-def typical_batches(replica: ReplicaResult, config: dict[str, Any]) -> tuple[Device, dict[str, dict[str, Any]]]:
-    """Return the device of a run, and what the time of some of its batches is made of, by name.
-
-    They are the medians, by tokens, of batches of decodes alone, of one prompt or chunk with decodes, and of one alone.
+@styled
+def batch_composition(result: Result, replica: int = 0) -> Figure:
+    """Draw the prompt tokens and decodes per iteration: over the run, and some iterations one by one.
 
     Args:
-        replica: What a replica did.
-        config: The configuration of the run, of its summary.json.
-
-    Raises:
-        ConfigError: What served cannot be built again, for example because it was read from a file.
+        result: The run.
+        replica: Number of the replica.
     """
-    groups = config["cluster"].get("groups")
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        compose("config")
-        own = {} if groups is None else groups[replica.placement.group]
-        deployment = deployment_of(OmegaConf.create(config), OmegaConf.create(own))
-    times = deployment.stage_times()
+    figure, panels = grid(2, 2, width=5.2, height=2.1)
+    one = result.replicas[replica]
+    parts = (("num_prefill_tokens", "prompt tokens", PROMPT, PROMPT_HATCH), ("num_decodes", "decodes", DECODE, ""))
+    begin_s, end_s = time_span([result])
+    for (whole, close), (name, label, colour, hatch) in zip((panels[:2], panels[2:]), parts, strict=True):
+        look = {"facecolor": colour, "hatch": hatch, "edgecolor": "white"}
+        _whole(whole, one, name, look, (begin_s, end_s))
+        _close(close, one, name, look)
+        whole.set_ylabel(f"{label} / iteration")
+        close.set_ylabel(f"{label}")
+    if len(result.replicas) > 1:
+        figure.suptitle(replica_title(result, replica))
+    return figure
+
+
+def replica_title(result: Result, replica: int) -> str:
+    """Say which of several replicas a picture is about."""
+    return f"replica {replica} of {len(result.replicas)} ({result.replicas[replica].placement.device})"
+
+
+def typical_iteration(replica: ReplicaResult) -> int:
+    """Return an iteration in the middle of those with prompt tokens and decodes, else of those with either."""
     columns = replica.logged.columns
-    prompts, decodes = columns["num_prefills"], columns["num_decodes"]
-    batches = {}
-    for wanted in ((prompts == 0) & (decodes > 0), (prompts == 1) & (decodes > 0), (prompts == 1) & (decodes == 0)):
+    prompts, decodes = columns["num_prefills"] > 0, columns["num_decodes"] > 0
+    for wanted in (prompts & decodes, prompts, decodes):
         found = np.flatnonzero(wanted)
         if len(found):
-            tokens = columns["num_prefill_tokens"][found] + decodes[found]
-            middle = int(found[np.argsort(tokens, kind="stable")[len(found) // 2]])
-            row = {name: int(column[middle]) for name, column in columns.items() if not name.endswith("_s")}
-            batches[_name(row)] = explain(times, deployment.device, _batch(row))
-    if not batches:
-        raise ConfigError("no iteration of the run has decodes alone or a single prompt")
-    return deployment.device, batches
+            return int(found[len(found) // 2])
+    return 0
 
 
-def _batch(row: dict[str, int]) -> Batch:
-    batch = Batch(row["num_decodes"], row["decode_context_tokens"])
-    if row["num_prefills"]:
-        batch.add_chunk(0, row["num_prefill_tokens"], row["prefill_context_tokens"])
-    return batch
+def _whole(axes: Axes, replica: ReplicaResult, name: str, look: dict[str, Any], span_s: tuple[float, float]) -> None:
+    """The mean over the iterations that end in each of many intervals."""
+    end_s = replica.logged.end_s
+    unit, seconds = time_unit(span_s[1] - span_s[0])
+    edges = np.linspace(*span_s, _BINS + 1)
+    place = np.clip(np.searchsorted(edges, end_s, side="left") - 1, 0, _BINS - 1)
+    sums = np.bincount(place, weights=replica.logged.columns[name], minlength=_BINS)
+    means = sums / np.maximum(np.bincount(place, minlength=_BINS), 1)
+    axes.stairs(means, edges / seconds, fill=True, linewidth=0, **look)
+    axes.set(xlabel=f"time, {unit} (means)", xlim=(edges[0] / seconds, edges[-1] / seconds))
 
 
-def _name(row: dict[str, int]) -> str:
-    prompt = f"{row['num_prefill_tokens']:,} prompt tokens" if row["num_prefills"] else ""
-    decodes = f"{row['num_decodes']:,} decodes" if row["num_decodes"] else ""
-    return " + ".join(filter(None, (prompt, decodes)))
+def _close(axes: Axes, replica: ReplicaResult, name: str, look: dict[str, Any]) -> None:
+    """Iterations as bars: as wide as they are long (in a pipeline, in its first stage), as high as they have tokens."""
+    columns, end_s = replica.logged.columns, replica.logged.end_s
+    shown = around(typical_iteration(replica), len(end_s), _ITERATIONS_SHOWN)
+    start_s, heights = columns["start_s"][shown], columns[name][shown]
+    spans = replica.stage_spans
+    until_s = end_s[shown] if spans is None else spans[shown, 0, 1]
+    axes.bar(start_s, heights, until_s - start_s, align="edge", linewidth=0.5, **look)
+    axes.set_xlabel(f"time, s (iterations {shown[0]:,} to {shown[-1]:,})" if len(shown) else "time, s")
+    axes.margins(x=0)
+
+
+def around(middle: int, size: int, count: int) -> NDArray[np.int64]:
+    """Return the places of `count` neighbours around one of `size`."""
+    first = max(0, min(middle - count // 2, size - count))
+    return np.arange(first, min(size, first + count))

@@ -9,9 +9,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from simulator import plots
-from simulator.plot.batches import typical_batches
-from simulator.plot.tables import (
+from simulator import plot as plots
+from simulator.output.run_arguments import UsageError
+from simulator.output.saved_run import SUMMARY, load_result, load_summary, read_json
+from simulator.plot.sweep_files import (
     capacity_bars,
     capacity_curves,
     load_series,
@@ -20,9 +21,8 @@ from simulator.plot.tables import (
     read_sweep,
     trial_series,
 )
-from simulator.result import Result
-from simulator.run_arguments import UsageError
-from simulator.saved_run import SUMMARY, load_result, load_summary, read_json
+from simulator.plot.typical_batches import typical_batches
+from simulator.results.result import Result
 
 OF_RUNS = ("latency", "stalls", "memory", "prefixes")
 OF_EACH_RUN = ("batches", "pipeline", "roofline")

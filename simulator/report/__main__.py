@@ -5,12 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simulator.output import REPORT
+from simulator.cli.terminal import run_command
+from simulator.output.files import REPORT
+from simulator.output.run_arguments import UsageError, parse
+from simulator.output.saved_run import load_result, load_summary
 from simulator.report.page import page
-from simulator.run_arguments import UsageError, parse
-from simulator.saved_run import load_result, load_summary
-from simulator.terminal import run_command
-from traces.whole_files import whole_file
+from traces.shared.whole_files import whole_file
 
 USAGE = """\
 Writes one self-contained HTML page about a run, or about several runs side by side.

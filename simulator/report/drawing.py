@@ -8,11 +8,11 @@ from functools import partial
 from markupsafe import escape
 from matplotlib.figure import Figure
 
-from simulator import plots
-from simulator.metrics import LATENCIES
+from simulator import plot as plots
 from simulator.plot.pictures import of_one_run
-from simulator.result import Result
-from traces.figure_style import rendered
+from simulator.results.latency import LATENCIES
+from simulator.results.result import Result
+from traces.shared.figure_style import rendered
 
 # Groups are numbered anew in each picture, and nothing refers to them.
 _GROUP_ID = re.compile(r"<g id=\"[^\"]*\"")

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from simulator import __version__
 from simulator.report.drawing import pictures
-from simulator.report.limits import limits, utilisation
 from simulator.report.tables import Runs, compared, settings, tables
-from simulator.units import duration, figure, share
+from simulator.results.bottlenecks import limits, utilisation
+from simulator.results.formatting import duration, figure, share
 
 
 def page(runs: Runs) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from simulator.metrics import LATENCIES, SUMMARY
-from simulator.result import Result
-from simulator.status import FINISHED, STUCK, UNFINISHED
-from simulator.totals import STAGE_SHARES
-from simulator.units import figure, share
+from simulator.results.formatting import figure, share
+from simulator.results.latency import LATENCIES, SUMMARY
+from simulator.results.result import Result
+from simulator.results.status import FINISHED, STUCK, UNFINISHED
+from simulator.results.summary import STAGE_SHARES
 
 # A table of requests shows so many at most.
 MOST_REQUESTS = 200

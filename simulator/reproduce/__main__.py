@@ -9,11 +9,11 @@ from joblib import Parallel, cpu_count, delayed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from simulator.components import ConfigError
+from simulator.cli.terminal import run_command
+from simulator.config.components import ConfigError
 from simulator.reproduce.drawing import draw
 from simulator.reproduce.figures import FIGURES, Job, complete, plan
 from simulator.reproduce.report import print_rows, write
-from simulator.terminal import run_command
 
 USAGE = """\
 Runs the experiments of Sarathi-Serve (OSDI 2024) and prints paper | simulated | difference for every number.

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from simulator.reproduce import published as paper
 from simulator.reproduce.figures import Row
-from traces.figure_style import COLOURS as SERIES
-from traces.figure_style import grid, make_logarithmic, save, styled
+from traces.shared.figure_style import COLOURS as SERIES
+from traces.shared.figure_style import grid, make_logarithmic, save, styled
 
 COLOURS = {"orca": SERIES[2], "vllm": SERIES[1], "sarathi": SERIES[0]}
 PALE = 0.35

@@ -8,10 +8,10 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from simulator.cli.terminal import print_wide
 from simulator.reproduce.figures import Row
 from simulator.reproduce.published import SCHEDULERS
-from simulator.terminal import print_wide
-from traces.whole_files import whole_file
+from traces.shared.whole_files import whole_file
 
 COLUMNS = ("figure", "model", "trace", "slo", "scheduler", "metric", "paper", "simulated", "difference")
 # The paper separates two schedulers if one carries so much more.

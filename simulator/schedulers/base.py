@@ -10,9 +10,9 @@ from itertools import chain
 from math import inf
 from typing import ClassVar, Protocol, runtime_checkable
 
-from simulator.batch import Batch
-from simulator.decode_set import DecodeSet
-from simulator.replica import Replica
+from simulator.replica.batch import Batch
+from simulator.replica.decode_set import DecodeSet
+from simulator.replica.replica import Replica
 
 
 class Scheduler(Protocol):

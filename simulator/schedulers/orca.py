@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator.batch import Batch
-from simulator.replica import Replica
+from simulator.replica.batch import Batch
+from simulator.replica.replica import Replica
 from simulator.schedulers.base import every_decode, require_at_least, reserving_admissions, whole_prompts
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
-from simulator.batch import Batch, PrefillChunk
-from simulator.caching import CachingReplica
-from simulator.replica import Replica
+from simulator.replica.batch import Batch, PrefillChunk
+from simulator.replica.caching import CachingReplica
+from simulator.replica.replica import Replica
 from simulator.schedulers.base import Overlap, every_decode, require_at_least
 
 FCFS, PRIORITY = "fcfs", "priority"

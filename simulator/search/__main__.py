@@ -10,11 +10,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from simulator import __version__, cli
-from simulator.components import ConfigError, named
-from simulator.config import resolved
-from simulator.sweep import Figures, as_written
-from traces.whole_files import whole_file
+from simulator import __version__
+from simulator.cli import hydra_command
+from simulator.cli.sweep import Figures, as_written
+from simulator.config.build import resolved
+from simulator.config.components import ConfigError, named
+from traces.shared.whole_files import whole_file
 
 _SCHEDULERS = "say search.schedulers=[...]; other settings are files of your own, see --config-dir"
 # What a search decides, and where to say what it may choose.
@@ -60,12 +61,12 @@ Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted
 
 def main() -> None:
     """Run the command line."""
-    cli.run(_search, USAGE, "search")
+    hydra_command.run(_search, USAGE, "search")
 
 
 def _search(config: DictConfig, folder: Path) -> Figures:
     try:
-        from simulator.search import study
+        from simulator.search import cheapest
     except ModuleNotFoundError as error:
         raise ConfigError(f"python -m simulator.search needs {error.name}: pip install '.[search]'") from error
     from simulator.search.config import build_search
@@ -78,7 +79,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     if not task.kept:
         first = task.pruned[0]
         raise ConfigError(f"no deployment can win; the first of {len(task.pruned)}, {first.name}: {first.reason}")
-    search = study.Search(task.kept, task.policies, bounds, task.max_gpus, task.serve, task.problem)
+    search = cheapest.Search(task.kept, task.policies, bounds, task.max_gpus, task.serve, task.problem)
     columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         shown = bar.add_task("trials", total=min(task.trials, search.num_points))

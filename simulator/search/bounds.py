@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.iteration_time.operators import MatMul, attention_of, layer_operators
-from simulator.metrics import percentile_of, rank
-from simulator.model import Model
+from simulator.model.architecture import Model
+from simulator.results.latency import percentile_of, rank
+from simulator.results.slo import SLO
 from simulator.simulation import Deployment
-from simulator.slo import SLO
 from traces import Trace
 
 

@@ -10,18 +10,18 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from simulator.capacity.config import build_slo
 from simulator.capacity.experiment import lasting_warnings
-from simulator.components import ConfigError, named, require_keys, require_mapping
-from simulator.config import build_experiment, deployment_of, require_integer, resolved
-from simulator.faults import Faults
-from simulator.identity import code_digest, input_digests
-from simulator.result import MetricOptions
+from simulator.cluster.faults import Faults
+from simulator.config.build import build_experiment, deployment_of, require_integer, resolved
+from simulator.config.components import ConfigError, named, require_keys, require_mapping
+from simulator.config.digests import code_digest, input_digests
+from simulator.results.result import MetricOptions
+from simulator.results.slo import SLO
 from simulator.routers.base import Router
 from simulator.search.bounds import Load
+from simulator.search.cheapest import CannotServeError, Served
 from simulator.search.outcomes import NEVER_S, Candidate
 from simulator.search.space import Build, Option, Pruned, Space, options
-from simulator.search.study import CannotServeError, Served
 from simulator.simulation import Deployment, has_token_budget, simulate, with_token_budget
-from simulator.slo import SLO
 from traces import Trace
 
 _KEYS = ("devices", "tp", "pp", "schedulers", "token_budgets", "max_gpus", "trials", "storage")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from simulator.plots import PricedPoint, cost_against_latency, save
+from simulator.plot import PricedPoint, cost_against_latency, save
 from simulator.search.outcomes import NEVER_S, Outcome, set_of
 from simulator.search.report import fronts
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from simulator.cli.terminal import print_wide
 from simulator.search.config import SearchTask
 from simulator.search.outcomes import NEVER_S, Outcome, pareto, set_of
-from simulator.terminal import print_wide
-from traces.whole_files import whole_file
+from traces.shared.whole_files import whole_file
 
 
 def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str, list[Outcome]]:

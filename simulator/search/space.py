@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from simulator.results.slo import SLO
 from simulator.search.bounds import Load, fewest_replicas, ruled_out
 from simulator.simulation import Deployment
-from simulator.slo import SLO
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simulator import __version__, cli
-from simulator.components import named
-from simulator.config import resolved
-from simulator.explain import extent_of_batch
+from simulator import __version__
+from simulator.cli import hydra_command
+from simulator.cli.sweep import Figures
+from simulator.config.build import resolved
+from simulator.config.components import named
 from simulator.iteration_time.base import Documented
-from simulator.provenance import describe
-from simulator.sweep import Figures
+from simulator.iteration_time.breakdown import extent_of_batch
+from simulator.iteration_time.provenance import describe
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw
 from simulator.token_budget.maximize import best_budget
-from traces.whole_files import whole_file
+from traces.shared.whole_files import whole_file
 
 USAGE = """\
 Finds the largest token budget whose iterations are within the TBT bound of the SLO: the one-time profiling that
@@ -50,7 +51,7 @@ Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted
 
 def main() -> None:
     """Run the command line."""
-    cli.run(_token_budget, USAGE, "token_budget")
+    hydra_command.run(_token_budget, USAGE, "token_budget")
 
 
 def _token_budget(config: DictConfig, folder: Path) -> Figures:

@@ -6,8 +6,8 @@ from omegaconf import DictConfig
 
 from simulator.capacity.bisection import find_capacity
 from simulator.capacity.config import CapacityTask, build_capacity, build_slo
-from simulator.components import ConfigError, require_keys, require_mapping
-from simulator.config import build_experiment, integer_pairs, require_integer
+from simulator.config.build import build_experiment, integer_pairs, require_integer
+from simulator.config.components import ConfigError, require_keys, require_mapping
 from simulator.simulation import Deployment, has_token_budget, with_token_budget
 from simulator.token_budget.curve import IterationLoad
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from simulator.token_budget.curve import Curve
-from traces.figure_style import GREY, grid, line, points, save, styled
+from traces.shared.figure_style import GREY, grid, line, points, save, styled
 
 # The picture shows at least so many tokens.
 NARROWEST = 2048

@@ -1,0 +1,139 @@
+"""What was measured on: the GPU or processor, its clocks, driver and libraries."""
+
+import gc
+import importlib
+import importlib.util
+import platform
+import subprocess  # nosec B404  # of nvidia-smi alone
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from profiling.device.host_memory import keep_freed_memory
+from profiling.tables import Header
+from simulator.model.device import Device
+
+# Names that NVIDIA's driver gives to devices of configs/device.
+NAMES = {
+    "NVIDIA A100 80GB PCIe": "a100_80gb",
+    "NVIDIA A100-SXM4-80GB": "a100_80gb_sxm",
+    "NVIDIA A40": "a40",
+    "NVIDIA H100 80GB HBM3": "h100_sxm",
+    "NVIDIA H200": "h200_sxm",
+}
+# What computes.
+CUDA, CPU = "cuda", "cpu"
+_QUERY = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "temperature.gpu")
+
+
+class NoGpuError(ValueError):
+    """There is nothing to measure on."""
+
+
+def require_torch(on: str) -> Any:
+    """Return torch, ready to compute.
+
+    Args:
+        on: "cuda" or "cpu", what to compute on.
+
+    Raises:
+        NoGpuError: torch is not installed, or it finds no CUDA GPU.
+    """
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        raise NoGpuError("measuring needs torch: pip install 'llm-serving-simulator[profiling]'") from None
+    if on == CUDA and not torch.cuda.is_available():
+        raise NoGpuError(
+            f"measuring needs a CUDA GPU, and torch {torch.__version__} finds none; --on cpu measures the processor"
+        )
+    if on == CPU:
+        keep_freed_memory()
+    return torch
+
+
+def free_memory(torch: Any, on: str) -> None:
+    """Collect what nobody refers to any more, and return its memory to the GPU."""
+    gc.collect()
+    if on == CUDA:
+        torch.cuda.empty_cache()
+
+
+def name_of_device(torch: Any, on: str) -> str:
+    """Name of the device of configs/device that is here, as far as it can be recognised; else that of its driver."""
+    if on == CPU:
+        return CPU
+    found: str = torch.cuda.get_device_name(0)
+    return NAMES.get(found, found)
+
+
+def flashinfer_or_none() -> Any:
+    """FlashInfer, if it is installed.
+
+    Raises:
+        NoGpuError: It is installed and does not load.
+    """
+    if importlib.util.find_spec("flashinfer") is None:
+        return None
+    try:
+        return importlib.import_module("flashinfer")
+    except Exception as error:
+        raise NoGpuError(f"flashinfer is installed and does not load: {' '.join(str(error).split())}") from error
+
+
+def header(torch: Any, library: str, device: Device, on: str, command: str) -> Header:
+    """Return the header of tables or recordings that are made here.
+
+    Args:
+        torch: The module.
+        library: What computes.
+        device: What is measured.
+        on: "cuda" or "cpu".
+        command: What is run, such as "measure".
+    """
+    gpu = on == CUDA
+    name = torch.cuda.get_device_name(0) if gpu else _processor(torch.get_num_threads())
+    return Header(
+        device=device.name,
+        source=f"measured with python -m profiling {command} on {name}",
+        licence="Apache-2.0",
+        date=datetime.now(UTC).date().isoformat(),
+        engine_generation=f"{library} (CUDA {torch.version.cuda})" if gpu else library,
+        num_sms=torch.cuda.get_device_properties(0).multi_processor_count if gpu else torch.get_num_threads(),
+        peak_tflops=device.peak_tflops,
+        bandwidth_gb_per_s=device.bandwidth_gb_per_s,
+        environment={"python": platform.python_version(), **(_gpu(torch) if gpu else {"processor": name})},
+    )
+
+
+def _gpu(torch: Any) -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "gpu": properties.name,
+        "num_gpus": torch.cuda.device_count(),
+        "memory_bytes": properties.total_memory,
+        "l2_bytes": properties.L2_cache_size,
+        "cudnn": torch.backends.cudnn.version(),
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if torch.distributed.is_nccl_available() else None,
+        **_driver(),
+    }
+
+
+def _processor(num_threads: int) -> str:
+    """Name of the processor, as far as the operating system tells, and how many of its cores compute."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{num_threads} of {len(models)} cores of {models[0]}" if models else platform.machine()
+
+
+def _driver() -> dict[str, str]:
+    """What the driver says of the first GPU, under load or not; empty where nvidia-smi is missing."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader", "--id=0"]
+    try:
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout  # nosec B603
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(zip(_QUERY, (one.strip() for one in printed.strip().split(",")), strict=False))

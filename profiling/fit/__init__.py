@@ -1,0 +1,1 @@
+"""Fit kernels, links and host overhead to measurements."""

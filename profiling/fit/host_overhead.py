@@ -1,0 +1,79 @@
+"""Host time of an engine per iteration: straight lines through its measured parts."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from profiling.fit.piecewise_lines import line
+from profiling.tables import Header, TableError, medians, read_table
+from simulator.config.components import choices, component
+from simulator.model.host_overhead import HostTime
+
+# The parts that the GPU waits for are added up. A worker is a process of its own, also if it is the only one.
+FITTED = ("base_s", "per_seq_s", "launch_per_layer_s", "launch_graph_s")
+PARTS = ("schedule", "prepare_inputs", "sampler", "synchronize", "process_outputs", "worker_messages")
+
+
+def host_lines(folder: Path) -> pd.DataFrame:
+    """Fit host time over the sequences of a batch: one row for a single GPU and one for several.
+
+    Returns:
+        Columns device, gpus, base_s, per_seq_s, launch_per_layer_s and launch_graph_s (0: not measured), median and
+        p95 (absolute error of the line, per cent), num_points.
+
+    Raises:
+        TableError: The folder has no host table.
+    """
+    table = read_table(folder, "host")
+    if not len(table):
+        raise TableError(f"{folder} has no host table")
+    keys = ["model", "tp", "batch"]
+    rows = []
+    for several in (False, True):
+        inside = table[(table["tp"] > 1) == several]
+        parts = medians(inside[inside["operator"].isin(PARTS)], [*keys, "operator"])
+        points = parts.groupby(keys, as_index=False)["seconds"].sum()
+        if not len(points):
+            continue
+        batch, seconds = points["batch"].to_numpy(float), points["seconds"].to_numpy()
+        base_s, per_seq_s = line(batch, seconds)
+        error = np.abs((base_s + per_seq_s * batch) / seconds - 1) * 100
+        rows.append(
+            {
+                "device": Header.read(folder).device,
+                "gpus": "several" if several else "one",
+                "base_s": base_s,
+                "per_seq_s": per_seq_s,
+                "launch_per_layer_s": _launch_per_layer(inside),
+                "launch_graph_s": _median(inside, "launch_graph"),
+                "median": np.median(error),
+                "p95": np.percentile(error, 95),
+                "num_points": len(points),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def host_time(folder: Path) -> HostTime:
+    """Return the host time of one GPU, as fitted to a folder.
+
+    Raises:
+        TableError: The folder has no host table of one GPU.
+    """
+    found = [row for row in host_lines(folder).to_dict("records") if row["gpus"] == "one"]
+    if not found:
+        raise TableError(f"{folder} has no host time of one GPU")
+    return HostTime(**{name: float(found[0][name]) for name in FITTED})
+
+
+def _launch_per_layer(rows: pd.DataFrame) -> float:
+    """Seconds to launch the kernels of a layer; of models that are not in configs/model the layers are not known."""
+    launches = rows[(rows["operator"] == "launch_kernels") & rows["model"].isin(choices("model"))]
+    layers = launches["model"].map(lambda name: component("model", name).num_layers)
+    return float((launches["seconds"] / layers).median()) if len(launches) else 0.0
+
+
+def _median(rows: pd.DataFrame, operator: str) -> float:
+    chosen = rows.loc[rows["operator"] == operator, "seconds"]
+    return float(chosen.median()) if len(chosen) else 0.0

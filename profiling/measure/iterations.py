@@ -1,0 +1,171 @@
+"""The serving engine on made-up batches: host time of its parts, and whole iterations."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from profiling.device.environment import CUDA, free_memory
+from profiling.measure.cases import Case
+from profiling.measure.timing import REPEATS, WARM_UPS, Sample
+from profiling.serving.attention import Span
+from profiling.serving.executor import Executor
+from profiling.serving.inputs import Work
+from profiling.serving.loop import Iteration, ServingLoop
+from simulator.cluster.cluster import ReplicaSpec
+from simulator.model.architecture import Model
+from simulator.replica.batch import Batch
+from simulator.schedulers.sarathi import Sarathi
+from traces import Trace
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+CHUNKS = (64, 128, 256, 384, 512, 768, 1024, 2048)
+CONTEXTS = (256, 1024)
+# Decodes beside a chunk in a hybrid batch.
+HYBRIDS = (8, 32)
+# Context of the decodes that host time is measured with, tokens; it hardly matters to the host.
+CONTEXT = 256
+BLOCK_SIZE = 16
+SIZES = ("num_prefill_tokens", "prefill_context", "num_decodes", "decode_context")
+# What the GPU waits for, and what it takes to launch the kernels of all layers either way.
+WAITED_FOR = ("schedule", "prepare_inputs", "synchronize", "process_outputs")
+LAUNCHED = ("launch_kernels", "launch_graph")
+
+
+def engine_cases(model: Model, device: str, has_graphs: bool, most_tokens: int) -> list[Case]:
+    """Return what is measured of the engine, which runs on one GPU.
+
+    Args:
+        model: The model.
+        device: "cuda" or "cpu"; a CPU does not launch, it computes.
+        has_graphs: Whether decodes can be captured.
+        most_tokens: Largest number of tokens of a sequence.
+    """
+    launches = LAUNCHED[: 1 + has_graphs] if device == CUDA else ()
+    hosts = [(batch, operator) for batch in BATCHES for operator in (*WAITED_FOR, *launches)]
+    fits = most_tokens > CONTEXT + WARM_UPS + REPEATS
+    found = [Case("host", (model.name, 1, operator, batch)) for batch, operator in hosts if fits]
+    for size in (*_decodes(), *_chunks()):
+        tokens, context, _, decode_context = size
+        if tokens + context <= most_tokens and decode_context < most_tokens:
+            found.append(Case("iteration", (model.name, 1, "iteration", *size)))
+    # One engine after the other: each has its own weights and cache. Decodes are most of what an engine does.
+    return sorted(found, key=lambda case: has_graphs and not is_captured(case))
+
+
+def is_captured(case: Case) -> bool:
+    """Whether a case is launched as a CUDA graph where decodes can be captured."""
+    if case.family == "host":
+        return bool(case["operator"] == "launch_graph")
+    return not case["num_prefill_tokens"]
+
+
+def _decodes() -> Iterator[tuple[int, int, int, int]]:
+    for batch in BATCHES:
+        for context in CONTEXTS:
+            yield 0, 0, batch, context
+
+
+def _chunks() -> Iterator[tuple[int, int, int, int]]:
+    """Chunks alone, and as many tokens of which some decode."""
+    for tokens in CHUNKS:
+        for context in (0, *CONTEXTS):
+            yield tokens, context, 0, 0
+        for decodes in HYBRIDS:
+            if 2 * decodes <= tokens:
+                yield tokens - decodes, CONTEXTS[0], decodes, CONTEXTS[-1]
+
+
+class EngineBench:
+    """Runs the serving engine: its loop for host time, its executor for whole iterations."""
+
+    def __init__(self, torch: Any, flashinfer: Any, model: Model, device: str) -> None:
+        """Take what the engine computes with; see `Executor`."""
+        self._torch = torch
+        self._flashinfer = flashinfer
+        self._model = model
+        self._device = device
+        self._served: dict[tuple[int, bool], Sequence[Iteration]] = {}
+        self._executor: tuple[bool, Executor] | None = None
+
+    def measure(self, case: Case) -> Sample | None:
+        """Return the time of one part, or of a forward pass; None: the GPU waits for the host, so it says nothing."""
+        if case.family == "iteration":
+            return self._forward(case)
+        key = case["batch"], is_captured(case)
+        if key not in self._served:
+            self._served[key] = self._serve(*key)
+        return Sample.of([part_of(one, case["operator"]) for one in self._served[key]])
+
+    def release(self) -> None:
+        """Give the memory of the engine back."""
+        if self._executor is not None:
+            self._executor = None
+            free_memory(self._torch, self._device)
+
+    def _serve(self, batch: int, captured: bool) -> Sequence[Iteration]:
+        """Serve a batch from its prompts on; return its iterations after a warm-up."""
+        steps = WARM_UPS + REPEATS
+        trace = Trace(np.full(batch, CONTEXT), np.full(batch, steps + 1), np.zeros(batch))
+        scheduler = Sarathi(token_budget=batch * CONTEXT, max_num_seqs=batch)
+        longest = self._model.max_model_len
+        spec = ReplicaSpec(scheduler, _untimed, self._num_blocks, BLOCK_SIZE, 0.0, longest)
+        loop = ServingLoop(trace, spec, self._model.vocab_size, self._executor_for(captured).execute)
+        decodes = [one for one in loop.serve().iterations if one.num_decodes == batch and not one.chunks]
+        return decodes[WARM_UPS:]
+
+    def _forward(self, case: Case) -> Sample | None:
+        """Repeat a forward pass. Decodes are launched as graphs where they can be, so that the GPU does not wait."""
+        work = self._work(*(case[name] for name in SIZES))
+        known = [np.zeros(span.total + 1, dtype=np.int64) for span in work.spans]
+        executor = self._executor_for(is_captured(case) and self._flashinfer is not None)
+        times = [executor.execute(work, known)[1] for _ in range(WARM_UPS + REPEATS)][WARM_UPS:]
+        if self._device == CUDA and sum(one.launch_s for one in times) > 0.9 * sum(one.device_s for one in times):
+            return None
+        return Sample.of([one.device_s for one in times])
+
+    def _work(self, tokens: int, context: int, decodes: int, decode_context: int) -> Work:
+        scattered = np.random.default_rng(0).permutation(self._num_blocks).astype(np.int32)
+        sizes = [(tokens, context)] * bool(tokens) + [(1, decode_context)] * decodes
+        spans = []
+        for new, before in sizes:
+            count = -(-(new + before) // BLOCK_SIZE)
+            blocks, scattered = scattered[:count], scattered[count:]
+            spans.append(Span(blocks, new, before))
+        num_chunks = len(spans) - decodes
+        return Work(list(range(len(spans))), spans[:num_chunks], spans[num_chunks:])
+
+    @property
+    def _num_blocks(self) -> int:
+        per_sequence = -(-(max(CONTEXTS) + WARM_UPS + REPEATS + 1) // BLOCK_SIZE)
+        return per_sequence * max(BATCHES) + max(CHUNKS) // BLOCK_SIZE
+
+    def _executor_for(self, captured: bool) -> Executor:
+        if self._executor is None or self._executor[0] != captured:
+            self.release()
+            sizes = BATCHES if captured else ()
+            parts = self._torch, self._flashinfer, self._model, self._device
+            executor = Executor(*parts, self._num_blocks, BLOCK_SIZE, sizes, time.perf_counter)
+            self._executor = captured, executor
+        return self._executor[1]
+
+
+def _untimed(batch: Batch) -> Sequence[float]:
+    raise AssertionError(f"the engine takes its own time, also for {batch.num_decodes} decodes")
+
+
+def part_of(iteration: Iteration, part: str) -> float:
+    """Seconds of one part of an iteration; what is left of it is to hear that the GPU is done."""
+    parts = {
+        "schedule": iteration.schedule_s,
+        "prepare_inputs": iteration.prepare_s,
+        "launch_kernels": iteration.launch_s,
+        "launch_graph": iteration.launch_s,
+        "process_outputs": iteration.finish_s,
+    }
+    if part in parts:
+        return parts[part]
+    known = iteration.schedule_s + iteration.prepare_s + iteration.finish_s
+    computed_s = max(iteration.launch_s, iteration.device_s)
+    return max(0.0, iteration.end_s - iteration.start_s - known - computed_s)

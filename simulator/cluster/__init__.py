@@ -1,0 +1,1 @@
+"""Replicas behind a router, the requests that arrive there, and faults."""

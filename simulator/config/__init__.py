@@ -1,0 +1,1 @@
+"""Hydra configuration: compose it, check it, build the components it names."""

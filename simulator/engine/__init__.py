@@ -1,0 +1,1 @@
+"""Event loops: ask the policy for a batch, spend its time, advance the replica."""

@@ -1,0 +1,108 @@
+"""The event loop of a replica whose layers are spread over pipeline stages."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from simpy import Interrupt
+from simpy.events import Event
+
+from simulator.engine.base import Process, ReplicaRun
+from simulator.engine.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
+from simulator.engine.pipeline_stages import Stages
+
+
+class PipelineEngine:
+    """Serves a replica of several stages, at most as many batches in flight.
+
+    The policy is asked for a batch when the last stage ends one, when the first stage ends one and when
+    requests have arrived, in this order if it happens at the same instant. Batches pass through the
+    stages first in, first out.
+    """
+
+    def __init__(self, clock: Clock, run: ReplicaRun) -> None:
+        self._clock = clock
+        self._run = run
+        self._stages = Stages(run.stages, run.overlap_sends, run.log.spans)
+        self._first_ends: deque[float] = deque()
+        self._last_ends: deque[float] = deque()
+        self._flying_times: deque[Sequence[float]] = deque()
+        self._idle: list[Event] = []
+        self._asked = False
+        self._processes = [
+            clock.process(self._serve_stage(self._first_ends, FIRST_STAGE_COMPLETION)),
+            clock.process(self._serve_stage(self._last_ends, LAST_STAGE_COMPLETION)),
+        ]
+
+    def arrive(self, request: int) -> None:
+        """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
+        self._run.enqueue(request)
+        if not self._asked:
+            self._asked = True
+            self._clock.call_now(self._after_arrivals, AFTER_ARRIVALS)
+
+    def fail(self) -> tuple[list[int], list[int]]:
+        """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
+        now_s = self._clock.now
+        self._run.log.cut_off(now_s, len(self._last_ends))
+        self._stages.clear(now_s)
+        for ends in (self._first_ends, self._last_ends):
+            ends.clear()
+        self._flying_times.clear()
+        self._idle.clear()
+        for process in self._processes:
+            process.interrupt()
+        return self._run.replica.fail()
+
+    def _after_arrivals(self, _: Event) -> None:
+        self._asked = False
+        self._form_batch()
+
+    def _serve_stage(self, ends: deque[float], priority: int) -> Process:
+        """Ask for a batch whenever a stage ends one, after what else has to happen then."""
+        clock = self._clock
+        while True:
+            try:
+                if not ends:
+                    idle = clock.event()
+                    self._idle.append(idle)
+                    yield idle
+                wake = clock.wake_at(ends[0], priority)
+                if wake is not None:
+                    yield wake
+            except Interrupt:  # the replica failed and has no batches
+                continue
+            if ends is self._last_ends:
+                self._end_batch()
+            ends.popleft()
+            self._form_batch()
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._last_ends) == len(self._run.stages)
+
+    def _end_batch(self) -> None:
+        """End the oldest batch in flight."""
+        times = self._flying_times.popleft()
+        if self._is_full:
+            self._stages.make_room(self._clock.now, times)
+        self._run.finish()
+
+    def _form_batch(self) -> None:
+        """Ask for a batch unless every stage may have one, and send it through the stages."""
+        if self._is_full:
+            return
+        run, stages, now_s = self._run, self._stages, self._clock.now
+        start_s = max(now_s, stages.first_free_s)
+        if start_s > run.time_limit_s:
+            run.cut_off = True
+            return
+        batch = run.next_batch(now_s)
+        if batch is None:
+            return
+        times, first_end_s, end_s = run.send(batch, stages, now_s, start_s)
+        self._first_ends.append(first_end_s)
+        self._last_ends.append(end_s)
+        self._flying_times.append(times)
+        for idle in self._idle:
+            idle.succeed()
+        self._idle.clear()

@@ -1,0 +1,276 @@
+"""Iteration time as the sum of its operators, collectives and the host."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+
+import numpy as np
+
+from simulator.iteration_time.base import HostPart, Provenance
+from simulator.iteration_time.collectives import Communication
+from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels, UngroupedDecode
+from simulator.iteration_time.operators import (
+    MatMul,
+    Operator,
+    attention_of,
+    embedding,
+    head_operators,
+    layer_operators,
+    num_all_reduces,
+)
+from simulator.model.host_overhead import EngineTime
+from simulator.model.layout import Layout
+from simulator.model.number_formats import HALF, HALF_BYTES
+from simulator.replica.batch import Batch
+
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """One operator of a batch on one GPU of a stage.
+
+    Attributes:
+        name: Name of the operator.
+        kind: What it needs: "kernel", "network" or "host".
+        seconds_per_layer: Seconds in one layer.
+        layers: Layers of the stage; 1 for what runs outside them.
+        flops_per_layer: FLOPs in one layer.
+        bytes_per_layer: Bytes moved from and to memory in one layer.
+        dtype: Format that it multiplies in; it decides the peak rate.
+    """
+
+    name: str
+    kind: str
+    seconds_per_layer: float
+    layers: int
+    flops_per_layer: float = 0.0
+    bytes_per_layer: float = 0.0
+    dtype: str = "bf16"
+
+
+class ComposedTimes:
+    """Stage times of one model on one layout: look-ups by tokens and by sequences, and attention.
+
+    Attributes:
+        provenance: Where the kernel and message times come from.
+    """
+
+    def __init__(self, kernels: Kernels, layout: Layout, engine: EngineTime) -> None:
+        model, parallel = layout.model, layout.parallel
+        self._kernels = kernels
+        self._layout = layout
+        self._model = model
+        self._parallel = parallel
+        self._communication = Communication(layout)
+        self._host = engine.host.line(parallel.num_gpus)
+        self._layers = layout.stage_layers
+        self._launches = [layers * engine.host.launch_per_layer_s for layers in self._layers]
+        self._graph_launches = [engine.host.launch_graph_s] * parallel.pp
+        # By number of decodes: what a batch without prefill is padded to, where a graph of the size was captured.
+        self._padded = padded_sizes(engine.decode_graph_sizes)
+        self._attention_shape = attention_of(model, parallel.tp, layout.kv_dtype)
+        self._attention: AttentionTimes = kernels.attention_times(self._attention_shape)
+        if not engine.grouped_decode:
+            self._attention = UngroupedDecode(self._attention, self._attention_shape, layout.device)
+        self._linear = Lookup(self._linear_time)
+        self._entries = [Lookup(partial(self._entry_time, stage)) for stage in range(parallel.pp)]
+        self._heads = [Lookup(partial(self._head_time, stage)) for stage in range(parallel.pp)]
+        self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
+        self.provenance = _provenance(
+            kernels.provenance, layout, self._communication, HostPart(*self._host, self._launches)
+        )
+
+    def __call__(self, batch: Batch) -> Sequence[float]:
+        """Seconds of each stage and of the message after it, see `StageTimes`."""
+        chunks, num_decodes = batch.chunks, batch.num_decodes
+        launches = self._launches
+        if chunks or num_decodes >= len(self._padded):
+            num_tokens, num_rows = batch.num_prefill_tokens + num_decodes, num_decodes + len(chunks)
+        else:
+            num_tokens = num_rows = self._padded[num_decodes]
+            launches = self._graph_launches
+        layer_s = self._linear[num_tokens]
+        if num_decodes:
+            layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
+        for chunk in chunks:
+            layer_s += self._attention.prefill_time(chunk.num_tokens, chunk.context_tokens)
+        num_seqs = num_decodes + len(chunks)
+        base_s, per_seq_s = self._host
+        host_s = base_s + per_seq_s * num_seqs
+        layers, entries, heads = self._layers, self._entries, self._heads
+        if len(layers) == 1:
+            gpu_s = layers[0] * layer_s + entries[0][num_tokens] + heads[0][num_rows]
+            return (host_s + (gpu_s if gpu_s > launches[0] else launches[0]),)
+        times = []
+        for stage, launch_s in enumerate(launches):
+            if stage:
+                times.append(self._sends[stage - 1][num_tokens])
+            gpu_s = layers[stage] * layer_s + entries[stage][num_tokens] + heads[stage][num_rows]
+            times.append(host_s + (gpu_s if gpu_s > launch_s else launch_s))
+        return times
+
+    def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
+        """Yield what a stage's time for a batch is made of, host and messages included.
+
+        An operator that runs twice in a layer comes twice.
+        """
+        num_seqs = batch.num_decodes + len(batch.chunks)
+        gpu_s = 0.0
+        for operator in self._gpu_operators(batch, stage):
+            gpu_s += operator.seconds_per_layer * operator.layers
+            yield operator
+        launch_s = (self._launches if self._rows_of(batch) is None else self._graph_launches)[stage]
+        if gpu_s < launch_s:
+            yield OperatorTime("wait_for_launches", "host", launch_s - gpu_s, 1)
+        base_s, per_seq_s = self._host
+        yield OperatorTime("host", "host", base_s + per_seq_s * num_seqs, 1)
+        if stage < self._parallel.pp - 1:
+            send_s = self._sends[stage][self._rows_of(batch) or batch.num_prefill_tokens + batch.num_decodes]
+            yield OperatorTime("send", "network", send_s, 1)
+
+    def _gpu_operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
+        """Yield what a GPU of a stage does between the first kernel and the last one."""
+        rows = self._rows_of(batch)
+        num_tokens = rows or batch.num_prefill_tokens + batch.num_decodes
+        num_seqs = rows or batch.num_decodes + len(batch.chunks)
+        layers, parallel, model = self._layers[stage], self._parallel, self._model
+        if stage == 0:
+            yield self._operator_time(embedding(model, parallel.tp), num_tokens, 1)
+        elif parallel.sliced_sends:
+            yield OperatorTime("gather_slices", "network", self._entries[stage][num_tokens], 1)
+        before, after = layer_operators(model, parallel.tp)
+        for operator in before:
+            yield self._operator_time(operator, num_tokens, layers)
+        yield from self._attention_operators(batch, layers)
+        for operator in after:
+            yield self._operator_time(operator, num_tokens, layers)
+        if parallel.tp > 1:
+            reduce_s = float(self._all_reduce_time(np.array([float(num_tokens)]))[0])
+            yield OperatorTime("all_reduce", "network", num_all_reduces(model) * reduce_s, layers)
+        if stage == parallel.pp - 1:
+            for operator in head_operators(model, parallel.tp):
+                yield self._operator_time(operator, num_seqs, 1)
+            if parallel.tp > 1:
+                seconds = float(self._gather_time(np.array([float(num_seqs)]))[0])
+                yield OperatorTime("gather_logits", "network", seconds, 1)
+
+    def _rows_of(self, batch: Batch) -> int | None:
+        """What a captured batch is padded to; None: it is launched kernel by kernel."""
+        if batch.chunks or batch.num_decodes >= len(self._padded):
+            return None
+        return self._padded[batch.num_decodes]
+
+    def _attention_operators(self, batch: Batch, layers: int) -> Iterator[OperatorTime]:
+        attention = self._attention_shape
+        if batch.chunks:
+            sizes = [(chunk.num_tokens, chunk.context_tokens) for chunk in batch.chunks]
+            yield OperatorTime(
+                "prefill_attention",
+                "kernel",
+                sum(self._attention.prefill_time(*size) for size in sizes),
+                layers,
+                sum(attention.prefill_flops(*size) for size in sizes),
+                sum(attention.prefill_bytes(*size) for size in sizes),
+            )
+        if batch.num_decodes:
+            context_tokens = batch.decode_context_tokens
+            yield OperatorTime(
+                "decode_attention",
+                "kernel",
+                self._attention.decode_time(batch.num_decodes, context_tokens),
+                layers,
+                attention.decode_flops(context_tokens),
+                attention.decode_bytes(context_tokens),
+            )
+
+    def _operator_time(self, operator: Operator, tokens: int, layers: int) -> OperatorTime:
+        seconds = float(self._kernel_time(operator, np.array([float(tokens)]))[0])
+        work = operator.flops(tokens), operator.bytes_moved(tokens)
+        dtype = operator.compute_dtype if isinstance(operator, MatMul) else "bf16"
+        return OperatorTime(operator.name, "kernel", seconds, layers, *work, dtype)
+
+    def _kernel_time(self, operator: Operator, tokens: Floats) -> Floats:
+        kernels = self._kernels
+        if isinstance(operator, MatMul):
+            return kernels.matmul_time(operator, tokens)
+        return kernels.elementwise_time(operator, tokens)
+
+    def _linear_time(self, tokens: Floats) -> Floats:
+        """Time of everything in a layer but attention."""
+        model, tp = self._model, self._parallel.tp
+        total_s = np.zeros_like(tokens)
+        for operator in chain(*layer_operators(model, tp)):
+            total_s += self._kernel_time(operator, tokens)
+        return total_s + num_all_reduces(model) * self._all_reduce_time(tokens) if tp > 1 else total_s
+
+    def _entry_time(self, stage: int, tokens: Floats) -> Floats:
+        """Time of a stage before its layers: the embedding, or putting the slices of a message together."""
+        if stage == 0:
+            return self._kernel_time(embedding(self._model, self._parallel.tp), tokens)
+        if self._parallel.sliced_sends:
+            return self._communication.all_gather_time(tokens * (self._model.hidden_size * HALF_BYTES))
+        return np.zeros_like(tokens)
+
+    def _head_time(self, stage: int, seqs: Floats) -> Floats:
+        """Time of a stage after its layers: of the last one, for each sequence a token."""
+        total_s = np.zeros_like(seqs)
+        if stage == len(self._layers) - 1:
+            for operator in head_operators(self._model, self._parallel.tp):
+                total_s = total_s + self._kernel_time(operator, seqs)
+            if self._parallel.tp > 1:
+                total_s = total_s + self._gather_time(seqs)
+        return total_s
+
+    def _all_reduce_time(self, tokens: Floats) -> Floats:
+        return self._communication.all_reduce_time(tokens * (self._model.hidden_size * HALF_BYTES))
+
+    def _send_time(self, stage: int, tokens: Floats) -> Floats:
+        return self._communication.send_time(stage, tokens * (self._model.hidden_size * HALF_BYTES))
+
+    def _gather_time(self, seqs: Floats) -> Floats:
+        """Every GPU of the last stage gets all logits."""
+        return self._communication.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
+
+
+def _provenance(kernels: Provenance, layout: Layout, communication: Communication, host: HostPart) -> Provenance:
+    """Add what the layout brings to where the kernel times come from."""
+    model, device = layout.model, layout.device
+    warnings = [*kernels.warnings, *communication.warnings]
+    if model.dtype not in HALF:
+        in_half = model.weight_only or not device.computes_in(model.dtype)
+        units = f", multiplied in half precision on {device.name}" if in_half else ""
+        warnings.append(
+            f"{model.dtype} weights were not measured{units}: their products take the time of half precision "
+            "times the ratio of the two on a roofline"
+        )
+    if layout.kv_dtype not in HALF:
+        warnings.append(f"a KV cache of {layout.kv_dtype} was not measured: attention reads fewer bytes, else as fp16")
+    if model.num_experts > 1:
+        warnings.append("experts were not measured: their products are a roofline, tokens routed at random")
+    source = ", ".join([kernels.source, *communication.sources])
+    return replace(kernels, source=source, warnings=warnings, host=host)
+
+
+def padded_sizes(sizes: Sequence[int]) -> list[int]:
+    """Return for each number of decodes, from 0 to the largest size, the smallest size that holds so many."""
+    found: list[int] = []
+    for size in sizes:
+        found += [size] * (size + 1 - len(found))
+    return found
+
+
+class Lookup(dict[int, float]):
+    """A function of a whole number; where it is looked up first, a block of values is computed at once."""
+
+    def __init__(self, function: Callable[[Floats], Floats]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, number: int) -> float:
+        """Compute the values around a number and keep them."""
+        first = (number - 1) // _BLOCK * _BLOCK + 1
+        values = self._function(np.arange(first, first + _BLOCK, dtype=np.float64))
+        self.update(zip(range(first, first + _BLOCK), values.tolist(), strict=True))
+        return self[number]

@@ -1,0 +1,1 @@
+"""What is noted during a simulation. Imports nothing of the simulator."""

@@ -1,0 +1,197 @@
+"""What each iteration of a replica computed and when."""
+
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.replica.batch import Batch
+from simulator.replica.replica import Members, Replica
+
+NO_DECODE_SET = -1
+# What is logged of each run of iterations, see `LoggedIterations`.
+RUN_COLUMNS = (
+    "first",
+    "schedule_s",
+    "start_s",
+    "num_prefills",
+    "num_prefill_tokens",
+    "num_decodes",
+    "prefill_context_tokens",
+    "decode_context_tokens",
+    "decode_set",
+)
+
+_START = RUN_COLUMNS.index("start_s")
+
+_VALUES_PER_PART = 1 << 14
+
+
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class LoggedIterations:
+    """The iterations of a replica, one after another, as they are kept and saved.
+
+    Attributes:
+        end_s: float64[num_iterations].
+        free_blocks: int32[num_iterations].
+        runs: float64[num_runs, 9], of each run the RUN_COLUMNS of its first iteration: its number, when the scheduler
+            decided, when the first stage began, prefills and their tokens, decodes, tokens of either in the KV cache,
+            and the decode set.
+        lone_preemptions: float64[k, 2], which of the replica's preemptions were decided without forming a batch, and
+            when.
+        stage_spans: float64[num_iterations, num_stages, 2], when each pipeline stage began and ended to compute;
+            None: it was not logged.
+    """
+
+    end_s: NDArray[np.float64]
+    free_blocks: NDArray[np.int32]
+    runs: NDArray[np.float64]
+    lone_preemptions: NDArray[np.float64]
+    stage_spans: NDArray[np.float64] | None = None
+
+    @property
+    def run_lengths(self) -> NDArray[np.int64]:
+        """Iterations of each run."""
+        return np.diff(self.runs[:, 0], append=len(self.end_s)).astype(np.int64)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The columns of `ReplicaResult.iterations`, float64 or int64[num_iterations]."""
+        lengths, end_s = self.run_lengths, self.end_s
+        runs = dict(zip(RUN_COLUMNS, self.runs.T, strict=True))
+        first = runs.pop("first").astype(np.int64)
+        # A repetition starts when the iteration before it ends, with one token more for each one computed.
+        start_s = np.roll(end_s, 1)
+        schedule_s = start_s.copy()
+        schedule_s[first], start_s[first] = runs.pop("schedule_s"), runs.pop("start_s")
+        counts = {name: np.repeat(column.astype(np.int64), lengths) for name, column in runs.items()}
+        position = np.arange(len(end_s)) - np.repeat(first, lengths)
+        counts["prefill_context_tokens"] += position * counts["num_prefill_tokens"]
+        counts["decode_context_tokens"] += position * counts["num_decodes"]
+        return {
+            "schedule_s": schedule_s,
+            "start_s": start_s,
+            "end_s": end_s,
+            **counts,
+            "context_tokens": counts["prefill_context_tokens"] + counts["decode_context_tokens"],
+            "free_blocks": self.free_blocks.astype(np.int64),
+        }
+
+
+class IterationLog:
+    """One row per iteration, in the order in which the scheduler formed them.
+
+    Iterations are logged in runs: the first one of a run follows a decision, the others repeat it, so that
+    only when they end and how many KV blocks are free is not known from the first.
+
+    Attributes:
+        times: end_s and free_blocks of the latest iterations, flat. The engine extends it.
+        spans: When each stage of a pipeline began and ended the latest iterations, flat; None: nobody asked for it.
+    """
+
+    def __init__(self, with_members: bool = False, num_stages_with_spans: int = 0) -> None:
+        """Start empty.
+
+        Args:
+            with_members: Whether to log the members of each batch.
+            num_stages_with_spans: Stages of which to log when they compute; 0: none.
+        """
+        self.times: list[float] = []
+        self.spans: list[float] | None = [] if num_stages_with_spans else None
+        self._num_stages = num_stages_with_spans
+        # Of each run: the members of its batches, if asked for, since it costs time for each member.
+        self._members: list[Members] | None = [] if with_members else None
+        self._lone_preemptions: list[tuple[int, float]] = []
+        self._runs: list[float] = []  # RUN_COLUMNS, flat
+        self._packed_times: list[bytes] = []
+        self._packed_spans: list[bytes] = []
+        self._packed_runs: list[bytes] = []
+        self._num_packed = 0
+
+    def begin_run(self, replica: Replica, batch: Batch, schedule_s: float, start_s: float) -> None:
+        """Log a batch that has just been put in flight; its times, and those of its repetitions, follow."""
+        decodes = replica.in_flight[-1][1]
+        self._runs.extend(
+            (
+                self._num_packed + len(self.times) // 2,
+                schedule_s,
+                start_s,
+                len(batch.chunks),
+                batch.num_prefill_tokens,
+                batch.num_decodes,
+                batch.prefill_context_tokens,
+                batch.decode_context_tokens,
+                NO_DECODE_SET if decodes is None else decodes.index,
+            )
+        )
+        if self._members is not None:
+            self._members.append(replica.members())
+
+    def preempt_alone(self, preemptions: range, now_s: float) -> None:
+        """Log that some of the replica's preemptions were decided now, and no batch formed."""
+        self._lone_preemptions += [(number, now_s) for number in preemptions]
+
+    def cut_off(self, now_s: float, num_iterations: int) -> None:
+        """Let the latest iterations end now, or not begin: they were broken off."""
+        if len(self.times) < 2 * num_iterations:
+            self._unpack()
+        width, times, runs = len(RUN_COLUMNS), self.times, self._runs
+        for place in range(len(times) - 2 * num_iterations, len(times), 2):
+            times[place] = min(times[place], now_s)
+        for place in range(max(0, len(runs) - width * num_iterations), len(runs), width):
+            runs[place + _START] = min(runs[place + _START], now_s)
+        if self.spans is not None:
+            first = len(self.spans) - 2 * self._num_stages * num_iterations
+            self.spans[first:] = [min(time_s, now_s) for time_s in self.spans[first:]]
+
+    def compact(self, num_values: int = _VALUES_PER_PART) -> None:
+        """Pack what has been logged, a quarter of the memory, if it is more than `num_values`."""
+        if len(self.times) > num_values:
+            self._num_packed += len(self.times) // 2
+            self._packed_times.append(_pack(self.times))
+            self._packed_runs.append(_pack(self._runs))
+            if self.spans is not None:
+                self._packed_spans.append(_pack(self.spans))
+
+    def _unpack(self) -> None:
+        """Undo what was packed last."""
+        if self._packed_times:
+            self.times[:0] = _unpacked(self._packed_times.pop())
+            self._runs[:0] = _unpacked(self._packed_runs.pop())
+            self._num_packed = sum(map(len, self._packed_times)) // (2 * 8)
+            if self.spans is not None:
+                self.spans[:0] = _unpacked(self._packed_spans.pop())
+
+    def members(self) -> list[Members] | None:
+        """Return the members of each batch in its own order; None if they were not asked for."""
+        if self._members is None:
+            return None
+        lengths = self.logged().run_lengths.tolist()
+        return [members for members, length in zip(self._members, lengths, strict=True) for _ in range(length)]
+
+    def logged(self) -> LoggedIterations:
+        """Return what was logged so far."""
+        self.compact(0)
+        times = np.frombuffer(b"".join(self._packed_times)).reshape(-1, 2)
+        runs = np.frombuffer(b"".join(self._packed_runs)).reshape(-1, len(RUN_COLUMNS))
+        spans = None
+        if self.spans is not None:
+            spans = np.frombuffer(b"".join(self._packed_spans)).reshape(-1, self._num_stages, 2)
+        alone = np.array(self._lone_preemptions, dtype=np.float64).reshape(-1, 2)
+        return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs, alone, spans)
+
+
+def _pack(values: list[float]) -> bytes:
+    packed = struct.pack(f"{len(values)}d", *values)
+    values.clear()
+    return packed
+
+
+def _unpacked(packed: bytes) -> tuple[float, ...]:
+    return struct.unpack(f"{len(packed) // 8}d", packed)

@@ -1,0 +1,112 @@
+"""Transformer architectures: the numbers that decide compute, memory traffic and KV cache."""
+
+from dataclasses import dataclass
+
+from simulator.model.checks import require_flags, require_text
+from simulator.model.number_formats import WEIGHT_DTYPES, require_dtype
+
+LARGEST = 10**9  # of any of its sizes
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoder-only transformer; published numbers, with their sources in configs/model.
+
+    Attributes:
+        name: Name of the model, as in the configuration.
+        num_layers: Transformer layers.
+        hidden_size: Width of the residual stream.
+        num_q_heads: Query heads.
+        num_kv_heads: Key and value heads.
+        head_dim: Width of a head.
+        ffn_size: Inner width of the MLP.
+        gated_mlp: Whether the MLP has a gate projection beside the up projection (SwiGLU).
+        vocab_size: Tokens in the vocabulary.
+        parallel_attention: Whether attention and MLP read the same input, so that they share one all-reduce.
+        tied_embedding: Whether input embedding and LM head are the same matrix.
+        num_experts: MLPs of a layer among which each token is routed; 1: an ordinary MLP.
+        experts_per_token: MLPs of a layer that compute each token.
+        dtype: Format of the weights of the layers. The embedding, the LM head and all activations have
+            half precision.
+        weight_only: Whether products with 8-bit weights are computed in half precision, as with GPTQ, and not in
+            8 bits, as with FP8 and W8A8 checkpoints. Those with int4 always are.
+        max_model_len: Longest sequence that the engine admits, tokens: a prompt and, after a preemption,
+            its output so far. The output to come plays no role, as in the real engines. It is a setting of
+            the engine and not limited by the model's position embeddings.
+    """
+
+    name: str
+    num_layers: int
+    hidden_size: int
+    num_q_heads: int
+    num_kv_heads: int
+    head_dim: int
+    ffn_size: int
+    gated_mlp: bool
+    vocab_size: int
+    parallel_attention: bool = False
+    tied_embedding: bool = False
+    num_experts: int = 1
+    experts_per_token: int = 1
+    dtype: str = "bf16"
+    weight_only: bool = False
+    max_model_len: int = 16384
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        sizes = ("num_layers", "hidden_size", "num_q_heads", "num_kv_heads", "head_dim", "ffn_size", "vocab_size")
+        for name in (*sizes, "num_experts", "experts_per_token", "max_model_len"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+                raise ValueError(f"{name} must be an integer from 1 to {LARGEST}, got {value!r}")
+        if self.num_q_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_q_heads must be a multiple of num_kv_heads={self.num_kv_heads}, got {self.num_q_heads}"
+            )
+        if self.experts_per_token > self.num_experts:
+            raise ValueError(
+                f"experts_per_token must be at most num_experts={self.num_experts}, got {self.experts_per_token}"
+            )
+        require_dtype(self.dtype, "dtype", WEIGHT_DTYPES)
+        require_text(self, "name")
+        require_flags(self, ("gated_mlp", "parallel_attention", "tied_embedding", "weight_only"))
+
+    @property
+    def attention_parameters(self) -> int:
+        """Weights of the QKV and output projections of one layer."""
+        return self.hidden_size * self.head_dim * 2 * (self.num_q_heads + self.num_kv_heads)
+
+    @property
+    def mlp_parameters(self) -> int:
+        """Weights of the MLP of one layer, or of all its experts and the router."""
+        one = self.hidden_size * self.ffn_size * (3 if self.gated_mlp else 2)
+        return one if self.num_experts == 1 else self.num_experts * (one + self.hidden_size)
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Weights of the input embedding, and as many of the LM head."""
+        return self.vocab_size * self.hidden_size
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of all matrices. Norms and biases, well under 0.1 %, are left out."""
+        embeddings = self.embedding_parameters * (1 if self.tied_embedding else 2)
+        return self.num_layers * (self.attention_parameters + self.mlp_parameters) + embeddings
+
+    def kv_heads_per_gpu(self, tp: int) -> int:
+        """Key and value heads on one GPU; each GPU has at least one, replicated if there are fewer heads."""
+        return max(1, self.num_kv_heads // tp)
+
+    def require_divisible(self, tp: int) -> None:
+        """Check that so many GPUs can share a layer.
+
+        Raises:
+            ValueError: They cannot; with the reason.
+        """
+        if self.num_q_heads % tp:
+            raise ValueError(f"parallel.tp={tp} must divide the {self.num_q_heads} query heads of {self.name}")
+        if self.num_kv_heads % tp and tp % self.num_kv_heads:
+            raise ValueError(
+                f"parallel.tp={tp} must divide the {self.num_kv_heads} key-value heads of {self.name} "
+                "or be a multiple of them"
+            )

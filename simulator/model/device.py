@@ -1,0 +1,85 @@
+"""Accelerators: numbers with units; their sources are in configs/device."""
+
+from dataclasses import dataclass
+
+from simulator.model.checks import require_positive, require_text
+from simulator.model.number_formats import HALF, WEIGHT_DTYPES
+
+
+@dataclass(frozen=True)
+class Attained:
+    """What kernels reach on a GPU, measured.
+
+    Attributes:
+        compute: Share of the peak matrix rate in large matrix products.
+        bandwidth: Share of the peak bandwidth in matrix products of few tokens.
+        prefill_attention: Share of the peak matrix rate in prefill attention.
+        decode_attention: Share of the peak bandwidth in decode attention.
+        kernel_us: Time of the shortest kernels, microseconds.
+        l2_gb_per_s: Rate at which decode attention reads keys and values that are in the L2 cache, 10^9 byte/s.
+    """
+
+    compute: float
+    bandwidth: float
+    prefill_attention: float
+    decode_attention: float
+    kernel_us: float
+    l2_gb_per_s: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_positive(
+            self, ("compute", "bandwidth", "prefill_attention", "decode_attention", "kernel_us", "l2_gb_per_s")
+        )
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU.
+
+    Attributes:
+        name: Name of the device, as in the configuration.
+        peak_tflops: Dense half-precision matrix rate, 10^12 FLOP/s.
+        memory_gib: HBM size, GiB.
+        bandwidth_gb_per_s: HBM bandwidth, 10^9 byte/s.
+        attained: What kernels reach of the peaks.
+        host: Name of the measured host that its machines have, see configs/engine.
+        profile: Name of the fitted kernel times that are shipped for it; None: there are none.
+        fp8_tflops: Dense FP8 matrix rate, 10^12 FLOP/s; None: it has none and computes FP8 weights in half
+            precision.
+        int8_tops: Dense INT8 matrix rate, 10^12 operations/s; None: as with FP8.
+        price_per_hour_usd: Price of one GPU of a rented machine, US dollars per hour; None: unknown.
+    """
+
+    name: str
+    peak_tflops: float
+    memory_gib: float
+    bandwidth_gb_per_s: float
+    attained: Attained
+    host: str
+    profile: str | None = None
+    fp8_tflops: float | None = None
+    int8_tops: float | None = None
+    price_per_hour_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_text(self, "name")
+        optional = ("fp8_tflops", "int8_tops", "price_per_hour_usd")
+        known = [name for name in optional if getattr(self, name) is not None]
+        require_positive(self, ("peak_tflops", "memory_gib", "bandwidth_gb_per_s", *known))
+
+    def computes_in(self, dtype: str) -> bool:
+        """Whether there are matrix units for a format of weights and activations.
+
+        Weights of other formats are widened in registers and multiplied in half precision.
+        """
+        return dtype in HALF or self._rates[dtype] is not None
+
+    def tflops(self, dtype: str) -> float:
+        """Dense matrix rate with weights of a format, 10^12 FLOP/s."""
+        return self._rates[dtype] or self.peak_tflops
+
+    @property
+    def _rates(self) -> dict[str, float | None]:
+        return dict.fromkeys(WEIGHT_DTYPES) | {"fp8": self.fp8_tflops, "int8": self.int8_tops}

@@ -1,0 +1,49 @@
+"""How a replica is spread over GPUs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simulator.model.checks import require_flags
+
+
+@dataclass(frozen=True)
+class Parallelism:
+    """Degrees of parallelism of one replica.
+
+    Attributes:
+        tp: Tensor-parallel degree: GPUs that share each layer.
+        pp: Pipeline-parallel degree: stages of consecutive layers.
+        stage_layers: Layers of each stage, first stage first; None: as even as they can be, the first
+            stages take one more.
+        overlap_sends: Whether a stage goes on with its next batch while it sends the last one on.
+        sliced_sends: Whether each GPU of a stage sends a slice, which the next stage gathers, as vLLM does;
+            or all of it to its counterpart, as Sarathi-Serve does.
+    """
+
+    tp: int = 1
+    pp: int = 1
+    stage_layers: Sequence[int] | None = None
+    overlap_sends: bool = False
+    sliced_sends: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("tp", "pp"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        layers = self.stage_layers
+        if layers is not None and not (
+            isinstance(layers, Sequence)
+            and len(layers) == self.pp
+            and all(isinstance(one, int) and not isinstance(one, bool) and one >= 1 for one in layers)
+        ):
+            raise ValueError(
+                f"stage_layers must be null or a list of pp={self.pp} integers of at least 1, got {layers!r}"
+            )
+        require_flags(self, ("overlap_sends", "sliced_sends"))
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of one replica."""
+        return self.tp * self.pp

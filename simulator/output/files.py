@@ -1,0 +1,106 @@
+"""Writes a result to files."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulator.cluster.gateway import NO_REPLICA
+from simulator.model.checks import require_flags
+from simulator.output.chrome_trace import write_timeline
+from simulator.output.saved_run import LOG, REQUESTS, SUMMARY, write_log
+from simulator.results.result import BATCH_COLUMNS, Result
+from traces.shared.whole_files import replacing_together
+
+BATCHES, TIMELINE, REPORT = "batches.csv", "timeline.json", "report.html"
+_ROWS_AT_A_TIME = 1 << 16
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run writes besides summary.json and requests.csv.
+
+    Attributes:
+        log: log.npz, what plots and reports are made of.
+        batches: batches.csv, one row per batch member; they have to be logged.
+        timeline: timeline.json, a Chrome trace; the members have to be logged.
+    """
+
+    log: bool = True
+    batches: bool = False
+    timeline: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require_flags(self, ("log", "batches", "timeline"))
+
+    @property
+    def need_members(self) -> bool:
+        """Whether the members of the batches have to be logged."""
+        return self.batches or self.timeline
+
+    @property
+    def need_stages(self) -> bool:
+        """Whether it has to be logged when each pipeline stage computes."""
+        return self.log or self.timeline
+
+
+def write_result(result: Result, directory: Path, about: dict[str, Any], files: Files) -> list[str]:
+    """Write summary.json and requests.csv, and what else is asked for.
+
+    Args:
+        result: What happened.
+        directory: Existing folder of the run.
+        about: Written into the summary: the configuration and the version.
+        files: What else to write.
+
+    Returns:
+        What to know of the files, in plain words.
+
+    Raises:
+        OSError: A file cannot be written. Then none is, and what an earlier run left there stays.
+    """
+    optional = {LOG: files.log, BATCHES: files.batches, TIMELINE: files.timeline, REPORT: False}
+    names = [REQUESTS, *(name for name, wanted in optional.items() if wanted), SUMMARY]
+    notes = []
+    with replacing_together([directory / name for name in names]) as partials:
+        path = dict(zip(names, partials, strict=True))
+        _write_rows(path[REQUESTS], result.request_columns, _request_rows(result))
+        with open(path[SUMMARY], "w", encoding="utf-8") as file:
+            json.dump(result.summary | about, file, indent=2, allow_nan=False)
+            file.write("\n")
+        if files.log:
+            write_log(result, path[LOG], path[REQUESTS], path[SUMMARY])
+        if files.timeline:
+            notes = [f"{TIMELINE}: {note}" for note in write_timeline(result, path[TIMELINE])]
+        if files.batches:
+            _write_rows(path[BATCHES], BATCH_COLUMNS, result.batches())
+    for name in optional.keys() - names:
+        (directory / name).unlink(missing_ok=True)  # what an earlier run left there is not of this one
+    return notes
+
+
+def _request_rows(result: Result) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of requests.csv, converting a part of the arrays at a time to keep memory flat."""
+    for start in range(0, len(result.status), _ROWS_AT_A_TIME):
+        columns = []
+        for name in result.request_columns:
+            values = result.column(name, slice(start, start + _ROWS_AT_A_TIME)).tolist()
+            if name.endswith("_s"):
+                values = ["" if math.isnan(value) else value for value in values]
+            elif name == "replica":
+                values = ["" if value == NO_REPLICA else value for value in values]
+            elif name == "session":
+                values = ["" if value < 0 else value for value in values]
+            columns.append(values)
+        yield from zip(*columns, strict=True)
+
+
+def _write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)

@@ -1,0 +1,274 @@
+"""Saves what a run logged, and loads a run from its folder as if it had just been simulated."""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cluster.cluster import Placement
+from simulator.cluster.faults import Fault
+from simulator.cluster.gateway import NO_REPLICA
+from simulator.engine.pipeline_stages import StageUse
+from simulator.iteration_time.base import Extent, HostPart, Provenance
+from simulator.log.iterations import RUN_COLUMNS, LoggedIterations
+from simulator.output.validation import require_whole
+from simulator.results.faults import OutageResult
+from simulator.results.latency import LATENCIES
+from simulator.results.prefix_cache import CACHED_TOKENS
+from simulator.results.replica import Events, ReplicaResult
+from simulator.results.result import REQUEST_COLUMNS, MetricOptions, Result
+from traces import Client
+from traces.shared.json_file import read_json as parse
+
+LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
+_FORMAT = 4
+# Tables of each replica, one row per iteration, run of iterations or event.
+_TABLES = ("end_s", "free_blocks", "runs", "lone_preemptions", "stage_spans")
+_EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "residencies")
+# Of those that reports show.
+_SUMMARY_KEYS = (*LATENCIES, "kv_use", "cluster", "replicas", "clients", "config", "warnings", "requests_per_s")
+_TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "completed_s")
+
+
+class RunError(ValueError):
+    """A folder from which no run can be loaded; the message is one line and names it."""
+
+
+def write_log(result: Result, path: Path, requests: Path, summary: Path) -> None:
+    """Write what `load_result` needs besides requests.csv: an npz file of arrays, without pickled objects.
+
+    Args:
+        result: What happened.
+        path: The file.
+        requests: The requests.csv of the run, and...
+        summary: its summary.json, both written already.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    arrays: dict[str, NDArray[Any]] = {"status": result.status.astype(np.int8)}
+    tables = [dict(_tables_of(replica)) for replica in result.replicas]
+    for name in (*_TABLES, *_EVENTS):
+        arrays[name] = np.concatenate([one[name] for one in tables])
+        arrays[f"{name}_size"] = np.array([len(one[name]) for one in tables])
+    sums = {"requests": _checksum(requests), "summary": _checksum(summary)}
+    about = json.dumps({**sums, **_about(result)}, allow_nan=False)
+    arrays["moves"] = result.outages.moves
+    arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
+    with open(path, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def load_result(folder: Path | str) -> Result:
+    """Load a run that `python -m simulator` wrote: the result as `simulate` returned it, but for the batch members.
+
+    Args:
+        folder: The folder of the run, with its log.npz and requests.csv.
+
+    Raises:
+        RunError: There is no such run, or it is not whole.
+    """
+    if not isinstance(folder, str | os.PathLike):
+        raise RunError(f"{folder!r} is not the path of a folder")
+    folder = Path(folder)
+    require_run(folder)
+    try:
+        with open(folder / LOG, "rb") as content, np.load(content, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(arrays.pop("about").tobytes().decode())
+        if about["format"] != _FORMAT:
+            raise RunError(f"{folder / LOG} is of another version of the simulator: run it again")
+        for key, name in (("requests", REQUESTS), ("summary", SUMMARY)):
+            if about[key] != _checksum(folder / name):
+                raise RunError(f"{folder / name} is not of the run that {folder / LOG} is of: run it again")
+        result = _result(arrays, about, folder / REQUESTS)
+        require_whole(result)
+        return result
+    except (LookupError, TypeError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
+        if isinstance(error, RunError):
+            raise
+        reason = " ".join(str(error).split())
+        raise RunError(f"{folder / LOG} cannot be loaded, run it again ({type(error).__name__}: {reason})") from error
+
+
+def require_run(folder: Path) -> None:
+    """Check that a folder has the files of a run.
+
+    Raises:
+        RunError: It has not; the message says what is missing.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a folder of a run" if folder.exists() else f"there is no folder {folder}")
+    for name in (SUMMARY, REQUESTS):
+        if not (folder / name).is_file():
+            raise RunError(f"{folder} is not a folder of a run: it has no {name}")
+    if not (folder / LOG).is_file():
+        raise RunError(f"{folder} has no {LOG}: run it again with output.log=true")
+
+
+def load_summary(folder: Path | str) -> dict[str, Any]:
+    """Return the content of the summary.json of a run.
+
+    Raises:
+        RunError: It is missing or not whole.
+    """
+    return read_json(Path(folder) / SUMMARY, *_SUMMARY_KEYS)
+
+
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object with some keys at least.
+
+    Raises:
+        RunError: It is missing, or none, or lacks one of them.
+    """
+    try:
+        content = parse(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} holds no JSON object")
+    lacking = [key for key in keys if key not in content]
+    if lacking:
+        raise RunError(f"{path} is not whole: it has no {lacking[0]}")
+    return content
+
+
+def _checksum(path: Path) -> int:
+    """Of the content of a file, enough to tell one run from another."""
+    found = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            found = zlib.crc32(part, found)
+    return found
+
+
+def _tables_of(replica: ReplicaResult) -> Iterator[tuple[str, NDArray[Any]]]:
+    logged = replica.logged
+    spans = logged.stage_spans
+    yield "end_s", logged.end_s
+    yield "free_blocks", logged.free_blocks
+    yield "runs", logged.runs.ravel()
+    yield "lone_preemptions", logged.lone_preemptions.ravel()
+    yield "stage_spans", np.zeros(0) if spans is None else spans.ravel()
+    for name in _EVENTS:
+        events = getattr(replica.history, name).ravel()
+        small = np.abs(events).max(initial=0) < 2**31
+        yield name, events.astype(np.int32) if small else events
+
+
+def _about(result: Result) -> dict[str, Any]:
+    """What is no array."""
+    return {
+        "format": _FORMAT,
+        "numbered": result.requests["request_id"].dtype.kind == "i",
+        "end_s": result.end_s,
+        "metrics": asdict(result.metrics),
+        "notes": list(result.notes),
+        "clients": [{"name": one.name, "slo": dict(one.slo)} for one in result.clients],
+        "num_skipped": result.num_skipped,
+        "num_broken_off": result.num_broken_off,
+        "faults": [asdict(one) for one in result.outages.faults],
+        "tokens_lost": result.outages.tokens_lost,
+        "replicas": [
+            {
+                "num_blocks": one.num_blocks,
+                "caches_prefixes": one.caches_prefixes,
+                "obstacle": one.obstacle,
+                "placement": asdict(one.placement),
+                "provenance": None if one.provenance is None else asdict(one.provenance),
+                "stages": [asdict(stage) for stage in one.stages],
+                "has_spans": one.logged.stage_spans is not None,
+            }
+            for one in result.replicas
+        ],
+    }
+
+
+def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: Path) -> Result:
+    status = arrays["status"].astype(np.int64)
+    clients = [Client(**one) for one in about["clients"]]
+    requests = _requests(path, [client.name for client in clients])
+    if about["numbered"]:
+        requests["request_id"] = np.arange(len(status))
+    for name in (*_TABLES, *_EVENTS):
+        sizes = arrays[f"{name}_size"]
+        if len(sizes) != len(about["replicas"]) or (sizes < 0).any() or sizes.sum() != len(arrays[name]):
+            raise ValueError(f"{name} are not of as many replicas as there are")
+    parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
+    outages = OutageResult([Fault(**one) for one in about["faults"]], arrays["moves"], about["tokens_lost"])
+    replicas = [
+        _replica({name: part[number] for name, part in parts.items()}, one, outages)
+        for number, one in enumerate(about["replicas"])
+    ]
+    return Result(
+        requests,
+        status,
+        replicas,
+        MetricOptions(**about["metrics"]),
+        end_s=about["end_s"],
+        notes=about["notes"],
+        clients=clients,
+        num_skipped=about["num_skipped"],
+        num_broken_off=about["num_broken_off"],
+        outages=outages,
+    )
+
+
+def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], outages: OutageResult) -> ReplicaResult:
+    placement = Placement(**about["placement"])
+    spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
+    runs, alone = tables["runs"].reshape(-1, len(RUN_COLUMNS)), tables["lone_preemptions"].reshape(-1, 2)
+    widths = {"admissions": (-1, 4), "blocks_needed": (-1,), "residencies": (-1, 4)}
+    events = {name: tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
+    return ReplicaResult(
+        logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, alone, spans),
+        history=Events(**events),
+        stages=[StageUse(**stage) for stage in about["stages"]],
+        num_blocks=about["num_blocks"],
+        caches_prefixes=about["caches_prefixes"],
+        members=None,
+        obstacle=about["obstacle"],
+        provenance=_provenance(about["provenance"]),
+        placement=placement,
+        moved=outages.moved,
+    )
+
+
+def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
+    if about is None:
+        return None
+    measured, host = about["measured"], about["host"]
+    return Provenance(
+        source=about["source"],
+        measured=None if measured is None else Extent(**measured),
+        warnings=about["warnings"],
+        host=None if host is None else HostPart(**host),
+    )
+
+
+def _requests(path: Path, clients: list[str]) -> dict[str, NDArray[Any]]:
+    """Read requests.csv into the arrays of `Result.requests`."""
+    import pyarrow as pa  # not needed to write
+    from pyarrow import csv
+
+    types = dict.fromkeys(REQUEST_COLUMNS, pa.int64()) | dict.fromkeys(_TIMES, pa.float64())
+    types |= dict.fromkeys(("session", "num_retries", "priority", *CACHED_TOKENS), pa.int64())
+    types |= {"request_id": pa.string(), "client": pa.string()}
+    convert = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False)
+    read = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True), convert_options=convert)
+    missing = {**dict.fromkeys(_TIMES, np.nan), "replica": NO_REPLICA, "session": -1}
+    table: dict[str, NDArray[Any]] = {}
+    for name in read.column_names:
+        column = read[name].fill_null(missing[name]) if name in missing else read[name]
+        table[name] = column.to_numpy().copy()
+    if "client" in table:
+        number_of = {name: number for number, name in enumerate(clients)}
+        table["client"] = np.array([number_of[name] for name in table["client"]], dtype=np.int64)
+    return table

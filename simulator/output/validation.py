@@ -1,0 +1,85 @@
+"""Whether arrays that were read from a file can be those of a run."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.log.iterations import NO_DECODE_SET
+from simulator.results.replica import ReplicaResult
+from simulator.results.result import Result
+from simulator.results.status import STATUS_NAMES
+
+_MOST = 2**62
+
+
+def require_whole(result: Result) -> None:
+    """Check sizes, ranges and the order of times, so that what is computed from it cannot fail or be nonsense.
+
+    Raises:
+        ValueError: Something cannot be; the message says what.
+    """
+    num_requests = len(result.status)
+    if num_requests == 0 or any(len(column) != num_requests for column in result.requests.values()):
+        raise ValueError("its tables are about different numbers of requests")
+    _require_within("status", result.status, 0, len(STATUS_NAMES) - 1)
+    if not result.replicas or not isinstance(result.end_s, float) or not np.isfinite(result.end_s):
+        raise ValueError("it has no replica or no end")
+    if not all(isinstance(note, str) for note in result.notes):
+        raise ValueError("its notes are no texts")
+    moves = result.outages.moves
+    if moves.ndim != 2 or moves.shape[1] != 4 or not np.isfinite(moves).all():
+        raise ValueError("moves must have four numbers in each row")
+    _require_within("moves", moves[:, 0].astype(np.int64), 0, num_requests - 1)
+    for replica in result.replicas:
+        _check_replica(replica, num_requests, result.end_s)
+
+
+def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> None:
+    logged, history = replica.logged, replica.history
+    size = len(logged.end_s)
+    if len(logged.free_blocks) != size or not np.isfinite(logged.end_s).all() or (np.diff(logged.end_s) < 0).any():
+        raise ValueError("its iterations do not end one after the other")
+    if size and not 0 <= logged.end_s[0] <= logged.end_s[-1] <= end_s:
+        raise ValueError("iterations end after the run")
+    _require_within("free_blocks", logged.free_blocks.astype(np.int64), 0, replica.num_blocks)
+    first = logged.runs[:, 0]
+    if not np.isfinite(logged.runs).all() or (size > 0) != (len(first) > 0):
+        raise ValueError("its runs of iterations are not finite numbers")
+    if size and (first[0] != 0 or (np.diff(first) <= 0).any() or first[-1] >= size):
+        raise ValueError("its runs of iterations are not one after the other")
+    _require_within("decode_set", logged.runs[:, -1].astype(np.int64), NO_DECODE_SET, replica.placement.pp)
+    if logged.stage_spans is not None and len(logged.stage_spans) != size:
+        raise ValueError("stage_spans must have a row for each iteration")
+    for name in ("admissions", "prefill_ends", "finishes", "preemptions"):
+        events = getattr(history, name)
+        _require_within(name, events[:, 0], 0, num_requests - 1)
+        _require_within(name, events[:, 1], 0, size if name == "preemptions" else size - 1)
+    numbers, times_s = logged.lone_preemptions.T
+    if not np.isfinite(numbers).all() or (numbers % 1).any() or (np.diff(numbers) <= 0).any():
+        raise ValueError("lone_preemptions are not numbers one after the other")
+    if not (np.isfinite(times_s) & (times_s >= 0)).all():
+        raise ValueError("lone_preemptions have no times")
+    _require_within("lone_preemptions", numbers.astype(np.int64), 0, len(history.preemptions) - 1)
+    _require_within("tokens found in the prefix cache", history.admissions[:, 2], 0, _MOST)
+    _require_within("evictions", history.evictions[:, 0], 1, _MOST)
+    _require_within("evictions", history.evictions[:, 1], 0, size)
+    if len(history.blocks_needed) != len(history.admissions):
+        raise ValueError("blocks_needed must have a number for each admission")
+    _check_residencies(replica, num_requests)
+
+
+def _check_residencies(replica: ReplicaResult, num_requests: int) -> None:
+    request, decode_set, joined, left = replica.history.residencies.T
+    _require_within("residencies", request, 0, num_requests - 1)
+    _require_within("residencies", decode_set, 0, replica.placement.pp)
+    if (joined < 0).any() or (left <= joined).any():
+        raise ValueError("residencies must be of at least one iteration")
+    lengths = np.bincount(
+        replica.logged.columns["decode_set"] - NO_DECODE_SET, minlength=replica.placement.pp + 1 - NO_DECODE_SET
+    )
+    if (left > lengths[decode_set - NO_DECODE_SET]).any():
+        raise ValueError("residencies must end within the iterations of their decode set")
+
+
+def _require_within(name: str, values: NDArray[np.int64], least: int, most: int) -> None:
+    if len(values) and not least <= values.min() <= values.max() <= most:
+        raise ValueError(f"{name} must be from {least} to {most}")

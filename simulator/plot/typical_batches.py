@@ -1,0 +1,60 @@
+"""Batches that are typical of a run, and what their time is made of."""
+
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from simulator.config.build import deployment_of
+from simulator.config.components import CONFIG_DIR, ConfigError
+from simulator.iteration_time.breakdown import explain
+from simulator.model.device import Device
+from simulator.replica.batch import Batch
+from simulator.results.replica import ReplicaResult
+
+
+def typical_batches(replica: ReplicaResult, config: dict[str, Any]) -> tuple[Device, dict[str, dict[str, Any]]]:
+    """Return the device of a run, and what the time of some of its batches is made of, by name.
+
+    They are the medians, by tokens, of batches of decodes alone, of one prompt or chunk with decodes, and of one alone.
+
+    Args:
+        replica: What a replica did.
+        config: The configuration of the run, of its summary.json.
+
+    Raises:
+        ConfigError: What served cannot be built again, for example because it was read from a file.
+    """
+    groups = config["cluster"].get("groups")
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        compose("config")
+        own = {} if groups is None else groups[replica.placement.group]
+        deployment = deployment_of(OmegaConf.create(config), OmegaConf.create(own))
+    times = deployment.stage_times()
+    columns = replica.logged.columns
+    prompts, decodes = columns["num_prefills"], columns["num_decodes"]
+    batches = {}
+    for wanted in ((prompts == 0) & (decodes > 0), (prompts == 1) & (decodes > 0), (prompts == 1) & (decodes == 0)):
+        found = np.flatnonzero(wanted)
+        if len(found):
+            tokens = columns["num_prefill_tokens"][found] + decodes[found]
+            middle = int(found[np.argsort(tokens, kind="stable")[len(found) // 2]])
+            row = {name: int(column[middle]) for name, column in columns.items() if not name.endswith("_s")}
+            batches[_name(row)] = explain(times, deployment.device, _batch(row))
+    if not batches:
+        raise ConfigError("no iteration of the run has decodes alone or a single prompt")
+    return deployment.device, batches
+
+
+def _batch(row: dict[str, int]) -> Batch:
+    batch = Batch(row["num_decodes"], row["decode_context_tokens"])
+    if row["num_prefills"]:
+        batch.add_chunk(0, row["num_prefill_tokens"], row["prefill_context_tokens"])
+    return batch
+
+
+def _name(row: dict[str, int]) -> str:
+    prompt = f"{row['num_prefill_tokens']:,} prompt tokens" if row["num_prefills"] else ""
+    decodes = f"{row['num_decodes']:,} decodes" if row["num_decodes"] else ""
+    return " + ".join(filter(None, (prompt, decodes)))

@@ -1,0 +1,106 @@
+"""What went wrong in a run, and what became of the requests that it hit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cluster.fault_injection import LEFT_QUEUE, LEFT_RUNNING, SENT, Outages
+from simulator.cluster.faults import FAILURE, KINDS, Fault
+
+Floats = NDArray[np.float64]
+_NONE = np.zeros((0, 4))
+
+
+@dataclass(frozen=True)
+class OutageResult:
+    """What went wrong in a run.
+
+    Attributes:
+        faults: By the time when they began, each of one replica.
+        moves: float64[k, 4], of requests that failures hit, by time: request, replica, seconds, and SENT (arrived at
+            the replica), LEFT_QUEUE or LEFT_RUNNING (was thrown out of it).
+        tokens_lost: Tokens in the KV cache that failures took, summed.
+    """
+
+    faults: Sequence[Fault] = ()
+    moves: Floats = field(default_factory=lambda: _NONE)
+    tokens_lost: int = 0
+
+    @classmethod
+    def collect(cls, outages: Outages | None, table: dict[str, NDArray[Any]]) -> "OutageResult":
+        """Turn what was noted into arrays, and enter arrivals and retries into the table of all requests."""
+        if outages is None:
+            return cls()
+        table["num_retries"] = np.zeros(len(table["arrival_s"]), dtype=np.int64)
+        for column, noted in (("num_retries", outages.num_retries), ("arrival_s", outages.first_arrival_s)):
+            table[column][list(noted)] = list(noted.values())
+        moves = np.array(outages.moves, dtype=np.float64).reshape(-1, 4)
+        return cls(outages.begun, moves, outages.tokens_lost)
+
+    @cached_property
+    def moved(self) -> NDArray[np.int64]:
+        """Requests that failures threw out of a replica, or that were held while none was up."""
+        return np.unique(self.moves[:, 0]).astype(np.int64)
+
+    def arrivals(self, replica: int) -> Floats:
+        """When such requests arrived at a replica: float64[n]."""
+        return self._times(replica, SENT)
+
+    def left_queue(self, replica: int) -> Floats:
+        """When such requests were thrown out of a replica's queue: float64[n]."""
+        return self._times(replica, LEFT_QUEUE)
+
+    def left_running(self, replica: int) -> Floats:
+        """When such requests were thrown out of a replica that was serving them: float64[n]."""
+        return self._times(replica, LEFT_RUNNING)
+
+    def of_moved(self, replica: int, kind: int) -> Floats:
+        """Return such requests and when it happened to them: float64[n, 2]."""
+        chosen = (self.moves[:, 1] == replica) & (self.moves[:, 3] == kind)
+        found: Floats = self.moves[chosen][:, [0, 2]]
+        return found
+
+    @cached_property
+    def _by_replica(self) -> dict[tuple[int | None, str], list[Fault]]:
+        found: dict[tuple[int | None, str], list[Fault]] = {}
+        for fault in self.faults:
+            found.setdefault((fault.replica, fault.kind), []).append(fault)
+        return found
+
+    def spans(self, replica: int, begin_s: float, end_s: float) -> list[tuple[str, float, float]]:
+        """Return when something was wrong with a replica within a time: kind, beginning and end, joined by kind."""
+        found = []
+        for kind in KINDS:
+            reach_s = begin_s
+            for fault in self._by_replica.get((replica, kind), ()):
+                first_s, last_s = max(fault.at_s, reach_s), min(fault.end_s, end_s)
+                if last_s > first_s:
+                    found.append((kind, first_s, last_s))
+                    reach_s = last_s
+        return found
+
+    def down_s(self, replica: int, begin_s: float, end_s: float) -> float:
+        """Seconds within a time that a replica was down."""
+        return sum(last - first for kind, first, last in self.spans(replica, begin_s, end_s) if kind == FAILURE)
+
+    def summary(self, num_replicas: int, begin_s: float, end_s: float) -> dict[str, Any]:
+        """Return what the summary says: faults by kind, retries, tokens lost, and the share of the time up."""
+        count = {kind: sum(one.kind == kind for one in self.faults) for kind in KINDS}
+        down_s = sum(self.down_s(replica, begin_s, end_s) for replica in range(num_replicas))
+        span_s = (end_s - begin_s) * num_replicas
+        return {
+            "num_failures": count[FAILURE],
+            "num_slowdowns": count["slowdown"],
+            "num_network": count["network"],
+            "num_retries": int(np.count_nonzero(self.moves[:, 3] == SENT) - len(self.moved)),
+            "kv_tokens_lost": self.tokens_lost,
+            "availability": 1 - down_s / span_s if span_s > 0 else None,
+        }
+
+    def _times(self, replica: int, kind: int) -> Floats:
+        times: Floats = self.of_moved(replica, kind)[:, 1]
+        return times

@@ -1,0 +1,369 @@
+"""What a run returns: arrays by request and by iteration, and the summary of both."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cluster.cluster import Cluster
+from simulator.cluster.gateway import NO_REPLICA
+from simulator.iteration_time.provenance import describe, extent_of
+from simulator.results.faults import OutageResult
+from simulator.results.latency import (
+    Distribution,
+    Floats,
+    Ints,
+    distributions,
+    gaps_above,
+    gaps_of_moved,
+    is_overloaded,
+)
+from simulator.results.prefix_cache import CACHED_TOKENS, cached_tokens, prefix_figures
+from simulator.results.replica import ReplicaResult
+from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
+from simulator.results.summary import cluster_totals, kv_use, replica_totals, stage_shares
+from simulator.results.warnings import caveats
+from traces import Client, Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REQUEST_COLUMNS = (
+    "request_id",
+    "arrival_s",
+    "prompt_tokens",
+    "output_tokens",
+    "first_scheduled_s",
+    "first_token_s",
+    "completed_s",
+    "num_preemptions",
+    "ignored",
+    "replica",
+)
+# Of what the trace has, what failures did, and what was found in a prefix cache.
+OPTIONAL_COLUMNS = ("session", "client", "priority", "num_retries", *CACHED_TOKENS)
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """What the figures leave out and count.
+
+    Attributes:
+        warmup_s: Requests that arrive earlier are simulated but left out.
+        zero_first_gap: Count a TBT sample of 0 s for each first token, as Sarathi-Serve's artifact does.
+    """
+
+    warmup_s: float = 0.0
+    zero_first_gap: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if type(self.warmup_s) not in (int, float) or not 0 <= self.warmup_s < math.inf:
+            raise ValueError(f"warmup_s must be a finite number of at least 0, got {self.warmup_s!r}")
+        if not isinstance(self.zero_first_gap, bool):
+            raise ValueError(f"zero_first_gap must be true or false, got {self.zero_first_gap!r}")
+
+
+BATCH_COLUMNS = ("iteration", "start_s", "end_s", "request_id", "num_tokens", "phase", "replica")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What happened in a run.
+
+    Attributes:
+        requests: Arrays by request, keys as in requests.csv; a time that never came is NaN. Of what its
+            trace has, also the session (int64, negative: in none), the client (its number in `clients`) and the
+            priority; with faults, num_retries: how often failures made the gateway send it again; with a prefix
+            cache, tokens found there at the first admission and at others.
+        status: int64[num_requests]: FINISHED, IGNORED (too long), UNFINISHED (the time limit came first),
+            STUCK (nothing could move any more), NOT_ARRIVED (would arrive after the time limit, or waited
+            for the end of a request that did not come) or LOST (a replica failed, and nobody sent it again).
+        replicas: What each replica did.
+        metrics: What the figures leave out and count.
+        end_s: When the last thing happened.
+        notes: Warnings of what the run was given.
+        clients: Classes of clients.
+        num_skipped: Malformed rows of the trace file that were left out.
+        num_broken_off: Turns that were not sent because one before them in their session was ignored or lost.
+        outages: What went wrong.
+        only_client: The class that the figures are about; None: all requests.
+    """
+
+    requests: dict[str, NDArray[Any]]
+    status: NDArray[np.int64]
+    replicas: list[ReplicaResult]
+    metrics: MetricOptions
+    end_s: float
+    notes: Sequence[str] = ()
+    clients: Sequence[Client] = ()
+    num_skipped: int = 0
+    num_broken_off: int = 0
+    outages: OutageResult = field(default_factory=OutageResult)
+    only_client: int | None = None
+
+    @classmethod
+    def from_cluster(
+        cls, trace: Trace, cluster: Cluster, metrics: MetricOptions, notes: Sequence[str] = ()
+    ) -> "Result":
+        """Collect what the replicas logged."""
+        num_requests = len(trace)
+        ids = trace.request_id
+        nothing = np.full(num_requests, np.nan)
+        table: dict[str, NDArray[Any]] = {
+            # Text, as in the file, whatever takes less memory in a trace.
+            "request_id": np.arange(num_requests) if ids is None else ids if ids.dtype == object else ids.astype(str),
+            "arrival_s": np.array(cluster.requests.arrival_s),
+            "prompt_tokens": trace.prompt_tokens,
+            # An engine may cut an answer to what fits.
+            "output_tokens": np.array(cluster.requests.total_tokens) - trace.prompt_tokens,
+            "first_scheduled_s": nothing.copy(),
+            "first_token_s": nothing.copy(),
+            "completed_s": nothing.copy(),
+            "num_preemptions": np.zeros(num_requests, dtype=np.int64),
+            "ignored": np.zeros(num_requests, dtype=np.int64),
+            "replica": np.array(cluster.gateway.assigned),
+        }
+        table |= {name: one for name in ("session", "client", "priority") if (one := getattr(trace, name)) is not None}
+        outages = OutageResult.collect(cluster.outages, table)
+        status = np.full(num_requests, NOT_ARRIVED)
+        replicas = []
+        for spec, run in zip(cluster.specs, cluster.runs, strict=True):
+            replicas.append(ReplicaResult.collect(spec, run, table, outages.moved))
+            left = [*run.replica.waiting, *run.replica.running]
+            status[left] = UNFINISHED if run.cut_off else STUCK
+        if any(replica.caches_prefixes for replica in replicas):
+            table |= cached_tokens(replicas, num_requests)
+        status[table["ignored"] == 1] = IGNORED
+        status[~np.isnan(table["completed_s"])] = FINISHED
+        end_s = float(cluster.clock.now)
+        if cluster.outages is not None:
+            status[cluster.gateway.held] = UNFINISHED if cluster.outages.cut_off else STUCK
+            status[cluster.outages.lost] = LOST
+            end_s = _end_of(table["arrival_s"][status != NOT_ARRIVED], replicas, outages)
+        _enter_down_time(replicas, outages, float(np.nanmin(table["arrival_s"])), end_s)
+        return cls(
+            table,
+            status,
+            replicas,
+            metrics,
+            end_s=end_s,
+            notes=[*notes, *trace.notes],
+            clients=trace.clients,
+            num_skipped=trace.num_skipped,
+            num_broken_off=0 if cluster.followers is None else cluster.followers.num_broken_off,
+            outages=outages,
+        )
+
+    def of_client(self, client: int) -> "Result":
+        """Return the same run with figures about one class of clients, by its number in `clients`."""
+        return self if client == self.only_client else self._by_client[client]
+
+    @cached_property
+    def _by_client(self) -> list["Result"]:
+        return [replace(self, only_client=client) for client in range(len(self.clients))]
+
+    @cached_property
+    def counted(self) -> NDArray[np.bool_]:
+        """Requests that the figures are about: bool[num_requests], arrived after the warm-up."""
+        warm = self.requests["arrival_s"] >= self.metrics.warmup_s
+        return np.asarray((self.status != NOT_ARRIVED) & warm & self._within)
+
+    @cached_property
+    def known_until_s(self) -> NDArray[np.float64]:
+        """Until when something is known of each request: float64[num_requests], the end, or when it was lost."""
+        until_s = np.full(len(self.status), self.end_s)
+        until_s[self.status == LOST] = self.requests["arrival_s"][self.status == LOST]
+        lost = self.outages.moves[np.isin(self.outages.moves[:, 0], np.flatnonzero(self.status == LOST))]
+        until_s[lost[:, 0].astype(np.int64)] = lost[:, 2]
+        return until_s
+
+    @cached_property
+    def _within(self) -> NDArray[np.bool_]:
+        if self.only_client is None:
+            return np.ones(len(self.status), dtype=bool)
+        return np.asarray(self.requests["client"] == self.only_client)
+
+    @cached_property
+    def latencies(self) -> dict[str, Distribution]:
+        """Distributions of ttft_s, tbt_s, tpot_s, e2e_s and scheduling_delay_s."""
+        return distributions(
+            self.requests,
+            [replica.tokens for replica in self.replicas],
+            self.counted,
+            end_s=self.end_s,
+            zero_first_gap=self.metrics.zero_first_gap,
+        )
+
+    def gaps_above(self, bound_s: float) -> tuple[Ints, Ints]:
+        """Count the times between tokens of each request that are longer than a bound.
+
+        Returns:
+            int64[num_requests] gaps that are longer, and int64[num_requests] all gaps.
+        """
+        logs = [replica.tokens for replica in self.replicas]
+        found = [gaps_above(log, bound_s, len(self.status)) for log in logs]
+        above, every = (np.sum(counts, axis=0) for counts in zip(*found, strict=True))
+        moved, gaps_s = gaps_of_moved(logs)
+        np.add.at(above, moved, gaps_s > bound_s)
+        np.add.at(every, moved, 1)
+        return above, every
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run; None where there is nothing to measure."""
+        iterations = [replica.iterations for replica in self.replicas]
+        span_s = self.end_s - float(np.nanmin(self.requests["arrival_s"]))
+        stages = stage_shares(self.replicas, span_s)
+        return {
+            "num_requests": len(self.status),
+            "num_skipped_rows": self.num_skipped,
+            "num_measured": int(np.count_nonzero(self.counted)),
+            **self.num_by_status,
+            "num_iterations": sum(len(one["end_s"]) for one in iterations),
+            "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
+            "arrivals_per_s": self.arrivals_per_s,
+            **self.throughput,
+            **{name: latency.summary() for name, latency in self.latencies.items()},
+            "kv_use": kv_use(self.replicas),
+            "prefix_cache": prefix_figures(self.replicas, self.requests, self.counted),
+            "busy_fraction": stages.pop("busy"),
+            "bubbles": stages,
+            "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),
+            "replicas": self._replica_totals(span_s),
+            "iteration_time": self.iteration_time[0],
+            "faults": self.outages.summary(len(self.replicas), self.end_s - span_s, self.end_s),
+            "overloaded": self.overloaded,
+            "warnings": self.warnings,
+        }
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What a user should know before trusting the figures."""
+        return caveats(self)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """Return one row per request, columns as in requests.csv."""
+        import pandas as pd
+
+        return pd.DataFrame({name: self.column(name) for name in self.request_columns})
+
+    @property
+    def request_columns(self) -> Sequence[str]:
+        """Columns of requests.csv."""
+        return [*REQUEST_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in self.requests)]
+
+    def column(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+        """Return a column of requests.csv, or some of its rows; clients by their names."""
+        values = self.requests[name][rows]
+        return np.array([one.name for one in self.clients])[values] if name == "client" else values
+
+    def batches(self) -> Iterator[tuple[int, float, float, Any, int, str, int]]:
+        """Yield one row per batch member, columns as in batches.csv, in each batch's own order.
+
+        Raises:
+            ValueError: The members were not logged.
+        """
+        request_id = self.requests["request_id"].tolist()
+        for number, replica in enumerate(self.replicas):
+            if replica.members is None:
+                raise ValueError("the members of the batches were not logged: simulate with log_members=True")
+            starts, ends = replica.iterations["start_s"].tolist(), replica.iterations["end_s"].tolist()
+            for iteration, members in enumerate(replica.members):
+                for request, num_tokens, is_prompt in members:
+                    phase = "prefill" if is_prompt else "decode"
+                    times = starts[iteration], ends[iteration]
+                    yield iteration, *times, request_id[request], num_tokens, phase, number
+
+    @cached_property
+    def iteration_time(self) -> tuple[dict[str, Any], list[str]]:
+        """Where the iteration times come from, and what to know about that."""
+        started = ~np.isnan(self.requests["first_scheduled_s"]) & (self.requests["replica"] != NO_REPLICA)
+        longest = np.zeros(len(self.replicas), dtype=np.int64)
+        np.maximum.at(longest, self.requests["replica"][started], self.requests["prompt_tokens"][started])
+        return describe(
+            (replica.provenance, extent_of(replica.iterations, int(prompt)))
+            for replica, prompt in zip(self.replicas, longest, strict=True)
+            if replica.provenance is not None
+        )
+
+    @cached_property
+    def num_by_status(self) -> dict[str, int]:
+        """Requests that finished, were ignored, ...: the counts of the summary."""
+        status = self.status[self._within]
+        return {name: int(np.count_nonzero(status == code)) for name, code in STATUS_NAMES.items()}
+
+    @cached_property
+    def overloaded(self) -> bool:
+        """Whether the queue was still growing when the last request arrived."""
+        arrived = ~np.isin(self.status, (NOT_ARRIVED, IGNORED, LOST)) & self._within
+        arrival_s, scheduled_s = self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived]
+        # Requests that waited for others did not arrive in their order.
+        order = np.argsort(arrival_s, kind="stable")
+        return is_overloaded(arrival_s[order], scheduled_s[order])
+
+    @cached_property
+    def arrivals_per_s(self) -> float | None:
+        """Requests that arrived per second from the first to the last arrival; None: all at once, or none."""
+        arrival_s = self.requests["arrival_s"][self.status != NOT_ARRIVED]
+        span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
+        return (len(arrival_s) - 1) / span_s if span_s > 0 else None
+
+    @cached_property
+    def throughput(self) -> dict[str, float | None]:
+        """Makespan, and finished requests and their output tokens per second of it."""
+        finished = self.counted & (self.status == FINISHED)
+        if not finished.any():
+            return {"makespan_s": None, "requests_per_s": None, "output_tokens_per_s": None}
+        first_s = self.requests["arrival_s"][self.counted].min()
+        makespan_s = float(self.requests["completed_s"][finished].max() - first_s)
+        return {
+            "makespan_s": makespan_s,
+            "requests_per_s": int(finished.sum()) / makespan_s,
+            "output_tokens_per_s": int(self.requests["output_tokens"][finished].sum()) / makespan_s,
+        }
+
+    def _replica_totals(self, span_s: float) -> list[dict[str, Any]]:
+        """Figures of each replica; its throughput is over the makespan of all."""
+        replica, makespan_s = self.requests["replica"], self.throughput["makespan_s"]
+        finished = self.counted & (self.status == FINISHED)
+        output_tokens = self.requests["output_tokens"]
+        size = len(self.replicas)
+        sent = replica != NO_REPLICA
+        count = {
+            name: np.bincount(replica[(self.status == code) & sent], minlength=size) for name, code in _ROUTED.items()
+        }
+        num_routed = np.bincount(replica[sent], minlength=size)
+        num_done = np.bincount(replica[finished], minlength=size)
+        num_tokens = np.bincount(replica[finished], output_tokens[finished], minlength=size)
+        return [
+            {
+                "replica": number,
+                "num_requests": int(num_routed[number]),
+                **{name: int(counts[number]) for name, counts in count.items()},
+                "requests_per_s": float(num_done[number] / makespan_s) if makespan_s else None,
+                "output_tokens_per_s": float(num_tokens[number] / makespan_s) if makespan_s else None,
+                **replica_totals(one, span_s),
+            }
+            for number, one in enumerate(self.replicas)
+        ]
+
+
+def _end_of(arrival_s: Floats, replicas: Sequence[ReplicaResult], outages: OutageResult) -> float:
+    """When the last thing happened: an arrival, the end of an iteration, or a failure that hit a request."""
+    ends_s = [replica.logged.end_s for replica in replicas]
+    return float(np.concatenate([arrival_s, outages.moves[:, 2], *ends_s]).max(initial=0.0))
+
+
+def _enter_down_time(replicas: Sequence[ReplicaResult], outages: OutageResult, begin_s: float, end_s: float) -> None:
+    for number, replica in enumerate(replicas):
+        down_s = outages.down_s(number, begin_s, end_s)
+        for stage in replica.stages:
+            stage.down_s = down_s
+
+
+_ROUTED = {name: code for name, code in STATUS_NAMES.items() if code != NOT_ARRIVED}

@@ -1,0 +1,88 @@
+"""Figures of replicas and of the cluster that they make: memory, pipeline stages, size and cost."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from simulator.results.replica import ReplicaResult
+
+STAGE_SHARES = ("busy", "no_work", "down", "waiting_for_upstream", "waiting_for_downstream", "uneven_micro_batches")
+
+
+def kv_use(replicas: Sequence[ReplicaResult]) -> dict[str, float | int | None]:
+    """Share of the KV blocks held, over all iterations weighted by their time."""
+    used, seconds = [], []
+    for replica in replicas:
+        one = replica.iterations
+        used.append((replica.num_blocks - one["free_blocks"]) / replica.num_blocks)
+        seconds.append(one["end_s"] - one["start_s"])
+    shares, weights = np.concatenate(used), np.concatenate(seconds)
+    present = bool(weights.sum() > 0)
+    return {
+        "mean": float(np.average(shares, weights=weights)) if present else None,
+        "max": float(shares.max()) if present else None,
+        "num_blocks": sum(replica.num_blocks for replica in replicas),
+    }
+
+
+def stage_shares(replicas: Sequence[ReplicaResult], span_s: float) -> dict[str, list[float] | None]:
+    """Shares of a time by what each stage did, mean over the replicas that have so many stages.
+
+    Args:
+        replicas: What they did.
+        span_s: From the first arrival to the end of the run.
+
+    Returns:
+        For each of STAGE_SHARES, which add up to 1, a share for each stage; None: the run took no time.
+    """
+    if span_s <= 0:
+        return dict.fromkeys(STAGE_SHARES)
+    by_replica = [_shares_of(replica, span_s) for replica in replicas]
+    by_stage = [[one for one in column if one is not None] for column in zip_longest(*by_replica)]
+    return {name: [float(np.mean([one[name] for one in stage])) for stage in by_stage] for name in STAGE_SHARES}
+
+
+def replica_totals(replica: ReplicaResult, span_s: float) -> dict[str, Any]:
+    """Figures of one replica that its log alone tells."""
+    return {
+        "group": replica.placement.group,
+        "device": replica.placement.device,
+        "node": replica.placement.node or None,
+        "tp": replica.placement.tp,
+        "pp": replica.placement.pp,
+        "num_gpus": replica.placement.num_gpus,
+        "cost_per_hour_usd": replica.placement.price_per_hour_usd,
+        "num_iterations": len(replica.iterations["end_s"]),
+        "num_preemptions": replica.num_preemptions,
+        "kv_use": kv_use([replica]),
+        "stages": _shares_of(replica, span_s) if span_s > 0 else None,
+    }
+
+
+def cluster_totals(
+    replicas: Sequence[ReplicaResult], output_tokens_per_s: float | None
+) -> dict[str, float | int | None]:
+    """Size of the cluster and what it costs; None where a price is unknown or nothing was produced."""
+    prices = [replica.placement.price_per_hour_usd for replica in replicas]
+    per_hour = None if None in prices else float(sum(price for price in prices if price is not None))
+    per_million = None
+    if per_hour is not None and output_tokens_per_s:
+        per_million = per_hour / 3600 / output_tokens_per_s * 1e6
+    return {
+        "num_replicas": len(replicas),
+        "num_gpus": sum(replica.placement.num_gpus for replica in replicas),
+        "cost_per_hour_usd": per_hour,
+        "cost_per_million_output_tokens_usd": per_million,
+    }
+
+
+def _shares_of(replica: ReplicaResult, span_s: float) -> list[dict[str, float]]:
+    """What each stage of a replica did, by the names of STAGE_SHARES."""
+    shares = []
+    for stage in replica.stages:
+        known = {name.removesuffix("_s"): seconds / span_s for name, seconds in asdict(stage).items()}
+        shares.append({"no_work": max(0.0, 1 - sum(known.values())), **known})
+    return shares

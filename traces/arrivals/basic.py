@@ -1,0 +1,202 @@
+"""Arrival processes: independent gaps, and recorded times."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from traces.generators.lengths import require_levels
+from traces.shared.value_checks import require_number
+from traces.trace import Trace
+
+Floats = NDArray[np.float64]
+
+
+def require_rate(qps: float) -> None:
+    """Check a rate in requests per second.
+
+    Raises:
+        ValueError: It is none.
+    """
+    require_number("qps", qps, 1e-6, 1e9)
+
+
+def gamma_gaps(cv: float, count: int, rng: np.random.Generator) -> Floats:
+    """Draw gaps of mean 1 that are gamma-distributed: float64[count]; with a cv of 0 all are 1."""
+    return np.ones(count) if cv == 0 else rng.gamma(cv**-2, cv**2, count)
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Independent, exponentially distributed gaps; the first one before the first request.
+
+    Attributes:
+        qps: Requests per second in the mean.
+    """
+
+    qps: float
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        require_rate(self.qps)
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with arrival times."""
+        return trace.arriving(np.cumsum(rng.exponential(1 / self.qps, len(trace))))
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """Independent, gamma-distributed gaps; the first one before the first request.
+
+    Attributes:
+        qps: Requests per second in the mean.
+        cv: Coefficient of variation of the gaps: 1 is a Poisson process, above 1 burstier.
+    """
+
+    qps: float
+    cv: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_rate(self.qps)
+        require_number("cv", self.cv, 0.01, 100)
+
+    def times_s(self, count: int, rng: np.random.Generator) -> Floats:
+        """Draw arrival times: float64[count]."""
+        return np.cumsum(gamma_gaps(self.cv, count, rng)) / self.qps
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with arrival times."""
+        return trace.arriving(self.times_s(len(trace), rng))
+
+
+@dataclass(frozen=True)
+class Weibull:
+    """Independent, Weibull-distributed gaps; the first one before the first request.
+
+    Attributes:
+        qps: Requests per second in the mean.
+        cv: Coefficient of variation of the gaps: 1 is a Poisson process, above 1 burstier.
+    """
+
+    qps: float
+    cv: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_rate(self.qps)
+        require_number("cv", self.cv, 0.01, 100)
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with arrival times."""
+        shape = weibull_shape(self.cv)
+        gaps = rng.weibull(shape, len(trace)) / (self.qps * math.gamma(1 + 1 / shape))
+        return trace.arriving(np.cumsum(gaps))
+
+
+@cache
+def weibull_shape(cv: float) -> float:
+    """Return the shape of a Weibull distribution with a coefficient of variation of 0.01 to 100."""
+    # Takes a third of a second to import, which other arrivals need not wait for.
+    from scipy.optimize import brentq
+
+    def excess(log_shape: float) -> float:
+        inverse = math.exp(-log_shape)
+        return math.lgamma(1 + 2 * inverse) - 2 * math.lgamma(1 + inverse) - math.log1p(cv**2)
+
+    return math.exp(brentq(excess, math.log(0.05), math.log(200)))
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Independent gaps of any distribution; the first one before the first request.
+
+    Attributes:
+        qps: Requests per second in the mean.
+        gaps: Quantiles of the gaps, in proportion to each other, straight lines between them; not decreasing.
+        levels: Of these quantiles, rising from 0 to 1; None: at equal steps.
+    """
+
+    qps: float
+    gaps: Sequence[float]
+    levels: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_rate(self.qps)
+        if len(self.gaps) < 2 or self.gaps[0] < 0 or np.any(np.diff(self.gaps) < 0) or not 0 < self.gaps[-1] < math.inf:
+            raise ValueError("gaps must be at least 2 numbers of at least 0, not decreasing, the last above 0")
+        require_levels(self.levels, len(self.gaps))
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with arrival times."""
+        gaps = np.array(self.gaps, dtype=np.float64)
+        levels = np.linspace(0, 1, len(gaps)) if self.levels is None else np.array(self.levels, dtype=np.float64)
+        mean = np.sum(np.diff(levels) * (gaps[1:] + gaps[:-1]) / 2)
+        drawn = np.interp(rng.random(len(trace)), levels, gaps)
+        return trace.arriving(np.cumsum(drawn / (mean * self.qps)))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Equal gaps; the first request arrives at time 0.
+
+    Attributes:
+        qps: Requests per second.
+    """
+
+    qps: float
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        require_rate(self.qps)
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with arrival times."""
+        return trace.arriving(np.arange(len(trace)) / self.qps)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The arrival times that the trace brings along, faster or slower. Think times stay as they are.
+
+    Attributes:
+        speed: How many times as fast; 2 halves every gap.
+        qps: Requests per second in the mean from the first to the last arrival, in place of a speed; None: see speed.
+    """
+
+    keeps_times: ClassVar = True
+
+    speed: float = 1.0
+    qps: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_number("speed", self.speed, 1e-9, 1e9)
+        if self.qps is not None:
+            require_rate(self.qps)
+            if self.speed != 1:
+                raise ValueError(f"speed and qps cannot be given both, got {self.speed!r} and {self.qps!r}")
+
+    def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
+        """Return the trace with its times divided by the speed.
+
+        Raises:
+            ValueError: It has no arrival times, or all requests arrive at once and cannot have a rate.
+        """
+        if trace.arrival_s is None:
+            raise ValueError("arrival=trace needs a trace with arrival times (a column arrival_s); this one has none")
+        speed = self.speed
+        if self.qps is not None:
+            known_s = trace.arrival_s[~np.isnan(trace.arrival_s)]
+            span_s = float(known_s[-1] - known_s[0]) if len(known_s) else 0.0
+            if span_s == 0:
+                raise ValueError("qps needs a trace of requests that arrive at different times")
+            # As many gaps as there are requests behind the first.
+            speed = self.qps * span_s / max(1, len(trace) - 1)
+        return trace if speed == 1 else trace.arriving(trace.arrival_s / speed, trace.think_s)

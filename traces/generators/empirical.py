@@ -1,0 +1,52 @@
+"""Requests drawn from those of a file."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from traces.generators.synthetic import require_count
+from traces.readers.rows import OnError
+from traces.readers.trace_file import TraceFile
+from traces.trace import Trace
+
+
+@dataclass(frozen=True)
+class Empirical:
+    """Rows of a file drawn with replacement: prompt, output, client class and priority stay together.
+
+    What depends on other rows is left behind: arrival times, sessions and prefix blocks.
+
+    Attributes:
+        path: A file of any format that `TraceFile` reads.
+        num_requests: Requests to draw.
+        max_total_tokens: Longest prompt and output together, longer rows are not drawn; None: any.
+        on_error: What to do with a malformed row: "error" or "skip".
+        tokenizer: A tokenizer.json of Hugging Face, for files that hold texts.
+    """
+
+    path: str
+    num_requests: int = 512
+    max_total_tokens: int | None = None
+    on_error: OnError = "error"
+    tokenizer: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_count("num_requests", self.num_requests)
+        self._file()
+
+    def _file(self) -> TraceFile:
+        return TraceFile(
+            self.path, on_error=self.on_error, max_total_tokens=self.max_total_tokens, tokenizer=self.tokenizer
+        )
+
+    def load(self, rng: np.random.Generator) -> Trace:
+        """Draw the requests.
+
+        Raises:
+            ValueError: The file cannot be read or a row is malformed.
+        """
+        population = replace(
+            self._file().load(rng), arrival_s=None, think_s=None, request_id=None, session=None, prefix=None
+        )
+        return population.take(rng.integers(len(population), size=self.num_requests))

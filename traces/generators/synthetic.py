@@ -1,0 +1,148 @@
+"""Generated requests."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from traces.generators.lengths import Lengths
+from traces.shared.value_checks import require_integer
+from traces.trace import Trace
+
+_LARGEST = 10**8
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def require_count(name: str, value: int) -> None:
+    """Check a number of requests or tokens.
+
+    Raises:
+        ValueError: It is none.
+    """
+    require_integer(name, value, 1, _LARGEST)
+
+
+def require_total(value: object, least: int = 2, why: str = "") -> None:
+    """Check the longest prompt and output together.
+
+    Args:
+        value: What was given.
+        least: The shortest that leaves room for a token of each.
+        why: What that is made of, for the message.
+
+    Raises:
+        ValueError: It is neither an integer from there on nor null.
+    """
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise ValueError(f"max_total_tokens must be an integer of at least {least}{why} or null, got {value!r}")
+
+
+def stratified_levels(count: int, rng: np.random.Generator) -> Floats:
+    """Levels between 0 and 1 in random order, one in each of `count` equal parts.
+
+    A sample drawn at these levels has the quantiles of its distribution without the noise of
+    independent draws.
+    """
+    return rng.permutation((np.arange(count) + rng.random(count)) / count)
+
+
+def stratified_lengths(
+    prompt: Lengths,
+    output: Lengths,
+    longest: Floats | None,
+    count: int,
+    rng: np.random.Generator,
+    rank_correlation: float = 0.0,
+) -> tuple[Ints, Ints]:
+    """Draw lengths at stratified levels, prompts from the part of their distribution that leaves room for the output.
+
+    Args:
+        prompt: Distribution of the prompt lengths before the cut.
+        output: Distribution of the output lengths.
+        longest: float64[count], longest prompt and output together, at least 2; None: no cut.
+        count: Requests.
+        rng: Randomness.
+        rank_correlation: Spearman's correlation of prompt and output before the cut, by a Gaussian copula.
+
+    Returns:
+        int64[count] prompt tokens and int64[count] output tokens, at least 1 each.
+    """
+    output_levels = stratified_levels(count, rng)
+    outputs = np.clip(np.rint(output.quantile(output_levels)), 1, _LARGEST if longest is None else longest - 1)
+    room = np.full(count, float(_LARGEST)) if longest is None else longest - outputs
+    levels = stratified_levels(count, rng)
+    if rank_correlation:
+        levels = _correlated(output_levels, levels, rank_correlation, rng)
+    prompts = np.rint(prompt.quantile(levels if longest is None else levels * prompt.level(room)))
+    return np.clip(prompts, 1, room).astype(np.int64), outputs.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Prompt and output lengths of two distributions, cut by their sum, by a stratified draw.
+
+    Attributes:
+        prompt: Distribution of the prompt lengths before the cut.
+        output: Distribution of the output lengths.
+        max_total_tokens: Longest prompt and output together: prompts are drawn from the part of their
+            distribution that leaves room for the output. None: no cut.
+        num_requests: Requests to generate.
+        rank_correlation: Spearman's correlation of prompt and output before the cut, by a Gaussian copula.
+    """
+
+    prompt: Lengths
+    output: Lengths
+    max_total_tokens: int | None
+    num_requests: int = 512
+    rank_correlation: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require_count("num_requests", self.num_requests)
+        require_total(self.max_total_tokens)
+        correlation = self.rank_correlation
+        if not isinstance(correlation, int | float) or isinstance(correlation, bool) or not -1 < correlation < 1:
+            raise ValueError(f"rank_correlation must be a number above -1 and below 1, got {correlation!r}")
+
+    def load(self, rng: np.random.Generator) -> Trace:
+        """Generate the requests."""
+        cut, count = self.max_total_tokens, self.num_requests
+        longest = None if cut is None else np.full(count, float(cut))
+        return Trace(*stratified_lengths(self.prompt, self.output, longest, count, rng, self.rank_correlation))
+
+
+def _correlated(first: Floats, second: Floats, rank_correlation: float, rng: np.random.Generator) -> Floats:
+    """Return the second levels in an order that is correlated with the first."""
+    correlation = 2 * np.sin(np.pi * rank_correlation / 6)  # of the normal variables of the copula
+    noise = rng.standard_normal(len(first))
+    ranks = np.argsort(np.argsort(correlation * ndtri(first) + np.sqrt(1 - correlation**2) * noise))
+    return np.asarray(np.sort(second)[ranks])
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Requests of equal lengths.
+
+    Attributes:
+        prompt_tokens: Prompt length of each request.
+        output_tokens: Output length of each request.
+        num_requests: Requests to generate.
+    """
+
+    prompt_tokens: int = 1024
+    output_tokens: int = 128
+    num_requests: int = 512
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("prompt_tokens", "output_tokens", "num_requests"):
+            require_count(name, getattr(self, name))
+
+    def load(self, rng: np.random.Generator) -> Trace:
+        """Generate the requests."""
+        shape = self.num_requests
+        return Trace(
+            np.full(shape, self.prompt_tokens, dtype=np.int64), np.full(shape, self.output_tokens, dtype=np.int64)
+        )

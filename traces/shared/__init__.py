@@ -1,0 +1,1 @@
+"""What all commands share: atomic files, JSON, signals, exit statuses, figure style, value checks."""

@@ -1,0 +1,1 @@
+"""What `python -m traces` does: describe, convert, fit."""

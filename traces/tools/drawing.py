@@ -1,0 +1,94 @@
+"""Picture of a trace: when requests arrive and how long they are."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+
+from traces.shared.figure_style import GREY, grid, line, make_logarithmic, save, styled
+from traces.tools.describe import known_arrivals, window_counts
+from traces.trace import Trace
+
+# The rate is drawn over so many windows at most, of one of these lengths, s.
+_MOST_WINDOWS = 200
+_WINDOWS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 86400, 604800)
+_CDF_POINTS = 2000
+
+
+@styled
+def draw(trace: Trace, title: str, path: Path) -> None:
+    """Draw rate, gaps and dispersion (if there are arrival times), lengths, and prompt against output.
+
+    Args:
+        trace: The requests.
+        title: Name of the trace.
+        path: PNG file.
+    """
+    panels: list[Callable[[Axes, Trace], None]] = [_lengths, _prompt_and_output]
+    known_s = known_arrivals(trace)
+    if len(known_s) and known_s[0] < known_s[-1]:
+        panels = [_rate, _gaps, *panels]
+    figure, places = grid(len(panels) // 2, 2, width=5.2, height=3.6)
+    for axes, panel in zip(places, panels, strict=True):
+        panel(axes, trace)
+    figure.suptitle(f"{title}: {len(trace):,} requests", fontsize=11)
+    save(figure, path)
+
+
+def _rate(axes: Axes, trace: Trace) -> None:
+    arrival_s = known_arrivals(trace)
+    span_s = arrival_s[-1] - arrival_s[0]
+    window_s = next((one for one in _WINDOWS_S if span_s <= one * _MOST_WINDOWS), _WINDOWS_S[-1])
+    counts = window_counts(arrival_s, window_s)
+    unit, seconds = next(((name, size) for name, size in (("h", 3600), ("min", 60)) if span_s > 3 * size), ("s", 1))
+    start = np.arange(len(counts) + 1) * window_s / seconds
+    axes.stairs(counts / window_s, start, color=line(0)["color"], linewidth=1.1, baseline=None)
+    axes.axhline((len(arrival_s) - 1) / span_s, color=GREY, linestyle="--", linewidth=1, label="mean")
+    axes.set(xlabel=f"time, {unit}", ylabel=f"requests/s, in windows of {window_s:,} s", xlim=(0, start[-1] or 1))
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
+def _gaps(axes: Axes, trace: Trace) -> None:
+    gaps = np.sort(np.diff(known_arrivals(trace)))
+    mean = gaps.mean()
+    levels = np.linspace(0, 1, _CDF_POINTS)
+    shown = np.quantile(gaps, levels)
+    # Gaps of 0 are drawn at the left edge.
+    none = f", {np.mean(gaps == 0):.0%} are 0" if gaps[0] == 0 else ""
+    floor = max(min(float(np.quantile(gaps[gaps > 0], 0.001)), mean / 100), 1e-6)
+    axes.plot(np.maximum(shown, floor), 100 * levels, **line(0), label=f"gaps, CV {gaps.std() / mean:.3g}{none}")
+    grid = np.geomspace(floor, gaps[-1], 300)
+    axes.plot(grid, 100 * -np.expm1(-grid / mean), color=GREY, linestyle="--", label="Poisson process, CV 1")
+    make_logarithmic(axes, x=True)
+    axes.set(xlabel="time between arrivals, s", ylabel="gaps up to that, %", ylim=(0, 101))
+    axes.legend()
+
+
+def _lengths(axes: Axes, trace: Trace) -> None:
+    levels = np.linspace(0, 1, _CDF_POINTS)
+    for place, (name, tokens) in enumerate((("prompt", trace.prompt_tokens), ("output", trace.output_tokens))):
+        label = f"{name}, median {np.median(tokens):,.0f}"
+        axes.plot(np.quantile(tokens, levels), 100 * levels, label=label, **line(place))
+    make_logarithmic(axes, x=True)
+    axes.set(xlabel="tokens", ylabel="requests up to that, %", ylim=(0, 101))
+    axes.legend()
+
+
+def _prompt_and_output(axes: Axes, trace: Trace) -> None:
+    image = axes.hexbin(
+        trace.prompt_tokens,
+        trace.output_tokens,
+        xscale="log",
+        yscale="log",
+        gridsize=45,
+        mincnt=1,
+        norm=LogNorm(),
+        cmap="cividis_r",
+        linewidths=0.1,
+    )
+    make_logarithmic(axes, x=True, y=True)
+    axes.set(xlabel="prompt, tokens", ylabel="output, tokens")
+    axes.figure.colorbar(image, ax=axes, label="requests", format="{x:g}")
