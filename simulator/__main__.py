@@ -22,11 +22,12 @@ from simulator.cli import hydra_command
 from simulator.cli.help_text import USAGE
 from simulator.cli.summary_table import print_summary
 from simulator.cli.sweep import Figures
+from simulator.cluster.deployment import groups_of
 from simulator.config.build import build, files_of, resolved
 from simulator.output.files import write_result
 from simulator.results.clients import client_figures, client_warnings
 from simulator.results.result import Result
-from simulator.simulation import groups_of, simulate
+from simulator.simulation import simulate
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.cluster.cluster import Placement, ReplicaSpec
+from simulator.cluster.replica_spec import ReplicaSpec
+from simulator.model.placement import Placement
 from simulator.replica.batch import Batch
 from simulator.replica.overlapping import OverlappingReplica
 from simulator.replica.replica import Replica

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from simulator import Deployment, Result, load_result, simulate
 from simulator.__main__ import main
-from simulator.cluster.faults import FAILURE, NETWORK, SLOWDOWN, Fault, FaultRate, Faults
+from simulator.cluster.faults import Fault, FaultRate, Faults
 from simulator.config.build import load_config
 from simulator.iteration_time.affine import Affine
+from simulator.log.fault_spans import FAILURE, NETWORK, SLOWDOWN
 from simulator.model.kv_memory import KVCache
 from simulator.model.parallelism import Parallelism
 from simulator.results.over_time import num_running, output_tokens, queue_length, stalls

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator import Deployment, Result, simulate
-from simulator.engine.pipeline_stages import Stages, StageUse
+from simulator.engine.pipeline_stages import Stages
 from simulator.iteration_time.affine import Affine
 from simulator.iteration_time.base import StageTimes
+from simulator.log.stage_use import StageUse
 from simulator.model.host_overhead import EngineTime
 from simulator.model.kv_memory import KVCache
 from simulator.model.layout import Layout

@@ -16,10 +16,10 @@ from profiling.tables import read_table
 from simulator import simulate
 from simulator.config.build import load_config
 from simulator.config.components import component
-from simulator.iteration_time.base import Extent
 from simulator.iteration_time.device_profile import SHIPPED, load_profile
 from simulator.iteration_time.operators import MatMul
 from simulator.iteration_time.profile import Profile, ProfileKernels
+from simulator.iteration_time.provenance import Extent
 from simulator.iteration_time.regression import CorrectedPhysics
 from simulator.replica.batch import Batch
 from tests.helpers import A100, SHARED, needs_shared

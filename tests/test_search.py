@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulator.cluster.deployment import Deployment
 from simulator.config.build import load_config
 from simulator.results.slo import SLO
 from simulator.search.bounds import Load, fewest_replicas, ruled_out
 from simulator.search.outcomes import pareto
 from simulator.search.space import Option, Space, options
-from simulator.simulation import Deployment, simulate
+from simulator.simulation import simulate
 from tests.helpers import REPOSITORY
 
 study = pytest.importorskip("simulator.search.cheapest", reason="optuna is not installed")

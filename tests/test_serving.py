@@ -25,7 +25,7 @@ from profiling.serving.recording import ITERATIONS, Recording, recording_folders
 from profiling.tables import Header
 from profiling.validate.errors import disturbed_iterations
 from profiling.validate.replay import ReplayError, replay
-from simulator.cluster.cluster import ReplicaSpec
+from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.config.build import load_config
 from simulator.replica.batch import Batch
 from simulator.schedulers.base import Scheduler

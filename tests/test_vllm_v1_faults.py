@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from simulator import Result
-from simulator.cluster.fault_injection import SENT
-from simulator.cluster.faults import FAILURE, Fault, Faults
+from simulator.cluster.faults import Fault, Faults
+from simulator.log.fault_spans import FAILURE
+from simulator.log.stays import SENT
 from simulator.results.over_time import found_tokens, num_running, queue_length
 from simulator.results.status import FINISHED, STUCK
 from tests.slow_reference_vllm_v1 import Machine, Options, Request

@@ -10,7 +10,6 @@ import pandas as pd
 
 from profiling.fit.regressors import CorrectedPhysicsRegressor, TiledLinesRegressor
 from profiling.tables import Header, TableError, medians, read_table
-from simulator.iteration_time.base import Extent
 from simulator.iteration_time.device_profile import (
     AttentionFit,
     DeviceProfile,
@@ -30,6 +29,7 @@ from simulator.iteration_time.physics import (
     prefill_features,
     prefill_terms,
 )
+from simulator.iteration_time.provenance import Extent
 from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines
 
 MATMUL_SHAPE = ("k", "n")

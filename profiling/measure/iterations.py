@@ -13,7 +13,7 @@ from profiling.serving.attention import Span
 from profiling.serving.executor import Executor
 from profiling.serving.inputs import Work
 from profiling.serving.loop import Iteration, ServingLoop
-from simulator.cluster.cluster import ReplicaSpec
+from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.model.architecture import Model
 from simulator.replica.batch import Batch
 from simulator.schedulers.sarathi import Sarathi

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from profiling.serving.block_tables import BlockTables
 from profiling.serving.executor import ExecutionTimes
 from profiling.serving.inputs import Tokens, Work, work_of
-from simulator.cluster.cluster import ReplicaSpec
+from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.replica.batch import Batch
 from simulator.replica.requests import RequestTable
 from simulator.schedulers.base import Overlapping

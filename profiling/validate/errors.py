@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from profiling.serving.recording import Recording, seconds_of
 from profiling.validate.replay import batch_of, replay
+from simulator.cluster.deployment import Deployment
 from simulator.results.result import Result
-from simulator.simulation import Deployment, simulate
+from simulator.simulation import simulate
 
 # Names of the simulator's latencies, and which percentiles are compared.
 COMPARED = ("ttft_s", "tbt_s", "e2e_s")

@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 
 from simulator.capacity.bisection import Bisection
 from simulator.capacity.experiment import CapacityExperiment, reference_iteration_s
+from simulator.cluster.deployment import Deployment, groups_of
 from simulator.config.build import build_experiment, composed, require_integer
 from simulator.config.components import ConfigError, named, require_keys, require_mapping
 from simulator.results.slo import SLO, of_clients
-from simulator.simulation import Deployment, groups_of
 from traces import Client
 from traces.workload import Workload
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from simulator.capacity.bisection import Trial
+from simulator.cluster.deployment import Deployment, groups_of
 from simulator.cluster.faults import Faults
 from simulator.replica.batch import Batch
 from simulator.results.result import MetricOptions, Result
 from simulator.results.slo import SLO
 from simulator.routers.base import Router
-from simulator.simulation import Deployment, groups_of, simulate
+from simulator.simulation import simulate
 from traces import Trace
 from traces.workload import Workload
 

@@ -3,9 +3,7 @@
 import gc
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from simpy.events import Event
@@ -13,109 +11,23 @@ from simpy.events import Event
 from simulator.cluster.fault_injection import DegradedTimes, Outages
 from simulator.cluster.faults import Faults
 from simulator.cluster.follow_ups import Followers
-from simulator.cluster.gateway import NO_REPLICA, Gateway
-from simulator.engine.base import Engine, ReplicaRun, SingleStageEngine
+from simulator.cluster.gateway import Gateway
+from simulator.cluster.replica_spec import ReplicaSpec
+from simulator.engine.base import Engine, ReplicaRun
 from simulator.engine.batch_queue import BatchQueueEngine
 from simulator.engine.clock import ARRIVAL, Clock
 from simulator.engine.pipeline import PipelineEngine
-from simulator.engine.pipeline_stages import StageUse
-from simulator.invariants.checked_overlapping_replica import CheckedOverlappingReplica
-from simulator.invariants.checked_replica import CheckedReplica
-from simulator.invariants.expected_state import Books
-from simulator.iteration_time.base import StageTimes
+from simulator.engine.single_stage import SingleStageEngine
+from simulator.engine.stuck import StuckReason, stuck_reason
 from simulator.log.iterations import IterationLog
-from simulator.replica.caching import CachingReplica
+from simulator.log.stage_use import StageUse
+from simulator.log.stays import NO_REPLICA
 from simulator.replica.overlapping import OverlappingReplica
 from simulator.replica.replica import Replica
 from simulator.replica.requests import RequestTable
 from simulator.routers.base import ReplicaLoad, Router
-from simulator.schedulers.base import Overlapping, Scheduler, SizedBatches
-
-LONGEST = 2**31  # tokens, longer than any sequence
-
-
-@dataclass(frozen=True)
-class Placement:
-    """The GPUs of one replica.
-
-    Attributes:
-        group: Number of the group of identical replicas that it belongs to.
-        device: Name of its GPUs.
-        node: Name of the machines that they are in; empty: unknown.
-        tp: Tensor-parallel degree.
-        pp: Pipeline stages.
-        price_per_hour_usd: Price of those GPUs, US dollars per hour; None: unknown.
-    """
-
-    group: int = 0
-    device: str = ""
-    node: str = ""
-    tp: int = 1
-    pp: int = 1
-    price_per_hour_usd: float | None = None
-
-    @property
-    def num_gpus(self) -> int:
-        """GPUs that it takes."""
-        return self.tp * self.pp
-
-
-@dataclass(frozen=True)
-class ReplicaSpec:
-    """All that makes one replica.
-
-    Attributes:
-        scheduler: The policy.
-        stage_times: Seconds of a batch in each pipeline stage.
-        num_blocks: KV blocks.
-        block_size: Tokens per KV block.
-        watermark: Share of the blocks that an admission should leave free, if the policy has a watermark.
-        max_model_len: Longest sequence that is admitted, tokens.
-        overlap_sends: Whether a stage goes on while it sends.
-        placement: Its GPUs.
-        prefix_caching: Whether KV blocks are found again by what they hold.
-        slower_network: Returns the stage times when messages between its GPUs take so many times as long; None:
-            it has no messages, or nobody knows how long they take.
-    """
-
-    scheduler: Scheduler
-    stage_times: StageTimes
-    num_blocks: int
-    block_size: int
-    watermark: float
-    max_model_len: int
-    overlap_sends: bool = False
-    placement: Placement = Placement()
-    slower_network: Callable[[float], StageTimes] | None = None
-    prefix_caching: bool = False
-
-    def build(self, requests: RequestTable, new_replica: Callable[..., Replica] | None = None) -> Replica:
-        """Return an empty replica.
-
-        Args:
-            requests: Table of all requests of the run.
-            new_replica: What is called for it, with the arguments of its class; None: that class.
-        """
-        options: dict[str, Any] = {
-            "num_blocks": self.num_blocks,
-            "block_size": self.block_size,
-            "max_model_len": self.max_model_len,
-            "num_stages": self.placement.pp,
-        }
-        if isinstance(self.scheduler, Overlapping):
-            overlap = self.scheduler.overlap
-            options |= {
-                "num_blocks": self.num_blocks - 1,  # the engine never gives the first one away
-                "watermark_blocks": int(overlap.watermark * self.num_blocks),
-                "ahead": self.placement.pp if overlap.ahead else 0,
-                "labels": requests.labels[self.block_size] if self.prefix_caching else None,
-                "rank": requests.rank if overlap.by_priority else None,
-            }
-        else:
-            options["watermark_blocks"] = int(self.watermark * self.num_blocks)
-            options["appends_blocks"] = self.scheduler.appends_blocks
-        default = CachingReplica if isinstance(self.scheduler, Overlapping) else Replica
-        return (new_replica or default)(requests, **options)
+from simulator.routers.round_robin import RoundRobin
+from simulator.schedulers.base import Overlapping
 
 
 class Cluster:
@@ -130,13 +42,14 @@ class Cluster:
         gateway: Who sent each request where.
         outages: What went wrong; None: nothing does.
         num_ended: Requests that emitted their last token, were refused or lost.
+        stuck_reasons: Of each replica, why requests are left when nothing can happen any more; None: none are.
     """
 
     def __init__(
         self,
         requests: RequestTable,
         specs: Sequence[ReplicaSpec],
-        router: Router,
+        router: Router | None = None,
         *,
         sessions: Sequence[int] | None = None,
         followers: Followers | None = None,
@@ -146,7 +59,7 @@ class Cluster:
         time_limit_s: float = math.inf,
         log_members: bool = False,
         log_stages: bool = False,
-        check: bool = False,
+        new_replica: Callable[[ReplicaSpec], Callable[..., Replica]] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """Build the replicas.
@@ -154,7 +67,7 @@ class Cluster:
         Args:
             requests: All requests, in order of arrival.
             specs: One per replica.
-            router: The policy that chooses the replica of a request.
+            router: The policy that chooses the replica of a request; None: round robin.
             sessions: Session of each request; None: there are no sessions.
             followers: Which requests wait for the end of others; None: none does.
             random: Randomness of routing.
@@ -163,7 +76,7 @@ class Cluster:
             time_limit_s: No iteration starts later, and no request arrives later.
             log_members: Whether to log the members of every batch.
             log_stages: Whether to log when each pipeline stage computes.
-            check: Whether to check every decision against books that each replica keeps.
+            new_replica: Returns what is called in place of the class of a replica; None: that class.
             progress: Called with the number of requests that ended, once per 0.5 % of them.
         """
         self.clock = Clock()
@@ -172,7 +85,8 @@ class Cluster:
         self.requests = requests
         self.followers = followers
         self._degrades = bool(faults)
-        self._books = Books(requests.prefill_tokens, requests.total_tokens) if check else None
+        self._new_replica = new_replica
+        self.stuck_reasons: Sequence[StuckReason | None] = ()
         self._time_limit_s = time_limit_s
         self._progress = progress
         self._next_report = 0
@@ -183,7 +97,7 @@ class Cluster:
             ReplicaLoad(run.replica, spec.placement.device, spec.placement.num_gpus)
             for spec, run in zip(specs, self.runs, strict=True)
         ]
-        self.gateway = Gateway(requests, sessions, loads, router, random or np.random.default_rng(0))
+        self.gateway = Gateway(requests, sessions, loads, router or RoundRobin(), random or np.random.default_rng(0))
         self._engines = [self._engine_of(run) for run in self.runs]
         self.outages: Outages | None = None
         if faults is not None and faults:
@@ -212,13 +126,14 @@ class Cluster:
         finally:
             if collects:
                 gc.enable()
+        self.stuck_reasons = [stuck_reason(run) for run in self.runs]
 
     def _run_of(self, number: int, spec: ReplicaSpec, log_members: bool, log_stages: bool) -> ReplicaRun:
         num_stages, stage_times = spec.placement.pp, spec.stage_times
         if self._degrades:
             normal = stage_times
             stage_times = DegradedTimes(normal, spec.slower_network or (lambda _: normal))
-        replica = spec.build(self.requests, self._new_replica(spec))
+        replica = spec.build(self.requests, None if self._new_replica is None else self._new_replica(spec))
         return ReplicaRun(
             replica,
             spec.scheduler,
@@ -238,16 +153,6 @@ class Cluster:
             if depth > 1:
                 return BatchQueueEngine(self.clock, run, run.replica, depth)
         return SingleStageEngine(self.clock, run) if num_stages == 1 else PipelineEngine(self.clock, run)
-
-    def _new_replica(self, spec: ReplicaSpec) -> Callable[..., Replica] | None:
-        policy = spec.scheduler
-        if self._books is None:
-            return None
-        max_tokens = policy.profiled_tokens(LONGEST) if isinstance(policy, SizedBatches) else None
-        overlaps = isinstance(policy, Overlapping)
-        limit = policy.overlap.max_running if isinstance(policy, Overlapping) else getattr(policy, "max_num_seqs", None)
-        checked = CheckedOverlappingReplica if overlaps else CheckedReplica
-        return partial(checked, books=self._books, max_tokens=max_tokens, max_num_seqs=limit)
 
     def _arrivals(self) -> Generator[Event, None, None]:
         # A copy: those that wait get their times while this goes on.

@@ -7,16 +7,15 @@ from functools import partial
 
 from simpy.events import Event
 
-from simulator.cluster.faults import FAILURE, LOSE, NETWORK, RESTART, Fault, Faults
-from simulator.cluster.gateway import NO_REPLICA, Gateway
+from simulator.cluster.faults import LOSE, RESTART, Faults
+from simulator.cluster.gateway import Gateway
 from simulator.engine.base import Engine, ReplicaRun
 from simulator.engine.clock import FAULT, Clock
 from simulator.iteration_time.base import StageTimes
+from simulator.log.fault_spans import FAILURE, NETWORK, FaultSpan
+from simulator.log.stays import LEFT_QUEUE, LEFT_RUNNING, NO_REPLICA, SENT
 from simulator.replica.batch import Batch
 from simulator.replica.requests import RequestTable
-
-# What became of a request at some time: it was sent to a replica, or was thrown out of it.
-SENT, LEFT_QUEUE, LEFT_RUNNING = range(3)
 
 
 class DegradedTimes:
@@ -42,7 +41,7 @@ class DegradedTimes:
         times = self._times(batch)
         return times if self._slowdown == 1 else [seconds * self._slowdown for seconds in times]
 
-    def set_to(self, active: Sequence[Fault]) -> None:
+    def set_to(self, active: Sequence[FaultSpan]) -> None:
         """Let iterations that begin from now on take as long as some faults at once make them."""
         self._slowdown = math.prod(one.slowdown for one in active if one.kind != NETWORK)
         network = math.prod(one.slowdown for one in active if one.kind == NETWORK)
@@ -90,7 +89,7 @@ class Outages:
         Raises:
             ValueError: A fault is of a replica that does not exist.
         """
-        self.begun: list[Fault] = []
+        self.begun: list[FaultSpan] = []
         self.moves: list[tuple[int, int, float, int]] = []
         self.num_retries: dict[int, int] = {}
         self.lost: list[int] = []
@@ -107,7 +106,7 @@ class Outages:
         self._engines = engines
         self._on_loss = on_loss
         self._prompts = list(requests.prefill_tokens)
-        self._active: list[list[Fault]] = [[] for _ in runs]
+        self._active: list[list[FaultSpan]] = [[] for _ in runs]
         self._num_ends_due = 0
         clock.process(self._watch(faults.in_order(len(runs), seed)))
 
@@ -118,7 +117,7 @@ class Outages:
         self._lose(request)
         return True
 
-    def _watch(self, faults: Iterator[Fault]) -> Generator[Event, None, None]:
+    def _watch(self, faults: Iterator[FaultSpan]) -> Generator[Event, None, None]:
         for fault in faults:
             if self._is_over() or fault.at_s > self._time_limit_s:
                 return
@@ -137,8 +136,7 @@ class Outages:
     def _comes_back(self, replica: int) -> bool:
         return all(one.for_s is not None for one in self._active[replica] if one.kind == FAILURE)
 
-    def _begin(self, fault: Fault) -> None:
-        assert fault.replica is not None
+    def _begin(self, fault: FaultSpan) -> None:
         active = self._active[fault.replica]
         was_up = self._is_up(fault.replica)
         active.append(fault)
@@ -152,8 +150,7 @@ class Outages:
             self._gateway.set_up(fault.replica, False)
             self._throw_out(fault.replica)
 
-    def _end(self, fault: Fault, _: Event) -> None:
-        assert fault.replica is not None
+    def _end(self, fault: FaultSpan, _: Event) -> None:
         self._num_ends_due -= 1
         self._active[fault.replica].remove(fault)
         if fault.kind != FAILURE:

@@ -1,6 +1,5 @@
 """What goes wrong in a cluster, and when: failures, slow replicas and slow networks, by schedule or by rate."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from heapq import merge
@@ -8,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-FAILURE, SLOWDOWN, NETWORK = KINDS = ("failure", "slowdown", "network")
+from simulator.log.fault_spans import FAILURE, KINDS, FaultSpan
+
 RESUME, RESTART, LOSE = ON_FAILURE = ("resume", "restart", "lose")
 MOST_REPLICAS = 10_000
 LONGEST_S = 1e12
@@ -41,10 +41,9 @@ class Fault:
             _require_number("for_s", self.for_s, 1e-9)
         _require_replica(self.replica)
 
-    @property
-    def end_s(self) -> float:
-        """When it is over."""
-        return math.inf if self.for_s is None else self.at_s + self.for_s
+    def at_replica(self, replica: int) -> FaultSpan:
+        """Return the fault as it happens at one replica."""
+        return FaultSpan(self.kind, self.at_s, self.for_s, replica, self.slowdown)
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,12 @@ class FaultRate:
             _require_number(name, getattr(self, name), 1e-3)
         _require_replica(self.replica)
 
-    def of_replica(self, replica: int, random: np.random.Generator) -> Iterator[Fault]:
+    def at_replica(self, replica: int, random: np.random.Generator) -> Iterator[FaultSpan]:
         """Yield what goes wrong with a replica, one after another, without end."""
         end_s = 0.0
         while True:
             at_s = end_s + random.exponential(self.every_s)
-            fault = Fault(self.kind, at_s, max(random.exponential(self.for_s), 1e-9), replica, self.slowdown)
+            fault = FaultSpan(self.kind, at_s, max(random.exponential(self.for_s), 1e-9), replica, self.slowdown)
             yield fault
             end_s = fault.end_s
 
@@ -128,7 +127,7 @@ class Faults:
             if one.replica is not None and one.replica >= num_replicas:
                 raise ValueError(f"faults: there is no replica {one.replica}; there are {num_replicas}, counted from 0")
 
-    def in_order(self, num_replicas: int, seed: Sequence[int]) -> Iterator[Fault]:
+    def in_order(self, num_replicas: int, seed: Sequence[int]) -> Iterator[FaultSpan]:
         """Yield what goes wrong, each fault of one replica, by the time when it begins; without end if by rate.
 
         Args:
@@ -140,12 +139,10 @@ class Faults:
         """
         self.check_replicas(num_replicas)
         scheduled = [
-            Fault(one.kind, one.at_s, one.for_s, replica, one.slowdown)
-            for one in self._scheduled
-            for replica in _chosen(one.replica, num_replicas)
+            one.at_replica(replica) for one in self._scheduled for replica in _chosen(one.replica, num_replicas)
         ]
         by_chance = (
-            rate.of_replica(replica, np.random.default_rng([*seed, number, replica]))
+            rate.at_replica(replica, np.random.default_rng([*seed, number, replica]))
             for number, rate in enumerate(self._recurring)
             for replica in _chosen(rate.replica, num_replicas)
         )
@@ -164,7 +161,7 @@ class Faults:
         return [one for one in self.rates if isinstance(one, FaultRate)]
 
 
-def _begin(fault: Fault) -> float:
+def _begin(fault: FaultSpan) -> float:
     return fault.at_s
 
 

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from simulator.cluster.deployment import Deployment, groups_of
 from simulator.config.components import (
     CONFIG_DIR,
     ConfigError,
@@ -28,7 +29,6 @@ from simulator.config.overrides import check_override, to_hydra
 from simulator.output.files import Files
 from simulator.results.result import MetricOptions
 from simulator.results.slo import of_clients
-from simulator.simulation import Deployment, groups_of
 from traces.workload import Workload
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")

@@ -1,18 +1,16 @@
 """The event loop of one replica: asks for batches, spends their time, and logs them."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
 from math import inf
 from typing import Protocol
 
-from simpy import Interrupt
 from simpy.events import Event
 
-from simulator.engine.clock import AFTER_ARRIVALS, LAST_STAGE_COMPLETION, Clock
-from simulator.engine.pipeline_stages import Stages, StageUse
+from simulator.engine.pipeline_stages import Stages
 from simulator.iteration_time.base import StageTimes
-from simulator.log.iterations import IterationLog
+from simulator.log.iterations import NO_DECODE_SET, IterationLog
+from simulator.log.stage_use import StageUse
 from simulator.replica.batch import Batch
 from simulator.replica.replica import Replica
 from simulator.schedulers.base import Scheduler
@@ -36,6 +34,7 @@ class ReplicaRun:
         stages: What each pipeline stage did with its time.
         overlap_sends: Whether a stage goes on while it sends.
         cut_off: Whether the time limit kept an iteration from starting.
+        blocks_needed: KV blocks that had to be free for each admission, those found in a prefix cache included.
     """
 
     replica: Replica
@@ -47,6 +46,7 @@ class ReplicaRun:
     stages: Sequence[StageUse]
     overlap_sends: bool = False
     cut_off: bool = False
+    blocks_needed: list[int] = field(default_factory=list)
 
     def enqueue(self, request: int) -> None:
         """Take a request that arrives now, or refuse it."""
@@ -60,9 +60,7 @@ class ReplicaRun:
         num_preempted = len(self.replica.history.preemptions)
         batch = self.scheduler.schedule(self.replica)
         while batch is not None:
-            started = self.replica.start(batch)
-            if batch.ignored:
-                self.on_end(batch.ignored, False)
+            started = self._start(batch)
             if started is not None:
                 return started
             batch = self.scheduler.schedule(self.replica) if batch.is_open else None
@@ -71,18 +69,30 @@ class ReplicaRun:
 
     def next_batch(self, now_s: float) -> Batch | None:
         """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
-        schedule, start = self.scheduler.schedule, self.replica.start
+        schedule = self.scheduler.schedule
         num_preempted = len(self.replica.history.preemptions)
         while (batch := schedule(self.replica)) is not None:
-            started = start(batch)
-            if batch.ignored:
-                self.on_end(batch.ignored, False)
+            started = self._start(batch)
             if started is not None:
                 return started
             if batch.preempted and self._goes_round:
                 break
         self._log_lone_preemptions(num_preempted, now_s)
         return None
+
+    def _start(self, batch: Batch) -> Batch | None:
+        """Carry out a decision, and note what its admissions and refusals mean."""
+        started = self.replica.start(batch)
+        if batch.ignored:
+            self.on_end(batch.ignored, False)
+        admissions, needed = self.replica.history.admissions, self.blocks_needed
+        if len(admissions) > len(needed):
+            known_tokens = self.replica.requests.prefill_tokens
+            needed += (
+                self.scheduler.blocks_to_admit(self.replica, known_tokens[request])
+                for request, *_ in admissions[len(needed) :]
+            )
+        return started
 
     def _log_lone_preemptions(self, num_before: int, now_s: float) -> None:
         self.log.preempt_alone(range(num_before, len(self.replica.history.preemptions)), now_s)
@@ -99,11 +109,17 @@ class ReplicaRun:
         Returns:
             Its stage times, when the first stage is free again, and when the last stage ends the batch.
         """
-        self.log.begin_run(self.replica, batch, now_s, start_s)
+        self.log_run(batch, now_s, start_s)
         times = self.stage_times(batch)
         first_end_s, end_s = stages.pass_through(times, now_s, start_s)
         self.log.times.extend((end_s, self.replica.free_blocks))
         return times, first_end_s, end_s
+
+    def log_run(self, batch: Batch, now_s: float, start_s: float) -> None:
+        """Log a batch that has just been put in flight; its times, and those of its repeats, follow."""
+        decodes = self.replica.in_flight[-1][1]
+        index = NO_DECODE_SET if decodes is None else decodes.index
+        self.log.begin_run(batch, index, now_s, start_s, self.replica.members)
 
     @property
     def _goes_round(self) -> bool:
@@ -128,75 +144,3 @@ class Engine(Protocol):
     def fail(self) -> tuple[list[int], list[int]]:
         """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
         ...
-
-
-class SingleStageEngine:
-    """Serves a replica without pipeline: one iteration after the other."""
-
-    def __init__(self, clock: Clock, run: ReplicaRun) -> None:
-        self._clock = clock
-        self._run = run
-        self._idle: Event | None = None
-        self._arrived = False
-        self._start_s = 0.0
-        self._process = clock.process(self._serve())
-
-    def arrive(self, request: int) -> None:
-        """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
-        self._run.enqueue(request)
-        self._arrived = True
-        if self._idle is not None:
-            self._clock.trigger_now(self._idle, AFTER_ARRIVALS)
-            self._idle = None
-
-    def fail(self) -> tuple[list[int], list[int]]:
-        """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
-        run = self._run
-        if run.replica.in_flight:
-            run.log.cut_off(self._clock.now, 1)
-            run.stages[0].busy_s += self._clock.now - self._start_s
-        self._idle = None
-        self._process.interrupt()
-        return run.replica.fail()
-
-    def _serve(self) -> Process:
-        while True:
-            try:
-                yield from self._iterate()
-            except Interrupt:
-                continue  # the replica failed and has no requests
-
-    def _iterate(self) -> Process:
-        clock, run, replica, log = self._clock, self._run, self._run.replica, self._run.log
-        stage_times, log_times, time_limit_s = run.stage_times, log.times.extend, run.time_limit_s
-        end_s = clock.now
-        while True:
-            start_s = end_s
-            run.cut_off = start_s > time_limit_s
-            batch = None if run.cut_off else run.next_batch(start_s)
-            if batch is None:
-                self._idle = clock.event()
-                yield self._idle
-                end_s = clock.now
-                continue
-            log.begin_run(replica, batch, start_s, start_s)
-            self._arrived = False
-            self._start_s = start_s
-            due_s, wake = clock.next_due_s(), None
-            for free_blocks in chain((replica.free_blocks,), replica.repeat(batch) if batch.stands else ()):
-                end_s += stage_times(batch)[0]
-                log_times((end_s, free_blocks))
-                # While nothing else is due, a decision that stands needs no event.
-                if end_s >= due_s:
-                    wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
-                    assert wake is not None
-                    yield wake
-                    if self._arrived and batch.heeds_arrivals:
-                        break
-                    due_s = clock.next_due_s()
-                if end_s > time_limit_s:
-                    break
-            if wake is None or clock.now < end_s:
-                clock.wake_at(end_s, LAST_STAGE_COMPLETION)
-            run.stages[0].busy_s += end_s - start_s
-            run.finish()

@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cluster.fault_injection import SENT
 from simulator.invariants.expected_state import broken
+from simulator.log.stays import SENT
 from simulator.results.latency import LATENCIES, PERCENTILES, Distribution
 from simulator.results.replica import ReplicaResult
 from simulator.results.result import Result

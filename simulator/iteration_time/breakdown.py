@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from simulator.iteration_time.base import Extent, Provenance, StageTimes
+from simulator.iteration_time.base import StageTimes
 from simulator.iteration_time.composed import OperatorTime
-from simulator.iteration_time.provenance import describe
+from simulator.iteration_time.provenance import Extent, Provenance, describe
 from simulator.model.device import Device
 from simulator.replica.batch import Batch
 

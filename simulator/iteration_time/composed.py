@@ -7,7 +7,6 @@ from itertools import chain
 
 import numpy as np
 
-from simulator.iteration_time.base import HostPart, Provenance
 from simulator.iteration_time.collectives import Communication
 from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels, UngroupedDecode
 from simulator.iteration_time.operators import (
@@ -19,6 +18,7 @@ from simulator.iteration_time.operators import (
     layer_operators,
     num_all_reduces,
 )
+from simulator.iteration_time.provenance import HostPart, Provenance
 from simulator.model.host_overhead import EngineTime
 from simulator.model.layout import Layout
 from simulator.model.number_formats import HALF, HALF_BYTES

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from simulator.iteration_time.base import Extent
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
 from simulator.iteration_time.physics import Gpu
+from simulator.iteration_time.provenance import Extent
 from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines
 from traces.shared.json_file import read_json
 

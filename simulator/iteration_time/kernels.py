@@ -5,8 +5,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.iteration_time.base import Provenance
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
+from simulator.iteration_time.provenance import Provenance
 from simulator.model.device import Device
 
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from simulator.iteration_time.attention_table import AttentionTable
-from simulator.iteration_time.base import Provenance, StageTimes
+from simulator.iteration_time.base import StageTimes
 from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.device_profile import (
     SHIPPED,
@@ -25,6 +25,7 @@ from simulator.iteration_time.physics import (
     matmul_features,
     matmul_terms,
 )
+from simulator.iteration_time.provenance import Provenance
 from simulator.iteration_time.roofline import RooflineKernels
 from simulator.model.device import Device
 from simulator.model.host_overhead import EngineTime

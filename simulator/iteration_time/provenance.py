@@ -1,13 +1,68 @@
 """Whether a run stayed within what its iteration times were measured for."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.iteration_time.base import Extent, Provenance
+
+@dataclass(frozen=True)
+class Extent:
+    """The largest that a model of iteration time was measured for, or was asked.
+
+    Attributes:
+        batch_tokens: Tokens of a batch.
+        num_decodes: Decodes of a batch.
+        decode_context_tokens: Tokens in the KV cache per decode, mean of a batch.
+        prefill_tokens: Tokens of a prompt: a chunk and its context.
+    """
+
+    batch_tokens: int = 0
+    num_decodes: int = 0
+    decode_context_tokens: int = 0
+    prefill_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class HostPart:
+    """What the host adds to the time of a batch in each stage.
+
+    Attributes:
+        base_s: Seconds of an iteration.
+        per_seq_s: Seconds per sequence in the batch.
+        launch_s: By stage, seconds to launch its kernels; the GPU takes at least so long besides.
+    """
+
+    base_s: float
+    per_seq_s: float
+    launch_s: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where times come from.
+
+    Attributes:
+        source: What predicts, in a few words.
+        measured: Extent of the measurements behind it; None: no measurements bound it.
+        warnings: What a user should know before trusting the times.
+        host: What of the times is the host's; None: they do not tell it apart.
+    """
+
+    source: str
+    measured: Extent | None = None
+    warnings: Sequence[str] = field(default=())
+    host: HostPart | None = None
+
+
+@runtime_checkable
+class Documented(Protocol):
+    """Stage times that know where they come from."""
+
+    provenance: Provenance
+
 
 _WORDS = {
     "batch_tokens": "batches of {used:,} tokens (measured to {measured:,})",

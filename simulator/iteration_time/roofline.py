@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.iteration_time.base import Provenance, StageTimes
+from simulator.iteration_time.base import StageTimes
 from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.kernels import AttentionTimes, Floats
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
+from simulator.iteration_time.provenance import Provenance
 from simulator.model.device import Device
 from simulator.model.host_overhead import EngineTime
 from simulator.model.layout import Layout

@@ -1,15 +1,13 @@
 """What each iteration of a replica computed and when."""
 
 import struct
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from simulator.replica.batch import Batch
-from simulator.replica.replica import Members, Replica
 
 NO_DECODE_SET = -1
 # What is logged of each run of iterations, see `LoggedIterations`.
@@ -31,6 +29,22 @@ _VALUES_PER_PART = 1 << 14
 
 
 Columns = dict[str, NDArray[Any]]
+# Of each member of a batch: request, tokens, and whether they are prompt tokens.
+Members = list[tuple[int, int, bool]]
+
+
+class LoggedBatch(Protocol):
+    """What the log reads of a batch; see `simulator.replica.Batch`."""
+
+    @property
+    def chunks(self) -> Sized:
+        """Its prefill chunks."""
+        ...
+
+    num_prefill_tokens: int
+    num_decodes: int
+    prefill_context_tokens: int
+    decode_context_tokens: int
 
 
 @dataclass(frozen=True)
@@ -114,9 +128,23 @@ class IterationLog:
         self._packed_runs: list[bytes] = []
         self._num_packed = 0
 
-    def begin_run(self, replica: Replica, batch: Batch, schedule_s: float, start_s: float) -> None:
-        """Log a batch that has just been put in flight; its times, and those of its repetitions, follow."""
-        decodes = replica.in_flight[-1][1]
+    def begin_run(
+        self,
+        batch: LoggedBatch,
+        decode_set: int,
+        schedule_s: float,
+        start_s: float,
+        members: Callable[[], Members],
+    ) -> None:
+        """Log a batch that was just put in flight; its times, and those of its repeats, follow.
+
+        Args:
+            batch: The batch.
+            decode_set: Number of its decode set, or NO_DECODE_SET.
+            schedule_s: When it was decided.
+            start_s: When the first stage takes it.
+            members: Returns its members; called only if they are logged.
+        """
         self._runs.extend(
             (
                 self._num_packed + len(self.times) // 2,
@@ -127,11 +155,11 @@ class IterationLog:
                 batch.num_decodes,
                 batch.prefill_context_tokens,
                 batch.decode_context_tokens,
-                NO_DECODE_SET if decodes is None else decodes.index,
+                decode_set,
             )
         )
         if self._members is not None:
-            self._members.append(replica.members())
+            self._members.append(members())
 
     def preempt_alone(self, preemptions: range, now_s: float) -> None:
         """Log that some of the replica's preemptions were decided now, and no batch formed."""

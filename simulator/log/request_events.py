@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from simulator.replica.decode_set import Residency
+# A request's stay in a decode set, as (request, index of the set, joined, left): it emitted one token in
+# each of the set's iterations in (joined, left].
+Residency = tuple[int, int, int, int]
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cluster.faults import KINDS
+from simulator.log.fault_spans import KINDS
 from simulator.results.over_time import Steps, after_idle, blocks_used, num_running, queue_length
 from simulator.results.replica import ReplicaResult
 from simulator.results.result import Result

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.cluster.gateway import NO_REPLICA
+from simulator.log.stays import NO_REPLICA
 from simulator.model.checks import require_flags
 from simulator.output.chrome_trace import write_timeline
 from simulator.output.saved_run import LOG, REQUESTS, SUMMARY, write_log

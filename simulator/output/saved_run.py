@@ -12,12 +12,12 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cluster.cluster import Placement
-from simulator.cluster.faults import Fault
-from simulator.cluster.gateway import NO_REPLICA
-from simulator.engine.pipeline_stages import StageUse
-from simulator.iteration_time.base import Extent, HostPart, Provenance
+from simulator.iteration_time.provenance import Extent, HostPart, Provenance
+from simulator.log.fault_spans import FaultSpan
 from simulator.log.iterations import RUN_COLUMNS, LoggedIterations
+from simulator.log.stage_use import StageUse
+from simulator.log.stays import NO_REPLICA
+from simulator.model.placement import Placement
 from simulator.output.validation import require_whole
 from simulator.results.faults import OutageResult
 from simulator.results.latency import LATENCIES
@@ -202,7 +202,7 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
         if len(sizes) != len(about["replicas"]) or (sizes < 0).any() or sizes.sum() != len(arrays[name]):
             raise ValueError(f"{name} are not of as many replicas as there are")
     parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
-    outages = OutageResult([Fault(**one) for one in about["faults"]], arrays["moves"], about["tokens_lost"])
+    outages = OutageResult([FaultSpan(**one) for one in about["faults"]], arrays["moves"], about["tokens_lost"])
     replicas = [
         _replica({name: part[number] for name, part in parts.items()}, one, outages)
         for number, one in enumerate(about["replicas"])

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-# A request's stay in a decode set, as (request, index of the set, joined, left): it emitted one token in
-# each of the set's iterations in (joined, left].
-Residency = tuple[int, int, int, int]
+from simulator.log.request_events import Residency
 
 
 class DecodeSet:

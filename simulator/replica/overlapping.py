@@ -3,10 +3,11 @@
 from collections import deque
 from typing import Any
 
+from simulator.log.iterations import Members
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.queue import Rank, SortedQueue
-from simulator.replica.replica import Members, Replica
+from simulator.replica.replica import Replica
 from simulator.replica.requests import RequestTable
 
 # What a batch in flight makes for a request.

@@ -4,13 +4,11 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import count
 
-from simulator.log.request_events import History
+from simulator.log.iterations import Members
+from simulator.log.request_events import History, Residency
 from simulator.replica.batch import Batch, PrefillChunk
-from simulator.replica.decode_set import DecodeSet, Residency
+from simulator.replica.decode_set import DecodeSet
 from simulator.replica.requests import RequestTable
-
-# Of each member of a batch: request, tokens, and whether they are prompt tokens.
-Members = list[tuple[int, int, bool]]
 
 
 class Replica:

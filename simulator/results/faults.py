@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cluster.fault_injection import LEFT_QUEUE, LEFT_RUNNING, SENT, Outages
-from simulator.cluster.faults import FAILURE, KINDS, Fault
+from simulator.log.fault_spans import FAILURE, KINDS, FaultSpan
+from simulator.log.stays import LEFT_QUEUE, LEFT_RUNNING, SENT
 
 Floats = NDArray[np.float64]
 _NONE = np.zeros((0, 4))
@@ -26,20 +26,9 @@ class OutageResult:
         tokens_lost: Tokens in the KV cache that failures took, summed.
     """
 
-    faults: Sequence[Fault] = ()
+    faults: Sequence[FaultSpan] = ()
     moves: Floats = field(default_factory=lambda: _NONE)
     tokens_lost: int = 0
-
-    @classmethod
-    def collect(cls, outages: Outages | None, table: dict[str, NDArray[Any]]) -> "OutageResult":
-        """Turn what was noted into arrays, and enter arrivals and retries into the table of all requests."""
-        if outages is None:
-            return cls()
-        table["num_retries"] = np.zeros(len(table["arrival_s"]), dtype=np.int64)
-        for column, noted in (("num_retries", outages.num_retries), ("arrival_s", outages.first_arrival_s)):
-            table[column][list(noted)] = list(noted.values())
-        moves = np.array(outages.moves, dtype=np.float64).reshape(-1, 4)
-        return cls(outages.begun, moves, outages.tokens_lost)
 
     @cached_property
     def moved(self) -> NDArray[np.int64]:
@@ -65,8 +54,8 @@ class OutageResult:
         return found
 
     @cached_property
-    def _by_replica(self) -> dict[tuple[int | None, str], list[Fault]]:
-        found: dict[tuple[int | None, str], list[Fault]] = {}
+    def _by_replica(self) -> dict[tuple[int | None, str], list[FaultSpan]]:
+        found: dict[tuple[int | None, str], list[FaultSpan]] = {}
         for fault in self.faults:
             found.setdefault((fault.replica, fault.kind), []).append(fault)
         return found

@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cluster.cluster import Placement, ReplicaSpec
-from simulator.engine.base import ReplicaRun
-from simulator.engine.pipeline_stages import StageUse
-from simulator.iteration_time.base import Documented, Provenance
-from simulator.log.iterations import LoggedIterations
-from simulator.replica.replica import Members
+from simulator.iteration_time.provenance import Provenance
+from simulator.log.iterations import LoggedIterations, Members
+from simulator.log.stage_use import StageUse
+from simulator.model.placement import Placement
 from simulator.results.latency import TokenLog
 
 
@@ -71,41 +68,6 @@ class ReplicaResult:
     caches_prefixes: bool = False
     moved: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
-    @classmethod
-    def collect(
-        cls, spec: ReplicaSpec, run: ReplicaRun, table: dict[str, NDArray[Any]], moved: NDArray[np.int64]
-    ) -> "ReplicaResult":
-        """Turn a replica's log into arrays, and enter its requests into the table of all requests."""
-        replica, history = run.replica, run.replica.history
-        logged = run.log.logged()
-        admissions = _table(history.admissions, 4)
-        events = Events(
-            admissions=admissions,
-            blocks_needed=_blocks_needed(run, admissions[:, 0], table["prompt_tokens"]) - admissions[:, 3],
-            prefill_ends=_without(history.discards, 0, _table(history.prefill_ends, 2)),
-            finishes=_table(history.finishes, 2),
-            preemptions=_table(history.preemptions, 2),
-            evictions=_table(history.evictions, 2),
-            residencies=_without(history.discards, 1, _table(replica.residencies(), 4)),
-        )
-        _enter_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
-        _enter_first(table["first_token_s"], events.prefill_ends, logged.end_s)
-        _enter_first(table["completed_s"], events.finishes, logged.end_s)
-        np.add.at(table["num_preemptions"], events.preemptions[:, 0], 1)
-        table["ignored"][history.ignored] = 1
-        return cls(
-            logged=logged,
-            history=events,
-            stages=run.stages,
-            num_blocks=replica.num_blocks,
-            members=run.log.members(),
-            obstacle=_obstacle(run, table["request_id"]),
-            provenance=spec.stage_times.provenance if isinstance(spec.stage_times, Documented) else None,
-            placement=spec.placement,
-            caches_prefixes=spec.prefix_caching,
-            moved=moved,
-        )
-
     @property
     def iterations(self) -> dict[str, NDArray[Any]]:
         """The iterations, float64 or int64[num_iterations] by name.
@@ -134,53 +96,3 @@ class ReplicaResult:
         if self.placement.pp > 1:
             return self.logged.stage_spans
         return np.stack([self.logged.columns["start_s"], self.logged.end_s], axis=-1)[:, np.newaxis]
-
-
-def _blocks_needed(run: ReplicaRun, admitted: NDArray[np.int64], prompts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """KV blocks that have to be free for each admission: the first of a request, and the last if it was preempted."""
-    known = run.replica.requests.prefill_tokens
-    num_tokens = np.array([known[request] for request in admitted.tolist()], dtype=np.int64)
-    first = np.unique(admitted, return_index=True)[1]
-    num_tokens[first] = prompts[admitted[first]]
-    sizes, inverse = np.unique(num_tokens, return_inverse=True)
-    needed = [run.scheduler.blocks_to_admit(run.replica, size) for size in sizes.tolist()]
-    return np.array(needed, dtype=np.int64)[inverse]
-
-
-def _table(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int64]:
-    return np.fromiter(chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width)
-
-
-def _without(discards: Sequence[tuple[list[int], int, int]], which: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Leave out rows of requests whose tokens until then do not count."""
-    kept = np.ones(len(rows), dtype=bool)
-    for requests, *numbers in discards:
-        kept[: numbers[which]] &= ~np.isin(rows[: numbers[which], 0], requests)
-    return rows[kept]
-
-
-def _enter_first(column: NDArray[Any], events: NDArray[np.int64], times: NDArray[np.float64]) -> None:
-    """Enter, for each request, the time of its first event, if it had none before on another replica."""
-    requests, first = np.unique(events[:, 0], return_index=True)
-    column[requests] = np.fmin(column[requests], times[events[first, 1]])
-
-
-def _obstacle(run: ReplicaRun, request_id: NDArray[Any]) -> str:
-    replica = run.replica
-    left = [*replica.running, *replica.waiting]
-    if run.cut_off or not left:
-        return ""
-    behind = f"{len(left) - 1} requests wait behind it."
-    for request in left[: len(replica.running) + 1]:
-        num_tokens = replica.known_tokens(request)
-        needed = max(run.scheduler.blocks_to_admit(replica, num_tokens), replica.blocks_for(num_tokens))
-        if needed > replica.num_blocks:
-            return (
-                f"Request {request_id[request]} ({num_tokens} tokens) needs {needed} free KV blocks and the replica "
-                f"has {replica.num_blocks} in all; {behind}"
-            )
-    policy = type(run.scheduler).__name__
-    return (
-        f"Request {request_id[left[0]]} ({replica.known_tokens(left[0])} tokens) waits at the head of the queue and "
-        f"{policy}, as it is set, never admits it; {behind}"
-    )

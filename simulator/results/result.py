@@ -9,25 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cluster.cluster import Cluster
-from simulator.cluster.gateway import NO_REPLICA
 from simulator.iteration_time.provenance import describe, extent_of
+from simulator.log.stays import NO_REPLICA
 from simulator.results.faults import OutageResult
 from simulator.results.latency import (
     Distribution,
-    Floats,
     Ints,
     distributions,
     gaps_above,
     gaps_of_moved,
     is_overloaded,
 )
-from simulator.results.prefix_cache import CACHED_TOKENS, cached_tokens, prefix_figures
+from simulator.results.prefix_cache import CACHED_TOKENS, prefix_figures
 from simulator.results.replica import ReplicaResult
-from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
+from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES
 from simulator.results.summary import cluster_totals, kv_use, replica_totals, stage_shares
 from simulator.results.warnings import caveats
-from traces import Client, Trace
+from traces import Client
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,59 +103,6 @@ class Result:
     num_broken_off: int = 0
     outages: OutageResult = field(default_factory=OutageResult)
     only_client: int | None = None
-
-    @classmethod
-    def from_cluster(
-        cls, trace: Trace, cluster: Cluster, metrics: MetricOptions, notes: Sequence[str] = ()
-    ) -> "Result":
-        """Collect what the replicas logged."""
-        num_requests = len(trace)
-        ids = trace.request_id
-        nothing = np.full(num_requests, np.nan)
-        table: dict[str, NDArray[Any]] = {
-            # Text, as in the file, whatever takes less memory in a trace.
-            "request_id": np.arange(num_requests) if ids is None else ids if ids.dtype == object else ids.astype(str),
-            "arrival_s": np.array(cluster.requests.arrival_s),
-            "prompt_tokens": trace.prompt_tokens,
-            # An engine may cut an answer to what fits.
-            "output_tokens": np.array(cluster.requests.total_tokens) - trace.prompt_tokens,
-            "first_scheduled_s": nothing.copy(),
-            "first_token_s": nothing.copy(),
-            "completed_s": nothing.copy(),
-            "num_preemptions": np.zeros(num_requests, dtype=np.int64),
-            "ignored": np.zeros(num_requests, dtype=np.int64),
-            "replica": np.array(cluster.gateway.assigned),
-        }
-        table |= {name: one for name in ("session", "client", "priority") if (one := getattr(trace, name)) is not None}
-        outages = OutageResult.collect(cluster.outages, table)
-        status = np.full(num_requests, NOT_ARRIVED)
-        replicas = []
-        for spec, run in zip(cluster.specs, cluster.runs, strict=True):
-            replicas.append(ReplicaResult.collect(spec, run, table, outages.moved))
-            left = [*run.replica.waiting, *run.replica.running]
-            status[left] = UNFINISHED if run.cut_off else STUCK
-        if any(replica.caches_prefixes for replica in replicas):
-            table |= cached_tokens(replicas, num_requests)
-        status[table["ignored"] == 1] = IGNORED
-        status[~np.isnan(table["completed_s"])] = FINISHED
-        end_s = float(cluster.clock.now)
-        if cluster.outages is not None:
-            status[cluster.gateway.held] = UNFINISHED if cluster.outages.cut_off else STUCK
-            status[cluster.outages.lost] = LOST
-            end_s = _end_of(table["arrival_s"][status != NOT_ARRIVED], replicas, outages)
-        _enter_down_time(replicas, outages, float(np.nanmin(table["arrival_s"])), end_s)
-        return cls(
-            table,
-            status,
-            replicas,
-            metrics,
-            end_s=end_s,
-            notes=[*notes, *trace.notes],
-            clients=trace.clients,
-            num_skipped=trace.num_skipped,
-            num_broken_off=0 if cluster.followers is None else cluster.followers.num_broken_off,
-            outages=outages,
-        )
 
     def of_client(self, client: int) -> "Result":
         """Return the same run with figures about one class of clients, by its number in `clients`."""
@@ -351,19 +296,6 @@ class Result:
             }
             for number, one in enumerate(self.replicas)
         ]
-
-
-def _end_of(arrival_s: Floats, replicas: Sequence[ReplicaResult], outages: OutageResult) -> float:
-    """When the last thing happened: an arrival, the end of an iteration, or a failure that hit a request."""
-    ends_s = [replica.logged.end_s for replica in replicas]
-    return float(np.concatenate([arrival_s, outages.moves[:, 2], *ends_s]).max(initial=0.0))
-
-
-def _enter_down_time(replicas: Sequence[ReplicaResult], outages: OutageResult, begin_s: float, end_s: float) -> None:
-    for number, replica in enumerate(replicas):
-        down_s = outages.down_s(number, begin_s, end_s)
-        for stage in replica.stages:
-            stage.down_s = down_s
 
 
 _ROUTED = {name: code for name, code in STATUS_NAMES.items() if code != NOT_ARRIVED}

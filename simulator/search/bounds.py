@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator.cluster.deployment import Deployment
 from simulator.iteration_time.operators import MatMul, attention_of, layer_operators
 from simulator.model.architecture import Model
 from simulator.results.latency import percentile_of, rank
 from simulator.results.slo import SLO
-from simulator.simulation import Deployment
 from traces import Trace
 
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from simulator.capacity.config import build_slo
 from simulator.capacity.experiment import lasting_warnings
+from simulator.cluster.deployment import Deployment, has_token_budget, with_token_budget
 from simulator.cluster.faults import Faults
 from simulator.config.build import build_experiment, deployment_of, require_integer, resolved
 from simulator.config.components import ConfigError, named, require_keys, require_mapping
@@ -21,7 +22,7 @@ from simulator.search.bounds import Load
 from simulator.search.cheapest import CannotServeError, Served
 from simulator.search.outcomes import NEVER_S, Candidate
 from simulator.search.space import Build, Option, Pruned, Space, options
-from simulator.simulation import Deployment, has_token_budget, simulate, with_token_budget
+from simulator.simulation import simulate
 from traces import Trace
 
 _KEYS = ("devices", "tp", "pp", "schedulers", "token_budgets", "max_gpus", "trials", "storage")

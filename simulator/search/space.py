@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from simulator.cluster.deployment import Deployment
 from simulator.results.slo import SLO
 from simulator.search.bounds import Load, fewest_replicas, ruled_out
-from simulator.simulation import Deployment
 
 
 @dataclass(frozen=True)

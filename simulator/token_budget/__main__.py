@@ -15,9 +15,8 @@ from simulator.cli import hydra_command
 from simulator.cli.sweep import Figures
 from simulator.config.build import resolved
 from simulator.config.components import named
-from simulator.iteration_time.base import Documented
 from simulator.iteration_time.breakdown import extent_of_batch
-from simulator.iteration_time.provenance import describe
+from simulator.iteration_time.provenance import Documented, describe
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw

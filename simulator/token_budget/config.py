@@ -6,9 +6,9 @@ from omegaconf import DictConfig
 
 from simulator.capacity.bisection import find_capacity
 from simulator.capacity.config import CapacityTask, build_capacity, build_slo
+from simulator.cluster.deployment import Deployment, has_token_budget, with_token_budget
 from simulator.config.build import build_experiment, integer_pairs, require_integer
 from simulator.config.components import ConfigError, require_keys, require_mapping
-from simulator.simulation import Deployment, has_token_budget, with_token_budget
 from simulator.token_budget.curve import IterationLoad
 
 _KEYS = ("decode", "prefill_context", "tile", "max_tokens", "maximize_capacity")

@@ -1,0 +1,165 @@
+"""Turn what was logged into a result: the only file that knows both what simulates and what shows it."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cluster.cluster import Cluster
+from simulator.cluster.fault_injection import Outages
+from simulator.cluster.replica_spec import ReplicaSpec
+from simulator.engine.base import ReplicaRun
+from simulator.engine.stuck import StuckReason
+from simulator.iteration_time.provenance import Documented
+from simulator.results.faults import OutageResult
+from simulator.results.prefix_cache import cached_tokens
+from simulator.results.replica import Events, ReplicaResult
+from simulator.results.result import MetricOptions, Result
+from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STUCK, UNFINISHED
+from traces import Trace
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Table = dict[str, NDArray[Any]]
+
+
+def collect(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes: Sequence[str] = ()) -> Result:
+    """Return the result of a simulation that has ended.
+
+    Args:
+        trace: The requests.
+        cluster: What served them.
+        metrics: What the figures leave out and count.
+        notes: Warnings about the input.
+    """
+    table = _request_table(trace, cluster)
+    outages = _outages(cluster.outages, table)
+    status = np.full(len(trace), NOT_ARRIVED)
+    replicas = []
+    for spec, run, reason in zip(cluster.specs, cluster.runs, cluster.stuck_reasons, strict=True):
+        replicas.append(_replica(spec, run, reason, table, outages.moved))
+        left = [*run.replica.waiting, *run.replica.running]
+        status[left] = UNFINISHED if run.cut_off else STUCK
+    if any(replica.caches_prefixes for replica in replicas):
+        table |= cached_tokens(replicas, len(trace))
+    status[table["ignored"] == 1] = IGNORED
+    status[~np.isnan(table["completed_s"])] = FINISHED
+    end_s = float(cluster.clock.now)
+    if cluster.outages is not None:
+        status[cluster.gateway.held] = UNFINISHED if cluster.outages.cut_off else STUCK
+        status[cluster.outages.lost] = LOST
+        end_s = _end_of(table["arrival_s"][status != NOT_ARRIVED], replicas, outages)
+    _enter_down_time(replicas, outages, float(np.nanmin(table["arrival_s"])), end_s)
+    return Result(
+        table,
+        status,
+        replicas,
+        metrics,
+        end_s=end_s,
+        notes=[*notes, *trace.notes],
+        clients=trace.clients,
+        num_skipped=trace.num_skipped,
+        num_broken_off=0 if cluster.followers is None else cluster.followers.num_broken_off,
+        outages=outages,
+    )
+
+
+def _request_table(trace: Trace, cluster: Cluster) -> Table:
+    """Return the columns of all requests; times and counts are entered replica by replica."""
+    num_requests, ids = len(trace), trace.request_id
+    nothing = np.full(num_requests, np.nan)
+    table: Table = {
+        # Text, as in the file, whatever takes less memory in a trace.
+        "request_id": np.arange(num_requests) if ids is None else ids if ids.dtype == object else ids.astype(str),
+        "arrival_s": np.array(cluster.requests.arrival_s),
+        "prompt_tokens": trace.prompt_tokens,
+        # An engine may cut an answer to what fits.
+        "output_tokens": np.array(cluster.requests.total_tokens) - trace.prompt_tokens,
+        "first_scheduled_s": nothing.copy(),
+        "first_token_s": nothing.copy(),
+        "completed_s": nothing.copy(),
+        "num_preemptions": np.zeros(num_requests, dtype=np.int64),
+        "ignored": np.zeros(num_requests, dtype=np.int64),
+        "replica": np.array(cluster.gateway.assigned),
+    }
+    table |= {name: one for name in ("session", "client", "priority") if (one := getattr(trace, name)) is not None}
+    return table
+
+
+def _outages(outages: Outages | None, table: Table) -> OutageResult:
+    """Turn faults into arrays, and enter arrivals and retries into the table of all requests."""
+    if outages is None:
+        return OutageResult()
+    table["num_retries"] = np.zeros(len(table["arrival_s"]), dtype=np.int64)
+    for column, noted in (("num_retries", outages.num_retries), ("arrival_s", outages.first_arrival_s)):
+        table[column][list(noted)] = list(noted.values())
+    moves = np.array(outages.moves, dtype=np.float64).reshape(-1, 4)
+    return OutageResult(outages.begun, moves, outages.tokens_lost)
+
+
+def _replica(
+    spec: ReplicaSpec, run: ReplicaRun, reason: StuckReason | None, table: Table, moved: Ints
+) -> ReplicaResult:
+    """Turn the log of a replica into arrays, and enter its requests into the table of all requests."""
+    replica, history = run.replica, run.replica.history
+    logged = run.log.logged()
+    admissions = _rows(history.admissions, 4)
+    events = Events(
+        admissions=admissions,
+        blocks_needed=np.array(run.blocks_needed, dtype=np.int64) - admissions[:, 3],
+        prefill_ends=_without(history.discards, 0, _rows(history.prefill_ends, 2)),
+        finishes=_rows(history.finishes, 2),
+        preemptions=_rows(history.preemptions, 2),
+        evictions=_rows(history.evictions, 2),
+        residencies=_without(history.discards, 1, _rows(replica.residencies(), 4)),
+    )
+    _enter_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
+    _enter_first(table["first_token_s"], events.prefill_ends, logged.end_s)
+    _enter_first(table["completed_s"], events.finishes, logged.end_s)
+    np.add.at(table["num_preemptions"], events.preemptions[:, 0], 1)
+    table["ignored"][history.ignored] = 1
+    return ReplicaResult(
+        logged=logged,
+        history=events,
+        stages=run.stages,
+        num_blocks=replica.num_blocks,
+        members=run.log.members(),
+        obstacle="" if reason is None else reason.text(table["request_id"][reason.request]),
+        provenance=spec.stage_times.provenance if isinstance(spec.stage_times, Documented) else None,
+        placement=spec.placement,
+        caches_prefixes=spec.prefix_caching,
+        moved=moved,
+    )
+
+
+def _rows(rows: Sequence[tuple[int, ...]], width: int) -> Ints:
+    return np.fromiter(chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width)
+
+
+def _without(discards: Sequence[tuple[list[int], int, int]], which: int, rows: Ints) -> Ints:
+    """Leave out rows of requests whose tokens until then do not count."""
+    kept = np.ones(len(rows), dtype=bool)
+    for requests, *numbers in discards:
+        kept[: numbers[which]] &= ~np.isin(rows[: numbers[which], 0], requests)
+    return rows[kept]
+
+
+def _enter_first(column: NDArray[Any], events: Ints, times: Floats) -> None:
+    """Enter the time of the first event of each request, unless another replica had an earlier one."""
+    requests, first = np.unique(events[:, 0], return_index=True)
+    column[requests] = np.fmin(column[requests], times[events[first, 1]])
+
+
+def _end_of(arrival_s: Floats, replicas: Sequence[ReplicaResult], outages: OutageResult) -> float:
+    """When the last thing happened: an arrival, the end of an iteration, or a failure that hit a request."""
+    ends_s = [replica.logged.end_s for replica in replicas]
+    return float(np.concatenate([arrival_s, outages.moves[:, 2], *ends_s]).max(initial=0.0))
+
+
+def _enter_down_time(replicas: Sequence[ReplicaResult], outages: OutageResult, begin_s: float, end_s: float) -> None:
+    for number, replica in enumerate(replicas):
+        down_s = outages.down_s(number, begin_s, end_s)
+        for stage in replica.stages:
+            stage.down_s = down_s

@@ -1,0 +1,30 @@
+"""The requests of a trace as replicas see them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulator.cluster.deployment import Deployment
+from simulator.kv_cache.block_hashes import PrefixLabels
+from simulator.replica.requests import RequestTable
+from simulator.schedulers.base import Overlapping
+from traces.trace import Trace
+
+
+def request_table(trace: Trace, groups: Sequence[Deployment]) -> RequestTable:
+    """Return the requests as the replicas of some groups see them."""
+    assert trace.arrival_s is not None
+    requests = RequestTable(
+        arrival_s=trace.arrival_s.tolist(),
+        prefill_tokens=trace.prompt_tokens.tolist(),
+        total_tokens=(trace.prompt_tokens + trace.output_tokens).tolist(),
+        prompt_tokens=trace.prompt_tokens.tolist(),
+    )
+    if trace.priority is not None:
+        requests.priority = trace.priority.tolist()
+    if any(isinstance(one.scheduler, Overlapping) and one.scheduler.overlap.by_priority for one in groups):
+        ids = np.arange(len(trace)) if trace.request_id is None else trace.request_id
+        requests.id_rank = np.argsort(np.argsort(ids.astype(str), kind="stable")).tolist()
+    sizes = {one.kv_cache.block_size for one in groups if one.caches_prefixes}
+    requests.labels = {size: PrefixLabels.of(trace, size) for size in sorted(sizes)}
+    return requests
