@@ -7,7 +7,7 @@ import time
 from statistics import median
 from typing import Any
 
-from simulator.config.build import load_config
+from simulator.config import load_config
 from simulator.simulation import simulate
 
 RUNS = {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from traces.readers.trace_file import TraceFile
+from traces.readers import TraceFile
 
 _ROWS_AT_A_TIME = 500_000
 # Of each file the header, and what a row looks like.

@@ -10,8 +10,8 @@ import os
 import sys
 import time
 
-from simulator.cluster.cluster import Cluster
-from simulator.config.build import load_config
+from simulator.cluster import Cluster
+from simulator.config import load_config
 from simulator.simulation import simulate
 
 DAY_S = 86_400

@@ -18,9 +18,9 @@ import numpy as np
 import simpy
 
 from simulator import Deployment, Result, simulate
-from simulator.config.build import load_config
-from simulator.model.kv_memory import KVCache
-from simulator.schedulers.sarathi import Sarathi
+from simulator.config import load_config
+from simulator.model import KVCache
+from simulator.schedulers import Sarathi
 from traces import Trace
 
 REPETITIONS = 5

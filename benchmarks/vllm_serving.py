@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from simulator import simulate
-from simulator.config.build import load_config
+from simulator.config import load_config
 
 RUNS = "Qwen_Qwen3-32B.csv"
 SETTING = (

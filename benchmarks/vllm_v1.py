@@ -12,7 +12,7 @@ import statistics
 import time
 
 from simulator import simulate
-from simulator.config.build import load_config
+from simulator.config import load_config
 
 REPETITIONS = 5
 WORK = {

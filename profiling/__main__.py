@@ -12,9 +12,8 @@ import pandas as pd
 
 from profiling import campaign
 from profiling.measure import command as measure
-from profiling.printed import print_table
 from profiling.serving import command as record
-from profiling.tables import Header, TableError, device_folders, write_table, write_whole
+from profiling.tables import Header, TableError, device_folders, print_table, write_table, write_whole
 from profiling.validate import command as validate
 from traces.shared import command_line
 

@@ -17,7 +17,7 @@ from profiling.serving.recorder import Recorder
 from profiling.serving.recording import RECORDING, Recording
 from profiling.validate.command import validate_all
 from profiling.validate.fitted import Fitted
-from simulator.config.build import load_config
+from simulator.config import load_config
 from simulator.simulation import simulate
 from traces import Trace
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
+from rich.console import Console
+from rich.table import Table
 
 MEASURES = ("seconds", "seconds_min", "seconds_std", "library")
 # Columns that say what was measured; a row of a family has one value for each.
@@ -163,3 +166,31 @@ def device_folders(folder: Path) -> list[Path]:
 def medians(table: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
     """One row for each combination of keys: the median of its repeated measurements."""
     return table.groupby(list(keys))["seconds"].median().reset_index()
+
+
+def read_columns(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV file that has these columns.
+
+    Raises:
+        TableError: It cannot be read or has not.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise TableError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise TableError(f"{path} has no column {missing[0]}")
+    return table
+
+
+def print_table(rows: pd.DataFrame, title: str) -> None:
+    """Print rows; numbers are aligned to the right."""
+    table = Table(title=title, title_justify="left", title_style="dim")
+    for name in rows.columns:
+        table.add_column(str(name), justify="right" if is_numeric_dtype(rows[name]) else "left", no_wrap=True)
+    for row in rows.itertuples(index=False):
+        table.add_row(*(str(value) for value in row))
+    console = Console()
+    # A table that is cut to the width of a pipe would lose figures.
+    Console(width=max(console.width, 160)).print(table) if not console.is_terminal else console.print(table)

@@ -17,16 +17,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from simulator import __version__
-from simulator.cli import hydra_command
-from simulator.cli.help_text import USAGE
-from simulator.cli.summary_table import print_summary
-from simulator.cli.sweep import Figures
-from simulator.cluster.deployment import groups_of
-from simulator.config.build import build, files_of, resolved
-from simulator.output.files import write_result
-from simulator.results.clients import client_figures, client_warnings
-from simulator.results.result import Result
+from simulator.cli import USAGE, Figures, hydra_command, print_summary
+from simulator.cluster import groups_of
+from simulator.config import VERSION, build, files_of, resolved
+from simulator.output import write_result
+from simulator.results import Result, client_figures, client_warnings
 from simulator.simulation import simulate
 
 
@@ -40,7 +35,7 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
     result = _with_progress(arguments)
     clients = client_figures(result)
     groups = [group.described() for group in groups_of(arguments["deployment"])]
-    about = {"clients": clients, "config": resolved(config), "groups": groups, "version": __version__}
+    about = {"clients": clients, "config": resolved(config), "groups": groups, "version": VERSION}
     about["warnings"] = [*result.warnings, *client_warnings(clients)]
     notes = write_result(result, folder, about, files_of(config))
     console = Console()

@@ -11,11 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.cli import hydra_command
-from simulator.config.build import build_prediction
-from simulator.config.components import ConfigError
-from simulator.iteration_time.breakdown import explain
-from simulator.model.device import Device
-from simulator.replica.batch import Batch
+from simulator.config import ConfigError, build_prediction
+from simulator.iteration_time import explain
+from simulator.model import Device
+from simulator.replica import Batch
 from traces.shared.whole_files import whole_file
 
 USAGE = """\

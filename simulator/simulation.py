@@ -7,23 +7,22 @@ from functools import partial
 
 import numpy as np
 
-from simulator.cluster.cluster import Cluster
-from simulator.cluster.collect import collect
-from simulator.cluster.deployment import Deployment, groups_of
-from simulator.cluster.faults import RESTART, Faults
-from simulator.cluster.follow_ups import Followers
-from simulator.cluster.replica_spec import ReplicaSpec
-from simulator.cluster.request_table import request_table
-from simulator.invariants.checked_overlapping_replica import CheckedOverlappingReplica
-from simulator.invariants.checked_replica import CheckedReplica
-from simulator.invariants.expected_state import Books
-from simulator.invariants.result_laws import check_result
-from simulator.log.fault_spans import NETWORK
-from simulator.replica.replica import Replica
-from simulator.replica.requests import RequestTable
-from simulator.results.result import MetricOptions, Result
-from simulator.results.slo import of_clients
-from simulator.routers.base import Router
+from simulator.cluster import (
+    RESTART,
+    Cluster,
+    Deployment,
+    Faults,
+    Followers,
+    ReplicaSpec,
+    collect_result,
+    groups_of,
+    request_table,
+)
+from simulator.invariants import Books, CheckedOverlappingReplica, CheckedReplica, check_result
+from simulator.log import NETWORK
+from simulator.replica import Replica, RequestTable
+from simulator.results import MetricOptions, Result, of_clients
+from simulator.routers import Router
 from traces import Trace
 from traces.workload import FAULTS, ROUTING
 
@@ -97,7 +96,7 @@ def simulate(
         notes.append(f"{type(router).__name__} routes by session, and the trace has no sessions")
     if faults is not None and NETWORK in faults.kinds and all(one.parallel.num_gpus == 1 for one in groups):
         notes.append("a slower network changes nothing: replicas of one GPU send no messages")
-    result = collect(trace, cluster, metrics or MetricOptions(), notes)
+    result = collect_result(trace, cluster, metrics or MetricOptions(), notes)
     if checks:
         checked = (CheckedReplica, CheckedOverlappingReplica)
         books = [run.replica for run in cluster.runs if isinstance(run.replica, checked)]

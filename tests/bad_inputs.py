@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from simulator.iteration_time.device_profile import SHIPPED
-from simulator.output.saved_run import LOG, SUMMARY
+from simulator.output import SUMMARY
+from simulator.output.saved_run import LOG
 from tests.helpers import write_run
 
 ROWS = "prompt_tokens,output_tokens\n100,10\n"

@@ -16,17 +16,16 @@ import numpy as np
 
 from simulator import load_result
 from simulator.cli.sweep import RECORD, _read
-from simulator.compare.runs import read_run
-from simulator.config.build import load_config
-from simulator.config.overrides import check_config_dir
-from simulator.iteration_time.device_profile import SHIPPED, load_profile
+from simulator.compare import read_run
+from simulator.config import check_config_dir, load_config
+from simulator.iteration_time import load_links, load_profile
+from simulator.iteration_time.device_profile import SHIPPED
 from simulator.iteration_time.link_curves import SHIPPED as LINKS
-from simulator.iteration_time.link_curves import load_links
-from simulator.model.hf_config import read_hf_config
+from simulator.model import read_hf_config
 from simulator.output.saved_run import LOG
 from tests.bad_inputs import MODEL
 from tests.helpers import write_run
-from traces.readers.trace_file import TraceFile
+from traces.readers import TraceFile
 
 Target = Callable[[bytes], None]
 

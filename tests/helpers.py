@@ -9,20 +9,12 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, MetricOptions, Result, simulate
-from simulator.config.build import build, composed, files_of, load_config, resolved
-from simulator.iteration_time.affine import Affine
-from simulator.model.architecture import Model
-from simulator.model.kv_memory import KVCache
-from simulator.model.parallelism import Parallelism
-from simulator.output.files import write_result
-from simulator.results.clients import client_figures
-from simulator.schedulers.base import Scheduler
-from simulator.schedulers.chunked_prefills import ChunkedPrefills
-from simulator.schedulers.faster_transformer import FasterTransformer
-from simulator.schedulers.orca import Orca
-from simulator.schedulers.sarathi import Sarathi
-from simulator.schedulers.vllm import VLLM
-from simulator.schedulers.vllm_v1 import VLLMV1
+from simulator.config import build, composed, files_of, load_config, resolved
+from simulator.iteration_time import Affine
+from simulator.model import KVCache, Model, Parallelism
+from simulator.output import write_result
+from simulator.results import client_figures
+from simulator.schedulers import VLLM, VLLMV1, ChunkedPrefills, FasterTransformer, Orca, Sarathi, Scheduler
 from traces import Trace
 
 REPOSITORY = Path(__file__).parent.parent

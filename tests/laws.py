@@ -9,17 +9,21 @@ import random
 import numpy as np
 
 from simulator import Deployment, MetricOptions, Result, simulate
-from simulator.cluster.faults import Faults
-from simulator.iteration_time.affine import Affine
-from simulator.model.kv_memory import KVCache
-from simulator.results.latency import decodes_emitted, is_overloaded, percentile_of
-from simulator.schedulers.base import Scheduler
-from simulator.schedulers.chunked_prefills import ChunkedPrefills
-from simulator.schedulers.faster_transformer import FasterTransformer
-from simulator.schedulers.orca import Orca
-from simulator.schedulers.sarathi import DynamicChunks, Sarathi
-from simulator.schedulers.vllm import VLLM
-from simulator.schedulers.vllm_v1 import VLLMV1
+from simulator.cluster import Faults
+from simulator.iteration_time import Affine
+from simulator.model import KVCache
+from simulator.results import percentile_of
+from simulator.results.latency import decodes_emitted, is_overloaded
+from simulator.schedulers import (
+    VLLM,
+    VLLMV1,
+    ChunkedPrefills,
+    DynamicChunks,
+    FasterTransformer,
+    Orca,
+    Sarathi,
+    Scheduler,
+)
 from tests.helpers import A100, serve, tiny_model
 from tests.strategies import Workload, serve_workload
 from tests.test_reference import check_against_reference

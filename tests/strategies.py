@@ -5,13 +5,8 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from simulator import Result
-from simulator.iteration_time.affine import Affine
-from simulator.schedulers.base import Scheduler
-from simulator.schedulers.faster_transformer import FasterTransformer
-from simulator.schedulers.orca import Orca
-from simulator.schedulers.sarathi import DynamicChunks, Sarathi
-from simulator.schedulers.vllm import VLLM
-from simulator.schedulers.vllm_v1 import VLLMV1
+from simulator.iteration_time import Affine
+from simulator.schedulers import VLLM, VLLMV1, DynamicChunks, FasterTransformer, Orca, Sarathi, Scheduler
 from tests.helpers import serve
 
 

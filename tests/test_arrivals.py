@@ -10,11 +10,19 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from traces import Trace
-from traces.arrivals.basic import Constant, Gamma, Poisson, Recorded, Renewal, Weibull
-from traces.arrivals.sessions import ClosedLoop, Sessions
-from traces.arrivals.varying_rate import MarkovModulated, VaryingRate
-from traces.base import Arrivals
+from traces import Arrivals, Trace
+from traces.arrivals import (
+    ClosedLoop,
+    Constant,
+    Gamma,
+    MarkovModulated,
+    Poisson,
+    Recorded,
+    Renewal,
+    Sessions,
+    VaryingRate,
+    Weibull,
+)
 
 RUNS, REQUESTS = 40, 5000
 CONFIDENCE = 0.9999

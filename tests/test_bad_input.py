@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from simulator.__main__ import main
-from simulator.config.build import load_config
+from simulator.config import load_config
 from tests.bad_inputs import make_files
 from tests.helpers import REPOSITORY, run_main
 

@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from simulator.schedulers.faster_transformer import FasterTransformer
-from simulator.schedulers.orca import Orca
-from simulator.schedulers.vllm import VLLM
+from simulator.schedulers import VLLM, FasterTransformer, Orca
 from tests.helpers import serve
 
 

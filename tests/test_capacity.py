@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.capacity import Bisection, Trial, find_capacity
-from simulator.capacity.config import load_capacity
+from simulator.capacity import Bisection, Trial, find_capacity, load_capacity
 from simulator.capacity.report import confidence_interval, summarize
-from simulator.config.components import ConfigError
+from simulator.config import ConfigError
 from tests.helpers import REPOSITORY
 
 QUICK = ("trace=fixed", "trace.num_requests=60", "iteration_time=affine")

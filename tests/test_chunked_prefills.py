@@ -1,7 +1,7 @@
 """Chunked prefills alone: chunks and decodes take turns."""
 
-from simulator.iteration_time.affine import Affine
-from simulator.schedulers.chunked_prefills import ChunkedPrefills
+from simulator.iteration_time import Affine
+from simulator.schedulers import ChunkedPrefills
 from tests.helpers import serve
 
 SECOND = Affine(base_s=1.0, per_token_s=0.0)

@@ -8,18 +8,13 @@ import numpy as np
 import pytest
 
 from simulator import simulate
-from simulator.capacity.config import load_capacity
-from simulator.config.build import ConfigError, load_config
-from simulator.output.files import Files, write_result
-from simulator.results.clients import client_figures
-from simulator.results.latency import Distribution
-from simulator.results.slo import SLO, of_clients
-from traces.arrivals.basic import Gamma, Poisson
-from traces.arrivals.sessions import ClosedLoop, Sessions
-from traces.generators.conversations import Conversations
-from traces.generators.lengths import Geometric, Uniform
-from traces.generators.mix import ClientClass, Mix
-from traces.generators.synthetic import Fixed
+from simulator.capacity import load_capacity
+from simulator.config import load_config
+from simulator.config.build import ConfigError
+from simulator.output import Files, write_result
+from simulator.results import SLO, Distribution, client_figures, of_clients
+from traces.arrivals import ClosedLoop, Gamma, Poisson, Sessions
+from traces.generators import ClientClass, Conversations, Fixed, Geometric, Mix, Uniform
 
 MIX = Mix(
     {

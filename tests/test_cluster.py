@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, simulate
-from simulator.config.build import load_config
-from simulator.config.components import ConfigError
-from simulator.schedulers.sarathi import Sarathi
-from simulator.schedulers.vllm import VLLM
+from simulator.config import ConfigError, load_config
+from simulator.schedulers import VLLM, Sarathi
 from tests.helpers import A100, serve, tiny_model, trace_of
 
 MIXED = (
@@ -34,7 +32,7 @@ def test_a_group_names_what_is_its_own_and_inherits_the_rest() -> None:
 
 
 def test_a_name_takes_a_file_as_it_is_and_a_target_replaces_the_whole() -> None:
-    target = "{_target_: simulator.schedulers.vllm.VLLM, max_num_seqs: 7}"
+    target = "{_target_: simulator.schedulers.VLLM, max_num_seqs: 7}"
     groups = f"cluster.groups=[{{scheduler: sarathi, device: a100_80gb}}, {{scheduler: {target}}}, {{}}]"
     changed = ("scheduler.token_budget=1024", "device.memory_gib=40", "cluster.node=dgx_h100")
     named, replaced, left = load_config(groups, *changed)["deployment"]

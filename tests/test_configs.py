@@ -3,13 +3,11 @@
 import pytest
 
 from simulator import MetricOptions, Result
-from simulator.capacity.config import load_capacity
-from simulator.config.build import load_config
-from simulator.config.components import CONFIG_DIR, GROUPS, ConfigError, choices
-from simulator.iteration_time.profile import Profile
-from simulator.model.host_overhead import ServingEngine
-from simulator.schedulers.sarathi import DynamicChunks, Sarathi
-from simulator.schedulers.vllm import VLLM
+from simulator.capacity import load_capacity
+from simulator.config import CONFIG_DIR, GROUPS, ConfigError, choices, load_config
+from simulator.iteration_time import Profile
+from simulator.model import ServingEngine
+from simulator.schedulers import VLLM, DynamicChunks, Sarathi
 from simulator.simulation import simulate
 
 CHOICES = [(group, name) for group in [*GROUPS, "cluster.router", "cluster.node"] for name in choices(group)]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from simulator import simulate
-from simulator.config.build import load_config
+from simulator.config import load_config
 from tests.helpers import REPOSITORY
 
 RUN = (

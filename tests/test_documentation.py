@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from simulator import simulate
-from simulator.config.build import load_config
+from simulator.config import load_config
 from tests.helpers import REPOSITORY, code_blocks
 from tests.test_trace_files import CHATS, FORMATS
 

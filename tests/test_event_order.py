@@ -2,11 +2,9 @@
 
 import pytest
 
-from simulator.engine.clock import ARRIVAL, Clock
-from simulator.iteration_time.affine import Affine
-from simulator.schedulers.base import Scheduler
-from simulator.schedulers.sarathi import Sarathi
-from simulator.schedulers.vllm import VLLM
+from simulator.engine import ARRIVAL, Clock
+from simulator.iteration_time import Affine
+from simulator.schedulers import VLLM, Sarathi, Scheduler
 from tests.helpers import POLICIES, serve
 
 SECOND = Affine(base_s=1.0, per_token_s=0.0)

@@ -8,14 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.cluster.replica_spec import ReplicaSpec
-from simulator.model.placement import Placement
-from simulator.replica.batch import Batch
-from simulator.replica.overlapping import OverlappingReplica
-from simulator.replica.replica import Replica
-from simulator.replica.requests import RequestTable
-from simulator.results.status import FINISHED, IGNORED, STUCK
-from simulator.schedulers.base import Overlapping, Scheduler
+from simulator.cluster import ReplicaSpec
+from simulator.model import Placement
+from simulator.replica import Batch, OverlappingReplica, Replica, RequestTable
+from simulator.results import FINISHED, IGNORED, STUCK
+from simulator.schedulers import Overlapping, Scheduler
 from tests.helpers import POLICIES, serve
 from tests.strategies import Workload, policies, serve_workload, workloads
 

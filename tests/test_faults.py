@@ -12,16 +12,13 @@ from hypothesis import strategies as st
 
 from simulator import Deployment, Result, load_result, simulate
 from simulator.__main__ import main
-from simulator.cluster.faults import Fault, FaultRate, Faults
-from simulator.config.build import load_config
-from simulator.iteration_time.affine import Affine
-from simulator.log.fault_spans import FAILURE, NETWORK, SLOWDOWN
-from simulator.model.kv_memory import KVCache
-from simulator.model.parallelism import Parallelism
-from simulator.results.over_time import num_running, output_tokens, queue_length, stalls
-from simulator.results.status import FINISHED, LOST, STUCK
-from simulator.schedulers.base import Scheduler
-from simulator.schedulers.orca import Orca
+from simulator.cluster import Fault, FaultRate, Faults
+from simulator.config import load_config
+from simulator.iteration_time import Affine
+from simulator.log import FAILURE, NETWORK, SLOWDOWN
+from simulator.model import KVCache, Parallelism
+from simulator.results import FINISHED, LOST, STUCK, num_running, output_tokens, queue_length, stalls
+from simulator.schedulers import Orca, Scheduler
 from tests.helpers import A100, POLICIES, run_main, tiny_model, trace_of, write_run
 
 BUSY = [(0.02 * index, 30 + 11 * (index % 7), 1 + 5 * (index % 4)) for index in range(100)]

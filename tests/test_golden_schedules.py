@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simulator import Result, simulate
-from simulator.config.build import load_config
+from simulator.config import load_config
 from tests import golden
 from tests.golden import read
 from tests.helpers import SHARED, needs_shared

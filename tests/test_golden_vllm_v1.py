@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simulator import Result, simulate
-from simulator.config.build import load_config
+from simulator.config import load_config
 from tests import golden
 from tests.golden import read
 from tests.helpers import SHARED, needs_shared

@@ -17,8 +17,8 @@ from profiling.measure.timing import Sample, WallTimer, copies_beyond
 from profiling.serving.attention import attention_maker
 from profiling.serving.operators import Operators
 from profiling.tables import FAMILIES, columns_of, read_table
-from simulator.config.build import load_config
-from simulator.model.architecture import Model
+from simulator.config import load_config
+from simulator.model import Model
 from tests.helpers import tiny_model
 
 MODEL = tiny_model(64)

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from simulator import simulate
-from simulator.config.build import load_config
-from simulator.config.components import ConfigError, component
-from simulator.model.hf_config import read_hf_config
+from simulator.config import ConfigError, component, load_config
+from simulator.model import read_hf_config
 
 # Keys that matter of files on huggingface.co, and published numbers of parameters.
 FILES: dict[str, tuple[dict[str, Any], float]] = {

@@ -1,168 +1,189 @@
-"""Who may import whom."""
+"""Which package may import which: one table, and what follows from it."""
 
 import ast
-from pathlib import Path
+import sys
+from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
 from tests.helpers import REPOSITORY
 
-READERS = ("chats", "collector", "columns", "identities", "rows", "tables", "values", "vllm_bench")
-COMMANDS = ("capacity", "token_budget", "search", "reproduce", "compare", "plot", "report")
-ENTRY_POINTS = {
-    *(
-        f"simulator/{name}.py"
-        for name in ("__main__", "cli", "components", "config", "errors", "identity", "predict", "sweep")
-    ),
-    *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "config")),
-    "simulator/plot/typical_batches.py",
+# Package or file: what it may import besides itself, NumPy and the standard library. The longest name that fits counts.
+TABLE = {
+    "traces.shared": "matplotlib",
+    "traces": "traces.shared",
+    "traces.arrivals": "traces traces.shared scipy",
+    "traces.readers": "traces traces.shared traces.arrivals pandas pyarrow tokenizers",
+    "traces.generators": "traces traces.shared traces.readers scipy",
+    "traces.tools": "traces traces.shared traces.arrivals traces.generators matplotlib pandas pyarrow rich yaml",
+    "traces.__main__": "traces traces.shared traces.generators traces.readers traces.tools rich yaml",
+    "simulator.log": "",
+    "simulator.model": "traces.shared",
+    "simulator.kv_cache": "traces",
+    "simulator.replica": "simulator.kv_cache simulator.log",
+    "simulator.schedulers": "simulator.replica",
+    "simulator.routers": "simulator.replica",
+    "simulator.iteration_time": "simulator.model simulator.replica traces.shared",
+    "simulator.engine": "simulator.iteration_time simulator.log simulator.replica simulator.schedulers simpy",
+    "simulator.results": "simulator.iteration_time simulator.log simulator.model traces pandas",
+    "simulator.cluster": "simulator.engine simulator.iteration_time simulator.kv_cache simulator.log simulator.model"
+    " simulator.replica simulator.routers simulator.schedulers traces simpy",
+    "simulator.cluster.collect": "simulator.engine simulator.iteration_time simulator.results traces",
+    "simulator.invariants": "simulator.kv_cache simulator.log simulator.replica simulator.results",
+    "simulator.output": "simulator.iteration_time simulator.log simulator.model simulator.results traces traces.shared"
+    " pyarrow",
+    "simulator.simulation": "simulator.cluster simulator.invariants simulator.log simulator.replica simulator.results"
+    " simulator.routers traces",
+    "simulator.config": "simulator.cluster simulator.output simulator.results traces hydra omegaconf yaml",
+    "simulator.cli": "simulator.config simulator.results traces.shared hydra omegaconf rich",
+    "simulator.plot": "simulator.model simulator.output simulator.results traces.shared matplotlib",
+    "simulator.plot.typical_batches": "simulator.config simulator.iteration_time simulator.model simulator.replica"
+    " simulator.results hydra omegaconf",
+    "simulator.plot.__main__": "simulator.cli simulator.config simulator.output traces.shared rich",
+    "simulator.capacity": "simulator.cli simulator.cluster simulator.config simulator.replica simulator.results"
+    " simulator.routers simulator.simulation traces traces.shared hydra omegaconf rich scipy",
+    "simulator.compare": "simulator.cli simulator.output simulator.results traces.shared rich",
+    "simulator.token_budget": "simulator.capacity simulator.cli simulator.cluster simulator.config"
+    " simulator.iteration_time simulator.replica traces.shared omegaconf rich",
+    "simulator.search": "simulator.capacity simulator.cli simulator.cluster simulator.config simulator.iteration_time"
+    " simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces traces.shared"
+    " hydra omegaconf optuna rich",
+    "simulator.report": "simulator.cli simulator.config simulator.output simulator.plot simulator.results traces.shared"
+    " jinja2 markupsafe matplotlib rich",
+    "simulator.reproduce": "simulator.capacity simulator.cli simulator.config simulator.iteration_time"
+    " simulator.replica simulator.simulation traces.shared joblib matplotlib rich",
+    "simulator.predict": "simulator.cli simulator.config simulator.iteration_time simulator.model simulator.plot"
+    " simulator.replica traces.shared omegaconf rich",
+    "simulator.__main__": "simulator.cli simulator.cluster simulator.config simulator.output simulator.results"
+    " simulator.simulation omegaconf rich",
+    "simulator": "simulator.cluster simulator.config simulator.output simulator.results simulator.simulation"
+    " traces.shared",
+    "profiling.tables": "pandas rich",
+    "profiling.device": "profiling.tables simulator.*",
+    "profiling.importers": "profiling.tables pandas yaml",
+    "profiling.serving": "profiling.device profiling.tables simulator.* traces.* pandas",
+    "profiling.measure": "profiling.device profiling.serving profiling.tables simulator.* traces.* pandas rich torch",
+    "profiling.fit": "profiling.measure profiling.tables simulator.* pandas scipy sklearn",
+    "profiling.evaluate": "profiling.fit profiling.tables simulator.* traces.* pandas sklearn",
+    "profiling.validate": "profiling.fit profiling.serving profiling.tables simulator.* traces.* pandas",
+    "profiling.campaign": "profiling.device profiling.measure profiling.serving profiling.validate simulator.*"
+    " traces.*",
+    "profiling.__main__": "profiling.campaign profiling.evaluate profiling.fit profiling.importers profiling.measure"
+    " profiling.serving profiling.tables profiling.validate traces.* pandas",
+    "profiling": "traces.shared",
 }
-PLOTS = ("batches", "cost", "latency", "memory", "pipeline", "prefix_cache", "roofline", "stalls", "sweeps")
-# Of each heavy or layered package, the only files that may import it.
-ALLOWED = {
-    "hydra": ENTRY_POINTS,
-    "omegaconf": ENTRY_POINTS,
-    "simpy": {f"simulator/{name}.py" for name in ("clock", "engine", "pipeline", "batch_queue", "cluster", "outages")},
-    "rich": {
-        *(f"simulator/{name}.py" for name in ("__main__", "predict", "summary_table", "terminal")),
-        *(f"traces/{name}.py" for name in ("__main__", "report")),
-        *(f"simulator/{command}/{name}.py" for command in COMMANDS for name in ("__main__", "report")),
-    },
-    "matplotlib": {
-        "traces/shared/figure_style.py",
-        "traces/tools/drawing.py",
-        *(f"simulator/plots/{name}.py" for name in PLOTS),
-        *(f"simulator/{command}/drawing.py" for command in COMMANDS),
-        "simulator/plot/pictures.py",
-    },
-    "pyarrow": {
-        "traces/readers/trace_file.py",
-        "traces/tools/save.py",
-        "simulator/output/saved_run.py",
-        *(f"traces/readers/{name}.py" for name in READERS),
-    },
-    "tokenizers": {"traces/readers/tokenizer.py"},
-    "optuna": {"simulator/search/cheapest.py"},
-    "joblib": {"simulator/reproduce/__main__.py"},
-    "torch": set[str](),
-    "sklearn": set[str](),
-}
-# Arrows point at what is imported: a module may import only those in front of it in one of these lists.
-LAYERS = [
-    ["batch", "decode_set", "replica", "schedulers", "engine", "pipeline", "cluster", "replica_result"],
-    ["cluster", "replica_result", "totals", "result", "simulation", "config"],
-    ["precision", "hardware", "host", "parallelism", "model", "node", "layout", "communication", "iteration_time"],
-    ["batch", "iteration_time", "provenance", "result"],
-    ["layout", "kv_cache", "simulation"],
-    ["message_times", "communication"],
-    ["replica", "iteration_log", "engine"],
-    ["replica", "routers", "gateway", "cluster"],
-    ["clock", "engine"],
-    ["stages", "engine"],
-    ["metrics", "result"],
-    ["components", "config", "cli"],
-    ["metrics", "result", "slo", "capacity", "token_budget"],
-    ["workload", "simulation", "capacity", "search"],
-    ["config", "capacity", "reproduce"],
-    ["output", "sweep", "cli"],
-    ["followers", "cluster", "simulation"],
-    ["slo", "clients", "__main__"],
-    ["slo", "simulation"],
-    ["result", "over_time", "plots", "plot"],
-    ["over_time", "timeline", "output"],
-    ["result", "saved_run", "output"],
-    ["plots", "plot", "report"],
-    ["faults", "outages", "cluster", "outage_result", "result"],
-    ["replica", "ledger", "cluster"],
-    ["status", "result", "laws", "simulation"],
-]
+MOST_FLOORS = 10
+# Modules that are imported by their own names: each is a tool of its own.
+TOOLS = ("traces.shared", "traces.tools", "simulator.cli", "profiling")
 
 
-def files(package: str) -> list[Path]:
-    return sorted((REPOSITORY / package).rglob("*.py"))
+def modules() -> list[str]:
+    """Dotted names of all modules, packages by the name of their folder."""
+    paths = [
+        path for name in ("traces", "simulator", "profiling") for path in sorted((REPOSITORY / name).rglob("*.py"))
+    ]
+    return [".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__") for path in paths]
 
 
-def imports_of(path: Path) -> set[str]:
-    """Absolute names of all modules that a file imports, inside functions too."""
-    names = set()
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    """Absolute names of the modules that a module imports, inside functions too."""
+    folder = REPOSITORY.joinpath(*module.split("."))
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
-            names.add(node.module or "")
-    return names
+            assert node.module is not None
+            exported = exports_of(node.module)
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                names.add(name if name in KNOWN and alias.name not in exported else node.module)
+    return frozenset(names)
 
 
-def module_of(name: str) -> str:
-    return name.split(".")[1] if name.startswith("simulator.") else ""
+@cache
+def exports_of(package: str) -> frozenset[str]:
+    """What a package of ours names in `__all__`; nothing of other modules."""
+    path = REPOSITORY.joinpath(*package.split("."), "__init__.py")
+    if package not in KNOWN or not path.is_file():
+        return frozenset()
+    lists = [node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+    return frozenset(name for values in lists for name in ast.literal_eval(values))
 
 
-@pytest.mark.parametrize("package", ALLOWED)
-def test_heavy_packages_are_imported_only_where_they_belong(package: str) -> None:
-    importers = {
-        path.relative_to(REPOSITORY).as_posix()
-        for folder in ("simulator", "traces")
-        for path in files(folder)
-        if any(name.split(".")[0] == package for name in imports_of(path))
-    }
-    assert importers <= ALLOWED[package]
+KNOWN = frozenset(modules())
 
 
-@pytest.mark.parametrize("layers", LAYERS, ids="-".join)
-def test_arrows_point_one_way(layers: list[str]) -> None:
-    for path in files("simulator"):
-        module = path.relative_to(REPOSITORY / "simulator").parts[0].removesuffix(".py")
-        if module in layers:
-            above = set(layers[layers.index(module) + 1 :])
-            reached_up = above & {module_of(name) for name in imports_of(path)}
-            assert not reached_up, f"{path} imports {reached_up}"
+def row_of(module: str) -> str:
+    """The longest name in the table that a module is or is part of."""
+    return max((row for row in TABLE if f"{module}.".startswith(f"{row}.")), key=len)
 
 
-TRACE_LAYERS = [
-    ["trace", "base", "arrival", "sessions", "readers", "file", "describe", "fit", "__main__"],
-    ["lengths", "synthetic", "conversations", "fit"],
-    ["rows", "tables", "content"],
-    ["columns", "values", "collector"],
-    ["columns", "identities", "collector"],
-]
+def package_of(module: str) -> str:
+    """The package of a module: traces, profiling, or one of those in simulator."""
+    top, _, rest = module.partition(".")
+    folder = f"{top}.{rest.partition('.')[0]}"
+    return folder if top == "simulator" and (REPOSITORY / folder.replace(".", "/")).is_dir() else module
 
 
-@pytest.mark.parametrize("layers", TRACE_LAYERS, ids="-".join)
-def test_arrows_point_one_way_in_traces_too(layers: list[str]) -> None:
-    for path in files("traces"):
-        parts = path.relative_to(REPOSITORY / "traces").with_suffix("").parts
-        for module in set(parts) & set(layers):
-            above = set(layers[layers.index(module) + 1 :])
-            known = {part for name in imports_of(path) if name.startswith("traces.") for part in name.split(".")[1:]}
-            assert not above & known, f"{path} imports {above & known}"
+def arrows() -> Iterator[tuple[str, str]]:
+    """Yield each module and each module of ours that it imports."""
+    yield from ((module, name) for module in modules() for name in imports_of(module) if name in KNOWN)
 
 
-PROFILING_LAYERS = ["tables", "host_memory", "environment", "serving", "measure", "in_engine", "validate", "campaign"]
+@pytest.mark.parametrize("module", modules())
+def test_imports_are_in_the_table(module: str) -> None:
+    row = row_of(module)
+    allowed = set(TABLE[row].split())
+    for name in imports_of(module):
+        if name in KNOWN:
+            target = row_of(name)
+            wholesale = f"{name.partition('.')[0]}.*"
+            package = ".".join(row.split(".")[:2])  # files with a row of their own belong to their package
+            known = target in allowed or target.startswith(package) or wholesale in allowed
+            assert known, f"{module} imports {name}; {row} may import: {TABLE[row]}"
+        elif (library := name.partition(".")[0]) not in sys.stdlib_module_names:
+            assert library in {*allowed, "numpy"}, f"{module} imports {library}; {row} may import: {TABLE[row]}"
 
 
-def test_arrows_point_one_way_in_profiling_too() -> None:
-    for path in files("profiling"):
-        module = path.relative_to(REPOSITORY / "profiling").parts[0].removesuffix(".py")
-        if module in PROFILING_LAYERS:
-            above = set(PROFILING_LAYERS[PROFILING_LAYERS.index(module) + 1 :])
-            known = {name.split(".")[1] for name in imports_of(path) if name.startswith("profiling.")}
-            assert not above & known, f"{path} imports {above & known}"
+def test_every_row_is_needed() -> None:
+    used = {row: set() for row in TABLE}
+    for module in modules():
+        row = row_of(module)
+        for name in imports_of(module):
+            used[row] |= {row_of(name), f"{name.partition('.')[0]}.*"} if name in KNOWN else {name.partition(".")[0]}
+    unneeded = {row: sorted(set(TABLE[row].split()) - used[row]) for row in TABLE}
+    assert not {row: names for row, names in unneeded.items() if names}
 
 
-def test_policies_do_not_know_each_other_nor_the_clock() -> None:
-    for path in files("simulator/schedulers"):
-        known = {name for name in imports_of(path) if name.startswith(("simulator", "simpy"))}
-        allowed = ("batch", "replica", "caching", "decode_set", "schedulers.base")
-        assert known <= {f"simulator.{name}" for name in allowed}, path
+def test_packages_form_no_circle_and_few_floors() -> None:
+    below: dict[str, set[str]] = {}
+    for module, name in arrows():
+        below.setdefault(package_of(module), set()).add(package_of(name))
+    floors: dict[str, int] = {}
+
+    def floor(package: str, above: tuple[str, ...] = ()) -> int:
+        assert package not in above, f"circle: {' -> '.join([*above, package])}"
+        if package not in floors:
+            under = [floor(one, (*above, package)) for one in below.get(package, set()) - {package}]
+            # A module of its own stands on the floor of what it joins together.
+            floors[package] = max(under, default=0) + (REPOSITORY / package.replace(".", "/")).is_dir()
+        return floors[package]
+
+    assert max(floor(package) for package in below if package.startswith("simulator")) <= MOST_FLOORS
 
 
-def test_metrics_know_numpy_alone() -> None:
-    assert not {
-        name for name in imports_of(REPOSITORY / "simulator/results/latency.py") if name.startswith("simulator")
-    }
-
-
-def test_traces_do_not_know_the_simulator() -> None:
-    for path in files("traces"):
-        assert not {name for name in imports_of(path) if name.startswith(("simulator", "profiling"))}, path
+def test_packages_are_imported_by_their_public_names() -> None:
+    files = [
+        f"{module} imports {name}"
+        for module, name in arrows()
+        if (owner := ".".join(name.split(".")[:2])) in KNOWN
+        and owner != name
+        and not f"{module}.".startswith(f"{owner}.")
+        and not owner.startswith(TOOLS)
+    ]
+    assert not files

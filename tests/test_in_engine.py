@@ -12,12 +12,12 @@ from profiling.fit.host_overhead import host_time
 from profiling.fit.in_engine_factors import KNOTS, iterations_of, with_in_engine
 from profiling.measure.iterations import engine_cases
 from profiling.tables import Header, columns_of, write_table
-from simulator.config.build import load_config
-from simulator.iteration_time.breakdown import Composed
+from simulator.config import load_config
+from simulator.iteration_time import Composed, DeviceProfile, InEngine, load_profile
 from simulator.iteration_time.composed import padded_sizes
-from simulator.iteration_time.device_profile import SHIPPED, DeviceProfile, InEngine, load_profile
-from simulator.model.host_overhead import EngineTime, HostTime, ServingEngine
-from simulator.replica.batch import Batch
+from simulator.iteration_time.device_profile import SHIPPED
+from simulator.model import EngineTime, HostTime, ServingEngine
+from simulator.replica import Batch
 
 MODEL = load_config("model=llama_small")["deployment"].model
 SMALL = ("model=llama_small", "device=cpu", "engine=none", "kv_cache.num_blocks=100")

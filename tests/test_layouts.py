@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator.config.build import load_config
-from simulator.config.components import ConfigError, component
-from simulator.iteration_time.collectives import Communication
-from simulator.iteration_time.link_curves import SHIPPED, MessageCurve, load_links
-from simulator.model.layout import Layout
-from simulator.model.node import Link, Network, Node
-from simulator.model.parallelism import Parallelism
-from simulator.replica.batch import Batch
+from simulator.config import ConfigError, component, load_config
+from simulator.iteration_time import Communication, MessageCurve, load_links
+from simulator.iteration_time.link_curves import SHIPPED
+from simulator.model import Layout, Link, Network, Node, Parallelism
+from simulator.replica import Batch
 from tests.helpers import A100, tiny_model
 
 ETHERNET = Network("Ethernet", 10.0, 1, 0.5, 0.8, 60.0, 30.0)
@@ -77,7 +74,7 @@ def test_small_replicas_share_a_machine_and_large_ones_take_several() -> None:
         (["cluster.node.measured=abc"], "cluster.node.measured must be a list of names or paths, got 'abc'"),
         (["cluster.node.name=nan"], "cluster.node.name must be a text, got nan"),
         (
-            ["cluster.node.links=[{_target_: simulator.model.node.Link}]"],
+            ["cluster.node.links=[{_target_: simulator.model.Link}]"],
             "cluster.node.links[0].num_gpus has no default",
         ),
         (["cluster.node.links.0.bandwidth_gb_per_s=0"], "bandwidth_gb_per_s must be a number from 1e-6 to 1e9, got 0"),

@@ -11,7 +11,7 @@ from profiling.evaluate.held_out import message_scores
 from profiling.fit.links import LatencyBandwidthRegressor, MessageCurveRegressor, constants
 from profiling.importers import vidur
 from profiling.tables import columns_of, write_table
-from simulator.iteration_time.link_curves import load_links
+from simulator.iteration_time import load_links
 from tests.helpers import SHARED, needs_shared
 
 SIZES = np.geomspace(1e3, 1e8, 400)

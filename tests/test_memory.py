@@ -4,12 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.config.build import load_config
-from simulator.config.components import ConfigError
-from simulator.model.architecture import Model
-from simulator.model.kv_memory import GIB, KVCache
-from simulator.model.layout import Layout
-from simulator.model.parallelism import Parallelism
+from simulator.config import ConfigError, load_config
+from simulator.model import KVCache, Layout, Model, Parallelism
+from simulator.model.kv_memory import GIB
 from tests.helpers import A100, tiny_model
 from tests.test_python_api import ShortestPromptFirst
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import MetricOptions
-from simulator.iteration_time.affine import Affine
-from simulator.results.latency import Distribution, is_overloaded
-from simulator.schedulers.sarathi import Sarathi
-from simulator.schedulers.vllm import VLLM
+from simulator.iteration_time import Affine
+from simulator.results import Distribution
+from simulator.results.latency import is_overloaded
+from simulator.schedulers import VLLM, Sarathi
 from tests.helpers import serve
 
 SECOND = Affine(base_s=1.0, per_token_s=0.0)

@@ -8,16 +8,11 @@ from hypothesis import strategies as st
 
 from simulator import Deployment, Result, simulate
 from simulator.engine.pipeline_stages import Stages
-from simulator.iteration_time.affine import Affine
-from simulator.iteration_time.base import StageTimes
-from simulator.log.stage_use import StageUse
-from simulator.model.host_overhead import EngineTime
-from simulator.model.kv_memory import KVCache
-from simulator.model.layout import Layout
-from simulator.model.parallelism import Parallelism
-from simulator.replica.batch import Batch
-from simulator.schedulers.sarathi import Sarathi
-from simulator.schedulers.vllm import VLLM
+from simulator.iteration_time import Affine, StageTimes
+from simulator.log import StageUse
+from simulator.model import EngineTime, KVCache, Layout, Parallelism
+from simulator.replica import Batch
+from simulator.schedulers import VLLM, Sarathi
 from tests.helpers import A100, POLICIES, serve, tiny_model, trace_of
 
 

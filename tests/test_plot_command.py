@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.output.run_arguments import parse
+from simulator.output import parse
 from simulator.plot.__main__ import main
 from simulator.plot.sweep_files import Job, capacity_curves, overloaded_loads, read_sweep
 from simulator.report.__main__ import main as report

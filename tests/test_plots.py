@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from simulator import Result, simulate
-from simulator.config.build import load_config
+from simulator.config import load_config
 from simulator.plot import (
     batch_composition,
     capacities,
@@ -23,9 +23,8 @@ from simulator.plot import (
     save,
 )
 from simulator.plot.stalls import Stall, longest_stall
-from simulator.results.over_time import blocks_used, kv_use, num_running, output_tokens, queue_length, stalls
-from simulator.schedulers.sarathi import Sarathi
-from simulator.schedulers.vllm import VLLM
+from simulator.results import blocks_used, kv_use, num_running, output_tokens, queue_length, stalls
+from simulator.schedulers import VLLM, Sarathi
 from tests.helpers import serve
 from traces.shared.figure_style import COLOURS, DASHES, rendered
 

@@ -3,11 +3,10 @@
 import pytest
 
 from simulator import simulate
-from simulator.config.build import load_config
-from simulator.config.components import ConfigError, component
-from simulator.iteration_time.operators import Attention, MatMul
+from simulator.config import ConfigError, component, load_config
+from simulator.iteration_time import Attention, MatMul
 from simulator.iteration_time.roofline import RooflineKernels
-from simulator.replica.batch import Batch
+from simulator.replica import Batch
 
 DECODES = Batch.of([], [(16, 1000)])
 PROMPT = Batch.of([(4096, 0)], [])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from simulator.config.build import load_config
-from simulator.iteration_time.breakdown import explain
-from simulator.replica.batch import Batch
+from simulator.config import load_config
+from simulator.iteration_time import explain
+from simulator.replica import Batch
 from tests.helpers import A100, REPOSITORY
 
 

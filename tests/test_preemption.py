@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from simulator.results.over_time import num_running, queue_length
-from simulator.schedulers.sarathi import Sarathi
-from simulator.schedulers.vllm import VLLM
+from simulator.results import num_running, queue_length
+from simulator.schedulers import VLLM, Sarathi
 from tests.helpers import serve
 
 # Two requests of 3 blocks each grow to 7, in 10 blocks of which 2 stay free at an admission: the later one

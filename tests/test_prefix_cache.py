@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.kv_cache.block_hash_cache import PrefixCache
-from simulator.kv_cache.block_hashes import PrefixLabels
+from simulator.kv_cache import PrefixCache, PrefixLabels
 from traces import PrefixBlocks, Trace
 
 # Of each request: what its blocks hold, equal numbers where whole prefixes are equal.

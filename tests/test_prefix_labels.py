@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.kv_cache.block_hashes import PrefixLabels
+from simulator.kv_cache import PrefixLabels
 from traces import PrefixBlocks, Trace
-from traces.generators.mix import ClientClass, Mix
+from traces.generators import ClientClass, Mix
 
 Tokens = tuple[int, ...]
 

@@ -14,14 +14,10 @@ from profiling.fit.piecewise_lines import cut
 from profiling.fit.regressors import CorrectedPhysicsRegressor, TiledLinesRegressor, plain_trees
 from profiling.tables import read_table
 from simulator import simulate
-from simulator.config.build import load_config
-from simulator.config.components import component
-from simulator.iteration_time.device_profile import SHIPPED, load_profile
-from simulator.iteration_time.operators import MatMul
-from simulator.iteration_time.profile import Profile, ProfileKernels
-from simulator.iteration_time.provenance import Extent
-from simulator.iteration_time.regression import CorrectedPhysics
-from simulator.replica.batch import Batch
+from simulator.config import component, load_config
+from simulator.iteration_time import CorrectedPhysics, Extent, MatMul, Profile, ProfileKernels, load_profile
+from simulator.iteration_time.device_profile import SHIPPED
+from simulator.replica import Batch
 from tests.helpers import A100, SHARED, needs_shared
 
 DEVICES = ("a100_80gb", "a40", "h100_sxm")
@@ -90,7 +86,7 @@ def test_times_grow_beyond_the_measured_range(name: str) -> None:
 
 def test_decodes_never_read_faster_than_the_memory_allows() -> None:
     kernels = ProfileKernels(load_profile(SHIPPED / "a100_80gb.json.gz"), A100)
-    from simulator.iteration_time.operators import Attention
+    from simulator.iteration_time import Attention
 
     table = kernels.attention_times(Attention(40, 40, 128))
     for count in (8, 64, 128):

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from simulator import simulate
-from simulator.config.build import load_config
-from simulator.replica.batch import Batch
-from simulator.replica.replica import Replica
-from simulator.schedulers.base import every_decode
-from simulator.schedulers.sarathi import Sarathi
+from simulator.config import load_config
+from simulator.replica import Batch, Replica
+from simulator.schedulers import Sarathi, every_decode
 from simulator.simulation import CHECK_VARIABLE
 from tests.helpers import serve, trace_of
 from traces import Trace

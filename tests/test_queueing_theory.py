@@ -6,7 +6,7 @@ import pytest
 from simulator.simulation import simulate
 from tests.helpers import single_server
 from traces import Trace
-from traces.arrivals.basic import Poisson
+from traces.arrivals import Poisson
 
 NUM_REQUESTS = 40_000
 

@@ -6,13 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.iteration_time.affine import Affine
+from simulator.iteration_time import Affine
 from simulator.results.latency import token_gaps
-from simulator.schedulers.base import Scheduler
-from simulator.schedulers.faster_transformer import FasterTransformer
-from simulator.schedulers.orca import Orca
-from simulator.schedulers.sarathi import Sarathi
-from simulator.schedulers.vllm import VLLM
+from simulator.schedulers import VLLM, FasterTransformer, Orca, Sarathi, Scheduler
 from tests import slow_reference
 from tests.strategies import Workload, policies_of_2024, serve_workload, workloads
 

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 
 from simulator import Result, simulate
-from simulator.config.build import load_config
+from simulator.config import load_config
 from simulator.report import limits, utilisation
 from simulator.report.__main__ import main
-from simulator.results.formatting import duration
-from simulator.schedulers.faster_transformer import FasterTransformer
-from simulator.schedulers.sarathi import Sarathi
-from simulator.schedulers.vllm import VLLM
+from simulator.results import duration
+from simulator.schedulers import VLLM, FasterTransformer, Sarathi
 from tests.helpers import run_main, serve, write_run
 from tests.test_plot_command import command
 

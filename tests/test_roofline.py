@@ -6,14 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from simulator.config.build import load_config
-from simulator.iteration_time.breakdown import Composed
-from simulator.iteration_time.operators import MatMul
-from simulator.iteration_time.roofline import Roofline, RooflineKernels
-from simulator.model.host_overhead import EngineTime, HostTime
-from simulator.model.layout import Layout
-from simulator.model.parallelism import Parallelism
-from simulator.replica.batch import Batch
+from simulator.config import load_config
+from simulator.iteration_time import Composed, MatMul, Roofline
+from simulator.iteration_time.roofline import RooflineKernels
+from simulator.model import EngineTime, HostTime, Layout, Parallelism
+from simulator.replica import Batch
 from tests.helpers import A100
 
 MISTRAL = load_config()["deployment"].model

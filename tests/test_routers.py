@@ -7,20 +7,24 @@ import pytest
 
 from simulator import Deployment, Result, simulate
 from simulator.cluster.gateway import Gateway
-from simulator.config.build import load_config
-from simulator.iteration_time.affine import Affine
-from simulator.model.kv_memory import KVCache
-from simulator.replica.replica import Replica
-from simulator.replica.requests import RequestTable
-from simulator.routers.base import NO_SESSION, Arrival, ReplicaLoad, Router
-from simulator.routers.least_kv_used import LeastKVUsed
-from simulator.routers.least_outstanding_requests import LeastOutstandingRequests
-from simulator.routers.least_outstanding_tokens import LeastOutstandingTokens
-from simulator.routers.power_of_two_choices import PowerOfTwoChoices
-from simulator.routers.random import Random
-from simulator.routers.round_robin import RoundRobin
-from simulator.routers.sticky import Sticky
-from simulator.schedulers.sarathi import Sarathi
+from simulator.config import load_config
+from simulator.iteration_time import Affine
+from simulator.model import KVCache
+from simulator.replica import Replica, RequestTable
+from simulator.routers import (
+    NO_SESSION,
+    Arrival,
+    LeastKVUsed,
+    LeastOutstandingRequests,
+    LeastOutstandingTokens,
+    PowerOfTwoChoices,
+    Random,
+    ReplicaLoad,
+    RoundRobin,
+    Router,
+    Sticky,
+)
+from simulator.schedulers import Sarathi
 from tests.helpers import A100, tiny_model
 from traces import Trace
 

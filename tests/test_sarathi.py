@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simulator.schedulers.sarathi import DynamicChunks, Sarathi
+from simulator.schedulers import DynamicChunks, Sarathi
 from tests.helpers import serve
 
 LONG_PROMPT_BESIDE_DECODES = [(0.0, 16, 40), (0.0, 16, 40), (0.1, 600, 5)]

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from simulator import Result, simulate
-from simulator.config.build import load_config
-from simulator.output.files import Files, write_result
-from simulator.output.saved_run import LOG, RunError, load_result, load_summary
-from simulator.results.clients import client_figures
-from simulator.results.over_time import queue_length
-from simulator.schedulers.vllm import VLLM
+from simulator.config import load_config
+from simulator.output import Files, RunError, load_result, load_summary, write_result
+from simulator.output.saved_run import LOG
+from simulator.results import client_figures, queue_length
+from simulator.schedulers import VLLM
 from tests.helpers import serve
 from tests.test_vllm_v1 import served
 

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator.cluster.deployment import Deployment
-from simulator.config.build import load_config
-from simulator.results.slo import SLO
-from simulator.search.bounds import Load, fewest_replicas, ruled_out
-from simulator.search.outcomes import pareto
-from simulator.search.space import Option, Space, options
+from simulator.cluster import Deployment
+from simulator.config import load_config
+from simulator.results import SLO
+from simulator.search import Load, Option, Space, fewest_replicas, options, pareto, ruled_out
 from simulator.simulation import simulate
 from tests.helpers import REPOSITORY
 

@@ -10,7 +10,7 @@ from tests.helpers import run_main
 
 # Executes whatever a file says; Hydra itself refuses os.system and its like, but not this.
 EVIL = "{_target_: numpy.load, file: evil.npy, allow_pickle: true}"
-OURS = "_target_: traces.arrivals.basic.Poisson\n"
+OURS = "_target_: traces.arrivals.Poisson\n"
 CALLBACK = f"callbacks: {{x: {EVIL}}}\n"
 
 SET = "# @package _global_\n"

@@ -25,11 +25,10 @@ from profiling.serving.recording import ITERATIONS, Recording, recording_folders
 from profiling.tables import Header
 from profiling.validate.errors import disturbed_iterations
 from profiling.validate.replay import ReplayError, replay
-from simulator.cluster.replica_spec import ReplicaSpec
-from simulator.config.build import load_config
-from simulator.replica.batch import Batch
-from simulator.schedulers.base import Scheduler
-from simulator.schedulers.vllm_v1 import VLLMV1
+from simulator.cluster import ReplicaSpec
+from simulator.config import load_config
+from simulator.replica import Batch
+from simulator.schedulers import VLLMV1, Scheduler
 from tests.helpers import POLICIES, REPOSITORY, tiny_model, trace_of
 from traces import Trace
 

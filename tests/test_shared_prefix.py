@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.config.build import load_config
-from simulator.config.components import ConfigError
+from simulator.config import ConfigError, load_config
 from traces import PrefixBlocks, Trace
-from traces.generators.lengths import LogNormal, Uniform
-from traces.generators.shared_prefix import SharedPrefix
+from traces.generators import LogNormal, SharedPrefix, Uniform
 
 SOURCE = SharedPrefix(LogNormal(200, 0.8), LogNormal(100, 0.5), None, num_requests=1000)
 

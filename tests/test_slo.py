@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.iteration_time.affine import Affine
-from simulator.results.latency import Distribution, gaps_above, percentile_of, rank, token_gaps
-from simulator.results.slo import SLO, Objective
-from simulator.schedulers.base import Scheduler
-from simulator.schedulers.vllm import VLLM
+from simulator.iteration_time import Affine
+from simulator.results import SLO, Distribution, Objective, percentile_of, rank
+from simulator.results.latency import gaps_above, token_gaps
+from simulator.schedulers import VLLM, Scheduler
 from tests.helpers import serve
 from tests.strategies import Workload, policies, serve_workload, workloads
 

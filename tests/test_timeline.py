@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from simulator import Result, simulate
-from simulator.config.build import load_config
+from simulator.config import load_config
 from simulator.output import chrome_trace as module
 from simulator.output.chrome_trace import write_timeline
-from simulator.schedulers.vllm import VLLM
+from simulator.schedulers import VLLM
 from tests.helpers import serve
 
 RUNS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.replica.batch import Batch
+from simulator.replica import Batch
 from simulator.token_budget import Curve, IterationLoad, best_budget, largest_budget, measure
 from tests.helpers import REPOSITORY
 

@@ -9,22 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator.config.build import load_config
+from simulator.config import load_config
 from tests.helpers import REPOSITORY, SHARED, needs_shared
-from traces import PrefixBlocks, Trace
-from traces.arrivals.basic import Gamma, Poisson, Renewal, Weibull
-from traces.arrivals.sessions import Sessions
-from traces.arrivals.varying_rate import VaryingRate
-from traces.base import Arrivals
-from traces.generators.conversations import Conversations
-from traces.generators.lengths import Geometric, LogNormal, Uniform
-from traces.generators.shared_prefix import SharedPrefix
-from traces.generators.synthetic import Synthetic
-from traces.readers.trace_file import TraceFile
-from traces.tools.describe import arrival_figures, describe
-from traces.tools.fit import distance, fit, fit_arrivals, match, without_steps
+from traces import Arrivals, PrefixBlocks, Trace
+from traces.arrivals import Gamma, Poisson, Renewal, Sessions, VaryingRate, Weibull
+from traces.generators import Conversations, Geometric, LogNormal, SharedPrefix, Synthetic, Uniform
+from traces.readers import TraceFile
+from traces.tools import describe, fit, save
+from traces.tools.describe import arrival_figures
+from traces.tools.fit import distance, fit_arrivals, match, without_steps
 from traces.tools.generator_files import write_generators
-from traces.tools.save import save
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

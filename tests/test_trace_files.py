@@ -15,14 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator.config.build import load_config
+from simulator.config import load_config
 from tests.helpers import SHARED, needs_shared
 from traces import Trace
-from traces.arrivals.sessions import Sessions
-from traces.readers import tables
-from traces.readers.trace_file import TraceFile
+from traces.arrivals import Sessions
+from traces.readers import TraceFile, tables
 from traces.shared.whole_files import write_whole
-from traces.tools.save import SUFFIXES, save
+from traces.tools import SUFFIXES, save
 
 RNG = np.random.default_rng(0)
 HEADER = "prompt_tokens,output_tokens,arrival_s,request_id\n"

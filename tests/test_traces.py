@@ -9,16 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from simulator.config.build import load_config
+from simulator.config import load_config
 from traces import Client, PrefixBlocks, Trace
-from traces.arrivals.basic import Poisson
-from traces.arrivals.sessions import find_sessions
-from traces.generators.conversations import Conversations
-from traces.generators.empirical import Empirical
-from traces.generators.lengths import Geometric, Lengths, LogNormal, SplitNormal, Table, Uniform, Zipf
-from traces.generators.mix import ClientClass, Mix
-from traces.generators.synthetic import Fixed, Synthetic
-from traces.readers.trace_file import TraceFile
+from traces.arrivals import Poisson, find_sessions
+from traces.generators import (
+    ClientClass,
+    Conversations,
+    Empirical,
+    Fixed,
+    Geometric,
+    Lengths,
+    LogNormal,
+    Mix,
+    SplitNormal,
+    Synthetic,
+    Table,
+    Uniform,
+    Zipf,
+)
+from traces.readers import TraceFile
 
 # Median, P90 and standard deviation of prompt and output: Sarathi-Serve (OSDI 2024), Table 2, with the
 # output deviations of the two datasets the right way round.

@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, Result, simulate
-from simulator.cluster.faults import Faults
-from simulator.config.build import load_config
-from simulator.config.components import ConfigError
-from simulator.iteration_time.affine import Affine
-from simulator.model.kv_memory import KVCache
-from simulator.model.parallelism import Parallelism
-from simulator.results.over_time import num_running, queue_length
-from simulator.results.status import FINISHED, IGNORED, STUCK, UNFINISHED
-from simulator.schedulers.vllm_v1 import VLLMV1
+from simulator.cluster import Faults
+from simulator.config import ConfigError, load_config
+from simulator.iteration_time import Affine
+from simulator.model import KVCache, Parallelism
+from simulator.results import FINISHED, IGNORED, STUCK, UNFINISHED, num_running, queue_length
+from simulator.schedulers import VLLMV1
 from tests.helpers import A100, tiny_model
 from traces import PrefixBlocks, Trace
 

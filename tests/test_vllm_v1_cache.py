@@ -9,8 +9,8 @@ import pytest
 
 from simulator import Result, load_result, simulate
 from simulator.__main__ import main
-from simulator.config.build import load_config
-from simulator.results.over_time import evicted_blocks, found_tokens
+from simulator.config import load_config
+from simulator.results import evicted_blocks, found_tokens
 from tests.helpers import run_main, write_run
 from tests.test_vllm_v1 import batches, held_blocks, served
 

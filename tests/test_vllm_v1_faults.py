@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from simulator import Result
-from simulator.cluster.faults import Fault, Faults
-from simulator.log.fault_spans import FAILURE
-from simulator.log.stays import SENT
-from simulator.results.over_time import found_tokens, num_running, queue_length
-from simulator.results.status import FINISHED, STUCK
+from simulator.cluster import Fault, Faults
+from simulator.log import FAILURE, SENT
+from simulator.results import FINISHED, STUCK, found_tokens, num_running, queue_length
 from tests.slow_reference_vllm_v1 import Machine, Options, Request
 from tests.test_vllm_v1 import served as serve_few
 from tests.v1_cases import Case, random_case, served

@@ -7,19 +7,16 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, Result, simulate
-from simulator.config.build import ConfigError, load_config
-from simulator.iteration_time.affine import Affine
-from simulator.model.kv_memory import KVCache
-from simulator.model.parallelism import Parallelism
-from simulator.routers.round_robin import RoundRobin
-from simulator.routers.sticky import Sticky
-from simulator.schedulers.base import Scheduler
-from simulator.schedulers.sarathi import Sarathi
+from simulator.config import load_config
+from simulator.config.build import ConfigError
+from simulator.iteration_time import Affine
+from simulator.model import KVCache, Parallelism
+from simulator.routers import RoundRobin, Sticky
+from simulator.schedulers import Sarathi, Scheduler
 from tests.helpers import A100, POLICIES, single_server, tiny_model, trace_of
 from traces import Trace
-from traces.arrivals.sessions import ClosedLoop, Sessions
-from traces.generators.conversations import Conversations
-from traces.generators.lengths import Geometric, Uniform
+from traces.arrivals import ClosedLoop, Sessions
+from traces.generators import Conversations, Geometric, Uniform
 
 CHATS = Conversations(Geometric(3), Uniform(5, 60), Uniform(1, 40), 900, num_requests=200)
 
@@ -193,8 +190,8 @@ def test_turns_that_do_not_wait_for_the_answer_are_reported() -> None:
 
 
 def test_a_capacity_says_when_requests_did_not_arrive_at_its_rate() -> None:
+    from simulator.capacity import load_capacity
     from simulator.capacity.__main__ import search
-    from simulator.capacity.config import load_capacity
     from simulator.capacity.report import summarize
 
     for arrival, differs in (("diurnal", True), ("poisson", False)):
@@ -215,7 +212,7 @@ def test_users_who_have_nothing_to_send_are_reported() -> None:
 
 
 def test_a_capacity_can_be_searched_with_sessions_but_not_in_a_closed_loop() -> None:
-    from simulator.capacity.config import load_capacity
+    from simulator.capacity import load_capacity
 
     task = load_capacity("trace=sharegpt_sessions", "arrival=sessions", "trace.num_requests=40")
     assert task.experiment.workload.at(3.0).arrivals == Sessions(qps=3.0)

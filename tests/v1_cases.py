@@ -6,11 +6,10 @@ from random import Random
 import numpy as np
 
 from simulator import Deployment, Result, simulate
-from simulator.cluster.faults import Faults
-from simulator.iteration_time.affine import Affine
-from simulator.model.kv_memory import KVCache
-from simulator.model.parallelism import Parallelism
-from simulator.schedulers.vllm_v1 import VLLMV1
+from simulator.cluster import Faults
+from simulator.iteration_time import Affine
+from simulator.model import KVCache, Parallelism
+from simulator.schedulers import VLLMV1
 from tests import slow_reference_vllm_v1 as reference
 from tests.helpers import A100, tiny_model
 from traces import PrefixBlocks, Trace

@@ -3,6 +3,8 @@
 import traces.shared.interruption  # noqa: F401  # before anything that takes long to import
 
 # isort: split
+from traces.base import Arrivals, Source
 from traces.trace import Client, PrefixBlocks, Trace
+from traces.workload import Workload
 
-__all__ = ["Client", "PrefixBlocks", "Trace"]
+__all__ = ["Arrivals", "Client", "PrefixBlocks", "Source", "Trace", "Workload"]

@@ -14,15 +14,14 @@ import numpy as np
 import yaml
 from rich.console import Console
 
-from traces.generators.conversations import Conversations
-from traces.readers.trace_file import TraceFile
+from traces.generators import Conversations
+from traces.readers import TraceFile
 from traces.shared import command_line
 from traces.shared.whole_files import whole_file
-from traces.tools.describe import describe
-from traces.tools.fit import fit, match, without_steps
+from traces.tools import SUFFIXES, describe, fit, save
+from traces.tools.fit import match, without_steps
 from traces.tools.generator_files import write_generators
 from traces.tools.report import match_cells, print_description, print_match
-from traces.tools.save import SUFFIXES, save
 from traces.trace import Trace
 
 USAGE = f"""\

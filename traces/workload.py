@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from traces import Trace
 from traces.base import Arrivals, Source
+from traces.trace import Trace
 
 # Randomness by purpose; a purpose keeps its stream when others are added.
 LENGTHS, ARRIVALS, ROUTING, FAULTS = range(4)

@@ -11,7 +11,7 @@ from typing import Any
 
 from profiling.device.host_memory import keep_freed_memory
 from profiling.tables import Header
-from simulator.model.device import Device
+from simulator.model import Device
 
 # Names that NVIDIA's driver gives to devices of configs/device.
 NAMES = {

@@ -8,8 +8,8 @@ import pandas as pd
 
 from profiling.evaluate.published_iterations import stairs
 from profiling.fit.links import MessageCurveRegressor, groups
-from simulator.iteration_time.regression import Floats
-from simulator.reproduce.published import FIGURE_6
+from simulator.iteration_time import Floats
+from simulator.reproduce import FIGURE_6
 from traces.shared.figure_style import COLOURS, MARKERS, grid, line, make_logarithmic, save, styled
 
 

@@ -13,7 +13,7 @@ from profiling.fit import kernels as fit
 from profiling.fit import links
 from profiling.fit.regressors import CorrectedPhysicsRegressor
 from profiling.tables import Header, medians, read_table
-from simulator.iteration_time.regression import Floats
+from simulator.iteration_time import Floats
 
 SEED = 0
 HELD_OUT_SHARE = 0.2

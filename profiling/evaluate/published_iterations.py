@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from profiling.tables import TableError
-from simulator.config.build import load_config
-from simulator.iteration_time.base import StageTimes
-from simulator.iteration_time.breakdown import Composed
-from simulator.replica.batch import Batch
-from simulator.reproduce.experiments import LINEAR
-from simulator.reproduce.published import FIGURE_6
+from profiling.tables import read_columns
+from simulator.config import load_config
+from simulator.iteration_time import Composed, StageTimes
+from simulator.replica import Batch
+from simulator.reproduce import FIGURE_6, LINEAR
 
 MS = 1e-3
 # Context of the decodes of the published iterations, as their authors describe them.
@@ -81,22 +79,6 @@ def linear_time(times: StageTimes, num_tokens: int) -> float:
     assert isinstance(times, Composed)
     operators = times.operators(Batch.of([(num_tokens, 0)], []), 0)
     return sum(one.seconds_per_layer * one.layers for one in operators if one.name in LINEAR)
-
-
-def read_columns(path: Path, *columns: str) -> pd.DataFrame:
-    """Read a CSV file that has these columns.
-
-    Raises:
-        TableError: It cannot be read or has not.
-    """
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise TableError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise TableError(f"{path} has no column {missing[0]}")
-    return table
 
 
 def _splitwise(path: Path) -> Iterator[Case]:

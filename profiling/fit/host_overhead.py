@@ -7,8 +7,8 @@ import pandas as pd
 
 from profiling.fit.piecewise_lines import line
 from profiling.tables import Header, TableError, medians, read_table
-from simulator.config.components import choices, component
-from simulator.model.host_overhead import HostTime
+from simulator.config import choices, component
+from simulator.model import HostTime
 
 # The parts that the GPU waits for are added up. A worker is a process of its own, also if it is the only one.
 FITTED = ("base_s", "per_seq_s", "launch_per_layer_s", "launch_graph_s")

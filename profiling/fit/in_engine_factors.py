@@ -9,15 +9,10 @@ from scipy.optimize import least_squares
 
 from profiling.measure.cases import ATTENTION_OPERATORS, HEAD_OPERATORS
 from profiling.tables import Header, read_table
-from simulator.config.components import choices, component
-from simulator.iteration_time.composed import ComposedTimes
-from simulator.iteration_time.device_profile import DeviceProfile, InEngine
-from simulator.iteration_time.profile import ProfileKernels
-from simulator.iteration_time.regression import Floats
-from simulator.model.host_overhead import EngineTime
-from simulator.model.layout import Layout
-from simulator.model.parallelism import Parallelism
-from simulator.replica.batch import Batch
+from simulator.config import choices, component
+from simulator.iteration_time import ComposedTimes, DeviceProfile, Floats, InEngine, ProfileKernels
+from simulator.model import EngineTime, Layout, Parallelism
+from simulator.replica import Batch
 
 # Factors are known at powers of two tokens.
 KNOTS = 2.0 ** np.arange(14)

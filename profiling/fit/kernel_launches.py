@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from profiling.evaluate.published_iterations import read_columns
-from simulator.config.build import load_config
+from profiling.tables import read_columns
+from simulator.config import load_config
 
 MS = 1e-3
 LAYERS = 80

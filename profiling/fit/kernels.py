@@ -10,27 +10,29 @@ import pandas as pd
 
 from profiling.fit.regressors import CorrectedPhysicsRegressor, TiledLinesRegressor
 from profiling.tables import Header, TableError, medians, read_table
-from simulator.iteration_time.device_profile import (
+from simulator.iteration_time import (
+    Attention,
     AttentionFit,
+    CorrectedPhysics,
     DeviceProfile,
-    attention_key,
-    elementwise_key,
-    matmul_key,
-)
-from simulator.iteration_time.operators import Attention, Elementwise, MatMul
-from simulator.iteration_time.physics import (
+    Elementwise,
+    Extent,
+    Floats,
     Gpu,
+    MatMul,
+    TiledLines,
+    attention_key,
     decode_features,
     decode_terms,
     elementwise_features,
+    elementwise_key,
     elementwise_terms,
     matmul_features,
+    matmul_key,
     matmul_terms,
     prefill_features,
     prefill_terms,
 )
-from simulator.iteration_time.provenance import Extent
-from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines
 
 MATMUL_SHAPE = ("k", "n")
 ELEMENTWISE_SHAPE = ("width", "tp")

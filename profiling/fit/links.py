@@ -11,8 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import QuantileRegressor
 
 from profiling.tables import Header, TableError, medians, read_table
-from simulator.iteration_time.link_curves import MeasuredLinks, MessageCurve
-from simulator.iteration_time.regression import Floats
+from simulator.iteration_time import Floats, MeasuredLinks, MessageCurve
 
 GROUP = ["machine", "operator", "num_gpus", "gpus_per_node"]
 # Sizes that are all latency, and those whose bandwidth counts: prefill chunks of large models.

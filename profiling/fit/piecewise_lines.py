@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simulator.iteration_time.regression import Floats
+from simulator.iteration_time import Floats
 
 # A slope needs this many points; fewer get their weighted mean.
 FEWEST_FOR_A_LINE = 3

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from profiling.fit.piecewise_lines import cut, line
-from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines, Trees
+from simulator.iteration_time import CorrectedPhysics, Floats, TiledLines, Trees
 
 # A break must explain about six times the squared noise of repeated measurements (1.3 %).
 BREAK_PENALTY = 1e-3

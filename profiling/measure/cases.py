@@ -5,14 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from profiling.tables import FAMILIES
-from simulator.iteration_time.operators import (
-    MatMul,
-    attention_of,
-    embedding,
-    head_operators,
-    layer_operators,
-)
-from simulator.model.architecture import Model
+from simulator.iteration_time import MatMul, attention_of, embedding, head_operators, layer_operators
+from simulator.model import Model
 
 # Every number of tokens to the first; then steps of 8 to the second, and the first row of each tile.
 DENSE_TO = 512

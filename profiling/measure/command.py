@@ -25,11 +25,8 @@ from profiling.serving.attention import attention_maker
 from profiling.serving.executor import prepare_libraries
 from profiling.serving.operators import operators_on
 from profiling.tables import HEADER, Header, TableError
-from simulator.config.components import choices, component
-from simulator.model.architecture import Model
-from simulator.model.device import Device
-from simulator.model.hf_config import read_hf_config
-from simulator.model.number_formats import HALF_BYTES
+from simulator.config import choices, component
+from simulator.model import HALF_BYTES, Device, Model, read_hf_config
 
 # Share of the free memory that the buffers of one operator may take.
 MEMORY_SHARE = 0.6

@@ -13,10 +13,10 @@ from profiling.serving.attention import Span
 from profiling.serving.executor import Executor
 from profiling.serving.inputs import Work
 from profiling.serving.loop import Iteration, ServingLoop
-from simulator.cluster.replica_spec import ReplicaSpec
-from simulator.model.architecture import Model
-from simulator.replica.batch import Batch
-from simulator.schedulers.sarathi import Sarathi
+from simulator.cluster import ReplicaSpec
+from simulator.model import Model
+from simulator.replica import Batch
+from simulator.schedulers import Sarathi
 from traces import Trace
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)

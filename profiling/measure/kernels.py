@@ -12,8 +12,8 @@ from profiling.measure.cases import Case
 from profiling.measure.timing import Build, Kernel
 from profiling.serving.attention import AttentionShape, PagedAttention, Span
 from profiling.serving.operators import Operators
-from simulator.iteration_time.operators import attention_of
-from simulator.model.architecture import Model
+from simulator.iteration_time import attention_of
+from simulator.model import Model
 
 BYTES_PER_VALUE = 2
 # Keys and values are cached in blocks of so many tokens, scattered over the cache.

@@ -6,7 +6,7 @@ from typing import Any
 
 from profiling.serving.attention import PagedAttention
 from profiling.serving.operators import Operators
-from simulator.model.architecture import Model
+from simulator.model import Model
 
 # Of random weights: activations stay of the same size through the layers.
 WEIGHT_SCALE = 0.02

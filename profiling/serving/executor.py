@@ -14,7 +14,7 @@ from profiling.serving.decoder import Decoder
 from profiling.serving.graphs import DecodeGraphs
 from profiling.serving.inputs import InputMaker, Tokens, Work
 from profiling.serving.operators import operators_on
-from simulator.model.architecture import Model
+from simulator.model import Model
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from profiling.serving.attention import Span
 from profiling.serving.block_tables import BlockTables
 from profiling.serving.decoder import ForwardInputs
-from simulator.replica.batch import Batch
-from simulator.replica.replica import Replica
+from simulator.replica import Batch, Replica
 
 Tokens = NDArray[np.int64]
 

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from profiling.serving.block_tables import BlockTables
 from profiling.serving.executor import ExecutionTimes
 from profiling.serving.inputs import Tokens, Work, work_of
-from simulator.cluster.replica_spec import ReplicaSpec
-from simulator.replica.batch import Batch
-from simulator.replica.requests import RequestTable
-from simulator.schedulers.base import Overlapping
+from simulator.cluster import ReplicaSpec
+from simulator.replica import Batch, RequestTable
+from simulator.schedulers import Overlapping
 from traces import Trace
 
 # Shorter waits are spent polling: to be woken takes the operating system longer.

@@ -12,9 +12,9 @@ from profiling.serving.executor import Executor
 from profiling.serving.loop import ServingLoop
 from profiling.serving.operators import CPU_ROW_GRAIN
 from profiling.serving.recording import Recording
-from simulator.cluster.deployment import Deployment
-from simulator.config.build import load_config
-from simulator.schedulers.base import SizedBatches
+from simulator.cluster import Deployment
+from simulator.config import load_config
+from simulator.schedulers import SizedBatches
 from traces import Trace
 
 # Served before a recording, so that nothing in it is done for the first time: prompt and output tokens.

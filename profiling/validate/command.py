@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from profiling.printed import print_table
 from profiling.serving.recording import Recording, recording_folders
-from profiling.tables import write_whole
+from profiling.tables import print_table, write_whole
 from profiling.validate.errors import (
     IterationErrors,
     LatencyError,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from profiling.serving.recording import Recording, seconds_of
 from profiling.validate.replay import batch_of, replay
-from simulator.cluster.deployment import Deployment
-from simulator.results.result import Result
+from simulator.cluster import Deployment
+from simulator.results import Result
 from simulator.simulation import simulate
 
 # Names of the simulator's latencies, and which percentiles are compared.

@@ -6,13 +6,9 @@ from pathlib import Path
 from profiling.fit.host_overhead import host_time
 from profiling.fit.in_engine_factors import with_in_engine
 from profiling.fit.kernels import fit_device
-from simulator.cluster.deployment import Deployment
-from simulator.iteration_time.base import StageTimes
-from simulator.iteration_time.composed import ComposedTimes
-from simulator.iteration_time.device_profile import DeviceProfile
-from simulator.iteration_time.profile import ProfileKernels
-from simulator.model.host_overhead import EngineTime, ServingEngine
-from simulator.model.layout import Layout
+from simulator.cluster import Deployment
+from simulator.iteration_time import ComposedTimes, DeviceProfile, ProfileKernels, StageTimes
+from simulator.model import EngineTime, Layout, ServingEngine
 
 
 class Fitted:

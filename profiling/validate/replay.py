@@ -8,13 +8,12 @@ import numpy as np
 from profiling.serving.loop import Iteration
 from profiling.serving.recording import Recording
 from profiling.tables import TableError
-from simulator.cluster.deployment import Deployment
-from simulator.config.build import load_config
-from simulator.iteration_time.base import StageTimes
-from simulator.model.host_overhead import EngineTime
-from simulator.model.layout import Layout
-from simulator.replica.batch import Batch
-from simulator.results.result import Result
+from simulator.cluster import Deployment
+from simulator.config import load_config
+from simulator.iteration_time import StageTimes
+from simulator.model import EngineTime, Layout
+from simulator.replica import Batch
+from simulator.results import Result
 from simulator.simulation import simulate
 
 # A clock of nanoseconds, added up over the iterations of a recording.

@@ -1,6 +1,18 @@
 """The highest load that a deployment carries within its SLO."""
 
 from simulator.capacity.bisection import Bisection, Capacity, Trial, find_capacity
-from simulator.capacity.experiment import CapacityExperiment
+from simulator.capacity.config import CapacityTask, build_capacity, build_slo, load_capacity
+from simulator.capacity.experiment import CapacityExperiment, lasting_warnings
 
-__all__ = ["Bisection", "Capacity", "CapacityExperiment", "Trial", "find_capacity"]
+__all__ = [
+    "Bisection",
+    "Capacity",
+    "CapacityExperiment",
+    "CapacityTask",
+    "Trial",
+    "build_capacity",
+    "build_slo",
+    "find_capacity",
+    "lasting_warnings",
+    "load_capacity",
+]

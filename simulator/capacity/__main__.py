@@ -10,14 +10,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from simulator import __version__
 from simulator.capacity.bisection import Capacity, Trial, find_capacity
 from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
-from simulator.cli import hydra_command
-from simulator.cli.sweep import Figures, as_written
-from simulator.config.build import resolved
-from simulator.config.components import ConfigError, named
+from simulator.cli import Figures, as_written, hydra_command
+from simulator.config import VERSION, ConfigError, named, resolved
 from traces.shared.whole_files import whole_file
 
 USAGE = """\
@@ -67,7 +64,7 @@ def _capacity(config: DictConfig, folder: Path) -> Figures:
         found = search(task)
     summary = summarize(task, found)
     with whole_file(folder / "capacity.json") as file:
-        json.dump(summary | {"config": resolved(config), "version": __version__}, file, indent=2, allow_nan=False)
+        json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
         file.write("\n")
     console = Console()
     print_capacity(summary, console)

@@ -8,12 +8,18 @@ from omegaconf import DictConfig
 
 from simulator.capacity.bisection import Bisection
 from simulator.capacity.experiment import CapacityExperiment, reference_iteration_s
-from simulator.cluster.deployment import Deployment, groups_of
-from simulator.config.build import build_experiment, composed, require_integer
-from simulator.config.components import ConfigError, named, require_keys, require_mapping
-from simulator.results.slo import SLO, of_clients
-from traces import Client
-from traces.workload import Workload
+from simulator.cluster import Deployment, groups_of
+from simulator.config import (
+    ConfigError,
+    build_experiment,
+    composed,
+    named,
+    require_integer,
+    require_keys,
+    require_mapping,
+)
+from simulator.results import SLO, of_clients
+from traces import Client, Workload
 
 _KEYS = ("start_qps", "resolution_qps", "granularity", "max_trials", "seeds")
 MOST_SEEDS = 1000

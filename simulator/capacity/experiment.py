@@ -4,15 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from simulator.capacity.bisection import Trial
-from simulator.cluster.deployment import Deployment, groups_of
-from simulator.cluster.faults import Faults
-from simulator.replica.batch import Batch
-from simulator.results.result import MetricOptions, Result
-from simulator.results.slo import SLO
-from simulator.routers.base import Router
+from simulator.cluster import Deployment, Faults, groups_of
+from simulator.replica import Batch
+from simulator.results import SLO, MetricOptions, Result
+from simulator.routers import Router
 from simulator.simulation import simulate
-from traces import Trace
-from traces.workload import Workload
+from traces import Trace, Workload
 
 # The SLO of the paper is a multiple of such a decode iteration (arXiv:2403.02310, section 5.1).
 REFERENCE_DECODES, REFERENCE_CONTEXT = 32, 4096

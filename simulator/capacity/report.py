@@ -12,7 +12,7 @@ from scipy import stats
 
 from simulator.capacity.bisection import Capacity, Trial
 from simulator.capacity.config import CapacityTask
-from simulator.cli.terminal import print_wide
+from simulator.cli import print_wide
 
 CONFIDENCE = 0.95
 # A trial is said to have another rate than was asked for if it differs by more than this share.

@@ -10,15 +10,22 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from simulator import __version__
 from simulator.cli import sweep
 from simulator.cli.folder_lock import LOCK, take
 from simulator.cli.sweep import Figures
-from simulator.config.build import resolved
-from simulator.config.components import CONFIG_DIR, ConfigError, allowing
-from simulator.config.digests import code_digest, input_digests
-from simulator.config.error_messages import one_line
-from simulator.config.overrides import check_config_dir, check_override, to_hydra
+from simulator.config import (
+    CONFIG_DIR,
+    VERSION,
+    ConfigError,
+    allowing,
+    check_config_dir,
+    check_override,
+    code_digest,
+    input_digests,
+    one_line,
+    resolved,
+    to_hydra,
+)
 from traces.shared import command_line
 
 # Options of Hydra that make sense here, and whether a value follows.
@@ -122,7 +129,7 @@ def _job(task: Task, mistakes: list[Exception], folders: list[Path], writes: boo
                 "overrides": list(map(sweep.as_written, run.overrides.task)),
                 "config": resolved(config),
                 "inputs": input_digests(config),
-                "version": __version__,
+                "version": VERSION,
                 "code": code_digest(),
             }
             sweep.run_job(folder, int(run.job.num), about, lambda: _built_and_run(task, config, folder))

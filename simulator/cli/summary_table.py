@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simulator.results.latency import LATENCIES
+from simulator.results import LATENCIES
 
 MOST_REPLICAS = 16  # more are in summary.json alone
 

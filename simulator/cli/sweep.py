@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from simulator.cli.folder_lock import FolderTakenError, take
-from simulator.config.error_messages import one_line
+from simulator.config import one_line
 from traces.shared import command_line, interruption
 from traces.shared.whole_files import whole_file
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console, RenderableType
 
-from simulator.config.error_messages import one_line
+from simulator.config import one_line
 from traces.shared import command_line
 
 WIDTH = 170

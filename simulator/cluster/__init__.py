@@ -1,1 +1,25 @@
 """Replicas behind a router, the requests that arrive there, and faults."""
+
+from simulator.cluster.cluster import Cluster
+from simulator.cluster.collect import collect_result
+from simulator.cluster.deployment import Deployment, groups_of, has_token_budget, with_token_budget
+from simulator.cluster.faults import RESTART, Fault, FaultRate, Faults
+from simulator.cluster.follow_ups import Followers
+from simulator.cluster.replica_spec import ReplicaSpec
+from simulator.cluster.request_table import request_table
+
+__all__ = [
+    "RESTART",
+    "Cluster",
+    "Deployment",
+    "Fault",
+    "FaultRate",
+    "Faults",
+    "Followers",
+    "ReplicaSpec",
+    "collect_result",
+    "groups_of",
+    "has_token_budget",
+    "request_table",
+    "with_token_budget",
+]

@@ -13,21 +13,21 @@ from simulator.cluster.faults import Faults
 from simulator.cluster.follow_ups import Followers
 from simulator.cluster.gateway import Gateway
 from simulator.cluster.replica_spec import ReplicaSpec
-from simulator.engine.base import Engine, ReplicaRun
-from simulator.engine.batch_queue import BatchQueueEngine
-from simulator.engine.clock import ARRIVAL, Clock
-from simulator.engine.pipeline import PipelineEngine
-from simulator.engine.single_stage import SingleStageEngine
-from simulator.engine.stuck import StuckReason, stuck_reason
-from simulator.log.iterations import IterationLog
-from simulator.log.stage_use import StageUse
-from simulator.log.stays import NO_REPLICA
-from simulator.replica.overlapping import OverlappingReplica
-from simulator.replica.replica import Replica
-from simulator.replica.requests import RequestTable
-from simulator.routers.base import ReplicaLoad, Router
-from simulator.routers.round_robin import RoundRobin
-from simulator.schedulers.base import Overlapping
+from simulator.engine import (
+    ARRIVAL,
+    BatchQueueEngine,
+    Clock,
+    Engine,
+    PipelineEngine,
+    ReplicaRun,
+    SingleStageEngine,
+    StuckReason,
+    stuck_reason,
+)
+from simulator.log import NO_REPLICA, IterationLog, StageUse
+from simulator.replica import OverlappingReplica, Replica, RequestTable
+from simulator.routers import ReplicaLoad, RoundRobin, Router
+from simulator.schedulers import Overlapping
 
 
 class Cluster:

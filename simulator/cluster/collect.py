@@ -10,14 +10,22 @@ from numpy.typing import NDArray
 from simulator.cluster.cluster import Cluster
 from simulator.cluster.fault_injection import Outages
 from simulator.cluster.replica_spec import ReplicaSpec
-from simulator.engine.base import ReplicaRun
-from simulator.engine.stuck import StuckReason
-from simulator.iteration_time.provenance import Documented
-from simulator.results.faults import OutageResult
-from simulator.results.prefix_cache import cached_tokens
-from simulator.results.replica import Events, ReplicaResult
-from simulator.results.result import MetricOptions, Result
-from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STUCK, UNFINISHED
+from simulator.engine import ReplicaRun, StuckReason
+from simulator.iteration_time import Documented
+from simulator.results import (
+    FINISHED,
+    IGNORED,
+    LOST,
+    NOT_ARRIVED,
+    STUCK,
+    UNFINISHED,
+    Events,
+    MetricOptions,
+    OutageResult,
+    ReplicaResult,
+    Result,
+    cached_tokens,
+)
 from traces import Trace
 
 Floats = NDArray[np.float64]
@@ -25,7 +33,7 @@ Ints = NDArray[np.int64]
 Table = dict[str, NDArray[Any]]
 
 
-def collect(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes: Sequence[str] = ()) -> Result:
+def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes: Sequence[str] = ()) -> Result:
     """Return the result of a simulation that has ended.
 
     Args:

@@ -7,18 +7,9 @@ from typing import Any
 
 from simulator.cluster.faults import MOST_REPLICAS
 from simulator.cluster.replica_spec import ReplicaSpec
-from simulator.iteration_time.base import IterationTime, StageTimes
-from simulator.iteration_time.profile import Profile
-from simulator.model.architecture import Model
-from simulator.model.device import Device
-from simulator.model.host_overhead import ServingEngine
-from simulator.model.kv_memory import KVCache
-from simulator.model.layout import Layout
-from simulator.model.node import Node
-from simulator.model.parallelism import Parallelism
-from simulator.model.placement import Placement
-from simulator.schedulers.base import Overlapping, Scheduler, SizedBatches
-from simulator.schedulers.sarathi import Sarathi
+from simulator.iteration_time import IterationTime, Profile, StageTimes
+from simulator.model import Device, KVCache, Layout, Model, Node, Parallelism, Placement, ServingEngine
+from simulator.schedulers import Overlapping, Sarathi, Scheduler, SizedBatches
 
 
 @dataclass(frozen=True)

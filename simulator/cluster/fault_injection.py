@@ -9,13 +9,10 @@ from simpy.events import Event
 
 from simulator.cluster.faults import LOSE, RESTART, Faults
 from simulator.cluster.gateway import Gateway
-from simulator.engine.base import Engine, ReplicaRun
-from simulator.engine.clock import FAULT, Clock
-from simulator.iteration_time.base import StageTimes
-from simulator.log.fault_spans import FAILURE, NETWORK, FaultSpan
-from simulator.log.stays import LEFT_QUEUE, LEFT_RUNNING, NO_REPLICA, SENT
-from simulator.replica.batch import Batch
-from simulator.replica.requests import RequestTable
+from simulator.engine import FAULT, Clock, Engine, ReplicaRun
+from simulator.iteration_time import StageTimes
+from simulator.log import FAILURE, LEFT_QUEUE, LEFT_RUNNING, NETWORK, NO_REPLICA, SENT, FaultSpan
+from simulator.replica import Batch, RequestTable
 
 
 class DegradedTimes:

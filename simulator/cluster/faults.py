@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.log.fault_spans import FAILURE, KINDS, FaultSpan
+from simulator.log import FAILURE, KINDS, FaultSpan
 
 RESUME, RESTART, LOSE = ON_FAILURE = ("resume", "restart", "lose")
 MOST_REPLICAS = 10_000

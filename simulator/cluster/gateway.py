@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simulator.log.stays import NO_REPLICA
-from simulator.replica.requests import RequestTable
-from simulator.routers.base import NO_SESSION, Arrival, ReplicaLoad, Router
+from simulator.log import NO_REPLICA
+from simulator.replica import RequestTable
+from simulator.routers import NO_SESSION, Arrival, ReplicaLoad, Router
 
 
 class Gateway:

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.iteration_time.base import StageTimes
-from simulator.model.placement import Placement
-from simulator.replica.caching import CachingReplica
-from simulator.replica.replica import Replica
-from simulator.replica.requests import RequestTable
-from simulator.schedulers.base import Overlapping, Scheduler, SizedBatches
+from simulator.iteration_time import StageTimes
+from simulator.model import Placement
+from simulator.replica import CachingReplica, Replica, RequestTable
+from simulator.schedulers import Overlapping, Scheduler, SizedBatches
 
 _LONGEST = 2**31  # tokens, longer than any sequence
 

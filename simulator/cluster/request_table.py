@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from simulator.cluster.deployment import Deployment
-from simulator.kv_cache.block_hashes import PrefixLabels
-from simulator.replica.requests import RequestTable
-from simulator.schedulers.base import Overlapping
-from traces.trace import Trace
+from simulator.kv_cache import PrefixLabels
+from simulator.replica import RequestTable
+from simulator.schedulers import Overlapping
+from traces import Trace
 
 
 def request_table(trace: Trace, groups: Sequence[Deployment]) -> RequestTable:

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from simulator.cli.terminal import print_wide, run_command
+from simulator.cli import print_wide, run_command
 from simulator.compare.drawing import STATISTICS, draw
 from simulator.compare.runs import THROUGHPUTS, Run, read_run
-from simulator.output.run_arguments import UsageError, parse
-from simulator.results.latency import LATENCIES
+from simulator.output import UsageError, parse
+from simulator.results import LATENCIES
 from traces.shared.whole_files import whole_file
 
 USAGE = """\

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simulator.compare.runs import Run
-from simulator.results.latency import LATENCIES
+from simulator.results import LATENCIES
 from traces.shared.figure_style import COLOURS, bars, grid, save, styled
 
 STATISTICS = ("mean", "p50", "p90", "p99")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.results.latency import LATENCIES, SUMMARY, Distribution
+from simulator.results import LATENCIES, SUMMARY, Distribution
 from traces.shared.json_file import read_json
 
 THROUGHPUTS = ("requests_per_s", "output_tokens_per_s")

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from simulator.cluster.deployment import Deployment, groups_of
+from simulator.cluster import Deployment, groups_of
 from simulator.config.components import (
     CONFIG_DIR,
     ConfigError,
@@ -26,10 +26,9 @@ from simulator.config.components import (
 from simulator.config.digests import FILE_KEYS
 from simulator.config.error_messages import one_line
 from simulator.config.overrides import check_override, to_hydra
-from simulator.output.files import Files
-from simulator.results.result import MetricOptions
-from simulator.results.slo import of_clients
-from traces.workload import Workload
+from simulator.output import Files
+from simulator.results import MetricOptions, of_clients
+from traces import Workload
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _PREDICTED = ("model", "device", "parallel", "iteration_time", "engine", "kv_cache")

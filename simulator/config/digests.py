@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from simulator.config.components import CONFIG_DIR
 
+VERSION = "0.1.0"
 _LENGTH = 16
 # Keys whose value names a file that a run reads.
 FILE_KEYS = ("path", "tokenizer")

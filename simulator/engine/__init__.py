@@ -1,1 +1,21 @@
 """Event loops: ask the policy for a batch, spend its time, advance the replica."""
+
+from simulator.engine.base import Engine, ReplicaRun
+from simulator.engine.batch_queue import BatchQueueEngine
+from simulator.engine.clock import ARRIVAL, FAULT, Clock
+from simulator.engine.pipeline import PipelineEngine
+from simulator.engine.single_stage import SingleStageEngine
+from simulator.engine.stuck import StuckReason, stuck_reason
+
+__all__ = [
+    "ARRIVAL",
+    "FAULT",
+    "BatchQueueEngine",
+    "Clock",
+    "Engine",
+    "PipelineEngine",
+    "ReplicaRun",
+    "SingleStageEngine",
+    "StuckReason",
+    "stuck_reason",
+]

@@ -8,12 +8,10 @@ from typing import Protocol
 from simpy.events import Event
 
 from simulator.engine.pipeline_stages import Stages
-from simulator.iteration_time.base import StageTimes
-from simulator.log.iterations import NO_DECODE_SET, IterationLog
-from simulator.log.stage_use import StageUse
-from simulator.replica.batch import Batch
-from simulator.replica.replica import Replica
-from simulator.schedulers.base import Scheduler
+from simulator.iteration_time import StageTimes
+from simulator.log import NO_DECODE_SET, IterationLog, StageUse
+from simulator.replica import Batch, Replica
+from simulator.schedulers import Scheduler
 
 Process = Generator[Event, None, None]
 

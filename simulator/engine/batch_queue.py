@@ -9,7 +9,7 @@ from simpy.events import Event
 from simulator.engine.base import Process, ReplicaRun
 from simulator.engine.clock import AFTER_ARRIVALS, LAST_STAGE_COMPLETION, Clock
 from simulator.engine.pipeline_stages import Stages
-from simulator.replica.overlapping import OverlappingReplica
+from simulator.replica import OverlappingReplica
 
 
 class BatchQueueEngine:

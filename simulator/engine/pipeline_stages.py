@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from math import inf
 
-from simulator.log.stage_use import StageUse
+from simulator.log import StageUse
 
 
 class Stages:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from simulator.invariants.expected_state import Books, Ints, broken
-from simulator.kv_cache.block_hash_cache import PrefixCache
-from simulator.replica.batch import Batch, PrefillChunk
-from simulator.replica.caching import CachingReplica
+from simulator.kv_cache import PrefixCache
+from simulator.replica import Batch, CachingReplica, PrefillChunk
 
 
 @dataclass(slots=True)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from simulator.invariants.expected_state import Books, Ints, broken
-from simulator.replica.batch import Batch, PrefillChunk
-from simulator.replica.replica import Replica
+from simulator.replica import Batch, PrefillChunk, Replica
 
 # Of the small arrays here, without the detour of their methods.
 _sum, _least = np.add.reduce, np.minimum.reduce

@@ -7,11 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.invariants.expected_state import broken
-from simulator.log.stays import SENT
-from simulator.results.latency import LATENCIES, PERCENTILES, Distribution
-from simulator.results.replica import ReplicaResult
-from simulator.results.result import Result
-from simulator.results.status import FINISHED, IGNORED, NOT_ARRIVED
+from simulator.log import SENT
+from simulator.results import (
+    FINISHED,
+    IGNORED,
+    LATENCIES,
+    NOT_ARRIVED,
+    PERCENTILES,
+    Distribution,
+    ReplicaResult,
+    Result,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,1 +1,91 @@
 """How long an iteration takes: one file per model of it."""
+
+from simulator.iteration_time.affine import Affine
+from simulator.iteration_time.base import IterationTime, StageTimes
+from simulator.iteration_time.breakdown import Composed, explain, extent_of_batch
+from simulator.iteration_time.collectives import Communication
+from simulator.iteration_time.composed import ComposedTimes
+from simulator.iteration_time.device_profile import (
+    AttentionFit,
+    DeviceProfile,
+    InEngine,
+    attention_key,
+    elementwise_key,
+    load_profile,
+    matmul_key,
+)
+from simulator.iteration_time.link_curves import MeasuredLinks, MessageCurve, load_links
+from simulator.iteration_time.operators import (
+    Attention,
+    Elementwise,
+    MatMul,
+    attention_of,
+    embedding,
+    head_operators,
+    layer_operators,
+)
+from simulator.iteration_time.physics import (
+    Gpu,
+    decode_features,
+    decode_terms,
+    elementwise_features,
+    elementwise_terms,
+    matmul_features,
+    matmul_terms,
+    prefill_features,
+    prefill_terms,
+)
+from simulator.iteration_time.profile import Profile, ProfileKernels
+from simulator.iteration_time.provenance import Documented, Extent, HostPart, Provenance, describe, extent_of
+from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines, Trees
+from simulator.iteration_time.roofline import Roofline
+
+__all__ = [
+    "Affine",
+    "Attention",
+    "AttentionFit",
+    "Communication",
+    "Composed",
+    "ComposedTimes",
+    "CorrectedPhysics",
+    "DeviceProfile",
+    "Documented",
+    "Elementwise",
+    "Extent",
+    "Floats",
+    "Gpu",
+    "HostPart",
+    "InEngine",
+    "IterationTime",
+    "MatMul",
+    "MeasuredLinks",
+    "MessageCurve",
+    "Profile",
+    "ProfileKernels",
+    "Provenance",
+    "Roofline",
+    "StageTimes",
+    "TiledLines",
+    "Trees",
+    "attention_key",
+    "attention_of",
+    "decode_features",
+    "decode_terms",
+    "describe",
+    "elementwise_features",
+    "elementwise_key",
+    "elementwise_terms",
+    "embedding",
+    "explain",
+    "extent_of",
+    "extent_of_batch",
+    "head_operators",
+    "layer_operators",
+    "load_links",
+    "load_profile",
+    "matmul_features",
+    "matmul_key",
+    "matmul_terms",
+    "prefill_features",
+    "prefill_terms",
+]

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulator.iteration_time.base import StageTimes, require_seconds
-from simulator.model.host_overhead import EngineTime
-from simulator.model.layout import Layout
-from simulator.replica.batch import Batch
+from simulator.model import EngineTime, Layout
+from simulator.replica import Batch
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from simulator.model.host_overhead import EngineTime
-from simulator.model.layout import Layout
-from simulator.replica.batch import Batch
+from simulator.model import EngineTime, Layout
+from simulator.replica import Batch
 
 LONGEST_S = 1e6  # longer than any iteration
 

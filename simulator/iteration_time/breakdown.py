@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 from simulator.iteration_time.base import StageTimes
 from simulator.iteration_time.composed import OperatorTime
 from simulator.iteration_time.provenance import Extent, Provenance, describe
-from simulator.model.device import Device
-from simulator.replica.batch import Batch
+from simulator.model import Device
+from simulator.replica import Batch
 
 
 @runtime_checkable

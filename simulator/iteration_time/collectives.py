@@ -1,8 +1,7 @@
 """Time of collectives and messages between the GPUs of a layout."""
 
 from simulator.iteration_time.link_curves import Amount, MeasuredLinks, MessageCurve, load_links
-from simulator.model.layout import Layout
-from simulator.model.node import Link, Network
+from simulator.model import Layout, Link, Network
 
 
 class Communication:

@@ -19,10 +19,8 @@ from simulator.iteration_time.operators import (
     num_all_reduces,
 )
 from simulator.iteration_time.provenance import HostPart, Provenance
-from simulator.model.host_overhead import EngineTime
-from simulator.model.layout import Layout
-from simulator.model.number_formats import HALF, HALF_BYTES
-from simulator.replica.batch import Batch
+from simulator.model import HALF, HALF_BYTES, EngineTime, Layout
+from simulator.replica import Batch
 
 _BLOCK = 256
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
 from simulator.iteration_time.provenance import Provenance
-from simulator.model.device import Device
+from simulator.model import Device
 
 Floats = NDArray[np.float64]
 

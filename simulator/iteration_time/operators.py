@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.model.architecture import Model
-from simulator.model.number_formats import HALF_BYTES, bytes_per_value
+from simulator.model import HALF_BYTES, Model, bytes_per_value
 
 Amount = TypeVar("Amount", float, NDArray[np.float64])
 

@@ -27,10 +27,7 @@ from simulator.iteration_time.physics import (
 )
 from simulator.iteration_time.provenance import Provenance
 from simulator.iteration_time.roofline import RooflineKernels
-from simulator.model.device import Device
-from simulator.model.host_overhead import EngineTime
-from simulator.model.layout import Layout
-from simulator.model.number_formats import HALF
+from simulator.model import HALF, Device, EngineTime, Layout
 
 # Operators that were measured under another name: the same kernel.
 _SAME_KERNEL = {"final_norm": "input_norm"}

@@ -9,9 +9,7 @@ from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.kernels import AttentionTimes, Floats
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
 from simulator.iteration_time.provenance import Provenance
-from simulator.model.device import Device
-from simulator.model.host_overhead import EngineTime
-from simulator.model.layout import Layout
+from simulator.model import Device, EngineTime, Layout
 
 
 @dataclass(frozen=True)

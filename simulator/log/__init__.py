@@ -1,1 +1,27 @@
 """What is noted during a simulation. Imports nothing of the simulator."""
+
+from simulator.log.fault_spans import FAILURE, KINDS, NETWORK, SLOWDOWN, FaultSpan
+from simulator.log.iterations import NO_DECODE_SET, RUN_COLUMNS, IterationLog, LoggedIterations, Members
+from simulator.log.request_events import History, Residency
+from simulator.log.stage_use import StageUse
+from simulator.log.stays import LEFT_QUEUE, LEFT_RUNNING, NO_REPLICA, SENT
+
+__all__ = [
+    "FAILURE",
+    "KINDS",
+    "LEFT_QUEUE",
+    "LEFT_RUNNING",
+    "NETWORK",
+    "NO_DECODE_SET",
+    "NO_REPLICA",
+    "RUN_COLUMNS",
+    "SENT",
+    "SLOWDOWN",
+    "FaultSpan",
+    "History",
+    "IterationLog",
+    "LoggedIterations",
+    "Members",
+    "Residency",
+    "StageUse",
+]

@@ -1,1 +1,31 @@
 """The model, the GPUs and the machines, and how one is laid out on the other."""
+
+from simulator.model.architecture import Model
+from simulator.model.device import Device
+from simulator.model.hf_config import read_hf_config
+from simulator.model.host_overhead import EngineTime, HostTime, ServingEngine
+from simulator.model.kv_memory import KVCache
+from simulator.model.layout import Layout
+from simulator.model.node import Link, Network, Node
+from simulator.model.number_formats import HALF, HALF_BYTES, bytes_per_value
+from simulator.model.parallelism import Parallelism
+from simulator.model.placement import Placement
+
+__all__ = [
+    "HALF",
+    "HALF_BYTES",
+    "Device",
+    "EngineTime",
+    "HostTime",
+    "KVCache",
+    "Layout",
+    "Link",
+    "Model",
+    "Network",
+    "Node",
+    "Parallelism",
+    "Placement",
+    "ServingEngine",
+    "bytes_per_value",
+    "read_hf_config",
+]

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from simulator.model.checks import require_flags, require_text
 from simulator.model.number_formats import WEIGHT_DTYPES, require_dtype
+from traces.shared.value_checks import flag, text
 
 LARGEST = 10**9  # of any of its sizes
 
@@ -68,8 +68,9 @@ class Model:
                 f"experts_per_token must be at most num_experts={self.num_experts}, got {self.experts_per_token}"
             )
         require_dtype(self.dtype, "dtype", WEIGHT_DTYPES)
-        require_text(self, "name")
-        require_flags(self, ("gated_mlp", "parallel_attention", "tied_embedding", "weight_only"))
+        text("name", self.name)
+        for name in ("gated_mlp", "parallel_attention", "tied_embedding", "weight_only"):
+            flag(name, getattr(self, name))
 
     @property
     def attention_parameters(self) -> int:

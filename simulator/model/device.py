@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from simulator.model.checks import require_positive, require_text
 from simulator.model.number_formats import HALF, WEIGHT_DTYPES
+from traces.shared.value_checks import positive, text
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,8 @@ class Attained:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_positive(
-            self, ("compute", "bandwidth", "prefill_attention", "decode_attention", "kernel_us", "l2_gb_per_s")
-        )
+        for name in ("compute", "bandwidth", "prefill_attention", "decode_attention", "kernel_us", "l2_gb_per_s"):
+            positive(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,11 @@ class Device:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_text(self, "name")
+        text("name", self.name)
         optional = ("fp8_tflops", "int8_tops", "price_per_hour_usd")
         known = [name for name in optional if getattr(self, name) is not None]
-        require_positive(self, ("peak_tflops", "memory_gib", "bandwidth_gb_per_s", *known))
+        for name in ("peak_tflops", "memory_gib", "bandwidth_gb_per_s", *known):
+            positive(name, getattr(self, name))
 
     def computes_in(self, dtype: str) -> bool:
         """Whether there are matrix units for a format of weights and activations.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from simulator.model.checks import require_positive, require_text
+from traces.shared.value_checks import positive, text
 
 MOST_GPUS = 4096
 
@@ -26,7 +26,8 @@ class Link:
     def __post_init__(self) -> None:
         """Check the ranges."""
         _require_count(self.num_gpus, "num_gpus")
-        require_positive(self, ("bandwidth_gb_per_s", "latency_us"))
+        for name in ("bandwidth_gb_per_s", "latency_us"):
+            positive(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class Network:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_text(self, "name")
+        text("name", self.name)
         _require_count(self.num_adapters, "num_adapters")
         shares = ("collective_share", "message_share")
-        require_positive(self, ("adapter_gb_per_s", *shares, "collective_latency_us", "message_latency_us"))
+        for name in ("adapter_gb_per_s", *shares, "collective_latency_us", "message_latency_us"):
+            positive(name, getattr(self, name))
         for name in shares:
             if getattr(self, name) > 1:
                 raise ValueError(f"{name} must be at most 1, got {getattr(self, name)!r}")
@@ -101,7 +103,7 @@ class Node:
         if sorted(rates, reverse=True) != rates:
             raise ValueError(f"links must go from the fastest to the slowest, got {rates} GB/s")
         for name in ("name", "device"):
-            require_text(self, name)
+            text(name, getattr(self, name))
         measured = self.measured
         if isinstance(measured, str) or not isinstance(measured, Sequence) or not all(map(_is_text, measured)):
             raise ValueError(f"measured must be a list of names or paths, got {measured!r}")

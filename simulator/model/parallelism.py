@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.model.checks import require_flags
+from traces.shared.value_checks import flag
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Parallelism:
             raise ValueError(
                 f"stage_layers must be null or a list of pp={self.pp} integers of at least 1, got {layers!r}"
             )
-        require_flags(self, ("overlap_sends", "sliced_sends"))
+        for name in ("overlap_sends", "sliced_sends"):
+            flag(name, getattr(self, name))
 
     @property
     def num_gpus(self) -> int:

@@ -1,1 +1,18 @@
 """The files of a run."""
+
+from simulator.output.files import REPORT, Files, write_result
+from simulator.output.run_arguments import UsageError, parse
+from simulator.output.saved_run import SUMMARY, RunError, load_result, load_summary, read_json
+
+__all__ = [
+    "REPORT",
+    "SUMMARY",
+    "Files",
+    "RunError",
+    "UsageError",
+    "load_result",
+    "load_summary",
+    "parse",
+    "read_json",
+    "write_result",
+]

@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.log.fault_spans import KINDS
-from simulator.results.over_time import Steps, after_idle, blocks_used, num_running, queue_length
-from simulator.results.replica import ReplicaResult
-from simulator.results.result import Result
+from simulator.log import KINDS
+from simulator.results import ReplicaResult, Result, Steps, after_idle, blocks_used, num_running, queue_length
 
 # More would make files that viewers are slow with: iterations are then joined, counters are thinned, and later
 # requests have no flows.

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.log.stays import NO_REPLICA
-from simulator.model.checks import require_flags
+from simulator.log import NO_REPLICA
 from simulator.output.chrome_trace import write_timeline
 from simulator.output.saved_run import LOG, REQUESTS, SUMMARY, write_log
-from simulator.results.result import BATCH_COLUMNS, Result
+from simulator.results import BATCH_COLUMNS, Result
+from traces.shared.value_checks import flag
 from traces.shared.whole_files import replacing_together
 
 BATCHES, TIMELINE, REPORT = "batches.csv", "timeline.json", "report.html"
@@ -35,7 +35,8 @@ class Files:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        require_flags(self, ("log", "batches", "timeline"))
+        for name in ("log", "batches", "timeline"):
+            flag(name, getattr(self, name))
 
     @property
     def need_members(self) -> bool:

@@ -12,18 +12,20 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.iteration_time.provenance import Extent, HostPart, Provenance
-from simulator.log.fault_spans import FaultSpan
-from simulator.log.iterations import RUN_COLUMNS, LoggedIterations
-from simulator.log.stage_use import StageUse
-from simulator.log.stays import NO_REPLICA
-from simulator.model.placement import Placement
+from simulator.iteration_time import Extent, HostPart, Provenance
+from simulator.log import NO_REPLICA, RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse
+from simulator.model import Placement
 from simulator.output.validation import require_whole
-from simulator.results.faults import OutageResult
-from simulator.results.latency import LATENCIES
-from simulator.results.prefix_cache import CACHED_TOKENS
-from simulator.results.replica import Events, ReplicaResult
-from simulator.results.result import REQUEST_COLUMNS, MetricOptions, Result
+from simulator.results import (
+    CACHED_TOKENS,
+    LATENCIES,
+    REQUEST_COLUMNS,
+    Events,
+    MetricOptions,
+    OutageResult,
+    ReplicaResult,
+    Result,
+)
 from traces import Client
 from traces.shared.json_file import read_json as parse
 

@@ -3,10 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.log.iterations import NO_DECODE_SET
-from simulator.results.replica import ReplicaResult
-from simulator.results.result import Result
-from simulator.results.status import STATUS_NAMES
+from simulator.log import NO_DECODE_SET
+from simulator.results import STATUS_NAMES, ReplicaResult, Result
 
 _MOST = 2**62
 

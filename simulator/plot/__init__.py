@@ -4,6 +4,7 @@ from simulator.plot.batches import batch_composition
 from simulator.plot.cost import PricedPoint, cost_against_latency
 from simulator.plot.latency import latency_cdfs
 from simulator.plot.memory import kv_and_queue
+from simulator.plot.pictures import pictures_of_run
 from simulator.plot.pipeline import pipeline_timeline
 from simulator.plot.prefix_cache import prefix_cache
 from simulator.plot.roofline import roofline
@@ -22,6 +23,7 @@ __all__ = [
     "kv_and_queue",
     "latency_against_load",
     "latency_cdfs",
+    "pictures_of_run",
     "pipeline_timeline",
     "prefix_cache",
     "roofline",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simulator.cli.terminal import run_command
-from simulator.config.error_messages import one_line
-from simulator.output.run_arguments import UsageError, parse
+from simulator.cli import run_command
+from simulator.config import one_line
+from simulator.output import UsageError, parse
 from simulator.plot.pictures import OF_EACH_RUN, OF_RUNS, OF_SWEEPS, pictures_of
 from traces.shared.figure_style import FORMATS, save
 

@@ -7,9 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simulator.results.over_time import time_span
-from simulator.results.replica import ReplicaResult
-from simulator.results.result import Result
+from simulator.results import ReplicaResult, Result, time_span
 from traces.shared.figure_style import DECODE, PROMPT, PROMPT_HATCH, grid, styled, time_unit
 
 _BINS = 200

@@ -6,9 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simulator.results.formatting import duration
-from simulator.results.latency import LATENCIES, Distribution
-from simulator.results.result import Result
+from simulator.results import LATENCIES, Distribution, Result, duration
 from traces.shared.figure_style import grid, legible, line, make_logarithmic, styled
 
 LABELS = {name: f"{words}, s" for name, words in LATENCIES.items()}

@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simulator.results.over_time import Steps, kv_use, queue_length, time_span
-from simulator.results.result import Result
+from simulator.results import Result, Steps, kv_use, queue_length, time_span
 from traces.shared.figure_style import grid, legible, line, styled, time_unit
 
 _BINS = 400

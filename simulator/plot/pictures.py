@@ -9,9 +9,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from simulator import plot as plots
-from simulator.output.run_arguments import UsageError
-from simulator.output.saved_run import SUMMARY, load_result, load_summary, read_json
+from simulator.output import SUMMARY, UsageError, load_result, load_summary, read_json
+from simulator.plot.batches import batch_composition
+from simulator.plot.cost import cost_against_latency
+from simulator.plot.latency import latency_cdfs
+from simulator.plot.memory import kv_and_queue
+from simulator.plot.pipeline import pipeline_timeline
+from simulator.plot.prefix_cache import prefix_cache
+from simulator.plot.roofline import roofline
+from simulator.plot.stalls import generation_stalls
 from simulator.plot.sweep_files import (
     capacity_bars,
     capacity_curves,
@@ -21,8 +27,8 @@ from simulator.plot.sweep_files import (
     read_sweep,
     trial_series,
 )
-from simulator.plot.typical_batches import typical_batches
-from simulator.results.result import Result
+from simulator.plot.sweeps import capacities, capacity_against_slo, latency_against_load
+from simulator.results import Result
 
 OF_RUNS = ("latency", "stalls", "memory", "prefixes")
 OF_EACH_RUN = ("batches", "pipeline", "roofline")
@@ -74,19 +80,19 @@ def _different(
 
 def _of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     runs = {name: load_result(path) for name, path in paths.items()}
-    yield "latency", "", partial(plots.latency_cdfs, runs)
+    yield "latency", "", partial(latency_cdfs, runs)
     if any(len(replica.logged.end_s) for run in runs.values() for replica in run.replicas):
-        yield "stalls", "", partial(plots.generation_stalls, runs)
-        yield "memory", "", partial(plots.kv_and_queue, runs)
+        yield "stalls", "", partial(generation_stalls, runs)
+        yield "memory", "", partial(kv_and_queue, runs)
         caching = {name: run for name, run in runs.items() if run.summary["prefix_cache"] is not None}
         if caching:
-            yield "prefixes", "", partial(plots.prefix_cache, caching)
+            yield "prefixes", "", partial(prefix_cache, caching)
     for name, run in runs.items():
         own = name if len(runs) > 1 else ""
-        yield from ((kind, own, draw) for kind, draw in of_one_run(run, load_summary(paths[name])))
+        yield from ((kind, own, draw) for kind, draw in pictures_of_run(run, load_summary(paths[name])))
 
 
-def of_one_run(run: Result, summary: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def pictures_of_run(run: Result, summary: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Yield the pictures of one run alone, those of OF_EACH_RUN that there are.
 
     Args:
@@ -96,15 +102,17 @@ def of_one_run(run: Result, summary: Mapping[str, Any]) -> Iterator[tuple[str, C
     first = next((number for number, one in enumerate(run.replicas) if len(one.logged.end_s)), None)
     if first is None:
         return
-    yield "batches", partial(plots.batch_composition, run, first)
+    yield "batches", partial(batch_composition, run, first)
     if run.replicas[first].stage_spans is not None and run.replicas[first].placement.pp > 1:
-        yield "pipeline", partial(plots.pipeline_timeline, run, first)
+        yield "pipeline", partial(pipeline_timeline, run, first)
     yield "roofline", partial(_roofline, run, summary, first)
 
 
 def _roofline(run: Result, summary: Mapping[str, Any], replica: int) -> Figure:
+    from simulator.plot.typical_batches import typical_batches  # needs Hydra, which nothing else here does
+
     device, batches = typical_batches(run.replicas[replica], summary["config"])
-    return plots.roofline(device, batches)
+    return roofline(device, batches)
 
 
 def _of_sweep(folder: Path, notes: list[str]) -> Iterator[tuple[str, Callable[[], Figure]]]:
@@ -112,23 +120,23 @@ def _of_sweep(folder: Path, notes: list[str]) -> Iterator[tuple[str, Callable[[]
     if num_failed:
         notes.append(f"{num_failed} of {num_failed + len(jobs)} jobs of {folder} failed and are left out")
     if "capacity_qps" not in jobs[0].row:
-        yield "load", lambda: plots.latency_against_load(load_series(jobs), overloaded=overloaded_loads(jobs))
+        yield "load", lambda: latency_against_load(load_series(jobs), overloaded=overloaded_loads(jobs))
         return
     curves = capacity_curves(jobs)
     if curves is None:
-        yield "capacity", lambda: plots.capacities(capacity_bars(jobs))
+        yield "capacity", lambda: capacities(capacity_bars(jobs))
     else:
-        yield "capacity", partial(plots.capacity_against_slo, curves.curves, curves.objective, curves.intervals)
+        yield "capacity", partial(capacity_against_slo, curves.curves, curves.objective, curves.intervals)
 
 
 def _trials(folder: Path) -> Figure:
     found = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps")
-    return plots.latency_against_load(trial_series(found), found["slo"], found["capacity_qps"])
+    return latency_against_load(trial_series(found), found["slo"], found["capacity_qps"])
 
 
 def _pareto(folder: Path) -> Figure:
     bounds = read_json(folder / "search.json", "slo")["slo"]
-    return plots.cost_against_latency(list(priced_points(folder, list(bounds))), bounds)
+    return cost_against_latency(list(priced_points(folder, list(bounds))), bounds)
 
 
 def _file_name(name: str) -> str:

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from simulator.plot.batches import around, replica_title, typical_iteration
-from simulator.results.result import Result
+from simulator.results import Result
 from traces.shared.figure_style import DECODE, IDLE, PROMPT, PROMPT_HATCH, grid, styled
 
 _BATCHES_SHOWN = 24

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from simulator.results.over_time import evicted_blocks, found_tokens, time_span
-from simulator.results.result import Result
+from simulator.results import Result, evicted_blocks, found_tokens, time_span
 from traces.shared.figure_style import grid, legible, line, styled, time_unit
 
 _BINS = 60

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simulator.model.device import Device
+from simulator.model import Device
 from traces.shared.figure_style import GREY, MARKERS, grid, line, make_logarithmic, styled
 
 _TERA = 1e12
@@ -30,7 +30,7 @@ def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
 
     Args:
         device: The GPU; its peaks in half precision make the roof.
-        batches: What `simulator.iteration_time.breakdown.explain` returns, by the name of the batch.
+        batches: What `simulator.iteration_time.explain` returns, by the name of the batch.
 
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """

@@ -7,9 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simulator.results.formatting import duration
-from simulator.results.over_time import Steps, output_tokens, stalls, time_span
-from simulator.results.result import Result
+from simulator.results import Result, Steps, duration, output_tokens, stalls, time_span
 from traces.shared.figure_style import GREY, grid, legible, line, styled, time_unit
 
 _POINTS = 1500

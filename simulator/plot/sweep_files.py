@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.output.run_arguments import UsageError
-from simulator.output.saved_run import read_json
+from simulator.output import UsageError, read_json
 from simulator.plot import PricedPoint
-from simulator.search.outcomes import deployment_label
+from simulator.results import deployment_label
 
 LOAD = "arrival.qps"
 # Drawn against the load, as columns of sweep.csv name them.

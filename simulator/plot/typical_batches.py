@@ -6,12 +6,11 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from simulator.config.build import deployment_of
-from simulator.config.components import CONFIG_DIR, ConfigError
-from simulator.iteration_time.breakdown import explain
-from simulator.model.device import Device
-from simulator.replica.batch import Batch
-from simulator.results.replica import ReplicaResult
+from simulator.config import CONFIG_DIR, ConfigError, deployment_of
+from simulator.iteration_time import explain
+from simulator.model import Device
+from simulator.replica import Batch
+from simulator.results import ReplicaResult
 
 
 def typical_batches(replica: ReplicaResult, config: dict[str, Any]) -> tuple[Device, dict[str, dict[str, Any]]]:

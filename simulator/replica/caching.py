@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from simulator.kv_cache.block_hash_cache import PrefixCache
-from simulator.kv_cache.block_hashes import PrefixLabels
+from simulator.kv_cache import PrefixCache, PrefixLabels
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.overlapping import OverlappingReplica

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from simulator.log.request_events import Residency
+from simulator.log import Residency
 
 
 class DecodeSet:

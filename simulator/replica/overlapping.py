@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Any
 
-from simulator.log.iterations import Members
+from simulator.log import Members
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.queue import Rank, SortedQueue

@@ -4,8 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import count
 
-from simulator.log.iterations import Members
-from simulator.log.request_events import History, Residency
+from simulator.log import History, Members, Residency
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.requests import RequestTable

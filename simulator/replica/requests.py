@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from simulator.kv_cache.block_hashes import PrefixLabels
+from simulator.kv_cache import PrefixLabels
 
 
 @dataclass(slots=True)

@@ -1,5 +1,5 @@
 """Runs as one page to read: what came out, what limited it, and what was run."""
 
-from simulator.results.bottlenecks import Finding, limits, utilisation
+from simulator.results import Finding, limits, utilisation
 
 __all__ = ["Finding", "limits", "utilisation"]

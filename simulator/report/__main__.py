@@ -5,10 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simulator.cli.terminal import run_command
-from simulator.output.files import REPORT
-from simulator.output.run_arguments import UsageError, parse
-from simulator.output.saved_run import load_result, load_summary
+from simulator.cli import run_command
+from simulator.output import REPORT, UsageError, load_result, load_summary, parse
 from simulator.report.page import page
 from traces.shared.whole_files import whole_file
 

@@ -8,10 +8,8 @@ from functools import partial
 from markupsafe import escape
 from matplotlib.figure import Figure
 
-from simulator import plot as plots
-from simulator.plot.pictures import of_one_run
-from simulator.results.latency import LATENCIES
-from simulator.results.result import Result
+from simulator import plot
+from simulator.results import LATENCIES, Result
 from traces.shared.figure_style import rendered
 
 # Groups are numbered anew in each picture, and nothing refers to them.
@@ -51,17 +49,17 @@ def pictures(runs: Mapping[str, tuple[Result, Mapping[str, object]]]) -> Iterato
     results = {name: result for name, (result, _) in runs.items()}
     for metric in ("ttft_s", "tbt_s", "e2e_s", "scheduling_delay_s"):
         title = LATENCIES[metric].capitalize()
-        yield _picture(title, partial(plots.latency_cdfs, results, [metric]))
+        yield _picture(title, partial(plot.latency_cdfs, results, [metric]))
     if not any(len(replica.logged.end_s) for result in results.values() for replica in result.replicas):
         return
-    yield _picture("Generation stalls: output tokens over time", partial(plots.generation_stalls, results), wide=True)
-    yield _picture("KV memory and queue over time", partial(plots.kv_and_queue, results), wide=True)
+    yield _picture("Generation stalls: output tokens over time", partial(plot.generation_stalls, results), wide=True)
+    yield _picture("KV memory and queue over time", partial(plot.kv_and_queue, results), wide=True)
     caching = {name: result for name, result in results.items() if result.summary["prefix_cache"] is not None}
     if caching:
-        yield _picture("Prefix cache over time", partial(plots.prefix_cache, caching), wide=True)
+        yield _picture("Prefix cache over time", partial(plot.prefix_cache, caching), wide=True)
     for name, (result, summary) in runs.items():
         whose = f": {name}" if len(runs) > 1 else ""
-        for kind, draw in of_one_run(result, summary):
+        for kind, draw in plot.pictures_of_run(result, summary):
             yield _picture(f"{_TITLES[kind]}{whose}", draw, wide=True)
 
 

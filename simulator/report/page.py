@@ -8,11 +8,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from simulator import __version__
+from simulator.config import VERSION
 from simulator.report.drawing import pictures
 from simulator.report.tables import Runs, compared, settings, tables
-from simulator.results.bottlenecks import limits, utilisation
-from simulator.results.formatting import duration, figure, share
+from simulator.results import duration, figure, limits, share, utilisation
 
 
 def page(runs: Runs) -> str:
@@ -45,7 +44,7 @@ def page(runs: Runs) -> str:
         comparison=compared(runs) if several else None,
         differences=settings(runs, only_differences=True) if several else None,
         configurations=settings(runs, only_differences=False),
-        version=__version__,
+        version=VERSION,
     )
 
 

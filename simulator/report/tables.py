@@ -6,11 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.results.formatting import figure, share
-from simulator.results.latency import LATENCIES, SUMMARY
-from simulator.results.result import Result
-from simulator.results.status import FINISHED, STUCK, UNFINISHED
-from simulator.results.summary import STAGE_SHARES
+from simulator.results import FINISHED, LATENCIES, STAGE_SHARES, STUCK, SUMMARY, UNFINISHED, Result, figure, share
 
 # A table of requests shows so many at most.
 MOST_REQUESTS = 200

@@ -9,8 +9,8 @@ from joblib import Parallel, cpu_count, delayed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from simulator.cli.terminal import run_command
-from simulator.config.components import ConfigError
+from simulator.cli import run_command
+from simulator.config import ConfigError
 from simulator.reproduce.drawing import draw
 from simulator.reproduce.figures import FIGURES, Job, complete, plan
 from simulator.reproduce.report import print_rows, write

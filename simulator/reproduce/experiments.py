@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from itertools import chain
 
-from simulator.capacity import find_capacity
-from simulator.capacity.config import load_capacity
-from simulator.config.build import load_config
-from simulator.iteration_time.base import StageTimes
-from simulator.iteration_time.breakdown import Composed
-from simulator.replica.batch import Batch
+from simulator.capacity import find_capacity, load_capacity
+from simulator.config import load_config
+from simulator.iteration_time import Composed, StageTimes
+from simulator.replica import Batch
 from simulator.reproduce.published import ARXIV, CHAT
 from simulator.simulation import simulate
 

@@ -8,7 +8,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from simulator.cli.terminal import print_wide
+from simulator.cli import print_wide
 from simulator.reproduce.figures import Row
 from simulator.reproduce.published import SCHEDULERS
 from traces.shared.whole_files import whole_file

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.log.fault_spans import FAILURE, KINDS, FaultSpan
-from simulator.log.stays import LEFT_QUEUE, LEFT_RUNNING, SENT
+from simulator.log import FAILURE, KINDS, LEFT_QUEUE, LEFT_RUNNING, SENT, FaultSpan
 
 Floats = NDArray[np.float64]
 _NONE = np.zeros((0, 4))

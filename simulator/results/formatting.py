@@ -18,3 +18,9 @@ def figure(value: float | None) -> str:
 def share(value: float | None) -> str:
     """A share in per cent: "12.3%"; "-" for None."""
     return "-" if value is None else f"{value:.1%}"
+
+
+def deployment_label(replicas: object, tp: object, pp: object, scheduler: str, token_budget: object) -> str:
+    """Name a deployment in a few words; its device is said elsewhere."""
+    budget = f" {token_budget}" if token_budget else ""
+    return f"{replicas} x TP{tp} PP{pp}, {scheduler}{budget}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.log.stays import LEFT_QUEUE, LEFT_RUNNING, SENT
+from simulator.log import LEFT_QUEUE, LEFT_RUNNING, SENT
 from simulator.results.latency import decodes_emitted
 from simulator.results.prefix_cache import admissions
 from simulator.results.replica import ReplicaResult

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.iteration_time.provenance import Provenance
-from simulator.log.iterations import LoggedIterations, Members
-from simulator.log.stage_use import StageUse
-from simulator.model.placement import Placement
+from simulator.iteration_time import Provenance
+from simulator.log import LoggedIterations, Members, StageUse
+from simulator.model import Placement
 from simulator.results.latency import TokenLog
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.iteration_time.provenance import describe, extent_of
-from simulator.log.stays import NO_REPLICA
+from simulator.iteration_time import describe, extent_of
+from simulator.log import NO_REPLICA
 from simulator.results.faults import OutageResult
 from simulator.results.latency import (
     Distribution,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.log.stays import NO_REPLICA
+from simulator.log import NO_REPLICA
 from simulator.results.status import STUCK
 
 if TYPE_CHECKING:

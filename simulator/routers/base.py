@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from simulator.replica.replica import Replica
+from simulator.replica import Replica
 
 NO_SESSION = -1
 

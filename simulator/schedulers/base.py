@@ -10,9 +10,7 @@ from itertools import chain
 from math import inf
 from typing import ClassVar, Protocol, runtime_checkable
 
-from simulator.replica.batch import Batch
-from simulator.replica.decode_set import DecodeSet
-from simulator.replica.replica import Replica
+from simulator.replica import Batch, DecodeSet, Replica
 
 
 class Scheduler(Protocol):

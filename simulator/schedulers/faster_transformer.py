@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator.replica.batch import Batch
-from simulator.replica.replica import Replica
+from simulator.replica import Batch, Replica
 from simulator.schedulers.base import every_decode, require_at_least, reserving_admissions, whole_prompts
 
 

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from simulator.replica.batch import Batch
-from simulator.replica.replica import Replica
+from simulator.replica import Batch, Replica
 from simulator.schedulers.base import Admissions, decodes_that_fit, free_blocks_after, require_at_least
 
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
-from simulator.replica.batch import Batch, PrefillChunk
-from simulator.replica.caching import CachingReplica
-from simulator.replica.replica import Replica
+from simulator.replica import Batch, CachingReplica, PrefillChunk, Replica
 from simulator.schedulers.base import Overlap, every_decode, require_at_least
 
 FCFS, PRIORITY = "fcfs", "priority"

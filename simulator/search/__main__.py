@@ -10,11 +10,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from simulator import __version__
-from simulator.cli import hydra_command
-from simulator.cli.sweep import Figures, as_written
-from simulator.config.build import resolved
-from simulator.config.components import ConfigError, named
+from simulator.cli import Figures, as_written, hydra_command
+from simulator.config import VERSION, ConfigError, named, resolved
 from traces.shared.whole_files import whole_file
 
 _SCHEDULERS = "say search.schedulers=[...]; other settings are files of your own, see --config-dir"
@@ -91,7 +88,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     draw(outcomes, bounds, folder / "search.png")
     summary = summarize(task, outcomes, search.num_points)
     with whole_file(folder / "search.json") as file:
-        json.dump(summary | {"config": resolved(config), "version": __version__}, file, indent=2, allow_nan=False)
+        json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
         file.write("\n")
     console = Console()
     print_search(task, outcomes, summary["warnings"], console)

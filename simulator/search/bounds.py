@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.cluster.deployment import Deployment
-from simulator.iteration_time.operators import MatMul, attention_of, layer_operators
-from simulator.model.architecture import Model
-from simulator.results.latency import percentile_of, rank
-from simulator.results.slo import SLO
+from simulator.cluster import Deployment
+from simulator.iteration_time import MatMul, attention_of, layer_operators
+from simulator.model import Model
+from simulator.results import SLO, percentile_of, rank
 from traces import Trace
 
 

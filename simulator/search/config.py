@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from simulator.capacity.config import build_slo
-from simulator.capacity.experiment import lasting_warnings
-from simulator.cluster.deployment import Deployment, has_token_budget, with_token_budget
-from simulator.cluster.faults import Faults
-from simulator.config.build import build_experiment, deployment_of, require_integer, resolved
-from simulator.config.components import ConfigError, named, require_keys, require_mapping
-from simulator.config.digests import code_digest, input_digests
-from simulator.results.result import MetricOptions
-from simulator.results.slo import SLO
-from simulator.routers.base import Router
+from simulator.capacity import build_slo, lasting_warnings
+from simulator.cluster import Deployment, Faults, has_token_budget, with_token_budget
+from simulator.config import (
+    ConfigError,
+    build_experiment,
+    code_digest,
+    deployment_of,
+    input_digests,
+    named,
+    require_integer,
+    require_keys,
+    require_mapping,
+    resolved,
+)
+from simulator.results import SLO, MetricOptions
+from simulator.routers import Router
 from simulator.search.bounds import Load
 from simulator.search.cheapest import CannotServeError, Served
 from simulator.search.outcomes import NEVER_S, Candidate

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from simulator.results import deployment_label
 from simulator.search.space import Option
 
 # A latency that nobody has shown is worse than any.
@@ -64,12 +65,6 @@ class Outcome:
     def label(self) -> str:
         """What it is besides its device, in a few words."""
         return deployment_label(self.replicas, self.tp, self.pp, self.scheduler, self.token_budget)
-
-
-def deployment_label(replicas: object, tp: object, pp: object, scheduler: str, token_budget: object) -> str:
-    """Name a deployment in a few words; its device is said elsewhere."""
-    budget = f" {token_budget}" if token_budget else ""
-    return f"{replicas} x TP{tp} PP{pp}, {scheduler}{budget}"
 
 
 def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simulator.cli.terminal import print_wide
+from simulator.cli import print_wide
 from simulator.search.config import SearchTask
 from simulator.search.outcomes import NEVER_S, Outcome, pareto, set_of
 from traces.shared.whole_files import whole_file

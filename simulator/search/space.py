@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from simulator.cluster.deployment import Deployment
-from simulator.results.slo import SLO
+from simulator.cluster import Deployment
+from simulator.results import SLO
 from simulator.search.bounds import Load, fewest_replicas, ruled_out
 
 

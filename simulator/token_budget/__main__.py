@@ -10,13 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from simulator import __version__
-from simulator.cli import hydra_command
-from simulator.cli.sweep import Figures
-from simulator.config.build import resolved
-from simulator.config.components import named
-from simulator.iteration_time.breakdown import extent_of_batch
-from simulator.iteration_time.provenance import Documented, describe
+from simulator.cli import Figures, hydra_command
+from simulator.config import VERSION, named, resolved
+from simulator.iteration_time import Documented, describe, extent_of_batch
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw
@@ -65,7 +61,7 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
         _write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
     draw(curve, task.bound_s, budget, capacities, folder / "token_budget.png")
     with whole_file(folder / "token_budget.json") as file:
-        json.dump(summary | {"config": resolved(config), "version": __version__}, file, indent=2, allow_nan=False)
+        json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
         file.write("\n")
     _print(summary, capacities, folder)
     return {name: summary[name] for name in ("token_budget", "iteration_s", "best_token_budget", "capacity_qps")}

@@ -4,11 +4,16 @@ from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig
 
-from simulator.capacity.bisection import find_capacity
-from simulator.capacity.config import CapacityTask, build_capacity, build_slo
-from simulator.cluster.deployment import Deployment, has_token_budget, with_token_budget
-from simulator.config.build import build_experiment, integer_pairs, require_integer
-from simulator.config.components import ConfigError, require_keys, require_mapping
+from simulator.capacity import CapacityTask, build_capacity, build_slo, find_capacity
+from simulator.cluster import Deployment, has_token_budget, with_token_budget
+from simulator.config import (
+    ConfigError,
+    build_experiment,
+    integer_pairs,
+    require_integer,
+    require_keys,
+    require_mapping,
+)
 from simulator.token_budget.curve import IterationLoad
 
 _KEYS = ("decode", "prefill_context", "tile", "max_tokens", "maximize_capacity")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.iteration_time.base import StageTimes
-from simulator.replica.batch import Batch
+from simulator.iteration_time import StageTimes
+from simulator.replica import Batch
 
 STEP = 8  # tokens between two points of the curve
 

@@ -9,8 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.generators.lengths import require_levels
-from traces.shared.value_checks import require_number
+from traces.shared.value_checks import number, quantile_levels
 from traces.trace import Trace
 
 Floats = NDArray[np.float64]
@@ -22,7 +21,7 @@ def require_rate(qps: float) -> None:
     Raises:
         ValueError: It is none.
     """
-    require_number("qps", qps, 1e-6, 1e9)
+    number("qps", qps, 1e-6, 1e9)
 
 
 def gamma_gaps(cv: float, count: int, rng: np.random.Generator) -> Floats:
@@ -64,7 +63,7 @@ class Gamma:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_rate(self.qps)
-        require_number("cv", self.cv, 0.01, 100)
+        number("cv", self.cv, 0.01, 100)
 
     def times_s(self, count: int, rng: np.random.Generator) -> Floats:
         """Draw arrival times: float64[count]."""
@@ -90,7 +89,7 @@ class Weibull:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_rate(self.qps)
-        require_number("cv", self.cv, 0.01, 100)
+        number("cv", self.cv, 0.01, 100)
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
         """Return the trace with arrival times."""
@@ -131,7 +130,7 @@ class Renewal:
         require_rate(self.qps)
         if len(self.gaps) < 2 or self.gaps[0] < 0 or np.any(np.diff(self.gaps) < 0) or not 0 < self.gaps[-1] < math.inf:
             raise ValueError("gaps must be at least 2 numbers of at least 0, not decreasing, the last above 0")
-        require_levels(self.levels, len(self.gaps))
+        quantile_levels(self.levels, len(self.gaps))
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
         """Return the trace with arrival times."""
@@ -177,7 +176,7 @@ class Recorded:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_number("speed", self.speed, 1e-9, 1e9)
+        number("speed", self.speed, 1e-9, 1e9)
         if self.qps is not None:
             require_rate(self.qps)
             if self.speed != 1:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traces.arrivals.basic import Gamma, gamma_gaps, require_rate
-from traces.shared.value_checks import require_integer, require_number
+from traces.shared.value_checks import integer, number
 from traces.trace import PrefixBlocks, Trace
 
 MOST_USERS = 10**6
@@ -18,8 +18,8 @@ def thinking(mean_s: float, cv: float, count: int, rng: np.random.Generator) -> 
 
 
 def _require_thinking(mean_s: float, cv: float) -> None:
-    require_number("think_s", mean_s, 0, 1e9)
-    require_number("think_cv", cv, 0, 100)
+    number("think_s", mean_s, 0, 1e9)
+    number("think_cv", cv, 0, 100)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Sessions:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_rate(self.qps)
-        require_number("cv", self.cv, 0.01, 100)
+        number("cv", self.cv, 0.01, 100)
         _require_thinking(0.0 if self.think_s is None else self.think_s, self.think_cv)
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
@@ -95,9 +95,9 @@ class ClosedLoop:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_integer("users", self.users, 1, MOST_USERS)
+        integer("users", self.users, 1, MOST_USERS)
         _require_thinking(self.think_s, self.think_cv)
-        require_number("ramp_s", self.ramp_s, 0, 1e9)
+        number("ramp_s", self.ramp_s, 0, 1e9)
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
         """Return the trace with arrival times of the users' first requests and think times of the others."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traces.arrivals.basic import gamma_gaps, require_rate
-from traces.shared.value_checks import is_finite, require_number
+from traces.shared.value_checks import is_finite, number
 from traces.trace import Trace
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ class MarkovModulated:
             if not isinstance(values, Sequence) or isinstance(values, str) or not 2 <= len(values) <= 1000:
                 raise ValueError(f"{name} must be a list of 2 to 1000 numbers, got {values!r}")
             for value in values:
-                require_number(name, value, least, 1e9)
+                number(name, value, least, 1e9)
         if len(self.rates) != len(self.dwell_s):
             raise ValueError(
                 f"rates and dwell_s must be of equal length, got {len(self.rates)} and {len(self.dwell_s)}"
@@ -114,7 +114,7 @@ class VaryingRate:
             raise ValueError("points or path must be given, one of them")
         if self.qps is not None:
             require_rate(self.qps)
-        require_number("cv", self.cv, 0.01, 100)
+        number("cv", self.cv, 0.01, 100)
         if self.points is not None:
             _require_points("points", self.points)
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from traces.generators.synthetic import require_count
-from traces.readers.rows import OnError
-from traces.readers.trace_file import TraceFile
+from traces.readers import OnError, TraceFile
 from traces.trace import Trace
 
 

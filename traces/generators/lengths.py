@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from traces.shared.value_checks import require_integer, require_number
+from traces.shared.value_checks import integer, number, quantile_levels
 
 Floats = NDArray[np.float64]
 _LONGEST = 10**7
@@ -26,18 +26,6 @@ class Lengths(Protocol):
     def level(self, lengths: Floats) -> Floats:
         """Return the share of lengths up to each of these: float64[n] -> float64[n]."""
         ...
-
-
-def require_levels(levels: Sequence[float] | None, count: int) -> None:
-    """Check the levels of so many quantiles.
-
-    Raises:
-        ValueError: They are not as many, or not rising from 0 to 1.
-    """
-    if levels is None:
-        return
-    if len(levels) != count or levels[0] != 0 or levels[-1] != 1 or np.any(np.diff(levels) <= 0):
-        raise ValueError(f"levels must be {count} numbers, as many as there are quantiles, rising from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,7 @@ class Table:
         """Check the values."""
         if len(self.values) < 2 or np.any(np.diff(self.values) < 0) or self.values[0] < 1:
             raise ValueError("values must be at least 2 lengths of at least 1, not decreasing")
-        require_levels(self.levels, len(self.values))
+        quantile_levels(self.levels, len(self.values))
 
     @property
     def _levels(self) -> Floats:
@@ -73,7 +61,7 @@ class Table:
 
 def _require_lengths(low: int, high: int) -> None:
     for name, value in (("low", low), ("high", high)):
-        require_integer(name, value, 1, _LONGEST)
+        integer(name, value, 1, _LONGEST)
     if low > high:
         raise ValueError(f"low must be at most high, got {low!r} and {high!r}")
 
@@ -119,7 +107,7 @@ class Zipf:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_number("exponent", self.exponent, 0, 10)
+        number("exponent", self.exponent, 0, 10)
         _require_lengths(self.low, self.high)
 
     @cached_property

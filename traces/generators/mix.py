@@ -62,7 +62,7 @@ class Mix:
             raise ValueError(f"clients must be at least one class by name, got {self.clients!r}")
         for name, one in self.clients.items():
             if not isinstance(one, ClientClass):
-                raise ValueError(f"clients.{name} must be a traces.generators.mix.ClientClass, got {one!r}")
+                raise ValueError(f"clients.{name} must be a traces.generators.ClientClass, got {one!r}")
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Generate or read the requests.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from traces.generators.lengths import Lengths
 from traces.generators.synthetic import require_count, require_total, stratified_lengths
-from traces.shared.value_checks import require_integer, require_number
+from traces.shared.value_checks import integer, number
 from traces.trace import PrefixBlocks, Trace, joined_ranges
 
 Ints = NDArray[np.int64]
@@ -25,7 +25,7 @@ class SharedPrefix:
         prompt: Distribution of the lengths of prompts behind the system prompt, or without one, before the cut.
         output: Distribution of the output lengths.
         max_total_tokens: Longest prompt, its system prompt included, and output together, see
-            `traces.generators.synthetic.Synthetic`. None: no cut.
+            `traces.generators.Synthetic`. None: no cut.
         num_requests: Requests to generate.
         num_groups: System prompts.
         prefix_tokens: Length of each system prompt, tokens.
@@ -48,9 +48,9 @@ class SharedPrefix:
         """Check the ranges."""
         require_count("num_requests", self.num_requests)
         for name in ("num_groups", "prefix_tokens", "block_tokens"):
-            require_integer(name, getattr(self, name), 1, _MOST)
-        require_number("share", self.share, 0, 1)
-        require_number("zipf", self.zipf, 0, 10)
+            integer(name, getattr(self, name), 1, _MOST)
+        number("share", self.share, 0, 1)
+        number("zipf", self.zipf, 0, 10)
         require_total(self.max_total_tokens, self.prefix_tokens + 2, " (prefix_tokens and 2 more)")
 
     def load(self, rng: np.random.Generator) -> Trace:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from traces.generators.lengths import Lengths
-from traces.shared.value_checks import require_integer
+from traces.shared.value_checks import integer
 from traces.trace import Trace
 
 _LARGEST = 10**8
@@ -21,7 +21,7 @@ def require_count(name: str, value: int) -> None:
     Raises:
         ValueError: It is none.
     """
-    require_integer(name, value, 1, _LARGEST)
+    integer(name, value, 1, _LARGEST)
 
 
 def require_total(value: object, least: int = 2, why: str = "") -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from traces.arrivals.sessions import find_sessions
+from traces.arrivals import find_sessions
 from traces.readers.collector import Collector, Selection
 from traces.readers.content import opened, reader_of
 from traces.readers.formats import expected, recognise
@@ -35,7 +35,7 @@ class TraceFile:
         start_s: Requests that arrive earlier are left out, and the trace begins there.
         duration_s: Seconds from `start_s` on; None: to the end.
         find_sessions: Make sessions of requests that go on from earlier ones, see
-            `traces.arrivals.sessions.find_sessions`.
+            `traces.arrivals.find_sessions`.
         tokenizer: A tokenizer.json of Hugging Face, for files that hold texts.
     """
 

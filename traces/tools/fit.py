@@ -6,13 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.arrivals.basic import Constant, Gamma, Poisson, Renewal, Weibull
-from traces.arrivals.sessions import Sessions
-from traces.arrivals.varying_rate import VaryingRate
+from traces.arrivals import Constant, Gamma, Poisson, Renewal, Sessions, VaryingRate, Weibull
 from traces.base import Arrivals, Source
-from traces.generators.conversations import Conversations
-from traces.generators.lengths import Table
-from traces.generators.synthetic import Synthetic
+from traces.generators import Conversations, Synthetic, Table
 from traces.tools.describe import arrival_figures, length_figures, rank_correlation, time_step_s, window_counts
 from traces.trace import Trace
 

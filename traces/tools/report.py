@@ -9,7 +9,7 @@ from rich.text import Text
 
 
 def print_description(figures: Mapping[str, Any], console: Console) -> None:
-    """Print the figures of `traces.tools.describe.describe`."""
+    """Print the figures of `traces.tools.describe`."""
     console.print(_counts(figures))
     table = Table(title="tokens", title_justify="left", title_style="dim")
     table.add_column("")
