@@ -29,12 +29,12 @@ def recorded_bytes(cluster: Cluster) -> int:
     """What its replicas have recorded so far."""
     total = 0
     for run in cluster.runs:
-        log, history = run.log, run.replica.history
+        log, request_events = run.log, run.replica.request_events
         packed = (log._packed_times, log._packed_runs, log._packed_spans)
         total += sum(len(part) for parts in packed for part in parts)
         # Of those that are not packed yet, a float and its place in a list.
         total += (len(log.times) + len(log._runs)) * 32
-        total += sum(len(getattr(history, name)) * size for name, size in _EVENT_BYTES.items())
+        total += sum(len(getattr(request_events, name)) * size for name, size in _EVENT_BYTES.items())
     return total
 
 

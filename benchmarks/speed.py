@@ -19,7 +19,7 @@ import simpy
 
 from simulator import Deployment, Result, simulate
 from simulator.config import load_config
-from simulator.model import KVCache
+from simulator.model import KVMemory
 from simulator.schedulers import Sarathi
 from traces import Trace
 
@@ -90,7 +90,7 @@ def cost_by_batch() -> None:
                     base.device,
                     Sarathi(max_num_seqs=256) if repeats else AskedEachTime(max_num_seqs=256),
                     iteration_time=base.iteration_time,
-                    kv_cache=KVCache(num_blocks=10**6),
+                    kv_cache=KVMemory(num_blocks=10**6),
                 ),
             }
             _, seconds, _ = measure(lambda arguments=arguments: simulate(**arguments))
@@ -106,7 +106,7 @@ class AskedEachTime(Sarathi):
         """Decide the next iteration."""
         batch = super().schedule(replica)
         if batch is not None:
-            batch.stands = False
+            batch.repeats = False
         return batch
 
 

@@ -24,7 +24,7 @@ def command_line() -> str:
     """Return the page about the command line: what each command prints for --help."""
     parts = ["---\nhide: [toc]\n---\n\n# Command line\n\nWhat `--help` of each command prints.\n"]
     for command, module in COMMANDS.items():
-        parts.append(f"## python -m {command}\n\n```text\n{import_module(module).USAGE}\n```\n")
+        parts.append(f"## python -m {command}\n\n```text\n{import_module(module).HELP}\n```\n")
     return "\n".join(parts)
 
 

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from simulator.cli import USAGE, Figures, hydra_command, print_summary
+from simulator.cli import HELP, Figures, hydra_command, print_summary
 from simulator.cluster import groups_of
 from simulator.config import VERSION, build, files_of, resolved
 from simulator.output import write_result
@@ -27,7 +27,7 @@ from simulator.simulation import simulate
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_simulate, USAGE)
+    hydra_command.run(_simulate, HELP)
 
 
 def _simulate(config: DictConfig, folder: Path) -> Figures:

@@ -12,12 +12,12 @@ from rich.text import Text
 
 from simulator.cli import hydra_command
 from simulator.config import ConfigError, build_prediction
-from simulator.iteration_time import explain
+from simulator.iteration_time import time_breakdown
 from simulator.model import Device
 from simulator.replica import Batch
 from traces.shared.whole_files import whole_file
 
-USAGE = """\
+HELP = """\
 Predicts the time of one batch and shows what it is made of.
 
   python -m simulator.predict [key=value ...]
@@ -36,14 +36,14 @@ Exit status: 0, 2 for a mistake in the input."""
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_predict, USAGE, "predict", writes=False)
+    hydra_command.run(_predict, HELP, "predict", writes=False)
 
 
 def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # writes only where output.json says
     prediction = build_prediction(config)
     stage_times, device = prediction["stage_times"], prediction["device"]
     try:
-        report = explain(stage_times, device, Batch.of(prediction["prefill"], prediction["decode"]))
+        report = time_breakdown(stage_times, device, Batch.of(prediction["prefill"], prediction["decode"]))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     console = Console()

@@ -12,13 +12,13 @@ from simulator.cluster import (
     Cluster,
     Deployment,
     Faults,
-    Followers,
+    FollowUps,
     ReplicaSpec,
     collect_result,
     groups_of,
     request_table,
 )
-from simulator.invariants import Books, CheckedOverlappingReplica, CheckedReplica, check_result
+from simulator.invariants import CheckedOverlappingReplica, CheckedReplica, ExpectedState, check_result
 from simulator.log import NETWORK
 from simulator.replica import Replica, RequestTable
 from simulator.results import MetricOptions, Result, of_clients
@@ -80,7 +80,7 @@ def simulate(
         [spec for number, group in enumerate(groups) for spec in group.replica_specs(number)],
         router,
         sessions=None if trace.session is None else trace.session.tolist(),
-        followers=Followers(trace) if waits.any() else None,
+        follow_ups=FollowUps(trace) if waits.any() else None,
         random=np.random.default_rng([seed, ROUTING]),
         faults=faults,
         fault_seed=[seed, FAULTS],
@@ -106,7 +106,7 @@ def simulate(
 
 def _checked(requests: RequestTable) -> Callable[[ReplicaSpec], Callable[..., Replica]]:
     """Return what builds replicas that check each decision against a state of their own, kept in another way."""
-    books = Books(requests.prefill_tokens, requests.total_tokens)
+    books = ExpectedState(requests.known_tokens, requests.total_tokens)
 
     def checked(spec: ReplicaSpec) -> Callable[..., Replica]:
         kind = CheckedOverlappingReplica if spec.overlaps else CheckedReplica

@@ -11,7 +11,7 @@ import pytest
 from simulator import Deployment, MetricOptions, Result, simulate
 from simulator.config import build, composed, files_of, load_config, resolved
 from simulator.iteration_time import Affine
-from simulator.model import KVCache, Model, Parallelism
+from simulator.model import KVMemory, Model, Parallelism
 from simulator.output import write_result
 from simulator.results import client_figures
 from simulator.schedulers import VLLM, VLLMV1, ChunkedPrefills, FasterTransformer, Orca, Sarathi, Scheduler
@@ -72,7 +72,7 @@ def single_server() -> Deployment:
         A100,
         Orca(max_num_seqs=1),
         iteration_time=Affine(1.0, 0.0),
-        kv_cache=KVCache(num_blocks=10_000),
+        kv_cache=KVMemory(num_blocks=10_000),
     )
 
 
@@ -96,7 +96,7 @@ def serve(
         scheduler,
         Parallelism(pp=pp),
         iteration_time or Affine(),
-        KVCache(num_blocks=num_blocks, watermark=watermark),
+        KVMemory(num_blocks=num_blocks, watermark=watermark),
         num_replicas,
     )
     return simulate(trace_of(requests), deployment, time_limit_s=time_limit_s, metrics=metrics, log_members=True)

@@ -11,7 +11,7 @@ import numpy as np
 from simulator import Deployment, MetricOptions, Result, simulate
 from simulator.cluster import Faults
 from simulator.iteration_time import Affine
-from simulator.model import KVCache
+from simulator.model import KVMemory
 from simulator.results import percentile_of
 from simulator.results.latency import decodes_emitted, is_overloaded
 from simulator.schedulers import (
@@ -108,7 +108,9 @@ def check_followers() -> None:
         think_s=np.array([np.nan, 1.0]),
     )
     for policy in policies(4):
-        deployment = Deployment(tiny_model(256), A100, policy, iteration_time=Affine(), kv_cache=KVCache(num_blocks=60))
+        deployment = Deployment(
+            tiny_model(256), A100, policy, iteration_time=Affine(), kv_cache=KVMemory(num_blocks=60)
+        )
         table = simulate(trace, deployment).requests
         assert table["arrival_s"][1] == table["completed_s"][0] + 1.0
 
@@ -130,7 +132,7 @@ def check_all() -> None:
             check_latencies(result)
             if not isinstance(policy, VLLMV1):
                 reserves = isinstance(policy, Orca | FasterTransformer)
-                check_obstacle(result, 0 if reserves else int(workload.watermark * workload.num_blocks))
+                check_stuck_reason(result, 0 if reserves else int(workload.watermark * workload.num_blocks))
     check_vllm_v1()
     check_turns()
     check_overload()
@@ -163,19 +165,19 @@ def check_latencies(result: Result) -> None:
         assert np.isclose(above.sum() / every.sum(), 1 - shares[np.searchsorted(gaps, bound_s, side="right") - 1])
         assert np.isclose(shares[-1], 1)
     replica = result.replicas[0]
-    residencies = replica.tokens.residencies
+    decode_spans = replica.tokens.decode_spans
     emitted = decodes_emitted(replica.tokens)
-    assert emitted.sum() == (residencies[:, 3] - residencies[:, 2]).sum()
+    assert emitted.sum() == (decode_spans[:, 3] - decode_spans[:, 2]).sum()
     assert (emitted <= replica.iterations["num_decodes"]).all()
 
 
-def check_obstacle(result: Result, watermark: int) -> None:
+def check_stuck_reason(result: Result, watermark: int) -> None:
     """Requests that are stuck have a reason, and those that were admitted had the KV blocks that it takes."""
     replica = result.replicas[0]
-    assert bool(result.summary["num_stuck"]) == bool(replica.obstacle)
-    assert (replica.history.blocks_needed <= replica.num_blocks).all()
-    prompts = result.requests["prompt_tokens"][replica.history.admissions[:, 0]]
-    assert (replica.history.blocks_needed >= -(-prompts // 16) + watermark).all()
+    assert bool(result.summary["num_stuck"]) == bool(replica.stuck_reason)
+    assert (replica.request_events.blocks_needed <= replica.num_blocks).all()
+    prompts = result.requests["prompt_tokens"][replica.request_events.admissions[:, 0]]
+    assert (replica.request_events.blocks_needed >= -(-prompts // 16) + watermark).all()
 
 
 def check_percentiles() -> None:

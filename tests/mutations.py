@@ -29,13 +29,13 @@ TARGETS = [
 ]
 TIME_LIMIT_S = 60
 # What a fault here changes is not what happens but how fast: the engine asks more often than it must.
-SPEED_ONLY = ("stands", "heeds_arrivals", "exhausted", "has_ties", "min(left) - 1")
+SPEED_ONLY = ("repeats", "until_arrival", "exhausted", "has_ties", "min(left) - 1")
 # What a fault here changes is nothing: one decode set more that nobody is in, the smaller one of two equal numbers, one
 # more of the thousand times that a request is preempted in vain before it counts as stuck, the order of one request,
 # and what is overwritten before anybody reads it.
 NOTHING = (
-    "range(num_stages + 1)", "if remaining < room else room", "one.num_requests < other.num_requests", "num_fruitless",
-    "len(paused) > 1", "self.undone = 0",
+    "range(num_stages + 1)", "if remaining < room else room", "one.num_requests < other.num_requests",
+    "num_futile_preemptions", "len(paused) > 1", "self.undone = 0",
 )  # fmt: skip
 _SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

@@ -120,8 +120,8 @@ def test_faults_do_not_depend_on_routing_nor_routing_on_faults() -> None:
     rates = "faults.rates=[{kind:slowdown,every_s:9,for_s:1,slowdown:1.0001}]"
     router = "cluster.router=random"
     faulty = simulate(**parts("cluster.replicas=3", rates, router))
-    assert [fault.at_s for fault in faulty.outages.faults] == [
-        fault.at_s for fault in simulate(**parts("cluster.replicas=3", rates)).outages.faults
+    assert [fault.at_s for fault in faulty.faults.spans] == [
+        fault.at_s for fault in simulate(**parts("cluster.replicas=3", rates)).faults.spans
     ]
     without = simulate(**parts("cluster.replicas=3", router))
     assert np.array_equal(faulty.requests["replica"], without.requests["replica"])

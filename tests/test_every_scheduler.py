@@ -28,7 +28,7 @@ def test_every_request_ends_exactly_once(workload: Workload, data: st.DataObject
     assert np.array_equal(finished, ~np.isnan(result.requests["completed_s"]))
     emitted = Counter(request for replica in result.replicas for request, _ in replica.tokens.prefill_ends.tolist())
     for replica in result.replicas:
-        for request, _, joined, left in replica.tokens.residencies.tolist():
+        for request, _, joined, left in replica.tokens.decode_spans.tolist():
             emitted[request] += left - joined
     for request in np.flatnonzero(finished):
         assert emitted[request] == result.requests["output_tokens"][request]

@@ -16,7 +16,7 @@ from simulator.cluster import Fault, FaultRate, Faults
 from simulator.config import load_config
 from simulator.iteration_time import Affine
 from simulator.log import FAILURE, NETWORK, SLOWDOWN
-from simulator.model import KVCache, Parallelism
+from simulator.model import KVMemory, Parallelism
 from simulator.results import FINISHED, LOST, STUCK, num_running, output_tokens, queue_length, stalls
 from simulator.schedulers import Orca, Scheduler
 from tests.helpers import A100, POLICIES, run_main, tiny_model, trace_of, write_run
@@ -35,7 +35,7 @@ def served(
     time_limit_s: float | None = None,
 ) -> Result:
     deployment = Deployment(
-        tiny_model(1024), A100, policy, Parallelism(pp=pp), Affine(), KVCache(num_blocks=num_blocks), num_replicas
+        tiny_model(1024), A100, policy, Parallelism(pp=pp), Affine(), KVMemory(num_blocks=num_blocks), num_replicas
     )
     return simulate(
         trace_of(requests),
@@ -257,7 +257,7 @@ def test_a_run_with_faults_is_saved_and_loaded_whole(tmp_path: Path) -> None:
     loaded = load_result(tmp_path)
     assert loaded.summary == result.summary
     assert loaded.summary["faults"]["num_retries"] > 0
-    assert [asdict(one) for one in loaded.outages.faults] == [asdict(one) for one in result.outages.faults]
+    assert [asdict(one) for one in loaded.faults.spans] == [asdict(one) for one in result.faults.spans]
     assert '"name":"failure"' in (tmp_path / "timeline.json").read_text()
     assert "num_retries" in (tmp_path / "requests.csv").read_text().splitlines()[0]
 

@@ -16,7 +16,7 @@ from simulator.config import load_config
 from simulator.iteration_time import Composed, DeviceProfile, InEngine, load_profile
 from simulator.iteration_time.composed import padded_sizes
 from simulator.iteration_time.device_profile import SHIPPED
-from simulator.model import EngineTime, HostTime, ServingEngine
+from simulator.model import HostOverhead, HostTime, IterationOverhead
 from simulator.replica import Batch
 
 MODEL = load_config("model=llama_small")["deployment"].model
@@ -108,7 +108,7 @@ def times_with(sizes: list[int], launch_per_layer_s: float = 0.0, launch_graph_s
     overrides = [*SMALL[:1], f"parallel.pp={pp}", "kv_cache.num_blocks=100"]
     deployment = load_config(*overrides)["deployment"]
     host = HostTime(launch_per_layer_s=launch_per_layer_s, launch_graph_s=launch_graph_s)
-    times = deployment.iteration_time.for_layout(deployment.layout, EngineTime(host, decode_graph_sizes=sizes))
+    times = deployment.iteration_time.for_layout(deployment.layout, IterationOverhead(host, decode_graph_sizes=sizes))
     assert isinstance(times, Composed)
     return times
 
@@ -155,4 +155,4 @@ def test_operators_of_a_captured_batch_add_up_to_its_time(pp: int) -> None:
 @pytest.mark.parametrize("sizes", [[0], [True], "12", [4, 4], [4, 2], [1.5], 3])
 def test_sizes_that_cannot_be_captured_are_refused(sizes: object) -> None:
     with pytest.raises(ValueError, match="decode_graph_sizes must"):
-        ServingEngine(decode_graph_sizes=sizes)  # type: ignore[arg-type]
+        HostOverhead(decode_graph_sizes=sizes)  # type: ignore[arg-type]

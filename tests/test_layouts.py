@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simulator.config import ConfigError, component, load_config
-from simulator.iteration_time import Communication, MessageCurve, load_links
+from simulator.iteration_time import Collectives, LinkCurve, load_links
 from simulator.iteration_time.link_curves import SHIPPED
 from simulator.model import Layout, Link, Network, Node, Parallelism
 from simulator.replica import Batch
@@ -95,37 +95,37 @@ def test_layouts_that_do_not_fit_the_machines_are_refused_with_the_reason(
 
 def test_several_gpus_need_a_known_machine() -> None:
     with pytest.raises(ValueError, match=r"parallel.tp=2, pp=1 needs cluster\.node"):
-        Communication(Layout(MODEL, A100, Parallelism(tp=2)))
+        Collectives(Layout(MODEL, A100, Parallelism(tp=2)))
 
 
 # --- messages ------------------------------------------------------------------------------------
 
 
 def test_an_all_reduce_takes_the_slowest_link_of_its_ring() -> None:
-    assert Communication(layout(1)).all_reduce_time(GB) == 0
-    assert Communication(layout(2)).all_reduce_time(GB) == pytest.approx(5e-6 + 1 / 100)
-    assert Communication(layout(4)).all_reduce_time(GB) == pytest.approx(10e-6 + 1.5 / 20)
+    assert Collectives(layout(1)).all_reduce_time(GB) == 0
+    assert Collectives(layout(2)).all_reduce_time(GB) == pytest.approx(5e-6 + 1 / 100)
+    assert Collectives(layout(4)).all_reduce_time(GB) == pytest.approx(10e-6 + 1.5 / 20)
     # Eight GPUs on two machines: half of the line rate of one adapter.
-    assert Communication(layout(8)).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 5)
+    assert Collectives(layout(8)).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 5)
     wide = replace(PAIRS, network=replace(ETHERNET, num_adapters=8))
-    assert Communication(layout(8, node=wide)).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 20)
+    assert Collectives(layout(8, node=wide)).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 20)
 
 
 def test_an_all_gather_is_half_of_an_all_reduce() -> None:
-    four = Communication(layout(4))
+    four = Collectives(layout(4))
     assert four.all_gather_time(GB) == four.all_reduce_time(GB) / 2
 
 
 def test_messages_between_machines_share_the_adapters() -> None:
     # Each GPU sends all of it; four share 10 GB/s at 80 %.
-    assert Communication(layout(4, 2)).send_time(0, GB) == pytest.approx(30e-6 + 4 / 8)
-    assert Communication(layout(1, 6)).send_time(3, GB) == pytest.approx(30e-6 + 1 / 8)
-    sliced = Communication(layout(4, 2, sliced_sends=True))
+    assert Collectives(layout(4, 2)).send_time(0, GB) == pytest.approx(30e-6 + 4 / 8)
+    assert Collectives(layout(1, 6)).send_time(3, GB) == pytest.approx(30e-6 + 1 / 8)
+    sliced = Collectives(layout(4, 2, sliced_sends=True))
     assert sliced.send_time(0, GB) == pytest.approx(30e-6 + 1 / 8)
 
 
 def test_messages_within_a_machine_take_the_link_between_the_two() -> None:
-    stages = Communication(layout(1, 4))
+    stages = Collectives(layout(1, 4))
     assert [stages.send_time(stage, GB) for stage in range(3)] == pytest.approx([0.010005, 0.05001, 0.010005])
 
 
@@ -133,12 +133,12 @@ def test_measured_times_come_before_formulas() -> None:
     known = load_links("a100_nvlink_pairs").curve("all_reduce", 4, 4)
     assert known is not None
     azure = component("cluster.node", "azure_nc96ads_v4")
-    found = Communication(layout(4, node=azure))
+    found = Collectives(layout(4, node=azure))
     assert found.all_reduce_time(1e7) == known.time(1e7)
     assert found.sources == ["all_reduce of 4 GPUs: a100_nvlink_pairs"]
     assert not found.warnings
     # Three GPUs were not measured: a ring over the slowest link.
-    three = Communication(layout(3, node=azure))
+    three = Collectives(layout(3, node=azure))
     assert three.all_reduce_time(1e9) == pytest.approx(20e-6 + 4 / 3 / 29.8)
     assert three.sources == []
     assert three.warnings == ["all-reduce of 3 GPUs was not measured on azure_nc96ads_v4: a ring at 29.8 GB/s"]
@@ -146,12 +146,12 @@ def test_measured_times_come_before_formulas() -> None:
 
 def test_what_the_times_are_not_made_for_is_said() -> None:
     azure = component("cluster.node", "azure_nc96ads_v4")
-    (warning,) = Communication(layout(4, 2, node=azure)).warnings
+    (warning,) = Collectives(layout(4, 2, node=azure)).warnings
     assert warning.startswith("messages between machines were not measured: 100 Gbps Ethernet")
-    assert Communication(layout(1, 2, node=azure)).warnings == []
-    (warning,) = Communication(layout(1, 4, node=azure)).warnings
+    assert Collectives(layout(1, 2, node=azure)).warnings == []
+    (warning,) = Collectives(layout(1, 4, node=azure)).warnings
     assert warning == "some messages between stages were not measured on azure_nc96ads_v4: 29.8 GB/s"
-    (warning,) = Communication(layout(4, node=component("cluster.node", "dgx_h100"))).warnings
+    (warning,) = Collectives(layout(4, node=component("cluster.node", "dgx_h100"))).warnings
     assert warning.startswith("links of dgx_h100 are known with h100_sxm and taken as they are with a100_80gb")
 
 
@@ -173,7 +173,7 @@ def test_longer_messages_do_not_take_less(name: str) -> None:
 
 
 def test_a_curve_is_straight_between_its_knots_and_goes_on_beyond_them() -> None:
-    curve = MessageCurve("send", 2, 2, [1e3, 1e6, 2e6], [1e-5, 1e-4, 3e-4])
+    curve = LinkCurve("send", 2, 2, [1e3, 1e6, 2e6], [1e-5, 1e-4, 3e-4])
     assert curve.time(10.0) == curve.time(1e3) == pytest.approx(1e-5)
     assert curve.time(1e3 * 1000**0.5) == pytest.approx(1e-5 * 10**0.5)
     assert curve.time(4e6) == pytest.approx(3e-4 + 2e6 * 2e-4 / 1e6)
@@ -235,7 +235,7 @@ def test_slices_are_gathered_by_the_stage_that_receives_them() -> None:
     )
     assert sliced[0] == whole[0]
     assert sliced[1] < whole[1]
-    gather_s = Communication(load_config(*overrides)["deployment"].layout).all_gather_time(512 * 4096 * 2.0)
+    gather_s = Collectives(load_config(*overrides)["deployment"].layout).all_gather_time(512 * 4096 * 2.0)
     assert sliced[2] - whole[2] == pytest.approx(gather_s)
 
 

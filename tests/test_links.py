@@ -8,7 +8,7 @@ import pytest
 
 from profiling.__main__ import main
 from profiling.evaluate.held_out import message_scores
-from profiling.fit.links import LatencyBandwidthRegressor, MessageCurveRegressor, constants
+from profiling.fit.links import LatencyBandwidthRegressor, LinkCurveRegressor, constants
 from profiling.importers import vidur
 from profiling.tables import columns_of, write_table
 from simulator.iteration_time import load_links
@@ -34,9 +34,7 @@ def write_tables(folder: Path, seconds: np.ndarray) -> Path:
 
 def test_a_curve_follows_a_change_of_protocol() -> None:
     seconds = two_protocols(SIZES)
-    curve, line = (
-        one().fit(SIZES, seconds).predict(SIZES) for one in (MessageCurveRegressor, LatencyBandwidthRegressor)
-    )
+    curve, line = (one().fit(SIZES, seconds).predict(SIZES) for one in (LinkCurveRegressor, LatencyBandwidthRegressor))
     assert np.median(np.abs(curve / seconds - 1)) < 0.01
     assert np.max(np.abs(curve / seconds - 1)) < 0.05
     assert np.max(np.abs(line / seconds - 1)) > 0.2
@@ -46,14 +44,14 @@ def test_hiccups_of_the_network_do_not_bend_the_curve() -> None:
     random = np.random.default_rng(0)
     seconds = two_protocols(SIZES)
     noisy = np.where(random.random(len(SIZES)) < 0.2, 1000 * seconds, seconds)
-    fitted = MessageCurveRegressor().fit(SIZES, noisy).predict(SIZES)
+    fitted = LinkCurveRegressor().fit(SIZES, noisy).predict(SIZES)
     assert np.median(np.abs(fitted / seconds - 1)) < 0.02
 
 
 def test_one_slow_short_message_does_not_lift_the_longer_ones() -> None:
     seconds = two_protocols(SIZES)
     seconds[0] *= 20
-    fitted = MessageCurveRegressor().fit(SIZES, seconds).predict(SIZES)
+    fitted = LinkCurveRegressor().fit(SIZES, seconds).predict(SIZES)
     assert np.max(np.abs(fitted / two_protocols(SIZES) - 1)[20:]) < 0.25
     assert (np.diff(fitted) >= 0).all()
 

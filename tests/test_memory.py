@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from simulator.config import ConfigError, load_config
-from simulator.model import KVCache, Layout, Model, Parallelism
+from simulator.model import KVMemory, Layout, Model, Parallelism
 from simulator.model.kv_memory import GIB
 from tests.helpers import A100, tiny_model
 from tests.test_python_api import ShortestPromptFirst
@@ -64,7 +64,7 @@ def test_blocks_are_what_weights_and_activations_leave() -> None:
     layout = layout_of(mistral)
     assert layout.weight_bytes(0) == weights
     assert layout.activation_bytes(16384) == activations
-    assert KVCache().blocks_for(layout, 16384) == (usable - weights - activations) // block
+    assert KVMemory().blocks_for(layout, 16384) == (usable - weights - activations) // block
 
 
 def test_the_stage_with_the_least_room_decides() -> None:
@@ -75,7 +75,7 @@ def test_the_stage_with_the_least_room_decides() -> None:
     block = 16 * 40 * 2 * 8 * 128 * 2
     room = 80 * GIB * 0.85 - uneven.weight_bytes(0) - uneven.activation_bytes(512)
     assert uneven.weight_bytes(0) > halves.weight_bytes(0) > uneven.weight_bytes(1)
-    assert KVCache().blocks_for(uneven, 512) == room // block < KVCache().blocks_for(halves, 512)
+    assert KVMemory().blocks_for(uneven, 512) == room // block < KVMemory().blocks_for(halves, 512)
 
 
 @pytest.mark.parametrize(
@@ -94,17 +94,17 @@ def test_the_stage_with_the_least_room_decides() -> None:
 def test_activations_are_those_of_the_largest_batch_of_the_policy(overrides: list[str], num_tokens: int) -> None:
     deployment = load_config(*overrides)["deployment"]
     (spec,) = deployment.replica_specs()
-    assert spec.num_blocks == KVCache().blocks_for(deployment.layout, num_tokens)
+    assert spec.num_blocks == KVMemory().blocks_for(deployment.layout, num_tokens)
 
 
 def test_of_a_policy_that_does_not_say_it_activations_are_those_of_the_longest_sequence() -> None:
     deployment = replace(load_config()["deployment"], scheduler=ShortestPromptFirst())
     (spec,) = deployment.replica_specs()
-    assert spec.num_blocks == KVCache().blocks_for(deployment.layout, 16384)
+    assert spec.num_blocks == KVMemory().blocks_for(deployment.layout, 16384)
 
 
 def test_given_blocks_are_taken_as_given() -> None:
-    assert KVCache(num_blocks=7).blocks_for(layout_of(model("falcon_180b")), 512) == 7
+    assert KVMemory(num_blocks=7).blocks_for(layout_of(model("falcon_180b")), 512) == 7
 
 
 def test_weights_of_layers_are_quantised_and_the_embeddings_are_not() -> None:
@@ -118,8 +118,8 @@ def test_an_eight_bit_kv_cache_holds_twice_the_tokens() -> None:
     mistral = model("mistral_7b")
     for dtype in ("fp8", "int8"):
         assert layout_of(mistral, kv_dtype=dtype).kv_bytes_per_token == 2 * 8 * 128
-        blocks = KVCache(dtype=dtype).blocks_for(layout_of(mistral, kv_dtype=dtype), 512)
-        assert blocks // 2 == KVCache().blocks_for(layout_of(mistral), 512)
+        blocks = KVMemory(dtype=dtype).blocks_for(layout_of(mistral, kv_dtype=dtype), 512)
+        assert blocks // 2 == KVMemory().blocks_for(layout_of(mistral), 512)
 
 
 def test_a_mixture_of_experts_holds_all_of_them() -> None:

@@ -10,7 +10,7 @@ from simulator import Deployment, Result, simulate
 from simulator.engine.pipeline_stages import Stages
 from simulator.iteration_time import Affine, StageTimes
 from simulator.log import StageUse
-from simulator.model import EngineTime, KVCache, Layout, Parallelism
+from simulator.model import IterationOverhead, KVMemory, Layout, Parallelism
 from simulator.replica import Batch
 from simulator.schedulers import VLLM, Sarathi
 from tests.helpers import A100, POLICIES, serve, tiny_model, trace_of
@@ -23,7 +23,7 @@ class PerToken:
     stages: list[float] = field(default_factory=lambda: [1.0, 1.0])
     message_s: float = 0.0
 
-    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         def stage_times(batch: Batch) -> list[float]:
             num_tokens = batch.num_prefill_tokens + batch.num_decodes
             times = [self.stages[0] * num_tokens]
@@ -36,7 +36,7 @@ class PerToken:
 
 def run(requests: list[tuple[float, int, int]], times: PerToken, *, overlap_sends: bool = False) -> Result:
     parallel = Parallelism(pp=len(times.stages), overlap_sends=overlap_sends)
-    deployment = Deployment(tiny_model(1024), A100, VLLM(), parallel, times, KVCache(num_blocks=1000))
+    deployment = Deployment(tiny_model(1024), A100, VLLM(), parallel, times, KVMemory(num_blocks=1000))
     return simulate(trace_of(requests), deployment)
 
 
@@ -145,7 +145,7 @@ def test_every_second_of_every_stage_has_one_cause(
     requests = sorted(rows)
     parallel = Parallelism(pp=pp, overlap_sends=overlap_sends)
     times = PerToken([0.01] * pp, message_s)
-    deployment = Deployment(tiny_model(1024), A100, policy, parallel, times, KVCache(num_blocks=1000))
+    deployment = Deployment(tiny_model(1024), A100, policy, parallel, times, KVMemory(num_blocks=1000))
     result = simulate(trace_of(requests), deployment)
     summary = result.summary
     if result.end_s == requests[0][0]:

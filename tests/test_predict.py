@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from simulator.config import load_config
-from simulator.iteration_time import explain
+from simulator.iteration_time import time_breakdown
 from simulator.replica import Batch
 from tests.helpers import A100, REPOSITORY
 
@@ -23,7 +23,7 @@ def predict(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 def report_of(*overrides: str, prefill: list[tuple[int, int]], decode: list[tuple[int, int]]) -> dict[str, Any]:
     times = load_config(*overrides, "kv_cache.num_blocks=1")["deployment"].stage_times()
-    return explain(times, A100, Batch.of(prefill, decode))
+    return time_breakdown(times, A100, Batch.of(prefill, decode))
 
 
 @pytest.mark.parametrize("iteration_time", ["profile", "roofline"])

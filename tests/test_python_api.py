@@ -86,13 +86,13 @@ class ShortestPromptFirst:
     appends_blocks: ClassVar[bool] = True
 
     def schedule(self, replica: Replica) -> Batch | None:
-        tokens = replica.requests.prefill_tokens
+        tokens = replica.requests.known_tokens
         order = [request for request in replica.by_arrival() if request in replica.decoding]
         batch = every_decode(replica.decoding)
-        batch.held_back = order[self.max_decodes :]
-        batch.stands = False
-        batch.num_decodes -= len(batch.held_back)
-        batch.decode_context_tokens -= sum(map(replica.decoding.context_of, batch.held_back))
+        batch.skipped_decodes = order[self.max_decodes :]
+        batch.repeats = False
+        batch.num_decodes -= len(batch.skipped_decodes)
+        batch.decode_context_tokens -= sum(map(replica.decoding.context_of, batch.skipped_decodes))
         for request in replica.paused_prefills():
             computed = replica.prefilling[request]
             chunk = min(32, tokens[request] - computed)

@@ -9,7 +9,7 @@ import pytest
 from simulator.config import load_config
 from simulator.iteration_time import Composed, MatMul, Roofline
 from simulator.iteration_time.roofline import RooflineKernels
-from simulator.model import EngineTime, HostTime, Layout, Parallelism
+from simulator.model import HostTime, IterationOverhead, Layout, Parallelism
 from simulator.replica import Batch
 from tests.helpers import A100
 
@@ -28,7 +28,7 @@ def batch_of(prefills: list[tuple[int, int]], decodes: tuple[int, int] = (0, 0))
 
 def seconds(batch: Batch, model: str = "mistral", tp: int = 1, host: HostTime | None = None) -> float:
     shape = MISTRAL if model == "mistral" else LLAMA
-    engine = EngineTime(host or HostTime())
+    engine = IterationOverhead(host or HostTime())
     return sum(Roofline().for_layout(Layout(shape, A100, Parallelism(tp=tp), NODE), engine)(batch))
 
 
@@ -73,8 +73,8 @@ def test_tensor_parallelism_divides_the_work_and_pays_for_communication() -> Non
 
 
 def test_pipeline_stages_share_the_layers() -> None:
-    whole = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism()), EngineTime())
-    halves = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), EngineTime())
+    whole = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism()), IterationOverhead())
+    halves = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), IterationOverhead())
     batch = batch_of([(512, 0)])
     first, message, second = halves(batch)
     assert first + second == pytest.approx(sum(whole(batch)))
@@ -100,7 +100,7 @@ def test_a_stage_takes_at_least_as_long_as_launching_its_kernels() -> None:
     alone, many = batch_of([], (1, 100)), batch_of([(8192, 0)])
     assert seconds(alone, host=host) == pytest.approx(0.001 + 32 * 0.002)
     assert seconds(many, host=host) == pytest.approx(0.001 + seconds(many))
-    times = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), EngineTime(host))
+    times = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), IterationOverhead(host))
     assert times(alone)[::2] == pytest.approx([0.001 + 16 * 0.002] * 2)
     assert isinstance(times, Composed)
     for stage in (0, 1):
@@ -112,7 +112,7 @@ def test_a_stage_takes_at_least_as_long_as_launching_its_kernels() -> None:
 
 def test_ungrouped_decodes_read_keys_and_values_for_each_query_head() -> None:
     layout = Layout(MISTRAL, A100, Parallelism())
-    grouped, ungrouped = (Roofline().for_layout(layout, EngineTime(grouped_decode=one)) for one in (True, False))
+    grouped, ungrouped = (Roofline().for_layout(layout, IterationOverhead(grouped_decode=one)) for one in (True, False))
     near, far, prompt = batch_of([], (32, 1000)), batch_of([], (32, 2000)), batch_of([(512, 0)])
     per_query_head = 32 * 1000 * 32 * 2 * 32 * 128 * 2
     assert sum(ungrouped(far)) - sum(ungrouped(near)) == pytest.approx(

@@ -9,7 +9,7 @@ from simulator import Deployment, Result, simulate
 from simulator.cluster.gateway import Gateway
 from simulator.config import load_config
 from simulator.iteration_time import Affine
-from simulator.model import KVCache
+from simulator.model import KVMemory
 from simulator.replica import Replica, RequestTable
 from simulator.routers import (
     NO_SESSION,
@@ -58,7 +58,7 @@ def serve(router: Router, trace: Trace, *, num_replicas: int = 4, seed: int = 0,
         A100,
         Sarathi(token_budget=64),
         iteration_time=Affine(),
-        kv_cache=KVCache(num_blocks=200),
+        kv_cache=KVMemory(num_blocks=200),
         num_replicas=num_replicas,
     )
     return simulate(trace, deployment, router=router, seed=seed)
@@ -175,7 +175,7 @@ def test_a_gateway_knows_what_is_outstanding() -> None:
     gateway.send(1)
     assert watch.seen == [(1, 1, 10), (0, 0, 0)]
     # After a preemption a request has more to prefill; its prompt is still what the gateway sent.
-    table.prefill_tokens[0] = 15
+    table.known_tokens[0] = 15
     gateway.end(0, [0])
     gateway.send(2)
     assert watch.seen == [(1, 0, 0), (1, 1, 20)]

@@ -46,8 +46,8 @@ def test_a_loaded_run_has_the_same_figures(name: str, tmp_path: Path) -> None:
     for own, theirs in zip(loaded.replicas, result.replicas, strict=True):
         for one, column in theirs.iterations.items():
             assert np.array_equal(own.iterations[one], column), one
-        for one, events in vars(theirs.history).items():
-            assert np.array_equal(getattr(own.history, one), events), one
+        for one, events in vars(theirs.request_events).items():
+            assert np.array_equal(getattr(own.request_events, one), events), one
         spans, expected = own.stage_spans, theirs.stage_spans
         assert expected is not None
         assert np.array_equal(spans, expected)
@@ -130,11 +130,13 @@ def test_names_of_requests_stay_what_they_are(tmp_path: Path) -> None:
 
 def test_a_preempted_request_needed_its_prompt_first() -> None:
     result = serve([(0.0, 40, 60), (0.1, 40, 60), (0.2, 40, 60)], VLLM(), num_blocks=12)
-    history = result.replicas[0].history
+    request_events = result.replicas[0].request_events
     again = [
-        place for place, request in enumerate(history.admissions[:, 0]) if request in history.admissions[:place, 0]
+        place
+        for place, request in enumerate(request_events.admissions[:, 0])
+        if request in request_events.admissions[:place, 0]
     ]
-    needed = history.blocks_needed.tolist()
+    needed = request_events.blocks_needed.tolist()
     assert again
     assert {needed[place] for place in range(len(needed)) if place not in again} == {3}
     assert all(needed[place] > 3 for place in again)

@@ -155,7 +155,7 @@ def test_counters_end_at_nothing_and_reach_what_the_run_reached(tmp_path: Path) 
 
 def test_a_preempted_request_flows_on(tmp_path: Path) -> None:
     result = serve([(0.0, 40, 60), (0.1, 40, 60), (0.2, 40, 60)], VLLM(), num_blocks=12)
-    preempted, times = np.unique(result.replicas[0].history.preemptions[:, 0], return_counts=True)
+    preempted, times = np.unique(result.replicas[0].request_events.preemptions[:, 0], return_counts=True)
     request, count = int(preempted[0]), int(times[0])
     events = timeline_of(result, tmp_path / "timeline.json")["traceEvents"]
     kinds = [event["ph"] for event in events if event.get("id") == request and event["ph"] in "stf"]

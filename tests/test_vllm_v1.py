@@ -10,7 +10,7 @@ from simulator import Deployment, Result, simulate
 from simulator.cluster import Faults
 from simulator.config import ConfigError, load_config
 from simulator.iteration_time import Affine
-from simulator.model import KVCache, Parallelism
+from simulator.model import KVMemory, Parallelism
 from simulator.results import FINISHED, IGNORED, STUCK, UNFINISHED, num_running, queue_length
 from simulator.schedulers import VLLMV1
 from tests.helpers import A100, tiny_model
@@ -48,7 +48,7 @@ def served(
         VLLMV1(**options),
         Parallelism(pp=pp),
         Affine(1.0, 0.0),
-        KVCache(block_size, num_blocks, prefix_caching=caching),
+        KVMemory(block_size, num_blocks, prefix_caching=caching),
     )
     return simulate(trace, deployment, faults=faults, time_limit_s=time_limit_s, log_members=True)
 

@@ -25,7 +25,7 @@ def emitted(result: Result, until_s: float = np.inf) -> Counter[int]:
     found = Counter[int]()
     for log in (replica.tokens for replica in result.replicas):
         found.update(request for request, iteration in log.prefill_ends.tolist() if log.end_s[iteration] < until_s)
-        for request, index, joined, left in log.residencies.tolist():
+        for request, index, joined, left in log.decode_spans.tolist():
             iterations = np.flatnonzero(log.decode_set == index)[joined:left]
             found[request] += int(np.count_nonzero(log.end_s[iterations] < until_s))
     return found
@@ -33,7 +33,7 @@ def emitted(result: Result, until_s: float = np.inf) -> Counter[int]:
 
 def continued(case: Case, broken: Result, fault: Fault) -> tuple[Case, list[int]]:
     """What is to be done when a replica is back after its only failure, and the numbers that the requests had."""
-    moves = broken.outages.moves
+    moves = broken.faults.moves
     order = moves[(moves[:, 3] == SENT) & (moves[:, 2] == fault.end_s), 0].astype(int).tolist()
     order += [number for number, one in enumerate(case.requests) if one.arrival_s > fault.end_s]
     had = emitted(broken, fault.at_s)

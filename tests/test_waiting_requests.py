@@ -10,7 +10,7 @@ from simulator import Deployment, Result, simulate
 from simulator.config import load_config
 from simulator.config.build import ConfigError
 from simulator.iteration_time import Affine
-from simulator.model import KVCache, Parallelism
+from simulator.model import KVMemory, Parallelism
 from simulator.routers import RoundRobin, Sticky
 from simulator.schedulers import Sarathi, Scheduler
 from tests.helpers import A100, POLICIES, single_server, tiny_model, trace_of
@@ -35,7 +35,7 @@ def serve(
         scheduler or Sarathi(token_budget=64),
         Parallelism(pp=pp),
         Affine(),
-        KVCache(num_blocks=300),
+        KVMemory(num_blocks=300),
         replicas,
     )
     return simulate(trace, deployment, **options)

@@ -8,7 +8,7 @@ import numpy as np
 from simulator import Deployment, Result, simulate
 from simulator.cluster import Faults
 from simulator.iteration_time import Affine
-from simulator.model import KVCache, Parallelism
+from simulator.model import KVMemory, Parallelism
 from simulator.schedulers import VLLMV1
 from tests import slow_reference_vllm_v1 as reference
 from tests.helpers import A100, tiny_model
@@ -92,7 +92,7 @@ def served(
         VLLMV1(**vars(case.options)),
         Parallelism(pp=machine.pp),
         Affine(machine.base_s, machine.per_token_s, machine.per_context_token_s),
-        KVCache(machine.block_size, machine.num_blocks, prefix_caching=machine.prefix_caching),
+        KVMemory(machine.block_size, machine.num_blocks, prefix_caching=machine.prefix_caching),
         num_replicas,
     )
     return simulate(trace, deployment, faults=faults, time_limit_s=time_limit_s, log_members=True, log_stages=True)

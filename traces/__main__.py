@@ -24,7 +24,7 @@ from traces.tools.generator_files import write_generators
 from traces.tools.report import match_cells, print_description, print_match
 from traces.trace import Trace
 
-USAGE = f"""\
+HELP = f"""\
 Describes request files, converts them, and fits generators to them.
 
   python -m traces describe FILE [picture=PNG] [json=FILE] [key=value ...]
@@ -62,7 +62,7 @@ def main() -> None:
 def _told(arguments: list[str]) -> int:
     console = Console()
     if not arguments or "--help" in arguments or "-h" in arguments:
-        console.print(USAGE, highlight=False, markup=False, soft_wrap=True)
+        console.print(HELP, highlight=False, markup=False, soft_wrap=True)
         return 0 if arguments else 2
     _run(arguments, console)
     return 0

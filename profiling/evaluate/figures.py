@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from profiling.evaluate.published_iterations import stairs
-from profiling.fit.links import MessageCurveRegressor, groups
+from profiling.fit.links import LinkCurveRegressor, groups
 from simulator.iteration_time import Floats
 from simulator.reproduce import FIGURE_6
 from traces.shared.figure_style import COLOURS, MARKERS, grid, line, make_logarithmic, save, styled
@@ -56,7 +56,7 @@ def draw_messages(folders: Sequence[Path], path: Path) -> None:
             style = line(number)
             axes.plot(num_bytes, seconds * 1e6, ".", markersize=1.5, alpha=0.35, color=style["color"])
             sizes = np.geomspace(num_bytes.min(), num_bytes.max(), 300)
-            fitted = MessageCurveRegressor().fit(num_bytes, seconds).predict(sizes)
+            fitted = LinkCurveRegressor().fit(num_bytes, seconds).predict(sizes)
             axes.plot(sizes, fitted * 1e6, label=name, **style)
         make_logarithmic(axes, x=True, y=True)
         axes.set(xlabel="bytes on each GPU", ylabel="time, us")

@@ -289,7 +289,7 @@ def message_scores(folder: Path, baseline: bool) -> Iterator[Score]:
         held_out = links.held_out_sizes(len(num_bytes))
         long = num_bytes >= links.LONG
         where = f"{group['operator']}, {group['machine']}, {group['num_gpus']} GPUs, {group['gpus_per_node']} a machine"
-        regressors = [("curve", links.MessageCurveRegressor())]
+        regressors = [("curve", links.LinkCurveRegressor())]
         if baseline:
             regressors.append(("latency and bandwidth", links.LatencyBandwidthRegressor()))
         for model, regressor in regressors:

@@ -11,7 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import QuantileRegressor
 
 from profiling.tables import Header, TableError, medians, read_table
-from simulator.iteration_time import Floats, MeasuredLinks, MessageCurve
+from simulator.iteration_time import Floats, LinkCurve, MeasuredLinks
 
 GROUP = ["machine", "operator", "num_gpus", "gpus_per_node"]
 # Sizes that are all latency, and those whose bandwidth counts: prefill chunks of large models.
@@ -21,7 +21,7 @@ SEED = 0
 HELD_OUT_SHARE = 0.2
 
 
-class MessageCurveRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc]
+class LinkCurveRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc]
     """Least absolute errors of the logarithm, straight between one knot for each octave of the size.
 
     Protocols change with the size, so one latency and one bandwidth do not fit; means are far off where the
@@ -50,12 +50,12 @@ class MessageCurveRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc
         self.seconds_ = np.exp(rising.predict(knots))
         return self
 
-    def curve(self, operator: str, num_gpus: int, gpus_per_node: int) -> MessageCurve:
+    def curve(self, operator: str, num_gpus: int, gpus_per_node: int) -> LinkCurve:
         """Return what was learned, rounded as it is written to files."""
         sizes, seconds = (
             [float(f"{one:.4g}") for one in values.tolist()] for values in (self.num_bytes_, self.seconds_)
         )
-        return MessageCurve(operator, num_gpus, gpus_per_node, sizes, seconds)
+        return LinkCurve(operator, num_gpus, gpus_per_node, sizes, seconds)
 
     def predict(self, num_bytes: Floats) -> Floats:
         """Seconds: float64[n]."""
@@ -105,10 +105,10 @@ def fit_links(folder: Path) -> list[MeasuredLinks]:
         TableError: The folder has no table of collectives.
     """
     header = Header.read(folder)
-    curves: dict[str, list[MessageCurve]] = {}
+    curves: dict[str, list[LinkCurve]] = {}
     for key, num_bytes, seconds in groups(folder):
         group = str(key["operator"]), int(key["num_gpus"]), int(key["gpus_per_node"])
-        fitted = MessageCurveRegressor().fit(num_bytes, seconds)
+        fitted = LinkCurveRegressor().fit(num_bytes, seconds)
         curves.setdefault(str(key["machine"]), []).append(fitted.curve(*group))
     if not curves:
         raise TableError(f"{folder} has no communication table with at least {FEWEST_SIZES} sizes of an operation")

@@ -108,7 +108,7 @@ class ServingLoop:
         Raises:
             ValueError: Requests wait for the end of others, or batches cannot be executed as they are decided.
         """
-        overlaps = isinstance(spec.scheduler, Overlapping) and spec.scheduler.overlap.ahead
+        overlaps = isinstance(spec.scheduler, Overlapping) and spec.scheduler.overlap.lookahead
         if spec.prefix_caching or overlaps:
             raise ValueError(
                 "a prefix cache and async scheduling cannot be recorded: kv_cache.prefix_caching=false and "
@@ -197,10 +197,10 @@ class ServingLoop:
         """Append new tokens to what is known; return the requests whose prefill ended."""
         prefilled = []
         num_chunks = len(work.chunks)
-        prefill_tokens = self._replica.requests.prefill_tokens
+        known_tokens = self._replica.requests.known_tokens
         for place, (request, span, token) in enumerate(zip(work.requests, work.spans, tokens.tolist(), strict=True)):
             if place < num_chunks:
-                if span.total < prefill_tokens[request]:
+                if span.total < known_tokens[request]:
                     continue  # the prompt goes on
                 prefilled.append(request)
             if span.total < self._total[request]:

@@ -11,7 +11,7 @@ from profiling.tables import TableError
 from simulator.cluster import Deployment
 from simulator.config import load_config
 from simulator.iteration_time import StageTimes
-from simulator.model import EngineTime, Layout
+from simulator.model import IterationOverhead, Layout
 from simulator.replica import Batch
 from simulator.results import Result
 from simulator.simulation import simulate
@@ -36,7 +36,7 @@ class RecordedTimes:
     iterations: Sequence[Iteration]
     num_used: int = field(default=0)
 
-    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """See `IterationTime`."""
         return self
 

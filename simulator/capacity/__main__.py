@@ -17,7 +17,7 @@ from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import VERSION, ConfigError, named, resolved
 from traces.shared.whole_files import whole_file
 
-USAGE = """\
+HELP = """\
 Searches for the highest load that a deployment carries within its SLO.
 
   python -m simulator.capacity [key=value ...]
@@ -53,7 +53,7 @@ Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_capacity, USAGE, "capacity")
+    hydra_command.run(_capacity, HELP, "capacity")
 
 
 def _capacity(config: DictConfig, folder: Path) -> Figures:

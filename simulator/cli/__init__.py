@@ -1,12 +1,12 @@
 """What the commands share: Hydra entry point, sweeps, tables on the terminal."""
 
-from simulator.cli.help_text import USAGE
+from simulator.cli.help_text import HELP
 from simulator.cli.summary_table import print_summary
 from simulator.cli.sweep import Figures, SweepReport, as_written
 from simulator.cli.terminal import print_wide, run_command
 
 __all__ = [
-    "USAGE",
+    "HELP",
     "Figures",
     "SweepReport",
     "as_written",

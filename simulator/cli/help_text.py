@@ -1,6 +1,6 @@
 """What `python -m simulator --help` prints."""
 
-USAGE = """\
+HELP = """\
 Simulates an LLM serving cluster: a trace of requests, served by replicas of a model.
 
   python -m simulator [key=value ...]

@@ -4,7 +4,7 @@ from simulator.cluster.cluster import Cluster
 from simulator.cluster.collect import collect_result
 from simulator.cluster.deployment import Deployment, groups_of, has_token_budget, with_token_budget
 from simulator.cluster.faults import RESTART, Fault, FaultRate, Faults
-from simulator.cluster.follow_ups import Followers
+from simulator.cluster.follow_ups import FollowUps
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.cluster.request_table import request_table
 
@@ -15,7 +15,7 @@ __all__ = [
     "Fault",
     "FaultRate",
     "Faults",
-    "Followers",
+    "FollowUps",
     "ReplicaSpec",
     "collect_result",
     "groups_of",

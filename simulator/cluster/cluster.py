@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 from simpy.events import Event
 
-from simulator.cluster.fault_injection import DegradedTimes, Outages
+from simulator.cluster.fault_injection import DegradedTimes, FaultInjector
 from simulator.cluster.faults import Faults
-from simulator.cluster.follow_ups import Followers
+from simulator.cluster.follow_ups import FollowUps
 from simulator.cluster.gateway import Gateway
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.engine import (
@@ -38,9 +38,9 @@ class Cluster:
         specs: What makes each replica.
         runs: What each replica did, and what is left of it.
         requests: All requests.
-        followers: Which requests wait for the end of others; None: none does.
+        follow_ups: Which requests wait for the end of others; None: none does.
         gateway: Who sent each request where.
-        outages: What went wrong; None: nothing does.
+        fault_injector: What goes wrong; None: nothing does.
         num_ended: Requests that emitted their last token, were refused or lost.
         stuck_reasons: Of each replica, why requests are left when nothing can happen any more; None: none are.
     """
@@ -52,7 +52,7 @@ class Cluster:
         router: Router | None = None,
         *,
         sessions: Sequence[int] | None = None,
-        followers: Followers | None = None,
+        follow_ups: FollowUps | None = None,
         random: np.random.Generator | None = None,
         faults: Faults | None = None,
         fault_seed: Sequence[int] = (0,),
@@ -69,7 +69,7 @@ class Cluster:
             specs: One per replica.
             router: The policy that chooses the replica of a request; None: round robin.
             sessions: Session of each request; None: there are no sessions.
-            followers: Which requests wait for the end of others; None: none does.
+            follow_ups: Which requests wait for the end of others; None: none does.
             random: Randomness of routing.
             faults: What goes wrong; None: nothing.
             fault_seed: Seed of its randomness.
@@ -83,7 +83,7 @@ class Cluster:
         self.specs = specs
         self.num_ended = 0
         self.requests = requests
-        self.followers = followers
+        self.follow_ups = follow_ups
         self._degrades = bool(faults)
         self._new_replica = new_replica
         self.stuck_reasons: Sequence[StuckReason | None] = ()
@@ -99,9 +99,9 @@ class Cluster:
         ]
         self.gateway = Gateway(requests, sessions, loads, router or RoundRobin(), random or np.random.default_rng(0))
         self._engines = [self._engine_of(run) for run in self.runs]
-        self.outages: Outages | None = None
+        self.fault_injector: FaultInjector | None = None
         if faults is not None and faults:
-            self.outages = Outages(
+            self.fault_injector = FaultInjector(
                 faults,
                 fault_seed,
                 self.clock,
@@ -168,8 +168,8 @@ class Cluster:
 
     def _follow(self, request: int, answered: bool) -> None:
         """Let the request that waits for another one's end arrive, now or later."""
-        assert self.followers is not None
-        found = self.followers.after(request, answered)
+        assert self.follow_ups is not None
+        found = self.follow_ups.after(request, answered)
         if found is None:
             return
         following, think_s = found
@@ -183,7 +183,7 @@ class Cluster:
             self.clock.call_at(arrival_s, partial(self._arrive, following), ARRIVAL)
 
     def _arrive(self, request: int, _: Event | None = None) -> None:
-        if self.outages is not None and self.outages.refuses(request):
+        if self.fault_injector is not None and self.fault_injector.refuses(request):
             return
         replica = self.gateway.send(request)
         if replica != NO_REPLICA:
@@ -198,7 +198,7 @@ class Cluster:
 
     def _note_ends(self, requests: Sequence[int], answered: bool) -> None:
         self.num_ended += len(requests)
-        if self.followers is not None:
+        if self.follow_ups is not None:
             for request in requests:
                 self._follow(request, answered)
         if self._progress is not None and self.num_ended >= self._next_report:

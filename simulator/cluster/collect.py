@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cluster.cluster import Cluster
-from simulator.cluster.fault_injection import Outages
+from simulator.cluster.fault_injection import FaultInjector
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.engine import ReplicaRun, StuckReason
 from simulator.iteration_time import Documented
@@ -19,10 +19,10 @@ from simulator.results import (
     NOT_ARRIVED,
     STUCK,
     UNFINISHED,
-    Events,
+    FaultResult,
     MetricOptions,
-    OutageResult,
     ReplicaResult,
+    RequestEventArrays,
     Result,
     cached_tokens,
 )
@@ -43,11 +43,11 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
         notes: Warnings about the input.
     """
     table = _request_table(trace, cluster)
-    outages = _outages(cluster.outages, table)
+    faults = _faults(cluster.fault_injector, table)
     status = np.full(len(trace), NOT_ARRIVED)
     replicas = []
     for spec, run, reason in zip(cluster.specs, cluster.runs, cluster.stuck_reasons, strict=True):
-        replicas.append(_replica(spec, run, reason, table, outages.moved))
+        replicas.append(_replica(spec, run, reason, table, faults.moved))
         left = [*run.replica.waiting, *run.replica.running]
         status[left] = UNFINISHED if run.cut_off else STUCK
     if any(replica.caches_prefixes for replica in replicas):
@@ -55,11 +55,11 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
     status[table["ignored"] == 1] = IGNORED
     status[~np.isnan(table["completed_s"])] = FINISHED
     end_s = float(cluster.clock.now)
-    if cluster.outages is not None:
-        status[cluster.gateway.held] = UNFINISHED if cluster.outages.cut_off else STUCK
-        status[cluster.outages.lost] = LOST
-        end_s = _end_of(table["arrival_s"][status != NOT_ARRIVED], replicas, outages)
-    _enter_down_time(replicas, outages, float(np.nanmin(table["arrival_s"])), end_s)
+    if cluster.fault_injector is not None:
+        status[cluster.gateway.held] = UNFINISHED if cluster.fault_injector.cut_off else STUCK
+        status[cluster.fault_injector.lost] = LOST
+        end_s = _end_of(table["arrival_s"][status != NOT_ARRIVED], replicas, faults)
+    _enter_down_time(replicas, faults, float(np.nanmin(table["arrival_s"])), end_s)
     return Result(
         table,
         status,
@@ -69,8 +69,8 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
         notes=[*notes, *trace.notes],
         clients=trace.clients,
         num_skipped=trace.num_skipped,
-        num_broken_off=0 if cluster.followers is None else cluster.followers.num_broken_off,
-        outages=outages,
+        num_broken_off=0 if cluster.follow_ups is None else cluster.follow_ups.num_broken_off,
+        faults=faults,
     )
 
 
@@ -96,45 +96,45 @@ def _request_table(trace: Trace, cluster: Cluster) -> Table:
     return table
 
 
-def _outages(outages: Outages | None, table: Table) -> OutageResult:
+def _faults(injector: FaultInjector | None, table: Table) -> FaultResult:
     """Turn faults into arrays, and enter arrivals and retries into the table of all requests."""
-    if outages is None:
-        return OutageResult()
+    if injector is None:
+        return FaultResult()
     table["num_retries"] = np.zeros(len(table["arrival_s"]), dtype=np.int64)
-    for column, noted in (("num_retries", outages.num_retries), ("arrival_s", outages.first_arrival_s)):
+    for column, noted in (("num_retries", injector.num_retries), ("arrival_s", injector.first_arrival_s)):
         table[column][list(noted)] = list(noted.values())
-    moves = np.array(outages.moves, dtype=np.float64).reshape(-1, 4)
-    return OutageResult(outages.begun, moves, outages.tokens_lost)
+    moves = np.array(injector.moves, dtype=np.float64).reshape(-1, 4)
+    return FaultResult(injector.begun, moves, injector.tokens_lost)
 
 
 def _replica(
     spec: ReplicaSpec, run: ReplicaRun, reason: StuckReason | None, table: Table, moved: Ints
 ) -> ReplicaResult:
     """Turn the log of a replica into arrays, and enter its requests into the table of all requests."""
-    replica, history = run.replica, run.replica.history
+    replica, request_events = run.replica, run.replica.request_events
     logged = run.log.logged()
-    admissions = _rows(history.admissions, 4)
-    events = Events(
+    admissions = _rows(request_events.admissions, 4)
+    events = RequestEventArrays(
         admissions=admissions,
         blocks_needed=np.array(run.blocks_needed, dtype=np.int64) - admissions[:, 3],
-        prefill_ends=_without(history.discards, 0, _rows(history.prefill_ends, 2)),
-        finishes=_rows(history.finishes, 2),
-        preemptions=_rows(history.preemptions, 2),
-        evictions=_rows(history.evictions, 2),
-        residencies=_without(history.discards, 1, _rows(replica.residencies(), 4)),
+        prefill_ends=_without(request_events.discards, 0, _rows(request_events.prefill_ends, 2)),
+        finishes=_rows(request_events.finishes, 2),
+        preemptions=_rows(request_events.preemptions, 2),
+        evictions=_rows(request_events.evictions, 2),
+        decode_spans=_without(request_events.discards, 1, _rows(replica.decode_spans(), 4)),
     )
     _enter_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
     _enter_first(table["first_token_s"], events.prefill_ends, logged.end_s)
     _enter_first(table["completed_s"], events.finishes, logged.end_s)
     np.add.at(table["num_preemptions"], events.preemptions[:, 0], 1)
-    table["ignored"][history.ignored] = 1
+    table["ignored"][request_events.ignored] = 1
     return ReplicaResult(
         logged=logged,
-        history=events,
+        request_events=events,
         stages=run.stages,
         num_blocks=replica.num_blocks,
         members=run.log.members(),
-        obstacle="" if reason is None else reason.text(table["request_id"][reason.request]),
+        stuck_reason="" if reason is None else reason.text(table["request_id"][reason.request]),
         provenance=spec.stage_times.provenance if isinstance(spec.stage_times, Documented) else None,
         placement=spec.placement,
         caches_prefixes=spec.prefix_caching,
@@ -160,14 +160,14 @@ def _enter_first(column: NDArray[Any], events: Ints, times: Floats) -> None:
     column[requests] = np.fmin(column[requests], times[events[first, 1]])
 
 
-def _end_of(arrival_s: Floats, replicas: Sequence[ReplicaResult], outages: OutageResult) -> float:
+def _end_of(arrival_s: Floats, replicas: Sequence[ReplicaResult], faults: FaultResult) -> float:
     """When the last thing happened: an arrival, the end of an iteration, or a failure that hit a request."""
     ends_s = [replica.logged.end_s for replica in replicas]
-    return float(np.concatenate([arrival_s, outages.moves[:, 2], *ends_s]).max(initial=0.0))
+    return float(np.concatenate([arrival_s, faults.moves[:, 2], *ends_s]).max(initial=0.0))
 
 
-def _enter_down_time(replicas: Sequence[ReplicaResult], outages: OutageResult, begin_s: float, end_s: float) -> None:
+def _enter_down_time(replicas: Sequence[ReplicaResult], faults: FaultResult, begin_s: float, end_s: float) -> None:
     for number, replica in enumerate(replicas):
-        down_s = outages.down_s(number, begin_s, end_s)
+        down_s = faults.down_s(number, begin_s, end_s)
         for stage in replica.stages:
             stage.down_s = down_s

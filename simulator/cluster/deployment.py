@@ -8,7 +8,7 @@ from typing import Any
 from simulator.cluster.faults import MOST_REPLICAS
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.iteration_time import IterationTime, Profile, StageTimes
-from simulator.model import Device, KVCache, Layout, Model, Node, Parallelism, Placement, ServingEngine
+from simulator.model import Device, HostOverhead, KVMemory, Layout, Model, Node, Parallelism, Placement
 from simulator.schedulers import Overlapping, Sarathi, Scheduler, SizedBatches
 
 
@@ -34,9 +34,9 @@ class Deployment:
     scheduler: Scheduler = field(default_factory=Sarathi)
     parallel: Parallelism = field(default_factory=Parallelism)
     iteration_time: IterationTime = field(default_factory=Profile)
-    kv_cache: KVCache = field(default_factory=KVCache)
+    kv_cache: KVMemory = field(default_factory=KVMemory)
     num_replicas: int = 1
-    engine: ServingEngine = field(default_factory=ServingEngine)
+    engine: HostOverhead = field(default_factory=HostOverhead)
     node: Node | None = None
     num_nodes: int | None = None
 

@@ -45,7 +45,7 @@ class DegradedTimes:
         self._times = self.normal if network == 1 else self._slower_network(network)
 
 
-class Outages:
+class FaultInjector:
     """What goes wrong in a run.
 
     Attributes:
@@ -102,7 +102,7 @@ class Outages:
         self._runs = runs
         self._engines = engines
         self._on_loss = on_loss
-        self._prompts = list(requests.prefill_tokens)
+        self._prompts = list(requests.known_tokens)
         self._active: list[list[FaultSpan]] = [[] for _ in runs]
         self._num_ends_due = 0
         clock.process(self._watch(faults.in_order(len(runs), seed)))
@@ -171,12 +171,12 @@ class Outages:
 
     def _throw_out(self, replica: int) -> None:
         """Take all requests from a replica that fails, and send them again or not."""
-        now_s, history = self._clock.now, self._runs[replica].replica.history
+        now_s, request_events = self._clock.now, self._runs[replica].replica.request_events
         self.tokens_lost += self._runs[replica].replica.cached_tokens
         running, waiting = self._engines[replica].fail()
         self._gateway.end(replica, [*running, *waiting])
         if self._faults.on_failure == RESTART:
-            history.discard([*running, *waiting])
+            request_events.discard([*running, *waiting])
         for requests, left in ((running, LEFT_RUNNING), (waiting, LEFT_QUEUE)):
             for request in requests:
                 if request not in self.first_arrival_s:
@@ -193,8 +193,8 @@ class Outages:
             return
         self._thrown_out.add(request)
         if faults.on_failure == RESTART:
-            self._requests.prefill_tokens[request] = self._prompts[request]
-        self._gateway.take_back(request, self._requests.prefill_tokens[request])
+            self._requests.known_tokens[request] = self._prompts[request]
+        self._gateway.take_back(request, self._requests.known_tokens[request])
         self._send(request)
 
     def _send(self, request: int) -> None:

@@ -9,7 +9,7 @@ from traces import Trace
 _NONE = -1
 
 
-class Followers:
+class FollowUps:
     """Knows what arrives after the end of a request.
 
     Attributes:

@@ -38,7 +38,7 @@ class Gateway:
         self.assigned = [NO_REPLICA] * len(requests.arrival_s)
         self._num_arrived = 0
         # A preempted request has more to prefill than its prompt; the gateway knows the prompt.
-        self._prompt_tokens = list(requests.prefill_tokens)
+        self._prompt_tokens = list(requests.known_tokens)
         self._sessions = sessions
         self._homes: dict[int, int] = {}
         self._loads = loads

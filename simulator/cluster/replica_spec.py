@@ -76,8 +76,8 @@ class ReplicaSpec:
             options |= {
                 "num_blocks": self.num_blocks - 1,  # the engine never gives the first one away
                 "watermark_blocks": int(overlap.watermark * self.num_blocks),
-                "ahead": self.placement.pp if overlap.ahead else 0,
-                "labels": requests.labels[self.block_size] if self.prefix_caching else None,
+                "lookahead": self.placement.pp if overlap.lookahead else 0,
+                "block_hashes": requests.block_hashes[self.block_size] if self.prefix_caching else None,
                 "rank": requests.rank if overlap.by_priority else None,
             }
         else:

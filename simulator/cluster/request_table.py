@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from simulator.cluster.deployment import Deployment
-from simulator.kv_cache import PrefixLabels
+from simulator.kv_cache import BlockHashes
 from simulator.replica import RequestTable
 from simulator.schedulers import Overlapping
 from traces import Trace
@@ -16,7 +16,7 @@ def request_table(trace: Trace, groups: Sequence[Deployment]) -> RequestTable:
     assert trace.arrival_s is not None
     requests = RequestTable(
         arrival_s=trace.arrival_s.tolist(),
-        prefill_tokens=trace.prompt_tokens.tolist(),
+        known_tokens=trace.prompt_tokens.tolist(),
         total_tokens=(trace.prompt_tokens + trace.output_tokens).tolist(),
         prompt_tokens=trace.prompt_tokens.tolist(),
     )
@@ -26,5 +26,5 @@ def request_table(trace: Trace, groups: Sequence[Deployment]) -> RequestTable:
         ids = np.arange(len(trace)) if trace.request_id is None else trace.request_id
         requests.id_rank = np.argsort(np.argsort(ids.astype(str), kind="stable")).tolist()
     sizes = {one.kv_cache.block_size for one in groups if one.caches_prefixes}
-    requests.labels = {size: PrefixLabels.of(trace, size) for size in sorted(sizes)}
+    requests.block_hashes = {size: BlockHashes.of(trace, size) for size in sorted(sizes)}
     return requests

@@ -15,7 +15,7 @@ from simulator.output import UsageError, parse
 from simulator.results import LATENCIES
 from traces.shared.whole_files import whole_file
 
-USAGE = """\
+HELP = """\
 Puts runs side by side, as a table and a picture; differences are to the first one.
 
   python -m simulator.compare RUN RUN ... [output=FOLDER]
@@ -30,7 +30,7 @@ Exit status: 0, 2 for a mistake in the input."""
 
 def main() -> None:
     """Run the command line."""
-    run_command(_compare, USAGE)
+    run_command(_compare, HELP)
 
 
 def _compare(arguments: Sequence[str], console: Console) -> None:

@@ -15,7 +15,7 @@ from simulator.schedulers import Scheduler
 
 Process = Generator[Event, None, None]
 
-_MOST_FRUITLESS = 1000
+_MAX_FUTILE_PREEMPTIONS = 1000
 
 
 @dataclass
@@ -53,9 +53,9 @@ class ReplicaRun:
 
     def one_batch(self, now_s: float) -> Batch | None:
         """Ask the policy for one batch, and carry out what it says; None: it has no tokens."""
-        if self._goes_round:
+        if self._is_livelocked:
             return None
-        num_preempted = len(self.replica.history.preemptions)
+        num_preempted = len(self.replica.request_events.preemptions)
         batch = self.scheduler.schedule(self.replica)
         while batch is not None:
             started = self._start(batch)
@@ -68,12 +68,12 @@ class ReplicaRun:
     def next_batch(self, now_s: float) -> Batch | None:
         """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
         schedule = self.scheduler.schedule
-        num_preempted = len(self.replica.history.preemptions)
+        num_preempted = len(self.replica.request_events.preemptions)
         while (batch := schedule(self.replica)) is not None:
             started = self._start(batch)
             if started is not None:
                 return started
-            if batch.preempted and self._goes_round:
+            if batch.preempted and self._is_livelocked:
                 break
         self._log_lone_preemptions(num_preempted, now_s)
         return None
@@ -83,9 +83,9 @@ class ReplicaRun:
         started = self.replica.start(batch)
         if batch.ignored:
             self.on_end(batch.ignored, False)
-        admissions, needed = self.replica.history.admissions, self.blocks_needed
+        admissions, needed = self.replica.request_events.admissions, self.blocks_needed
         if len(admissions) > len(needed):
-            known_tokens = self.replica.requests.prefill_tokens
+            known_tokens = self.replica.requests.known_tokens
             needed += (
                 self.scheduler.blocks_to_admit(self.replica, known_tokens[request])
                 for request, *_ in admissions[len(needed) :]
@@ -93,7 +93,7 @@ class ReplicaRun:
         return started
 
     def _log_lone_preemptions(self, num_before: int, now_s: float) -> None:
-        self.log.preempt_alone(range(num_before, len(self.replica.history.preemptions)), now_s)
+        self.log.preempt_alone(range(num_before, len(self.replica.request_events.preemptions)), now_s)
 
     def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
         """Send a batch that has just been put in flight through the pipeline stages, and log it.
@@ -120,9 +120,9 @@ class ReplicaRun:
         self.log.begin_run(batch, index, now_s, start_s, self.replica.members)
 
     @property
-    def _goes_round(self) -> bool:
+    def _is_livelocked(self) -> bool:
         """Whether the same requests would be begun and preempted for ever."""
-        return self.replica.num_fruitless > _MOST_FRUITLESS and self.time_limit_s == inf
+        return self.replica.num_futile_preemptions > _MAX_FUTILE_PREEMPTIONS and self.time_limit_s == inf
 
     def finish(self) -> None:
         """End the oldest batch in flight."""

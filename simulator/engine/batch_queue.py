@@ -100,7 +100,7 @@ class BatchQueueEngine:
             self._queue.append(None)
             return False
         self._replica.begin_call()
-        preemptions = self._replica.history.preemptions
+        preemptions = self._replica.request_events.preemptions
         num_before = len(preemptions)
         batch = run.one_batch(now_s)
         if batch is None:

@@ -62,7 +62,7 @@ class SingleStageEngine:
             self._arrived = False
             self._start_s = start_s
             due_s, wake = clock.next_due_s(), None
-            for free_blocks in chain((replica.free_blocks,), replica.repeat(batch) if batch.stands else ()):
+            for free_blocks in chain((replica.free_blocks,), replica.repeat(batch) if batch.repeats else ()):
                 end_s += stage_times(batch)[0]
                 log_times((end_s, free_blocks))
                 # While nothing else is due, a decision that stands needs no event.
@@ -70,7 +70,7 @@ class SingleStageEngine:
                     wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
                     assert wake is not None
                     yield wake
-                    if self._arrived and batch.heeds_arrivals:
+                    if self._arrived and batch.until_arrival:
                         break
                     due_s = clock.next_due_s()
                 if end_s > time_limit_s:

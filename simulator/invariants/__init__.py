@@ -2,13 +2,13 @@
 
 from simulator.invariants.checked_overlapping_replica import CheckedOverlappingReplica
 from simulator.invariants.checked_replica import CheckedReplica
-from simulator.invariants.expected_state import Books, InvariantError
+from simulator.invariants.expected_state import ExpectedState, InvariantError
 from simulator.invariants.result_laws import check_result
 
 __all__ = [
-    "Books",
     "CheckedOverlappingReplica",
     "CheckedReplica",
+    "ExpectedState",
     "InvariantError",
     "check_result",
 ]

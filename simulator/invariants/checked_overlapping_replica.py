@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from simulator.invariants.expected_state import Books, Ints, broken
-from simulator.kv_cache import PrefixCache
+from simulator.invariants.expected_state import ExpectedState, Ints, broken
+from simulator.kv_cache import BlockHashCache
 from simulator.replica import Batch, CachingReplica, PrefillChunk
 
 
@@ -19,13 +19,13 @@ class _Flight:
     Attributes:
         decodes: int64[n], requests that decode.
         chunks: Requests with a chunk, and whether it completes their prefill.
-        late: Requests that were preempted meanwhile.
+        awaiting_results: Requests that were preempted meanwhile.
         repetitions: How often it was repeated so far.
     """
 
     decodes: Ints
     chunks: dict[int, bool]
-    late: set[int] = field(default_factory=set)
+    awaiting_results: set[int] = field(default_factory=set)
     repetitions: int = 0
 
     @property
@@ -55,7 +55,7 @@ class CheckedOverlappingReplica(CachingReplica):
     def __init__(
         self,
         *arguments: Any,
-        books: Books,
+        books: ExpectedState,
         max_tokens: int | None = None,
         max_num_seqs: int | None = None,
         **options: Any,
@@ -87,7 +87,7 @@ class CheckedOverlappingReplica(CachingReplica):
         arrives = super().enqueue(request)
         if arrives:
             self._queued.add(request)
-            self._books.prefill[request] = self.requests.prefill_tokens[request]
+            self._books.prefill[request] = self.requests.known_tokens[request]
             self._books.last[request] = min(self._books.last[request], self.max_model_len - 1)
         return arrives
 
@@ -103,8 +103,8 @@ class CheckedOverlappingReplica(CachingReplica):
         if not batch.is_open:
             self._book_end_of_call(started)
         self.check_totals()
-        if self.prefix is not None and self.prefix.num_unheld > self.free_blocks:
-            raise broken(self.prefix.num_unheld, "KV blocks that nobody holds have labels, of", self.free_blocks)
+        if self.prefix is not None and self.prefix.num_evictable > self.free_blocks:
+            raise broken(self.prefix.num_evictable, "KV blocks that nobody holds have labels, of", self.free_blocks)
         return started
 
     def _book_preemption(self, request: int) -> None:
@@ -112,7 +112,7 @@ class CheckedOverlappingReplica(CachingReplica):
             raise broken("request", request, "is preempted and does not run")
         for flight in self._booked:
             if request in flight.decodes or request in flight.chunks:
-                flight.late.add(request)
+                flight.awaiting_results.add(request)
         self._admitted.remove(request)
         self._queued.add(request)
         self._books.context[request] = self._books.blocks[request] = 0
@@ -120,7 +120,7 @@ class CheckedOverlappingReplica(CachingReplica):
     def _book_chunk(self, chunk: PrefillChunk) -> None:
         request, books = chunk.request, self._books
         if request in self._queued:
-            if any(request in flight.late for flight in self._booked):
+            if any(request in flight.awaiting_results for flight in self._booked):
                 raise broken("request", request, "is admitted while work of it is in flight")
             if chunk.context_tokens % self.block_size or (chunk.context_tokens and self.prefix is None):
                 raise broken("request", request, "begins with", chunk.context_tokens, "tokens that nobody computed")
@@ -145,11 +145,11 @@ class CheckedOverlappingReplica(CachingReplica):
     def _book_decodes(self, batch: Batch, started: Batch | None) -> None:
         """Enter the decodes of a step; the replica says which they are, the books whether they may."""
         books = self._books
-        decodes = self._forming_decodes
+        decodes = self._step_decodes
         if started is None:
             assert decodes is not None
             members = np.array([*decodes], dtype=np.int64)
-        elif self.ahead:
+        elif self.lookahead:
             members = np.array(self._flights[-1].members, dtype=np.int64)
         else:
             flying = self.in_flight[-1][1]
@@ -163,7 +163,7 @@ class CheckedOverlappingReplica(CachingReplica):
             )
         # Each has its known tokens computed but for the last one, and those being made.
         ahead = context + 1 - books.prefill[members]
-        if ((ahead < 0) | (ahead > (1 if self.ahead else 0)) | (context >= books.last[members])).any():
+        if ((ahead < 0) | (ahead > (1 if self.lookahead else 0)) | (context >= books.last[members])).any():
             raise broken("requests", members, "decode after", context, "of", books.prefill[members], "known tokens")
         books.blocks[members] += context % self.block_size == 0
         books.context[members] += 1
@@ -219,7 +219,7 @@ class CheckedOverlappingReplica(CachingReplica):
         if {*running} != self._admitted or {*waiting} != self._queued:
             raise broken("a failure throws out", running, waiting, "instead of", self._admitted, self._queued)
         for request in (*running, *waiting):
-            if self.requests.prefill_tokens[request] != self._books.prefill[request]:
+            if self.requests.known_tokens[request] != self._books.prefill[request]:
                 raise broken("request", request, "is not known by its", self._books.prefill[request], "tokens")
         self._books.context[running] = self._books.blocks[running] = 0
         for part in (self._booked, self._queued, self._admitted, self._forming_chunks):
@@ -272,15 +272,15 @@ class CheckedOverlappingReplica(CachingReplica):
             raise broken(f"{held} KV blocks held and {self.free_blocks} free are not {self.num_blocks}")
 
 
-def _held_twice(prefix: PrefixCache, running: set[int]) -> int:
+def _held_twice(prefix: BlockHashCache, running: set[int]) -> int:
     """Check the holders of labelled KV blocks, and return how many more the requests hold than there are."""
     holders: Counter[tuple[int, int, int]] = Counter()
     sizes: dict[tuple[int, int, int], int] = {}
     for request in running:
-        for copy, first, end, num_holders in prefix.held_spans(request):
-            holders[copy, first, num_holders] += 1
-            sizes[copy, first, num_holders] = end - first
-    for (copy, first, num_holders), count in holders.items():
-        if count != num_holders:
-            raise broken(f"{count} requests hold the KV blocks labelled {first} on, not {num_holders}", copy)
+        for copy, first, end, ref_count in prefix.referenced_spans(request):
+            holders[copy, first, ref_count] += 1
+            sizes[copy, first, ref_count] = end - first
+    for (copy, first, ref_count), count in holders.items():
+        if count != ref_count:
+            raise broken(f"{count} requests hold the KV blocks labelled {first} on, not {ref_count}", copy)
     return sum((count - 1) * sizes[key] for key, count in holders.items())

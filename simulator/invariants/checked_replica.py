@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.invariants.expected_state import Books, Ints, broken
+from simulator.invariants.expected_state import ExpectedState, Ints, broken
 from simulator.replica import Batch, PrefillChunk, Replica
 
 # Of the small arrays here, without the detour of their methods.
@@ -51,7 +51,7 @@ class CheckedReplica(Replica):
     def __init__(
         self,
         *arguments: Any,
-        books: Books,
+        books: ExpectedState,
         max_tokens: int | None = None,
         max_num_seqs: int | None = None,
         **options: Any,
@@ -83,7 +83,7 @@ class CheckedReplica(Replica):
             raise broken("request", request, "arrives although it is there already")
         self._queued[request] = None
         # Tokens that it got elsewhere are prompt here.
-        self._books.prefill[request] = self.requests.prefill_tokens[request]
+        self._books.prefill[request] = self.requests.known_tokens[request]
         return super().enqueue(request)
 
     def start(self, batch: Batch) -> Batch | None:
@@ -151,7 +151,7 @@ class CheckedReplica(Replica):
         if {*running} != admitted or {*waiting} != {*self._queued}:
             raise broken("a failure throws out", running, waiting, "instead of", admitted, [*self._queued])
         for request in running:
-            if self.requests.prefill_tokens[request] != books.prefill[request]:
+            if self.requests.known_tokens[request] != books.prefill[request]:
                 raise broken(
                     "request", request, "is not known by its", books.prefill[request], "tokens after a failure"
                 )
@@ -190,8 +190,8 @@ class CheckedReplica(Replica):
         """Return the requests that decode in a batch, and give them the KV block that they need."""
         books, members = self._books, self._decodes
         self._decodes = _NOBODY
-        if batch.held_back:
-            stays = np.isin(members, list(batch.held_back))
+        if batch.skipped_decodes:
+            stays = np.isin(members, list(batch.skipped_decodes))
             members, self._decodes = members[~stays], members[stays]
         context = books.context[members]
         total = int(_sum(context))

@@ -17,7 +17,7 @@ def broken(*what: object) -> InvariantError:
     return InvariantError(f"invariant broken: {' '.join(map(str, what))}")
 
 
-class Books:
+class ExpectedState:
     """What each request has, wherever it is.
 
     Attributes:

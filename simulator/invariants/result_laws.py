@@ -85,12 +85,12 @@ def _emitted(result: Result, replicas: Sequence[Checked], restarts: bool) -> tup
     request, time_s = np.concatenate(requests), np.concatenate(times_s)
     if restarts:
         since_s = np.full(len(result.status), -np.inf)
-        thrown_out = result.outages.moves[result.outages.moves[:, 3] != SENT]
+        thrown_out = result.faults.moves[result.faults.moves[:, 3] != SENT]
         np.maximum.at(since_s, thrown_out[:, 0].astype(np.int64), thrown_out[:, 2])
         counts = time_s > since_s[request]
         request, time_s = request[counts], time_s[counts]
     # What each replica booked is in order of time, so that a stable sort will do but for requests that moved.
-    order = np.lexsort((time_s, request)) if len(result.outages.moves) else _order(request, len(result.status))
+    order = np.lexsort((time_s, request)) if len(result.faults.moves) else _order(request, len(result.status))
     return request[order], time_s[order]
 
 

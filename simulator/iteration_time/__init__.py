@@ -2,8 +2,8 @@
 
 from simulator.iteration_time.affine import Affine
 from simulator.iteration_time.base import IterationTime, StageTimes
-from simulator.iteration_time.breakdown import Composed, explain, extent_of_batch
-from simulator.iteration_time.collectives import Communication
+from simulator.iteration_time.breakdown import Composed, extent_of_batch, time_breakdown
+from simulator.iteration_time.collectives import Collectives
 from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.device_profile import (
     AttentionFit,
@@ -14,7 +14,7 @@ from simulator.iteration_time.device_profile import (
     load_profile,
     matmul_key,
 )
-from simulator.iteration_time.link_curves import MeasuredLinks, MessageCurve, load_links
+from simulator.iteration_time.link_curves import LinkCurve, MeasuredLinks, load_links
 from simulator.iteration_time.operators import (
     Attention,
     Elementwise,
@@ -44,7 +44,7 @@ __all__ = [
     "Affine",
     "Attention",
     "AttentionFit",
-    "Communication",
+    "Collectives",
     "Composed",
     "ComposedTimes",
     "CorrectedPhysics",
@@ -57,9 +57,9 @@ __all__ = [
     "HostPart",
     "InEngine",
     "IterationTime",
+    "LinkCurve",
     "MatMul",
     "MeasuredLinks",
-    "MessageCurve",
     "Profile",
     "ProfileKernels",
     "Provenance",
@@ -76,7 +76,6 @@ __all__ = [
     "elementwise_key",
     "elementwise_terms",
     "embedding",
-    "explain",
     "extent_of",
     "extent_of_batch",
     "head_operators",
@@ -88,4 +87,5 @@ __all__ = [
     "matmul_terms",
     "prefill_features",
     "prefill_terms",
+    "time_breakdown",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulator.iteration_time.base import StageTimes, require_seconds
-from simulator.model import EngineTime, Layout
+from simulator.model import IterationOverhead, Layout
 from simulator.replica import Batch
 
 
@@ -28,7 +28,7 @@ class Affine:
         if self.base_s == 0 and self.per_token_s == 0:
             raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
 
-    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """Prepare the prediction; of the layout only the number of stages plays a part, and messages take no time."""
         base_s, per_token_s, per_context_token_s = self.base_s, self.per_token_s, self.per_context_token_s
         num_stages = layout.parallel.pp

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from simulator.model import EngineTime, Layout
+from simulator.model import IterationOverhead, Layout
 from simulator.replica import Batch
 
 LONGEST_S = 1e6  # longer than any iteration
@@ -24,7 +24,7 @@ class StageTimes(Protocol):
 class IterationTime(Protocol):
     """A model of iteration time, before it knows the layout."""
 
-    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """Prepare the prediction for one model on one layout.
 
         Raises:

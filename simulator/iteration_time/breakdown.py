@@ -53,7 +53,7 @@ class OperatorRow:
     bound: str
 
 
-def explain(stage_times: StageTimes, device: Device, batch: Batch) -> dict[str, Any]:
+def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dict[str, Any]:
     """Return what `python -m simulator.predict` writes.
 
     Returns:

@@ -1,10 +1,10 @@
 """Time of collectives and messages between the GPUs of a layout."""
 
-from simulator.iteration_time.link_curves import Amount, MeasuredLinks, MessageCurve, load_links
+from simulator.iteration_time.link_curves import Amount, LinkCurve, MeasuredLinks, load_links
 from simulator.model import Layout, Link, Network
 
 
-class Communication:
+class Collectives:
     """Messages of one layout: measured curves where there are some, rings and latency-bandwidth lines elsewhere.
 
     Attributes:
@@ -93,7 +93,7 @@ class Communication:
         """Whether messages over a link of the machine were measured; only those of neighbours were."""
         return link == self._fastest_link and self._fast_send is not None
 
-    def _curve(self, measured: list[MeasuredLinks], operator: str, num_gpus: int) -> MessageCurve | None:
+    def _curve(self, measured: list[MeasuredLinks], operator: str, num_gpus: int) -> LinkCurve | None:
         """Return what was measured within a machine."""
         for links in measured:
             curve = links.curve(operator, num_gpus, num_gpus)

@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 
-from simulator.iteration_time.collectives import Communication
+from simulator.iteration_time.collectives import Collectives
 from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels, UngroupedDecode
 from simulator.iteration_time.operators import (
     MatMul,
@@ -19,7 +19,7 @@ from simulator.iteration_time.operators import (
     num_all_reduces,
 )
 from simulator.iteration_time.provenance import HostPart, Provenance
-from simulator.model import HALF, HALF_BYTES, EngineTime, Layout
+from simulator.model import HALF, HALF_BYTES, IterationOverhead, Layout
 from simulator.replica import Batch
 
 _BLOCK = 256
@@ -55,13 +55,13 @@ class ComposedTimes:
         provenance: Where the kernel and message times come from.
     """
 
-    def __init__(self, kernels: Kernels, layout: Layout, engine: EngineTime) -> None:
+    def __init__(self, kernels: Kernels, layout: Layout, engine: IterationOverhead) -> None:
         model, parallel = layout.model, layout.parallel
         self._kernels = kernels
         self._layout = layout
         self._model = model
         self._parallel = parallel
-        self._communication = Communication(layout)
+        self._communication = Collectives(layout)
         self._host = engine.host.line(parallel.num_gpus)
         self._layers = layout.stage_layers
         self._launches = [layers * engine.host.launch_per_layer_s for layers in self._layers]
@@ -232,7 +232,7 @@ class ComposedTimes:
         return self._communication.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
 
 
-def _provenance(kernels: Provenance, layout: Layout, communication: Communication, host: HostPart) -> Provenance:
+def _provenance(kernels: Provenance, layout: Layout, communication: Collectives, host: HostPart) -> Provenance:
     """Add what the layout brings to where the kernel times come from."""
     model, device = layout.model, layout.device
     warnings = [*kernels.warnings, *communication.warnings]

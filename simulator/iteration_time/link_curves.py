@@ -19,7 +19,7 @@ Amount = TypeVar("Amount", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
-class MessageCurve:
+class LinkCurve:
     """Time by size: straight between knots on a doubly logarithmic scale.
 
     Below the first knot a message takes as long as there; beyond the last one it goes on at the bandwidth
@@ -68,9 +68,9 @@ class MeasuredLinks:
     """
 
     about: Mapping[str, Any]
-    curves: Sequence[MessageCurve]
+    curves: Sequence[LinkCurve]
 
-    def curve(self, operator: str, num_gpus: int, gpus_per_node: int) -> MessageCurve | None:
+    def curve(self, operator: str, num_gpus: int, gpus_per_node: int) -> LinkCurve | None:
         """Return the curve of an operation in a group; None if it was not measured."""
         wanted = (operator, num_gpus, gpus_per_node)
         return next((one for one in self.curves if (one.operator, one.num_gpus, one.gpus_per_node) == wanted), None)
@@ -97,7 +97,7 @@ def load_links(name: str) -> MeasuredLinks:
             raise ValueError(f"format must be {FORMAT}")
         if not isinstance(content["about"], dict) or not isinstance(content["about"]["machine"], str):
             raise ValueError("about must name the machine")
-        return MeasuredLinks(content["about"], [MessageCurve(**curve) for curve in content["curves"]])
+        return MeasuredLinks(content["about"], [LinkCurve(**curve) for curve in content["curves"]])
     except FileNotFoundError:
         shipped = ", ".join(sorted(one.stem for one in SHIPPED.glob("*" + SUFFIX)))
         raise ValueError(f"no message times {path}; shipped are {shipped}") from None

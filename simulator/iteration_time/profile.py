@@ -27,7 +27,7 @@ from simulator.iteration_time.physics import (
 )
 from simulator.iteration_time.provenance import Provenance
 from simulator.iteration_time.roofline import RooflineKernels
-from simulator.model import HALF, Device, EngineTime, Layout
+from simulator.model import HALF, Device, IterationOverhead, Layout
 
 # Operators that were measured under another name: the same kernel.
 _SAME_KERNEL = {"final_norm": "input_norm"}
@@ -49,7 +49,7 @@ class Profile:
         if self.path is not None and not isinstance(self.path, str):
             raise ValueError(f"path must be the path of a file or null, got {self.path!r}")
 
-    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """Prepare the prediction for one model on one layout.
 
         Raises:

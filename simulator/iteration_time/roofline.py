@@ -9,7 +9,7 @@ from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.kernels import AttentionTimes, Floats
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
 from simulator.iteration_time.provenance import Provenance
-from simulator.model import Device, EngineTime, Layout
+from simulator.model import Device, IterationOverhead, Layout
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Roofline:
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """
 
-    def for_layout(self, layout: Layout, engine: EngineTime) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """Prepare the prediction for one model on one layout."""
         return ComposedTimes(RooflineKernels(layout.device), layout, engine)
 

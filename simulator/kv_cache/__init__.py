@@ -1,9 +1,9 @@
 """KV blocks by what they hold: block hashes, and the cache that finds prefixes by them."""
 
-from simulator.kv_cache.block_hash_cache import PrefixCache
-from simulator.kv_cache.block_hashes import PrefixLabels
+from simulator.kv_cache.block_hash_cache import BlockHashCache
+from simulator.kv_cache.block_hashes import BlockHashes
 
 __all__ = [
-    "PrefixCache",
-    "PrefixLabels",
+    "BlockHashCache",
+    "BlockHashes",
 ]

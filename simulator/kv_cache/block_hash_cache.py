@@ -9,7 +9,7 @@ however long it is. What no request has in common with others is one span.
 
 from collections.abc import Iterator
 
-from simulator.kv_cache.block_hashes import PrefixLabels
+from simulator.kv_cache.block_hashes import BlockHashes
 
 
 class _Span:
@@ -34,62 +34,62 @@ class _Copy:
 
     Attributes:
         span: The labels.
-        num_holders: Requests that hold the blocks.
+        ref_count: Requests that hold the blocks.
         before: In the queue of those that nobody holds, the one that is reused before it.
         after: The one that is reused after it.
     """
 
-    __slots__ = ("after", "before", "num_holders", "span")
+    __slots__ = ("after", "before", "ref_count", "span")
 
-    def __init__(self, span: _Span, num_holders: int) -> None:
+    def __init__(self, span: _Span, ref_count: int) -> None:
         self.span = span
-        self.num_holders = num_holders
+        self.ref_count = ref_count
         self.before = self.after = self
 
 
-class PrefixCache:
+class BlockHashCache:
     """Labelled KV blocks of a replica: who holds them, and in which order those that nobody holds are reused.
 
     Cached prefixes are whole: a block is labelled after those before it in its sequence and reused before them.
 
     Attributes:
-        num_unheld: Labelled blocks that nobody holds.
+        num_evictable: Labelled blocks that nobody holds.
 
     Source: the design of vLLM V1's prefix cache, https://docs.vllm.ai/en/latest/design/prefix_caching.html.
     """
 
     __slots__ = (
+        "_block_hashes",
         "_held",
-        "_labels",
-        "_num_labelled",
+        "_num_cached",
         "_queue",
         "_runs",
         "_spans",
-        "num_unheld",
+        "num_evictable",
     )
 
-    def __init__(self, labels: PrefixLabels) -> None:
+    def __init__(self, block_hashes: BlockHashes) -> None:
         """Start empty.
 
         Args:
-            labels: What the blocks of each request hold.
+            block_hashes: What the blocks of each request hold.
         """
-        self.num_unheld = 0
-        self._labels = labels
+        self.num_evictable = 0
+        self._block_hashes = block_hashes
         self._spans: dict[int, _Span] = {}
         # Ends of the queue: what is reused first is behind it, what is reused last before it.
         self._queue = _Copy(_Span(0, 0), 0)
         # Of running requests: labelled blocks, in the sequence's order, and how many.
         self._held: dict[int, list[_Copy]] = {}
-        self._num_labelled: dict[int, int] = {}
+        self._num_cached: dict[int, int] = {}
         self._runs: dict[int, list[tuple[int, int]]] = {}
 
     @property
-    def num_labels(self) -> int:
+    def num_cached_hashes(self) -> int:
         """Different labels that are on blocks."""
         return sum(span.end - span.first for span in self._spans.values())
 
-    def find(self, request: int, most_blocks: int) -> tuple[int, int]:
+    def match(self, request: int, most_blocks: int) -> tuple[int, int]:
         """Look a prefix up.
 
         Args:
@@ -99,12 +99,12 @@ class PrefixCache:
         Returns:
             Blocks at its beginning that are there, and how many of them nobody holds.
         """
-        num_found = num_unheld = 0
+        num_found = num_evictable = 0
         for span, end in self._walk(request, most_blocks):
             num_found += end - span.first
-            if span.copies[0].num_holders == 0:
-                num_unheld += end - span.first
-        return num_found, num_unheld
+            if span.copies[0].ref_count == 0:
+                num_evictable += end - span.first
+        return num_found, num_evictable
 
     def _walk(self, request: int, most_blocks: int) -> Iterator[tuple[_Span, int]]:
         """Yield the cached spans of a prefix, each with the label behind the last one that belongs to it."""
@@ -119,34 +119,34 @@ class PrefixCache:
                 first = min(span.end, end)
                 yield span, first
 
-    def admit(self, request: int, num_blocks: int) -> int:
+    def acquire(self, request: int, num_blocks: int) -> int:
         """Let a request hold the first blocks of its prefix, all of which are there.
 
         Returns:
             How many of them nobody held.
         """
-        num_unheld = 0
+        num_evictable = 0
         held = []
         for span, end in list(self._walk(request, num_blocks)):
             if end < span.end:
                 self._split(span, end)
             copy = span.copies[0]
-            if copy.num_holders == 0:
+            if copy.ref_count == 0:
                 self._leave_queue(copy)
-                num_unheld += span.end - span.first
-            copy.num_holders += 1
+                num_evictable += span.end - span.first
+            copy.ref_count += 1
             held.append(copy)
         self._held[request] = held
-        self._num_labelled[request] = num_blocks
-        self.num_unheld -= num_unheld
-        return num_unheld
+        self._num_cached[request] = num_blocks
+        self.num_evictable -= num_evictable
+        return num_evictable
 
-    def label(self, request: int, num_blocks: int) -> None:
+    def cache_blocks(self, request: int, num_blocks: int) -> None:
         """Label the first blocks of a request that holds them; what it held labelled stays so."""
-        skip = self._num_labelled[request]
+        skip = self._num_cached[request]
         if num_blocks <= skip:
             return
-        self._num_labelled[request] = num_blocks
+        self._num_cached[request] = num_blocks
         for first, length in self._runs_of(request):
             if skip < length:
                 self._add(request, first + max(skip, 0), first + min(length, num_blocks))
@@ -161,7 +161,7 @@ class PrefixCache:
             span = self._spans.get(first)
             if span is None:  # nothing from here on is cached
                 last = held[-1] if held else None
-                if last is not None and last.span.end == first and last.num_holders == len(last.span.copies) == 1:
+                if last is not None and last.span.end == first and last.ref_count == len(last.span.copies) == 1:
                     last.span.end = end
                     return
                 span = self._spans[first] = _Span(first, end)
@@ -178,24 +178,24 @@ class PrefixCache:
         Returns:
             Labelled blocks that nobody holds now.
         """
-        num_unheld = 0
+        num_evictable = 0
         for copy in reversed(self._held.pop(request)):
-            copy.num_holders -= 1
-            if copy.num_holders == 0:
+            copy.ref_count -= 1
+            if copy.ref_count == 0:
                 self._queue_before(self._queue, copy)
-                num_unheld += copy.span.end - copy.span.first
-        del self._num_labelled[request]
-        self.num_unheld += num_unheld
-        return num_unheld
+                num_evictable += copy.span.end - copy.span.first
+        del self._num_cached[request]
+        self.num_evictable += num_evictable
+        return num_evictable
 
-    def held_spans(self, request: int) -> Iterator[tuple[int, int, int, int]]:
+    def referenced_spans(self, request: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield the labelled blocks of a running request: which copy, first label, end, and how many hold it.
 
         Raises:
             RuntimeError: Their labels are not those of the request.
         """
         held = iter(self._held[request])
-        left = self._num_labelled[request]
+        left = self._num_cached[request]
         for first, length in self._runs_of(request):
             end = first + min(length, left)
             left -= length
@@ -203,36 +203,36 @@ class PrefixCache:
                 copy = next(held)
                 if copy.span.first != first or copy.span.end > end:
                     raise RuntimeError(f"request {request} holds labels {copy.span.first} to {copy.span.end}")
-                yield id(copy), first, copy.span.end, copy.num_holders
+                yield id(copy), first, copy.span.end, copy.ref_count
                 first = copy.span.end
 
-    def num_labelled(self, request: int) -> int:
+    def num_cached(self, request: int) -> int:
         """Labelled blocks that a running request holds."""
-        return self._num_labelled[request]
+        return self._num_cached[request]
 
     def shares(self, request: int, block: int) -> bool:
         """Whether a block of a request, counted from 0, has a label that other requests have too."""
-        return bool(self._labels.num_shared[request] > block)
+        return bool(self._block_hashes.num_shared[request] > block)
 
-    def forget(self, request: int) -> None:
+    def drop(self, request: int) -> None:
         """Drop what is remembered of a request that will not come back."""
         self._runs.pop(request, None)
 
-    def shrink_to(self, num_blocks: int) -> int:
+    def evict_to(self, num_blocks: int) -> int:
         """Take labels from the blocks that are reused first, until no more than so many that nobody holds have one.
 
         Returns:
             Labels taken.
         """
-        before = self.num_unheld
-        while (excess := self.num_unheld - num_blocks) > 0:
+        before = self.num_evictable
+        while (excess := self.num_evictable - num_blocks) > 0:
             copy = self._queue.after
             span = copy.span
             size = span.end - span.first
             if size > excess:
                 if len(span.copies) == 1:
                     span.end -= excess
-                    self.num_unheld -= excess
+                    self.num_evictable -= excess
                     break
                 self._split(span, span.end - excess)
                 continue
@@ -240,22 +240,22 @@ class PrefixCache:
             span.copies.remove(copy)
             if not span.copies:
                 del self._spans[span.first]
-            self.num_unheld -= size
-        return before - self.num_unheld
+            self.num_evictable -= size
+        return before - self.num_evictable
 
     def clear(self) -> None:
         """Lose everything."""
-        self.num_unheld = 0
+        self.num_evictable = 0
         self._spans.clear()
         self._held.clear()
-        self._num_labelled.clear()
+        self._num_cached.clear()
         self._runs.clear()
         self._queue = _Copy(_Span(0, 0), 0)
 
     def _runs_of(self, request: int) -> list[tuple[int, int]]:
         runs = self._runs.get(request)
         if runs is None:
-            runs = self._runs[request] = self._labels.runs_of(request)
+            runs = self._runs[request] = self._block_hashes.runs_of(request)
         return runs
 
     def _split(self, span: _Span, at: int) -> None:
@@ -263,9 +263,9 @@ class PrefixCache:
         rest = self._spans[at] = _Span(at, span.end)
         span.end = at
         for copy in span.copies:
-            tail = _Copy(rest, copy.num_holders)
+            tail = _Copy(rest, copy.ref_count)
             rest.copies.append(tail)
-            if copy.num_holders == 0:
+            if copy.ref_count == 0:
                 self._queue_before(copy, tail)
                 continue
             for held in self._held.values():

@@ -16,7 +16,7 @@ _LARGEST_ID = 1 << 40
 
 
 @dataclass(frozen=True)
-class PrefixLabels:
+class BlockHashes:
     """Labels of the full KV blocks of prompt and output of each request, as runs of consecutive numbers.
 
     Attributes:
@@ -32,7 +32,7 @@ class PrefixLabels:
     num_shared: Ints
 
     @classmethod
-    def of(cls, trace: Trace, block_size: int) -> "PrefixLabels":
+    def of(cls, trace: Trace, block_size: int) -> "BlockHashes":
         """Label the blocks of a trace.
 
         Prefix blocks of the trace say which are equal. Of requests without any, a turn of a session whose prompt has

@@ -2,7 +2,7 @@
 
 from simulator.log.fault_spans import FAILURE, KINDS, NETWORK, SLOWDOWN, FaultSpan
 from simulator.log.iterations import NO_DECODE_SET, RUN_COLUMNS, IterationLog, LoggedIterations, Members
-from simulator.log.request_events import History, Residency
+from simulator.log.request_events import DecodeSpan, RequestEvents
 from simulator.log.stage_use import StageUse
 from simulator.log.stays import LEFT_QUEUE, LEFT_RUNNING, NO_REPLICA, SENT
 
@@ -17,11 +17,11 @@ __all__ = [
     "RUN_COLUMNS",
     "SENT",
     "SLOWDOWN",
+    "DecodeSpan",
     "FaultSpan",
-    "History",
     "IterationLog",
     "LoggedIterations",
     "Members",
-    "Residency",
+    "RequestEvents",
     "StageUse",
 ]

@@ -3,8 +3,8 @@
 from simulator.model.architecture import Model
 from simulator.model.device import Device
 from simulator.model.hf_config import read_hf_config
-from simulator.model.host_overhead import EngineTime, HostTime, ServingEngine
-from simulator.model.kv_memory import KVCache
+from simulator.model.host_overhead import HostOverhead, HostTime, IterationOverhead
+from simulator.model.kv_memory import KVMemory
 from simulator.model.layout import Layout
 from simulator.model.node import Link, Network, Node
 from simulator.model.number_formats import HALF, HALF_BYTES, bytes_per_value
@@ -15,9 +15,10 @@ __all__ = [
     "HALF",
     "HALF_BYTES",
     "Device",
-    "EngineTime",
+    "HostOverhead",
     "HostTime",
-    "KVCache",
+    "IterationOverhead",
+    "KVMemory",
     "Layout",
     "Link",
     "Model",
@@ -25,7 +26,6 @@ __all__ = [
     "Node",
     "Parallelism",
     "Placement",
-    "ServingEngine",
     "bytes_per_value",
     "read_hf_config",
 ]

@@ -44,7 +44,7 @@ class HostTime:
 
 
 @dataclass(frozen=True)
-class EngineTime:
+class IterationOverhead:
     """A serving engine on the machines of one device.
 
     Attributes:
@@ -61,7 +61,7 @@ class EngineTime:
 
 
 @dataclass(frozen=True)
-class ServingEngine:
+class HostOverhead:
     """A serving engine as far as iteration time goes.
 
     Attributes:
@@ -87,17 +87,17 @@ class ServingEngine:
             raise ValueError(f"decode_graph_sizes must increase, got {list(sizes)}")
         object.__setattr__(self, "decode_graph_sizes", tuple(sizes))
 
-    def on(self, device: Device) -> EngineTime:
+    def on(self, device: Device) -> IterationOverhead:
         """Return the engine on the machines of a device.
 
         Raises:
             ValueError: The host of the device was not measured with this engine.
         """
         if self.hosts is None:
-            return EngineTime(HostTime(), self.grouped_decode, self.decode_graph_sizes)
+            return IterationOverhead(HostTime(), self.grouped_decode, self.decode_graph_sizes)
         if device.host not in self.hosts:
             raise ValueError(f"engine.hosts must have an entry for {device.host}, the host of device {device.name}")
-        return EngineTime(self.hosts[device.host], self.grouped_decode, self.decode_graph_sizes)
+        return IterationOverhead(self.hosts[device.host], self.grouped_decode, self.decode_graph_sizes)
 
 
 def _is_size(value: object) -> bool:

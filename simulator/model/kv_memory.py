@@ -11,7 +11,7 @@ LARGEST = 2**31
 
 
 @dataclass(frozen=True)
-class KVCache:
+class KVMemory:
     """KV memory of a replica.
 
     Attributes:

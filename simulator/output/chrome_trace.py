@@ -96,7 +96,7 @@ def _names(result: Result) -> Iterator[dict[str, Any]]:
                 "name": "thread_name",
                 "args": {"name": name},
             }
-        for kind in sorted({fault.kind for fault in result.outages.faults if fault.replica == number}):
+        for kind in sorted({fault.kind for fault in result.faults.spans if fault.replica == number}):
             track = replica.placement.pp + _FIRST + KINDS.index(kind)
             yield {"ph": "M", "pid": number + _FIRST, "tid": track, "name": "thread_name", "args": {"name": kind}}
 
@@ -175,7 +175,7 @@ def _slices(result: Result, number: int, firsts: NDArray[np.int64]) -> Iterator[
 def _faults(result: Result, number: int) -> Iterator[Event]:
     """Yield what was wrong with a replica, on tracks of their own, one for each kind."""
     begin_s = float(np.nanmin(result.requests["arrival_s"]))
-    for kind, first_s, last_s in result.outages.spans(number, begin_s, result.end_s):
+    for kind, first_s, last_s in result.faults.within(number, begin_s, result.end_s):
         begin, end = _ticks(first_s), _ticks(last_s)
         track = result.replicas[number].placement.pp + _FIRST + KINDS.index(kind)
         slice_ = {"ph": "X", "pid": number + _FIRST, "tid": track, "dur": (end - begin) / 10, "name": kind, "args": {}}
@@ -192,14 +192,18 @@ def _content(prefill_tokens: int, decodes: int, length: int) -> str:
 
 def _flows(replica: ReplicaResult, number: int, shown: NDArray[np.int64]) -> Iterator[Event]:
     """Yield where requests are admitted, get their first token and end, as points within slices that arrows join."""
-    history, spans, last = replica.history, replica.stage_spans, replica.placement.pp - 1
+    request_events, spans, last = replica.request_events, replica.stage_spans, replica.placement.pp - 1
     if spans is None:
         return
     # First stage of the batch with the admission; last stage of those that emit. A prefill may be admitted and end
     # in the same iteration, and that may be the last one too.
     steps = {
         (request, iteration, stage)
-        for events, stage in ((history.admissions, 0), (history.prefill_ends, last), (history.finishes, last))
+        for events, stage in (
+            (request_events.admissions, 0),
+            (request_events.prefill_ends, last),
+            (request_events.finishes, last),
+        )
         for request, iteration, *_ in events[np.isin(events[:, 0], shown) & (events[:, 1] < len(spans))].tolist()
     }
     for request, own in groupby(sorted(steps), key=lambda step: step[0]):

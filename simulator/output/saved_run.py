@@ -20,10 +20,10 @@ from simulator.results import (
     CACHED_TOKENS,
     LATENCIES,
     REQUEST_COLUMNS,
-    Events,
+    FaultResult,
     MetricOptions,
-    OutageResult,
     ReplicaResult,
+    RequestEventArrays,
     Result,
 )
 from traces import Client
@@ -34,6 +34,7 @@ _FORMAT = 4
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "lone_preemptions", "stage_spans")
 _EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "residencies")
+_ATTRIBUTES = {"residencies": "decode_spans"}  # where the code has another word than the file
 # Of those that reports show.
 _SUMMARY_KEYS = (*LATENCIES, "kv_use", "cluster", "replicas", "clients", "config", "warnings", "requests_per_s")
 _TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "completed_s")
@@ -62,7 +63,7 @@ def write_log(result: Result, path: Path, requests: Path, summary: Path) -> None
         arrays[f"{name}_size"] = np.array([len(one[name]) for one in tables])
     sums = {"requests": _checksum(requests), "summary": _checksum(summary)}
     about = json.dumps({**sums, **_about(result)}, allow_nan=False)
-    arrays["moves"] = result.outages.moves
+    arrays["moves"] = result.faults.moves
     arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
     with open(path, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -160,7 +161,7 @@ def _tables_of(replica: ReplicaResult) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "lone_preemptions", logged.lone_preemptions.ravel()
     yield "stage_spans", np.zeros(0) if spans is None else spans.ravel()
     for name in _EVENTS:
-        events = getattr(replica.history, name).ravel()
+        events = getattr(replica.request_events, _ATTRIBUTES.get(name, name)).ravel()
         small = np.abs(events).max(initial=0) < 2**31
         yield name, events.astype(np.int32) if small else events
 
@@ -176,13 +177,13 @@ def _about(result: Result) -> dict[str, Any]:
         "clients": [{"name": one.name, "slo": dict(one.slo)} for one in result.clients],
         "num_skipped": result.num_skipped,
         "num_broken_off": result.num_broken_off,
-        "faults": [asdict(one) for one in result.outages.faults],
-        "tokens_lost": result.outages.tokens_lost,
+        "faults": [asdict(one) for one in result.faults.spans],
+        "tokens_lost": result.faults.tokens_lost,
         "replicas": [
             {
                 "num_blocks": one.num_blocks,
                 "caches_prefixes": one.caches_prefixes,
-                "obstacle": one.obstacle,
+                "obstacle": one.stuck_reason,
                 "placement": asdict(one.placement),
                 "provenance": None if one.provenance is None else asdict(one.provenance),
                 "stages": [asdict(stage) for stage in one.stages],
@@ -204,9 +205,9 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
         if len(sizes) != len(about["replicas"]) or (sizes < 0).any() or sizes.sum() != len(arrays[name]):
             raise ValueError(f"{name} are not of as many replicas as there are")
     parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
-    outages = OutageResult([FaultSpan(**one) for one in about["faults"]], arrays["moves"], about["tokens_lost"])
+    faults = FaultResult([FaultSpan(**one) for one in about["faults"]], arrays["moves"], about["tokens_lost"])
     replicas = [
-        _replica({name: part[number] for name, part in parts.items()}, one, outages)
+        _replica({name: part[number] for name, part in parts.items()}, one, faults)
         for number, one in enumerate(about["replicas"])
     ]
     return Result(
@@ -219,27 +220,30 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
         clients=clients,
         num_skipped=about["num_skipped"],
         num_broken_off=about["num_broken_off"],
-        outages=outages,
+        faults=faults,
     )
 
 
-def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], outages: OutageResult) -> ReplicaResult:
+def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], faults: FaultResult) -> ReplicaResult:
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
     runs, alone = tables["runs"].reshape(-1, len(RUN_COLUMNS)), tables["lone_preemptions"].reshape(-1, 2)
     widths = {"admissions": (-1, 4), "blocks_needed": (-1,), "residencies": (-1, 4)}
-    events = {name: tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
+    events = {
+        _ATTRIBUTES.get(name, name): tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2)))
+        for name in _EVENTS
+    }
     return ReplicaResult(
         logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, alone, spans),
-        history=Events(**events),
+        request_events=RequestEventArrays(**events),
         stages=[StageUse(**stage) for stage in about["stages"]],
         num_blocks=about["num_blocks"],
         caches_prefixes=about["caches_prefixes"],
         members=None,
-        obstacle=about["obstacle"],
+        stuck_reason=about["obstacle"],
         provenance=_provenance(about["provenance"]),
         placement=placement,
-        moved=outages.moved,
+        moved=faults.moved,
     )
 
 

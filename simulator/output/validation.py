@@ -23,7 +23,7 @@ def require_whole(result: Result) -> None:
         raise ValueError("it has no replica or no end")
     if not all(isinstance(note, str) for note in result.notes):
         raise ValueError("its notes are no texts")
-    moves = result.outages.moves
+    moves = result.faults.moves
     if moves.ndim != 2 or moves.shape[1] != 4 or not np.isfinite(moves).all():
         raise ValueError("moves must have four numbers in each row")
     _require_within("moves", moves[:, 0].astype(np.int64), 0, num_requests - 1)
@@ -32,7 +32,7 @@ def require_whole(result: Result) -> None:
 
 
 def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> None:
-    logged, history = replica.logged, replica.history
+    logged, request_events = replica.logged, replica.request_events
     size = len(logged.end_s)
     if len(logged.free_blocks) != size or not np.isfinite(logged.end_s).all() or (np.diff(logged.end_s) < 0).any():
         raise ValueError("its iterations do not end one after the other")
@@ -48,7 +48,7 @@ def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> N
     if logged.stage_spans is not None and len(logged.stage_spans) != size:
         raise ValueError("stage_spans must have a row for each iteration")
     for name in ("admissions", "prefill_ends", "finishes", "preemptions"):
-        events = getattr(history, name)
+        events = getattr(request_events, name)
         _require_within(name, events[:, 0], 0, num_requests - 1)
         _require_within(name, events[:, 1], 0, size if name == "preemptions" else size - 1)
     numbers, times_s = logged.lone_preemptions.T
@@ -56,26 +56,26 @@ def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> N
         raise ValueError("lone_preemptions are not numbers one after the other")
     if not (np.isfinite(times_s) & (times_s >= 0)).all():
         raise ValueError("lone_preemptions have no times")
-    _require_within("lone_preemptions", numbers.astype(np.int64), 0, len(history.preemptions) - 1)
-    _require_within("tokens found in the prefix cache", history.admissions[:, 2], 0, _MOST)
-    _require_within("evictions", history.evictions[:, 0], 1, _MOST)
-    _require_within("evictions", history.evictions[:, 1], 0, size)
-    if len(history.blocks_needed) != len(history.admissions):
+    _require_within("lone_preemptions", numbers.astype(np.int64), 0, len(request_events.preemptions) - 1)
+    _require_within("tokens found in the prefix cache", request_events.admissions[:, 2], 0, _MOST)
+    _require_within("evictions", request_events.evictions[:, 0], 1, _MOST)
+    _require_within("evictions", request_events.evictions[:, 1], 0, size)
+    if len(request_events.blocks_needed) != len(request_events.admissions):
         raise ValueError("blocks_needed must have a number for each admission")
-    _check_residencies(replica, num_requests)
+    _check_decode_spans(replica, num_requests)
 
 
-def _check_residencies(replica: ReplicaResult, num_requests: int) -> None:
-    request, decode_set, joined, left = replica.history.residencies.T
-    _require_within("residencies", request, 0, num_requests - 1)
-    _require_within("residencies", decode_set, 0, replica.placement.pp)
+def _check_decode_spans(replica: ReplicaResult, num_requests: int) -> None:
+    request, decode_set, joined, left = replica.request_events.decode_spans.T
+    _require_within("decode_spans", request, 0, num_requests - 1)
+    _require_within("decode_spans", decode_set, 0, replica.placement.pp)
     if (joined < 0).any() or (left <= joined).any():
-        raise ValueError("residencies must be of at least one iteration")
+        raise ValueError("decode_spans must be of at least one iteration")
     lengths = np.bincount(
         replica.logged.columns["decode_set"] - NO_DECODE_SET, minlength=replica.placement.pp + 1 - NO_DECODE_SET
     )
     if (left > lengths[decode_set - NO_DECODE_SET]).any():
-        raise ValueError("residencies must end within the iterations of their decode set")
+        raise ValueError("decode_spans must end within the iterations of their decode set")
 
 
 def _require_within(name: str, values: NDArray[np.int64], least: int, most: int) -> None:

@@ -11,7 +11,7 @@ from simulator.output import UsageError, parse
 from simulator.plot.pictures import OF_EACH_RUN, OF_RUNS, OF_SWEEPS, pictures_of
 from traces.shared.figure_style import FORMATS, save
 
-USAGE = """\
+HELP = """\
 Draws pictures of what the other commands wrote.
 
   python -m simulator.plot RUN ... [output=FOLDER] [format=png,svg] [plots=latency,stalls,...]
@@ -35,7 +35,7 @@ KINDS = (*OF_RUNS, *OF_EACH_RUN, *OF_SWEEPS)
 
 def main() -> None:
     """Run the command line."""
-    run_command(_plot, USAGE)
+    run_command(_plot, HELP)
 
 
 def _plot(arguments: Sequence[str], console: Console) -> None:

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from simulator.config import CONFIG_DIR, ConfigError, deployment_of
-from simulator.iteration_time import explain
+from simulator.iteration_time import time_breakdown
 from simulator.model import Device
 from simulator.replica import Batch
 from simulator.results import ReplicaResult
@@ -40,7 +40,7 @@ def typical_batches(replica: ReplicaResult, config: dict[str, Any]) -> tuple[Dev
             tokens = columns["num_prefill_tokens"][found] + decodes[found]
             middle = int(found[np.argsort(tokens, kind="stable")[len(found) // 2]])
             row = {name: int(column[middle]) for name, column in columns.items() if not name.endswith("_s")}
-            batches[_name(row)] = explain(times, deployment.device, _batch(row))
+            batches[_name(row)] = time_breakdown(times, deployment.device, _batch(row))
     if not batches:
         raise ConfigError("no iteration of the run has decodes alone or a single prompt")
     return deployment.device, batches

@@ -27,7 +27,7 @@ class Batch:
     """What one iteration computes, and what has to happen before it can.
 
     A batch says how many requests decode and not which: all that are between iterations, without
-    `preempted` and `held_back`. A policy fills it in and returns it; after that only the replica changes
+    `preempted` and `skipped_decodes`. A policy fills it in and returns it; after that only the replica changes
     it, and only to repeat it. It may hold no tokens at all and only say who is preempted or ignored.
 
     Attributes:
@@ -38,15 +38,15 @@ class Batch:
         prefill_context_tokens: Tokens before the chunks already in the KV cache, summed.
         preempted: Requests that lose their KV blocks first, in order of preemption.
         ignored: Waiting requests that are refused because they are too long.
-        held_back: Decoding requests that do not take part in this iteration.
+        skipped_decodes: Decoding requests that do not take part in this iteration.
         running_order: The replica's running requests in a new order; None leaves it as it is.
-        stands: Whether the policy would decide the same again and again, each chunk going on by as many
+        repeats: Whether the policy would decide the same again and again, each chunk going on by as many
             tokens, until a request arrives or ends, a prefill has less than a chunk to go, or no more KV
             blocks are free than the decodes need. The engine then goes on without asking.
-        heeds_arrivals: Whether a request that arrives could change a decision that stands. It cannot if
+        until_arrival: Whether a request that arrives could change a decision that stands. It cannot if
             the head of a queue without overtaking waits, or if the token budget is used up.
         is_open: Whether the policy decides the batch in several steps and this is not the last one. It is
-            carried out, and the policy is asked again with the batch so far in `OverlappingReplica.forming`.
+            carried out, and the policy is asked again with the batch so far in `OverlappingReplica.step`.
         blocks_before: KV blocks that requests are given, in the same call, before one is preempted: what nobody
             holds is reused for them first. They get them with a later step.
         undone: Tokens of these that the preempted request itself was given; they are not computed.
@@ -57,8 +57,6 @@ class Batch:
         "blocks_before",
         "chunks",
         "decode_context_tokens",
-        "heeds_arrivals",
-        "held_back",
         "ignored",
         "is_open",
         "note",
@@ -66,9 +64,11 @@ class Batch:
         "num_prefill_tokens",
         "preempted",
         "prefill_context_tokens",
+        "repeats",
         "running_order",
-        "stands",
+        "skipped_decodes",
         "undone",
+        "until_arrival",
     )
 
     def __init__(self, num_decodes: int = 0, decode_context_tokens: int = 0) -> None:
@@ -79,10 +79,10 @@ class Batch:
         self.prefill_context_tokens = 0
         self.preempted: Sequence[int] = ()
         self.ignored: Sequence[int] = ()
-        self.held_back: Sequence[int] = ()
+        self.skipped_decodes: Sequence[int] = ()
         self.running_order: Sequence[int] | None = None
-        self.stands = False
-        self.heeds_arrivals = True
+        self.repeats = False
+        self.until_arrival = True
         self.is_open = False
         self.blocks_before = 0
         self.undone = 0
@@ -102,7 +102,7 @@ class Batch:
         self.num_prefill_tokens += step.num_prefill_tokens
         self.prefill_context_tokens += step.prefill_context_tokens
         self.preempted = [*self.preempted, *step.preempted]
-        self.stands, self.heeds_arrivals = step.stands, step.heeds_arrivals
+        self.repeats, self.until_arrival = step.repeats, step.until_arrival
 
     @property
     def num_tokens(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from simulator.log import Residency
+from simulator.log import DecodeSpan
 
 
 class DecodeSet:
@@ -70,7 +70,7 @@ class DecodeSet:
         """Members whose last KV block is full with so many tokens more, modulo its size."""
         return self._by_residue[(-self.iteration - num_tokens) % self._block_size]
 
-    def open_residencies(self) -> list[Residency]:
+    def open_decode_spans(self) -> list[DecodeSpan]:
         """Stays of the present members so far."""
         return [(request, self.index, joined, self.iteration) for request, (_, joined, _) in self._members.items()]
 
@@ -98,22 +98,22 @@ class DecodeSet:
             self._by_residue[offset % self._block_size][request] = None
             self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
 
-    def remove(self, request: int) -> Residency:
+    def remove(self, request: int) -> DecodeSpan:
         """Take a member out before its last token."""
         last = self._members[request][2]
         finishing = self._finishing[last]
         finishing.remove(request)
         if not finishing:
             del self._finishing[last]
-        residency = self._leave(request)
+        decode_span = self._leave(request)
         self.num_new_blocks = len(self._by_residue[-self.iteration % self._block_size])
-        return residency
+        return decode_span
 
-    def advance(self) -> Sequence[Residency]:
+    def advance(self) -> Sequence[DecodeSpan]:
         """Emit one token for each member, and take out those for which it was the last."""
         self.iteration = iteration = self.iteration + 1
         self.context_tokens += self.num_requests
-        left: Sequence[Residency] = ()
+        left: Sequence[DecodeSpan] = ()
         if iteration in self._finishing:
             left = [self._leave(request) for request in self._finishing.pop(iteration)]
         self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
@@ -134,7 +134,7 @@ class DecodeSet:
         self.num_new_blocks = num_new_blocks
         return num_new_blocks
 
-    def _leave(self, request: int) -> Residency:
+    def _leave(self, request: int) -> DecodeSpan:
         offset, joined, _ = self._members.pop(request)
         self.num_requests -= 1
         self.context_tokens -= offset + self.iteration

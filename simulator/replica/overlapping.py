@@ -21,16 +21,16 @@ class _Flight:
         members: Requests that decode in it; None: those of its decode set, which rests until it ends.
         iteration: Count of the decode set's iterations with it.
         ending: Requests whose last token it makes by decoding.
-        late: Requests that were preempted meanwhile, and what it makes for them.
+        awaiting_results: Requests that were preempted meanwhile, and what it makes for them.
     """
 
-    __slots__ = ("ending", "iteration", "late", "members")
+    __slots__ = ("awaiting_results", "ending", "iteration", "members")
 
     def __init__(self) -> None:
         self.members: list[int] | None = None
         self.iteration = 0
         self.ending: list[int] = []
-        self.late: dict[int, int] = {}
+        self.awaiting_results: dict[int, int] = {}
 
 
 class OverlappingReplica(Replica):
@@ -44,29 +44,29 @@ class OverlappingReplica(Replica):
     there is room for.
 
     Attributes:
-        ahead: After how many calls of the policy a decode may be scheduled again; 0: when its token is known.
-        forming: The batch so far, between the steps of a decision; None: the next step is the first one.
-        late: Waiting requests with work in flight, and in how many batches.
+        lookahead: After how many calls of the policy a decode may be scheduled again; 0: when its token is known.
+        step: The batch so far, between the steps of a decision; None: the next step is the first one.
+        awaiting_results: Waiting requests with work in flight, and in how many batches.
         note: What the policy noted last.
     """
 
     __slots__ = (
         "_flights",
-        "_forming_decodes",
         "_num_calls",
         "_rank",
         "_resting",
-        "ahead",
-        "forming",
-        "late",
+        "_step_decodes",
+        "awaiting_results",
+        "lookahead",
         "note",
+        "step",
     )
 
     def __init__(
         self,
         requests: RequestTable,
         *,
-        ahead: int = 0,
+        lookahead: int = 0,
         rank: Rank | None = None,
         **options: Any,
     ) -> None:
@@ -74,19 +74,19 @@ class OverlappingReplica(Replica):
 
         Args:
             requests: Table of all requests of the run.
-            ahead: After how many calls of the policy a decode may be scheduled again; 0: when its token is known.
+            lookahead: After how many calls of the policy a decode may be scheduled again; 0: when its token is known.
             rank: What waiting requests are sorted by; None: their arrival.
             **options: As of `Replica`.
         """
         super().__init__(requests, **options)
-        self.ahead = ahead
+        self.lookahead = lookahead
         self._rank = rank
         if rank is not None:
             self.waiting = SortedQueue(rank)
-        self.forming: Batch | None = None
-        self.late: dict[int, int] = {}
+        self.step: Batch | None = None
+        self.awaiting_results: dict[int, int] = {}
         self.note: object = None
-        self._forming_decodes: DecodeSet | None = None
+        self._step_decodes: DecodeSet | None = None
         self._flights: deque[_Flight] = deque()
         # Decode sets that were scheduled ahead, and the number of the call that did.
         self._resting: deque[tuple[int, DecodeSet]] = deque()
@@ -101,34 +101,34 @@ class OverlappingReplica(Replica):
 
     def blocks_held(self, request: int) -> int:
         """KV blocks that a running request holds."""
-        if not self.ahead or request in self.prefilling:
+        if not self.lookahead or request in self.prefilling:
             return super().blocks_held(request)
         return self.blocks_for(self._scheduled_tokens(request))
 
     def known_tokens(self, request: int) -> int:
         """Prompt and output tokens of a waiting or running request that are known so far."""
         if request not in self.running or request in self.prefilling:
-            return self.requests.prefill_tokens[request]
-        if not self.ahead:
+            return self.requests.known_tokens[request]
+        if not self.lookahead:
             return super().known_tokens(request)
         return self._scheduled_tokens(request) + 1 - self._num_tokens_in_flight(request)
 
     @property
     def cached_tokens(self) -> int:
         """Tokens of running requests whose keys and values are in the KV cache."""
-        if not self.ahead:
+        if not self.lookahead:
             return super().cached_tokens
         scheduled = sum(map(self._scheduled_tokens, self.running))
         flying = 0
         for (batch, _), flight in zip(self.in_flight, self._flights, strict=True):
-            flying += sum(request not in flight.late for request in flight.members or ())
-            flying += sum(chunk.num_tokens for chunk in batch.chunks if chunk.request not in flight.late)
+            flying += sum(request not in flight.awaiting_results for request in flight.members or ())
+            flying += sum(chunk.num_tokens for chunk in batch.chunks if chunk.request not in flight.awaiting_results)
         return scheduled - flying
 
     def decode_sets(self) -> list[DecodeSet]:
         """Sets that decoding requests may be in."""
-        sets = [self.decoding, *(decodes for _, decodes in self._resting)] if self.ahead else super().decode_sets()
-        return sets if self._forming_decodes is None else [*sets, self._forming_decodes]
+        sets = [self.decoding, *(decodes for _, decodes in self._resting)] if self.lookahead else super().decode_sets()
+        return sets if self._step_decodes is None else [*sets, self._step_decodes]
 
     def members(self) -> Members:
         """Request, tokens and whether they are prompt tokens of each member of the batch that was started last.
@@ -137,7 +137,7 @@ class OverlappingReplica(Replica):
         prompt token.
         """
         batch, decodes = self.in_flight[-1]
-        known, prompts = self.requests.prefill_tokens, self.requests.prompt_tokens
+        known, prompts = self.requests.known_tokens, self.requests.prompt_tokens
         rows = {}
         for chunk in batch.chunks:
             begins_before = max(prompts[chunk.request], known[chunk.request] - 1)
@@ -152,17 +152,17 @@ class OverlappingReplica(Replica):
     def enqueue(self, request: int) -> bool:
         """Put an arriving request in the queue, unless its prompt leaves no room for a token."""
         requests = self.requests
-        if requests.prefill_tokens[request] >= self.max_model_len:
-            self.history.ignored.append(request)
+        if requests.known_tokens[request] >= self.max_model_len:
+            self.request_events.ignored.append(request)
             return False
         requests.total_tokens[request] = min(requests.total_tokens[request], self.max_model_len)
-        self.num_fruitless = 0
+        self.num_futile_preemptions = 0
         return super().enqueue(request)
 
     def begin_call(self) -> None:
         """Note that the policy is asked for another batch: decodes that were scheduled long enough ago are ready."""
         self._num_calls += 1
-        while self._resting and self._resting[0][0] <= self._num_calls - self.ahead:
+        while self._resting and self._resting[0][0] <= self._num_calls - self.lookahead:
             self._wake(self._resting.popleft()[1])
 
     def start(self, batch: Batch) -> Batch | None:
@@ -177,23 +177,23 @@ class OverlappingReplica(Replica):
             self._take_blocks(chunk)
         if self.free_blocks < 0:
             raise RuntimeError(f"the batch takes {-self.free_blocks} KV blocks more than there are")
-        self._note_filled(batch)
-        if self.forming is not None:
-            self.forming.extend(batch)
-            batch, is_open = self.forming, batch.is_open
+        self._cache_filled(batch)
+        if self.step is not None:
+            self.step.extend(batch)
+            batch, is_open = self.step, batch.is_open
         else:
             is_open = batch.is_open
-        self.forming = batch if is_open else None
+        self.step = batch if is_open else None
         if is_open or not batch.num_tokens:
             return None
         self._launch(batch)
         return batch
 
     def _take_decodes(self, batch: Batch) -> None:
-        decodes = self._forming_decodes = self.decoding
+        decodes = self._step_decodes = self.decoding
         self.decoding = self._idle_sets.pop()
-        if batch.held_back:
-            self._hold_back(batch, decodes)
+        if batch.skipped_decodes:
+            self._skip_decodes(batch, decodes)
         if decodes.num_requests != batch.num_decodes:
             raise RuntimeError(f"the batch decodes {batch.num_decodes} of {decodes.num_requests} requests")
         self.free_blocks -= decodes.num_new_blocks
@@ -206,18 +206,18 @@ class OverlappingReplica(Replica):
         self.free_blocks -= chunk.num_blocks
         self._held_blocks[request] = self._held_blocks.get(request, 0) + chunk.num_blocks
 
-    def _note_filled(self, batch: Batch) -> None:
+    def _cache_filled(self, batch: Batch) -> None:
         """Note what a step, whose KV blocks have just been taken, fills them with."""
 
     def _launch(self, batch: Batch) -> None:
-        decodes, flight = self._forming_decodes, _Flight()
-        self._forming_decodes = None
+        decodes, flight = self._step_decodes, _Flight()
+        self._step_decodes = None
         self.in_flight.append((batch, decodes))
         self._flights.append(flight)
         self.last_batch_prefilled = bool(batch.chunks)
         if decodes is not None:
             flight.iteration = decodes.iteration + 1
-        if self.ahead:
+        if self.lookahead:
             self._count_ahead(batch, decodes, flight)
 
     def _count_ahead(self, batch: Batch, decodes: DecodeSet | None, flight: _Flight) -> None:
@@ -226,26 +226,26 @@ class OverlappingReplica(Replica):
         if decodes is not None:
             flight.members += decodes
             left = decodes.advance()
-            self.history.residencies += left
-            flight.ending += [residency[0] for residency in left]
+            self.request_events.decode_spans += left
+            flight.ending += [decode_span[0] for decode_span in left]
         else:
             decodes = self._idle_sets.pop()
         for chunk in batch.chunks:
             if self._completes(chunk):
                 self._join(chunk.request, decodes, flight.ending)
-        if self.ahead == 1:
+        if self.lookahead == 1:
             self._wake(decodes)
         else:
             self._resting.append((self._num_calls, decodes))
 
     def _completes(self, chunk: PrefillChunk) -> bool:
-        return chunk.context_tokens + chunk.num_tokens >= self.requests.prefill_tokens[chunk.request]
+        return chunk.context_tokens + chunk.num_tokens >= self.requests.known_tokens[chunk.request]
 
     def _join(self, request: int, decodes: DecodeSet, finished: list[int]) -> None:
         """Let a request whose prefill is complete decode, if that did not give its last token."""
         del self.prefilling[request]
         del self._held_blocks[request]
-        context_tokens = self.requests.prefill_tokens[request]
+        context_tokens = self.requests.known_tokens[request]
         num_remaining = self.requests.total_tokens[request] - context_tokens - 1
         if num_remaining == 0:
             finished.append(request)
@@ -260,23 +260,23 @@ class OverlappingReplica(Replica):
         """End the oldest batch in flight: advance its requests, and free those that are done."""
         batch, decodes = self.in_flight.popleft()
         flight = self._flights.popleft()
-        finished = [request for request in flight.ending if request not in flight.late]
-        if not self.ahead and decodes is not None:
+        finished = [request for request in flight.ending if request not in flight.awaiting_results]
+        if not self.lookahead and decodes is not None:
             left = decodes.advance()
-            self.history.residencies += left
-            finished += [residency[0] for residency in left]
+            self.request_events.decode_spans += left
+            finished += [decode_span[0] for decode_span in left]
             self._wake(decodes)
         for chunk in batch.chunks:
-            if chunk.request not in flight.late and self._completes(chunk):
-                self.history.prefill_ends.append((chunk.request, self.num_finished))
-                self.num_fruitless = 0
-                if not self.ahead:
+            if chunk.request not in flight.awaiting_results and self._completes(chunk):
+                self.request_events.prefill_ends.append((chunk.request, self.num_finished))
+                self.num_futile_preemptions = 0
+                if not self.lookahead:
                     self._join(chunk.request, self.decoding, finished)
         if decodes is not None:
-            self.num_fruitless = 0
+            self.num_futile_preemptions = 0
         for request in self._in_batch_order(finished):
             self._release(request)
-        if flight.late:
+        if flight.awaiting_results:
             finished += self._take_late(flight)
         self.num_finished += 1
         return finished
@@ -286,15 +286,15 @@ class OverlappingReplica(Replica):
         running, waiting = self.by_arrival(), list(self.waiting)
         known = [self.known_tokens(request) for request in running]
         for request, num_tokens in zip(running, known, strict=True):
-            self.requests.prefill_tokens[request] = num_tokens
+            self.requests.known_tokens[request] = num_tokens
             self._leave_decodes(request)
         # The latest tokens first: each is then the last one that its request was to get.
         for (_, decodes), flight in reversed([*zip(self.in_flight, self._flights, strict=True)]):
-            late = [request for request, token in flight.late.items() if token == _DECODED]
-            for request in [one for one in flight.members or () if one not in flight.late] + late:
+            late = [request for request, token in flight.awaiting_results.items() if token == _DECODED]
+            for request in [one for one in flight.members or () if one not in flight.awaiting_results] + late:
                 assert decodes is not None
                 self._retract(request, decodes.index, flight.iteration)
-            if not self.ahead and decodes is not None:
+            if not self.lookahead and decodes is not None:
                 decodes.advance()
                 self._idle_sets.append(decodes)
         for _, decodes in self._resting:
@@ -302,7 +302,7 @@ class OverlappingReplica(Replica):
         self.num_finished += len(self.in_flight)
         self.free_blocks = self.num_blocks
         self.note = None
-        for part in (self.running, self.waiting, self.prefilling, self.in_flight, self.late, self._flights):
+        for part in (self.running, self.waiting, self.prefilling, self.in_flight, self.awaiting_results, self._flights):
             part.clear()
         self._held_blocks.clear()
         self._resting.clear()
@@ -310,27 +310,27 @@ class OverlappingReplica(Replica):
 
     def _retract(self, request: int, index: int, iteration: int) -> None:
         """Let a request not have the token of an iteration of a decode set, the last one that it was to get there."""
-        residencies = self.history.residencies
-        for place in reversed(range(len(residencies))):
-            one, other, joined, left = residencies[place]
+        decode_spans = self.request_events.decode_spans
+        for place in reversed(range(len(decode_spans))):
+            one, other, joined, left = decode_spans[place]
             if one == request and other == index and joined < iteration <= left:
-                residencies[place : place + 1] = [(one, other, joined, left - 1)] * (left - 1 > joined)
+                decode_spans[place : place + 1] = [(one, other, joined, left - 1)] * (left - 1 > joined)
                 return
         raise RuntimeError(f"request {request} was to get no token that could be lost")
 
     def _evict(self, request: int) -> None:
         """Take a running request's KV blocks and what was computed for it; its tokens are prefill from now on."""
-        self.num_fruitless += not self._is_below_others(request)
+        self.num_futile_preemptions += not self._is_below_others(request)
         known = self.known_tokens(request)
-        computed = known - 1 if self.ahead and request not in self.prefilling else self._scheduled_tokens(request)
+        computed = known - 1 if self.lookahead and request not in self.prefilling else self._scheduled_tokens(request)
         self._give_back(request, self.blocks_held(request), computed)
         for (batch, decodes), flight in zip(self.in_flight, self._flights, strict=True):
             token = self._token_of(request, batch, decodes, flight)
             if token is not None:
-                flight.late[request] = token
-                self.late[request] = self.late.get(request, 0) + 1
+                flight.awaiting_results[request] = token
+                self.awaiting_results[request] = self.awaiting_results.get(request, 0) + 1
         self._leave_decodes(request, late=True)
-        self.requests.prefill_tokens[request] = known
+        self.requests.known_tokens[request] = known
         self._held_blocks.pop(request, None)
         self.prefilling.pop(request, None)
         del self.running[request]
@@ -346,25 +346,25 @@ class OverlappingReplica(Replica):
         """Take a request out of its decode set; a token in flight that comes late is its last one there."""
         for decodes in self.decode_sets():
             if request in decodes:
-                flies = not self.ahead and late and decodes is not self.decoding
+                flies = not self.lookahead and late and decodes is not self.decoding
                 _, index, joined, left = decodes.remove(request)
-                self._log_residency((request, index, joined, left + flies))
+                self._log_decode_span((request, index, joined, left + flies))
                 return
 
     def _take_late(self, flight: _Flight) -> list[int]:
         """Take what comes back for requests that were preempted, and return those that end with it."""
         finished = []
-        for request, token in flight.late.items():
-            self.late[request] -= 1
-            if not self.late[request]:
-                del self.late[request]
+        for request, token in flight.awaiting_results.items():
+            self.awaiting_results[request] -= 1
+            if not self.awaiting_results[request]:
+                del self.awaiting_results[request]
             if token == _NOTHING:
                 continue
-            self.num_fruitless = 0
+            self.num_futile_preemptions = 0
             if token == _PREFILLED:
-                self.history.prefill_ends.append((request, self.num_finished))
-            self.requests.prefill_tokens[request] += 1
-            if self.requests.prefill_tokens[request] == self.requests.total_tokens[request]:
+                self.request_events.prefill_ends.append((request, self.num_finished))
+            self.requests.known_tokens[request] += 1
+            if self.requests.known_tokens[request] == self.requests.total_tokens[request]:
                 self.waiting.remove(request)
                 self._end(request)
                 finished.append(request)
@@ -377,7 +377,7 @@ class OverlappingReplica(Replica):
         self._end(request)
 
     def _end(self, request: int) -> None:
-        self.history.finishes.append((request, self.num_finished))
+        self.request_events.finishes.append((request, self.num_finished))
 
     def _give_back(self, request: int, num_blocks: int, computed_tokens: int) -> None:  # noqa: ARG002
         """Free the KV blocks of a request, in which so many tokens are or are being computed."""
@@ -391,7 +391,7 @@ class OverlappingReplica(Replica):
             return self.prefilling[request]
         for decodes in self.decode_sets():
             if request in decodes:
-                flies = not self.ahead and decodes is not self.decoding and decodes is not self._forming_decodes
+                flies = not self.lookahead and decodes is not self.decoding and decodes is not self._step_decodes
                 return decodes.context_of(request) + flies
         return self.requests.total_tokens[request] - 1
 

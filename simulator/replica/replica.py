@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import count
 
-from simulator.log import History, Members, Residency
+from simulator.log import DecodeSpan, Members, RequestEvents
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.requests import RequestTable
@@ -33,10 +33,10 @@ class Replica:
         in_flight: Batches in the pipeline and the requests that decode in each, oldest first.
         has_ties: Whether requests with equal arrival times have arrived.
         last_batch_prefilled: Whether the last batch that was put in flight had prefill chunks.
-        history: What happened to requests so far.
+        request_events: What happened to requests so far.
         num_finished: Batches finished.
-        num_fruitless: Preemptions, since a token was made or a request arrived, of requests that were as urgent as
-            any other that ran; of a replica that counts them.
+        num_futile_preemptions: Preemptions, since the last token or arrival, of requests at least as urgent as all
+            others that run; 0 in a replica that does not count them.
     """
 
     __slots__ = (
@@ -49,14 +49,14 @@ class Replica:
         "decoding",
         "free_blocks",
         "has_ties",
-        "history",
         "in_flight",
         "last_batch_prefilled",
         "max_model_len",
         "num_blocks",
         "num_finished",
-        "num_fruitless",
+        "num_futile_preemptions",
         "prefilling",
+        "request_events",
         "requests",
         "running",
         "waiting",
@@ -99,9 +99,9 @@ class Replica:
         self.has_ties = False
         self._last_arrival_s = -1.0
         self.last_batch_prefilled = False
-        self.history = History()
+        self.request_events = RequestEvents()
         self.num_finished = 0
-        self.num_fruitless = 0
+        self.num_futile_preemptions = 0
         self._appends_blocks = appends_blocks
         # Blocks of running requests whose number does not follow from their context.
         self._held_blocks: dict[int, int] = {}
@@ -143,14 +143,14 @@ class Replica:
     def known_tokens(self, request: int) -> int:
         """Prompt and output tokens of a waiting or running request that exist so far."""
         if request not in self.running or request in self.prefilling:
-            return self.requests.prefill_tokens[request]
+            return self.requests.known_tokens[request]
         decodes = self.decoding if request in self.decoding else self._flight_of(request)
         return decodes.context_of(request) + 1
 
     def computed_tokens(self, request: int) -> int:
         """Prefill tokens of a running request whose computation has ended."""
         if request not in self.prefilling:
-            return self.requests.prefill_tokens[request]
+            return self.requests.known_tokens[request]
         return self.prefilling[request] - sum(chunk.num_tokens for chunk in self._chunks_in_flight(request))
 
     @property
@@ -163,10 +163,10 @@ class Replica:
         """Sets that decoding requests may be in."""
         return [self.decoding, *(decodes for _, decodes in self.in_flight if decodes is not None)]
 
-    def residencies(self) -> list[Residency]:
+    def decode_spans(self) -> list[DecodeSpan]:
         """Stays of requests in decode sets, those that have not ended included."""
-        stays = [stay for decodes in self.decode_sets() for stay in decodes.open_residencies()]
-        return self.history.residencies + [stay for stay in stays if stay[3] > stay[2]]
+        stays = [stay for decodes in self.decode_sets() for stay in decodes.open_decode_spans()]
+        return self.request_events.decode_spans + [stay for stay in stays if stay[3] > stay[2]]
 
     def members(self) -> Members:
         """Request, tokens and whether they are prompt tokens of each member of the batch that was started last.
@@ -209,8 +209,8 @@ class Replica:
         if batch.num_decodes:
             decodes = self.decoding
             self.decoding = self._idle_sets.pop()
-            if batch.held_back:
-                self._hold_back(batch, decodes)
+            if batch.skipped_decodes:
+                self._skip_decodes(batch, decodes)
             if decodes.num_requests != batch.num_decodes:
                 raise RuntimeError(f"the batch decodes {batch.num_decodes} of {decodes.num_requests} requests")
             self.free_blocks -= decodes.num_new_blocks
@@ -241,18 +241,18 @@ class Replica:
         if decodes is not None:
             left = decodes.advance()
             if left:
-                self.history.residencies += left
-                finished += [residency[0] for residency in left]
+                self.request_events.decode_spans += left
+                finished += [decode_span[0] for decode_span in left]
             if self.decoding.num_requests:
                 decodes = self._merge(decodes, self.decoding)
             else:
                 self._idle_sets.append(self.decoding)
             self.decoding = decodes
-        prefill_tokens = self.requests.prefill_tokens
+        known_tokens = self.requests.known_tokens
         for chunk in batch.chunks:
             if self._stale and any(chunk is stale for stale in self._stale):
                 self._stale = [stale for stale in self._stale if stale is not chunk]
-            elif chunk.context_tokens + chunk.num_tokens >= prefill_tokens[chunk.request]:
+            elif chunk.context_tokens + chunk.num_tokens >= known_tokens[chunk.request]:
                 self._end_prefill(chunk.request, finished)
         for request in finished:
             self._release(request)
@@ -273,8 +273,8 @@ class Replica:
         """
         decodes = self.in_flight[0][1]
         chunks = batch.chunks
-        prefill_tokens = self.requests.prefill_tokens
-        left = [(prefill_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens for chunk in chunks]
+        known_tokens = self.requests.known_tokens
+        left = [(known_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens for chunk in chunks]
         for _ in range(min(left) - 1) if chunks else count():
             if decodes is not None:
                 num_new_blocks = decodes.advance_all(self.free_blocks)
@@ -329,12 +329,12 @@ class Replica:
         else:
             raise RuntimeError(f"request {request} is in a prefill chunk but neither waiting nor prefilling")
         self.running[request] = None
-        self.history.admissions.append((request, self._next_batch, chunk.context_tokens, num_shared))
+        self.request_events.admissions.append((request, self._next_batch, chunk.context_tokens, num_shared))
 
     def _end_prefill(self, request: int, finished: list[int]) -> None:
         del self.prefilling[request]
-        self.history.prefill_ends.append((request, self.num_finished))
-        context_tokens = self.requests.prefill_tokens[request]
+        self.request_events.prefill_ends.append((request, self.num_finished))
+        context_tokens = self.requests.known_tokens[request]
         num_remaining = self.requests.total_tokens[request] - context_tokens - 1
         if num_remaining == 0:
             finished.append(request)
@@ -349,10 +349,10 @@ class Replica:
             held = self.blocks_for(self.requests.total_tokens[request] - 1)
         self.free_blocks += held
         del self.running[request]
-        self.history.finishes.append((request, self.num_finished))
+        self.request_events.finishes.append((request, self.num_finished))
 
-    def _hold_back(self, batch: Batch, decodes: DecodeSet) -> None:
-        for request in batch.held_back:
+    def _skip_decodes(self, batch: Batch, decodes: DecodeSet) -> None:
+        for request in batch.skipped_decodes:
             self._move(request, decodes, self.decoding)
 
     def _merge(self, one: DecodeSet, other: DecodeSet) -> DecodeSet:
@@ -364,13 +364,13 @@ class Replica:
 
     def _move(self, request: int, source: DecodeSet, target: DecodeSet) -> None:
         context_tokens, num_remaining = source.context_of(request), source.remaining_of(request)
-        self._log_residency(source.remove(request))
+        self._log_decode_span(source.remove(request))
         target.add(request, context_tokens, num_remaining, self._appends_blocks)
 
-    def _log_residency(self, residency: Residency) -> None:
-        _, _, joined, left = residency
+    def _log_decode_span(self, decode_span: DecodeSpan) -> None:
+        _, _, joined, left = decode_span
         if left > joined:
-            self.history.residencies.append(residency)
+            self.request_events.decode_spans.append(decode_span)
 
     def _make_room(self, batch: Batch) -> None:
         if batch.running_order is not None:
@@ -379,12 +379,12 @@ class Replica:
             self._preempt(request)
         for request in batch.ignored:
             self.waiting.remove(request)
-            self.history.ignored.append(request)
+            self.request_events.ignored.append(request)
 
     def _preempt(self, request: int) -> None:
         self._evict(request)
         self.waiting.appendleft(request)
-        self.history.preemptions.append((request, self._next_batch))
+        self.request_events.preemptions.append((request, self._next_batch))
 
     def _evict(self, request: int) -> None:
         """Take a running request's KV blocks and what was computed for it; its tokens are prefill from now on."""
@@ -394,9 +394,9 @@ class Replica:
             del self.prefilling[request]
             self._stale += self._chunks_in_flight(request)
         else:
-            self.requests.prefill_tokens[request] = self.known_tokens(request)
+            self.requests.known_tokens[request] = self.known_tokens(request)
             decodes = self.decoding if request in self.decoding else self._flight_of(request)
-            self._log_residency(decodes.remove(request))
+            self._log_decode_span(decodes.remove(request))
         del self.running[request]
 
     def _chunks_in_flight(self, request: int) -> list[PrefillChunk]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from simulator.kv_cache import PrefixLabels
+from simulator.kv_cache import BlockHashes
 
 
 @dataclass(slots=True)
@@ -12,22 +12,22 @@ class RequestTable:
 
     Attributes:
         arrival_s: Arrival time; NaN: waits for the end of another request.
-        prefill_tokens: Tokens to compute before the next token can be emitted: the prompt and, after
+        known_tokens: Tokens to compute before the next token can be emitted: the prompt and, after
             a preemption, every token emitted so far.
         total_tokens: Prompt and output. Policies may not read it: a real scheduler cannot know it.
         prompt_tokens: Prompt alone.
         priority: Smaller is served first by policies that heed it; empty: all the same.
         id_rank: Place of each request when they are sorted by their ids as text; empty: its number.
-        labels: What the KV blocks of the requests hold, by block size; only of sizes at which prefixes are cached.
+        block_hashes: Hashes of the KV blocks of each request, by block size; only sizes with prefix caching.
     """
 
     arrival_s: list[float]
-    prefill_tokens: list[int]
+    known_tokens: list[int]
     total_tokens: list[int]
     prompt_tokens: list[int]
     priority: Sequence[int] = ()
     id_rank: Sequence[int] = ()
-    labels: Mapping[int, PrefixLabels] = field(default_factory=dict)
+    block_hashes: Mapping[int, BlockHashes] = field(default_factory=dict)
 
     def urgency(self, request: int) -> tuple[int, float]:
         """Priority and arrival time of a request, smaller if it is to be served first."""

@@ -10,7 +10,7 @@ from simulator.output import REPORT, UsageError, load_result, load_summary, pars
 from simulator.report.page import page
 from traces.shared.whole_files import whole_file
 
-USAGE = """\
+HELP = """\
 Writes one self-contained HTML page about a run, or about several runs side by side.
 
   python -m simulator.report RUN [RUN ...] [output=FILE]
@@ -24,7 +24,7 @@ Exit status: 0, 2 for a mistake in the input."""
 
 def main() -> None:
     """Run the command line."""
-    run_command(_report, USAGE)
+    run_command(_report, HELP)
 
 
 def _report(arguments: Sequence[str], console: Console) -> None:

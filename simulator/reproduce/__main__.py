@@ -15,7 +15,7 @@ from simulator.reproduce.drawing import draw
 from simulator.reproduce.figures import FIGURES, Job, complete, plan
 from simulator.reproduce.report import print_rows, write
 
-USAGE = """\
+HELP = """\
 Runs the experiments of Sarathi-Serve (OSDI 2024) and prints paper | simulated | difference for every number.
 
   python -m simulator.reproduce figure=10 [key=value ...]
@@ -36,7 +36,7 @@ Exit status: 0, 2 for a mistake in the input, 130 if interrupted."""
 
 def main() -> None:
     """Run the command line."""
-    run_command(_reproduce, USAGE)
+    run_command(_reproduce, HELP)
 
 
 def _reproduce(arguments: Sequence[str], console: Console) -> None:

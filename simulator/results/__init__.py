@@ -2,7 +2,7 @@
 
 from simulator.results.bottlenecks import Finding, limits, utilisation
 from simulator.results.clients import client_figures, client_warnings
-from simulator.results.faults import OutageResult
+from simulator.results.faults import FaultResult
 from simulator.results.formatting import deployment_label, duration, figure, share
 from simulator.results.latency import LATENCIES, PERCENTILES, SUMMARY, Distribution, percentile_of, rank
 from simulator.results.over_time import (
@@ -19,7 +19,7 @@ from simulator.results.over_time import (
     time_span,
 )
 from simulator.results.prefix_cache import CACHED_TOKENS, cached_tokens
-from simulator.results.replica import Events, ReplicaResult
+from simulator.results.replica import ReplicaResult, RequestEventArrays
 from simulator.results.result import BATCH_COLUMNS, REQUEST_COLUMNS, MetricOptions, Result
 from simulator.results.slo import SLO, Objective, of_clients
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
@@ -42,12 +42,12 @@ __all__ = [
     "SUMMARY",
     "UNFINISHED",
     "Distribution",
-    "Events",
+    "FaultResult",
     "Finding",
     "MetricOptions",
     "Objective",
-    "OutageResult",
     "ReplicaResult",
+    "RequestEventArrays",
     "Result",
     "Steps",
     "after_idle",

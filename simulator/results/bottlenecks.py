@@ -107,7 +107,7 @@ def _memory(result: Result) -> Finding | None:
 def _blocked_s(result: Result, number: int) -> tuple[float, float]:
     """Seconds with requests waiting, and those of them in which too few blocks were free for the next one admitted."""
     replica = result.replicas[number]
-    columns, history = replica.logged.columns, replica.history
+    columns, request_events = replica.logged.columns, replica.request_events
     scheduled_s = columns["schedule_s"]
     queue = queue_length(result, [number])
     if len(queue.time_s) == 0:
@@ -122,10 +122,10 @@ def _blocked_s(result: Result, number: int) -> tuple[float, float]:
     last_s = replica.logged.end_s.max()
     decided_s = np.append(scheduled_s[1:], last_s) - scheduled_s
     # The first admission by a later decision; those that are stuck at the end wait for blocks if nothing else.
-    following = np.searchsorted(history.admissions[:, 1], np.arange(len(scheduled_s)), side="right")
-    needed = np.append(history.blocks_needed, _blocks_of_the_rest(result, number))[following]
+    following = np.searchsorted(request_events.admissions[:, 1], np.arange(len(scheduled_s)), side="right")
+    needed = np.append(request_events.blocks_needed, _blocks_of_the_rest(result, number))[following]
     memory_s = float(decided_s[left_waiting & (columns["free_blocks"] < needed)].sum())
-    if replica.obstacle:
+    if replica.stuck_reason:
         # Those that wait when no iteration is formed any more.
         later_s = np.clip(np.append(queue.time_s, result.end_s), last_s, result.end_s)
         memory_s += float(np.diff(later_s)[queue.value > 0].sum())
@@ -135,7 +135,7 @@ def _blocked_s(result: Result, number: int) -> tuple[float, float]:
 def _blocks_of_the_rest(result: Result, number: int) -> int:
     """KV blocks that a request which is never admitted needs: more than there are if it can never be."""
     replica = result.replicas[number]
-    return replica.num_blocks + 1 if replica.obstacle else 0
+    return replica.num_blocks + 1 if replica.stuck_reason else 0
 
 
 def _interference(result: Result) -> Finding | None:

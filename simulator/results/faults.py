@@ -15,17 +15,17 @@ _NONE = np.zeros((0, 4))
 
 
 @dataclass(frozen=True)
-class OutageResult:
+class FaultResult:
     """What went wrong in a run.
 
     Attributes:
-        faults: By the time when they began, each of one replica.
+        spans: By the time when they began, each of one replica.
         moves: float64[k, 4], of requests that failures hit, by time: request, replica, seconds, and SENT (arrived at
             the replica), LEFT_QUEUE or LEFT_RUNNING (was thrown out of it).
         tokens_lost: Tokens in the KV cache that failures took, summed.
     """
 
-    faults: Sequence[FaultSpan] = ()
+    spans: Sequence[FaultSpan] = ()
     moves: Floats = field(default_factory=lambda: _NONE)
     tokens_lost: int = 0
 
@@ -55,11 +55,11 @@ class OutageResult:
     @cached_property
     def _by_replica(self) -> dict[tuple[int | None, str], list[FaultSpan]]:
         found: dict[tuple[int | None, str], list[FaultSpan]] = {}
-        for fault in self.faults:
+        for fault in self.spans:
             found.setdefault((fault.replica, fault.kind), []).append(fault)
         return found
 
-    def spans(self, replica: int, begin_s: float, end_s: float) -> list[tuple[str, float, float]]:
+    def within(self, replica: int, begin_s: float, end_s: float) -> list[tuple[str, float, float]]:
         """Return when something was wrong with a replica within a time: kind, beginning and end, joined by kind."""
         found = []
         for kind in KINDS:
@@ -73,11 +73,11 @@ class OutageResult:
 
     def down_s(self, replica: int, begin_s: float, end_s: float) -> float:
         """Seconds within a time that a replica was down."""
-        return sum(last - first for kind, first, last in self.spans(replica, begin_s, end_s) if kind == FAILURE)
+        return sum(last - first for kind, first, last in self.within(replica, begin_s, end_s) if kind == FAILURE)
 
     def summary(self, num_replicas: int, begin_s: float, end_s: float) -> dict[str, Any]:
         """Return what the summary says: faults by kind, retries, tokens lost, and the share of the time up."""
-        count = {kind: sum(one.kind == kind for one in self.faults) for kind in KINDS}
+        count = {kind: sum(one.kind == kind for one in self.spans) for kind in KINDS}
         down_s = sum(self.down_s(replica, begin_s, end_s) for replica in range(num_replicas))
         span_s = (end_s - begin_s) * num_replicas
         return {

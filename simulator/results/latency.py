@@ -97,7 +97,7 @@ class TokenLog:
         end_s: float64[num_iterations].
         decode_set: int64[num_iterations], the decode set in each iteration; negative: none.
         prefill_ends: int64[k, 2], request and iteration of each completed prefill: one token.
-        residencies: int64[m, 4], request, decode set, joined, left: one token in each of the set's
+        decode_spans: int64[m, 4], request, decode set, joined, left: one token in each of the set's
             iterations in (joined, left], the first being number 1.
         moved: int64[l], requests of which other replicas may have emitted tokens too. What of their gaps is
             between spans of tokens is in `gaps_of_moved`, not in what is told of one replica.
@@ -106,7 +106,7 @@ class TokenLog:
     end_s: Floats
     decode_set: Ints
     prefill_ends: Ints
-    residencies: Ints
+    decode_spans: Ints
     moved: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
@@ -133,17 +133,17 @@ def gap_spans(log: TokenLog, counted: Bools) -> GapSpans:
         counted: bool[num_requests], the requests whose gaps count.
     """
     prefill_ends = log.prefill_ends[counted[log.prefill_ends[:, 0]]]
-    residencies = list(_by_decode_set(log, log.residencies[counted[log.residencies[:, 0]]]))
+    decode_spans = list(_by_decode_set(log, log.decode_spans[counted[log.decode_spans[:, 0]]]))
     first, last, weights = [], [], []
-    for iterations, _, joined, left in residencies:
-        # Within a residency: one more request waits from the second of its iterations to the last one.
+    for iterations, _, joined, left in decode_spans:
+        # Within a decode_span: one more request waits from the second of its iterations to the last one.
         change = np.zeros(len(iterations) + 1, dtype=np.int64)
         np.add.at(change, joined + 1, 1)
         np.add.at(change, left, -1)
         weights.append(np.cumsum(change)[1:-1])
         first.append(iterations[:-1])
         last.append(iterations[1:])
-    _, before, after = _between_spans(prefill_ends, residencies, log.moved)
+    _, before, after = _between_spans(prefill_ends, decode_spans, log.moved)
     weights.append(np.ones(len(before), dtype=np.int64))
     return GapSpans(np.concatenate([*first, before]), np.concatenate([*last, after]), np.concatenate(weights))
 
@@ -165,7 +165,7 @@ def token_gaps(log: TokenLog, counted: Bools) -> tuple[Floats, Ints]:
 def decodes_emitted(log: TokenLog) -> Ints:
     """Decodes that got a token at the end of each iteration: int64[num_iterations]."""
     emitted = np.zeros(len(log.end_s), dtype=np.int64)
-    for iterations, _, joined, left in _by_decode_set(log, log.residencies):
+    for iterations, _, joined, left in _by_decode_set(log, log.decode_spans):
         change = np.zeros(len(iterations) + 1, dtype=np.int64)
         np.add.at(change, joined, 1)
         np.add.at(change, left, -1)
@@ -185,24 +185,24 @@ def gaps_above(log: TokenLog, bound_s: float, num_requests: int) -> tuple[Ints, 
         int64[num_requests] gaps that are longer, and int64[num_requests] all gaps.
     """
     above, every = np.zeros(num_requests, dtype=np.int64), np.zeros(num_requests, dtype=np.int64)
-    residencies = list(_by_decode_set(log, log.residencies))
-    for iterations, request, joined, left in residencies:
+    decode_spans = list(_by_decode_set(log, log.decode_spans))
+    for iterations, request, joined, left in decode_spans:
         longer = np.concatenate([[0], np.cumsum(np.diff(log.end_s[iterations]) > bound_s)])
         np.add.at(above, request, longer[left - 1] - longer[joined])
         np.add.at(every, request, left - 1 - joined)
-    request, before, after = _between_spans(log.prefill_ends, residencies, log.moved)
+    request, before, after = _between_spans(log.prefill_ends, decode_spans, log.moved)
     np.add.at(above, request, (log.end_s[after] - log.end_s[before] > bound_s).astype(np.int64))
     np.add.at(every, request, 1)
     return above, every
 
 
-# Residencies of one decode set: its iterations, and by residency the request, joined and left, as in `TokenLog`.
-Residencies = tuple[Ints, Ints, Ints, Ints]
+# DecodeSpans of one decode set: its iterations, and by decode_span the request, joined and left, as in `TokenLog`.
+DecodeSpans = tuple[Ints, Ints, Ints, Ints]
 
 
-def _by_decode_set(log: TokenLog, residencies: Ints) -> Iterator[Residencies]:
-    for index in np.unique(residencies[:, 1]):
-        request, _, joined, left = residencies[residencies[:, 1] == index].T
+def _by_decode_set(log: TokenLog, decode_spans: Ints) -> Iterator[DecodeSpans]:
+    for index in np.unique(decode_spans[:, 1]):
+        request, _, joined, left = decode_spans[decode_spans[:, 1] == index].T
         yield np.flatnonzero(log.decode_set == index), request, joined, left
 
 
@@ -217,7 +217,7 @@ def gaps_of_moved(logs: Sequence[TokenLog]) -> tuple[Ints, Floats]:
     """
     parts = []
     for log in logs:
-        request, first, last = _spans(log.prefill_ends, list(_by_decode_set(log, log.residencies)))
+        request, first, last = _spans(log.prefill_ends, list(_by_decode_set(log, log.decode_spans)))
         moved = np.isin(request, log.moved)
         parts.append((request[moved], log.end_s[first[moved]], log.end_s[last[moved]]))
     request, first_s, last_s = map(np.concatenate, zip(*parts, strict=True))
@@ -227,26 +227,26 @@ def gaps_of_moved(logs: Sequence[TokenLog]) -> tuple[Ints, Floats]:
     return request[1:][same], (first_s[1:] - last_s[:-1])[same]
 
 
-def _spans(prefill_ends: Ints, residencies: Sequence[Residencies]) -> tuple[Ints, Ints, Ints]:
-    """Prefills and residencies: int64[n] requests, and the iterations of their first and last tokens there."""
-    request = np.concatenate([prefill_ends[:, 0], *(one[1] for one in residencies)])
-    first = np.concatenate([prefill_ends[:, 1], *(iterations[joined] for iterations, _, joined, _ in residencies)])
-    last = np.concatenate([prefill_ends[:, 1], *(iterations[left - 1] for iterations, _, _, left in residencies)])
+def _spans(prefill_ends: Ints, decode_spans: Sequence[DecodeSpans]) -> tuple[Ints, Ints, Ints]:
+    """Prefills and decode_spans: int64[n] requests, and the iterations of their first and last tokens there."""
+    request = np.concatenate([prefill_ends[:, 0], *(one[1] for one in decode_spans)])
+    first = np.concatenate([prefill_ends[:, 1], *(iterations[joined] for iterations, _, joined, _ in decode_spans)])
+    last = np.concatenate([prefill_ends[:, 1], *(iterations[left - 1] for iterations, _, _, left in decode_spans)])
     return request, first, last
 
 
-def _between_spans(prefill_ends: Ints, residencies: Sequence[Residencies], moved: Ints) -> tuple[Ints, Ints, Ints]:
-    """Gaps between a prefill or residency of a request and its next residency or prefill.
+def _between_spans(prefill_ends: Ints, decode_spans: Sequence[DecodeSpans], moved: Ints) -> tuple[Ints, Ints, Ints]:
+    """Gaps between a prefill or decode_span of a request and its next decode_span or prefill.
 
     Args:
         prefill_ends: As in `TokenLog`.
-        residencies: By decode set.
+        decode_spans: By decode set.
         moved: Requests to leave out.
 
     Returns:
         int64[n] requests, and the iterations of the tokens before and after the gap.
     """
-    request, first, last = _spans(prefill_ends, residencies)
+    request, first, last = _spans(prefill_ends, decode_spans)
     if len(moved):
         stayed = ~np.isin(request, moved)
         request, first, last = request[stayed], first[stayed], last[stayed]

@@ -84,14 +84,14 @@ def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps
         replicas: Numbers of the replicas; None: all.
     """
     chosen = range(len(result.replicas)) if replicas is None else replicas
-    outages = result.outages
+    faults = result.faults
     sent = np.isin(result.requests["replica"], list(chosen)) & (result.status != IGNORED)
-    sent[outages.moved] = False
+    sent[faults.moved] = False
     arrival_s = result.requests["arrival_s"][sent]
     times, changes = [arrival_s], [np.ones(len(arrival_s))]
     for number in chosen:
         replica = result.replicas[number]
-        admitted_s, preempted_s = _scheduled_s(replica, replica.history.admissions[:, 1]), _preempted_s(replica)
+        admitted_s, preempted_s = _scheduled_s(replica, replica.request_events.admissions[:, 1]), _preempted_s(replica)
         for events_s, change in ((admitted_s, -1.0), (preempted_s, 1.0)):
             times.append(events_s)
             changes.append(np.full(len(events_s), change))
@@ -100,7 +100,7 @@ def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps
         changes.append(np.full(len(ended), -1.0))
     for number in chosen:
         for kind, change in ((SENT, 1.0), (LEFT_QUEUE, -1.0)):
-            moves = outages.of_moved(number, kind)
+            moves = faults.of_moved(number, kind)
             moves = moves[result.status[moves[:, 0].astype(np.int64)] != IGNORED]
             times.append(moves[:, 1])
             changes.append(np.full(len(moves), change))
@@ -110,12 +110,12 @@ def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps
 def num_running(result: Result, number: int) -> Steps:
     """Requests that are admitted at a replica and have not emitted their last token."""
     replica = result.replicas[number]
-    history = replica.history
+    request_events = replica.request_events
     times = [
-        _scheduled_s(replica, history.admissions[:, 1]),
+        _scheduled_s(replica, request_events.admissions[:, 1]),
         _preempted_s(replica),
-        replica.logged.end_s[history.finishes[:, 1]],
-        result.outages.left_running(number),
+        replica.logged.end_s[request_events.finishes[:, 1]],
+        result.faults.left_running(number),
         replica.logged.end_s[_ended_waiting(result, number)],
     ]
     changes = np.repeat([1.0, -1.0, -1.0, -1.0, 1.0], [len(one) for one in times])
@@ -124,12 +124,12 @@ def num_running(result: Result, number: int) -> Steps:
 
 def _ended_waiting(result: Result, number: int) -> NDArray[np.int64]:
     """Iterations of a replica that brought the last token of a request that had been preempted meanwhile."""
-    history = result.replicas[number].history
-    thrown_out = result.outages.of_moved(number, LEFT_RUNNING)[:, :1].astype(np.int64)
-    left = np.concatenate([history.preemptions[:, :1], thrown_out])
-    size = 1 + int(history.admissions[:, 0].max(initial=-1))
-    admitted, left_again = (np.bincount(one[:, 0], minlength=size) for one in (history.admissions, left))
-    in_queue: NDArray[np.int64] = history.finishes[(admitted == left_again)[history.finishes[:, 0]], 1]
+    request_events = result.replicas[number].request_events
+    thrown_out = result.faults.of_moved(number, LEFT_RUNNING)[:, :1].astype(np.int64)
+    left = np.concatenate([request_events.preemptions[:, :1], thrown_out])
+    size = 1 + int(request_events.admissions[:, 0].max(initial=-1))
+    admitted, left_again = (np.bincount(one[:, 0], minlength=size) for one in (request_events.admissions, left))
+    in_queue: NDArray[np.int64] = request_events.finishes[(admitted == left_again)[request_events.finishes[:, 0]], 1]
     return in_queue
 
 
@@ -144,8 +144,8 @@ def found_tokens(result: Result) -> tuple[Steps, Steps]:
 
 def evicted_blocks(result: Result) -> Steps:
     """KV blocks that lost what they held so far."""
-    times = [_scheduled_s(one, one.history.evictions[:, 1]) for one in result.replicas]
-    counts = [one.history.evictions[:, 0].astype(np.float64) for one in result.replicas]
+    times = [_scheduled_s(one, one.request_events.evictions[:, 1]) for one in result.replicas]
+    counts = [one.request_events.evictions[:, 0].astype(np.float64) for one in result.replicas]
     return Steps.of_changes(np.concatenate(times), np.concatenate(counts))
 
 
@@ -192,7 +192,7 @@ def output_tokens(result: Result, replicas: Sequence[int] | None = None) -> Step
     for number in range(len(result.replicas)) if replicas is None else replicas:
         replica = result.replicas[number]
         emitted = decodes_emitted(replica.tokens)
-        emitted += np.bincount(replica.history.prefill_ends[:, 1], minlength=len(emitted))
+        emitted += np.bincount(replica.request_events.prefill_ends[:, 1], minlength=len(emitted))
         times.append(replica.logged.end_s[emitted > 0])
         counts.append(emitted[emitted > 0].astype(np.float64))
     return Steps.of_changes(np.concatenate(times), np.concatenate(counts))
@@ -205,12 +205,12 @@ def stalls(result: Result, number: int) -> tuple[Floats, Floats]:
         float64[n] their beginnings and float64[n] their lengths, seconds.
     """
     replica = result.replicas[number]
-    end_s, history = replica.logged.end_s, replica.history
-    prefills = history.prefill_ends[~np.isin(history.prefill_ends[:, 0], result.outages.moved)]
+    end_s, request_events = replica.logged.end_s, replica.request_events
+    prefills = request_events.prefill_ends[~np.isin(request_events.prefill_ends[:, 0], result.faults.moved)]
     first = np.unique(prefills[:, 0], return_index=True)[1]
     begun, left = _decodes_of_moved(result, number)
     starts_s = np.concatenate([end_s[prefills[first, 1]], begun])
-    ends_s = np.concatenate([end_s[history.finishes[:, 1]], left])
+    ends_s = np.concatenate([end_s[request_events.finishes[:, 1]], left])
     changes = np.repeat([1.0, -1.0], [len(starts_s), len(ends_s)])
     decoding = Steps.of_changes(np.concatenate([starts_s, ends_s]), changes)
     begins_s = decoding.time_s[(np.append(0.0, decoding.value[:-1]) == 0) & (decoding.value > 0)]
@@ -222,16 +222,16 @@ def stalls(result: Result, number: int) -> tuple[Floats, Floats]:
 
 def _decodes_of_moved(result: Result, number: int) -> tuple[Floats, Floats]:
     """When requests that failures hit began to decode at a replica, and when they were thrown out of it then."""
-    replica, outages = result.replicas[number], result.outages
-    tokens = replica.history.prefill_ends
-    tokens = tokens[np.isin(tokens[:, 0], outages.moved)]
+    replica, faults = result.replicas[number], result.faults
+    tokens = replica.request_events.prefill_ends
+    tokens = tokens[np.isin(tokens[:, 0], faults.moved)]
     emitted = np.stack([tokens[:, 0], replica.logged.end_s[tokens[:, 1]]], axis=1)
     begun: list[float] = []
     left: list[float] = []
     for request in np.unique(tokens[:, 0]):
         came_s, first_s, left_s = (
             rows[rows[:, 0] == request, 1]
-            for rows in (outages.of_moved(number, SENT), emitted, outages.of_moved(number, LEFT_RUNNING))
+            for rows in (faults.of_moved(number, SENT), emitted, faults.of_moved(number, LEFT_RUNNING))
         )
         for stay, until_s in zip(came_s, np.append(came_s[1:], np.inf), strict=True):
             here = first_s[(first_s > stay) & (first_s <= until_s)]
@@ -249,7 +249,7 @@ def _scheduled_s(replica: ReplicaResult, iterations: NDArray[np.int64]) -> Float
 
 def _preempted_s(replica: ReplicaResult) -> Floats:
     """When each preemption was decided."""
-    decided_s = _scheduled_s(replica, replica.history.preemptions[:, 1])
+    decided_s = _scheduled_s(replica, replica.request_events.preemptions[:, 1])
     alone = replica.logged.lone_preemptions
     decided_s[alone[:, 0].astype(np.int64)] = alone[:, 1]
     return decided_s

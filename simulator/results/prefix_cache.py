@@ -33,7 +33,7 @@ class Admissions(NamedTuple):
 
 def admissions(replicas: Sequence[ReplicaResult]) -> Admissions:
     """Return the admissions of all replicas."""
-    events = [one.history.admissions for one in replicas]
+    events = [one.request_events.admissions for one in replicas]
     times = [one.logged.columns["schedule_s"][rows[:, 1]] for one, rows in zip(replicas, events, strict=True)]
     caches = np.repeat([one.caches_prefixes for one in replicas], [len(rows) for rows in events])
     rows, time_s = np.concatenate(events), np.concatenate(times)
@@ -77,5 +77,5 @@ def prefix_figures(
         "hit_rate_requests": int(np.count_nonzero(num_found)) / len(num_found) if len(prompts) else None,
         "cached_tokens": int(num_found.sum()),
         "cached_tokens_readmissions": int(requests["cached_tokens_readmissions"][counted].sum()),
-        "num_evicted_blocks": sum(int(one.history.evictions[:, 0].sum()) for one in replicas),
+        "num_evicted_blocks": sum(int(one.request_events.evictions[:, 0].sum()) for one in replicas),
     }

@@ -15,7 +15,7 @@ from simulator.results.latency import TokenLog
 
 
 @dataclass(frozen=True)
-class Events:
+class RequestEventArrays:
     """What happened to the requests of a replica, by the number of the iteration.
 
     Attributes:
@@ -27,7 +27,7 @@ class Events:
         finishes: int64[k, 2], request and iteration of each last token.
         preemptions: int64[k, 2], request and the iteration that began next.
         evictions: int64[k, 2], KV blocks that lost what they held, and the iteration that began next.
-        residencies: int64[k, 4], as in `TokenLog`.
+        decode_spans: int64[k, 4], as in `TokenLog`.
     """
 
     admissions: NDArray[np.int64]
@@ -35,7 +35,7 @@ class Events:
     prefill_ends: NDArray[np.int64]
     finishes: NDArray[np.int64]
     preemptions: NDArray[np.int64]
-    residencies: NDArray[np.int64]
+    decode_spans: NDArray[np.int64]
     evictions: NDArray[np.int64]
 
 
@@ -45,23 +45,23 @@ class ReplicaResult:
 
     Attributes:
         logged: Its iterations as they were logged.
-        history: What happened to its requests, by iteration.
+        request_events: What happened to its requests, by iteration.
         stages: What each pipeline stage did with its time.
         num_blocks: KV blocks.
         caches_prefixes: Whether KV blocks were found again by what they held.
         members: (request, tokens, whether they are prompt tokens) of each batch, if they were logged.
-        obstacle: Why requests at the head of the queue can never be admitted; empty: there is none.
+        stuck_reason: Why requests at the head of the queue can never be admitted; empty: there is none.
         provenance: Where its iteration times come from; None: they do not say.
         placement: Its GPUs.
         moved: int64[l], requests that failures threw out or held up, here or elsewhere.
     """
 
     logged: LoggedIterations
-    history: Events
+    request_events: RequestEventArrays
     stages: Sequence[StageUse]
     num_blocks: int
     members: list[Members] | None
-    obstacle: str
+    stuck_reason: str
     provenance: Provenance | None
     placement: Placement
     caches_prefixes: bool = False
@@ -80,14 +80,16 @@ class ReplicaResult:
     @property
     def num_preemptions(self) -> int:
         """Preemptions of any request."""
-        return len(self.history.preemptions)
+        return len(self.request_events.preemptions)
 
     @cached_property
     def tokens(self) -> TokenLog:
         """When requests emitted tokens."""
         decode_set: NDArray[Any] = self.logged.columns["decode_set"]
-        history = self.history
-        return TokenLog(self.logged.end_s, decode_set, history.prefill_ends, history.residencies, self.moved)
+        request_events = self.request_events
+        return TokenLog(
+            self.logged.end_s, decode_set, request_events.prefill_ends, request_events.decode_spans, self.moved
+        )
 
     @property
     def stage_spans(self) -> NDArray[np.float64] | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from simulator.iteration_time import describe, extent_of
 from simulator.log import NO_REPLICA
-from simulator.results.faults import OutageResult
+from simulator.results.faults import FaultResult
 from simulator.results.latency import (
     Distribution,
     Ints,
@@ -24,7 +24,7 @@ from simulator.results.prefix_cache import CACHED_TOKENS, prefix_figures
 from simulator.results.replica import ReplicaResult
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES
 from simulator.results.summary import cluster_totals, kv_use, replica_totals, stage_shares
-from simulator.results.warnings import caveats
+from simulator.results.warnings import run_warnings
 from traces import Client
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Result:
         clients: Classes of clients.
         num_skipped: Malformed rows of the trace file that were left out.
         num_broken_off: Turns that were not sent because one before them in their session was ignored or lost.
-        outages: What went wrong.
+        faults: What went wrong.
         only_client: The class that the figures are about; None: all requests.
     """
 
@@ -101,7 +101,7 @@ class Result:
     clients: Sequence[Client] = ()
     num_skipped: int = 0
     num_broken_off: int = 0
-    outages: OutageResult = field(default_factory=OutageResult)
+    faults: FaultResult = field(default_factory=FaultResult)
     only_client: int | None = None
 
     def of_client(self, client: int) -> "Result":
@@ -123,7 +123,7 @@ class Result:
         """Until when something is known of each request: float64[num_requests], the end, or when it was lost."""
         until_s = np.full(len(self.status), self.end_s)
         until_s[self.status == LOST] = self.requests["arrival_s"][self.status == LOST]
-        lost = self.outages.moves[np.isin(self.outages.moves[:, 0], np.flatnonzero(self.status == LOST))]
+        lost = self.faults.moves[np.isin(self.faults.moves[:, 0], np.flatnonzero(self.status == LOST))]
         until_s[lost[:, 0].astype(np.int64)] = lost[:, 2]
         return until_s
 
@@ -181,7 +181,7 @@ class Result:
             "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),
             "replicas": self._replica_totals(span_s),
             "iteration_time": self.iteration_time[0],
-            "faults": self.outages.summary(len(self.replicas), self.end_s - span_s, self.end_s),
+            "faults": self.faults.summary(len(self.replicas), self.end_s - span_s, self.end_s),
             "overloaded": self.overloaded,
             "warnings": self.warnings,
         }
@@ -189,7 +189,7 @@ class Result:
     @cached_property
     def warnings(self) -> list[str]:
         """What a user should know before trusting the figures."""
-        return caveats(self)
+        return run_warnings(self)
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Return one row per request, columns as in requests.csv."""

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from simulator.results.result import Result
 
 
-def caveats(result: "Result") -> list[str]:
+def run_warnings(result: "Result") -> list[str]:
     """Return a sentence for each."""
     count, found = result.num_by_status, []
     if result.overloaded:
         found.append("overloaded: the queue was still growing when the last request arrived")
     if count["num_stuck"]:
-        obstacles = [replica.obstacle for replica in result.replicas if replica.obstacle]
+        stuck_reasons = [replica.stuck_reason for replica in result.replicas if replica.stuck_reason]
         if (result.requests["replica"][result.status == STUCK] == NO_REPLICA).any():
-            obstacles.append("No replica came back for those that a failure left without one.")
-        found.append(f"{count['num_stuck']} requests are stuck for ever. {' '.join(obstacles)}".rstrip())
+            stuck_reasons.append("No replica came back for those that a failure left without one.")
+        found.append(f"{count['num_stuck']} requests are stuck for ever. {' '.join(stuck_reasons)}".rstrip())
     if count["num_lost"]:
         found.append(f"{count['num_lost']} requests were lost: a replica failed, and they were not sent again")
     if count["num_unfinished"]:

@@ -55,20 +55,20 @@ class Overlap:
     """How the batches of a replica overlap, and what else such a replica has to know.
 
     Attributes:
-        ahead: Whether a batch is formed while the one before it runs, on top of one for each pipeline stage.
+        lookahead: Whether a batch is formed while the one before it runs, on top of one for each pipeline stage.
         by_priority: Whether waiting requests are sorted by priority.
         watermark: Share of the KV blocks that an admission leaves free.
         max_running: Running requests at most.
     """
 
-    ahead: bool
+    lookahead: bool
     by_priority: bool
     watermark: float
     max_running: int
 
     def depth(self, num_stages: int) -> int:
         """Batches that are decided before the oldest one has to end."""
-        return num_stages + self.ahead
+        return num_stages + self.lookahead
 
 
 @runtime_checkable
@@ -135,7 +135,7 @@ class Admissions:
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         """Yield request, known tokens and KV blocks of each head."""
         replica, preempted = self.replica, self._preempted
-        known_tokens = replica.requests.prefill_tokens
+        known_tokens = replica.requests.known_tokens
         free_blocks = self._free_blocks
         for request in chain(reversed(preempted), replica.waiting) if preempted else replica.waiting:
             num_tokens = replica.known_tokens(request) if request in preempted else known_tokens[request]
@@ -153,7 +153,7 @@ class Admissions:
 def every_decode(decodes: DecodeSet) -> Batch:
     """Return a batch of all decodes; with nothing else in it, it stands."""
     batch = Batch(decodes.num_requests, decodes.context_tokens)
-    batch.stands = True
+    batch.repeats = True
     return batch
 
 
@@ -223,7 +223,7 @@ def whole_prompts(
         batch.add_chunk(request, num_tokens, num_blocks=num_blocks)
         num_running += 1
     batch.ignored = admissions.ignored
-    batch.heeds_arrivals = admissions.exhausted
+    batch.until_arrival = admissions.exhausted
     return batch
 
 

@@ -51,7 +51,7 @@ class ChunkedPrefills:
     def _decodes(self, replica: Replica) -> Batch:
         """Return all decodes; the same again only if nobody could take a turn."""
         batch = decodes_that_fit(replica)
-        batch.stands = batch.stands and not replica.prefilling and not replica.waiting
+        batch.repeats = batch.repeats and not replica.prefilling and not replica.waiting
         return batch
 
     def _chunks(self, replica: Replica) -> Batch:
@@ -59,7 +59,7 @@ class ChunkedPrefills:
         batch = Batch()
         for request in replica.paused_prefills():
             computed = replica.prefilling[request]
-            remaining = replica.requests.prefill_tokens[request] - computed
+            remaining = replica.requests.known_tokens[request] - computed
             num_tokens = min(remaining, self.chunk_size - batch.num_prefill_tokens)
             if num_tokens > 0:
                 batch.add_chunk(request, num_tokens, computed)

@@ -30,7 +30,7 @@ class FasterTransformer:
         """Decide the next iteration."""
         if replica.decoding.num_requests:
             batch = every_decode(replica.decoding)
-            batch.heeds_arrivals = False
+            batch.until_arrival = False
             return batch
         batch = whole_prompts(reserving_admissions(replica), self.max_num_seqs)
         return batch if batch.decides_anything else None

@@ -80,9 +80,9 @@ class Sarathi:
         if replica.waiting or batch.preempted:
             self._admit(replica, batch)
         else:
-            batch.heeds_arrivals = self._room(batch, 0) > 0
+            batch.until_arrival = self._room(batch, 0) > 0
         if batch.chunks and self.dynamic_chunks.stages:
-            batch.stands = False  # the next chunks may have another size
+            batch.repeats = False  # the next chunks may have another size
         if batch.num_decodes or batch.chunks or batch.preempted or batch.ignored:
             return batch
         return None
@@ -107,7 +107,7 @@ class Sarathi:
         paused = replica.paused_prefills()
         for request in paused:
             computed = replica.prefilling[request]
-            remaining = replica.requests.prefill_tokens[request] - computed
+            remaining = replica.requests.known_tokens[request] - computed
             room = self._room(batch, computed)
             if room > 0 and request not in batch.preempted:
                 batch.add_chunk(request, remaining if remaining < room else room, computed)
@@ -118,7 +118,7 @@ class Sarathi:
         """Add the first chunks of the requests that are admitted."""
         preempted = batch.preempted
         if not preempted and not self.dynamic_chunks.stages and self._room(batch, 0) <= 0:
-            batch.heeds_arrivals = False
+            batch.until_arrival = False
             return
         num_running = len(replica.running) - len(preempted)
         admissions = Admissions(
@@ -131,14 +131,14 @@ class Sarathi:
             # A request preempted in this call is measured by the progress that it has just lost: nothing
             # remains of a complete prefill, and that ends the admissions.
             lost = replica.computed_tokens(request) if request in preempted else 0
-            remaining = replica.requests.prefill_tokens[request] - lost if lost else known_tokens
+            remaining = replica.requests.known_tokens[request] - lost if lost else known_tokens
             num_tokens = min(remaining, self._room(batch, lost))
             if num_running >= self.max_num_seqs or num_tokens <= 0:
                 break
             batch.add_chunk(request, num_tokens, 0, num_blocks)
             num_running += 1
         batch.ignored = admissions.ignored
-        batch.heeds_arrivals = admissions.exhausted and self._room(batch, 0) > 0
+        batch.until_arrival = admissions.exhausted and self._room(batch, 0) > 0
 
 
 def _order_after(replica: Replica, paused: Collection[int]) -> list[int]:

@@ -41,7 +41,7 @@ class VLLM:
         batch = whole_prompts(admissions, self.max_num_seqs, budget)
         if not batch.decides_anything:
             batch = decodes_that_fit(replica)
-            batch.heeds_arrivals = admissions.exhausted
+            batch.until_arrival = admissions.exhausted
         return batch if batch.decides_anything else None
 
     def profiled_tokens(self, max_model_len: int) -> int:

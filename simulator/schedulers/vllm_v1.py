@@ -116,17 +116,17 @@ class VLLMV1:
         """
         if not isinstance(replica, CachingReplica):
             raise TypeError(f"vLLM V1 schedules a CachingReplica, not a {type(replica).__name__}")
-        forming, notes, passed = replica.forming, self._notes(replica), []
+        forming, notes, passed = replica.step, self._notes(replica), []
         if forming is not None and forming.num_tokens:
             batch = Batch()
             passed = self._admit(replica, batch, forming.num_tokens, notes)
-            batch.stands = not batch.chunks and forming.stands
+            batch.repeats = not batch.chunks and forming.repeats
         else:
             batch = self._continue_running(replica, notes)
             if batch.preempted:
                 batch.is_open = True
             elif forming is not None:
-                batch.stands = False  # nobody is admitted in a call that preempts, but may be in the next one
+                batch.repeats = False  # nobody is admitted in a call that preempts, but may be in the next one
             elif replica.waiting:
                 batch.is_open = replica.prefix is not None and self._may_admit(replica, batch)
                 if not batch.is_open:
@@ -171,15 +171,15 @@ class VLLMV1:
         if free_blocks < 0 or room < 0 or notes.retried:
             return self._walk(replica, notes)
         # Those who wait may find more in the prefix cache as decodes fill blocks that others know.
-        changes = self.prefill_schedule_interval > 1 or (replica.waiting and replica.labels_answers)
-        batch.stands = not batch.chunks and not changes
+        changes = self.prefill_schedule_interval > 1 or (replica.waiting and replica.shares_outputs)
+        batch.repeats = not batch.chunks and not changes
         return batch
 
     def _chunks(self, replica: CachingReplica, notes: Notes) -> Iterator[tuple[int, int]]:
         """Yield the next chunk of each unfinished prefill, as long as it may be."""
         if notes.on_hold:
             return
-        most, known = self._most_of(replica), replica.requests.prefill_tokens
+        most, known = self._most_of(replica), replica.requests.known_tokens
         for request, computed in replica.prefilling.items():
             left = known[request] - computed
             if left > 0:
@@ -207,7 +207,7 @@ class VLLMV1:
             free_blocks -= num_blocks
             room -= num_tokens
             given[request] = num_tokens
-        batch.held_back = [request for request in decodes if request not in given]
+        batch.skipped_decodes = [request for request in decodes if request not in given]
         return batch
 
     def _preempt(self, replica: CachingReplica, given: Mapping[int, int], num_blocks: int, notes: Notes) -> Batch:
@@ -247,15 +247,15 @@ class VLLMV1:
             free_blocks -= replica.decoding.num_new_blocks + sum(chunk.num_blocks for chunk in batch.chunks)
         for request in replica.waiting:
             if num_running >= self._cap or room <= 0:
-                batch.heeds_arrivals = False
+                batch.until_arrival = False
                 break
-            if request in replica.late:
+            if request in replica.awaiting_results:
                 passed.append(request)
                 continue
             spared = replica.watermark_blocks if num_running else 0
             chunk = self._first_chunk(replica, request, room, free_blocks - spared, notes)
             if chunk is None:
-                batch.heeds_arrivals = self.policy == PRIORITY
+                batch.until_arrival = self.policy == PRIORITY
                 break
             batch.add_chunk(chunk.request, chunk.num_tokens, chunk.context_tokens, chunk.num_blocks)
             if replica.prefix is not None:
@@ -264,7 +264,7 @@ class VLLMV1:
             num_running += 1
             room -= chunk.num_tokens
             free_blocks -= chunk.num_blocks
-        batch.stands = batch.stands and not batch.chunks
+        batch.repeats = batch.repeats and not batch.chunks
         return passed
 
     def _first_chunk(
@@ -279,10 +279,10 @@ class VLLMV1:
             free_blocks: KV blocks that it may take.
             notes: Whether prefills have to wait.
         """
-        known, block_size = replica.requests.prefill_tokens[request], replica.block_size
-        num_found = num_unheld = 0
+        known, block_size = replica.requests.known_tokens[request], replica.block_size
+        num_found = num_evictable = 0
         if replica.prefix is not None:
-            num_found, num_unheld = replica.prefix.find(request, (known - 1) // block_size)
+            num_found, num_evictable = replica.prefix.match(request, (known - 1) // block_size)
         computed = num_found * block_size
         num_tokens = min(known - computed, self._most_of(replica))
         if notes.on_hold and known - computed > 1:
@@ -292,7 +292,7 @@ class VLLMV1:
         num_tokens = min(num_tokens, room)
         num_blocks = replica.blocks_for(computed + num_tokens) - num_found
         needed = replica.blocks_for(known) - num_found if self.scheduler_reserve_full_isl else num_blocks
-        if max(needed, num_blocks) + num_unheld > free_blocks:
+        if max(needed, num_blocks) + num_evictable > free_blocks:
             return None
         return PrefillChunk(request, num_tokens, computed, num_blocks)
 
@@ -302,11 +302,11 @@ class VLLMV1:
         """Return what was noted, and whether prefills have to wait in this call."""
         interval = self.prefill_schedule_interval
         notes = replica.note if isinstance(replica.note, Notes) else Notes(-interval)
-        if replica.forming is not None:
+        if replica.step is not None:
             return notes
         if interval == 1:
             return _NOTHING_NOTED
-        known = replica.requests.prefill_tokens
+        known = replica.requests.known_tokens
         num_prefills = sum(computed < known[request] for request, computed in replica.prefilling.items())
         is_soon = replica.num_started + 1 - notes.last_prefill < interval
         on_hold = is_soon and len(replica.running) > num_prefills and not notes.is_bound
@@ -321,7 +321,7 @@ class VLLMV1:
             passed: Requests that were passed over in the queue.
         """
         notes = batch.note if isinstance(batch.note, Notes) else self._notes(replica)
-        known, prefilling = replica.requests.prefill_tokens, replica.prefilling
+        known, prefilling = replica.requests.known_tokens, replica.prefilling
         carried = any(
             chunk.request in prefilling or chunk.context_tokens < known[chunk.request] - 1 for chunk in batch.chunks
         )
@@ -330,7 +330,7 @@ class VLLMV1:
         set_aside = (notes.set_aside | {*passed}) - admitted
         if set_aside:  # some may have ended with what came back
             set_aside = frozenset(request for request in set_aside if request in replica.waiting)
-        is_bound, forming = notes.is_bound, replica.forming
+        is_bound, forming = notes.is_bound, replica.step
         if not batch.is_open and not notes.on_hold and not (forming is not None and forming.preempted):
             is_bound = len(replica.waiting) > len(admitted) + len(set_aside)
         last_prefill = replica.num_started + 1 if carried else notes.last_prefill

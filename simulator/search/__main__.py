@@ -27,7 +27,7 @@ _SEARCHED = {
     "cluster.node": "each device has its own",
 }
 
-USAGE = """\
+HELP = """\
 Searches for the cheapest deployment that carries a load within its SLO: over devices, tensor and pipeline
 parallelism, replicas, schedulers and token budgets. What cannot win by its memory or by a roofline at the peaks is
 left out before anything is simulated. Needs Optuna: pip install 'llm-serving-simulator[search]'.
@@ -58,7 +58,7 @@ Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_search, USAGE, "search")
+    hydra_command.run(_search, HELP, "search")
 
 
 def _search(config: DictConfig, folder: Path) -> Figures:

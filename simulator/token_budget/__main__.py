@@ -19,7 +19,7 @@ from simulator.token_budget.drawing import draw
 from simulator.token_budget.maximize import best_budget
 from traces.shared.whole_files import whole_file
 
-USAGE = """\
+HELP = """\
 Finds the largest token budget whose iterations are within the TBT bound of the SLO: the one-time profiling that
 Sarathi-Serve asks for. On request also the budget of the highest capacity.
 
@@ -46,7 +46,7 @@ Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_token_budget, USAGE, "token_budget")
+    hydra_command.run(_token_budget, HELP, "token_budget")
 
 
 def _token_budget(config: DictConfig, folder: Path) -> Figures:

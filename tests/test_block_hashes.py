@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.kv_cache import PrefixLabels
+from simulator.kv_cache import BlockHashes
 from traces import PrefixBlocks, Trace
 from traces.generators import ClientClass, Mix
 
@@ -65,7 +65,7 @@ def of_prompts_and_outputs(requests: list[Request], block_tokens: int, says_size
 
 
 def labels_of(trace: Trace, block_size: int) -> list[list[int]]:
-    labels = PrefixLabels.of(trace, block_size)
+    labels = BlockHashes.of(trace, block_size)
     return [
         [label for first, length in labels.runs_of(request) for label in range(first, first + length)]
         for request in range(len(trace))
@@ -81,7 +81,7 @@ def check(requests: list[Request], trace: Trace, block_size: int) -> None:
     assert len(pairs) == len({label for label, _ in pairs}) == len({tokens for _, tokens in pairs})
     owners = Counter(label for one in found for label in one)
     shared = [len(list(takewhile(lambda label: owners[label] > 1, one))) for one in found]
-    assert PrefixLabels.of(trace, block_size).num_shared.tolist() == shared
+    assert BlockHashes.of(trace, block_size).num_shared.tolist() == shared
 
 
 def num_common(trace: Trace, block_size: int, one: int, other: int) -> int:
@@ -264,7 +264,7 @@ def test_a_conversation_as_mooncake_records_it() -> None:
     prefix = PrefixBlocks.of_lengths(np.array([10, 11, 10, 12]), np.array([2, 2]), 512)
     trace = Trace(np.array([520, 800]), np.array([180, 50]), session=np.array([3, 3]), prefix=prefix)
     assert num_common(trace, 16, 0, 1) == 700 // 16
-    assert PrefixLabels.of(trace, 16).num_shared.tolist() == [700 // 16, 700 // 16]
+    assert BlockHashes.of(trace, 16).num_shared.tolist() == [700 // 16, 700 // 16]
     # Without the session only the first 512 tokens are known to be the same.
     alone = Trace(trace.prompt_tokens, trace.output_tokens, prefix=prefix)
     assert num_common(alone, 16, 0, 1) == 512 // 16
@@ -310,7 +310,7 @@ def test_blocks_of_many_requests_are_those_of_few() -> None:
     size = (1 << 16) + 3
     prefix = PrefixBlocks.of_lengths(np.tile([5, 6], size), np.full(size, 2), 16)
     trace = Trace(np.full(size, 32), np.full(size, 17), prefix=prefix)
-    labels = PrefixLabels.of(trace, 16)
+    labels = BlockHashes.of(trace, 16)
     assert (labels.num_shared == 2).all()
     assert labels.runs_of(0)[0] == labels.runs_of(size - 1)[0] == (5, 2)
     own = {labels.runs_of(request)[1] for request in (0, 1, size - 2, size - 1)}
@@ -322,4 +322,4 @@ def test_ids_that_do_not_stand_for_whole_prefixes_are_refused(ids: list[list[int
     lengths = np.array([len(one) for one in ids])
     prefix = PrefixBlocks.of_lengths(np.concatenate(ids), lengths, 1)
     with pytest.raises(ValueError, match=r"block_ids: a block of request number \d stands behind another one"):
-        PrefixLabels.of(Trace(lengths, np.ones_like(lengths), prefix=prefix), 1)
+        BlockHashes.of(Trace(lengths, np.ones_like(lengths), prefix=prefix), 1)
