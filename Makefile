@@ -1,7 +1,7 @@
 # `make check` runs what .ci/run runs, in the environment at hand.
 PYTHON ?= python
 
-.PHONY: install format lint types security docs test check bench
+.PHONY: install format lint types security docs test slow check bench
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -13,6 +13,7 @@ format:
 lint:
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m deptry .
 
 types:
 	$(PYTHON) -m mypy
@@ -20,13 +21,16 @@ types:
 test:
 	$(PYTHON) -m pytest
 
+slow:
+	$(PYTHON) -m pytest -m slow
+
 security:
 	$(PYTHON) -m bandit --quiet --recursive --configfile pyproject.toml simulator traces profiling
 
 docs:
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
-check: lint types security docs test
+check: lint types security docs test slow
 
 bench:
 	$(PYTHON) -m benchmarks.speed

@@ -1,1 +1,1 @@
-"""How fast the simulator is, as ratios within one run."""
+"""Speed and memory of the simulator."""

@@ -1,4 +1,4 @@
-"""What check=true costs: CPU time of a checked run as a ratio to the same run without, taken in turns.
+"""Cost of check=true: CPU time of a checked simulation relative to an unchecked one, in alternation.
 
 python -m benchmarks.checked_runs
 """
@@ -29,7 +29,7 @@ PAIRS = 7
 
 
 def seconds(arguments: dict[str, Any], check: bool) -> float:
-    """CPU seconds of a run and its summary."""
+    """Return the CPU seconds of a simulation and its summary."""
     begin_s = time.process_time()
     _ = simulate(**arguments | {"check": check}).summary
     return time.process_time() - begin_s
@@ -39,7 +39,7 @@ def main() -> None:
     """Run the command line."""
     for name, overrides in RUNS.items():
         arguments = load_config(*overrides)
-        seconds(arguments, check=True)  # tables of iteration time are built once
+        seconds(arguments, check=True)  # warm-up: iteration time tables are built once
         ratios = sorted(seconds(arguments, check=True) / seconds(arguments, check=False) for _ in range(PAIRS))
         print(f"{name:28} {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 

@@ -1,6 +1,6 @@
-"""Time and memory of reading a large file of requests: `python -m benchmarks.large_traces`.
+"""Time and memory of reading large trace files: `python -m benchmarks.large_traces`.
 
-Each file is read by `python -m traces convert`'s reader in a process of its own; memory is the most that it held.
+A new process reads each file with the reader of `python -m traces convert`; memory is its peak.
 """
 
 import argparse
@@ -16,8 +16,8 @@ import numpy as np
 
 from traces.readers import TraceFile
 
-_ROWS_AT_A_TIME = 500_000
-# Of each file the header, and what a row looks like.
+_CHUNK_ROWS = 500_000
+# Header and row template of each file.
 _LAYOUTS = {
     "plain.csv": ("arrival_s,prompt_tokens,output_tokens", "{second},{prompt},{output}"),
     "numbered.csv": (
@@ -54,14 +54,14 @@ def main() -> None:
     if options.read is not None:
         _read(options.read)
         return
-    print(f"{options.rows:,} rows\n\n| file | MB | s | GB at most |\n|---|---|---|---|")
+    print(f"{options.rows:,} rows\n\n| file | MB | s | peak GB |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name in FORMATS:
             path = Path(folder) / name
             _write(path, options.rows)
             command = [sys.executable, "-m", "benchmarks.large_traces", "--read", str(path)]
-            found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-            print(f"| {name} | {path.stat().st_size / 1e6:,.0f} | {found[0]} | {found[1]} |", flush=True)
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+            print(f"| {name} | {path.stat().st_size / 1e6:,.0f} | {output[0]} | {output[1]} |", flush=True)
             path.unlink()
 
 
@@ -70,9 +70,9 @@ def _read(path: Path) -> None:
     trace = TraceFile(str(path)).load(np.random.default_rng(0))
     seconds = time.perf_counter() - start_s
     assert trace.arrival_s is not None
-    # Of this process alone; what getrusage says begins with the size of the one that started it.
-    (most,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
-    print(f"{seconds:.1f} {int(most.split()[1]) * 1024 / 1e9:.2f} {len(trace)}")
+    # Peak of this process alone: getrusage starts with the size of the parent process.
+    (peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    print(f"{seconds:.1f} {int(peak.split()[1]) * 1024 / 1e9:.2f} {len(trace)}")
 
 
 def _write(path: Path, rows: int) -> None:
@@ -95,8 +95,8 @@ def _write(path: Path, rows: int) -> None:
 
 def _parts(rows: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     rng, start_s = np.random.default_rng(0), 0.0
-    for first in range(0, rows, _ROWS_AT_A_TIME):
-        count = min(_ROWS_AT_A_TIME, rows - first)
+    for first in range(0, rows, _CHUNK_ROWS):
+        count = min(_CHUNK_ROWS, rows - first)
         arrival_s = start_s + np.cumsum(rng.exponential(0.06, count))
         start_s = float(arrival_s[-1])
         yield arrival_s, rng.integers(1, 8000, count), rng.integers(1, 1000, count)
@@ -108,13 +108,15 @@ def _lines(name: str, part: int, arrival_s: np.ndarray, prompt: np.ndarray, outp
         yield header
     moments = np.datetime64("2024-05-10T00:00:00.000000") + (arrival_s * 1e6).astype("timedelta64[us]")
     texts = {
-        "number": [str(part * _ROWS_AT_A_TIME + row) for row in range(len(prompt))],
+        "number": [str(part * _CHUNK_ROWS + row) for row in range(len(prompt))],
         "second": list(map(str, arrival_s.tolist())),
-        "moment": [f"{one.replace('T', ' ')}+00:00" for one in np.datetime_as_string(moments, unit="us").tolist()],
+        "moment": [
+            f"{moment.replace('T', ' ')}+00:00" for moment in np.datetime_as_string(moments, unit="us").tolist()
+        ],
         "millisecond": list(map(str, (arrival_s * 1e3).astype(int).tolist())),
         "prompt": list(map(str, prompt.tolist())),
         "output": list(map(str, output.tolist())),
-        "blocks": [str(list(range(-(-one // 512)))) for one in prompt.tolist()],
+        "blocks": [str(list(range(-(-num_tokens // 512)))) for num_tokens in prompt.tolist()],
     }
     (layout,) = fields
     names = [name for name in texts if f"{{{name}}}" in layout]

@@ -1,9 +1,9 @@
-"""A day of diurnal load on 64 replicas: whether memory grows by more than what is recorded.
+"""A day of diurnal load on 64 replicas: does memory grow beyond the recorded log?
 
     python -m benchmarks.long_run [requests=150000] [replicas=64]
 
-Prints, over the day, what the process holds, what has been recorded (iterations and events, counted),
-and the difference, which is to stay where it is.
+Prints, over the day, the resident memory, the size of the log (iterations and request events) and the difference,
+which should stay constant.
 """
 
 import os
@@ -15,24 +15,24 @@ from simulator.config import load_config
 from simulator.simulation import simulate
 
 DAY_S = 86_400
-# Of an event: a tuple, its place in a list, and a number that only it has.
+# Bytes of an event: a tuple, its slot in a list, and its own number.
 _EVENT_BYTES = {"admissions": 104, "prefill_ends": 88, "finishes": 88, "preemptions": 88, "residencies": 120}
 
 
 def resident_bytes() -> int:
-    """What this process holds in memory."""
+    """Return the resident memory of this process."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def recorded_bytes(cluster: Cluster) -> int:
-    """What its replicas have recorded so far."""
+    """Return the size of the logs of all replicas."""
     total = 0
     for run in cluster.runs:
         log, request_events = run.log, run.replica.request_events
         packed = (log._packed_times, log._packed_runs, log._packed_spans)
         total += sum(len(part) for parts in packed for part in parts)
-        # Of those that are not packed yet, a float and its place in a list.
+        # Iterations that are not packed yet: a float and its slot in a list.
         total += (len(log.times) + len(log._runs)) * 32
         total += sum(len(getattr(request_events, name)) * size for name, size in _EVENT_BYTES.items())
     return total
@@ -40,7 +40,7 @@ def recorded_bytes(cluster: Cluster) -> int:
 
 def main() -> None:
     """Run the command line."""
-    options = {"requests": "150000", "replicas": "64"} | dict(one.split("=", 1) for one in sys.argv[1:])
+    options = {"requests": "150000", "replicas": "64"} | dict(argument.split("=", 1) for argument in sys.argv[1:])
     count = int(options["requests"])
     parts = load_config(
         "trace=sharegpt",

@@ -1,4 +1,4 @@
-"""How fast the simulator is, as ratios to a bare SimPy timeout loop in the same run.
+"""Speed of the simulator, relative to a bare SimPy timeout loop in the same run.
 
 python -m benchmarks.speed            about a minute
 python -m benchmarks.speed --large    with 1,000,000 requests through 16 replicas
@@ -27,7 +27,7 @@ REPETITIONS = 5
 
 
 def bare_timeout_s(count: int = 100_000) -> float:
-    """Seconds per event of a SimPy process that does nothing but wait."""
+    """Return the seconds per event of a SimPy process that only waits."""
 
     def wait(env: simpy.Environment) -> Generator[simpy.Timeout, None, None]:
         for _ in range(count):
@@ -41,9 +41,9 @@ def bare_timeout_s(count: int = 100_000) -> float:
 
 
 def measure(run: Callable[[], Result]) -> tuple[Result, float, float]:
-    """Return the result, the seconds per iteration (summary included) and the ratio of a timeout to it.
+    """Return the result, the seconds per iteration, summary included, and the ratio of a bare timeout to them.
 
-    Timeouts and runs alternate; medians over the repetitions.
+    Timeout loops and simulations alternate; medians over the repetitions.
     """
     seconds, ratios = [], []
     for _ in range(REPETITIONS):
@@ -57,12 +57,12 @@ def measure(run: Callable[[], Result]) -> tuple[Result, float, float]:
 
 
 def near_saturation(iteration_time: str) -> None:
-    """10,000 sharegpt requests on one replica, sarathi, default output."""
+    """Print the speed on 10,000 sharegpt requests, one replica, sarathi, at four loads."""
     print(f"\n## 10,000 sharegpt requests, sarathi, one replica, iteration_time={iteration_time}\n")
     common = ("trace=sharegpt", "trace.num_requests=10000", f"iteration_time={iteration_time}")
     overload = simulate(**load_config(*common, "arrival.qps=20"))
     saturation = overload.summary["requests_per_s"]
-    print(f"Saturation: {saturation:.2f} requests/s (what is finished at 20 requests/s).\n")
+    print(f"Saturation: {saturation:.2f} requests/s (throughput at 20 arrivals/s).\n")
     print("| load | iterations | mean decodes | us per iteration | rate / bare timeout loop |")
     print("|---|---|---|---|---|")
     for share in (0.5, 0.75, 0.9, 0.95):
@@ -74,9 +74,9 @@ def near_saturation(iteration_time: str) -> None:
 
 
 def cost_by_batch() -> None:
-    """Cost of an iteration by the number of running requests; every one of them is asked for."""
-    print("\n## Cost of an iteration by running requests (200,000 tokens of output, nothing else)\n")
-    print("| running requests | us per iteration | to that of 16 | without repeating decisions: us | to that of 16 |")
+    """Print the cost of an iteration by the number of running requests, all of them decoding."""
+    print("\n## Cost of an iteration by running requests (20,000 output tokens each)\n")
+    print("| running requests | us per iteration | to that of 16 | without repeats: us | to that of 16 |")
     print("|---|---|---|---|---|")
     base = load_config()["deployment"]
     first: dict[bool, float] = {}
@@ -88,7 +88,7 @@ def cost_by_batch() -> None:
                 "deployment": Deployment(
                     base.model,
                     base.device,
-                    Sarathi(max_num_seqs=256) if repeats else AskedEachTime(max_num_seqs=256),
+                    Sarathi(max_num_seqs=256) if repeats else SarathiWithoutRepeats(max_num_seqs=256),
                     iteration_time=base.iteration_time,
                     kv_cache=KVMemory(num_blocks=10**6),
                 ),
@@ -99,11 +99,11 @@ def cost_by_batch() -> None:
         print(f"| {running} | {' | '.join(cells)} |")
 
 
-class AskedEachTime(Sarathi):
-    """Sarathi that wants to be asked before each iteration."""
+class SarathiWithoutRepeats(Sarathi):
+    """Sarathi without repeats: the engine schedules every iteration."""
 
     def schedule(self, replica: Any) -> Any:
-        """Decide the next iteration."""
+        """Return a batch that does not repeat."""
         batch = super().schedule(replica)
         if batch is not None:
             batch.repeats = False
@@ -111,7 +111,7 @@ class AskedEachTime(Sarathi):
 
 
 def large() -> None:
-    """Cost per request and memory, up to a million requests; each size in a process of its own."""
+    """Print cost per request and memory, up to a million requests; one process per size."""
     print("\n## sharegpt through 16 replicas at 90 % of saturation\n")
     print("| requests | iterations | us per request | timeouts per request | peak memory, GB |")
     print("|---|---|---|---|---|")
@@ -119,7 +119,7 @@ def large() -> None:
         subprocess.run([sys.executable, "-m", "benchmarks.speed", "--requests", str(count)], check=True)
 
 
-def one_large(count: int) -> None:
+def large_row(count: int) -> None:
     """Print a row of `large`."""
     arguments = load_config("trace=sharegpt", f"trace.num_requests={count}", "cluster.replicas=16", "arrival.qps=38")
     timeout_s = bare_timeout_s()
@@ -132,7 +132,7 @@ def one_large(count: int) -> None:
 
 
 def main_command() -> None:
-    """CPU time of the README's main command, start-up included."""
+    """Print the CPU time of the README's main command, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "simulator", "+scheduler=sarathi", "+trace=arxiv", f"hydra.run.dir={folder}"]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -147,10 +147,10 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="also up to 1,000,000 requests through 16 replicas")
-    parser.add_argument("--requests", type=int, help="only one row of --large")
+    parser.add_argument("--requests", type=int, help="print only the row of --large with this number of requests")
     options = parser.parse_args()
     if options.requests:
-        one_large(options.requests)
+        large_row(options.requests)
         return
     print(f"Python {sys.version.split()[0]}; a bare SimPy timeout takes {bare_timeout_s() * 1e6:.2f} us here.")
     near_saturation("roofline")

@@ -1,11 +1,11 @@
-"""Times that vLLM was measured to serve with, beside simulated ones: Qwen3-32B on H100 GPUs, 90 closed loops.
+"""Measured against simulated serving times of vLLM: Qwen3-32B on H100 GPUs, 90 closed-loop points.
 
     pip download aiconfigurator-core==0.12.0 --no-deps && unzip aiconfigurator_core*.whl -d aic
     python -m benchmarks.vllm_serving aic/aiconfigurator_core/systems/silicon_sample.csv
 
-The file is of the PyPI package aiconfigurator-core (NVIDIA, Apache-2.0): mean TTFT and TPOT of vLLM 0.12.0, which
-schedules synchronously by default, with so many requests at a time, all of the same lengths. What is not in the file is
-taken to be the default of the engine on that GPU. Nothing is fitted to it.
+The file is part of the PyPI package aiconfigurator-core (NVIDIA, Apache-2.0). It has the mean TTFT and TPOT of vLLM
+0.12.0, which schedules synchronously by default, at a constant number of concurrent requests of equal lengths. Settings
+that the file does not state are the engine's defaults on that GPU. Nothing is fitted to these times.
 """
 
 import sys
@@ -27,24 +27,25 @@ SETTING = (
     "engine=vllm_v1_sync",
     "trace=fixed",
     "arrival=closed_loop",
-    "metrics.warmup_s=1e-6",  # the first request of each user, all of which come at once
+    "arrival.think_s=0",
+    "metrics.warmup_s=1e-6",  # leaves out the first request of each user, since all of them arrive at once
 )
-ROUNDS = 5  # requests of each user
+ROUNDS = 5  # requests per user
 
 
-def measured(path: str) -> pd.DataFrame:
-    """The measured points, one row each."""
+def read_measured(path: str) -> pd.DataFrame:
+    """Return the measured points, one row each."""
     table = pd.read_csv(path, low_memory=False)
     source = table["silicon_data_source"].astype(str)
-    found = table[(table["backend"] == "vllm") & (table["system"] == "h100_sxm") & source.str.contains(RUNS)].copy()
-    if found.empty:
+    points = table[(table["backend"] == "vllm") & (table["system"] == "h100_sxm") & source.str.contains(RUNS)].copy()
+    if points.empty:
         sys.exit(f"{path} has no rows of {RUNS} on h100_sxm")
-    found["users"] = source[found.index].str.extract(r"silicon_concurrency=(\d+)$", expand=False).astype(int)
-    return found.astype({"tp_size": int, "isl": int, "osl": int})
+    points["users"] = source[points.index].str.extract(r"silicon_concurrency=(\d+)$", expand=False).astype(int)
+    return points.astype({"tp_size": int, "isl": int, "osl": int})
 
 
-def simulated(tp: int, prompt: int, output: int, users: int) -> tuple[float, float]:
-    """Mean TTFT and TPOT, milliseconds."""
+def simulate_point(tp: int, prompt: int, output: int, users: int) -> tuple[float, float]:
+    """Return the simulated mean TTFT and TPOT, milliseconds."""
     result = simulate(
         **load_config(
             *SETTING,
@@ -59,14 +60,14 @@ def simulated(tp: int, prompt: int, output: int, users: int) -> tuple[float, flo
 
 
 def main() -> None:
-    """Print measured and simulated times, and the errors by the number of GPUs and by the share of prompt tokens."""
+    """Print measured and simulated times, and the TPOT errors by TP degree, output length and users."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     rows = []
-    for one in measured(sys.argv[1]).itertuples():
-        ttft_ms, tpot_ms = simulated(one.tp_size, one.isl, one.osl, one.users)
-        point = (one.tp_size, one.isl, one.osl, one.users)
-        rows.append((*point, one.silicon_ttft_ms, ttft_ms, one.silicon_tpot_ms, tpot_ms))
+    for row in read_measured(sys.argv[1]).itertuples():
+        ttft_ms, tpot_ms = simulate_point(row.tp_size, row.isl, row.osl, row.users)
+        point = (row.tp_size, row.isl, row.osl, row.users)
+        rows.append((*point, row.silicon_ttft_ms, ttft_ms, row.silicon_tpot_ms, tpot_ms))
     names = ["tp", "prompt", "output", "users", "ttft_ms", "simulated_ttft_ms", "tpot_ms", "simulated_tpot_ms"]
     table = pd.DataFrame(rows, columns=names).sort_values(names[:4])
     table["tpot_error"] = 100 * (table["simulated_tpot_ms"] / table["tpot_ms"] - 1)
@@ -74,7 +75,9 @@ def main() -> None:
     print(table.round(1).to_string(index=False))
     for keys in (["tp"], ["output"], ["users"]):
         errors = table.groupby(keys)["tpot_error"]
-        print(errors.agg(points="count", median_absolute=lambda one: np.median(np.abs(one)), bias="median").round(1))
+        print(
+            errors.agg(points="count", median_absolute=lambda values: np.median(np.abs(values)), bias="median").round(1)
+        )
     errors = table["tpot_error"]
     print(
         f"all points, TPOT: {errors.abs().median():.1f} % median absolute error, {errors.median():+.1f} % median error"

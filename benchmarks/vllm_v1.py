@@ -1,9 +1,9 @@
-"""Iterations per second of vLLM V1's scheduler, with and without its prefix cache, as ratios to Sarathi's.
+"""Simulated iterations per second with vLLM V1's scheduler, relative to Sarathi's.
 
     python -m benchmarks.vllm_v1            a minute
     python -m benchmarks.vllm_v1 --large    with 1,000,000 requests that share prefixes
 
-Each ratio is the median over runs that take turns, of CPU time with the summary.
+Ratios are of CPU time, summary included: medians over alternating simulations.
 """
 
 import argparse
@@ -46,33 +46,35 @@ POLICIES = {
 
 
 def rates(work: tuple[str, ...]) -> dict[str, list[float]]:
-    """Iterations per second of CPU time by policy, one for each repetition."""
+    """Return the iterations per second of CPU time by policy, one value per repetition."""
     runs = {name: load_config(*options, *work) for name, options in POLICIES.items()}
-    found: dict[str, list[float]] = {name: [] for name in runs}
+    result: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(REPETITIONS):
         for name, arguments in runs.items():
             start = time.process_time()
             summary = simulate(**arguments).summary
-            found[name].append(summary["num_iterations"] / (time.process_time() - start))
-    return found
+            result[name].append(summary["num_iterations"] / (time.process_time() - start))
+    return result
 
 
 def compare() -> None:
-    """Print the ratios."""
-    others = [name for name in POLICIES if name != "sarathi"]
-    print(f"| work | sarathi, us per iteration | {' | '.join(others)} |")
+    """Print the table of ratios."""
+    compared = [name for name in POLICIES if name != "sarathi"]
+    print(f"| work | sarathi, us per iteration | {' | '.join(compared)} |")
     print("|---|" + "---|" * len(POLICIES))
     for title, work in WORK.items():
-        found = rates(work)
-        cells = [f"{1e6 / statistics.median(found['sarathi']):.2f}"]
-        base = found["sarathi"]
-        ratios = ([one / other for one, other in zip(found[name], base, strict=True)] for name in others)
+        by_policy = rates(work)
+        base = by_policy["sarathi"]
+        cells = [f"{1e6 / statistics.median(base):.2f}"]
+        ratios = (
+            [rate / base_rate for rate, base_rate in zip(by_policy[name], base, strict=True)] for name in compared
+        )
         cells += [f"{statistics.median(values):.2f}" for values in ratios]
         print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
 
 def large() -> None:
-    """Serve a million requests that share prefixes, and print what it takes."""
+    """Simulate a million requests that share prefixes; print time and memory."""
     start = time.process_time()
     arguments = load_config("scheduler=vllm_v1", "trace=shared_prefix", "trace.num_requests=1000000", "arrival.qps=6")
     summary = simulate(**arguments).summary
@@ -80,7 +82,7 @@ def large() -> None:
     print(
         f"\n1,000,000 requests of shared_prefix, caching: {time.process_time() - start:.0f} s of CPU, {memory:.2f} GB, "
         f"{summary['num_iterations']:,} iterations, {summary['prefix_cache']['hit_rate_tokens']:.1%} of the prompt "
-        f"tokens found, {summary['prefix_cache']['num_evicted_blocks']:,} blocks evicted"
+        f"tokens cached, {summary['prefix_cache']['num_evicted_blocks']:,} blocks evicted"
     )
 
 

@@ -1,3 +1,3 @@
-"""Calibration of iteration time from measurements."""
+"""Calibration of iteration times from measurements."""
 
-import traces.shared.interruption  # noqa: F401  # before anything that takes long to import
+import traces.shared.interruption  # noqa: F401  # before slow imports

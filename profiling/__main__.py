@@ -1,4 +1,4 @@
-"""`python -m profiling`: measures operators, records a serving engine, fits, and says how good the fits are."""
+"""`python -m profiling`: measure operators, record a serving engine, fit profiles and report their errors."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from traces.shared import command_line
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         print(f"error: {message}", file=sys.stderr)
@@ -40,70 +40,70 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m profiling", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("measure", help="measure the operators of a model on the GPU at hand")
+    command = commands.add_parser("measure", help="measure the operators of a model on this machine's GPU")
     measure.add_arguments(command)
-    command = commands.add_parser("record", help="serve a trace in real time on the GPU at hand")
+    command = commands.add_parser("record", help="serve a trace in real time on this machine's GPU")
     record.add_arguments(command)
-    command = commands.add_parser("validate", help="recordings against predictions")
+    command = commands.add_parser("validate", help="compare recordings with predictions")
     validate.add_arguments(command)
-    command = commands.add_parser("campaign", help="all of it: measure a GPU, record on it, validate")
+    command = commands.add_parser("campaign", help="measure a GPU, record on it and validate, in one command")
     campaign.add_arguments(command)
 
-    command = commands.add_parser("import", help="bring published measurements into the format of our own")
+    command = commands.add_parser("import", help="convert published measurements into tables")
     sources = command.add_subparsers(required=True, metavar="SOURCE")
     vidur = sources.add_parser("vidur", help="a folder of Vidur's profiling data")
-    vidur.add_argument("folder", type=Path, help="holds linear/GPU_MODEL.csv, attention.csv, network/, cpu_overheads_*")
-    vidur.add_argument("--output", type=Path, required=True, help="folder that gets one folder per device")
+    vidur.add_argument("folder", type=Path, help="has linear/GPU_MODEL.csv, attention.csv, network/, cpu_overheads_*")
+    vidur.add_argument("--output", type=Path, required=True, help="parent of the device folders that are written")
     vidur.set_defaults(run=_import_vidur)
-    configurator = sources.add_parser("aiconfigurator", help="what the package aiconfigurator-core ships")
-    configurator.add_argument("--system", required=True, help="GPU as the package names it, such as h200_sxm")
-    configurator.add_argument("--backend", default="vllm", help="engine that was measured; default: vllm")
-    configurator.add_argument("--output", type=Path, required=True, help="folder that gets the folder of the device")
+    configurator = sources.add_parser("aiconfigurator", help="the measurements in the package aiconfigurator-core")
+    configurator.add_argument("--system", required=True, help="the package's name of the GPU, such as h200_sxm")
+    configurator.add_argument("--backend", default="vllm", help="measured engine; default: vllm")
+    configurator.add_argument("--output", type=Path, required=True, help="parent of the device folder that is written")
     configurator.set_defaults(run=_import_aiconfigurator)
 
-    command = commands.add_parser("fit", help="fit the tables of devices; writes one profile per device")
+    command = commands.add_parser("fit", help="fit measurements, one profile per device")
     _add_tables(command)
     command.add_argument("--output", type=Path, required=True, help="folder for DEVICE.json.gz")
     command.set_defaults(run=_fit)
 
-    command = commands.add_parser("evaluate", help="error of the fits on rows that they have not seen")
+    command = commands.add_parser("evaluate", help="errors of the fits on held-out rows")
     _add_tables(command)
     command.add_argument("--output", type=Path, default=Path("evaluation.json"), help="default: evaluation.json")
     command.set_defaults(run=_evaluate)
 
-    command = commands.add_parser("ratios", help="measurements of one device from two sources")
+    command = commands.add_parser("ratios", help="compare measurements of one device from two sources")
     command.add_argument("tables", type=Path, help="folder of the device")
-    command.add_argument("other", type=Path, help="folder that its times are divided by")
+    command.add_argument("other", type=Path, help="the denominator: another folder of the same device")
     command.set_defaults(run=_ratios)
 
-    command = commands.add_parser("compare", help="whole iterations against published measurements")
+    command = commands.add_parser("compare", help="compare predicted iterations with published measurements")
     command.add_argument("data", type=Path, help="folder with splitwise/, sarathi_serve/ and published/")
-    command.add_argument("--figures", type=Path, help="folder for pictures; default: none are drawn")
+    command.add_argument("--figures", type=Path, help="folder for figures; default: none")
     command.add_argument("--cases", action="store_true", help="print every case")
     command.set_defaults(run=_compare)
 
-    command = commands.add_parser("links", help="fit collectives and messages; writes one file per machine")
-    command.add_argument("tables", type=Path, help="folder of a device, or of folders of devices")
+    command = commands.add_parser("links", help="fit link curves of collectives and messages, one file per machine")
+    command.add_argument("tables", type=Path, help="folder of a device, or a folder of device folders")
     command.add_argument("--output", type=Path, required=True, help="folder for MACHINE.json")
-    command.add_argument("--figure", type=Path, help="picture of the measurements and the curves; default: none")
+    command.add_argument("--figure", type=Path, help="figure of the measurements and fitted curves; default: none")
     command.set_defaults(run=_links)
 
-    command = commands.add_parser("host", help="straight lines through the host time of an engine")
+    command = commands.add_parser("host", help="fit the host overhead of an engine by straight lines")
     _add_tables(command)
     command.set_defaults(run=_host)
 
-    command = commands.add_parser("launch", help="time to launch a layer, from decodes that are bound by it")
+    command = commands.add_parser("launch", help="fit the launch time of a layer to launch-bound decodes")
     command.add_argument("data", type=Path, help="folder with splitwise/")
     command.set_defaults(run=_launch)
     return parser
 
 
 def _add_tables(command: argparse.ArgumentParser) -> None:
-    command.add_argument("tables", type=Path, help="folder of a device, or of folders of devices")
+    command.add_argument("tables", type=Path, help="folder of a device, or a folder of device folders")
     command.add_argument(
         "--attention-from",
         metavar="DEVICE",
-        help="device among the tables whose attention is carried over to those with too few rows of it",
+        help="device in the tables whose attention fit is transferred to devices with too few attention rows",
     )
 
 
@@ -139,11 +139,11 @@ def _fit(options: argparse.Namespace) -> None:
     attention_from = _attention_from(options)
     folders = device_folders(options.tables)
     for folder in folders:
-        is_derived(folder, attention_from)  # says what is missing before anything is written
+        is_derived(folder, attention_from)  # raises before anything is written
     for folder in folders:
         profile = with_in_engine(fit_device(folder, attention_from), folder)
-        scores = [one for one in device_scores(folder, attention_from, baseline=False) if one.tokens == "all"]
-        profile = replace(profile, about={**profile.about, "errors": [asdict(one) for one in scores]})
+        scores = [score for score in device_scores(folder, attention_from, baseline=False) if score.tokens == "all"]
+        profile = replace(profile, about={**profile.about, "errors": [asdict(score) for score in scores]})
         path = options.output / f"{Header.read(folder).device}.json.gz"
         content = profile.to_bytes()
         write_whole(path, content)
@@ -158,7 +158,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     for folder in device_folders(options.tables):
         scores += device_scores(folder, attention_from)
         print(f"{folder} evaluated", file=sys.stderr)
-    rows = [asdict(one) for one in scores]
+    rows = [asdict(score) for score in scores]
     write_whole(options.output, (json.dumps(rows, indent=1) + "\n").encode())
     print_table(pd.DataFrame(rows), "absolute error, per cent")
     print(f"written to {options.output}")
@@ -168,46 +168,46 @@ def _ratios(options: argparse.Namespace) -> None:
     from profiling.evaluate.source_ratios import ratios
 
     rows = ratios(options.tables, options.other)
-    print_table(rows.round(2), f"times of {options.tables} divided by those of {options.other}, median and P5 to P95")
+    print_table(rows.round(2), f"times of {options.tables} divided by times of {options.other}: median, P5, P95")
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from profiling.evaluate import published_iterations as composition
+    from profiling.evaluate import published_iterations
 
-    found = pd.DataFrame([asdict(case) for case in composition.cases(options.data)])
+    cases = pd.DataFrame([asdict(case) for case in published_iterations.cases(options.data)])
     if options.cases:
-        error = (found["predicted_s"] / found["measured_s"] - 1) * 100
-        shown = pd.DataFrame({"dataset": found["dataset"], "case": found["case"]})
+        error = (cases["predicted_s"] / cases["measured_s"] - 1) * 100
+        shown = pd.DataFrame({"dataset": cases["dataset"], "case": cases["case"]})
         for name in ("measured", "predicted"):
-            shown[f"{name}, ms"] = (found[f"{name}_s"] * 1e3).map("{:.1f}".format)
+            shown[f"{name}, ms"] = (cases[f"{name}_s"] * 1e3).map("{:.1f}".format)
         print_table(shown.assign(error=error.map("{:+.1f} %".format)), "whole iterations")
-    print_table(composition.summary(found).round(1), "error of whole iterations, per cent")
+    print_table(published_iterations.summary(cases).round(1), "error of whole iterations, per cent")
     if options.figures is not None:
         from profiling.evaluate import figures
 
         options.figures.mkdir(parents=True, exist_ok=True)
-        figures.draw_composition(found, options.figures / "composition.png")
+        figures.draw_composition(cases, options.figures / "composition.png")
         figures.draw_stairs(options.figures / "stairs.png")
-        print(f"drawn in {options.figures}")
+        print(f"figures written to {options.figures}")
 
 
 def _links(options: argparse.Namespace) -> None:
     from profiling.fit.links import constants, fit_links
 
-    found = [folder for folder in device_folders(options.tables) if (folder / "communication.csv.gz").exists()]
-    if not found:
+    folders = [folder for folder in device_folders(options.tables) if (folder / "communication.csv.gz").exists()]
+    if not folders:
         raise TableError(f"no folder in {options.tables} has a communication table")
-    for one in [links for folder in found for links in fit_links(folder)]:
-        path = options.output / f"{one.about['machine']}.json"
-        write_whole(path, one.to_text().encode())
-        print(f"{path}: {len(one.curves)} curves")
-    print_table(pd.concat(constants(folder) for folder in found).round(1), "latency and bandwidth, for comparison")
+    for links in [links for folder in folders for links in fit_links(folder)]:
+        path = options.output / f"{links.about['machine']}.json"
+        write_whole(path, links.to_text().encode())
+        print(f"{path}: {len(links.curves)} curves")
+    print_table(pd.concat(constants(folder) for folder in folders).round(1), "latency and bandwidth, for comparison")
     if options.figure is not None:
         from profiling.evaluate.figures import draw_messages
 
         options.figure.parent.mkdir(parents=True, exist_ok=True)
-        draw_messages(found, options.figure)
-        print(f"drawn in {options.figure}")
+        draw_messages(folders, options.figure)
+        print(f"figure written to {options.figure}")
 
 
 def _host(options: argparse.Namespace) -> None:
@@ -227,7 +227,7 @@ def _launch(options: argparse.Namespace) -> None:
 
     rows = launch_times(options.data / "splitwise" / "perf_model.csv")
     rows["launch_per_layer_s"] = rows["launch_per_layer_s"].map("{:.3g}".format)
-    print_table(rows.round(1), "launching a layer; error of decodes that nothing was fitted to, per cent")
+    print_table(rows.round(1), "launch time of a layer; error on held-out decodes, per cent")
 
 
 def _attention_from(options: argparse.Namespace) -> Path | None:
@@ -236,7 +236,8 @@ def _attention_from(options: argparse.Namespace) -> Path | None:
     by_name = {Header.read(folder).device: folder for folder in device_folders(options.tables)}
     if options.attention_from not in by_name:
         raise TableError(
-            f"--attention-from {options.attention_from} is not among the tables; there are {', '.join(by_name)}"
+            f"--attention-from must be a device in {options.tables}, one of {', '.join(by_name)}; "
+            f"got {options.attention_from}"
         )
     return by_name[options.attention_from]
 

@@ -1,6 +1,6 @@
-"""Tables of measurements: one tidy CSV for each device and operator family, and a header that says where from.
+"""Tables of measurements: one tidy CSV per device and operator family, and a header with their source.
 
-A folder of a device holds `<family>.csv.gz` and `header.json`. docs/profiling.md describes every column.
+The folder of a device has `<family>.csv.gz` and `header.json`. docs/profiling.md describes every column.
 """
 
 import json
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 MEASURES = ("seconds", "seconds_min", "seconds_std", "library")
-# Columns that say what was measured; a row of a family has one value for each.
+# Key columns of each family: what was measured.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "matmul": ("model", "tp", "operator", "k", "n", "num_tokens"),
     "elementwise": ("model", "tp", "operator", "width", "num_tokens"),
@@ -38,23 +38,23 @@ HEADER = "header.json"
 
 
 class TableError(ValueError):
-    """A table that cannot be used; its message is one line."""
+    """An unusable table; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a folder of tables is about.
+    """Device and source of a folder of tables.
 
     Attributes:
-        device: Name of the device, as in configs/device where there is one.
-        source: Who measured, and where it is published.
+        device: Name of the device, as in configs/device if it is there.
+        source: Who made the measurements, and where they are published.
         licence: Licence of the measurements.
-        date: When they were made or published, ISO 8601 as far as it is known.
-        engine_generation: Kernels and engine that were measured: their age decides more than any fit.
+        date: When they were made or published, ISO 8601, possibly the year alone.
+        engine_generation: Kernels and engine that were measured; their age matters more than the fit.
         num_sms: Streaming multiprocessors.
         peak_tflops: Dense half-precision matrix rate, 10^12 FLOP/s, data sheet.
         bandwidth_gb_per_s: HBM bandwidth, 10^9 byte/s, data sheet.
-        environment: Clocks, driver and versions, as far as they are known.
+        environment: Clocks, driver and versions, where known.
     """
 
     device: str
@@ -68,15 +68,15 @@ class Header:
     environment: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write to a folder."""
+        """Write the header into a folder."""
         write_whole(folder / HEADER, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     @classmethod
     def read(cls, folder: Path) -> "Header":
-        """Read from a folder.
+        """Read the header of a folder.
 
         Raises:
-            TableError: There is none, or it is not one.
+            TableError: The file is missing or is not a header.
         """
         path = folder / HEADER
         try:
@@ -88,49 +88,49 @@ class Header:
 
 
 def columns_of(family: str) -> list[str]:
-    """All columns of a family, in their order."""
+    """Return all columns of a family, in order."""
     return ["device", *FAMILIES[family], *MEASURES]
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_gzipped(path: Path, rows: pd.DataFrame, float_format: str) -> None:
-    """Write a gzipped CSV file, whole or not at all; the same rows give the same bytes.
+    """Write a gzipped CSV file atomically; equal rows give equal bytes.
 
     Args:
-        path: Its name.
+        path: The file.
         rows: The rows.
-        float_format: Format of numbers that are not whole, such as "%.6g".
+        float_format: Format of floats, such as "%.6g".
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        rows.to_csv(beside, index=False, float_format=float_format, compression={"method": "gzip", "mtime": 0})
-        os.replace(beside, path)
+        rows.to_csv(temporary, index=False, float_format=float_format, compression={"method": "gzip", "mtime": 0})
+        os.replace(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_table(folder: Path, family: str, rows: pd.DataFrame) -> None:
-    """Write a family's table, sorted by what was measured; the same rows give the same bytes."""
+    """Write a family's table, sorted by its key columns; equal rows give equal bytes."""
     ordered = rows[columns_of(family)].sort_values(list(FAMILIES[family]), kind="stable")
     write_gzipped(folder / f"{family}.csv.gz", ordered, "%.6g")
 
 
 def read_table(folder: Path, family: str) -> pd.DataFrame:
-    """Read a family's table; an empty one where the folder has none.
+    """Read a family's table; an empty one if the folder has none.
 
     Raises:
-        TableError: The file is not such a table; the message names file and column or row.
+        TableError: The file is not a table of the family; the message names the file and the column or line.
     """
     path = folder / f"{family}.csv.gz"
     if not path.exists():
@@ -145,34 +145,34 @@ def read_table(folder: Path, family: str) -> pd.DataFrame:
     for name in columns_of(family):
         if name not in _TEXT and not pd.api.types.is_numeric_dtype(table[name]):
             raise TableError(f"{path}: column {name} must hold numbers")
-    wrong = table.index[~(table["seconds"] > 0) | ~(table["seconds"] < 1e6)]
-    if len(wrong):
-        raise TableError(f"{path}, line {wrong[0] + 2}: seconds must be above 0, got {table['seconds'][wrong[0]]}")
+    invalid = table.index[~(table["seconds"] > 0) | ~(table["seconds"] < 1e6)]
+    if len(invalid):
+        raise TableError(f"{path}, line {invalid[0] + 2}: seconds must be above 0, got {table['seconds'][invalid[0]]}")
     return table
 
 
 def device_folders(folder: Path) -> list[Path]:
-    """Return the folders of devices in a folder, or the folder itself if it is one.
+    """Return the device folders in a folder, or the folder itself if it is one.
 
     Raises:
-        TableError: There is none.
+        TableError: The folder has no tables.
     """
-    found = [folder] if (folder / HEADER).exists() else sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
-    if not found:
-        raise TableError(f"{folder} holds no tables: no {HEADER} in it or in a folder of it")
-    return found
+    folders = [folder] if (folder / HEADER).exists() else sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
+    if not folders:
+        raise TableError(f"{folder} has no tables: no {HEADER} in it or in its subfolders")
+    return folders
 
 
 def medians(table: pd.DataFrame, keys: Iterable[str]) -> pd.DataFrame:
-    """One row for each combination of keys: the median of its repeated measurements."""
+    """Return the median of repeated measurements: one row per combination of keys."""
     return table.groupby(list(keys))["seconds"].median().reset_index()
 
 
 def read_columns(path: Path, *columns: str) -> pd.DataFrame:
-    """Read a CSV file that has these columns.
+    """Read a CSV file that must have these columns.
 
     Raises:
-        TableError: It cannot be read or has not.
+        TableError: The file cannot be read, or a column is missing.
     """
     try:
         table = pd.read_csv(path)
@@ -185,12 +185,12 @@ def read_columns(path: Path, *columns: str) -> pd.DataFrame:
 
 
 def print_table(rows: pd.DataFrame, title: str) -> None:
-    """Print rows; numbers are aligned to the right."""
+    """Print rows as a table, numbers right-aligned."""
     table = Table(title=title, title_justify="left", title_style="dim")
     for name in rows.columns:
         table.add_column(str(name), justify="right" if is_numeric_dtype(rows[name]) else "left", no_wrap=True)
     for row in rows.itertuples(index=False):
         table.add_row(*(str(value) for value in row))
     console = Console()
-    # A table that is cut to the width of a pipe would lose figures.
+    # In a pipe, the default width would cut numbers off.
     Console(width=max(console.width, 160)).print(table) if not console.is_terminal else console.print(table)

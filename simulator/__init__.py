@@ -1,6 +1,6 @@
 """A discrete-event simulator of LLM serving clusters."""
 
-import traces.shared.interruption  # noqa: F401  # before anything that takes long to import
+import traces.shared.interruption  # noqa: F401  # before the slow imports
 
 # isort: split
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs Hydra when it is first asked for: plots and reports start twice as fast without it."""
+    """Import names that need Hydra on first use: plots and reports start twice as fast without it."""
     if name not in ("ConfigError", "load_config", "__version__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from simulator import config

@@ -1,4 +1,4 @@
-"""`python -m simulator`: serve a trace with a simulated deployment."""
+"""`python -m simulator`: simulate a deployment that serves a trace."""
 
 import sys
 from pathlib import Path
@@ -34,9 +34,9 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
     arguments = build(config)
     result = _with_progress(arguments)
     clients = client_figures(result)
-    groups = [group.described() for group in groups_of(arguments["deployment"])]
+    groups = [group.describe() for group in groups_of(arguments["deployment"])]
     about = {"clients": clients, "config": resolved(config), "groups": groups, "version": VERSION}
-    about["warnings"] = [*result.warnings, *client_warnings(clients)]
+    about["warnings"] = [warning.text for warning in (*result.warnings, *client_warnings(clients))]
     notes = write_result(result, folder, about, files_of(config))
     console = Console()
     print_summary(result.summary | about, console)
@@ -47,27 +47,27 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
 
 
 def _figures(summary: dict[str, Any]) -> Figures:
-    """Return what a sweep shows of a run: its numbers that are in no list, those of faults if there were any."""
+    """Return the columns of a run in sweep.csv: its scalar metrics; those of faults only if there were any."""
     figures: dict[str, Any] = {}
     for name, value in summary.items():
         if name == "faults" and not any(value[f"num_{kind}"] for kind in ("failures", "slowdowns", "network")):
             continue
         if isinstance(value, dict) and name not in ("iteration_time", "bubbles"):
-            figures |= {f"{name}.{part}": one for part, one in value.items() if not isinstance(one, dict | list)}
+            figures |= {f"{name}.{key}": entry for key, entry in value.items() if not isinstance(entry, dict | list)}
         elif isinstance(value, int | float):
             figures[name] = value
     return figures
 
 
 class _Rate(ProgressColumn):
-    """Requests finished per second of real time."""
+    """Requests finished per second of wall-clock time."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f}/s" if task.speed else "-/s", style="progress.data.speed")
 
 
 def _with_progress(arguments: dict[str, Any]) -> Result:
-    """Simulate, with a progress bar on a terminal and without one in a pipe."""
+    """Simulate, with a progress bar if stderr is a terminal."""
     if not sys.stderr.isatty():
         return simulate(**arguments)
     columns = (

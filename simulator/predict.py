@@ -1,4 +1,4 @@
-"""`python -m simulator.predict`: why one batch takes as long as it does."""
+"""`python -m simulator.predict`: iteration time of one batch, broken down by operator."""
 
 import json
 from pathlib import Path
@@ -18,20 +18,20 @@ from simulator.replica import Batch
 from traces.shared.whole_files import whole_file
 
 HELP = """\
-Predicts the time of one batch and shows what it is made of.
+Predicts the iteration time of one batch and breaks it down by operator.
 
   python -m simulator.predict [key=value ...]
   python -m simulator.predict model=llama2_70b device=a100_80gb_sxm parallel.tp=4 'decode=[[32,4096]]'
   python -m simulator.predict 'prefill=[[512,0]]' 'decode=[[32,4096]]' engine=none output.json=batch.json
 
-  prefill=[[CHUNK,CONTEXT],...]  prefills: tokens computed, and tokens of the prompt before them
-  decode=[[COUNT,CONTEXT],...]   decodes: how many, and the tokens of each before this one
+  prefill=[[CHUNK,CONTEXT],...]  prefill chunks: tokens in the chunk, and context tokens before it
+  decode=[[COUNT,CONTEXT],...]   decodes: number of requests, and context tokens of each
   model= device= parallel.tp= parallel.pp= cluster.node= kv_cache.dtype= iteration_time= engine=
-                                 as in `python -m simulator --help`
+                                 see `python -m simulator --help`
   output.json=FILE               also write the prediction: iteration_s, stages, operators, mfu, mbu
-  output.plot=FILE               also draw the kernels on the roofline of the device, as .png or .svg
+  output.plot=FILE               also draw a roofline plot of the kernels, .png or .svg
 
-Exit status: 0, 2 for a mistake in the input."""
+Exit status: 0, 2 for invalid input."""
 
 
 def main() -> None:
@@ -39,58 +39,58 @@ def main() -> None:
     hydra_command.run(_predict, HELP, "predict", writes=False)
 
 
-def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # writes only where output.json says
+def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # writes only to output.json and output.plot
     prediction = build_prediction(config)
     stage_times, device = prediction["stage_times"], prediction["device"]
     try:
-        report = time_breakdown(stage_times, device, Batch.of(prediction["prefill"], prediction["decode"]))
+        breakdown = time_breakdown(stage_times, device, Batch.of(prediction["prefill"], prediction["decode"]))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     console = Console()
-    _print(report, console)
+    _print_breakdown(breakdown, console)
     written = []
     if config.output.json is not None:
         with whole_file(Path(config.output.json)) as file:
-            json.dump(report, file, indent=2, allow_nan=False)
+            json.dump(breakdown, file, indent=2, allow_nan=False)
             file.write("\n")
         written.append(config.output.json)
     if config.output.plot is not None:
-        _draw(report, device, config.output.plot)
+        _draw(breakdown, device, config.output.plot)
         written.append(config.output.plot)
     if written:
         console.print(f"written to {', '.join(written)}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
 
-def _draw(report: dict[str, Any], device: Device, path: str) -> None:
+def _draw(breakdown: dict[str, Any], device: Device, path: str) -> None:
     from simulator.plot import roofline, save  # matplotlib takes longer to import than a prediction
 
     try:
-        save(roofline(device, {f"{report['num_tokens']:,} tokens": report}), path)
+        save(roofline(device, {f"{breakdown['num_tokens']:,} tokens": breakdown}), path)
     except ValueError as error:
         raise ConfigError(f"output.plot: {error}") from error
 
 
-def _print(report: dict[str, Any], console: Console) -> None:
-    stages = report["stages"]
+def _print_breakdown(breakdown: dict[str, Any], console: Console) -> None:
+    stages = breakdown["stages"]
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim")
-    table.add_row("batch", f"{report['num_tokens']:,} tokens")
+    table.add_row("batch", f"{breakdown['num_tokens']:,} tokens")
     parts = " + ".join(f"{seconds * 1e3:.3f}" for seconds in stages)
-    total = f"{report['iteration_s'] * 1e3:.3f} ms"
-    table.add_row("iteration", f"{total} ({parts} in the stages)" if len(stages) > 1 else total)
-    table.add_row("utilisation", f"MFU {report['mfu']:.1%}, MBU {report['mbu']:.1%}")
-    ridge = report["ridge_flop_per_byte"]
-    table.add_row("balance", f"half precision and memory take equally long at {ridge:.0f} FLOP/byte")
+    total = f"{breakdown['iteration_s'] * 1e3:.3f} ms"
+    table.add_row("iteration", f"{total} ({parts} by stage)" if len(stages) > 1 else total)
+    table.add_row("utilisation", f"MFU {breakdown['mfu']:.1%}, MBU {breakdown['mbu']:.1%}")
+    ridge = breakdown["ridge_flop_per_byte"]
+    table.add_row("ridge point", f"{ridge:.0f} FLOP/byte in half precision")
     console.print(table)
     for stage in range(len(stages)):
-        title = f"one GPU of stage {stage}" if len(stages) > 1 else "one GPU"
-        rows = [row for row in report["operators"] if row["stage"] == stage]
-        console.print(_operators(rows, stages[stage], title))
-    for warning in report["warnings"]:
+        title = f"stage {stage}, one GPU" if len(stages) > 1 else "one GPU"
+        rows = [row for row in breakdown["operators"] if row["stage"] == stage]
+        console.print(_operator_table(rows, stages[stage], title))
+    for warning in breakdown["warnings"]:
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
 
 
-def _operators(rows: list[dict[str, Any]], stage_s: float, title: str) -> Table:
+def _operator_table(rows: list[dict[str, Any]], stage_s: float, title: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="dim", box=SIMPLE, padding=(0, 1, 0, 0))
     columns = ["operator", "us/layer", "layers", "ms", "share", "FLOP/byte", "bound by"]
     for name in columns:

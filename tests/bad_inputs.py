@@ -125,7 +125,7 @@ def make_runs(folder: Path) -> None:
         "status": lambda: {"status": arrays["status"] + 50},
         "few": lambda: {"status": arrays["status"][:5]},
         "sizes": lambda: {"end_s_size": np.array([-5])},
-        "decode_spans": lambda: {"decode_spans": arrays["decode_spans"] * 1000},
+        "residencies": lambda: {"residencies": arrays["residencies"] * 1000},
         "code": lambda: {"about": np.array([print], dtype=object)},
     }
     for name, changed in changes.items():

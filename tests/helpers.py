@@ -1,8 +1,12 @@
 """What several tests need: the shared recordings and small deployments."""
 
+import io
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +125,14 @@ def run_main(main: Callable[[], None], arguments: Sequence[str], folder: Path, m
     except SystemExit as end:
         return int(end.code or 0)
     return 0
+
+
+def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m MODULE` in a folder, in this process: what it prints, and its exit status."""
+    package = import_module(module)
+    main = package.main if hasattr(package, "main") else import_module(f"{module}.__main__").main
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setenv("PYTHONPATH", str(REPOSITORY))  # of the processes that launchers start
+        status = run_main(main, arguments, folder, patch)
+    return subprocess.CompletedProcess([module, *arguments], status, output.getvalue(), errors.getvalue())

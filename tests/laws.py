@@ -13,7 +13,8 @@ from simulator.cluster import Faults
 from simulator.iteration_time import Affine
 from simulator.model import KVMemory
 from simulator.results import percentile_of
-from simulator.results.latency import decodes_emitted, is_overloaded
+from simulator.results.latency import is_overloaded
+from simulator.results.tokens import decodes_emitted
 from simulator.schedulers import (
     VLLM,
     VLLMV1,

@@ -1,6 +1,6 @@
 """Plants faults in the schedulers, the replica and the metrics, one line at a time, and counts which the laws catch.
 
-    python -m tests.mutations [number=60] [seed=0] [laws=all|check]
+    python -m tests.mutations [number=60] [seed=0] [laws=all|check] [part=0/1]
 
 Faults are drawn from all places where one of these changes makes another program: a comparison that includes or leaves
 out the equal case or is turned round, plus for minus, a number that is one more, `and` for `or`, a `not` or a statement
@@ -25,6 +25,7 @@ POLICIES = ("base", "sarathi", "vllm", "orca", "faster_transformer", "chunked_pr
 TARGETS = [
     *(f"replica/{name}.py" for name in ("replica", "decode_set", "batch")),
     "results/latency.py",
+    "results/tokens.py",
     *(f"schedulers/{name}.py" for name in POLICIES),
 ]
 TIME_LIMIT_S = 60
@@ -34,7 +35,7 @@ SPEED_ONLY = ("repeats", "until_arrival", "exhausted", "has_ties", "min(left) - 
 # more of the thousand times that a request is preempted in vain before it counts as stuck, the order of one request,
 # and what is overwritten before anybody reads it.
 NOTHING = (
-    "range(num_stages + 1)", "if remaining < room else room", "one.num_requests < other.num_requests",
+    "range(num_stages + 1)", "if remaining < room else room", "first.num_requests < second.num_requests",
     "num_futile_preemptions", "len(paused) > 1", "self.undone = 0",
 )  # fmt: skip
 _SWAPPED = {
@@ -180,8 +181,15 @@ def is_caught(fault: Fault, laws: str) -> bool:
     return True
 
 
-def caught_of(number: int, seed: int, laws: str) -> tuple[list[Fault], list[Fault]]:
-    """Plant so many faults, and return those that were caught and those that were not."""
+def caught_of(number: int, seed: int, laws: str, part: str = "0/1") -> tuple[list[Fault], list[Fault]]:
+    """Plant faults, and return those that were caught and those that were not.
+
+    Args:
+        number: Faults to draw.
+        seed: Seed of the draw.
+        laws: Which laws are run: all, or check (those of check=true).
+        part: "k/n": every n-th of the faults from number k on, so that n processes can share them.
+    """
     import hypothesis  # noqa: F401  # once, not in every process
     import matplotlib.figure  # noqa: F401
 
@@ -189,15 +197,18 @@ def caught_of(number: int, seed: int, laws: str) -> tuple[list[Fault], list[Faul
 
     every = all_places()
     chosen = [planted(place) for place in random.Random(seed).sample(every, min(number, len(every)))]
-    outcome = [(fault, is_caught(fault, laws)) for fault in chosen]
+    first, step = map(int, part.split("/"))
+    outcome = [(fault, is_caught(fault, laws)) for fault in chosen[first::step]]
     return [fault for fault, caught in outcome if caught], [fault for fault, caught in outcome if not caught]
 
 
 def main() -> None:
     """Run the command line."""
     os.environ["LLM_SIMULATOR_CHECK"] = "1"
-    options = {"number": "60", "seed": "0", "laws": "all"} | dict(one.split("=", 1) for one in sys.argv[1:])
-    caught, missed = caught_of(int(options["number"]), int(options["seed"]), options["laws"])
+    options = {"number": "60", "seed": "0", "laws": "all", "part": "0/1"} | dict(
+        one.split("=", 1) for one in sys.argv[1:]
+    )
+    caught, missed = caught_of(int(options["number"]), int(options["seed"]), options["laws"], options["part"])
     for fault in missed:
         print(f"not caught: {fault.path}:{fault.line}: {fault.before} -> {fault.after}")
     total = len(caught) + len(missed)

@@ -136,7 +136,7 @@ def test_a_fault_of_the_program_is_one_line_and_debug_shows_where(tmp_path: Path
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: AttributeError: ")
-    assert line.endswith("'nothing' (a fault of the program; debug=true shows where)")
+    assert line.endswith("'nothing' (an internal error; debug=true shows where)")
     assert not (tmp_path / "outputs").exists()
     shown = subprocess.run(
         [*command, "debug=true"], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment

@@ -86,13 +86,13 @@ class Pair:
         """Admit a request with what it finds, but no more than so much; or label so many more blocks of it."""
         if request in self.slow.held:
             num_blocks = min(len(self.slow.held[request]) + amount, len(self.blocks[request]))
-            self.fast.label(request, num_blocks)
+            self.fast.cache_blocks(request, num_blocks)
             self.slow.label(request, num_blocks)
             return
         found = self.slow.find(request, amount)
         num_evictable = sum(block.ref_count == 0 for block in found)
-        assert self.fast.find(request, amount) == (len(found), num_evictable)
-        assert self.fast.admit(request, len(found)) == num_evictable
+        assert self.fast.match(request, amount) == (len(found), num_evictable)
+        assert self.fast.acquire(request, len(found)) == num_evictable
         self.slow.admit(request, len(found))
 
     def release(self, request: int, amount: int) -> None:
@@ -101,7 +101,7 @@ class Pair:
             self.slow.release(request)
             assert self.fast.release(request) == len(self.slow.unheld) - before
             if amount % 2:
-                self.fast.forget(request)
+                self.fast.free_block_hashes(request)
 
     def shrink(self, request: int, amount: int) -> None:
         before = len(self.slow.unheld)
@@ -115,7 +115,7 @@ class Pair:
             for most_blocks in (len(self.blocks[request]), len(self.blocks[request]) // 2):
                 found = self.slow.find(request, most_blocks)
                 num_evictable = sum(block.ref_count == 0 for block in found)
-                assert self.fast.find(request, most_blocks) == (len(found), num_evictable)
+                assert self.fast.match(request, most_blocks) == (len(found), num_evictable)
         for request, held in self.slow.held.items():
             assert self.fast.num_cached(request) == len(held)
             holders = [

@@ -321,5 +321,5 @@ def test_blocks_of_many_requests_are_those_of_few() -> None:
 def test_ids_that_do_not_stand_for_whole_prefixes_are_refused(ids: list[list[int]]) -> None:
     lengths = np.array([len(one) for one in ids])
     prefix = PrefixBlocks.of_lengths(np.concatenate(ids), lengths, 1)
-    with pytest.raises(ValueError, match=r"block_ids: a block of request number \d stands behind another one"):
+    with pytest.raises(ValueError, match=r"block_ids: a block of request number \d follows a different block"):
         BlockHashes.of(Trace(lengths, np.ones_like(lengths), prefix=prefix), 1)

@@ -1,8 +1,6 @@
 """The highest load within an SLO."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 from simulator.capacity import Bisection, Trial, find_capacity, load_capacity
 from simulator.capacity.report import confidence_interval, summarize
 from simulator.config import ConfigError
-from tests.helpers import REPOSITORY
+from tests.helpers import command
 
 QUICK = ("trace=fixed", "trace.num_requests=60", "iteration_time=affine")
 
@@ -148,18 +146,10 @@ def test_an_slo_that_bounds_no_waiting_is_warned_about() -> None:
 
 def test_the_command_writes_and_prints_the_capacity(tmp_path: Path) -> None:
     arguments = [*QUICK, "slo.ttft_p90=2", "capacity.seeds=3", "hydra.run.dir=out"]
-    command = [sys.executable, "-m", "simulator.capacity", *arguments]
     outputs = []
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        done = subprocess.run(
-            command,
-            cwd=tmp_path / folder,
-            capture_output=True,
-            text=True,
-            env={"PYTHONPATH": str(REPOSITORY)},
-            check=False,
-        )
+        done = command(tmp_path / folder, "simulator.capacity", *arguments)
         assert (done.returncode, done.stderr) == (0, "")
         outputs.append((tmp_path / folder / "out" / "capacity.json").read_bytes())
     assert outputs[0] == outputs[1]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import REPOSITORY, SHARED, needs_shared
-from tests.test_golden_schedules import overrides_of
+from tests.helpers import REPOSITORY
+from tests.recorded_schedules import COMMITTED
+from tests.test_recorded_schedules import overrides_of
 
 SMALL = ["trace=fixed", "trace.num_requests=20", "trace.output_tokens=8"]
 
@@ -71,10 +72,9 @@ def test_another_seed_gives_another_run(tmp_path: Path) -> None:
     assert (tmp_path / "out1/requests.csv").read_bytes() != (tmp_path / "out2/requests.csv").read_bytes()
 
 
-@needs_shared
 @pytest.mark.parametrize("case", ["w1__sarathi__pp2__tight", "w1__vllm__pp2__tight", "edge_ignored__orca__pp1"])
 def test_batches_csv_holds_the_recorded_schedule(tmp_path: Path, case: str) -> None:
-    folder = SHARED / "golden" / case
+    folder = COMMITTED / "golden" / case
     overrides = overrides_of(json.loads((folder / "case.json").read_text()), folder / "requests.csv")
     done = run(tmp_path, *overrides, "hydra.run.dir=out")
     assert done.returncode == 0, done.stderr
@@ -141,7 +141,7 @@ def test_overload_and_stuck_requests_are_results(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "overload/summary.json").read_text())["overloaded"] is True
     stuck = run(tmp_path, *SMALL, "kv_cache.num_blocks=10", "hydra.run.dir=stuck")
     assert stuck.returncode == 0
-    assert "warning: 20 requests are stuck for ever. Request 0 (1024 tokens) needs 64" in stuck.stdout
+    assert "warning: 20 requests are stuck forever. Request 0 (1024 tokens) needs 64" in stuck.stdout
 
 
 def test_a_pipe_gets_no_progress_bar_and_no_colours(tmp_path: Path) -> None:

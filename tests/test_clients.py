@@ -12,7 +12,7 @@ from simulator.capacity import load_capacity
 from simulator.config import load_config
 from simulator.config.build import ConfigError
 from simulator.output import Files, write_result
-from simulator.results import SLO, Distribution, client_figures, of_clients
+from simulator.results import SLO, Distribution, client_figures, objectives_of
 from traces.arrivals import ClosedLoop, Gamma, Poisson, Sessions
 from traces.generators import ClientClass, Conversations, Fixed, Geometric, Mix, Uniform
 
@@ -73,7 +73,7 @@ def test_a_mix_ends_with_the_file_of_a_class(tmp_path: Path) -> None:
     trace = load_config(*overrides)["trace"]
     assert trace.arrival_s.max() <= 19
     assert np.count_nonzero(trace.client == 0) == 20
-    assert f"{len(trace)} requests and not 512: those of clients.chat end" in trace.notes
+    assert f"{len(trace)} requests instead of 512, as clients.chat has no more" in trace.notes
 
 
 def test_sessions_of_a_class_stay_sessions() -> None:
@@ -111,7 +111,7 @@ def test_mistakes_are_named(overrides: Sequence[str], complaint: str) -> None:
 
 
 def test_a_closed_loop_in_a_mix_is_refused() -> None:
-    with pytest.raises(ValueError, match="cannot wait for each other in a closed loop"):
+    with pytest.raises(ValueError, match="a closed loop cannot be a class of a mix"):
         Mix({"a": ClientClass(Fixed(), ClosedLoop(users=3))}, 50).load(np.random.default_rng(0))
 
 
@@ -154,7 +154,7 @@ def test_the_slo_of_a_class_is_met_or_missed_on_its_own() -> None:
     late |= (above > every - np.ceil(every / 2))[own]
     assert chat["slo"]["goodput"] == pytest.approx(1 - late.mean())
     # Together, only requests of the class can miss what the class expects.
-    together = SLO(of_clients(result.clients[:1])).goodput(result)
+    together = SLO(objectives_of(result.clients[:1])).goodput(result)
     assert together.share == pytest.approx(1 - late.sum() / len(own))
 
 
@@ -162,7 +162,7 @@ def test_a_class_without_a_request_misses_nothing() -> None:
     result = simulate(**load_config("trace=mix", "trace.num_requests=30", "trace.clients.summarise.arrivals.qps=1e-6"))
     nobody = client_figures(result)[1]
     assert (nobody["num_requests"], nobody["slo"]["met"], nobody["slo"]["goodput"]) == (0, None, None)
-    assert SLO(of_clients(result.clients)).missed(result) == []
+    assert SLO(objectives_of(result.clients)).missed(result) == []
 
 
 def test_throughput_of_classes_adds_up_to_that_of_the_run() -> None:

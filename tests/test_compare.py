@@ -3,13 +3,12 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from simulator.compare import ReadError, read_run
-from tests.helpers import REPOSITORY
+from tests.helpers import command as run_command
 
 # What `vllm bench serve --save-result` writes, as far as it is read; times in ms.
 SERVED = {
@@ -23,14 +22,7 @@ SERVED = {
 
 
 def run(folder: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", command, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
+    return run_command(folder, command, *arguments)
 
 
 def test_a_result_of_vllm_bench_serve_is_read_in_seconds(tmp_path: Path) -> None:

@@ -127,14 +127,14 @@ def test_a_policy_of_the_users_own_needs_only_its_target() -> None:
         (["trace=fixed", "trace.prompt_tokens=99999999999999999"], "trace.prompt_tokens must be an integer from 1 to"),
         (["trace.num_requests=999999999999999"], "trace.num_requests must be an integer from 1 to"),
         (["cluster.replicas=1000000000"], "cluster.replicas must be an integer from 1 to"),
-        (["scheduler._target_=os.system"], "scheduler._target_=os.system is not of simulator or traces"),
+        (["scheduler._target_=os.system"], "scheduler._target_=os.system is not in simulator or traces"),
         (
             ["model._target_=simulator.cli.hydra_command.run"],
             "model._target_=simulator.cli.hydra_command.run is not a class that can be imported",
         ),
         (
             ["scheduler._target_=foo.Bar"],
-            "scheduler._target_=foo.Bar is not of simulator or traces; allow_targets=[foo]",
+            "scheduler._target_=foo.Bar is not in simulator or traces; allow_targets=[foo]",
         ),
         (
             ["scheduler._target_=simulator.output.files.Path"],

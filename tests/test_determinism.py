@@ -71,6 +71,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ENVIRONMENTS if name != "plain"])
 def test_the_same_bytes_in_every_process(name: str, plain: dict[str, str], tmp_path: Path) -> None:
     commands = COMMANDS if name == "again" else {key: COMMANDS[key] for key in ("run", "report", "sweep")}

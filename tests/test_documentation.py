@@ -40,6 +40,7 @@ def test_the_readme_names_the_command_that_ci_runs() -> None:
     assert 'pip install -e ".[test]" && pytest' in (REPOSITORY / ".ci" / "run").read_text()
 
 
+@pytest.mark.slow
 def test_every_command_line_of_the_readme_is_composed(tmp_path: Path) -> None:
     commands = [line for block in code_blocks("README.md", "bash") for line in block.splitlines()]
     commands = [line for line in commands if line.startswith("python -m simulator")]
@@ -50,6 +51,7 @@ def test_every_command_line_of_the_readme_is_composed(tmp_path: Path) -> None:
         run(tmp_path, [sys.executable, *shlex.split(command)[1:], *([] if plain else ["trace.num_requests=3"])])
 
 
+@pytest.mark.slow
 def test_the_commands_about_capacity_run(tmp_path: Path) -> None:
     shown = [line for block in code_blocks("docs/capacity.md", "bash") for line in block.splitlines()]
     assert len(shown) == 11
@@ -63,12 +65,14 @@ def test_the_commands_about_capacity_run(tmp_path: Path) -> None:
         run(tmp_path, [sys.executable, *shlex.split(command)[1:], *few])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["README.md", "docs/python.md", "docs/capacity.md", "docs/seeing.md"])
 def test_python_snippets_run(tmp_path: Path, path: str) -> None:
     for snippet in code_blocks(path, "python"):
         run(tmp_path, [sys.executable, "-c", snippet])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "module", "config"),
     [(0, "my_policies", "scheduler/shortest_first"), (1, "my_routers", "cluster/router/short_first")],
@@ -85,6 +89,7 @@ def test_the_policies_of_the_documentation_run_from_their_two_files(
     assert "40 finished" in printed
 
 
+@pytest.mark.slow
 def test_a_vllm_deployment_is_planned_in_five_commands(tmp_path: Path) -> None:
     shown = [line for block in code_blocks("docs/vllm.md", "bash") for line in block.splitlines()]
     assert len(shown) == 5
@@ -113,6 +118,7 @@ def test_the_figures_of_the_vllm_example_are_those_of_its_commands() -> None:
         assert f"| {title} | {times[0]} | {times[1]} |" in document
 
 
+@pytest.mark.slow
 def test_the_commands_about_layouts_run(tmp_path: Path) -> None:
     joined = [block.replace("\\\n", "") for block in code_blocks("docs/layouts.md", "bash")]
     shown = [line for block in joined for line in block.splitlines()]
@@ -126,6 +132,7 @@ def test_the_commands_about_layouts_run(tmp_path: Path) -> None:
             run(tmp_path, [sys.executable, *shlex.split(command)[1:], "trace.num_requests=10"])
 
 
+@pytest.mark.slow
 def test_the_commands_about_trust_run(tmp_path: Path) -> None:
     shown = [line for block in code_blocks("docs/trust.md", "bash") for line in block.splitlines()]
     assert len(shown) == 5
@@ -146,6 +153,7 @@ SAMPLES = {
 }
 
 
+@pytest.mark.slow
 def test_the_commands_about_workloads_run(tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each on a few rows in the format of the file that it names; runs that have no options in this process."""
     monkeypatch.chdir(tmp_path)
@@ -181,6 +189,7 @@ def test_notebooks_hold_no_output_and_no_logic(path: Path) -> None:
     assert path.stat().st_size < 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_notebooks_run_and_show_pictures(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +210,7 @@ def test_links_between_documents_lead_somewhere() -> None:
                 assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+@pytest.mark.slow
 def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install -e '.[docs]'")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]

@@ -89,8 +89,8 @@ def depth_of(policy: Scheduler, pp: int) -> int:
 
 def ask(policy: Scheduler, replica: Replica) -> Batch | None:
     """The next step of a decision, as engines ask for it."""
-    if isinstance(replica, OverlappingReplica) and replica.forming is None:
-        replica.begin_call()
+    if isinstance(replica, OverlappingReplica) and replica.step is None:
+        replica.begin_schedule()
     return policy.schedule(replica)
 
 
@@ -106,7 +106,7 @@ def check_conservation(replica: Replica) -> None:
     assert len(set(phases)) == len(phases)
     missing = set(replica.running) - set(phases)
     # Requests whose last token is being made decode no more if the policy schedules ahead.
-    assert not missing or (isinstance(replica, OverlappingReplica) and replica.ahead)
+    assert not missing or (isinstance(replica, OverlappingReplica) and replica.lookahead)
     assert not set(replica.waiting) & set(replica.running)
 
 
@@ -170,7 +170,7 @@ def test_same_input_same_bytes(policy: Scheduler) -> None:
 def test_an_idle_replica_with_waiting_requests_has_a_stated_reason(policy: Scheduler) -> None:
     result = serve([(0.0, 900, 3), (0.1, 5, 3)], policy, num_blocks=40)
     assert result.summary["num_stuck"] == 2
-    (warning,) = [text for text in result.warnings if "stuck" in text]
+    (warning,) = [text for text in result.summary["warnings"] if "stuck" in text]
     assert "Request 0" in warning
     assert f"{result.replicas[0].num_blocks} in all" in warning
 

@@ -90,7 +90,7 @@ def test_a_request_may_be_lost() -> None:
     result = one_at_a_time(Faults([failure(2.5, 10.0)], on_failure="lose"), [(0.0, 10, 5), (3.0, 10, 5), (20.0, 10, 1)])
     assert result.status.tolist() == [LOST, LOST, FINISHED]
     assert result.summary["num_lost"] == 2
-    assert [text for text in result.warnings if "lost" in text] == [
+    assert [text for text in result.summary["warnings"] if "lost" in text] == [
         "2 requests were lost: a replica failed, and they were not sent again"
     ]
 
@@ -107,7 +107,7 @@ def test_requests_are_stuck_if_no_replica_comes_back() -> None:
     result = one_at_a_time(Faults([failure(1.5)]), [(0.0, 10, 2), (3.0, 10, 2)])
     assert result.status.tolist() == [STUCK, STUCK]
     assert result.end_s == 3.0
-    assert "No replica came back" in result.warnings[0]
+    assert "No replica came back" in result.summary["warnings"][0]
 
 
 def test_a_request_is_lost_after_so_many_retries() -> None:
@@ -149,7 +149,7 @@ def test_a_slow_network_makes_messages_longer_and_nothing_else(layout: list[str]
 
 def test_a_slow_network_says_if_there_is_none() -> None:
     result = served(Faults([Fault(NETWORK, 0.0, None, None, 2.0)]))
-    assert "a slower network changes nothing: replicas of one GPU send no messages" in result.warnings
+    assert "a slower network changes nothing: replicas of one GPU send no messages" in result.summary["warnings"]
 
 
 def test_rates_of_faults_are_those_that_were_asked_for() -> None:
@@ -272,8 +272,8 @@ MISTAKES = {
     "schedule=[{kind:failure,at_s:1,mttr:3}]": (
         "faults.schedule[0].mttr is not a key; allowed are: kind, at_s, for_s, replica, slowdown"
     ),
-    "schedule=[{kind:slowdown,at_s:1}]": "faults.schedule[0].slowdown must be above 1 of a slowdown, got 1.0",
-    "schedule=[{kind:failure,at_s:1,replica:1}]": "faults: there is no replica 1; there are 1, counted from 0",
+    "schedule=[{kind:slowdown,at_s:1}]": "faults.schedule[0].slowdown must be above 1 for a slowdown, got 1.0",
+    "schedule=[{kind:failure,at_s:1,replica:1}]": "faults: replica 1 does not exist; the cluster has 1, numbered from 0",
     "rates=[{kind:failure,every_s:0,for_s:1}]": "faults.rates[0].every_s must be a number from 0.001 to 1e+12, got 0",
     "rates=[{kind:failure,every_s:9}]": "faults.rates[0] lacks for_s",
     "max_retries=-1": "faults.max_retries must be an integer from 0 to 1000000, got -1",

@@ -109,6 +109,7 @@ def test_the_time_budget_ends_a_session(tmp_path: Path) -> None:
     assert outcome.num_left == len(CASES) - 4
 
 
+@pytest.mark.torch
 def test_without_a_gpu_measuring_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     if torch.cuda.is_available():
@@ -124,7 +125,7 @@ def test_without_a_gpu_measuring_says_so(capsys: pytest.CaptureFixture[str], tmp
     ("arguments", "message"),
     [
         (["--model", "foo"], "--model must be a path of a config.json or one of"),
-        (["--model", "llama3_8b", "--operators", "foo"], "--operators: foo is not one; allowed are"),
+        (["--model", "llama3_8b", "--operators", "foo"], "--operators: foo is not an operator; allowed are"),
         (["--model", "llama3_8b", "--tp", "3"], "parallel.tp=3 must divide"),
         (["--model", "llama3_8b", "--max-tokens", "0"], "--max-tokens must be at least 1, got 0"),
     ],
@@ -144,6 +145,7 @@ def kernels_on_cpu(torch: Any, model: Model = MODEL) -> Any:
     return TorchKernels(model, Operators(torch), CPU, attention_maker(torch, None, CPU))
 
 
+@pytest.mark.torch
 def test_every_operator_runs_in_torch(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     kernels, timer = kernels_on_cpu(torch), WallTimer(repeats=20)
@@ -160,6 +162,7 @@ def test_every_operator_runs_in_torch(tmp_path: Path) -> None:
         assert list(read_table(tmp_path, family).columns) == ["device", *FAMILIES[family], *columns_of(family)[-4:]]
 
 
+@pytest.mark.torch
 def test_kernels_compute_as_many_values_as_their_case_says() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     kernels = kernels_on_cpu(torch)
@@ -177,6 +180,7 @@ def test_kernels_compute_as_many_values_as_their_case_says() -> None:
                 assert 2 * found.numel() == tokens * case["width"]
 
 
+@pytest.mark.torch
 def test_weights_are_cold_and_activations_are_not() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     kernels = kernels_on_cpu(torch)
@@ -191,6 +195,8 @@ def test_weights_are_cold_and_activations_are_not() -> None:
     assert norm.build() is norm.build()
 
 
+@pytest.mark.torch
+@pytest.mark.slow
 def test_the_engine_is_measured_on_made_up_batches(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     torch.set_num_threads(1)  # the tests share the cores
@@ -219,6 +225,7 @@ def test_a_short_budget_measures_some_of_each_part(tmp_path: Path) -> None:
     assert (outcome.num_measured, outcome.num_left) == (sum(counts), sum(map(len, parts)) - sum(counts))
 
 
+@pytest.mark.torch
 def test_nothing_to_measure_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     arguments = ["measure", "--on", "cpu", "--model", "llama_small", "--operators", "all_reduce"]
@@ -245,6 +252,8 @@ def test_only_a_gpu_launches_and_captures() -> None:
     assert all(case["num_prefill_tokens"] + case["prefill_context"] <= 128 for case in short)
 
 
+@pytest.mark.torch
+@pytest.mark.slow
 def test_messages_between_processes_are_measured() -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     from profiling.measure.communication import communication_cases, measure_group

@@ -126,7 +126,7 @@ def test_quantised_checkpoints_say_their_format(quantised: dict[str, Any], dtype
     [
         (
             {"model_type": "mamba", "architectures": ["MambaForCausalLM"]},
-            r"has model_type 'mamba' \(architectures \['MambaForCausalLM'\]\); known are",
+            r"has model_type 'mamba' \(architectures \['MambaForCausalLM'\]\); supported are",
         ),
         ({"hidden_size": "gone"}, "has no hidden_size"),
         ({"max_position_embeddings": "gone"}, "has no max_position_embeddings"),
@@ -146,7 +146,7 @@ def test_quantised_checkpoints_say_their_format(quantised: dict[str, Any], dtype
         ({"quantization_config": "awq"}, "quantization_config must be an object, got 'awq'"),
         (
             {"quantization_config": {"quant_method": "gptq", "bits": 3}},
-            "'gptq' with 3 bits of int is not known; known are awq and gptq",
+            "'gptq' with 3 bits of int is not supported; supported are awq and gptq",
         ),
     ],
 )
@@ -164,7 +164,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.path: cannot read /nowhere\.json: No such file"):
         load_config("model=hf", "model.path=/nowhere.json")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"cannot read .*config\.json: it is no JSON"):
+    with pytest.raises(ConfigError, match=r"cannot read .*config\.json: it is not JSON"):
         load_config("model=hf", f"model.path={tmp_path / 'config.json'}")
     with pytest.raises(ConfigError, match=r"model\.dtype must be one of fp16, bf16, fp8, int8, int4, got 'fp4'"):
         load_config("model=hf", f"model.path={write(tmp_path, 'Qwen2.5-7B')}", "model.dtype=fp4")

@@ -28,14 +28,15 @@ TABLE = {
     "simulator.engine": "simulator.iteration_time simulator.log simulator.replica simulator.schedulers simpy",
     "simulator.results": "simulator.iteration_time simulator.log simulator.model traces pandas",
     "simulator.cluster": "simulator.engine simulator.iteration_time simulator.kv_cache simulator.log simulator.model"
-    " simulator.replica simulator.routers simulator.schedulers traces simpy",
+    " simulator.replica simulator.routers simulator.schedulers traces traces.shared simpy",
     "simulator.cluster.collect": "simulator.engine simulator.iteration_time simulator.results traces",
     "simulator.invariants": "simulator.kv_cache simulator.log simulator.replica simulator.results",
     "simulator.output": "simulator.iteration_time simulator.log simulator.model simulator.results traces traces.shared"
     " pyarrow",
     "simulator.simulation": "simulator.cluster simulator.invariants simulator.log simulator.replica simulator.results"
     " simulator.routers traces",
-    "simulator.config": "simulator.cluster simulator.output simulator.results traces hydra omegaconf yaml",
+    "simulator.config": "simulator.cluster simulator.output simulator.results traces traces.shared hydra omegaconf"
+    " yaml",
     "simulator.cli": "simulator.config simulator.results traces.shared hydra omegaconf rich",
     "simulator.plot": "simulator.model simulator.output simulator.results traces.shared matplotlib",
     "simulator.plot.typical_batches": "simulator.config simulator.iteration_time simulator.model simulator.replica"
@@ -127,7 +128,8 @@ def package_of(module: str) -> str:
     """The package of a module: traces, profiling, or one of those in simulator."""
     top, _, rest = module.partition(".")
     folder = f"{top}.{rest.partition('.')[0]}"
-    return folder if top == "simulator" and (REPOSITORY / folder.replace(".", "/")).is_dir() else module
+    is_package = top == "simulator" and rest and (REPOSITORY / folder.replace(".", "/")).is_dir()
+    return folder if is_package else module if top == "simulator" else top
 
 
 def arrows() -> Iterator[tuple[str, str]]:
@@ -160,21 +162,36 @@ def test_every_row_is_needed() -> None:
     assert not {row: names for row, names in unneeded.items() if names}
 
 
-def test_packages_form_no_circle_and_few_floors() -> None:
-    below: dict[str, set[str]] = {}
-    for module, name in arrows():
-        below.setdefault(package_of(module), set()).add(package_of(name))
-    floors: dict[str, int] = {}
+def package_arrows() -> set[tuple[str, str]]:
+    """Pairs of packages of which the first imports the second."""
+    pairs = {(package_of(module), package_of(name)) for module, name in arrows()}
+    return {(above, below) for above, below in pairs if above != below}
+
+
+def floors() -> dict[str, int]:
+    """How many packages stand on each other up to each one; a module of its own stands on what it joins.
+
+    Raises:
+        AssertionError: Packages import each other in a circle.
+    """
+    under: dict[str, set[str]] = {}
+    for above, below in package_arrows():
+        under.setdefault(above, set()).add(below)
+        under.setdefault(below, set())
+    known: dict[str, int] = {}
 
     def floor(package: str, above: tuple[str, ...] = ()) -> int:
         assert package not in above, f"circle: {' -> '.join([*above, package])}"
-        if package not in floors:
-            under = [floor(one, (*above, package)) for one in below.get(package, set()) - {package}]
-            # A module of its own stands on the floor of what it joins together.
-            floors[package] = max(under, default=0) + (REPOSITORY / package.replace(".", "/")).is_dir()
-        return floors[package]
+        if package not in known:
+            height = max((floor(below, (*above, package)) for below in under[package]), default=0)
+            known[package] = height + (REPOSITORY / package.replace(".", "/")).is_dir()
+        return known[package]
 
-    assert max(floor(package) for package in below if package.startswith("simulator")) <= MOST_FLOORS
+    return {package: floor(package) for package in sorted(under)}
+
+
+def test_packages_form_no_circle_and_few_floors() -> None:
+    assert max(height for package, height in floors().items() if package.startswith("simulator")) <= MOST_FLOORS
 
 
 def test_packages_are_imported_by_their_public_names() -> None:

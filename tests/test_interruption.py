@@ -105,7 +105,7 @@ def test_a_run_that_is_interrupted_leaves_an_earlier_one_as_it_was(number: signa
     process = started(tmp_path, *LONG)
     wait_for((tmp_path / "run" / LOCK).exists, process)
     time.sleep(0.5)
-    assert ended(process, number) == f"interrupted: the files in {tmp_path}/run are whole"
+    assert ended(process, number) == f"interrupted: the files in {tmp_path}/run are complete"
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
@@ -113,6 +113,7 @@ SWEEP = ["-m", "seed=1,2,3,4,5,6", "trace=sharegpt", "trace.num_requests=3000", 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", [[], JOBLIB], ids=["basic", "joblib"])
 def test_a_sweep_says_what_is_done_and_goes_on_from_there(launcher: list[str], tmp_path: Path) -> None:
     if launcher:
@@ -122,7 +123,7 @@ def test_a_sweep_says_what_is_done_and_goes_on_from_there(launcher: list[str], t
     line = ended(process, signal.SIGTERM)
     records = len(list(tmp_path.glob("sweep/*/job.json")))
     assert 1 <= records < 6
-    left = "jobs are done in sweep/sweep.csv; the same command with hydra.sweep.dir=sweep does the rest"
+    left = "jobs are done in sweep/sweep.csv; rerun with hydra.sweep.dir=sweep to run the rest"
     assert line == f"interrupted: {records} of 6 {left}"
     assert len((tmp_path / "sweep" / "sweep.csv").read_text().splitlines()) == 1 + records
     assert not list(tmp_path.rglob("*.partial"))
@@ -140,6 +141,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
 def test_jobs_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
@@ -183,7 +185,7 @@ def test_one_run_at_a_time_writes_into_a_folder(tmp_path: Path) -> None:
     first = started(tmp_path, *LONG)
     wait_for((tmp_path / "run" / LOCK).exists, first)
     _, stderr = started(tmp_path, "trace.num_requests=5", "hydra.run.dir=run").communicate(timeout=60)
-    assert stderr.startswith(f"error: {tmp_path}/run is taken by process {first.pid} on ")
+    assert stderr.startswith(f"error: {tmp_path}/run is in use by process {first.pid} on ")
     assert len(stderr.splitlines()) == 1
     first.kill()
     first.communicate()
@@ -195,7 +197,7 @@ def test_one_run_at_a_time_writes_into_a_folder(tmp_path: Path) -> None:
 
 def test_a_folder_is_free_again_when_it_is_given_back(tmp_path: Path) -> None:
     give_back = take(tmp_path)
-    with pytest.raises(FolderTakenError, match="is taken by process"):
+    with pytest.raises(FolderTakenError, match="is in use by process"):
         take(tmp_path)
     give_back()
     take(tmp_path)()

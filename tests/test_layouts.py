@@ -53,8 +53,8 @@ def test_small_replicas_share_a_machine_and_large_ones_take_several() -> None:
         (["parallel.tp=16"], None),
         (["model=yi_34b", "parallel.tp=14"], "parallel.tp=14 must divide the 8 key-value heads of yi_34b"),
         (["model=yi_34b", "parallel.tp=7"], "parallel.tp=7 must divide the 8 key-value heads of yi_34b"),
-        (["parallel.pp=33"], "parallel.pp=33: mistral_7b has 32 layers, fewer than stages"),
-        (["parallel.pp=2", "parallel.stage_layers=[16,17]"], r"parallel.stage_layers=[16, 17] has 33 layers in all"),
+        (["parallel.pp=33"], "parallel.pp=33 must be at most the 32 layers of mistral_7b"),
+        (["parallel.pp=2", "parallel.stage_layers=[16,17]"], "parallel.stage_layers=[16, 17] must add up to the 32"),
         (["parallel.pp=2", "parallel.stage_layers=[32]"], "parallel.stage_layers must be null or a list of pp=2"),
         (["parallel.pp=2", "parallel.stage_layers=[32,0]"], "parallel.stage_layers must be null or a list of pp=2"),
         (["parallel.overlap_sends=2"], "parallel.overlap_sends must be true or false, got 2"),
@@ -68,7 +68,7 @@ def test_small_replicas_share_a_machine_and_large_ones_take_several() -> None:
             ["cluster.node=dgx_a100", "cluster.node.num_gpus=6", "cluster.node.links.0.num_gpus=6", "parallel.tp=8"],
             "parallel.tp=8 does not fill whole machines: dgx_a100 has 6 GPUs",
         ),
-        (["cluster.node.measured=[nowhere]", "parallel.tp=2"], "no message times "),
+        (["cluster.node.measured=[nowhere]", "parallel.tp=2"], "no link curves "),
         (["cluster.node.network.message_share=2"], "cluster.node.network.message_share must be at most 1, got 2"),
         (["cluster.node.network.num_adapters=0"], "cluster.node.network.num_adapters must be an integer from 1"),
         (["cluster.node.measured=abc"], "cluster.node.measured must be a list of names or paths, got 'abc'"),
@@ -152,7 +152,7 @@ def test_what_the_times_are_not_made_for_is_said() -> None:
     (warning,) = Collectives(layout(1, 4, node=azure)).warnings
     assert warning == "some messages between stages were not measured on azure_nc96ads_v4: 29.8 GB/s"
     (warning,) = Collectives(layout(4, node=component("cluster.node", "dgx_h100"))).warnings
-    assert warning.startswith("links of dgx_h100 are known with h100_sxm and taken as they are with a100_80gb")
+    assert warning.startswith("links of dgx_h100 are known for h100_sxm and assumed unchanged for a100_80gb")
 
 
 def test_pairs_are_fast_and_what_crosses_pcie_is_slow() -> None:
@@ -183,7 +183,7 @@ def test_a_curve_is_straight_between_its_knots_and_goes_on_beyond_them() -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not a file of message times"),
+        ("{", "is not a file of link curves"),
         ("[]", "format must be 1"),
         ('{"format": 2}', "format must be 1"),
         ('{"format": 1, "about": {}}', "it has no machine"),
@@ -250,9 +250,9 @@ def test_the_slowest_pair_of_gpus_decides() -> None:
 @pytest.mark.parametrize(
     ("links", "message"),
     [
-        ([Link(2, 10.0, 5.0), Link(3, 5.0, 5.0)], r"multiples of what the link before joins, got \[2, 3\]"),
+        ([Link(2, 10.0, 5.0), Link(3, 5.0, 5.0)], r"each join a multiple of the GPUs of the link before, got \[2, 3\]"),
         ([Link(1, 10.0, 5.0), Link(3, 50.0, 5.0)], r"from the fastest to the slowest, got \[10.0, 50.0\] GB/s"),
-        ([Link(2, 10.0, 5.0)], r"must join ever more GPUs, at last all 3; got \[2\]"),
+        ([Link(2, 10.0, 5.0)], r"must join increasing numbers of GPUs, the last all 3; got \[2\]"),
         ([], "must be a list of at least one Link"),
     ],
 )

@@ -144,8 +144,8 @@ def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic() -> None:
     ("layout", "message"),
     [
         (Parallelism(tp=3), "must divide the 4 query heads"),
-        (Parallelism(pp=9), "has 8 layers, fewer than stages"),
-        (Parallelism(pp=2, stage_layers=[4, 5]), r"stage_layers=\[4, 5\] has 9 layers in all, tiny 8"),
+        (Parallelism(pp=9), "must be at most the 8 layers of tiny"),
+        (Parallelism(pp=2, stage_layers=[4, 5]), r"stage_layers=\[4, 5\] must add up to the 8 layers of tiny, got 9"),
     ],
 )
 def test_layouts_that_cannot_be_are_refused(layout: Parallelism, message: str) -> None:

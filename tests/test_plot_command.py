@@ -1,10 +1,7 @@
 """`python -m simulator.plot`: which pictures there are of what."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,19 +11,7 @@ from simulator.output import parse
 from simulator.plot.__main__ import main
 from simulator.plot.sweep_files import Job, capacity_curves, overloaded_loads, read_sweep
 from simulator.report.__main__ import main as report
-from tests.helpers import REPOSITORY, code_blocks, run_main, write_run
-
-
-def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
-
+from tests.helpers import REPOSITORY, code_blocks, command, run_main, write_run
 
 SHOWN = [line for block in code_blocks("docs/seeing.md", "bash") for line in block.splitlines()]
 FEW = ("trace.num_requests=12",)
@@ -82,6 +67,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 def test_what_the_documentation_draws_can_be_drawn(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mains = {"simulator.plot": main, "simulator.report": report}
     drawn = [line for line in SHOWN if line.split()[2] in mains]
@@ -97,6 +83,7 @@ def test_what_the_documentation_draws_can_be_drawn(written: Path, monkeypatch: p
     assert (written / "outputs" / "sarathi" / "timeline.json").exists()
 
 
+@pytest.mark.slow
 def test_there_are_pictures_of_all_that_is_written(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,7 +104,7 @@ def test_paths_are_shown_as_they_are_and_missing_pictures_are_said(
     arguments = ["run", "plots=latency,pipeline", "output=x[red]/[/y]"]
     assert run_main(main, arguments, tmp_path, monkeypatch) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed == ["x[red]/[/y]/latency.png", "warning: pipeline is left out: there is none of this"]
+    assert printed == ["x[red]/[/y]/latency.png", "warning: pipeline is left out: these inputs do not have it"]
 
 
 def test_failed_jobs_are_said_and_runs_of_a_sweep_are_named_by_what_differs(
@@ -164,17 +151,17 @@ def test_it_is_a_command(tmp_path: Path) -> None:
 
 def broken(folder: Path) -> Iterator[tuple[list[str], str]]:
     run = str(folder / "run")
-    yield [], "there is no argument; see --help"
+    yield [], "no arguments; see --help"
     yield ["nowhere"], "error: there is no folder nowhere"
     yield [run, "colour=red"], "error: colour=red: there is no run red, and colour is not an option"
-    yield [run, "format=pdf"], "error: format=pdf: must be of png, svg"
-    yield [run, "plots=pipeline"], "error: plots=pipeline: of this there is latency, stalls, memory, batches, roofline"
-    yield [run, "plots=nice"], "error: plots=nice: must be of latency, stalls"
+    yield [run, "format=pdf"], "error: format=pdf: must be one or more of png, svg"
+    yield [run, "plots=pipeline"], "error: plots=pipeline: not available; these inputs have latency, stalls, memory"
+    yield [run, "plots=nice"], "error: plots=nice: must be one or more of latency, stalls"
     yield [run, "output="], "error: output= needs a value"
     yield [run, "--verbose"], "error: --verbose is not an option"
     yield [run, run], "error: two runs are named"
-    yield [f"={run}"], "has no name in front of the ="
-    yield ["."], "is no folder of a run, a sweep, a search or a capacity"
+    yield [f"={run}"], "has no name before the ="
+    yield ["."], "is not a folder of a run, a sweep, a search or a capacity"
     (folder / "file").write_text("")
     yield [run, f"output={folder}/file"], "file is not a folder"
     yield [str(folder / "file")], "file is not a folder of a run"
@@ -187,17 +174,17 @@ def broken(folder: Path) -> Iterator[tuple[list[str], str]]:
     job = {"overrides": ["scheduler=vllm"]}
     (only / "job.json").write_text(json.dumps(job))
     (only / "sweep.csv").write_text("job,folder,ttft_s.p90,error\n0,.,1.5,\n")
-    yield [str(only), "plots=capacity"], "error: plots=capacity: of this there is load"
+    yield [str(only), "plots=capacity"], "error: plots=capacity: not available; these inputs have load"
     yield [str(only)], "the sweep did not vary arrival.qps"
     (only / "sweep.csv").unlink()
     (only / "capacity.json").write_text("[]")
     yield [str(only)], "capacity.json holds no JSON object"
     (only / "capacity.json").write_text(json.dumps({"slo": {}}))
-    yield [str(only)], "capacity.json is not whole: it has no trials"
+    yield [str(only)], "capacity.json is incomplete: it has no trials"
     (only / "capacity.json").write_text(json.dumps({"slo": {}, "trials": [1], "capacity_qps": 1}))
-    yield [str(only)], "capacity.json is not whole"
+    yield [str(only)], "capacity.json has malformed trials"
     (folder / "run" / "summary.json").write_text('{"ttft_s": 1}')
-    yield [run], "summary.json is not of the run that"
+    yield [run], "log.npz are not from the same run"
 
 
 def test_mistakes_are_named_in_one_line(

@@ -81,7 +81,7 @@ def test_a_smaller_kv_cache_is_read_faster(time: str) -> None:
 def test_what_was_not_measured_is_said() -> None:
     assert warnings() == []
     (weights,) = warnings("model.dtype=fp8", "device=h100_sxm")
-    assert weights.startswith("fp8 weights were not measured: their products take the time of half precision times")
+    assert weights.startswith("fp8 weights were not measured: their matmuls take the time of half precision times")
     (weights,) = warnings("model.dtype=int4")
     assert weights.startswith("int4 weights were not measured, multiplied in half precision on a100_80gb")
     (cache,) = warnings("kv_cache.dtype=int8")

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,11 @@ import pytest
 from simulator.config import load_config
 from simulator.iteration_time import time_breakdown
 from simulator.replica import Batch
-from tests.helpers import A100, REPOSITORY
+from tests.helpers import A100, command
 
 
 def predict(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "simulator.predict", *overrides]
-    return subprocess.run(
-        command, cwd=folder, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False
-    )
+    return command(folder, "simulator.predict", *overrides)
 
 
 def report_of(*overrides: str, prefill: list[tuple[int, int]], decode: list[tuple[int, int]]) -> dict[str, Any]:
@@ -73,7 +69,7 @@ def test_the_command_prints_a_table_and_writes_the_prediction(tmp_path: Path) ->
         ([], "the batch is empty"),
         (["prefill=[[0,0]]"], "prefill must be a list of pairs"),
         (["decode=[[1,2,3]]"], "decode must be a list of pairs"),
-        (["iteration_time=affine", "prefill=[[1,0]]"], "iteration_time: this one is not made of operators"),
+        (["iteration_time=affine", "prefill=[[1,0]]"], "iteration_time: this model is not composed of operators"),
         (["parallel.tp=3", "prefill=[[1,0]]"], "parallel.tp=3 must divide the 32 query heads"),
         (["output.json=/nowhere/x.json", "prefill=[[1,0]]"], "cannot write to /nowhere/"),
         (["output.plot=batch.pdf", "prefill=[[1,0]]"], "output.plot: batch.pdf must end in .png or .svg"),

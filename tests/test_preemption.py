@@ -53,8 +53,8 @@ def test_with_a_watermark_a_request_that_outgrew_the_memory_is_stuck_and_said_to
     result = serve([(0.0, 1500, 90), (0.5, 60, 5)], Sarathi(), num_blocks=100, max_model_len=1600)
     assert result.summary["num_stuck"] == 1
     assert result.summary["num_finished"] == 1
-    assert "needs 101 free KV blocks" in result.warnings[-1]
-    assert "100 in all" in result.warnings[-1]
+    assert "needs 101 free KV blocks" in result.summary["warnings"][-1]
+    assert "100 in all" in result.summary["warnings"][-1]
 
 
 def test_the_first_token_is_stamped_once() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.iteration_time import Affine
-from simulator.results.latency import token_gaps
+from simulator.results.tokens import token_gaps
 from simulator.schedulers import VLLM, FasterTransformer, Orca, Sarathi, Scheduler
 from tests import slow_reference
 from tests.strategies import Workload, policies_of_2024, serve_workload, workloads

@@ -72,6 +72,7 @@ def opened(browser: "Browser", path: Path, width: int) -> tuple["Page", list[str
     return page, trouble
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("width", [1280, 390])
@@ -98,6 +99,7 @@ def test_a_page_renders_without_errors_at_any_width(reports: Path, browser: "Bro
     assert trouble == []
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("name", PAGES)
 def test_every_table_can_be_sorted_by_every_column(reports: Path, browser: "Browser", name: str) -> None:
@@ -124,6 +126,7 @@ def test_every_table_can_be_sorted_by_every_column(reports: Path, browser: "Brow
     assert trouble == []
 
 
+@pytest.mark.slow
 @needs_browser
 def test_heads_of_tables_can_be_pressed_with_the_keyboard(reports: Path, browser: "Browser") -> None:
     page, _ = opened(browser, reports / PAGES[0], 390)
@@ -134,6 +137,7 @@ def test_heads_of_tables_can_be_pressed_with_the_keyboard(reports: Path, browser
     page.close()
 
 
+@pytest.mark.slow
 @needs_browser
 def test_names_cannot_inject_anything(reports: Path, browser: "Browser") -> None:
     page, trouble = opened(browser, reports / "pages/three.html", 1280)
@@ -155,11 +159,11 @@ def test_a_page_needs_no_network(reports: Path) -> None:
 
 def test_a_comparison_says_what_differs(reports: Path) -> None:
     text = (reports / "pages/three.html").read_text()
-    differences = text[text.index("<h2>What differs") : text.index("<h2>one</h2>")]
+    differences = text[text.index("<h2>Configuration differences") : text.index("<h2>one</h2>")]
     assert "parallel.pp" in differences
     assert "model.num_layers" not in differences
     assert "output.timeline" not in differences
-    assert text.index("Figures side by side") < text.index("<h2>one</h2>")
+    assert text.index("Metrics side by side") < text.index("<h2>one</h2>")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +174,7 @@ def test_a_comparison_says_what_differs(reports: Path) -> None:
         (["one", "one"], "two runs are named one"),
         (["one", "output=page.txt"], "output=page.txt must end in .html"),
         (["one", "output=nowhere/page.html"], "output=nowhere/page.html: there is no folder nowhere"),
-        (["sweep"], "sweep is no run: python -m simulator.plot draws sweeps"),
+        (["sweep"], "sweep is not a run: python -m simulator.plot draws sweeps"),
         (["one", "format=pdf"], "format=pdf: there is no run pdf, and format is not an option (output=)"),
         (["--pdf"], "--pdf is not an option"),
     ],
@@ -214,7 +218,7 @@ def test_the_time_in_which_requests_waited_is_exact() -> None:
     middle = (marks[:-1] + marks[1:]) / 2
     inside = (table["arrival_s"][:, None] < middle) & (middle < table["first_scheduled_s"][:, None])
     share = np.diff(marks)[inside.any(axis=0)].sum() / (result.end_s - table["arrival_s"].min())
-    assert f"Requests waited in {share:.0%} of the time" in found(result)["KV memory"][1]
+    assert f"Requests waited {share:.0%} of the time" in found(result)["KV memory"][1]
 
 
 def test_a_page_says_what_was_run_and_lists_what_did_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,9 +228,9 @@ def test_a_page_says_what_was_run_and_lists_what_did_not_end(tmp_path: Path, mon
     text = (tmp_path / "cut" / "report.html").read_text()
     assert "mistral_7b on 2 x a100_80gb TP1 PP2; Sarathi with a token budget of 512; 60 requests" in text
     assert "Pipeline stages" in text
-    ended = text[text.index("<h2>Requests, the longest first") : text.index("<h2>Requests without an end")]
+    ended = text[text.index("<h2>Slowest requests") : text.index("<h2>Unfinished requests")]
     assert ended.count("<tr>") == 1 + result.summary["num_finished"]
-    rest = text[text.index("<h2>Requests without an end") :]
+    rest = text[text.index("<h2>Unfinished requests") :]
     assert rest[: rest.index("</table>")].count("<tr>") == 1 + result.summary["num_unfinished"]
 
 
@@ -237,7 +241,7 @@ def test_memory_is_told_from_the_policys_own_limits() -> None:
     assert "too few blocks were free" in tight[1]
     alone = found(serve(requests, VLLM(max_num_seqs=1), num_blocks=1000))["KV memory"]
     assert alone[0] == 0
-    assert "in 0% too few blocks were free" in alone[1]
+    assert ": 0% because too few blocks were free" in alone[1]
     assert "hardly ever waited" in found(serve(requests[:1], VLLM(), num_blocks=1000))["KV memory"][1]
 
 
@@ -287,7 +291,7 @@ def test_bubbles_are_those_of_pipelines_alone() -> None:
     bubbles = {name: sum(shares) / 4 for name, shares in result.summary["bubbles"].items()}
     no_work = bubbles.pop("no_work")
     assert found(result)["pipeline bubbles"][0] == pytest.approx(sum(bubbles.values()))
-    assert f"had nothing to do in {no_work:.0%}" in utilisation(result)
+    assert f"had no work {no_work:.0%}" in utilisation(result)
     assert "pipeline bubbles" not in found(simulate(**load_config(*few)))
     mixed = simulate(**load_config("cluster.groups=[{parallel: {pp: 2}}, {device: h100_sxm, replicas: 2}]", *few))
     pipeline = mixed.summary["replicas"][0]["stages"]
@@ -308,14 +312,14 @@ def test_requests_that_are_stuck_wait_for_memory() -> None:
     assert result.summary["num_stuck"] == 2
     figures = found(result)
     assert figures["KV memory"][0] > 0.9
-    assert "2 requests wait for ever" in figures["queueing"][1]
+    assert "2 requests wait forever" in figures["queueing"][1]
     assert "Fewer requests arrived" not in utilisation(result)
 
 
 def test_the_mean_and_the_p99_of_waiting_are_those_of_the_summary() -> None:
     result = serve([(0.0, 64, 4), (0.1, 900, 4), (9.0, 16, 4)], VLLM(), num_blocks=20)
     delay = result.summary["scheduling_delay_s"]
-    assert f"waited {duration(delay['mean'])} in the mean, P99 {duration(delay['p99'])}" in found(result)["queueing"][1]
+    assert f"waited {duration(delay['mean'])} on average (P99 {duration(delay['p99'])})" in found(result)["queueing"][1]
 
 
 def test_limits_are_ordered_and_graded() -> None:

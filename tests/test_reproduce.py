@@ -1,9 +1,7 @@
 """The paper's experiments and numbers."""
 
 import csv
-import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +10,11 @@ import pytest
 from simulator.reproduce import published as paper
 from simulator.reproduce.figures import FIGURES, Row, complete, plan
 from simulator.reproduce.report import reversals, verdict
-from tests.helpers import REPOSITORY, SHARED, needs_shared
+from tests.helpers import SHARED, command, needs_shared
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "simulator.reproduce", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
+    return command(folder, "simulator.reproduce", *arguments)
 
 
 def shared(name: str) -> list[dict[str, str]]:
@@ -81,6 +72,7 @@ def test_the_verdict_counts_speed_ups_and_reversals() -> None:
     assert "sarathi below vllm (Mistral-7B, openchat_sharegpt4, strict)" in found
 
 
+@pytest.mark.slow
 def test_the_command_writes_every_number_and_a_picture(tmp_path: Path) -> None:
     done = run(tmp_path, "figure=5,6,9,14", "output=out")
     assert (done.returncode, done.stderr) == (0, "")

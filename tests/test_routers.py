@@ -196,7 +196,7 @@ def test_a_router_by_session_says_that_there_are_none() -> None:
     trace = workload()
     assert not any("routes by session" in one for one in serve(Sticky(), trace).summary["warnings"])
     without = Trace(trace.prompt_tokens, trace.output_tokens, trace.arrival_s)
-    assert serve(Sticky(), without).summary["warnings"] == ["Sticky routes by session, and the trace has no sessions"]
+    assert serve(Sticky(), without).summary["warnings"] == ["Sticky routes by session, but the trace has no sessions"]
     assert serve(Random(), without).summary["warnings"] == []
 
 

@@ -99,7 +99,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     (short / LOG).write_bytes((run / LOG).read_bytes())
     lines = (run / "requests.csv").read_text().splitlines()
     (short / "requests.csv").write_text("\n".join(lines[:-1]) + "\n")
-    with pytest.raises(RunError, match=r"requests.csv is not of the run that .*log.npz is of"):
+    with pytest.raises(RunError, match=r"requests.csv and .*log.npz are not from the same run"):
         load_result(short)
 
 

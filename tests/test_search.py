@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from simulator.config import load_config
 from simulator.results import SLO
 from simulator.search import Load, Option, Space, fewest_replicas, options, pareto, ruled_out
 from simulator.simulation import simulate
-from tests.helpers import REPOSITORY
+from tests.helpers import command
 
 study = pytest.importorskip("simulator.search.cheapest", reason="optuna is not installed")
 
@@ -190,14 +187,8 @@ def test_the_command_writes_the_front(tmp_path: Path) -> None:
         "search.schedulers=[sarathi,vllm]",
         "search.token_budgets=[512]",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "simulator.search", *arguments, *space, "search.storage=s.journal", "hydra.run.dir=out"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
+    files = ("search.storage=s.journal", "hydra.run.dir=out")
+    done = command(tmp_path, "simulator.search", *arguments, *space, *files)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tmp_path / "out" / "search.json").read_text())
     rows = list(csv.DictReader((tmp_path / "out" / "search.csv").read_text().splitlines()))
@@ -218,7 +209,7 @@ def test_the_command_writes_the_front(tmp_path: Path) -> None:
         ("search.trials=0", "search.trials"),
         ("search.storage=bla", "search.storage"),
         ("search.token_budgets=[0]", "token_budget"),
-        ("slo.tbt_p99=0.00001", "no deployment can win"),
+        ("slo.tbt_p99=0.00001", "ruled out"),
         ("slo=strict", "seconds"),
         ("parallel.tp=8", "search.tp"),
         ("scheduler.max_num_seqs=1", "search.schedulers"),
@@ -228,14 +219,7 @@ def test_the_command_writes_the_front(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(override: str, named: str, tmp_path: Path) -> None:
     bound = [] if "slo" in override else ["slo.tbt_p99=1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "simulator.search", *bound, override, "trace.num_requests=5"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
+    done = command(tmp_path, "simulator.search", *bound, override, "trace.num_requests=5")
     assert done.returncode == 2
     assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -14,8 +14,8 @@ OURS = "_target_: traces.arrivals.Poisson\n"
 CALLBACK = f"callbacks: {{x: {EVIL}}}\n"
 
 SET = "# @package _global_\n"
-HYDRA = "hydra can be set by the command line alone"
-NOT_OURS = "numpy.load is not of simulator or traces"
+HYDRA = "hydra can only be set on the command line"
+NOT_OURS = "numpy.load is not in simulator or traces"
 FILES = {
     "a target": ("arrival", f"_target_: numpy.load\nqps: {EVIL}\n", NOT_OURS),
     "a target in a value": ("arrival", f"{OURS}qps: {EVIL}\n", NOT_OURS),
@@ -23,9 +23,9 @@ FILES = {
     "what an interpolation makes of another": (
         "arrival",
         f'{OURS}qps: "\\\\${{oc.create:{EVIL.replace(" ", "")}}}"\n',
-        "may not hold '${' after its interpolations",
+        "must not contain '${' after interpolation",
     ),
-    "an allowance": ("arrival", f"{SET}allow_targets: [numpy]\narrival: {EVIL}\n", "allow_targets can be set by"),
+    "an allowance": ("arrival", f"{SET}allow_targets: [numpy]\narrival: {EVIL}\n", "allow_targets can only be set on"),
     "a callback": ("experiment", f"{SET}hydra:\n  {CALLBACK}", HYDRA),
     "an escaped key": ("experiment", f'{SET}"hy\\x64ra":\n  {CALLBACK}', HYDRA),
     "a merged key": ("experiment", f"{SET}<<:\n  hydra:\n    {CALLBACK}", HYDRA),

@@ -32,6 +32,7 @@ from simulator.schedulers import VLLMV1, Scheduler
 from tests.helpers import POLICIES, REPOSITORY, tiny_model, trace_of
 from traces import Trace
 
+pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
 torch.set_num_threads(1)  # the tests share the cores
 
@@ -99,7 +100,7 @@ class Engine:
     def __init__(self) -> None:
         self.tables = BlockTables(64, 4, 128)
         self.decoder = Decoder(tiny_model(128), Operators(torch), CPU, 64, 4)
-        self.inputs = InputMaker(torch, CPU, 4, dump_block=64)
+        self.inputs = InputMaker(torch, CPU, 4, padding_block=64)
         self.attention = TorchAttention(torch, SHAPE, CPU)
 
     def __call__(self, known: Sequence[Tokens], chunks: Sequence[tuple[int, int, int]], decodes: dict[int, int]) -> Any:
@@ -140,7 +141,7 @@ def test_kv_blocks_are_held_until_they_are_released() -> None:
     assert tables.extend(7, 12).tolist() == first
     other = tables.extend(8, 5).tolist()
     assert sorted(first + other) == [0, 1, 2, 3, 4]
-    with pytest.raises(RuntimeError, match="request 8 needs 1 KV blocks more, 0 are free"):
+    with pytest.raises(RuntimeError, match="request 8 needs 1 more KV blocks, 0 are free"):
         tables.extend(8, 9)
     tables.release([7])
     assert tables.num_free == 3
@@ -282,7 +283,7 @@ def test_a_recording_that_was_changed_is_refused(tmp_path: Path, capsys: pytest.
     cells[8] = str(int(cells[8]) + 1)  # tokens in the KV cache of the decodes
     lines[3] = ",".join(cells)
     (tmp_path / ITERATIONS).write_bytes(gzip.compress("\n".join(lines).encode()))
-    with pytest.raises(ReplayError, match=r"iteration 2 from .* recorded were .*, the simulator decides"):
+    with pytest.raises(ReplayError, match=r"iteration 2 from .* recorded .*, the simulator decides"):
         replay(Recording.read(tmp_path))
     with pytest.raises(SystemExit) as stop:
         main(["validate", str(tmp_path)])
@@ -323,9 +324,9 @@ def test_a_second_in_which_everything_takes_longer_is_disturbed() -> None:
 
 def test_what_cannot_be_recorded_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = [
-        (["cluster.replicas=2"], "cluster: one replica is recorded"),
-        (["parallel.tp=2"], "parallel: one GPU is recorded"),
-        (["faults.schedule=[{kind: failure, at_s: 1, for_s: 1}]"], "faults: a recording has none"),
+        (["cluster.replicas=2"], "cluster: only one replica can be recorded"),
+        (["parallel.tp=2"], "parallel: only one GPU can be recorded"),
+        (["faults.schedule=[{kind: failure, at_s: 1, for_s: 1}]"], "faults: a recording cannot have faults"),
         (["engine.decode_graph_sizes=[1,2]"], "engine.decode_graph_sizes: CUDA graphs need a CUDA GPU"),
         (["engine.decode_graph_sizes=[2,1]"], "decode_graph_sizes must increase, got [2, 1]"),
         (["model=falcon_180b"], "falcon_180b cannot be recorded"),
@@ -345,8 +346,8 @@ def test_a_recording_is_not_replaced_and_a_folder_without_one_is_named(
 ) -> None:
     (tmp_path / "recording.json").write_text("{}")
     for arguments, message in (
-        (["record", "--on", "cpu", "--output", str(tmp_path)], "holds a recording already"),
-        (["validate", str(tmp_path)], "holds no recording: 'on'"),
+        (["record", "--on", "cpu", "--output", str(tmp_path)], "already has a recording"),
+        (["validate", str(tmp_path)], "has no valid recording: 'on'"),
         (["validate", str(tmp_path / "none")], "no recording.json in it or below"),
         (["campaign", "--model", "llama_small", "--repeats", "0", "--output", str(tmp_path)], "--repeats must be at"),
     ):
@@ -356,6 +357,7 @@ def test_a_recording_is_not_replaced_and_a_folder_without_one_is_named(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_campaign_records_every_policy_and_load_and_goes_on_where_it_was(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from simulator.iteration_time import Affine
 from simulator.results import SLO, Distribution, Objective, percentile_of, rank
-from simulator.results.latency import gaps_above, token_gaps
+from simulator.results.tokens import gaps_above, token_gaps
 from simulator.schedulers import VLLM, Scheduler
 from tests.helpers import serve
 from tests.strategies import Workload, policies, serve_workload, workloads

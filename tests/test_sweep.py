@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from simulator.cli.folder_lock import take
 from simulator.cli.sweep import job_folder
-from tests.helpers import REPOSITORY
+from tests.helpers import command as run_command
 
 QUICK = ["trace=fixed", "trace.num_requests=40", "iteration_time=affine", "slo=none", "slo.ttft_p90=1"]
 SWEEP = ["-m", "scheduler=vllm,sarathi", "arrival=poisson,constant", *QUICK]
@@ -25,15 +24,7 @@ PLUGINS = {
 
 
 def run(folder: Path, *arguments: str, command: str = "simulator.capacity") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", command, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
+    return run_command(folder, command, *arguments)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -73,6 +64,7 @@ def test_a_sweep_ends_in_one_row_a_job(serial: Path) -> None:
         assert row["error"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", PLUGINS)
 def test_every_launcher_gives_the_same_bytes(launcher: str, serial: Path, tmp_path: Path) -> None:
     if find_spec(PLUGINS[launcher]) is None:
@@ -89,7 +81,7 @@ def test_a_sweep_that_goes_on_does_only_what_is_missing(serial: Path, tmp_path: 
     before = first.stat().st_mtime_ns
     done = run(tmp_path, *SWEEP, "hydra.sweep.dir=sweep")
     assert done.returncode == 0
-    assert done.stdout.count("there already") == 2
+    assert done.stdout.count("already done") == 2
     assert first.stat().st_mtime_ns == before
     assert files(tmp_path / "sweep") == files(serial)
 
@@ -100,7 +92,7 @@ def test_a_job_that_changed_is_run_again_and_others_leave_the_table(tmp_path: Pa
     record = next((tmp_path / "sweep").glob("*orca*/job.json"))
     record.write_text(record.read_text().replace('"seed": 0', '"seed": 7'))
     done = run(tmp_path, *again)
-    assert done.stdout.count("there already") == 1
+    assert done.stdout.count("already done") == 1
     assert run(tmp_path, "-m", "scheduler=orca", *QUICK, "hydra.sweep.dir=sweep").returncode == 0
     assert [row["scheduler"] for row in table(tmp_path / "sweep")] == ["orca"]
 
@@ -116,9 +108,10 @@ def test_a_failed_job_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     assert "scheduler=vllm, slo.tbt_p99=-1" in errors[0]
     mended = run(tmp_path, "-m", "scheduler=vllm,orca", "slo.tbt_p99=1,2", *QUICK, "hydra.sweep.dir=sweep")
     assert mended.returncode == 0
-    assert mended.stdout.count("there already") == 2
+    assert mended.stdout.count("already done") == 2
 
 
+@pytest.mark.slow
 def test_failures_are_reported_from_other_processes_too(tmp_path: Path) -> None:
     if find_spec(PLUGINS["joblib"]) is None:
         pytest.skip("hydra-joblib-launcher is not installed")
@@ -142,9 +135,9 @@ def test_a_job_whose_input_or_results_changed_is_run_again(tmp_path: Path) -> No
     sweep = ["-m", "scheduler=vllm,orca", "trace=csv", "trace.path=t.csv", "hydra.sweep.dir=sweep"]
     assert run(tmp_path, *sweep, command="simulator").returncode == 0
     next((tmp_path / "sweep").glob("*orca*/requests.csv")).unlink()
-    assert run(tmp_path, *sweep, command="simulator").stdout.count("there already") == 1
+    assert run(tmp_path, *sweep, command="simulator").stdout.count("already done") == 1
     trace.write_text("prompt_tokens,output_tokens\n" + "900,5\n" * 30)
-    assert run(tmp_path, *sweep, command="simulator").stdout.count("there already") == 0
+    assert run(tmp_path, *sweep, command="simulator").stdout.count("already done") == 0
 
 
 def test_folders_of_jobs_may_be_nested(tmp_path: Path) -> None:
@@ -158,7 +151,7 @@ def test_a_folder_is_for_one_sweep_at_a_time(tmp_path: Path) -> None:
     give_back = take(tmp_path / "sweep")
     done = run(tmp_path, "-m", "scheduler=vllm", *QUICK, "hydra.sweep.dir=sweep")
     assert done.returncode == 2
-    assert done.stderr == f"error: sweep is taken by process {os.getpid()} on {socket.gethostname()}\n"
+    assert done.stderr == f"error: sweep is in use by process {os.getpid()} on {socket.gethostname()}\n"
     give_back()
     (tmp_path / "sweep" / ".lock").write_text(
         f"process {os.getpid()} on {socket.gethostname()}"

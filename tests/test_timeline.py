@@ -194,6 +194,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
 def test_two_thousand_requests_stay_under_20_mb(name: str, tmp_path: Path) -> None:
     result = simulated(*LONG[name], "trace.num_requests=2000")

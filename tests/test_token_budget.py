@@ -2,15 +2,13 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from simulator.replica import Batch
 from simulator.token_budget import Curve, IterationLoad, best_budget, largest_budget, measure
-from tests.helpers import REPOSITORY
+from tests.helpers import command
 
 
 def stairs(batch: Batch) -> list[float]:
@@ -62,15 +60,8 @@ def test_the_budget_of_the_highest_capacity_is_found(peak: int) -> None:
 
 def test_the_command_writes_the_curve_and_the_budget(tmp_path: Path) -> None:
     arguments = ["slo.tbt_p99=0.1", "trace=fixed", "trace.num_requests=40", "token_budget.max_tokens=1024"]
-    command = [sys.executable, "-m", "simulator.token_budget", *arguments, "token_budget.maximize_capacity=true"]
-    done = subprocess.run(
-        [*command, "hydra.run.dir=out"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
+    more = ("token_budget.maximize_capacity=true", "hydra.run.dir=out")
+    done = command(tmp_path, "simulator.token_budget", *arguments, *more)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tmp_path / "out" / "token_budget.json").read_text())
     curve = {
@@ -100,14 +91,7 @@ def test_the_command_writes_the_curve_and_the_budget(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_named(override: str, named: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "simulator.token_budget", "token_budget.maximize_capacity=true", override],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
+    done = command(tmp_path, "simulator.token_budget", "token_budget.maximize_capacity=true", override)
     assert done.returncode == 2
     assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -213,13 +213,13 @@ def test_chats_become_rounds_whose_prompts_hold_what_was_said(tmp_path: Path, wo
 @pytest.mark.parametrize(
     ("text", "options", "complaint"),
     [
-        (json.dumps(CHATS), {}, "tokenizer: this file holds texts; name the tokenizer.json"),
-        (json.dumps(CHATS)[:-9], {"tokenizer": True}, "is not whole JSON"),
+        (json.dumps(CHATS), {}, "tokenizer: this file contains text; give the tokenizer.json"),
+        (json.dumps(CHATS)[:-9], {"tokenizer": True}, "is not complete JSON"),
         (json.dumps([{"a": 1}]), {"tokenizer": True}, "conversation 1: must be an object with a list conversations"),
         (
             json.dumps([{"items": [{"from": "human", "value": None}]}]),
             {"tokenizer": True},
-            "conversation 1: message 1 must have a text from and a text value",
+            "conversation 1: message 1 must have strings from and value",
         ),
         (json.dumps(CHATS), {"tokenizer": "/nowhere.json"}, "tokenizer: cannot read /nowhere.json"),
         ("[]", {"tokenizer": True}, "no requests"),
@@ -235,12 +235,12 @@ def test_what_is_wrong_with_chats_is_named(
 
 
 MALFORMED = [
-    ("", "has no header, as of an empty file"),
-    ("prompt_tokens,output_tokens\n10,5,7\n20,6,8\n", "line 2: 3 fields, and the header has 2"),
-    (HEADER + "5,3,0,a\n7,2\n", "line 3: 2 fields, and the header has 4"),
+    ("", "has no header; it may be empty"),
+    ("prompt_tokens,output_tokens\n10,5,7\n20,6,8\n", "line 2: 3 fields, but the header has 2"),
+    (HEADER + "5,3,0,a\n7,2\n", "line 3: 2 fields, but the header has 4"),
     (HEADER, "no requests"),
-    ("a,b\n1,2\n", "needs columns of one of these names: prompt_tokens and output_tokens, ContextTokens and"),
-    ("prompt_tokens,prompt_tokens\n1,2\n", "has several columns prompt_tokens"),
+    ("a,b\n1,2\n", "needs one of these pairs of columns: prompt_tokens and output_tokens, ContextTokens and"),
+    ("prompt_tokens,prompt_tokens\n1,2\n", "has more than one column prompt_tokens"),
     (HEADER + "5,3,0,a\n7,x,1,b\n", "line 3: output_tokens must be an integer of at least 1"),
     (HEADER + "5,3,0,a\n\n7,,1,b\n", "line 4: output_tokens must be an integer"),
     (HEADER + "0,3,0,a\n", "line 2: prompt_tokens must be an integer of at least 1 and below 2^31, got '0'"),
@@ -248,7 +248,7 @@ MALFORMED = [
     (HEADER + "5.5,3,0,a\n", "got '5.5'"),
     (
         "prompt_tokens,output_tokens,priority\n1,1,-1\n1,1,0.5\n",
-        "line 3: priority must be an integer from -2^53 to 2^53, or nothing, got '0.5'",
+        "line 3: priority must be an integer from -2^53 to 2^53, or empty, got '0.5'",
     ),
     ("prompt_tokens,output_tokens,priority\n1,1,high\n", "line 2: priority must be an integer"),
     ("prompt_tokens,output_tokens,priority\n1,1,1e17\n", "line 2: priority must be an integer"),
@@ -259,7 +259,7 @@ MALFORMED = [
     (HEADER + "5,3,,a\n", "line 2: arrival_s must be a finite number of at least 0 and at most 1e12, got ''"),
     (HEADER + "5,3,inf,a\n", "line 2: arrival_s must be a finite number"),
     (HEADER + "5,3,-1,a\n", "line 2: arrival_s must be a finite number of at least 0"),
-    (HEADER + "5,3,2,a\n5,3,1,a\n", "line 3: arrival_s must not go back, a row above is at 2 s"),
+    (HEADER + "5,3,2,a\n5,3,1,a\n", "line 3: arrival_s must not decrease; a row above is at 2 s"),
     (HEADER + "5,3,0,a\n5,3,1,a\n", "line 3: request_id must be unique and not empty"),
     (HEADER + '5,3,0,"a\n5,3,1,b\n5,3,2,c\n', "line 2: request_id has a quote that is not closed in its line"),
     (HEADER + '5,3,0,"a\nb"\n5,3,1,b\n', "line 2: request_id has a quote that is not closed in its line"),
@@ -274,16 +274,16 @@ MALFORMED = [
     ("prompt_tokens,output_tokens,block_ids\n1,1,99999999999999999999\n", "line 2: block_ids must be a list of block"),
     (
         '{"input_length": 5, "output_length": 3}\n' * 1001 + '{"input_length": 5, "output_length": 3, "delay": 1}\n',
-        "delay first comes behind line 1000",
+        "delay first appears after line 1000",
     ),
-    ("[" * 100_000, "is not whole JSON"),
-    ('{"a":\n' + "[" * 100_000, "is not whole JSON"),
-    ('{"input_length": 5, "output_length": 3}\n{"x": ' + "[" * 100_000 + "}\n", "line 2: no JSON"),
+    ("[" * 100_000, "is not complete JSON"),
+    ('{"a":\n' + "[" * 100_000, "is neither complete JSON nor JSON lines"),
+    ('{"input_length": 5, "output_length": 3}\n{"x": ' + "[" * 100_000 + "}\n", "line 2: not JSON"),
     (
         '{"request_throughput": 1, "input_lens": [5], "output_lens": [3], "start_times": 5}',
         "start_times or queue_times",
     ),
-    (HEADER + "5,3,0,a\n5,3,1,a,9,9\n", "line 3: 6 fields, and the header has 4"),
+    (HEADER + "5,3,0,a\n5,3,1,a,9,9\n", "line 3: 6 fields, but the header has 4"),
     ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", "line 2: TIMESTAMP must be a date and time"),
     ("arrival_s,think_s,prompt_tokens,output_tokens\n0,,1,1\n,-1,1,1\n", "line 3: think_s must be a finite number"),
     ("prompt_tokens,output_tokens,block_ids\n1,1,a-b\n", "line 2: block_ids must be a list of block numbers"),
@@ -293,15 +293,15 @@ MALFORMED = [
     ),
     ('{"input_length": 5, "output_length": 3}\n{"input_length": 5}\n', "line 2: output_length must be an integer"),
     ('{"input_length": 5, "output_length": 3}\n\n{"input_length": true, "output_length": 1}\n', "line 3: input_length"),
-    ('{"input_length": 5, "output_length": 3}\n{"input_len\n', "line 2: no JSON"),
-    ('{"input_length": 5, "output_length": 3}\n7\n', "line 2: no JSON object: 7"),
+    ('{"input_length": 5, "output_length": 3}\n{"input_len\n', "line 2: not JSON"),
+    ('{"input_length": 5, "output_length": 3}\n7\n', "line 2: not a JSON object: 7"),
     (
         '{"input_length": 5, "output_length": 3, "hash_ids": [1, null]}\n',
         "line 1: hash_ids must be a list of block numbers",
     ),
-    ('{"a": 1}\n', "needs columns of one of these names"),
-    ('{"a":\n1}\n', "is a JSON object and no result of vllm bench serve"),
-    ('{"request_throughput": 1}', "has no lengths of the requests: vllm bench serve writes them with --save-detailed"),
+    ('{"a": 1}\n', "needs one of these pairs of columns"),
+    ('{"a":\n1}\n', "is a JSON object but not a result of vllm bench serve"),
+    ('{"request_throughput": 1}', "has no request lengths: vllm bench serve writes them with --save-detailed"),
     (
         '{"request_throughput": 1, "input_lens": [5, 5], "output_lens": [3, 0], "errors": ["", "gone"]}',
         "request 2: output_tokens must be an integer of at least 1",
@@ -325,7 +325,7 @@ def test_malformed_rows_are_counted_when_they_are_skipped(tmp_path: Path) -> Non
     assert trace.num_skipped == 5
     (note,) = trace.notes
     assert note.startswith("5 malformed rows were skipped, the first: ")
-    assert "line 3: arrival_s must not go back, a row above is at 2 s, got '1'" in note
+    assert "line 3: arrival_s must not decrease; a row above is at 2 s, got '1'" in note
 
 
 def test_skipped_rows_are_reported_with_the_run(tmp_path: Path) -> None:
@@ -418,7 +418,7 @@ def test_what_is_behind_the_wanted_rows_does_not_matter(
 def test_the_first_malformed_line_is_named_whatever_is_wrong_with_it(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     lines = ["arrival_s,prompt_tokens,output_tokens", "1,5,1", "0,6,1", "2,0,1", "3,7", "4,8,1"]
-    for first, reason in ((3, "arrival_s must not go back"), (4, "prompt_tokens must be"), (5, "2 fields")):
+    for first, reason in ((3, "arrival_s must not decrease"), (4, "prompt_tokens must be"), (5, "2 fields")):
         kept = [line for place, line in enumerate(lines, 1) if not 3 <= place < first]
         write(path, "\n".join([*kept[:2], *[""] * (first - 3), *kept[2:]]) + "\n")
         with pytest.raises(ValueError, match=rf"line {first}: {reason}"):
@@ -586,7 +586,7 @@ def test_turns_whose_turn_before_is_left_out_are_left_out_too(tmp_path: Path, op
     text = f"arrival_s,think_s,prompt_tokens,output_tokens,session\n0,,10,5,a\n1,,{first},5,b\n,3,30,5,b\n,4,60,5,a\n"
     trace = load(write(tmp_path / "trace.csv", text), **options)
     assert trace.prompt_tokens.tolist() == [10, 60]
-    assert "1 turns were left out because a turn before them was" in trace.notes
+    assert "1 turns were left out because an earlier turn of their session was" in trace.notes
 
 
 def test_think_times_need_no_arrival_times(tmp_path: Path) -> None:
@@ -624,7 +624,7 @@ def test_a_window_that_is_cut_says_so(tmp_path: Path) -> None:
     )
     assert load(path, start_s=2, duration_s=4, num_requests=4).notes == ()
     assert load(path, start_s=2, duration_s=4, num_requests=3).notes == (
-        "the time that was asked for holds more than num_requests=3",
+        "the time window has more than num_requests=3 requests",
     )
 
 
@@ -663,7 +663,7 @@ def test_parquet_of_other_encodings_is_read(tmp_path: Path) -> None:
     assert lists(load(tmp_path / "a.parquet")) == {"prompt_tokens": [5, 7], "output_tokens": [1, 2], "session": [0, -1]}
     twice = pa.table([pa.array([1]), pa.array([2])], names=["prompt_tokens", "prompt_tokens"])
     pa.parquet.write_table(twice, tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match="has several columns prompt_tokens"):
+    with pytest.raises(ValueError, match="has more than one column prompt_tokens"):
         load(tmp_path / "b.parquet")
 
 
@@ -672,7 +672,7 @@ def test_a_part_without_any_good_row_is_passed(tmp_path: Path, monkeypatch: pyte
     text = "prompt_tokens,output_tokens\n1,1\n" + "1\n" * 500 + "2,2\n"
     trace = load(write(tmp_path / "trace.csv", text), on_error="skip")
     assert (trace.prompt_tokens.tolist(), trace.num_skipped) == ([1, 2], 500)
-    with pytest.raises(ValueError, match="line 3: 1 field, and the header has 2"):
+    with pytest.raises(ValueError, match="line 3: 1 field, but the header has 2"):
         load(tmp_path / "trace.csv")
 
 

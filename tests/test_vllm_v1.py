@@ -78,7 +78,7 @@ def test_one_of_the_kv_blocks_is_never_used() -> None:
     assert fits.replicas[0].num_blocks == 4
     assert fits.status.tolist() == [FINISHED]
     assert does_not.status.tolist() == [STUCK]
-    assert "needs 5 free KV blocks and the replica has 4 in all" in does_not.warnings[0]
+    assert "needs 5 free KV blocks and the replica has 4 in all" in does_not.summary["warnings"][0]
 
 
 def test_an_earlier_prefill_takes_its_chunk_before_later_decodes() -> None:
@@ -178,8 +178,8 @@ def test_a_request_that_outgrows_the_memory_is_stuck_with_a_reason(pp: int, ahea
     for request in ((0.0, 100, 3), (0.0, 60, 20)):
         result = served([request], max_num_batched_tokens=32, **options)
         assert result.status.tolist() == [STUCK]
-        assert "needs" in result.warnings[0]
-        assert "KV blocks and the replica has 4 in all; 0 requests wait behind it." in result.warnings[0]
+        assert "needs" in result.summary["warnings"][0]
+        assert "KV blocks and the replica has 4 in all; 0 requests wait behind it." in result.summary["warnings"][0]
 
 
 def test_a_time_limit_lets_a_request_that_outgrows_the_memory_go_on() -> None:
@@ -194,7 +194,8 @@ def test_a_time_limit_lets_a_request_that_outgrows_the_memory_go_on() -> None:
 def test_a_prompt_longer_than_the_budget_is_stuck_if_it_may_not_be_divided() -> None:
     result = served([(0.0, 40, 2), (0.0, 5, 2)], max_num_batched_tokens=32, enable_chunked_prefill=False)
     assert result.status.tolist() == [STUCK, STUCK]
-    assert result.warnings[0].startswith("2 requests are stuck for ever. Request 0 (40 tokens) waits at the head of")
+    (warning,) = result.warnings
+    assert warning.text.startswith("2 requests are stuck forever. Request 0 (40 tokens) waits at the head of")
     assert served([(0.0, 32, 2), (0.0, 5, 2)], max_num_batched_tokens=32, enable_chunked_prefill=False).end_s == 3.0
 
 
@@ -228,7 +229,7 @@ def test_requests_that_preempt_each_other_for_ever_are_stuck(pp: int, ahead: boo
     options: dict[str, Any] = {"policy": "priority", "long_prefill_token_threshold": 4, "async_scheduling": ahead}
     result = served([(0.0, 35, 8), (0.0, 35, 8)], num_blocks=41, block_size=1, caching=False, pp=pp, **options)
     assert result.status.tolist() == [STUCK, STUCK]
-    assert "2 requests are stuck for ever" in result.warnings[0]
+    assert "2 requests are stuck forever" in result.summary["warnings"][0]
 
 
 def test_requests_that_get_on_slowly_are_not_stuck() -> None:

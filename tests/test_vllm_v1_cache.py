@@ -10,7 +10,7 @@ import pytest
 from simulator import Result, load_result, simulate
 from simulator.__main__ import main
 from simulator.config import load_config
-from simulator.results import evicted_blocks, found_tokens
+from simulator.results import evicted_blocks, prefix_cache_hits
 from tests.helpers import run_main, write_run
 from tests.test_vllm_v1 import batches, held_blocks, served
 
@@ -107,7 +107,7 @@ def test_a_preempted_request_finds_its_own_blocks_again() -> None:
     figures = result.summary["prefix_cache"]
     assert (figures["cached_tokens"], figures["cached_tokens_readmissions"]) == (0, 16)
     assert figures["hit_rate_tokens"] == figures["hit_rate_requests"] == 0
-    assert found_tokens(result)[0].value.tolist() == [64]
+    assert prefix_cache_hits(result)[0].value.tolist() == [64]
 
 
 def test_figures_are_those_of_requests_behind_the_warmup() -> None:
@@ -118,7 +118,7 @@ def test_figures_are_those_of_requests_behind_the_warmup() -> None:
     assert figures["cached_tokens"] == 112
     assert figures["hit_rate_tokens"] == 112 / (64 + 64 + 100 + 36)
     assert figures["hit_rate_requests"] == 2 / 4
-    known, found = found_tokens(result)
+    known, found = prefix_cache_hits(result)
     assert known.at(np.array([7.0, 20.0])).tolist() == [128, 264]
     assert found.at(np.array([7.0, 20.0])).tolist() == [48, 112]
 
@@ -141,9 +141,8 @@ def test_files_of_a_run_have_what_was_found(tmp_path: Path) -> None:
     assert figures["num_evicted_blocks"] > 0
     loaded = load_result(tmp_path)
     assert loaded.summary == result.summary
-    for ours, theirs in zip(
-        (*found_tokens(loaded), evicted_blocks(loaded)), (*found_tokens(result), evicted_blocks(result)), strict=True
-    ):
+    steps = [(*prefix_cache_hits(run), evicted_blocks(run)) for run in (loaded, result)]
+    for ours, theirs in zip(*steps, strict=True):
         assert np.array_equal(ours.time_s, theirs.time_s)
         assert np.array_equal(ours.value, theirs.value)
 

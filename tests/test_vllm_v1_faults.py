@@ -11,7 +11,7 @@ import pytest
 from simulator import Result
 from simulator.cluster import Fault, Faults
 from simulator.log import FAILURE, SENT
-from simulator.results import FINISHED, STUCK, found_tokens, num_running, queue_length
+from simulator.results import FINISHED, STUCK, num_running, prefix_cache_hits, queue_length
 from tests.slow_reference_vllm_v1 import Machine, Options, Request
 from tests.test_vllm_v1 import served as serve_few
 from tests.v1_cases import Case, random_case, served
@@ -34,15 +34,15 @@ def emitted(result: Result, until_s: float = np.inf) -> Counter[int]:
 def continued(case: Case, broken: Result, fault: Fault) -> tuple[Case, list[int]]:
     """What is to be done when a replica is back after its only failure, and the numbers that the requests had."""
     moves = broken.faults.moves
-    order = moves[(moves[:, 3] == SENT) & (moves[:, 2] == fault.end_s), 0].astype(int).tolist()
-    order += [number for number, one in enumerate(case.requests) if one.arrival_s > fault.end_s]
+    order = moves[(moves[:, 3] == SENT) & (moves[:, 2] == fault.at_replica(0).end_s), 0].astype(int).tolist()
+    order += [number for number, one in enumerate(case.requests) if one.arrival_s > fault.at_replica(0).end_s]
     had = emitted(broken, fault.at_s)
     requests = [
         replace(
             one,
             prompt_tokens=one.prompt_tokens + had[number],
             output_tokens=one.output_tokens - had[number],
-            arrival_s=max(one.arrival_s, fault.end_s),
+            arrival_s=max(one.arrival_s, fault.at_replica(0).end_s),
         )
         for number, one in ((number, case.requests[number]) for number in order)
     ]
@@ -56,7 +56,7 @@ def check_continuation(case: Case, fault: Fault) -> bool:
     if not order:
         return False
     after, fresh = broken.replicas[0], served(rest, LIMIT_S).replicas[0]
-    first = int(np.searchsorted(after.iterations["schedule_s"], fault.end_s))
+    first = int(np.searchsorted(after.iterations["schedule_s"], fault.at_replica(0).end_s))
     assert after.members is not None
     assert fresh.members is not None
     chunks = [[(request, num_tokens) for request, num_tokens, _ in batch] for batch in after.members[first:]]
@@ -129,13 +129,13 @@ def check_accounting(result: Result) -> None:
     for request in np.flatnonzero(result.status == FINISHED).tolist():
         assert tokens[request] == table["output_tokens"][request]
     assert np.array_equal(result.status == FINISHED, ~np.isnan(table["completed_s"]))
-    assert (result.status != STUCK).all() or any("stuck" in text for text in result.warnings)
+    assert (result.status != STUCK).all() or any("stuck" in text for text in result.summary["warnings"])
     if summary["busy_fraction"] is not None:
         shares = [summary["busy_fraction"], *summary["bubbles"].values()]
         assert np.sum(shares, axis=0) == pytest.approx(1)
         assert min(map(min, shares)) >= -1e-9
     if summary["prefix_cache"] is not None:
-        _, found = found_tokens(result)
+        _, found = prefix_cache_hits(result)
         assert (found.value[-1] if len(found.value) else 0) == table["cached_tokens"].sum()
 
 

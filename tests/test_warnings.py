@@ -24,7 +24,7 @@ CASES: dict[str, tuple[list[str], str, Field]] = {
     ),
     "a request that can never be scheduled": (
         ["trace=csv", "trace.path=rows.csv", "kv_cache.num_blocks=10"],
-        "30 requests are stuck for ever. Request 0 (300 tokens) needs 19 free KV blocks and the replica "
+        "30 requests are stuck forever. Request 0 (300 tokens) needs 19 free KV blocks and the replica "
         "has 10 in all; 29 requests wait behind it.",
         lambda summary: summary["num_stuck"] == 30,
     ),
@@ -65,7 +65,7 @@ CASES: dict[str, tuple[list[str], str, Field]] = {
     ),
     "an SLO that no request meets": (
         [*MIX, "trace.clients.chat.slo.ttft_p90=0.000001"],
-        "clients.chat misses its SLO: ttft_p90; not one of its requests is within every bound",
+        "clients.chat misses its SLO: ttft_p90; none of its requests meets every bound",
         lambda summary: summary["clients"][0]["slo"]["goodput"] == 0,
     ),
     "batches beyond the profile": (
@@ -128,7 +128,7 @@ def test_an_slo_that_no_rate_meets_is_said(
 ) -> None:
     arguments = ["trace=sharegpt", "trace.num_requests=20", "slo.tbt_p99=0.001", "hydra.run.dir=run"]
     assert run_main(capacity, arguments, tmp_path, monkeypatch) == 0
-    assert "warning: the SLO is missed at every rate that was tried, down to " in capsys.readouterr().out
+    assert "warning: every rate that was tried misses the SLO, down to " in capsys.readouterr().out
     found = json.loads((tmp_path / "run" / "capacity.json").read_text())
     assert found["capacity_qps"] == 0
     assert found["at_capacity"] is None

@@ -1,4 +1,4 @@
-"""What sources of requests and arrival processes have in common."""
+"""Protocols of request sources and arrival processes."""
 
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol
@@ -9,24 +9,24 @@ from traces.trace import Trace
 
 
 class Source(Protocol):
-    """Where requests come from: a dataclass, whose field `num_requests` says how many."""
+    """A source of requests: a dataclass with a field `num_requests`."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def load(self, rng: np.random.Generator) -> Trace:
-        """Return the requests, without arrival times or with those that were recorded.
+        """Return the requests, without arrival times or with the recorded ones.
 
         Args:
-            rng: Randomness of generators; readers do not use it.
+            rng: Randomness of generators; readers ignore it.
 
         Raises:
-            ValueError: They cannot be read.
+            ValueError: The requests cannot be read.
         """
         ...
 
 
 class Arrivals(Protocol):
-    """How requests arrive: a dataclass, whose field `qps` is its rate if it has one."""
+    """An arrival process: a dataclass; if it has a rate, its field is `qps`."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
@@ -35,10 +35,10 @@ class Arrivals(Protocol):
 
         Args:
             trace: The requests.
-            rng: Randomness. The same gives the same times and, where gaps do not depend on the time, gaps that are in
-                proportion to the rate.
+            rng: Randomness. The same state gives the same times and, where inter-arrival times do not depend on the
+                clock, inter-arrival times that scale with 1 / rate.
 
         Raises:
-            ValueError: The trace has not what they need.
+            ValueError: The trace lacks what the process needs.
         """
         ...

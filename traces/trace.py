@@ -1,4 +1,4 @@
-"""A workload as arrays."""
+"""Requests as arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -8,15 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64] | NDArray[np.bool_]
-# Whole numbers up to here are exact as float64, in which files are read.
+# Files are read as float64, in which integers up to here are exact.
 LARGEST_PRIORITY = 2**53
 
 
-def joined_ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int32] | NDArray[np.int64]:
-    """Join ranges of numbers: int64[num_ranges] first of each and how many, none negative; int32 where all fit."""
+def join_ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int32] | NDArray[np.int64]:
+    """Concatenate ranges of integers.
+
+    Args:
+        first: int64[num_ranges], first integer of each range, at least 0.
+        counts: int64[num_ranges], length of each range, at least 0.
+
+    Returns:
+        int32[sum of counts] if every value fits, else int64[sum of counts].
+    """
     before = np.cumsum(counts) - counts
-    most = max(int(counts.sum()), int((first + counts).max(initial=0)))
-    dtype = np.int32 if most <= np.iinfo(np.int32).max else np.int64
+    largest = max(int(counts.sum()), int((first + counts).max(initial=0)))
+    dtype = np.int32 if largest <= np.iinfo(np.int32).max else np.int64
     joined = np.arange(counts.sum(), dtype=dtype)
     joined += np.repeat((first - before).astype(dtype), counts)
     return joined
@@ -24,15 +32,15 @@ def joined_ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArra
 
 @dataclass(frozen=True)
 class PrefixBlocks:
-    """Which requests begin alike: blocks of tokens, equal ids where the tokens up to their end are equal.
+    """Blocks of tokens that show which requests share a prefix.
 
-    A request has the blocks of its prompt, of which the last may hold less than the others, or all full blocks of
-    its prompt and output together.
+    Two blocks have the same id if all tokens up to their ends are the same. A request has either the blocks of its
+    prompt, the last of which may be partly filled, or all full blocks of its prompt and output together.
 
     Attributes:
         ids: int32[num_blocks] or int64[num_blocks], request after request.
-        starts: int64[num_requests + 1], where in `ids` the blocks of each request begin.
-        block_tokens: Tokens of a block; None: those of the engine's KV block.
+        starts: int64[num_requests + 1], index in `ids` of the first block of each request.
+        block_tokens: Tokens per block; None: the block size of the engine.
     """
 
     ids: NDArray[np.integer[Any]]
@@ -43,7 +51,7 @@ class PrefixBlocks:
     def of_lengths(
         cls, ids: NDArray[np.integer[Any]], num_blocks: NDArray[np.int64], block_tokens: int | None = None
     ) -> "PrefixBlocks":
-        """Build it of the number of blocks of each request: int64[num_requests]."""
+        """Build from the number of blocks of each request, int64[num_requests]."""
         return cls(ids, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(num_blocks)]), block_tokens)
 
     def __len__(self) -> int:
@@ -51,25 +59,35 @@ class PrefixBlocks:
         return len(self.starts) - 1
 
     def of(self, request: int) -> NDArray[np.integer[Any]]:
-        """Blocks of one request, its own number of them."""
+        """Return the block ids of a request."""
         return self.ids[self.starts[request] : self.starts[request + 1]]
 
-    def within(self, num_blocks: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each block is one of the first so many of its request: bool[len(ids)] of int64[num_requests]."""
+    def first_mask(self, num_blocks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether each block is among the first `num_blocks` of its request.
+
+        Args:
+            num_blocks: int64[num_requests].
+
+        Returns:
+            bool[len(ids)].
+        """
         counts = np.diff(self.starts)
         first = np.minimum(counts, num_blocks)
         return np.repeat(np.tile([True, False], len(counts)), np.column_stack([first, counts - first]).ravel())
 
     def renumbered(self, first: int = 0) -> "PrefixBlocks":
-        """Return the same blocks with ids from a number on, without gaps."""
+        """Return the same blocks with consecutive ids that start at `first`."""
         return replace(self, ids=first + np.unique(self.ids, return_inverse=True)[1])
 
-    def divided(self, block_tokens: int, prompt_tokens: NDArray[np.int64]) -> "PrefixBlocks":
-        """Say the same with smaller blocks.
+    def split(self, block_tokens: int, prompt_tokens: NDArray[np.int64]) -> "PrefixBlocks":
+        """Split into smaller blocks.
 
         Args:
-            block_tokens: Tokens of a block; a whole number of them makes one of these.
-            prompt_tokens: Of the requests.
+            block_tokens: Tokens per new block; divides the present block size.
+            prompt_tokens: int64[num_requests], prompt lengths.
+
+        Raises:
+            ValueError: `block_tokens` does not divide the block size, or that is unknown.
         """
         size, num_before = self.block_tokens, np.diff(self.starts)
         if size is None or size % block_tokens:
@@ -78,14 +96,14 @@ class PrefixBlocks:
         with_output = num_before > -(-prompt_tokens // size)
         counts = num_before * parts
         counts = np.where(with_output, counts, np.minimum(counts, -(-prompt_tokens // block_tokens)))
-        place = joined_ranges(np.zeros_like(counts), counts)
-        ids = self.renumbered().ids[np.repeat(self.starts[:-1], counts) + place // parts] * parts + place % parts
+        index = join_ranges(np.zeros_like(counts), counts)
+        ids = self.renumbered().ids[np.repeat(self.starts[:-1], counts) + index // parts] * parts + index % parts
         return PrefixBlocks.of_lengths(ids, counts, block_tokens)
 
     def take(self, rows: Rows) -> "PrefixBlocks":
-        """Return those of some requests, by index or as a mask."""
+        """Return the blocks of some requests, given by index or as a mask."""
         counts, first = np.diff(self.starts)[rows], self.starts[:-1][rows]
-        return PrefixBlocks.of_lengths(self.ids[joined_ranges(first, counts)], counts, self.block_tokens)
+        return PrefixBlocks.of_lengths(self.ids[join_ranges(first, counts)], counts, self.block_tokens)
 
 
 @dataclass(frozen=True)
@@ -93,8 +111,8 @@ class Client:
     """A class of clients.
 
     Attributes:
-        name: Its name.
-        slo: What it expects: bounds in seconds by METRIC_STATISTIC, such as tbt_p99; None: no bound.
+        name: Name of the class.
+        slo: Its SLO: bounds in seconds by METRIC_STATISTIC, such as tbt_p99; None: no bound.
     """
 
     name: str
@@ -105,23 +123,23 @@ class Client:
 class Trace:
     """Requests in order of arrival.
 
-    A request has an arrival time, or it waits: a later turn of a session for the answer to the turn before it, a
-    first turn until any session has ended. It then arrives `think_s` later. Turns stand in order; what waits
-    stands behind what it waits for.
+    A request either has an arrival time or waits. A later turn of a session waits for the answer to the previous turn;
+    a first turn waits until any session has ended. It then arrives `think_s` later. The turns of a session are in
+    order, and a request comes after the one that it waits for.
 
     Attributes:
-        prompt_tokens: int64[num_requests], at least 1 each.
-        output_tokens: int64[num_requests], at least 1 each.
-        arrival_s: float64[num_requests], not decreasing, from 0 on, NaN: waits; None if there are lengths only.
-        request_id: strings or int64[num_requests], unique; None: the row numbers.
-        session: int64[num_requests], equal for requests of one session, negative: in none; None: there are none.
-        think_s: float64[num_requests], at least 0 where a request waits, else NaN; None: none waits.
-        client: int64[num_requests], number of each request's class in `clients`; None: there are no classes.
+        prompt_tokens: int64[num_requests], at least 1.
+        output_tokens: int64[num_requests], at least 1.
+        arrival_s: float64[num_requests], at least 0, not decreasing, NaN where a request waits; None: lengths only.
+        request_id: Strings or int64[num_requests], unique; None: the row numbers.
+        session: int64[num_requests], equal within a session, negative for requests in no session; None: no sessions.
+        think_s: float64[num_requests], at least 0 where a request waits, else NaN; None: no request waits.
+        client: int64[num_requests], index of the request's class in `clients`; None: no classes.
         clients: Classes of clients.
-        priority: int64[num_requests], smaller is served first by policies that heed priorities; None: all the same.
-        prefix: Blocks of the prompts, and maybe of the outputs; None: unknown.
-        num_skipped: Malformed rows of the file that were left out.
-        notes: What to know about the requests, a sentence each.
+        priority: int64[num_requests], smaller values first under policies with priorities; None: all the same.
+        prefix: Prefix blocks of the prompts, or of prompts and outputs; None: unknown.
+        num_skipped: Malformed rows of the file that were skipped.
+        notes: Remarks about the requests, a sentence each.
     """
 
     prompt_tokens: NDArray[np.int64]
@@ -138,7 +156,7 @@ class Trace:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check lengths and ranges."""
+        """Check array lengths and value ranges."""
         for name in _BY_REQUEST:
             if isinstance(getattr(self, name), list | tuple):
                 object.__setattr__(self, name, np.array(getattr(self, name)))
@@ -161,8 +179,8 @@ class Trace:
     def _check_priorities(self) -> None:
         if self.priority is None:
             return
-        whole = np.issubdtype(self.priority.dtype, np.integer)
-        if not whole or self.priority.min() < -LARGEST_PRIORITY or self.priority.max() > LARGEST_PRIORITY:
+        is_integer = np.issubdtype(self.priority.dtype, np.integer)
+        if not is_integer or self.priority.min() < -LARGEST_PRIORITY or self.priority.max() > LARGEST_PRIORITY:
             raise ValueError("priority must be integers from -2^53 to 2^53")
 
     def _check_times(self) -> None:
@@ -184,29 +202,31 @@ class Trace:
         return len(self.prompt_tokens)
 
     def take(self, rows: Rows) -> "Trace":
-        """Return some of the requests, by index or as a mask."""
+        """Return some of the requests, given by index or as a mask."""
         values = {name: getattr(self, name) for name in _BY_REQUEST}
         taken: dict[str, Any] = {
-            name: one.take(rows) if isinstance(one, PrefixBlocks) else one[rows]
-            for name, one in values.items()
-            if one is not None
+            name: value.take(rows) if isinstance(value, PrefixBlocks) else value[rows]
+            for name, value in values.items()
+            if value is not None
         }
         return replace(self, **taken)
 
     def arriving(self, arrival_s: NDArray[np.float64], think_s: NDArray[np.float64] | None = None) -> "Trace":
-        """Return the same requests with other arrival times."""
+        """Return the same requests with other arrival and think times."""
         return replace(self, arrival_s=arrival_s, think_s=think_s)
 
     def turns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Number the sessions in order of their first turns; a request in none is a session of its own.
+        """Number sessions by their first turns, and turns within sessions.
+
+        A request in no session counts as a session of one turn.
 
         Returns:
-            int64[num_requests] session of each request, from 0 on, and int64[num_requests] its turn, from 0 on.
+            int64[num_requests] session of each request, from 0, and int64[num_requests] turn of each request, from 0.
         """
         count = len(self)
         rows = np.arange(count)
-        labels = rows if self.session is None else np.where(self.session < 0, -1 - rows, self.session)
-        _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+        keys = rows if self.session is None else np.where(self.session < 0, -1 - rows, self.session)
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         rank = np.empty(len(first), dtype=np.int64)
         rank[np.argsort(first)] = np.arange(len(first))
         session = rank[inverse]
@@ -217,5 +237,5 @@ class Trace:
         return session, turn
 
 
-_SINGLE = ("clients", "num_skipped", "notes")
-_BY_REQUEST = [one.name for one in fields(Trace) if one.name not in _SINGLE]
+_OF_TRACE = ("clients", "num_skipped", "notes")
+_BY_REQUEST = [field.name for field in fields(Trace) if field.name not in _OF_TRACE]

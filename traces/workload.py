@@ -1,4 +1,4 @@
-"""A load by its parts: where requests come from and how they arrive, with randomness by purpose."""
+"""A workload: a request source, an arrival process, and a random stream for each purpose."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -8,16 +8,16 @@ import numpy as np
 from traces.base import Arrivals, Source
 from traces.trace import Trace
 
-# Randomness by purpose; a purpose keeps its stream when others are added.
+# Random streams by purpose; a purpose keeps its stream when others are added.
 LENGTHS, ARRIVALS, ROUTING, FAULTS = range(4)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Requests and their arrivals, before a seed is chosen.
+    """Requests and their arrival process, before a seed is chosen.
 
     Attributes:
-        source: Where requests come from.
+        source: Where the requests come from.
         arrivals: How they arrive.
     """
 
@@ -25,10 +25,10 @@ class Workload:
     arrivals: Arrivals
 
     def __post_init__(self) -> None:
-        """Check that both go together.
+        """Check that source and arrival process are compatible.
 
         Raises:
-            ValueError: The source has arrivals of its own, which these would throw away.
+            ValueError: The source sets arrival times, and the process would replace them.
         """
         if getattr(self.source, "sets_arrivals", False) and not getattr(self.arrivals, "keeps_times", False):
             raise ValueError(
@@ -40,7 +40,7 @@ class Workload:
         """Return the requests, without arrival times or with those of the source.
 
         Raises:
-            ValueError: They cannot be read.
+            ValueError: The requests cannot be read.
         """
         return self.source.load(np.random.default_rng([seed, LENGTHS]))
 
@@ -48,17 +48,18 @@ class Workload:
         """Return the requests with arrival times.
 
         Args:
-            seed: The same seed gives the same requests, and gaps that are in proportion at any rate (see `Arrivals`).
-            requests: What `requests` returned for this seed, if it is at hand.
+            seed: The same seed gives the same requests, and inter-arrival times that scale with the rate (see
+                `Arrivals`).
+            requests: What `requests` returned for this seed; None: load them.
 
         Raises:
-            ValueError: They cannot be read, or have no arrival times.
+            ValueError: The requests cannot be read, or lack what the arrival process needs.
         """
         trace = self.requests(seed) if requests is None else requests
         return self.arrivals.assign(trace, np.random.default_rng([seed, ARRIVALS]))
 
     def at(self, qps: float) -> "Workload":
-        """Return the same load at another rate.
+        """Return the same workload at another rate.
 
         Raises:
             ValueError: The arrival process has no rate.

@@ -1,84 +1,97 @@
-"""Draws architecture.svg and architecture.png: `python docs/figures/architecture.py`."""
+"""Draws architecture.svg and architecture.png from the imports in the code: `python docs/figures/architecture.py`."""
 
+import sys
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from traces.shared.figure_style import COLOURS, grid, save, styled
-
 FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent.parent))  # the tests know which imports there are
+
+from tests.test_imports import floors, package_arrows  # noqa: E402
+from traces.shared.figure_style import COLOURS, GREY, grid, save, styled  # noqa: E402
+
 BLUE, RED, SKY, BLACK, GOLD, GREEN = COLOURS
-# Name, text, left, bottom, width, height, colour of the edge.
-BOXES = (
-    ("traces", "traces/\nreaders, generators,\narrival processes", 0.1, 4.6, 2.2, 1.0, GREEN),
-    ("profiling", "profiling/\nmeasures operators on a GPU,\nfits them, says how good", 0.1, 1.9, 2.2, 1.0, GREEN),
-    ("gateway", "gateway\nasks the router\nwhich replica", 3.0, 4.6, 1.7, 1.0, BLUE),
-    ("times", "iteration_time\nkernels + messages\n+ host of a batch", 3.0, 1.9, 1.7, 1.0, BLUE),
-    ("start", "replica: start\ntakes KV blocks,\nevicts", 5.7, 5.1, 1.9, 1.0, BLUE),
-    ("scheduler", "scheduler: decide\nreads the replica,\nreturns a batch", 8.2, 5.1, 1.9, 1.0, RED),
-    ("spend", "engine: spend\nSimPy clock,\npipeline stages", 5.7, 3.5, 1.9, 1.0, BLUE),
-    ("finish", "replica: finish\nadvances, frees,\ncompletes", 8.2, 3.5, 1.9, 1.0, BLUE),
-    ("log", "log\niterations and events\nas arrays", 8.2, 1.9, 1.9, 1.0, BLUE),
-    ("metrics", "metrics\nexact latencies,\nthroughput, cost", 10.9, 1.9, 2.4, 1.0, BLUE),
-    ("files", "files\nsummary.json, requests.csv,\nplots, report, timeline", 10.9, 3.5, 2.4, 1.0, BLACK),
-    ("commands", "commands\ncapacity, search, sweeps,\ntoken_budget, reproduce", 10.9, 5.1, 2.4, 1.0, GOLD),
-)
-# From, side of it, to, side of it.
-ARROWS = (
-    ("traces", "right", "gateway", "left"),
-    ("profiling", "right", "times", "left"),
-    ("times", "right", "spend", "bottom"),
-    ("scheduler", "left", "start", "right"),
-    ("start", "bottom", "spend", "top"),
-    ("spend", "right", "finish", "left"),
-    ("finish", "top", "scheduler", "bottom"),
-    ("finish", "bottom", "log", "top"),
-    ("log", "right", "metrics", "left"),
-    ("metrics", "top", "files", "bottom"),
-    ("files", "top", "commands", "bottom"),
-)
+# What each package holds, its colour (input, simulation, result, commands) and its column; its floor is computed.
+PACKAGES = {
+    "traces": ("requests, arrivals,\nreaders, generators", GREEN, 0.8),
+    "log": ("iterations,\nrequest events", GREY, 1.9),
+    "model": ("model, device, node,\nlayout, KV memory", GREEN, 3.7),
+    "kv_cache": ("block hashes,\nprefix cache", BLUE, 0.8),
+    "replica": ("queue, decode set,\nKV blocks, batch", BLUE, 1.4),
+    "schedulers": ("policies", RED, 0.7),
+    "routers": ("policies", RED, 2.0),
+    "iteration_time": ("kernels, collectives,\nhost overhead", BLUE, 3.1),
+    "engine": ("event loops", BLUE, 0.95),
+    "cluster": ("deployment, gateway,\nfaults; collect", BLUE, 1.6),
+    "results": ("latencies, SLO,\nover time, bottlenecks", GOLD, 3.7),
+    "invariants": ("checked replica,\nlaws of a result", BLUE, 2.65),
+    "output": ("files of a run", GOLD, 3.7),
+    "config": ("Hydra", BLACK, 2.1),
+    "cli": ("entry point, sweeps", BLACK, 2.1),
+    "plot": ("pictures", GOLD, 3.7),
+    "capacity": ("load within an SLO", BLACK, 1.6),
+    "compare": ("beside measurements", BLACK, 0.4),
+    "report": ("one HTML page", GOLD, 3.7),
+    "search": ("cheapest deployment", BLACK, 2.4),
+    "token_budget": ("budget of Sarathi", BLACK, 1.3),
+    "reproduce": ("the paper", BLACK, 0.2),
+}
+WIDTH, HEIGHT, ROW, COLUMN = 1.95, 0.72, 1.1, 2.0
 
 
 @styled
 def main() -> None:
-    """Draw it."""
-    figure, (axes,) = grid(1, 1, width=11.5, height=4.9)
-    axes.set(xlim=(0, 13.4), ylim=(1.7, 6.75), aspect="equal")
+    """Draw a row for each floor, and an arrow for each import that no longer path implies."""
+    heights = {name.removeprefix("simulator."): floor for name, floor in floors().items()}
+    most = max(heights[name] for name in PACKAGES)
+    figure, (axes,) = grid(1, 1, width=9.5, height=0.78 * most)
+    axes.set(xlim=(0.2, 3.75 * COLUMN + WIDTH), ylim=(0.0, most * ROW))
     axes.axis("off")
-    axes.add_patch(
-        FancyBboxPatch((5.3, 3.25), 5.1, 3.35, boxstyle="round,pad=0.02,rounding_size=0.15", fc="#F3F5F8", ec="#B8C0CC")
-    )
-    axes.text(5.45, 6.35, "each replica, again and again", fontsize=8, color="#444444")
-    places = {}
-    for name, text, left, bottom, width, height, colour in BOXES:
-        _box(axes, text, left, bottom, width, height, colour)
-        places[name] = {
-            "left": (left, bottom + height / 2),
-            "right": (left + width, bottom + height / 2),
-            "top": (left + width / 2, bottom + height),
-            "bottom": (left + width / 2, bottom),
-        }
-    for origin, out, target, into in ARROWS:
-        bend = "angle,angleA=0,angleB=90,rad=6" if out == "right" and into == "bottom" else "arc3"
-        _arrow(axes, places[origin][out], places[target][into], bend)
-    _arrow(axes, places["gateway"]["right"], (5.3, 5.1), "arc3")
-    _arrow(axes, places["commands"]["left"], (10.42, 5.6), "arc3")
-    axes.text(10.66, 5.7, "run", fontsize=7.5, ha="center")
+    centres = {
+        name: (column * COLUMN + WIDTH / 2, (heights[name] - 1) * ROW) for name, (_, _, column) in PACKAGES.items()
+    }
+    for name, (centre, bottom) in centres.items():
+        _box(axes, name, centre, bottom + 0.05)
+    for above, below in _arrows_without_detours():
+        _arrow(axes, centres[above], centres[below])
     for file_format in ("svg", "png"):
         save(figure, FOLDER / f"architecture.{file_format}")
 
 
-def _box(axes: Axes, text: str, left: float, bottom: float, width: float, height: float, colour: str) -> None:
-    shape = "round,pad=0.0,rounding_size=0.1"
-    axes.add_patch(FancyBboxPatch((left, bottom), width, height, boxstyle=shape, fc="white", ec=colour, linewidth=1.6))
-    head, _, rest = text.partition("\n")
-    axes.text(left + width / 2, bottom + height - 0.12, head, ha="center", va="top", fontsize=8.5, weight="bold")
-    axes.text(left + width / 2, bottom + height - 0.42, rest, ha="center", va="top", fontsize=7.5, linespacing=1.25)
+def _arrows_without_detours() -> list[tuple[str, str]]:
+    """Pairs (importer, imported) that are not joined by a longer path as well."""
+    below: dict[str, set[str]] = {}
+    for importer, imported in package_arrows():
+        first, second = (name.removeprefix("simulator.") for name in (importer, imported))
+        if first in PACKAGES and second in PACKAGES:
+            below.setdefault(first, set()).add(second)
+
+    def reaches(start: str, goal: str) -> bool:
+        return start == goal or any(reaches(name, goal) for name in below.get(start, ()))
+
+    return [
+        (above, name)
+        for above, names in sorted(below.items())
+        for name in sorted(names)
+        if not any(reaches(other, name) for other in names - {name})
+    ]
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], style: str) -> None:
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "#333333", "connectionstyle": style})
+def _box(axes: Axes, name: str, centre: float, bottom: float) -> None:
+    text, colour, _ = PACKAGES[name]
+    shape = "round,pad=0.0,rounding_size=0.08"
+    left = centre - WIDTH / 2
+    axes.add_patch(FancyBboxPatch((left, bottom), WIDTH, HEIGHT, boxstyle=shape, fc="white", ec=colour, linewidth=1.6))
+    axes.text(centre, bottom + HEIGHT - 0.08, name, ha="center", va="top", fontsize=8.5, weight="bold")
+    axes.text(centre, bottom + HEIGHT - 0.3, text, ha="center", va="top", fontsize=7, linespacing=1.2)
+
+
+def _arrow(axes: Axes, above: tuple[float, float], below: tuple[float, float]) -> None:
+    start, end = (above[0], above[1] + 0.05), (below[0], below[1] + HEIGHT + 0.05)
+    look = {"arrowstyle": "-|>", "color": "#999999", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", end, start, arrowprops=look, zorder=0)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The machine that is measured."""
+"""The measured machine."""

@@ -1,4 +1,4 @@
-"""What was measured on: the GPU or processor, its clocks, driver and libraries."""
+"""The measured device: GPU or processor, clocks, driver and libraries."""
 
 import gc
 import importlib
@@ -13,7 +13,7 @@ from profiling.device.host_memory import keep_freed_memory
 from profiling.tables import Header
 from simulator.model import Device
 
-# Names that NVIDIA's driver gives to devices of configs/device.
+# The driver's name of a GPU -> its name in configs/device.
 NAMES = {
     "NVIDIA A100 80GB PCIe": "a100_80gb",
     "NVIDIA A100-SXM4-80GB": "a100_80gb_sxm",
@@ -21,20 +21,20 @@ NAMES = {
     "NVIDIA H100 80GB HBM3": "h100_sxm",
     "NVIDIA H200": "h200_sxm",
 }
-# What computes.
+# Devices to run on.
 CUDA, CPU = "cuda", "cpu"
 _QUERY = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "temperature.gpu")
 
 
 class NoGpuError(ValueError):
-    """There is nothing to measure on."""
+    """This machine has nothing to measure."""
 
 
 def require_torch(on: str) -> Any:
-    """Return torch, ready to compute.
+    """Import and return torch for a device.
 
     Args:
-        on: "cuda" or "cpu", what to compute on.
+        on: "cuda" or "cpu".
 
     Raises:
         NoGpuError: torch is not installed, or it finds no CUDA GPU.
@@ -53,43 +53,43 @@ def require_torch(on: str) -> Any:
 
 
 def free_memory(torch: Any, on: str) -> None:
-    """Collect what nobody refers to any more, and return its memory to the GPU."""
+    """Collect garbage and release cached GPU memory."""
     gc.collect()
     if on == CUDA:
         torch.cuda.empty_cache()
 
 
 def name_of_device(torch: Any, on: str) -> str:
-    """Name of the device of configs/device that is here, as far as it can be recognised; else that of its driver."""
+    """Return the name of this device in configs/device, or the driver's name if it is not known there."""
     if on == CPU:
         return CPU
-    found: str = torch.cuda.get_device_name(0)
-    return NAMES.get(found, found)
+    name: str = torch.cuda.get_device_name(0)
+    return NAMES.get(name, name)
 
 
 def flashinfer_or_none() -> Any:
-    """FlashInfer, if it is installed.
+    """Return FlashInfer, or None if it is not installed.
 
     Raises:
-        NoGpuError: It is installed and does not load.
+        NoGpuError: FlashInfer is installed but does not load.
     """
     if importlib.util.find_spec("flashinfer") is None:
         return None
     try:
         return importlib.import_module("flashinfer")
     except Exception as error:
-        raise NoGpuError(f"flashinfer is installed and does not load: {' '.join(str(error).split())}") from error
+        raise NoGpuError(f"flashinfer is installed but does not load: {' '.join(str(error).split())}") from error
 
 
 def header(torch: Any, library: str, device: Device, on: str, command: str) -> Header:
-    """Return the header of tables or recordings that are made here.
+    """Return the header of tables or recordings made on this machine.
 
     Args:
         torch: The module.
-        library: What computes.
-        device: What is measured.
+        library: Names and versions of the kernel libraries.
+        device: The measured device.
         on: "cuda" or "cpu".
-        command: What is run, such as "measure".
+        command: Command that makes them, such as "measure".
     """
     gpu = on == CUDA
     name = torch.cuda.get_device_name(0) if gpu else _processor(torch.get_num_threads())
@@ -120,7 +120,7 @@ def _gpu(torch: Any) -> dict[str, Any]:
 
 
 def _processor(num_threads: int) -> str:
-    """Name of the processor, as far as the operating system tells, and how many of its cores compute."""
+    """Return the processor's name, if the operating system reports it, and how many of its cores are used."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -130,10 +130,10 @@ def _processor(num_threads: int) -> str:
 
 
 def _driver() -> dict[str, str]:
-    """What the driver says of the first GPU, under load or not; empty where nvidia-smi is missing."""
+    """Return driver version, clocks and limits of the first GPU; empty without nvidia-smi."""
     command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader", "--id=0"]
     try:
         printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout  # nosec B603
     except (OSError, subprocess.SubprocessError):
         return {}
-    return dict(zip(_QUERY, (one.strip() for one in printed.strip().split(",")), strict=False))
+    return dict(zip(_QUERY, (value.strip() for value in printed.strip().split(",")), strict=False))

@@ -1,1 +1,1 @@
-"""Errors of fitted profiles."""
+"""Errors of fits on held-out and published measurements."""

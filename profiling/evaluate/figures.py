@@ -1,4 +1,4 @@
-"""Pictures of predicted against measured times."""
+"""Figures of predicted against measured times."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from profiling.evaluate.published_iterations import stairs
+from profiling.evaluate.published_iterations import linear_times
 from profiling.fit.links import LinkCurveRegressor, groups
 from simulator.iteration_time import Floats
 from simulator.reproduce import FIGURE_6
@@ -14,17 +14,17 @@ from traces.shared.figure_style import COLOURS, MARKERS, grid, line, make_logari
 
 
 @styled
-def draw_composition(found: pd.DataFrame, path: Path) -> None:
-    """Draw predicted against measured times of whole iterations, one mark per case.
+def draw_composition(cases: pd.DataFrame, path: Path) -> None:
+    """Draw predicted against measured times of whole iterations, one marker per case.
 
-    Figure 6 of the paper is no whole iteration; `draw_stairs` draws it.
+    Figure 6 of the Sarathi-Serve paper is not of whole iterations; `draw_stairs` draws it.
     """
-    found = found[~found["dataset"].str.contains("figure 6")]
+    cases = cases[~cases["dataset"].str.contains("figure 6")]
     figure, (axes,) = grid(1, 1, width=7.5, height=6.2)
-    ends = np.array([found["measured_s"].min() * 0.8, found["measured_s"].max() * 1.25]) * 1e3
+    ends = np.array([cases["measured_s"].min() * 0.8, cases["measured_s"].max() * 1.25]) * 1e3
     axes.plot(ends, ends, color="black", linewidth=1)
     axes.fill_between(ends, ends * 0.9, ends * 1.1, color="black", alpha=0.12, linewidth=0, label="within 10 %")
-    for number, (dataset, rows) in enumerate(found.groupby("dataset", sort=False)):
+    for number, (dataset, rows) in enumerate(cases.groupby("dataset", sort=False)):
         axes.scatter(
             rows["measured_s"] * 1e3,
             rows["predicted_s"] * 1e3,
@@ -44,14 +44,14 @@ def draw_composition(found: pd.DataFrame, path: Path) -> None:
 
 @styled
 def draw_messages(folders: Sequence[Path], path: Path) -> None:
-    """Draw measured all-reduces and messages of each machine, and the curves that are fitted to them."""
-    found: dict[str, list[tuple[str, Floats, Floats]]] = {}
+    """Draw measured all-reduces and messages of each machine, with the fitted link curves."""
+    machines: dict[str, list[tuple[str, Floats, Floats]]] = {}
     for folder in folders:
         for key, num_bytes, seconds in groups(folder):
             name = f"{key['operator'].replace('_', '-')}, {key['num_gpus']} GPUs, {key['gpus_per_node']} a machine"
-            found.setdefault(key["machine"], []).append((name, num_bytes, seconds))
-    figure, panels = grid(-(-len(found) // 2), 2, width=4.6, height=3.3)
-    for axes, (machine, measured) in zip(panels, found.items(), strict=False):
+            machines.setdefault(key["machine"], []).append((name, num_bytes, seconds))
+    figure, panels = grid(-(-len(machines) // 2), 2, width=4.6, height=3.3)
+    for axes, (machine, measured) in zip(panels, machines.items(), strict=False):
         for number, (name, num_bytes, seconds) in enumerate(measured):
             style = line(number)
             axes.plot(num_bytes, seconds * 1e6, ".", markersize=1.5, alpha=0.35, color=style["color"])
@@ -67,19 +67,19 @@ def draw_messages(folders: Sequence[Path], path: Path) -> None:
 
 @styled
 def draw_stairs(path: Path) -> None:
-    """Draw the stairs of the linear layers over the tokens of a batch."""
+    """Draw the time of the linear layers over the tokens of a batch: a step at each tile."""
     tokens = np.arange(1, 1025)
     figure, (axes,) = grid(1, 1, width=7.5, height=4.2)
-    for place, degree in enumerate((2, 4)):
-        style = line(place)
-        predicted = np.array(stairs(degree, tokens)) * 1e3
+    for index, degree in enumerate((2, 4)):
+        style = line(index)
+        predicted = np.array(linear_times(degree, tokens)) * 1e3
         axes.plot(tokens, predicted, label=f"predicted, TP{degree}", **style)
-        points = {count: times[place] for count, times in FIGURE_6.items() if count <= tokens[-1]}
+        points = {count: times[index] for count, times in FIGURE_6.items() if count <= tokens[-1]}
         axes.scatter(
             list(points),
             list(points.values()),
             color=style["color"],
-            marker=MARKERS[place],
+            marker=MARKERS[index],
             edgecolor="black",
             linewidth=0.5,
             zorder=3,

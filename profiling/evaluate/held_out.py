@@ -1,4 +1,4 @@
-"""How far the regressions are off on measurements that they have not seen, beside a random forest."""
+"""Errors of the regressors on held-out measurements, against random forests as baseline."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,26 +19,26 @@ SEED = 0
 HELD_OUT_SHARE = 0.2
 NUM_TREES = 100
 NUM_CORES = 2
-BATCHED = (65, 512)  # numbers of tokens that a token budget of 512 leads to
+BATCHED = (65, 512)  # numbers of tokens in the batches of a token budget of 512
 ROW = ["model", "tp", "operator"]
 Bools = NDArray[np.bool_]
-Places = NDArray[np.int64]
+Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Error of one regression on one split.
+    """Error of one model on one split.
 
     Attributes:
         device: Name of the device.
-        operator: Operator, or the family for all of its operators together.
-        split: What was held out: tokens, model, configurations, sizes.
-        tokens: Which numbers of tokens count; of messages, which numbers of bytes.
-        model: The regression.
+        operator: Operator, or a family for all its operators.
+        split: What was held out: tokens, model, configurations, sizes or device.
+        tokens: Range of the number of tokens; for messages, of bytes.
+        model: Name of the regressor.
         median: Median of the absolute error, per cent.
         p95: 95th percentile of the absolute error, per cent.
-        bias: Median of the signed error, per cent; above 0: too slow.
-        num_rows: Rows that were predicted.
+        bias: Median of the signed error, per cent; above 0: predicted too slow.
+        num_rows: Number of predicted rows.
     """
 
     device: str
@@ -53,33 +53,33 @@ class Score:
 
 
 def score(key: dict[str, str], measured: Floats, predicted: Floats) -> Score:
-    """Return the error of predictions."""
+    """Return the score of predictions."""
     error = (predicted / measured - 1) * 100
     absolute = np.abs(error)
     figures = (np.median(absolute), np.percentile(absolute, 95), np.median(error))
-    median, p95, bias = (round(float(one), 2) for one in figures)
+    median, p95, bias = (round(float(figure), 2) for figure in figures)
     return Score(**key, median=median, p95=p95, bias=bias, num_rows=len(error))
 
 
 def held_out_tokens(rows: pd.DataFrame, keys: list[str]) -> Bools:
-    """Mark the rows at a random fifth of the distinct numbers of tokens of each group."""
+    """Mark the rows at a random fifth of the distinct numbers of tokens of each group: bool[n]."""
     random = np.random.default_rng(SEED)
     held_out = np.zeros(len(rows), dtype=bool)
-    for places in rows.groupby(keys).indices.values():
-        counts = np.unique(rows["num_tokens"].to_numpy()[places])
+    for positions in rows.groupby(keys).indices.values():
+        counts = np.unique(rows["num_tokens"].to_numpy()[positions])
         chosen = random.choice(counts, round(HELD_OUT_SHARE * len(counts)), replace=False)  # nosec B311
-        held_out[places] = np.isin(rows["num_tokens"].to_numpy()[places], chosen)
+        held_out[positions] = np.isin(rows["num_tokens"].to_numpy()[positions], chosen)
     return held_out
 
 
 def forest(train: Floats, seconds: Floats, test: Floats) -> Floats:
-    """Predict with the baseline."""
+    """Fit the baseline and predict."""
     baseline = RandomForestRegressor(NUM_TREES, random_state=SEED, n_jobs=NUM_CORES)
     return np.asarray(baseline.fit(train, seconds).predict(test))
 
 
 def without_shapes_of(rows: pd.DataFrame, shape: list[str], inside: Bools) -> Bools:
-    """Mark rows whose shape does not occur among some rows."""
+    """Mark rows whose shape is not a shape of the rows in `inside`: bool[n]."""
     shapes = pd.MultiIndex.from_frame(rows[shape])
     return ~np.asarray(shapes.isin(shapes[inside]))
 
@@ -90,58 +90,58 @@ def without_shapes_of(rows: pd.DataFrame, shape: list[str], inside: Bools) -> Bo
 def layer_scores(
     device: str, family: str, rows: pd.DataFrame, shape: list[str], design: Floats, baseline: bool
 ) -> Iterator[Score]:
-    """Scores of matrix products or elementwise operators.
+    """Yield the scores of GEMMs or elementwise operators.
 
     Args:
         device: Name of the device.
         family: Name of the family.
         rows: Medians by model, tp, operator and num_tokens.
-        shape: Columns that make a shape.
-        design: What the regression for unseen shapes is given.
+        shape: Columns of a shape.
+        design: Terms and features of the regressor of unseen shapes, float64[n, terms + features].
         baseline: Whether to score the random forests too.
     """
     held_out = held_out_tokens(rows, ROW)
-    everything = np.ones(len(rows), dtype=bool)
+    all_rows = np.ones(len(rows), dtype=bool)
     seconds = rows["seconds"].to_numpy()
     predictions = [
         ("tokens", "tiled lines", _from_own_rows(family, rows, shape, held_out), held_out),
-        ("model", "corrected physics", _leave_one_model_out(rows, shape, _physics(family, design, rows)), everything),
+        ("model", "corrected physics", _leave_one_model_out(rows, shape, _physics(family, design, rows)), all_rows),
     ]
     if baseline:
         code = rows["operator"].astype("category").cat.codes
         pooled = rows[[*shape, "num_tokens"]].assign(code=code).to_numpy(float)
-        others = _leave_one_model_out(
+        transferred = _leave_one_model_out(
             rows, shape, lambda train, test: forest(pooled[train], seconds[train], pooled[test])
         )
         predictions += [
             ("tokens", "random forest per model, tp and operator", _forests(rows, held_out), held_out),
-            ("model", "random forest on tokens and shape", others, everything),
+            ("model", "random forest on tokens and shape", transferred, all_rows),
         ]
     for split, model, predicted, tested in predictions:
         yield from _by_operator(device, family, split, model, rows, predicted, tested)
 
 
 def _from_own_rows(family: str, rows: pd.DataFrame, shape: list[str], held_out: Bools) -> Floats:
-    """Predict held-out numbers of tokens by lines through the other rows of the same shape."""
+    """Predict held-out numbers of tokens by lines through the training rows of the same shape."""
     same_shape = rows.groupby(shape if family == "matmul" else ["operator", *shape]).indices
     tokens = rows["num_tokens"].to_numpy(float)
     predicted = np.full(len(rows), np.nan)
-    for relatives in map(np.asarray, same_shape.values()):
-        for own in rows.iloc[relatives].groupby(ROW).indices.values():
-            places = relatives[np.asarray(own)]
-            test = places[held_out[places]]
-            # A sister model has the same shape: its rows at the held-out counts must not help either.
-            train = relatives[~np.isin(tokens[relatives], tokens[test])]
+    for candidates in map(np.asarray, same_shape.values()):
+        for own in rows.iloc[candidates].groupby(ROW).indices.values():
+            positions = candidates[np.asarray(own)]
+            test = positions[held_out[positions]]
+            # Another model may have the same shape; hold out its rows at these numbers of tokens too.
+            train = candidates[~np.isin(tokens[candidates], tokens[test])]
             predicted[test] = fit.fit_lines(rows.iloc[train]).predict(tokens[test])
     return predicted
 
 
 def _forests(rows: pd.DataFrame, held_out: Bools) -> Floats:
-    """Predict held-out numbers of tokens by a forest for each model, degree and operator."""
+    """Predict held-out numbers of tokens by one forest per model, degree and operator."""
     tokens, seconds = rows[["num_tokens"]].to_numpy(float), rows["seconds"].to_numpy()
     predicted = np.full(len(rows), np.nan)
-    for places in rows.groupby(ROW).indices.values():
-        test, train = places[held_out[places]], places[~held_out[places]]
+    for positions in rows.groupby(ROW).indices.values():
+        test, train = positions[held_out[positions]], positions[~held_out[positions]]
         predicted[test] = forest(tokens[train], seconds[train], tokens[test])
     return predicted
 
@@ -150,7 +150,7 @@ Predict = Callable[[Bools, Bools], Floats]
 
 
 def _physics(family: str, design: Floats, rows: pd.DataFrame) -> Predict:
-    """Fit and predict: matrix products all together, elementwise operators each for itself."""
+    """Return a function that fits and predicts: all GEMMs together, each elementwise operator alone."""
     regressor = {"matmul": fit.matmul_regressor, "elementwise": fit.elementwise_regressor}[family]
     operators = rows["operator"].astype("category").cat.codes.to_numpy()
     groups = np.zeros(len(rows)) if family == "matmul" else operators
@@ -161,7 +161,7 @@ def _physics(family: str, design: Floats, rows: pd.DataFrame) -> Predict:
         for group in np.unique(groups[test]):
             inside = groups == group
             if not (train & inside).any():
-                continue  # one model alone was measured: nothing says what another one's shapes would take
+                continue  # only one model was measured; no rows of other shapes
             fitted = regressor().fit(design[train & inside], seconds[train & inside])
             predicted[test & inside] = fitted.predict(design[test & inside])
         return predicted[test]
@@ -170,13 +170,13 @@ def _physics(family: str, design: Floats, rows: pd.DataFrame) -> Predict:
 
 
 def _leave_one_model_out(rows: pd.DataFrame, shape: list[str], predict: Predict) -> Floats:
-    """Predict each model from the others, without any shape that it has."""
+    """Predict each model from the other models, without rows of its shapes."""
     predicted = np.full(len(rows), np.nan)
     for model in rows["model"].unique():
         inside = (rows["model"] == model).to_numpy()
-        others = without_shapes_of(rows, shape, inside)
-        if others.any():
-            predicted[inside] = predict(others, inside)
+        train = without_shapes_of(rows, shape, inside)
+        if train.any():
+            predicted[inside] = predict(train, inside)
     return predicted
 
 
@@ -201,8 +201,8 @@ def _by_operator(
 # --- attention -------------------------------------------------------------------------------------------
 
 
-_Predict = Callable[[Places, Places], Floats]
-_Splits = list[tuple[Places, Places]]
+_PredictRows = Callable[[Positions, Positions], Floats]
+_Splits = list[tuple[Positions, Positions]]
 
 
 def attention_scores(
@@ -213,38 +213,38 @@ def attention_scores(
     regressor: Callable[[], CorrectedPhysicsRegressor],
     baseline: bool,
 ) -> Iterator[Score]:
-    """Scores of one phase of attention."""
+    """Yield the scores of one phase of attention."""
     shape, seconds = list(fit.ATTENTION_SHAPE), rows["seconds"].to_numpy()
     held_out = np.random.default_rng(SEED).random(len(rows)) < HELD_OUT_SHARE
-    everything = np.ones(len(rows), dtype=bool)
-    groups = [np.asarray(places, dtype=np.int64) for places in rows.groupby(shape).indices.values()]
+    all_rows = np.ones(len(rows), dtype=bool)
+    groups = [np.asarray(positions, dtype=np.int64) for positions in rows.groupby(shape).indices.values()]
     sizes = rows[["num_tokens", "context"]].to_numpy(float)
     pooled = np.hstack([rows[shape].to_numpy(float), sizes])
 
-    def own(train: Places, test: Places) -> Floats:
+    def own(train: Positions, test: Positions) -> Floats:
         fitted = fit.own_attention_regressor(regressor().num_terms).fit(design[train], seconds[train])
         return np.asarray(fitted.predict(design[test]))
 
-    def transfer(train: Places, test: Places) -> Floats:
+    def transfer(train: Positions, test: Positions) -> Floats:
         return np.asarray(regressor().fit(design[train], seconds[train]).predict(design[test]))
 
-    def own_forest(train: Places, test: Places) -> Floats:
+    def own_forest(train: Positions, test: Positions) -> Floats:
         return forest(sizes[train], seconds[train], sizes[test])
 
-    def pooled_forest(train: Places, test: Places) -> Floats:
+    def pooled_forest(train: Positions, test: Positions) -> Floats:
         return forest(pooled[train], seconds[train], pooled[test])
 
-    everywhere = np.arange(len(rows))
-    within = [(places[~held_out[places]], places[held_out[places]]) for places in groups]
-    across = [(np.setdiff1d(everywhere, places), places) for places in groups] if len(groups) > 1 else []
-    parts: list[tuple[str, str, _Predict, _Splits, Bools]] = [
+    all_positions = np.arange(len(rows))
+    within = [(positions[~held_out[positions]], positions[held_out[positions]]) for positions in groups]
+    across = [(np.setdiff1d(all_positions, positions), positions) for positions in groups] if len(groups) > 1 else []
+    parts: list[tuple[str, str, _PredictRows, _Splits, Bools]] = [
         ("configurations", "corrected physics", own, within, held_out),
-        ("model", "corrected physics", transfer, across, everything),
+        ("model", "corrected physics", transfer, across, all_rows),
     ]
     if baseline:
         parts += [
             ("configurations", "random forest per shape", own_forest, within, held_out),
-            ("model", "random forest on sizes and shape", pooled_forest, across, everything),
+            ("model", "random forest on sizes and shape", pooled_forest, across, all_rows),
         ]
     gqa = (rows["q_heads"] > rows["kv_heads"]).to_numpy()
     for split, model, predict, splits, tested in parts:
@@ -259,22 +259,22 @@ def attention_scores(
 
 
 def derived_attention_scores(folder: Path, source: Path) -> Iterator[Score]:
-    """Scores of attention that is carried over from another device, on the rows that there are."""
-    own, other = fit.gpu_of(Header.read(folder)), fit.gpu_of(Header.read(source))
+    """Yield the scores of attention derived from another device, on all rows of this one."""
+    gpu, source_gpu = fit.gpu_of(Header.read(folder)), fit.gpu_of(Header.read(source))
     device = Header.read(folder).device
     prefill, decode = fit.attention_rows(folder)
-    more_prefill, more_decode = fit.attention_rows(source)
+    source_prefill, source_decode = fit.attention_rows(source)
     parts = (
-        ("prefill_attention", prefill, more_prefill, fit.prefill_design, fit.prefill_regressor),
-        ("decode_attention", decode, more_decode, fit.decode_design, fit.decode_regressor),
+        ("prefill_attention", prefill, source_prefill, fit.prefill_design, fit.prefill_regressor),
+        ("decode_attention", decode, source_decode, fit.decode_design, fit.decode_regressor),
     )
-    for operator, rows, more, design, regressor in parts:
-        seconds = more["seconds"].to_numpy()
+    for operator, rows, source_rows, design, regressor in parts:
+        seconds = source_rows["seconds"].to_numpy()
         if operator == "decode_attention":
-            seconds = fit.within_bandwidth(other, more)
-        model = regressor().fit(design(other, more), seconds).model_
+            seconds = fit.within_bandwidth(source_gpu, source_rows)
+        model = regressor().fit(design(source_gpu, source_rows), seconds).model_
         model = fit.physics_only(model) if operator == "decode_attention" else model
-        terms, features = np.split(design(own, rows), [len(model.coefficients)], axis=1)
+        terms, features = np.split(design(gpu, rows), [len(model.coefficients)], axis=1)
         key = {"device": device, "split": "device", "tokens": "all", "model": f"derived from {source.name}"}
         yield score(key | {"operator": operator}, rows["seconds"].to_numpy(), model.predict(terms, features))
 
@@ -283,12 +283,12 @@ def derived_attention_scores(folder: Path, source: Path) -> Iterator[Score]:
 
 
 def message_scores(folder: Path, baseline: bool) -> Iterator[Score]:
-    """Scores of collectives and messages on sizes that were held out, for each machine and group of GPUs."""
+    """Yield the scores of collectives and messages on held-out sizes, per machine and group of GPUs."""
     device = Header.read(folder).device
     for group, num_bytes, seconds in links.groups(folder):
         held_out = links.held_out_sizes(len(num_bytes))
         long = num_bytes >= links.LONG
-        where = f"{group['operator']}, {group['machine']}, {group['num_gpus']} GPUs, {group['gpus_per_node']} a machine"
+        label = f"{group['operator']}, {group['machine']}, {group['num_gpus']} GPUs, {group['gpus_per_node']} a machine"
         regressors = [("curve", links.LinkCurveRegressor())]
         if baseline:
             regressors.append(("latency and bandwidth", links.LatencyBandwidthRegressor()))
@@ -297,7 +297,7 @@ def message_scores(folder: Path, baseline: bool) -> Iterator[Score]:
             for name, chosen in (("from 1 MiB", long), ("below 1 MiB", ~long)):
                 tested = held_out & chosen
                 if tested.any():
-                    key = {"device": device, "operator": where, "split": "sizes", "tokens": name, "model": model}
+                    key = {"device": device, "operator": label, "split": "sizes", "tokens": name, "model": model}
                     yield score(key, seconds[tested], predicted[tested])
 
 
@@ -305,10 +305,10 @@ def message_scores(folder: Path, baseline: bool) -> Iterator[Score]:
 
 
 def device_scores(folder: Path, attention_from: Path | None = None, baseline: bool = True) -> Iterator[Score]:
-    """Scores of everything that is fitted to the tables of a device.
+    """Yield the scores of every fit to the tables of a device.
 
     Args:
-        folder: Its tables.
+        folder: Tables of the device.
         attention_from: As in `fit.fit_device`.
         baseline: Whether to score the random forests too.
     """
@@ -327,9 +327,9 @@ def device_scores(folder: Path, attention_from: Path | None = None, baseline: bo
         yield from derived_attention_scores(folder, attention_from)
         return
     prefill, decode = fit.attention_rows(folder)
-    # Rows faster than the HBM allows are left out: they would be judged against a bound and not a measurement.
-    believed = fit.within_bandwidth(gpu, decode) == decode["seconds"].to_numpy()
-    decode = decode[believed].reset_index(drop=True)
+    # Leave out rows faster than the HBM allows: the fit sees a bound there, not the measurement.
+    plausible = fit.within_bandwidth(gpu, decode) == decode["seconds"].to_numpy()
+    decode = decode[plausible].reset_index(drop=True)
     for operator, rows, design, regressor in (
         ("prefill_attention", prefill, fit.prefill_design, fit.prefill_regressor),
         ("decode_attention", decode, fit.decode_design, fit.decode_regressor),

@@ -1,7 +1,7 @@
-"""Whole iterations: predicted by composing fitted operators, against published measurements.
+"""Whole iterations, predicted from fitted operators, against published measurements.
 
-Nothing is fitted to these measurements, but the time to launch a layer (`profiling.fit.kernel_launches`). Reads a
-folder with `splitwise/perf_model.csv`, `sarathi_serve/*.csv` and `published/trtllm_v05_v06_perf.csv`.
+Nothing but the launch time of a layer (`profiling.fit.kernel_launches`) is fitted to these measurements. Reads a folder
+with `splitwise/perf_model.csv`, `sarathi_serve/*.csv` and `published/trtllm_v05_v06_perf.csv`.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from simulator.replica import Batch
 from simulator.reproduce import FIGURE_6, LINEAR
 
 MS = 1e-3
-# Context of the decodes of the published iterations, as their authors describe them.
+# Context tokens of the decodes in the published iterations, as their authors state.
 SARATHI_CONTEXT = 1020
-# Splitwise's token times are means over 128 generated tokens.
+# Generated tokens that Splitwise's token times are averaged over.
 SPLITWISE_TOKENS = 128
 
 
@@ -29,10 +29,10 @@ class Case:
     """One published time and its prediction.
 
     Attributes:
-        dataset: What it belongs to.
-        case: Which one it is.
-        measured_s: As published.
-        predicted_s: As composed.
+        dataset: Publication and kind of iteration.
+        case: Name of the case in its dataset.
+        measured_s: Published time, seconds.
+        predicted_s: Predicted time, seconds.
     """
 
     dataset: str
@@ -45,7 +45,7 @@ def cases(folder: Path) -> Iterator[Case]:
     """Yield every published time and its prediction.
 
     Raises:
-        TableError: A file is missing or not what its name says.
+        TableError: A file is missing or lacks a column.
     """
     yield from _splitwise(folder / "splitwise" / "perf_model.csv")
     yield from _sarathi_serve(folder / "sarathi_serve")
@@ -53,14 +53,14 @@ def cases(folder: Path) -> Iterator[Case]:
     yield from _figure_6()
 
 
-def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the error of each dataset: median and P95 absolute, median signed, per cent; rows."""
-    error = (found["predicted_s"] / found["measured_s"] - 1) * 100
-    grouped = pd.DataFrame({"dataset": found["dataset"], "error": error}).groupby("dataset", sort=False)["error"]
+def summary(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return the errors of each dataset, per cent: median and P95 absolute, median signed; number of rows."""
+    error = (cases["predicted_s"] / cases["measured_s"] - 1) * 100
+    grouped = pd.DataFrame({"dataset": cases["dataset"], "error": error}).groupby("dataset", sort=False)["error"]
     return pd.DataFrame(
         {
-            "median": grouped.apply(lambda one: one.abs().median()),
-            "p95": grouped.apply(lambda one: one.abs().quantile(0.95)),
+            "median": grouped.apply(lambda errors: errors.abs().median()),
+            "p95": grouped.apply(lambda errors: errors.abs().quantile(0.95)),
             "bias": grouped.median(),
             "num_rows": grouped.size(),
         }
@@ -68,17 +68,17 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def stage_times(*overrides: str) -> StageTimes:
-    """Return the iteration time of a configuration."""
+    """Return the stage times of a configuration."""
     deployment = load_config(*overrides, "kv_cache.num_blocks=1", "trace.num_requests=1")["deployment"]
     times: StageTimes = deployment.stage_times()
     return times
 
 
 def linear_time(times: StageTimes, num_tokens: int) -> float:
-    """Seconds of the projections of all layers on one GPU."""
+    """Predict the seconds of the linear layers on one GPU, all layers."""
     assert isinstance(times, Composed)
     operators = times.operators(Batch.of([(num_tokens, 0)], []), 0)
-    return sum(one.seconds_per_layer * one.layers for one in operators if one.name in LINEAR)
+    return sum(operator.seconds_per_layer * operator.layers for operator in operators if operator.name in LINEAR)
 
 
 def _splitwise(path: Path) -> Iterator[Case]:
@@ -91,7 +91,7 @@ def _splitwise(path: Path) -> Iterator[Case]:
     for hardware, device in (("a100-80gb", "a100_80gb_sxm"), ("h100-80gb", "h100_sxm")):
         for degree in (2, 4, 8):
             times = stage_times("model=llama2_70b", f"device={device}", f"parallel.tp={degree}")
-            for rows, what in ((alone, "one prompt"), (together, "several prompts")):
+            for rows, kind in ((alone, "one prompt"), (together, "several prompts")):
                 inside = rows[(rows["hardware"] == hardware) & (rows["tensor_parallel"] == degree)]
                 medians = inside.groupby(["batch_size", "prompt_size"])[["prompt_time", "token_time"]].median()
                 for row in medians.reset_index().to_dict("records"):
@@ -100,7 +100,7 @@ def _splitwise(path: Path) -> Iterator[Case]:
                     prefill = Batch.of([(size, 0)] * count, [])
                     decode = Batch.of([], [(count, size + SPLITWISE_TOKENS // 2)])
                     hardware_name = hardware.partition("-")[0].upper()
-                    yield Case(f"Splitwise {hardware_name}, {what}", name, row["prompt_time"] * MS, sum(times(prefill)))
+                    yield Case(f"Splitwise {hardware_name}, {kind}", name, row["prompt_time"] * MS, sum(times(prefill)))
                     yield Case(f"Splitwise {hardware_name}, decode", name, row["token_time"] * MS, sum(times(decode)))
 
 
@@ -137,16 +137,16 @@ def _tensorrt_llm(path: Path) -> Iterator[Case]:
 
 
 def _figure_6() -> Iterator[Case]:
-    for place, degree in enumerate((2, 4)):
+    for index, degree in enumerate((2, 4)):
         times = stage_times("model=llama2_70b", "device=a100_80gb_sxm", f"parallel.tp={degree}")
         for num_tokens, measured in FIGURE_6.items():
             case = f"TP{degree}, {num_tokens} tokens"
             yield Case(
-                "Sarathi-Serve figure 6, linear layers", case, measured[place] * MS, linear_time(times, num_tokens)
+                "Sarathi-Serve figure 6, linear layers", case, measured[index] * MS, linear_time(times, num_tokens)
             )
 
 
-def stairs(degree: int, tokens: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[float]:
-    """Predicted times of figure 6 at any numbers of tokens, in seconds."""
+def linear_times(degree: int, tokens: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[float]:
+    """Predict the times of figure 6 at any numbers of tokens, in seconds."""
     times = stage_times("model=llama2_70b", "device=a100_80gb_sxm", f"parallel.tp={degree}")
-    return [linear_time(times, int(one)) for one in tokens]
+    return [linear_time(times, int(num_tokens)) for num_tokens in tokens]

@@ -1,1 +1,1 @@
-"""Fit kernels, links and host overhead to measurements."""
+"""Fits of kernels, links and host overhead to measurements."""

@@ -1,22 +1,22 @@
-"""Host time of an engine per iteration: straight lines through its measured parts."""
+"""Host time of an engine per iteration, fitted by straight lines over the batch size."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from profiling.fit.piecewise_lines import line
+from profiling.fit.piecewise_lines import fit_line
 from profiling.tables import Header, TableError, medians, read_table
 from simulator.config import choices, component
 from simulator.model import HostTime
 
-# The parts that the GPU waits for are added up. A worker is a process of its own, also if it is the only one.
+# Parts that the GPU waits for; their sum is fitted. Workers are separate processes, even a single one.
 FITTED = ("base_s", "per_seq_s", "launch_per_layer_s", "launch_graph_s")
 PARTS = ("schedule", "prepare_inputs", "sampler", "synchronize", "process_outputs", "worker_messages")
 
 
 def host_lines(folder: Path) -> pd.DataFrame:
-    """Fit host time over the sequences of a batch: one row for a single GPU and one for several.
+    """Fit host time over the sequences of a batch: one row for one GPU, one for several.
 
     Returns:
         Columns device, gpus, base_s, per_seq_s, launch_per_layer_s and launch_graph_s (0: not measured), median and
@@ -30,19 +30,19 @@ def host_lines(folder: Path) -> pd.DataFrame:
         raise TableError(f"{folder} has no host table")
     keys = ["model", "tp", "batch"]
     rows = []
-    for several in (False, True):
-        inside = table[(table["tp"] > 1) == several]
+    for is_several in (False, True):
+        inside = table[(table["tp"] > 1) == is_several]
         parts = medians(inside[inside["operator"].isin(PARTS)], [*keys, "operator"])
         points = parts.groupby(keys, as_index=False)["seconds"].sum()
         if not len(points):
             continue
         batch, seconds = points["batch"].to_numpy(float), points["seconds"].to_numpy()
-        base_s, per_seq_s = line(batch, seconds)
+        base_s, per_seq_s = fit_line(batch, seconds)
         error = np.abs((base_s + per_seq_s * batch) / seconds - 1) * 100
         rows.append(
             {
                 "device": Header.read(folder).device,
-                "gpus": "several" if several else "one",
+                "gpus": "several" if is_several else "one",
                 "base_s": base_s,
                 "per_seq_s": per_seq_s,
                 "launch_per_layer_s": _launch_per_layer(inside),
@@ -56,24 +56,24 @@ def host_lines(folder: Path) -> pd.DataFrame:
 
 
 def host_time(folder: Path) -> HostTime:
-    """Return the host time of one GPU, as fitted to a folder.
+    """Return the host time of one GPU, fitted to a folder of tables.
 
     Raises:
         TableError: The folder has no host table of one GPU.
     """
-    found = [row for row in host_lines(folder).to_dict("records") if row["gpus"] == "one"]
-    if not found:
+    rows = [row for row in host_lines(folder).to_dict("records") if row["gpus"] == "one"]
+    if not rows:
         raise TableError(f"{folder} has no host time of one GPU")
-    return HostTime(**{name: float(found[0][name]) for name in FITTED})
+    return HostTime(**{name: float(rows[0][name]) for name in FITTED})
 
 
 def _launch_per_layer(rows: pd.DataFrame) -> float:
-    """Seconds to launch the kernels of a layer; of models that are not in configs/model the layers are not known."""
+    """Return the median seconds to launch a layer's kernels, over models of configs/model; 0 without rows."""
     launches = rows[(rows["operator"] == "launch_kernels") & rows["model"].isin(choices("model"))]
     layers = launches["model"].map(lambda name: component("model", name).num_layers)
     return float((launches["seconds"] / layers).median()) if len(launches) else 0.0
 
 
 def _median(rows: pd.DataFrame, operator: str) -> float:
-    chosen = rows.loc[rows["operator"] == operator, "seconds"]
-    return float(chosen.median()) if len(chosen) else 0.0
+    seconds = rows.loc[rows["operator"] == operator, "seconds"]
+    return float(seconds.median()) if len(seconds) else 0.0

@@ -1,4 +1,4 @@
-"""How much longer operators take within an engine than alone: fitted to whole iterations of made-up batches."""
+"""Slowdown of operators in an engine against operators alone, fitted to whole iterations of synthetic batches."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,25 +14,24 @@ from simulator.iteration_time import ComposedTimes, DeviceProfile, Floats, InEng
 from simulator.model import IterationOverhead, Layout, Parallelism
 from simulator.replica import Batch
 
-# Factors are known at powers of two tokens.
+# Numbers of tokens at which factors are fitted.
 KNOTS = 2.0 ** np.arange(14)
-# Weight of a difference between neighbouring factors against a relative error of the same size.
+# Weight of the difference of neighbouring factors, relative to a relative error of the same size.
 SMOOTHNESS = 0.1
-# Relative errors, and differences of neighbours, beyond this count in proportion and not by their square: a few
-# iterations are disturbed.
+# Residuals beyond this count linearly, not by their square: a few iterations are disturbed.
 NOISE = 0.03
-# Fewer iterations than this do not tell the factors apart.
-FEWEST_ITERATIONS = 20
+# Fewer iterations do not determine the factors.
+MIN_ITERATIONS = 20
 
 
 @dataclass(frozen=True)
 class Iterations:
-    """Measured iterations, and what their operators take alone.
+    """Measured iterations, and the predicted time of their operators alone.
 
     Attributes:
-        parts: float64[n, knots + 2], seconds: operators but attention, each shared between the two knots around its
-            number of tokens, then attention of prefill chunks and of decodes.
-        seconds: float64[n], of the whole iteration.
+        parts: float64[n, knots + 2], seconds: operators other than attention, each divided between the two knots around
+            its number of tokens; then prefill attention and decode attention.
+        seconds: float64[n], whole iterations.
     """
 
     parts: Floats
@@ -42,22 +41,22 @@ class Iterations:
 def with_in_engine(profile: DeviceProfile, folder: Path) -> DeviceProfile:
     """Return a profile with factors fitted to the iterations of its folder, if there are enough.
 
-    Robust least squares of relative errors, neighbouring factors alike. What the iterations say nothing of stays as it
-    was measured alone.
+    Robust least squares on relative errors, with a penalty on differences of neighbouring factors. Factors without
+    data stay near 1.
     """
     measured = iterations_of(profile, folder)
-    if len(measured.seconds) < FEWEST_ITERATIONS:
+    if len(measured.seconds) < MIN_ITERATIONS:
         return profile
     factors = _factors(measured)
-    error, alone = (_errors(measured, one) for one in (factors, np.ones(len(factors))))
+    error, alone = (_errors(measured, values) for values in (factors, np.ones(len(factors))))
     note = (
-        f"Operators within an engine: factors fitted to {len(error)} iterations, error {_shown(error)}; composed as "
-        f"measured alone {_shown(alone)} (median / P95)."
+        f"Operators within an engine: factors fitted to {len(error)} iterations, error {_format(error)}; composed as "
+        f"measured alone {_format(alone)} (median / P95)."
     )
-    used = _most_tokens(measured) >= KNOTS
+    used = _last_knot(measured) >= KNOTS
     in_engine = InEngine(
         tokens=KNOTS[used].tolist(),
-        factors=[round(float(one), 4) for one in factors[: len(KNOTS)][used]],
+        factors=[round(float(factor), 4) for factor in factors[: len(KNOTS)][used]],
         prefill_attention=round(float(factors[-2]), 4),
         decode_attention=round(float(factors[-1]), 4),
     )
@@ -66,9 +65,9 @@ def with_in_engine(profile: DeviceProfile, folder: Path) -> DeviceProfile:
 
 
 def iterations_of(profile: DeviceProfile, folder: Path) -> Iterations:
-    """Return the measured iterations of a folder, composed of a profile without factors.
+    """Return the measured iterations of a folder, with operator times of a profile without factors.
 
-    Models that are not among configs/model are left out: their shapes are not known here.
+    Models outside configs/model are left out: their shapes are unknown.
     """
     table, header = read_table(folder, "iteration"), Header.read(folder)
     parts: list[Floats] = []
@@ -90,50 +89,50 @@ def _parts(times: ComposedTimes, row: dict[Any, Any]) -> Floats:
     decodes = [(row["num_decodes"], row["decode_context"])] if row["num_decodes"] else []
     batch = Batch.of(prefills, decodes)
     num_tokens, num_seqs = batch.num_prefill_tokens + batch.num_decodes, len(prefills) + batch.num_decodes
-    found = np.zeros(len(KNOTS) + 2)
-    for one in times.operators(batch, 0):
-        seconds = one.seconds_per_layer * one.layers
-        if one.name in ATTENTION_OPERATORS:
-            found[len(KNOTS) + ATTENTION_OPERATORS.index(one.name)] += seconds
-        elif one.kind == "kernel":
-            found[: len(KNOTS)] += seconds * _shares(num_seqs if one.name in HEAD_OPERATORS else num_tokens)
-    return found
+    parts = np.zeros(len(KNOTS) + 2)
+    for operator in times.operators(batch, 0):
+        seconds = operator.seconds_per_layer * operator.layers
+        if operator.name in ATTENTION_OPERATORS:
+            parts[len(KNOTS) + ATTENTION_OPERATORS.index(operator.name)] += seconds
+        elif operator.kind == "kernel":
+            parts[: len(KNOTS)] += seconds * _shares(num_seqs if operator.name in HEAD_OPERATORS else num_tokens)
+    return parts
 
 
 def _shares(tokens: float) -> Floats:
-    """How much each knot counts in a straight line over the logarithm."""
-    place = min(np.log2(tokens), len(KNOTS) - 1) - np.arange(len(KNOTS))
-    return np.asarray(np.maximum(0.0, 1.0 - np.abs(place)))
+    """Return the weight of each knot in linear interpolation over the logarithm of the tokens."""
+    distance = min(np.log2(tokens), len(KNOTS) - 1) - np.arange(len(KNOTS))
+    return np.asarray(np.maximum(0.0, 1.0 - np.abs(distance)))
 
 
 def _factors(measured: Iterations) -> Floats:
     count = len(measured.seconds)
-    wanted = measured.parts / measured.seconds[:, None]
+    relative = measured.parts / measured.seconds[:, None]
     differences = np.diff(np.eye(len(KNOTS) + 2)[: len(KNOTS)], axis=0) * SMOOTHNESS * np.sqrt(count)
-    # A weak pull to 1: where an iteration says nothing, as of attention if there was none of a phase.
+    # A weak pull to 1 where data is missing, such as attention of a phase that no iteration has.
     pull = np.eye(len(KNOTS) + 2) * 1e-3 * np.sqrt(count)
-    terms = np.vstack([wanted, differences, pull])
-    sides = np.concatenate([np.ones(count), np.zeros(len(differences)), np.diag(pull)])
+    terms = np.vstack([relative, differences, pull])
+    targets = np.concatenate([np.ones(count), np.zeros(len(differences)), np.diag(pull)])
 
-    def errors(factors: Floats) -> Floats:
-        return np.asarray(terms @ factors - sides)
+    def residuals(factors: Floats) -> Floats:
+        return np.asarray(terms @ factors - targets)
 
-    def slopes(_: Floats) -> Floats:
+    def jacobian(_: Floats) -> Floats:
         return terms
 
     start, bounds = np.ones(len(pull)), (1e-3, np.inf)
-    return np.asarray(least_squares(errors, start, slopes, bounds=bounds, loss="soft_l1", f_scale=NOISE).x)
+    return np.asarray(least_squares(residuals, start, jacobian, bounds=bounds, loss="soft_l1", f_scale=NOISE).x)
 
 
 def _errors(measured: Iterations, factors: Floats) -> Floats:
-    """Absolute errors, per cent."""
+    """Return absolute errors, per cent."""
     return np.asarray(np.abs(measured.parts @ factors / measured.seconds - 1) * 100)
 
 
-def _shown(errors: Floats) -> str:
+def _format(errors: Floats) -> str:
     return f"{np.median(errors):.1f} / {np.percentile(errors, 95):.1f} %"
 
 
-def _most_tokens(measured: Iterations) -> float:
-    """The last knot that an iteration reaches."""
+def _last_knot(measured: Iterations) -> float:
+    """Return the largest knot that an iteration reaches."""
     return float(KNOTS[np.flatnonzero(measured.parts[:, : len(KNOTS)].any(axis=0))[-1]])

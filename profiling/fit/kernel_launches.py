@@ -1,4 +1,4 @@
-"""Time to launch a layer from the host: decodes that take as long on eight GPUs as on four are bound by it."""
+"""Time to launch a layer from the host. Decodes that are no faster on eight GPUs than on four are launch-bound."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from simulator.config import load_config
 
 MS = 1e-3
 LAYERS = 80
-# Where kernels are shortest launches bound most clearly. Four GPUs are for the error.
+# Kernels are shortest with TP8, so launches dominate. TP4 is held out.
 FITTED_TP, CHECKED_TP = 8, 4
 MACHINES = {"a100-80gb": "a100_80gb_sxm", "h100-80gb": "h100_sxm"}
 
 
 def launch_times(path: Path) -> pd.DataFrame:
-    """Fit the time to launch a layer to decodes of one sequence of Llama2-70B in Splitwise's `perf_model.csv`.
+    """Fit the launch time of a layer to single-sequence decodes in Splitwise's `perf_model.csv`, Llama2-70B.
 
-    What is left of an iteration after the host time of the engine, divided by the layers.
+    It is the iteration time minus the host time of the engine, divided by the number of layers.
 
     Returns:
-        Columns host, launch_per_layer_s, num_points and, of decodes that nothing was fitted to, median and worst
-        (error of the iteration, per cent).
+        Columns host, launch_per_layer_s, num_points and, on held-out decodes, median and worst (error of the iteration,
+        per cent).
 
     Raises:
         TableError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""Fits message times to measured collectives: a curve over the size for each operation and group of GPUs."""
+"""Fits link curves to measured collectives and messages: time over size per operation and group of GPUs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +14,18 @@ from profiling.tables import Header, TableError, medians, read_table
 from simulator.iteration_time import Floats, LinkCurve, MeasuredLinks
 
 GROUP = ["machine", "operator", "num_gpus", "gpus_per_node"]
-# Sizes that are all latency, and those whose bandwidth counts: prefill chunks of large models.
+# Sizes up to SHORT are latency-bound; from LONG, as in prefill chunks of large models, bandwidth-bound.
 SHORT, LONG = 1 << 16, 1 << 20
-FEWEST_SIZES = 8
+MIN_SIZES = 8
 SEED = 0
 HELD_OUT_SHARE = 0.2
 
 
 class LinkCurveRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc]
-    """Least absolute errors of the logarithm, straight between one knot for each octave of the size.
+    """Piecewise linear in log-log scale, one knot per octave, by least absolute errors.
 
-    Protocols change with the size, so one latency and one bandwidth do not fit; means are far off where the
-    network hiccups, so medians are fitted.
+    Protocols change with the size, so one latency and one bandwidth do not fit. Medians are fitted: means are far off
+    where the network has outliers.
 
     Attributes:
         num_bytes_: float64[num_knots].
@@ -33,7 +33,7 @@ class LinkCurveRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc]
     """
 
     def fit(self, num_bytes: Floats, seconds: Floats) -> Self:
-        """Learn from sizes and times, float64[n] both, above 0."""
+        """Fit to sizes and times, float64[n] both, above 0."""
         sizes = np.log2(num_bytes)
         knots = np.arange(np.ceil(sizes.min()), np.floor(sizes.max()) + 1)
         knots = np.unique(np.clip([sizes.min(), *knots, sizes.max()], sizes.min(), sizes.max()))
@@ -44,34 +44,34 @@ class LinkCurveRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc]
         weights = _hats(sizes, knots)
         lines = QuantileRegressor(quantile=0.5, alpha=0, fit_intercept=False, solver="highs")
         lines.fit(weights, np.log(seconds))
-        # Short messages are measured so badly that a longer one can seem faster; such knots are levelled.
+        # Times of short messages are noisy, so longer ones can appear faster; make the curve non-decreasing.
         rising = IsotonicRegression().fit(knots, lines.coef_, sample_weight=weights.sum(axis=0))
         self.num_bytes_ = 2.0**knots
         self.seconds_ = np.exp(rising.predict(knots))
         return self
 
     def curve(self, operator: str, num_gpus: int, gpus_per_node: int) -> LinkCurve:
-        """Return what was learned, rounded as it is written to files."""
+        """Return the fitted curve, rounded as in files."""
         sizes, seconds = (
-            [float(f"{one:.4g}") for one in values.tolist()] for values in (self.num_bytes_, self.seconds_)
+            [float(f"{value:.4g}") for value in values.tolist()] for values in (self.num_bytes_, self.seconds_)
         )
         return LinkCurve(operator, num_gpus, gpus_per_node, sizes, seconds)
 
     def predict(self, num_bytes: Floats) -> Floats:
-        """Seconds: float64[n]."""
+        """Predict seconds: float64[n]."""
         return self.curve("", 1, 1).time(num_bytes)
 
 
 class LatencyBandwidthRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc]
-    """The baseline: the median time of short messages, and the bandwidth of the longest.
+    """The baseline: median time of short messages, and bandwidth of the longest.
 
     Attributes:
-        latency_s_: Seconds of a message of no length.
-        bytes_per_s_: Bytes of a message per second.
+        latency_s_: Seconds of an empty message.
+        bytes_per_s_: Message bytes per second.
     """
 
     def fit(self, num_bytes: Floats, seconds: Floats) -> Self:
-        """Learn from sizes and times, float64[n] both."""
+        """Fit to sizes and times, float64[n] both."""
         short = num_bytes <= max(SHORT, num_bytes.min())
         longest = num_bytes >= num_bytes.max() / 2
         self.latency_s_ = float(np.median(seconds[short]))
@@ -80,26 +80,26 @@ class LatencyBandwidthRegressor(BaseEstimator, RegressorMixin):  # type: ignore[
         return self
 
     def predict(self, num_bytes: Floats) -> Floats:
-        """Seconds: float64[n]."""
+        """Predict seconds: float64[n]."""
         return self.latency_s_ + num_bytes / self.bytes_per_s_
 
 
 def groups(folder: Path) -> Iterator[tuple[dict[str, Any], Floats, Floats]]:
-    """Yield each operation and group of GPUs of a folder of tables, with its sizes and median times."""
+    """Yield each operation and group of GPUs in a folder of tables, with its sizes and median times."""
     rows = medians(read_table(folder, "communication"), [*GROUP, "num_bytes"])
     for values, inside in rows.groupby(GROUP):
-        if len(inside) >= FEWEST_SIZES:
+        if len(inside) >= MIN_SIZES:
             key = dict(zip(GROUP, values, strict=True))
             yield key, inside["num_bytes"].to_numpy(float), inside["seconds"].to_numpy()
 
 
 def held_out_sizes(count: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Mark a random fifth of so many sizes."""
+    """Mark a random fifth of the sizes as held out: bool[count]."""
     return np.random.default_rng(SEED).random(count) < HELD_OUT_SHARE
 
 
 def fit_links(folder: Path) -> list[MeasuredLinks]:
-    """Fit each machine of a folder of tables.
+    """Fit the links of each machine in a folder of tables.
 
     Raises:
         TableError: The folder has no table of collectives.
@@ -111,13 +111,13 @@ def fit_links(folder: Path) -> list[MeasuredLinks]:
         fitted = LinkCurveRegressor().fit(num_bytes, seconds)
         curves.setdefault(str(key["machine"]), []).append(fitted.curve(*group))
     if not curves:
-        raise TableError(f"{folder} has no communication table with at least {FEWEST_SIZES} sizes of an operation")
+        raise TableError(f"{folder} has no communication table with at least {MIN_SIZES} sizes of an operation")
     about = {"device": header.device, "source": header.source, "licence": header.licence, "date": header.date}
-    return [MeasuredLinks({"machine": machine} | about, found) for machine, found in curves.items()]
+    return [MeasuredLinks({"machine": machine} | about, of_machine) for machine, of_machine in curves.items()]
 
 
 def constants(folder: Path) -> pd.DataFrame:
-    """Latency and bus bandwidth of each operation and group: what configs/cluster/node states for its links.
+    """Return latency and bus bandwidth per operation and group, as configs/cluster/node has them.
 
     Returns:
         Columns of GROUP, latency_us, bandwidth_gb_per_s (of the ring for an all-reduce) and num_sizes.
@@ -126,10 +126,10 @@ def constants(folder: Path) -> pd.DataFrame:
     for key, num_bytes, seconds in groups(folder):
         fitted = LatencyBandwidthRegressor().fit(num_bytes, seconds)
         count = int(key["num_gpus"])
-        moved = 2 * (count - 1) / count if key["operator"] == "all_reduce" else 1.0
+        traffic = 2 * (count - 1) / count if key["operator"] == "all_reduce" else 1.0
         figures = {
             "latency_us": fitted.latency_s_ * 1e6,
-            "bandwidth_gb_per_s": moved * fitted.bytes_per_s_ / 1e9,
+            "bandwidth_gb_per_s": traffic * fitted.bytes_per_s_ / 1e9,
             "num_sizes": len(num_bytes),
         }
         rows.append(key | figures)
@@ -137,5 +137,5 @@ def constants(folder: Path) -> pd.DataFrame:
 
 
 def _hats(sizes: Floats, knots: Floats) -> Floats:
-    """Weight of each knot in a straight line between knots: float64[len(sizes), len(knots)]."""
-    return np.column_stack([np.interp(sizes, knots, one) for one in np.eye(len(knots))])
+    """Return the weight of each knot in linear interpolation: float64[len(sizes), len(knots)]."""
+    return np.column_stack([np.interp(sizes, knots, hat) for hat in np.eye(len(knots))])

@@ -1,4 +1,4 @@
-"""Straight lines with breaks: where a curve of measured times is cut, by dynamic programming."""
+"""Piecewise straight lines: segmentation of measured times by dynamic programming."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ import numpy as np
 from simulator.iteration_time import Floats
 
 # A slope needs this many points; fewer get their weighted mean.
-FEWEST_FOR_A_LINE = 3
+MIN_LINE_POINTS = 3
 
 
 def cut(x: Floats, y: Floats, penalty: float) -> Sequence[tuple[int, int]]:
-    """Cut points into runs so that relative squared errors plus a penalty per run are least.
+    """Cut points into segments of least total relative squared error plus a penalty per segment.
 
     Args:
         x: float64[n], increasing.
         y: float64[n], above 0.
-        penalty: What a run costs, in squared relative error.
+        penalty: Cost of a segment, in squared relative error.
 
     Returns:
-        Half-open ranges of places, in order.
+        Half-open ranges of indices, in order.
 
     Source: optimal partitioning, Jackson et al., IEEE Signal Processing Letters 2005.
     """
@@ -31,38 +31,38 @@ def cut(x: Floats, y: Floats, penalty: float) -> Sequence[tuple[int, int]]:
         totals = best[:end] + costs[:end, end - 1]
         begin[end] = np.argmin(totals)
         best[end] = totals[begin[end]]
-    runs = []
+    segments = []
     end = num_points
     while end > 0:
-        runs.append((int(begin[end]), end))
+        segments.append((int(begin[end]), end))
         end = int(begin[end])
-    return runs[::-1]
+    return segments[::-1]
 
 
-def line(x: Floats, y: Floats) -> tuple[float, float]:
-    """Value at 0 and slope by least relative squares; slope 0 through too few points."""
-    if len(x) < FEWEST_FOR_A_LINE:
+def fit_line(x: Floats, y: Floats) -> tuple[float, float]:
+    """Fit a line by least relative squares; return its value at 0 and its slope, 0 for too few points."""
+    if len(x) < MIN_LINE_POINTS:
         return float(np.average(y, weights=1 / y**2)), 0.0
     slope, start = np.polyfit(x, y, 1, w=1 / y)
     return float(start), float(slope)
 
 
 def _line_costs(x: Floats, y: Floats) -> Floats:
-    """Relative squared error of the line through points i to j: float64[n, n], infinite below the diagonal."""
+    """Return the relative squared error of the line through points i to j: float64[n, n], infinite for j < i."""
     weight = 1 / y**2
     moments = [weight, weight * x, weight * x * x, weight * y, weight * x * y, weight * y * y]
     total, sum_x, sum_xx, sum_y, sum_xy, sum_yy = (_range_sums(moment) for moment in moments)
-    places = np.arange(len(x))
-    length = places[None, :] - places[:, None] + 1
+    index = np.arange(len(x))
+    length = index[None, :] - index[:, None] + 1
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = sum_xx - sum_x**2 / total
         explained = (sum_xy - sum_x * sum_y / total) ** 2 / spread
         constant = sum_yy - sum_y**2 / total
-    costs = np.where(length >= FEWEST_FOR_A_LINE, constant - explained, constant)
+    costs = np.where(length >= MIN_LINE_POINTS, constant - explained, constant)
     return np.where(length >= 1, np.maximum(costs, 0.0), np.inf)
 
 
 def _range_sums(values: Floats) -> Floats:
-    """Sums over i to j, both included: float64[n, n]."""
+    """Return sums from i to j, both included: float64[n, n]."""
     running = np.concatenate([[0.0], np.cumsum(values)])
     return np.asarray(running[None, 1:] - running[:-1, None])

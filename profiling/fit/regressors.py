@@ -1,6 +1,6 @@
-"""The regressions of iteration time as scikit-learn estimators; what they learn is plain numbers.
+"""Regressors of kernel time in scikit-learn style, whose fitted models are plain numbers.
 
-`predict` evaluates those plain numbers, so a fit and the file that it is written to agree.
+`predict` evaluates the plain model, so a fit agrees with the file that it is written to.
 """
 
 from typing import Any
@@ -10,19 +10,19 @@ from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from profiling.fit.piecewise_lines import cut, line
+from profiling.fit.piecewise_lines import cut, fit_line
 from simulator.iteration_time import CorrectedPhysics, Floats, TiledLines, Trees
 
-# A break must explain about six times the squared noise of repeated measurements (1.3 %).
+# A break must reduce the error by about six times the squared noise of repeated measurements (1.3 %).
 BREAK_PENALTY = 1e-3
-# Tiles of tokens that kernels work on, roundest first.
+# Tile sizes of kernels, tokens, roundest first.
 TILE_GRAINS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 class CorrectedPhysicsRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
-    """Non-negative physics, weighed for relative error, times boosted trees on the logarithm of what is left.
+    """Non-negative least squares on physical terms, times boosted trees on the log of the residual ratio.
 
-    X holds `num_terms` columns of terms and then features.
+    Relative errors are fitted. X has `num_terms` columns of terms, then features.
 
     Attributes:
         model_: The fitted `CorrectedPhysics`.
@@ -49,7 +49,7 @@ class CorrectedPhysicsRegressor(RegressorMixin, BaseEstimator):  # type: ignore[
         self.seed = seed
 
     def fit(self, X: Floats, y: Floats) -> "CorrectedPhysicsRegressor":  # noqa: N803  # scikit-learn's names
-        """Learn from X: float64[n, num_terms + num_features] and y: float64[n], seconds."""
+        """Fit to X: float64[n, num_terms + num_features] and y: float64[n], seconds."""
         terms, features = X[:, : self.num_terms], X[:, self.num_terms :]
         scale = np.maximum(terms.max(axis=0), np.finfo(float).tiny)
         weights = nnls(terms / scale / y[:, None], np.ones(len(y)))[0] / scale
@@ -75,11 +75,11 @@ class CorrectedPhysicsRegressor(RegressorMixin, BaseEstimator):  # type: ignore[
 
 
 def plain_trees(boosted: Any) -> Trees:
-    """Turn the trees of a fitted HistGradientBoostingRegressor without categories into plain arrays."""
-    predictors = [one for (one,) in boosted._predictors]
-    sizes = [len(one.nodes) for one in predictors]
+    """Return the trees of a fitted HistGradientBoostingRegressor without categories as plain arrays."""
+    predictors = [predictor for (predictor,) in boosted._predictors]
+    sizes = [len(predictor.nodes) for predictor in predictors]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    nodes = np.concatenate([one.nodes for one in predictors])
+    nodes = np.concatenate([predictor.nodes for predictor in predictors])
     offset = np.repeat(roots, sizes)
     own = np.arange(len(nodes))
     leaf = nodes["is_leaf"].astype(bool)
@@ -96,7 +96,7 @@ def plain_trees(boosted: Any) -> Trees:
 
 
 def tile_edge(after: float, before: float) -> float:
-    """Where kernels change between two numbers of tokens: the roundest one in [after, before)."""
+    """Return the likely tile edge between two numbers of tokens: the roundest number in [after, before)."""
     for grain in TILE_GRAINS:
         edge = float(np.ceil(before / grain) - 1) * grain
         if edge >= after:
@@ -105,10 +105,10 @@ def tile_edge(after: float, before: float) -> float:
 
 
 class TiledLinesRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
-    """Straight lines by least relative squares, with breaks where they pay for themselves.
+    """Straight lines by least relative squares, with breaks where they reduce the error enough.
 
-    X has one column, the number of tokens. A break between two measured numbers of tokens is put at the
-    tile edge between them.
+    X has one column, the number of tokens. A break between two measured numbers of tokens is placed at the tile edge
+    between them.
 
     Attributes:
         model_: The fitted `TiledLines`.
@@ -118,12 +118,12 @@ class TiledLinesRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         self.penalty = penalty
 
     def fit(self, X: Floats, y: Floats) -> "TiledLinesRegressor":  # noqa: N803
-        """Learn from X: float64[n, 1] and y: float64[n], seconds."""
-        tokens, place = np.unique(X[:, 0], return_inverse=True)
-        seconds = np.array([np.median(y[place == one]) for one in range(len(tokens))])
+        """Fit to X: float64[n, 1] and y: float64[n], seconds."""
+        tokens, group = np.unique(X[:, 0], return_inverse=True)
+        seconds = np.array([np.median(y[group == index]) for index in range(len(tokens))])
         last, at_last, slope = [], [], []
         for begin, end in cut(tokens, seconds, self.penalty):
-            start, rise = line(tokens[begin:end], seconds[begin:end])
+            start, rise = fit_line(tokens[begin:end], seconds[begin:end])
             last.append(tile_edge(tokens[end - 1], tokens[end]) if end < len(tokens) else tokens[-1])
             at_last.append(start + rise * last[-1])
             slope.append(rise)

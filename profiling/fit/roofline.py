@@ -1,10 +1,10 @@
-"""How much of their peaks GPUs reach: the constants of `iteration_time=roofline`.
+"""Shares of their peaks that GPUs reach: the constants of `iteration_time=roofline`.
 
     python -m profiling.fit.roofline DIR
 
-DIR holds kernel times published with Vidur (Agrawal et al., MLSys 2024; MIT licence), one CSV a GPU and
-model in `linear/<gpu>_<model>.csv.gz`, and attention kernels in `attention.csv.gz`. Prints medians over all shapes of
-each GPU.
+DIR has the kernel times published with Vidur (Agrawal et al., MLSys 2024; MIT licence): one CSV file per GPU and model
+in `linear/<gpu>_<model>.csv.gz`, and attention kernels in `attention.csv.gz`. Prints medians over all shapes of each
+GPU.
 """
 
 import sys
@@ -21,7 +21,7 @@ MEMORY_BOUND_TOKENS = 16
 
 
 def linear_rows(path: Path) -> pd.DataFrame:
-    """GEMM times of one file: columns operator, m, k, n, seconds (median)."""
+    """Return the GEMM times of a file: columns operator, m, k, n, seconds (median)."""
     table = pd.read_csv(path)
     tp = table["num_tensor_parallel_workers"]
     hidden, ffn = table["n_embd"], table["n_expanded_embd"]
@@ -49,19 +49,19 @@ def linear_rows(path: Path) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def attained(flops: pd.Series, moved: pd.Series, seconds: pd.Series, gpu: str) -> tuple[pd.Series, pd.Series]:
-    """Shares of the compute peak and of the bandwidth peak."""
+def attained(flops: pd.Series, num_bytes: pd.Series, seconds: pd.Series, gpu: str) -> tuple[pd.Series, pd.Series]:
+    """Return the shares of the compute peak and of the bandwidth peak that kernels reach."""
     peak_tflops, peak_gb_per_s = PEAKS[gpu]
-    return flops / seconds / (peak_tflops * 1e12), moved / seconds / (peak_gb_per_s * 1e9)
+    return flops / seconds / (peak_tflops * 1e12), num_bytes / seconds / (peak_gb_per_s * 1e9)
 
 
 def gemm_constants(folder: Path, gpu: str) -> dict[str, float]:
-    """Median shares of the peaks that GEMMs reach, and the time of the shortest kernels."""
+    """Return the median shares of the peaks that GEMMs reach, and the time of the shortest kernels."""
     files = sorted((folder / "linear").glob(f"{gpu}_*.csv.gz"))
     rows = pd.concat([linear_rows(path) for path in files])
     flops = 2.0 * rows["m"] * rows["k"] * rows["n"]
-    moved = BYTES * (rows["m"] * rows["k"] + rows["k"] * rows["n"] + rows["m"] * rows["n"])
-    compute, memory = attained(flops, moved, rows["seconds"], gpu)
+    num_bytes = BYTES * (rows["m"] * rows["k"] + rows["k"] * rows["n"] + rows["m"] * rows["n"])
+    compute, memory = attained(flops, num_bytes, rows["seconds"], gpu)
     floor = pd.concat([pd.read_csv(path).query("num_tokens <= 8")["time_stats.add.median"] for path in files])
     return {
         "compute_efficiency": compute[rows["m"] >= COMPUTE_BOUND_TOKENS].median(),
@@ -71,29 +71,29 @@ def gemm_constants(folder: Path, gpu: str) -> dict[str, float]:
 
 
 def attention_constants(folder: Path, gpu: str) -> dict[str, float]:
-    """Median shares of the peaks that attention kernels reach: prefill of compute, decode of bandwidth."""
+    """Return the median shares of the peaks that attention reaches: compute in prefill, bandwidth in decode."""
     rows = pd.read_csv(folder / "attention.csv.gz")
     rows = rows[rows["device"] == gpu]
     seconds = rows["ms"] * 1e-3
     width = rows["q_heads"] * rows["head_dim"]
     flops = 4.0 * width * rows["chunk"] * (rows["kv"] + rows["chunk"] / 2)
-    moved = 2.0 * BYTES * rows["kv_heads"] * rows["head_dim"] * rows["batch"] * rows["kv"]
-    compute, memory = attained(flops, moved, seconds, gpu)
+    num_bytes = 2.0 * BYTES * rows["kv_heads"] * rows["head_dim"] * rows["batch"] * rows["kv"]
+    compute, memory = attained(flops, num_bytes, seconds, gpu)
     prefill = (rows["phase"] == "prefill") & (rows["chunk"] >= COMPUTE_BOUND_TOKENS)
     decode = (rows["phase"] == "decode") & (rows["batch"] * rows["kv"] >= 32768)
     return {
         "prefill_attention_efficiency": compute[prefill].median(),
         "decode_attention_efficiency": memory[decode].median(),
-        "l2_gb_per_s": _from_cache(rows, moved / seconds / 1e9, gpu),
+        "l2_gb_per_s": _l2_bandwidth(rows, num_bytes / seconds / 1e9, gpu),
         "prefill_rows": float(prefill.sum()),
         "decode_rows": float(decode.sum()),
     }
 
 
-def _from_cache(rows: pd.DataFrame, gb_per_s: pd.Series, gpu: str) -> float:
-    """99th percentile of the decodes that are faster than HBM: their keys and values came from the L2 cache.
+def _l2_bandwidth(rows: pd.DataFrame, gb_per_s: pd.Series, gpu: str) -> float:
+    """Return the 99th percentile of decode rates above the HBM peak: keys and values come from the L2 cache.
 
-    All of them at the top only: the others read a part from HBM still. Without such rows, NaN.
+    Lower rates still read a part from HBM. NaN if no decode is above the peak.
     """
     faster = gb_per_s[(rows["phase"] == "decode") & (gb_per_s > PEAKS[gpu][1])]
     return float(faster.quantile(0.99))

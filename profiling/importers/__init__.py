@@ -1,1 +1,1 @@
-"""Published measurements in the format of our own."""
+"""Importers of published measurements into this project's tables."""

@@ -1,4 +1,4 @@
-"""Measurements that the PyPI package aiconfigurator-core ships (NVIDIA, Apache-2.0), read where it is installed."""
+"""Imports the measurements in the installed PyPI package aiconfigurator-core (NVIDIA, Apache-2.0)."""
 
 import importlib.metadata
 import importlib.util
@@ -14,7 +14,7 @@ from profiling.tables import Header, TableError, columns_of
 
 PACKAGE = "aiconfigurator-core"
 MS = 1e-3
-# By the package's name of the system: our name of the device, and its streaming multiprocessors (data sheets).
+# The package's name of the system -> name in configs/device, streaming multiprocessors (data sheets).
 SYSTEMS = {
     "a100_sxm": ("a100_80gb_sxm", 108),
     "a30": ("a30", 56),
@@ -34,14 +34,14 @@ def systems_folder() -> Path:
     Raises:
         TableError: The package is not installed.
     """
-    found = importlib.util.find_spec("aiconfigurator_core")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("aiconfigurator_core")
+    if spec is None or not spec.submodule_search_locations:
         raise TableError(f"{PACKAGE} is not installed: pip install 'llm-serving-simulator[aiconfigurator]'")
-    return Path(found.submodule_search_locations[0]) / "systems"
+    return Path(spec.submodule_search_locations[0]) / "systems"
 
 
 def header(systems: Path, system: str, backend: str, version: str) -> Header:
-    """What the tables of a system are about."""
+    """Return the header of the tables of a system."""
     if system not in SYSTEMS:
         raise TableError(f"--system must be one of {', '.join(SYSTEMS)}, got {system}")
     gpu = yaml.safe_load((systems / f"{system}.yaml").read_text())["gpu"]
@@ -60,19 +60,21 @@ def header(systems: Path, system: str, backend: str, version: str) -> Header:
 
 
 def version_of(systems: Path, system: str, backend: str) -> str:
-    """Return the newest version of a backend whose matrix products were measured.
+    """Return the newest version of a backend with measured GEMMs.
 
     Raises:
-        TableError: There is none.
+        TableError: The package has none.
     """
     versions = sorted(path.parent.name for path in (systems / "data" / system / "gemm" / backend).glob("*/gemm_perf.*"))
     if not versions:
-        raise TableError(f"{PACKAGE} has no measurements of {system} with {backend}; --backend is one of {BACKENDS}")
+        raise TableError(
+            f"{PACKAGE} has no measurements of {system} with {backend}; --backend must be one of {', '.join(BACKENDS)}"
+        )
     return versions[-1]
 
 
 def tables(systems: Path, system: str, backend: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield (family, rows) of a system: bf16 matrix products, attention without a window, NCCL messages."""
+    """Yield (family, rows) of a system: bf16 GEMMs, attention without sliding window, NCCL all-reduces."""
     device, _ = SYSTEMS[system]
     folder = systems / "data" / system
     parts = {
@@ -81,12 +83,12 @@ def tables(systems: Path, system: str, backend: str) -> Iterator[tuple[str, pd.D
             *(_prefill(path) for path in _newest(folder / "attention" / backend, "context_attention_perf")),
             *(_decode(path) for path in _newest(folder / "attention" / backend, "generation_attention_perf")),
         ],
-        "communication": [_messages(path, system) for path in _newest(folder / "comm" / "nccl", "nccl_perf")],
+        "communication": [_all_reduce(path, system) for path in _newest(folder / "comm" / "nccl", "nccl_perf")],
     }
     for family, rows in parts.items():
         if rows:
-            library = pd.concat(rows).assign(device=device, seconds_min=np.nan, seconds_std=np.nan)
-            yield family, library[columns_of(family)]
+            table = pd.concat(rows).assign(device=device, seconds_min=np.nan, seconds_std=np.nan)
+            yield family, table[columns_of(family)]
 
 
 def _newest(folder: Path, name: str) -> list[Path]:
@@ -95,8 +97,8 @@ def _newest(folder: Path, name: str) -> list[Path]:
 
 def _read(path: Path) -> pd.DataFrame:
     table = pd.read_parquet(path)
-    kinds = [name for name in ("gemm_dtype", "attn_dtype", "kv_cache_dtype") if name in table]
-    for name in kinds:
+    dtypes = [name for name in ("gemm_dtype", "attn_dtype", "kv_cache_dtype") if name in table]
+    for name in dtypes:
         table = table[table[name] == "bfloat16"]
     if "window_size" in table:
         table = table[table["window_size"] == 0]
@@ -127,9 +129,9 @@ def _attention(table: pd.DataFrame, operator: str, sizes: dict[str, Any]) -> pd.
     return table.assign(model=MODEL, tp=1, operator=operator, **heads, **sizes)
 
 
-def _messages(path: Path, system: str) -> pd.DataFrame:
+def _all_reduce(path: Path, system: str) -> pd.DataFrame:
     table = _read(path)
     table = table[(table["op_name"] == "all_reduce") & (table["nccl_dtype"] == "half")]
     gpus = table["num_gpus"]
-    # The sizes are numbers of half-precision values.
+    # Sizes count half-precision values.
     return table.assign(machine=system, operator="all_reduce", gpus_per_node=gpus, num_bytes=2 * table["message_size"])

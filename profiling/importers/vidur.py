@@ -1,4 +1,4 @@
-"""Measurements in the format of Vidur (Agrawal et al., MLSys 2024): profiles of layers, attention and network.
+"""Imports measurements in Vidur's format (Agrawal et al., MLSys 2024): layers, attention and network.
 
 Reads a folder with `linear/<gpu>_<model>.csv[.gz]` (Vidur's mlp.csv), `attention.csv[.gz]`, `network/*.csv[.gz]`
 and `cpu_overheads_<gpu>.csv[.gz]`. Times there are milliseconds.
@@ -15,7 +15,7 @@ from profiling.tables import Header, TableError, columns_of
 
 MS = 1e-3
 BYTES_PER_VALUE = 2
-# By Vidur's name of the GPU: our name and the data sheet.
+# Vidur's name of the GPU -> name in configs/device; multiprocessors, TFLOP/s and GB/s of the data sheet.
 GPUS = {
     "a100": ("a100_80gb", 108, 312.0, 1935.0),
     "a40": ("a40", 84, 149.7, 696.0),
@@ -48,18 +48,18 @@ LIBRARY = "vidur"
 
 
 def header(gpu: str) -> Header:
-    """What the tables of a GPU are about."""
+    """Return the header of the tables of a GPU."""
     device, num_sms, peak_tflops, bandwidth = GPUS[gpu]
     return Header(device, SOURCE, "MIT", "2024", GENERATION, num_sms, peak_tflops, bandwidth)
 
 
 def tables(folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yield (GPU, family, rows) of everything in a folder.
+    """Yield (GPU, family, rows) of all files in a folder.
 
     Raises:
-        TableError: Nothing is there, or a file is not what its name says.
+        TableError: The folder has no such files, or a file lacks a column.
     """
-    found = False
+    is_empty = True
     for gpu, device in ((gpu, values[0]) for gpu, values in GPUS.items()):
         linear = [_linear(path) for path in _files(folder, f"linear/{gpu}_*")]
         parts = {
@@ -72,10 +72,10 @@ def tables(folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
         for family, rows in parts.items():
             whole = pd.concat([part.dropna(subset=["seconds"]) for part in rows]) if rows else pd.DataFrame()
             if len(whole):
-                found = True
+                is_empty = False
                 yield gpu, family, whole.assign(device=device, library=LIBRARY)[columns_of(family)]
-    if not found:
-        raise TableError(f"{folder} holds no files of Vidur: no linear/GPU_MODEL.csv, attention.csv, network/GPU_*.csv")
+    if is_empty:
+        raise TableError(f"{folder} has no files of Vidur: no linear/GPU_MODEL.csv, attention.csv, network/GPU_*.csv")
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -89,12 +89,12 @@ def _read(path: Path, *needed: str) -> pd.DataFrame:
         raise TableError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     missing = [name for name in needed if name not in table]
     if missing:
-        raise TableError(f"{path} has no column {missing[0]}: not a file of this kind")
+        raise TableError(f"{path} has no column {missing[0]}")
     return table
 
 
 def _timed(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
-    """Median, minimum and deviation of one of Vidur's timers, in seconds; its timers resolve 1 us."""
+    """Return median, minimum and deviation of a timer, in seconds; Vidur's timers resolve 1 us."""
     prefix = f"time_stats.{name}."
     return {
         "seconds": (table[prefix + "median"] * MS).where(table[prefix + "median"] > 0),
@@ -104,7 +104,7 @@ def _timed(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
 
 
 def _linear(path: Path) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
-    """Matrix products and elementwise operators of one file."""
+    """Return the tables of GEMMs and of elementwise operators in a file."""
     sizes = ("n_head", "n_kv_head", "n_embd", "n_expanded_embd", "use_gated_mlp", "num_tensor_parallel_workers")
     table = _read(path, *sizes, "num_tokens")
     tp, hidden = table["num_tensor_parallel_workers"], table["n_embd"]

@@ -1,1 +1,1 @@
-"""The harness: measures the operators of a model on the GPU at hand."""
+"""The harness: measures the operators of a model on this machine."""

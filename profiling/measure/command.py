@@ -20,7 +20,7 @@ from profiling.measure.communication import communication_cases, measure_group
 from profiling.measure.iterations import EngineBench, engine_cases
 from profiling.measure.kernels import TorchKernels
 from profiling.measure.session import Measure, Measured, Outcome, Session
-from profiling.measure.timing import MOST_COPIES, CudaTimer, Sample, Timer, WallTimer, copies_beyond
+from profiling.measure.timing import MAX_COPIES, CudaTimer, Sample, Timer, WallTimer, copies_beyond
 from profiling.serving.attention import attention_maker
 from profiling.serving.executor import prepare_libraries
 from profiling.serving.operators import operators_on
@@ -28,35 +28,39 @@ from profiling.tables import HEADER, Header, TableError
 from simulator.config import choices, component
 from simulator.model import HALF_BYTES, Device, Model, read_hf_config
 
-# Share of the free memory that the buffers of one operator may take.
+# Share of the free memory that one operator's buffers may use.
 MEMORY_SHARE = 0.6
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    command.add_argument("--model", required=True, help="one of configs/model, or a Hugging Face config.json")
-    command.add_argument("--output", type=Path, required=True, help="folder that gets the folder of the device")
-    command.add_argument("--on", choices=(CUDA, CPU), default=CUDA, help="what computes; default: cuda")
-    command.add_argument("--device", help="one of configs/device; default: recognised by its name")
+    command.add_argument("--model", required=True, help="one of configs/model, or a path of a Hugging Face config.json")
+    command.add_argument("--output", type=Path, required=True, help="parent of the device folder that is written")
+    command.add_argument("--on", choices=(CUDA, CPU), default=CUDA, help="device to run on; default: cuda")
+    command.add_argument("--device", help="one of configs/device; default: recognised by the driver's name")
     command.add_argument("--tp", default="1", help="tensor-parallel degrees, comma-separated; default: 1")
-    command.add_argument("--operators", default=",".join(OPERATORS), help=f"some of {','.join(OPERATORS)}")
+    command.add_argument(
+        "--operators", default=",".join(OPERATORS), help=f"comma-separated; default: {','.join(OPERATORS)}"
+    )
     command.add_argument("--max-tokens", type=int, help="largest number of tokens; default: the model's maximum")
-    command.add_argument("--time-budget-s", type=float, help="begin no measurement after so many seconds")
+    command.add_argument(
+        "--time-budget-s", type=float, help="start no measurement after this many seconds; default: no limit"
+    )
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, and say what was done.
+    """Run the command.
 
     Raises:
-        ValueError: An option is wrong, or there is no GPU.
+        ValueError: An option is invalid, or there is no GPU.
     """
     if options.time_budget_s is not None and not options.time_budget_s > 0:
         raise ValueError(f"--time-budget-s must be above 0, got {options.time_budget_s}")
-    measured_folder(**{name: value for name, value in vars(options).items() if name != "run"})
+    measure_device(**{name: value for name, value in vars(options).items() if name != "run"})
 
 
-def measured_folder(
+def measure_device(
     output: Path,
     model: str,
     tp: str,
@@ -66,36 +70,36 @@ def measured_folder(
     operators: str = ",".join(OPERATORS),
     device: str | None = None,
 ) -> Path:
-    """Measure, say what was done, and return the folder of the device. The arguments are the options of the command.
+    """Measure a device, print the outcome and return its folder. The arguments are the command's options.
 
     Raises:
-        ValueError: An option is wrong, or there is no GPU.
+        ValueError: An option is invalid, or there is no GPU.
     """
     architecture = _model(model)
     chosen, degrees = _operators(operators), _degrees(tp)
-    most_tokens = architecture.max_model_len if max_tokens is None else max_tokens
-    if most_tokens < 1:
-        raise ValueError(f"--max-tokens must be at least 1, got {most_tokens}")
-    cases = layer_cases(architecture, degrees, chosen, most_tokens)
+    limit = architecture.max_model_len if max_tokens is None else max_tokens
+    if limit < 1:
+        raise ValueError(f"--max-tokens must be at least 1, got {limit}")
+    cases = layer_cases(architecture, degrees, chosen, limit)
     engine: list[Case] = []
     torch = require_torch(on)
-    here = device_named(device or name_of_device(torch, on))
+    measured = device_named(device or name_of_device(torch, on))
     flashinfer = flashinfer_or_none() if on == CUDA else None
-    folder = output / here.name
+    folder = output / measured.name
     with torch.inference_mode():
         bench = _Bench(torch, flashinfer, architecture, on)
-        _write_header(folder, header(torch, bench.kernel_library, here, on, "measure"))
+        _write_header(folder, header(torch, bench.kernel_library, measured, on, "measure"))
         if "engine" in chosen and 1 in degrees:
-            engine = engine_cases(architecture, on, flashinfer is not None, most_tokens)
+            engine = engine_cases(architecture, on, flashinfer is not None, limit)
         if on == CUDA:
-            cases += communication_cases(here.name, torch.cuda.device_count(), chosen)
+            cases += communication_cases(measured.name, torch.cuda.device_count(), chosen)
             prepare_libraries(torch, flashinfer, architecture)
         outcome = measure_parts(
-            Session(folder, here.name), [part for part in (engine, cases) if part], bench.measure, time_budget_s
+            Session(folder, measured.name), [part for part in (engine, cases) if part], bench.measure, time_budget_s
         )
     print(
         f"{folder}: {outcome.num_measured:,} measured, {outcome.num_known:,} known before, {outcome.num_skipped:,} "
-        f"that cannot be measured here, {outcome.num_left:,} left by the time budget"
+        f"that this machine cannot measure, {outcome.num_left:,} beyond the time budget"
     )
     return folder
 
@@ -103,25 +107,25 @@ def measured_folder(
 def measure_parts(
     session: Session, parts: Sequence[Sequence[Case]], measure: Measure, time_budget_s: float | None
 ) -> Outcome:
-    """Measure one part after the other, each in its share of the time that is left: a fit needs some of each.
+    """Measure parts in turn, each in its share of the remaining time: a fit needs rows of every part.
 
     Args:
-        session: Keeps what was measured.
-        parts: Cases, none empty.
+        session: Saves the measurements.
+        parts: Cases of each part, none empty.
         measure: Measures one case.
-        time_budget_s: Seconds for all of them; None: no limit.
+        time_budget_s: Seconds for all parts; None: no limit.
     """
     if not parts:
         return Outcome(0, 0, 0, 0)
     end_s = None if time_budget_s is None else time.monotonic() + time_budget_s
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         for number, cases in enumerate(parts):
             share_s = None if end_s is None else max(0.0, end_s - time.monotonic()) / (len(parts) - number)
             task = bar.add_task("cases", total=len(cases))
-            found.append(session.run(cases, measure, share_s, partial(_advance, bar, task)))
-    return Outcome(*map(sum, zip(*map(astuple, found), strict=True)))
+            outcomes.append(session.run(cases, measure, share_s, partial(_advance, bar, task)))
+    return Outcome(*map(sum, zip(*map(astuple, outcomes), strict=True)))
 
 
 def _advance(bar: Progress, task: TaskID, num_done: int) -> None:
@@ -129,10 +133,10 @@ def _advance(bar: Progress, task: TaskID, num_done: int) -> None:
 
 
 class _Bench:
-    """Measures cases on what is here.
+    """Kernels, collectives and the engine of a model, to be measured on this machine.
 
     Attributes:
-        kernel_library: What computes.
+        kernel_library: Names and versions of the kernel libraries.
     """
 
     def __init__(self, torch: Any, flashinfer: Any, model: Model, on: str) -> None:
@@ -141,7 +145,7 @@ class _Bench:
         self._on = on
         new_attention = attention_maker(torch, flashinfer, on)
         self._kernels = TorchKernels(model, operators, on, new_attention)
-        # An engine on a CPU finds its weights where those of the iteration before left them in the caches.
+        # On a CPU, copies add up to the model's weights: caches are as warm as in an engine.
         weight_bytes = int(model.num_parameters * HALF_BYTES)
         self._cache_bytes = weight_bytes // 2
         self._timer: Timer = WallTimer(self._cache_bytes)
@@ -164,8 +168,8 @@ class _Bench:
         if prepared.cold_bytes * (copies - 1) + prepared.num_bytes > MEMORY_SHARE * self._free_bytes():
             return Measured(None, prepared.kernel_library)
         sample = self._timer.measure(prepared.build, prepared.cold_bytes)
-        if self._on == CUDA and copies < MOST_COPIES:
-            self._torch.cuda.empty_cache()  # large buffers: leave the memory to the next ones
+        if self._on == CUDA and copies < MAX_COPIES:
+            self._torch.cuda.empty_cache()  # free large buffers for the next case
         return Measured(sample, prepared.kernel_library)
 
     def _free_bytes(self) -> int:
@@ -175,26 +179,26 @@ class _Bench:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
     def _collective(self, case: Case) -> Sample:
-        """All cases of as many GPUs are measured together: starting the processes takes longest."""
+        """Measure all cases of the same number of GPUs at once: starting the processes takes longest."""
         if case not in self._collectives:
-            groups = communication_cases(case["machine"], case["num_gpus"], OPERATORS)
-            same = [one for one in groups if one["num_gpus"] == case["num_gpus"]]
-            self._collectives |= dict(zip(same, measure_group(same, "nccl"), strict=True))
+            cases = communication_cases(case["machine"], case["num_gpus"], OPERATORS)
+            group = [member for member in cases if member["num_gpus"] == case["num_gpus"]]
+            self._collectives |= dict(zip(group, measure_group(group, "nccl"), strict=True))
         return self._collectives[case]
 
 
-def _write_header(folder: Path, found: Header) -> None:
-    """Write the header, or check that what is there was measured on the same GPU with the same libraries."""
+def _write_header(folder: Path, new: Header) -> None:
+    """Write the header, or check that an existing one has the same GPU and libraries."""
     if (folder / HEADER).exists():
-        there = asdict(Header.read(folder))
+        existing = asdict(Header.read(folder))
         for name in ("device", "engine_generation", "num_sms"):
-            if there[name] != getattr(found, name):
+            if existing[name] != getattr(new, name):
                 raise TableError(
-                    f"{folder} was measured with another {name}: {there[name]}; here it is {getattr(found, name)}: "
+                    f"{folder} was measured with {name} {existing[name]}; this machine has {getattr(new, name)}: "
                     "use another --output"
                 )
         return
-    found.write(folder)
+    new.write(folder)
 
 
 def _model(name: str) -> Model:
@@ -210,10 +214,10 @@ def device_named(name: str) -> Device:
     """Return a device of configs/device.
 
     Raises:
-        ValueError: There is none of this name.
+        ValueError: No device has this name.
     """
     if name not in choices("device"):
-        raise ValueError(f"{name}: say with --device which it is: {', '.join(choices('device'))}")
+        raise ValueError(f"--device must be one of {', '.join(choices('device'))}; got {name}")
     device: Device = component("device", name)
     return device
 
@@ -222,12 +226,12 @@ def _operators(names: str) -> list[str]:
     chosen = [name for name, _ in groupby(names.split(","))]
     unknown = [name for name in chosen if name not in OPERATORS]
     if unknown:
-        raise ValueError(f"--operators: {unknown[0]} is not one; allowed are {', '.join(OPERATORS)}")
+        raise ValueError(f"--operators: {unknown[0]} is not an operator; allowed are {', '.join(OPERATORS)}")
     return chosen
 
 
 def _degrees(text: str) -> list[int]:
-    degrees = [int(one) for one in text.split(",") if one.isdecimal()]
+    degrees = [int(degree) for degree in text.split(",") if degree.isdecimal()]
     if len(degrees) != len(text.split(",")) or not all(degrees):
-        raise ValueError(f"--tp must be whole numbers from 1, comma-separated, got {text}")
+        raise ValueError(f"--tp must be comma-separated integers, at least 1, got {text}")
     return degrees

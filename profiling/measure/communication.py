@@ -1,4 +1,4 @@
-"""Collectives and messages between the GPUs of one machine."""
+"""All-reduces and point-to-point messages between the GPUs of one machine."""
 
 import os
 import socket
@@ -14,32 +14,32 @@ BYTES_PER_VALUE = 2
 
 
 def communication_cases(machine: str, num_gpus: int, operators: Sequence[str]) -> list[Case]:
-    """Cases of a machine: all-reduces of two, four, ... GPUs and messages between two.
+    """Return the cases of a machine: all-reduces of 2, 4, ... GPUs and messages between two.
 
     Args:
         machine: Name of the machine.
-        num_gpus: GPUs of the machine; with one there is nothing to measure.
-        operators: Among all_reduce and send.
+        num_gpus: GPUs of the machine; a single GPU has no cases.
+        operators: Those measured; all_reduce and send count here.
     """
     groups = [count for count in (2, 4, 8, 16) if count <= num_gpus]
-    found = []
+    cases = []
     for size in SIZES:
         if "all_reduce" in operators:
-            found += [Case("communication", (machine, "all_reduce", count, count, size)) for count in groups]
+            cases += [Case("communication", (machine, "all_reduce", count, count, size)) for count in groups]
         if "send" in operators and num_gpus > 1:
-            found.append(Case("communication", (machine, "send", 2, 2, size)))
-    return found
+            cases.append(Case("communication", (machine, "send", 2, 2, size)))
+    return cases
 
 
 def measure_group(cases: Sequence[Case], backend: str) -> list[Sample]:
-    """Measure cases that have the same number of GPUs, in one process per GPU.
+    """Measure cases of the same number of GPUs, with one process per GPU.
 
     Args:
         cases: All with the same num_gpus.
-        backend: "nccl", or "gloo" for the CPU.
+        backend: "nccl", or "gloo" on the CPU.
 
     Returns:
-        A sample for each case, as the first GPU saw it.
+        The sample of each case, as timed on rank 0.
 
     Raises:
         RuntimeError: A process failed.
@@ -51,14 +51,14 @@ def measure_group(cases: Sequence[Case], backend: str) -> list[Sample]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    answers = multiprocessing.get_context("spawn").SimpleQueue()
-    plain = [(case["operator"], case["num_bytes"]) for case in cases]
-    multiprocessing.spawn(_work, (num_gpus, port, backend, plain, answers), nprocs=num_gpus)
-    return [Sample(*values) for values in answers.get()]
+    results = multiprocessing.get_context("spawn").SimpleQueue()
+    sizes = [(case["operator"], case["num_bytes"]) for case in cases]
+    multiprocessing.spawn(_work, (num_gpus, port, backend, sizes, results), nprocs=num_gpus)
+    return [Sample(*values) for values in results.get()]
 
 
-def _work(rank: int, num_gpus: int, port: int, backend: str, plain: Sequence[tuple[str, int]], answers: Any) -> None:
-    """Take part in every case; the first process answers."""
+def _work(rank: int, num_gpus: int, port: int, backend: str, sizes: Sequence[tuple[str, int]], results: Any) -> None:
+    """Run every case on one rank; rank 0 reports the samples."""
     import torch
     from torch import distributed
 
@@ -67,12 +67,12 @@ def _work(rank: int, num_gpus: int, port: int, backend: str, plain: Sequence[tup
     device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
     if backend == "nccl":
         torch.cuda.set_device(device)
-    found = []
-    for operator, num_bytes in plain:
+    samples = []
+    for operator, num_bytes in sizes:
         message = torch.randn(num_bytes // BYTES_PER_VALUE, device=device).to(torch.bfloat16)
-        found.append(_sample(_step(distributed, operator, message, rank), distributed, torch, backend == "nccl"))
+        samples.append(_time(_step(distributed, operator, message, rank), distributed, torch, backend == "nccl"))
     if rank == 0:
-        answers.put([(one.seconds, one.seconds_min, one.seconds_std) for one in found])
+        results.put([(sample.seconds, sample.seconds_min, sample.seconds_std) for sample in samples])
     distributed.barrier()
     distributed.destroy_process_group()
 
@@ -85,8 +85,8 @@ def _step(distributed: Any, operator: str, message: Any, rank: int) -> Callable[
     return lambda: distributed.recv(message, 0)
 
 
-def _sample(step: Callable[[], object], distributed: Any, torch: Any, on_gpu: bool) -> Sample:
-    """Time a step that all processes take together, by events on a GPU and by the host's clock elsewhere."""
+def _time(step: Callable[[], object], distributed: Any, torch: Any, on_gpu: bool) -> Sample:
+    """Time a step that all ranks run together: by CUDA events on a GPU, else by the host clock."""
     seconds = []
     for number in range(WARM_UPS + REPEATS):
         distributed.barrier()

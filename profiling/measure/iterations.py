@@ -1,4 +1,4 @@
-"""The serving engine on made-up batches: host time of its parts, and whole iterations."""
+"""Measures the serving engine on synthetic batches: host time by part, and whole iterations."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -22,40 +22,40 @@ from traces import Trace
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 CHUNKS = (64, 128, 256, 384, 512, 768, 1024, 2048)
 CONTEXTS = (256, 1024)
-# Decodes beside a chunk in a hybrid batch.
+# Decodes in a hybrid batch.
 HYBRIDS = (8, 32)
-# Context of the decodes that host time is measured with, tokens; it hardly matters to the host.
+# Context tokens of the decodes in host time measurements; host time hardly depends on it.
 CONTEXT = 256
 BLOCK_SIZE = 16
 SIZES = ("num_prefill_tokens", "prefill_context", "num_decodes", "decode_context")
-# What the GPU waits for, and what it takes to launch the kernels of all layers either way.
+# Host time that the GPU waits for, and launch time of all layers, one by one or as a graph.
 WAITED_FOR = ("schedule", "prepare_inputs", "synchronize", "process_outputs")
 LAUNCHED = ("launch_kernels", "launch_graph")
 
 
-def engine_cases(model: Model, device: str, has_graphs: bool, most_tokens: int) -> list[Case]:
-    """Return what is measured of the engine, which runs on one GPU.
+def engine_cases(model: Model, device: str, has_graphs: bool, max_tokens: int) -> list[Case]:
+    """Return the cases of the engine, which runs on one GPU.
 
     Args:
         model: The model.
-        device: "cuda" or "cpu"; a CPU does not launch, it computes.
-        has_graphs: Whether decodes can be captured.
-        most_tokens: Largest number of tokens of a sequence.
+        device: "cuda" or "cpu"; launch times are measured on a GPU only.
+        has_graphs: Whether decodes can be captured as CUDA graphs.
+        max_tokens: Largest number of tokens of a sequence.
     """
     launches = LAUNCHED[: 1 + has_graphs] if device == CUDA else ()
     hosts = [(batch, operator) for batch in BATCHES for operator in (*WAITED_FOR, *launches)]
-    fits = most_tokens > CONTEXT + WARM_UPS + REPEATS
-    found = [Case("host", (model.name, 1, operator, batch)) for batch, operator in hosts if fits]
+    fits = max_tokens > CONTEXT + WARM_UPS + REPEATS
+    cases = [Case("host", (model.name, 1, operator, batch)) for batch, operator in hosts if fits]
     for size in (*_decodes(), *_chunks()):
         tokens, context, _, decode_context = size
-        if tokens + context <= most_tokens and decode_context < most_tokens:
-            found.append(Case("iteration", (model.name, 1, "iteration", *size)))
-    # One engine after the other: each has its own weights and cache. Decodes are most of what an engine does.
-    return sorted(found, key=lambda case: has_graphs and not is_captured(case))
+        if tokens + context <= max_tokens and decode_context < max_tokens:
+            cases.append(Case("iteration", (model.name, 1, "iteration", *size)))
+    # One engine at a time: each has its own weights and KV cache. Captured decodes first: most iterations are decodes.
+    return sorted(cases, key=lambda case: has_graphs and not is_captured(case))
 
 
 def is_captured(case: Case) -> bool:
-    """Whether a case is launched as a CUDA graph where decodes can be captured."""
+    """Whether a case runs as a CUDA graph if decodes can be captured."""
     if case.family == "host":
         return bool(case["operator"] == "launch_graph")
     return not case["num_prefill_tokens"]
@@ -68,7 +68,7 @@ def _decodes() -> Iterator[tuple[int, int, int, int]]:
 
 
 def _chunks() -> Iterator[tuple[int, int, int, int]]:
-    """Chunks alone, and as many tokens of which some decode."""
+    """Yield prefill chunks, and hybrid batches of the same number of tokens."""
     for tokens in CHUNKS:
         for context in (0, *CONTEXTS):
             yield tokens, context, 0, 0
@@ -78,10 +78,10 @@ def _chunks() -> Iterator[tuple[int, int, int, int]]:
 
 
 class EngineBench:
-    """Runs the serving engine: its loop for host time, its executor for whole iterations."""
+    """The serving engine under test: its loop for host time, its executor for whole iterations."""
 
     def __init__(self, torch: Any, flashinfer: Any, model: Model, device: str) -> None:
-        """Take what the engine computes with; see `Executor`."""
+        """Store the arguments of `Executor`."""
         self._torch = torch
         self._flashinfer = flashinfer
         self._model = model
@@ -90,40 +90,40 @@ class EngineBench:
         self._executor: tuple[bool, Executor] | None = None
 
     def measure(self, case: Case) -> Sample | None:
-        """Return the time of one part, or of a forward pass; None: the GPU waits for the host, so it says nothing."""
+        """Measure the host time of a part or a forward pass; None if the GPU waits for the host during the pass."""
         if case.family == "iteration":
             return self._forward(case)
         key = case["batch"], is_captured(case)
         if key not in self._served:
             self._served[key] = self._serve(*key)
-        return Sample.of([part_of(one, case["operator"]) for one in self._served[key]])
+        return Sample.of([part_of(iteration, case["operator"]) for iteration in self._served[key]])
 
     def release(self) -> None:
-        """Give the memory of the engine back."""
+        """Free the memory of the engine."""
         if self._executor is not None:
             self._executor = None
             free_memory(self._torch, self._device)
 
     def _serve(self, batch: int, captured: bool) -> Sequence[Iteration]:
-        """Serve a batch from its prompts on; return its iterations after a warm-up."""
-        steps = WARM_UPS + REPEATS
-        trace = Trace(np.full(batch, CONTEXT), np.full(batch, steps + 1), np.zeros(batch))
+        """Serve a batch from prefill on; return its decode iterations after the warm-up."""
+        num_decodes = WARM_UPS + REPEATS
+        trace = Trace(np.full(batch, CONTEXT), np.full(batch, num_decodes + 1), np.zeros(batch))
         scheduler = Sarathi(token_budget=batch * CONTEXT, max_num_seqs=batch)
         longest = self._model.max_model_len
         spec = ReplicaSpec(scheduler, _untimed, self._num_blocks, BLOCK_SIZE, 0.0, longest)
         loop = ServingLoop(trace, spec, self._model.vocab_size, self._executor_for(captured).execute)
-        decodes = [one for one in loop.serve().iterations if one.num_decodes == batch and not one.chunks]
+        decodes = [step for step in loop.serve().iterations if step.num_decodes == batch and not step.chunks]
         return decodes[WARM_UPS:]
 
     def _forward(self, case: Case) -> Sample | None:
-        """Repeat a forward pass. Decodes are launched as graphs where they can be, so that the GPU does not wait."""
+        """Measure a forward pass. Decodes run as CUDA graphs if possible, so that the GPU does not wait."""
         work = self._work(*(case[name] for name in SIZES))
-        known = [np.zeros(span.total + 1, dtype=np.int64) for span in work.spans]
+        token_ids = [np.zeros(span.total + 1, dtype=np.int64) for span in work.spans]
         executor = self._executor_for(is_captured(case) and self._flashinfer is not None)
-        times = [executor.execute(work, known)[1] for _ in range(WARM_UPS + REPEATS)][WARM_UPS:]
-        if self._device == CUDA and sum(one.launch_s for one in times) > 0.9 * sum(one.device_s for one in times):
+        times = [executor.execute(work, token_ids)[1] for _ in range(WARM_UPS + REPEATS)][WARM_UPS:]
+        if self._device == CUDA and sum(run.launch_s for run in times) > 0.9 * sum(run.device_s for run in times):
             return None
-        return Sample.of([one.device_s for one in times])
+        return Sample.of([run.device_s for run in times])
 
     def _work(self, tokens: int, context: int, decodes: int, decode_context: int) -> Work:
         scattered = np.random.default_rng(0).permutation(self._num_blocks).astype(np.int32)
@@ -152,11 +152,11 @@ class EngineBench:
 
 
 def _untimed(batch: Batch) -> Sequence[float]:
-    raise AssertionError(f"the engine takes its own time, also for {batch.num_decodes} decodes")
+    raise AssertionError(f"the engine spends real time, also on {batch.num_decodes} decodes")
 
 
 def part_of(iteration: Iteration, part: str) -> float:
-    """Seconds of one part of an iteration; what is left of it is to hear that the GPU is done."""
+    """Return the seconds of a part of an iteration; "synchronize" is the rest."""
     parts = {
         "schedule": iteration.schedule_s,
         "prepare_inputs": iteration.prepare_s,
@@ -166,6 +166,6 @@ def part_of(iteration: Iteration, part: str) -> float:
     }
     if part in parts:
         return parts[part]
-    known = iteration.schedule_s + iteration.prepare_s + iteration.finish_s
+    host_s = iteration.schedule_s + iteration.prepare_s + iteration.finish_s
     computed_s = max(iteration.launch_s, iteration.device_s)
-    return max(0.0, iteration.end_s - iteration.start_s - known - computed_s)
+    return max(0.0, iteration.end_s - iteration.start_s - host_s - computed_s)

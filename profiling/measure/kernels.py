@@ -1,4 +1,4 @@
-"""The operators of a model as kernels to be timed: the functions that the serving engine runs, on random tensors."""
+"""Operators of a model as kernels to time: the serving engine's functions on random tensors."""
 
 import math
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from simulator.iteration_time import attention_of
 from simulator.model import Model
 
 BYTES_PER_VALUE = 2
-# Keys and values are cached in blocks of so many tokens, scattered over the cache.
+# Tokens per KV block; blocks are scattered over the cache.
 BLOCK_SIZE = 16
-# Random values, repeated in larger tensors.
+# Distinct random values; larger tensors repeat them.
 NUM_DRAWN = 1 << 20
 
 
@@ -27,11 +27,11 @@ class Prepared:
     """An operator that is ready to be timed.
 
     Attributes:
-        build: Makes the kernel on one more copy of what an engine finds outside the caches of the GPU: weights, and
-            keys and values. Activations are the same for all: an engine has just written them.
+        build: Makes the kernel on a further copy of its cold buffers: weights, keys and values. Kernels share their
+            activations, which an engine has just written and finds warm.
         cold_bytes: Bytes of one copy.
         num_bytes: Bytes of one copy and of the activations.
-        kernel_library: What computes it.
+        kernel_library: Name and version of the library that computes it.
     """
 
     build: Build
@@ -41,9 +41,9 @@ class Prepared:
 
 
 class TorchKernels:
-    """Makes the operators of a model.
+    """Kernels of the operators of a model.
 
-    Args of every operator are random: zeros would switch fewer transistors and run at higher clocks.
+    All inputs are random: zeros would switch fewer transistors and run at higher clocks.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class TorchKernels:
         device: str,
         new_attention: Callable[[AttentionShape], PagedAttention],
     ) -> None:
-        """Take what computes.
+        """Draw the random values.
 
         Args:
-            model: The model whose operators they are.
-            operators: What a layer computes.
+            model: The model.
+            operators: Operators of a layer.
             device: "cuda" or "cpu".
-            new_attention: Makes attention of a shape.
+            new_attention: Makes the attention of a shape.
         """
         self._model = model
         self._operators = operators
@@ -72,7 +72,7 @@ class TorchKernels:
         self._drawn = self._torch.randn(NUM_DRAWN, device=device, dtype=self._torch.bfloat16, generator=self._generator)
 
     def prepare(self, case: Case) -> Prepared:
-        """Return the operator of a case."""
+        """Prepare the operator of a case."""
         if case.family == "attention":
             return self._attention(case)
         if case.family == "matmul":
@@ -88,7 +88,7 @@ class TorchKernels:
         return Prepared(build, cold_bytes, cold_bytes + num_bytes, self._operators.kernel_library)
 
     def _random(self, *shape: int) -> Any:
-        """Return new memory with values drawn once: to draw them takes a CPU longer than to compute with them."""
+        """Return a new tensor of repeated random values: drawing them takes a CPU longer than computing with them."""
         count = math.prod(shape)
         return self._drawn.repeat(-(-count // NUM_DRAWN))[:count].reshape(shape).clone()
 
@@ -108,7 +108,7 @@ class TorchKernels:
         return build
 
     def _weight(self, n: int, k: int, copy: int) -> Any:
-        """Copies of the last shape are kept: the next case is likely to need them."""
+        """Return a weight; keep copies of the last shape, which the next case often needs."""
         if not self._weights or self._weights[0].shape != (n, k):
             self._weights = []
         while len(self._weights) <= copy:
@@ -123,14 +123,14 @@ class TorchKernels:
     _post_attention_norm = _input_norm
 
     def _final_norm(self, case: Case) -> Kernel:
-        """The norm of the last token of each sequence."""
+        """Make the norm of the last token of each sequence."""
         hidden, count = self._model.hidden_size, case["num_tokens"]
         x, weight, last = self._random(count, hidden), self._random(hidden), self._torch.arange(count)
         last = last.to(self._device)
         return lambda: self._operators.rms_norm(x[last], weight)
 
     def _heads(self, case: Case) -> tuple[Any, AttentionShape]:
-        """Queries, keys and values of new tokens, (tokens, heads, head_dim), as the QKV projection leaves them."""
+        """Return new queries, keys and values in the layout of the QKV projection, (tokens, heads, head_dim)."""
         shape = self._shape(case["tp"])
         heads = shape.q_heads + 2 * shape.kv_heads
         return self._random(case["num_tokens"], heads * shape.head_dim).unflatten(1, (heads, shape.head_dim)), shape
@@ -174,15 +174,15 @@ class TorchKernels:
     # --- attention ---------------------------------------------------------------------------------------
 
     def _shape(self, tp: int) -> AttentionShape:
-        one = attention_of(self._model, tp)
-        return AttentionShape(one.q_heads, one.kv_heads, one.head_dim, BLOCK_SIZE)
+        attention = attention_of(self._model, tp)
+        return AttentionShape(attention.q_heads, attention.kv_heads, attention.head_dim, BLOCK_SIZE)
 
     def _cache(self, num_blocks: int, shape: AttentionShape) -> tuple[Any, Any]:
         sizes = num_blocks, BLOCK_SIZE, shape.kv_heads, shape.head_dim
         return self._random(*sizes), self._random(*sizes)
 
     def _attention(self, case: Case) -> Prepared:
-        """A prefill chunk, or a batch of decodes, over scattered KV blocks."""
+        """Prepare a prefill chunk, or a batch of decodes, over scattered KV blocks."""
         shape = AttentionShape(case["q_heads"], case["kv_heads"], case["head_dim"], BLOCK_SIZE)
         decodes = case["operator"] == "decode_attention"
         new = 1 if decodes else case["num_tokens"]

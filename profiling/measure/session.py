@@ -1,4 +1,4 @@
-"""Works through cases: journals every measurement, resumes, keeps to a time budget, writes whole tables."""
+"""A measuring session: journals every measurement, resumes, keeps a time budget, writes tables atomically."""
 
 import csv
 import time
@@ -15,11 +15,11 @@ from profiling.tables import FAMILIES, MEASURES, columns_of, read_table, write_t
 
 @dataclass(frozen=True)
 class Measured:
-    """What became of a case.
+    """The result of a case.
 
     Attributes:
-        sample: Its times; None: it cannot be measured here, for want of memory or because the GPU waits for the host.
-        kernel_library: Name and version of what computed it.
+        sample: Its times; None: not measurable on this machine, because memory is short or the GPU waits for the host.
+        kernel_library: Name and version of the library that computed it.
     """
 
     sample: Sample | None
@@ -31,13 +31,13 @@ Measure = Callable[[Case], Measured]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a session did.
+    """Number of cases by outcome.
 
     Attributes:
         num_measured: Cases measured now.
-        num_known: Cases that an earlier session had measured.
-        num_skipped: Cases that cannot be measured here.
-        num_left: Cases that the time budget left.
+        num_known: Cases that an earlier session measured.
+        num_skipped: Cases that this machine cannot measure.
+        num_left: Cases beyond the time budget.
     """
 
     num_measured: int
@@ -49,8 +49,8 @@ class Outcome:
 class Session:
     """Measurements of one device in one folder.
 
-    Each measurement goes to a journal beside the tables at once; the tables are written whole when the
-    session ends, by itself or by an exception. A later session goes on where this one stopped.
+    Each measurement is journalled at once. The tables are written atomically when the session ends, also by an
+    exception. A later session resumes where this one stopped.
     """
 
     def __init__(self, folder: Path, device: str) -> None:
@@ -66,18 +66,18 @@ class Session:
         progress: Callable[[int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Outcome:
-        """Measure the cases that are not known yet.
+        """Measure the cases that are not in the tables yet.
 
         Args:
             cases: What to measure, in order.
             measure: Measures one case.
-            time_budget_s: No case is begun after so many seconds; None: no limit.
-            progress: Called with the number of cases that are done.
-            clock: Seconds since any moment.
+            time_budget_s: No case starts after this many seconds; None: no limit.
+            progress: Called with the number of finished cases.
+            clock: Monotonic clock, seconds.
         """
         families = sorted({case.family for case in cases})
         for family in families:
-            self._write(family)  # what a session left that was killed
+            self._write(family)  # merge the journal of a killed session
         known = {case for family in families for case in self._known(family)}
         begin, done, measured, skipped = clock(), 0, 0, 0
         try:
@@ -90,7 +90,7 @@ class Session:
                         skipped += 1
                     else:
                         measured += 1
-                        self._note(case, result.sample, result.kernel_library)
+                        self._append(case, result.sample, result.kernel_library)
                 done += 1
                 if progress is not None:
                     progress(done)
@@ -102,8 +102,8 @@ class Session:
     def _journal(self, family: str) -> Path:
         return self._folder / f"{family}.journal.csv"
 
-    def _note(self, case: Case, sample: Sample, kernel_library: str) -> None:
-        """Add a line to the journal; it is on disk when this returns."""
+    def _append(self, case: Case, sample: Sample, kernel_library: str) -> None:
+        """Append a line to the journal and flush it."""
         path = self._journal(case.family)
         is_new = not path.exists()
         with path.open("a", newline="") as file:
@@ -120,7 +120,7 @@ class Session:
             yield Case(family, tuple(row))
 
     def _rows(self, family: str) -> pd.DataFrame:
-        """Rows of the table and the journal. A line that was cut off by a crash is not one."""
+        """Return the rows of the table and the journal, without a line that a crash cut off."""
         table = read_table(self._folder, family)
         path = self._journal(family)
         if not path.exists():
@@ -131,7 +131,7 @@ class Session:
         return pd.concat([table, journal], ignore_index=True) if len(table) else journal
 
     def _write(self, family: str) -> None:
-        """Make one table of the table and the journal."""
+        """Merge the journal into the table."""
         rows = self._rows(family)
         if len(rows):
             write_table(self._folder, family, rows)

@@ -1,1 +1,1 @@
-"""A small serving engine on torch: it executes what a scheduler of the simulator decides, in real time."""
+"""A small torch serving engine that executes the simulator's scheduling policies in real time."""

@@ -1,4 +1,4 @@
-"""Attention over a paged KV cache: planned once an iteration, run once a layer."""
+"""Attention over a paged KV cache: planned once per iteration, run once per layer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ WORKSPACE_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """Heads of one GPU, and the tokens of a KV block."""
+    """Heads on one GPU, and tokens per KV block."""
 
     q_heads: int
     kv_heads: int
@@ -25,12 +25,12 @@ class AttentionShape:
 
 @dataclass(frozen=True)
 class Span:
-    """Tokens of one sequence in an iteration.
+    """New tokens of one sequence in an iteration.
 
     Attributes:
         blocks: KV blocks of the sequence up to its last new token, int32[num_blocks].
-        num_tokens: New tokens; their keys and values are in the cache already.
-        context: Tokens before them.
+        num_tokens: New tokens; their keys and values are already in the cache.
+        context: Tokens before the new ones.
     """
 
     blocks: Blocks
@@ -39,21 +39,21 @@ class Span:
 
     @property
     def total(self) -> int:
-        """Tokens that the last new one attends to."""
+        """Tokens that the last new token attends to."""
         return self.context + self.num_tokens
 
 
 class PagedAttention(Protocol):
-    """Attention of one iteration. New tokens of prefill chunks come first, then one of each decode.
+    """Attention of one iteration: tokens of prefill chunks first, then one token per decode.
 
     Attributes:
-        kernel_library: Name and version of what computes.
+        kernel_library: Name and version of the library that computes it.
     """
 
     kernel_library: str
 
     def plan(self, chunks: Sequence[Span], decodes: Sequence[Span]) -> None:
-        """Prepare an iteration: what the host does once for all layers."""
+        """Prepare an iteration on the host, once for all layers."""
         ...
 
     def run(self, q: Any, cache: tuple[Any, Any]) -> Any:
@@ -70,7 +70,7 @@ class PagedAttention(Protocol):
 
 
 class TorchAttention:
-    """Blocks are gathered, and torch computes each sequence for itself. Runs wherever torch does, CPUs included."""
+    """Attention by torch, sequence by sequence on gathered blocks; runs on CPUs too."""
 
     def __init__(self, torch: Any, shape: AttentionShape, device: str) -> None:
         self._torch = torch
@@ -88,7 +88,7 @@ class TorchAttention:
             self._planned.append((blocks, span, self._mask(span)))
 
     def _mask(self, span: Span) -> Any:
-        """What each new token sees of a cache, bool[num_tokens, total]; None: all of it, or what is causal."""
+        """Return the attention mask, bool[num_tokens, total]; None if full or causal attention needs none."""
         if span.num_tokens == 1 or not span.context:
             return None
         torch = self._torch
@@ -104,8 +104,8 @@ class TorchAttention:
             keys, values = (part[blocks].flatten(0, 1)[: span.total].transpose(0, 1)[None] for part in cache)
             causal = mask is None and span.num_tokens > 1
             queries = q[start:end].transpose(0, 1)[None]
-            found = attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
-            out[start:end] = found[0].transpose(0, 1)
+            attended = attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
+            out[start:end] = attended[0].transpose(0, 1)
             start = end
         return out
 
@@ -115,7 +115,7 @@ class TorchAttention:
 
 
 class FlashInferAttention:
-    """FlashInfer's kernels: one launch for all prefill chunks of an iteration, one for all decodes."""
+    """Attention by FlashInfer: one launch for all prefill chunks, one for all decodes."""
 
     def __init__(
         self, torch: Any, flashinfer: Any, shape: AttentionShape, workspace: Any, graph: "GraphBuffers | None" = None
@@ -125,9 +125,9 @@ class FlashInferAttention:
         Args:
             torch: The module.
             flashinfer: The module.
-            shape: Heads.
-            workspace: See `workspace`; those that do not run at the same time may share it.
-            graph: Buffers of a CUDA graph that decodes are captured in; None: not captured.
+            shape: Heads and block size.
+            workspace: See `workspace`; attentions that do not run at the same time may share it.
+            graph: Buffers of the CUDA graph that captures decodes; None: no capture.
         """
         self._torch = torch
         self._shape = shape
@@ -135,7 +135,7 @@ class FlashInferAttention:
         self._num_decodes = 0
         self.kernel_library = f"flashinfer {flashinfer.__version__}, paged"
         self._new_prefill = partial(flashinfer.BatchPrefillWithPagedKVCacheWrapper, workspace, "NHD")
-        # Tensor cores pay as soon as several query heads share keys and values.
+        # Tensor cores are faster when several query heads share keys and values.
         keywords: dict[str, Any] = {"use_tensor_cores": shape.q_heads > shape.kv_heads}
         if graph is not None:
             keywords |= {
@@ -148,7 +148,7 @@ class FlashInferAttention:
 
     @cached_property
     def _prefill(self) -> Any:
-        """Reserves memory of its own, on the GPU and on the host, so only where there are chunks."""
+        """Wrapper for prefill, made on first use: it reserves GPU and host memory."""
         return self._new_prefill()
 
     @cached_property
@@ -162,29 +162,29 @@ class FlashInferAttention:
 
     def plan(self, chunks: Sequence[Span], decodes: Sequence[Span]) -> None:
         """See `PagedAttention`."""
-        shape, half = self._shape, self._torch.bfloat16
+        shape, dtype = self._shape, self._torch.bfloat16
         heads = shape.q_heads, shape.kv_heads, shape.head_dim, shape.block_size
         self._num_prefill_tokens = sum(span.num_tokens for span in chunks)
         self._num_decodes = len(decodes)
         if chunks:
             queries = self._int32([0, *accumulate(span.num_tokens for span in chunks)])
             pages = self._pages(chunks)
-            self._prefill.plan(queries, *pages, *heads, causal=True, q_data_type=half, kv_data_type=half)
+            self._prefill.plan(queries, *pages, *heads, causal=True, q_data_type=dtype, kv_data_type=dtype)
         if decodes:
-            self._decode.plan(*self._pages(decodes), *heads, q_data_type=half, kv_data_type=half)
+            self._decode.plan(*self._pages(decodes), *heads, q_data_type=dtype, kv_data_type=dtype)
 
     def run(self, q: Any, cache: tuple[Any, Any]) -> Any:
         """See `PagedAttention`."""
-        border = self._num_prefill_tokens
+        num_prefill = self._num_prefill_tokens
         out = self._torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        if border:
-            self._prefill.run(q[:border], cache, out=out[:border])
+        if num_prefill:
+            self._prefill.run(q[:num_prefill], cache, out=out[:num_prefill])
         if self._num_decodes:
-            self._decode.run(q[border:], cache, out=out[border:])
+            self._decode.run(q[num_prefill:], cache, out=out[num_prefill:])
         return out
 
     def _pages(self, spans: Sequence[Span]) -> tuple[Any, Any, Any]:
-        """Where the blocks of each sequence begin, the blocks, and tokens in the last one; on the host."""
+        """Return host tensors: first block of each sequence, the blocks, and tokens in each last block."""
         size = self._shape.block_size
         counts = [len(span.blocks) for span in spans]
         blocks = self._torch.from_numpy(np.concatenate([span.blocks for span in spans]))
@@ -196,7 +196,7 @@ class FlashInferAttention:
 
 
 def attention_maker(torch: Any, flashinfer: Any, device: str) -> Callable[[AttentionShape], PagedAttention]:
-    """Return what makes attention of a shape: by FlashInfer where it is given, else by torch."""
+    """Return a function that makes the attention of a shape: by FlashInfer, or by torch without it."""
     if flashinfer is None:
         return lambda shape: TorchAttention(torch, shape, device)
     workspace = FlashInferAttention.workspace(torch)
@@ -205,12 +205,12 @@ def attention_maker(torch: Any, flashinfer: Any, device: str) -> Callable[[Atten
 
 @dataclass(frozen=True)
 class GraphBuffers:
-    """Where a captured batch of decodes finds its KV blocks: int32 tensors on the GPU.
+    """KV blocks of a captured batch of decodes: int32 tensors on the GPU.
 
     Attributes:
-        first: [batch + 1], where the blocks of each sequence begin.
-        blocks: [most blocks of all sequences together].
-        in_last: [batch], tokens in the last block.
+        first: [batch + 1], index of the first block of each sequence.
+        blocks: [maximum number of blocks of all sequences].
+        in_last: [batch], tokens in the last block of each sequence.
     """
 
     first: Any

@@ -8,19 +8,19 @@ from profiling.serving.attention import PagedAttention
 from profiling.serving.operators import Operators
 from simulator.model import Model
 
-# Of random weights: activations stay of the same size through the layers.
+# Standard deviation of the random weights: activations keep their scale through the layers.
 WEIGHT_SCALE = 0.02
 
 
 @dataclass(frozen=True)
 class ForwardInputs:
-    """What a forward pass reads, on the device: new tokens of all sequences one after the other.
+    """Inputs of a forward pass, on the device: new tokens of all sequences, concatenated.
 
     Attributes:
         tokens: int64[num_tokens].
-        positions: int64[num_tokens], place of each token in its sequence.
-        slots: int64[num_tokens], where its keys and values go in the cache.
-        last: int64[num_sequences], place of the last new token of each sequence.
+        positions: int64[num_tokens], position of each token in its sequence.
+        slots: int64[num_tokens], KV cache slot of each token.
+        last: int64[num_sequences], index of the last new token of each sequence.
     """
 
     tokens: Any
@@ -40,25 +40,25 @@ class _Layer:
 
 
 class Decoder:
-    """A decoder-only transformer on one GPU, bf16, and its paged KV cache."""
+    """A decoder-only transformer in bf16 on one device, with its paged KV cache."""
 
     def __init__(self, model: Model, operators: Operators, device: str, num_blocks: int, block_size: int) -> None:
         """Draw weights and reserve the KV cache.
 
         Args:
-            model: The architecture; without experts, in half precision.
-            operators: What a layer computes.
+            model: The architecture; dense, in bf16.
+            operators: Operators of a layer.
             device: "cuda" or "cpu".
-            num_blocks: KV blocks; one more is reserved, where the padding of captured batches writes to.
+            num_blocks: KV blocks; one more is reserved for the writes of padding in captured batches.
             block_size: Tokens per KV block.
 
         Raises:
-            ValueError: The decoder cannot compute this architecture.
+            ValueError: The decoder does not support this architecture.
         """
         if model.num_experts > 1 or model.dtype != "bf16" or model.parallel_attention:
             raise ValueError(
-                f"{model.name} cannot be recorded: the serving engine computes decoders without experts in bf16, "
-                "attention and MLP one after the other"
+                f"{model.name} cannot be recorded: the serving engine supports dense decoders in bf16, with attention "
+                "and MLP in sequence"
             )
         self.model = model
         self.operators = operators
@@ -87,11 +87,11 @@ class Decoder:
         self._caches = [(self._cache(*shape), self._cache(*shape)) for _ in range(model.num_layers)]
 
     def forward(self, inputs: ForwardInputs, attention: PagedAttention) -> Any:
-        """Compute an iteration that `attention` was planned for; return the next tokens, int64[num_sequences]."""
+        """Compute an iteration that `attention` is planned for; return the next tokens, int64[num_sequences]."""
         return self.operators.sample(self.logits(inputs, attention))
 
     def logits(self, inputs: ForwardInputs, attention: PagedAttention) -> Any:
-        """Compute an iteration; return the logits after the last token of each sequence, (sequences, vocabulary)."""
+        """Compute an iteration; return the logits of the last token of each sequence, (sequences, vocabulary)."""
         operators = self.operators
         x = operators.embed(inputs.tokens, self._embedding)
         for layer, cache in zip(self._layers, self._caches, strict=True):
@@ -127,6 +127,6 @@ class Decoder:
         return torch.ones(width, device=self.device, dtype=torch.bfloat16)
 
     def _cache(self, *shape: int) -> Any:
-        """Random values: zeros switch fewer transistors."""
+        """Return random keys or values: zeros would switch fewer transistors."""
         torch = self.operators.torch
         return torch.randn(*shape, device=self.device, dtype=torch.bfloat16, generator=self._generator)

@@ -1,4 +1,4 @@
-"""Executes iterations on a device and says how long their parts took."""
+"""Executes iterations on a device and times their parts."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,8 +22,8 @@ class ExecutionTimes:
     """Parts of an iteration, in seconds.
 
     Attributes:
-        prepare_s: Inputs made and copied, attention planned.
-        launch_s: Host busy launching kernels, or computing them where the host is the device.
+        prepare_s: Making and copying inputs, planning attention.
+        launch_s: Host time of kernel launches; on a CPU, of the computation.
         device_s: From the first launch to the end of the last kernel, by the clock of the device.
     """
 
@@ -36,7 +36,7 @@ class Executor:
     """A decoder on a device.
 
     Attributes:
-        kernel_library: What computes.
+        kernel_library: Names and versions of the kernel libraries.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Executor:
         graph_sizes: Sequence[int],
         clock: Callable[[], float],
     ) -> None:
-        """Draw weights, reserve the KV cache, capture graphs.
+        """Draw weights, reserve the KV cache and capture CUDA graphs.
 
         Args:
             torch: The module.
@@ -59,11 +59,11 @@ class Executor:
             device: CUDA or CPU.
             num_blocks: KV blocks.
             block_size: Tokens per KV block.
-            graph_sizes: Batches of decodes to capture as CUDA graphs, increasing; empty: none.
-            clock: Seconds since any moment.
+            graph_sizes: Batch sizes of decodes to capture as CUDA graphs, increasing; empty: none.
+            clock: Monotonic clock, seconds.
 
         Raises:
-            ValueError: The decoder cannot compute this architecture, or graphs cannot be captured.
+            ValueError: The decoder does not support this architecture, or graphs cannot be captured.
         """
         if graph_sizes and (device != CUDA or flashinfer is None):
             raise ValueError("engine.decode_graph_sizes: CUDA graphs need a CUDA GPU and FlashInfer")
@@ -75,55 +75,55 @@ class Executor:
         shape = AttentionShape(model.num_q_heads, model.num_kv_heads, model.head_dim, block_size)
         self._decoder = Decoder(model, operators, device, num_blocks, block_size)
         self._attention = attention_maker(torch, flashinfer, device)(shape)
-        self._inputs = InputMaker(torch, device, block_size, dump_block=num_blocks)
+        self._inputs = InputMaker(torch, device, block_size, padding_block=num_blocks)
         self._graphs: DecodeGraphs | None = None
         if graph_sizes:
-            dump = np.array([num_blocks], dtype=np.int32)
-            self._graphs = DecodeGraphs(self._decoder, flashinfer, shape, graph_sizes, dump, num_blocks)
+            padding_block = np.array([num_blocks], dtype=np.int32)
+            self._graphs = DecodeGraphs(self._decoder, flashinfer, shape, graph_sizes, padding_block, num_blocks)
         self.kernel_library = f"{operators.kernel_library}, attention: {self._attention.kernel_library}"
 
     def warm_up(self, token_counts: Iterable[int]) -> None:
-        """Compute a prompt of each length: libraries prepare a shape when they first see it."""
+        """Compute a prompt of each length: libraries prepare each shape on first use."""
         for count in token_counts:
             blocks = np.arange(-(-count // self._block_size), dtype=np.int32)
             self.execute(Work([0], [Span(blocks, count, 0)], []), [np.zeros(count, dtype=np.int64)])
 
-    def execute(self, work: Work, known: Sequence[Tokens]) -> tuple[NDArray[np.int64], ExecutionTimes]:
+    def execute(self, work: Work, token_ids: Sequence[Tokens]) -> tuple[NDArray[np.int64], ExecutionTimes]:
         """Compute an iteration.
 
         Args:
-            work: What it computes.
-            known: Tokens of each request, as far as they are known.
+            work: Chunks and decodes to compute.
+            token_ids: Prompt and generated tokens of each request; later entries are not read.
 
         Returns:
-            The next token of each chunk and decode, int64[n], and how long it took.
+            The next token of each chunk and decode, int64[n], and the times of the parts.
         """
         clock = self._clock
         begin_s = clock()
-        launch = self._plan(work, known)
+        launch = self._plan(work, token_ids)
         planned_s = clock()
         first, last = self._event(), self._event()
         tokens = launch()
         if last is not None:
             last.record()
         launched_s = clock()
-        found = tokens.cpu().numpy()[: len(work.requests)]
+        sampled = tokens.cpu().numpy()[: len(work.requests)]
         device_s = launched_s - planned_s if last is None else first.elapsed_time(last) * 1e-3
-        return found, ExecutionTimes(planned_s - begin_s, launched_s - planned_s, device_s)
+        return sampled, ExecutionTimes(planned_s - begin_s, launched_s - planned_s, device_s)
 
-    def _plan(self, work: Work, known: Sequence[Tokens]) -> Callable[[], Any]:
-        """Do what the host does before the first kernel; return what launches them."""
+    def _plan(self, work: Work, token_ids: Sequence[Tokens]) -> Callable[[], Any]:
+        """Do the host work before the first kernel; return a function that launches the kernels."""
         graphs = self._graphs
         size = None if graphs is None or work.chunks else graphs.size_for(len(work.decodes))
         if graphs is not None and size is not None:
-            graphs.plan(size, work.decodes, self._inputs.make(work, known, size - len(work.decodes)))
+            graphs.plan(size, work.decodes, self._inputs.make(work, token_ids, size - len(work.decodes)))
             return lambda: graphs.launch(size)
-        inputs = self._inputs.make(work, known)
+        inputs = self._inputs.make(work, token_ids)
         self._attention.plan(work.chunks, work.decodes)
         return lambda: self._decoder.forward(inputs, self._attention)
 
     def _event(self) -> Any:
-        """An event that is recorded now; the second of a pair is recorded again. None: the host is the device."""
+        """Return a CUDA event, recorded now; None on a CPU. Recording the second of a pair again moves it."""
         if self._device == CPU:
             return None
         event = self._torch.cuda.Event(enable_timing=True)
@@ -132,11 +132,11 @@ class Executor:
 
 
 def prepare_libraries(torch: Any, flashinfer: Any, model: Model) -> None:
-    """Let libraries compile what a model needs on a GPU, which takes minutes: one layer, each kind of batch."""
+    """Run one layer on each kind of batch, so that libraries compile a model's kernels, which takes minutes."""
     small = replace(model, num_layers=1, vocab_size=min(model.vocab_size, 1024), max_model_len=256)
     sizes = (1,) if flashinfer is not None else ()
     executor = Executor(torch, flashinfer, small, CUDA, 64, 16, sizes, time.perf_counter)
     chunk, decode = Span(np.arange(4, dtype=np.int32), 64, 0), Span(np.arange(8, 12, dtype=np.int32), 1, 60)
-    known = [np.zeros(64, dtype=np.int64)] * 2
+    token_ids = [np.zeros(64, dtype=np.int64)] * 2
     for work in (Work([0], [chunk], []), Work([0, 1], [chunk], [decode]), Work([1], [], [decode])):
-        executor.execute(work, known[: max(work.requests) + 1])
+        executor.execute(work, token_ids[: max(work.requests) + 1])

@@ -1,4 +1,4 @@
-"""Decodes captured as CUDA graphs: one for each of some batch sizes, launched at once."""
+"""Decodes captured as CUDA graphs, one graph per batch size."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -21,47 +21,53 @@ class _Captured:
 
 
 class DecodeGraphs:
-    """Batches of decodes of given sizes, captured; smaller batches are padded to the next size."""
+    """CUDA graphs of decode batches; a batch is padded to the next captured size."""
 
     def __init__(
-        self, decoder: Decoder, flashinfer: Any, shape: AttentionShape, sizes: Sequence[int], dump: Blocks, most: int
+        self,
+        decoder: Decoder,
+        flashinfer: Any,
+        shape: AttentionShape,
+        sizes: Sequence[int],
+        padding_block: Blocks,
+        num_blocks: int,
     ) -> None:
-        """Capture every size, the largest first, so that the others find their memory in its pool.
+        """Capture every size, the largest first, so that the others reuse its memory pool.
 
         Args:
-            decoder: What is captured.
-            flashinfer: The module; torch's attention of gathered blocks changes its shapes and cannot be captured.
-            shape: Heads.
+            decoder: The decoder to capture.
+            flashinfer: The module; torch's attention on gathered blocks changes shapes and cannot be captured.
+            shape: Heads and block size.
             sizes: Batch sizes, increasing.
-            dump: Block that padding reads and writes, int32[1].
-            most: KV blocks that the sequences of a batch can hold together.
+            padding_block: Block that padding reads and writes, int32[1].
+            num_blocks: KV blocks that the sequences of a batch can have together.
         """
         self._sizes = sizes
         self._decoder = decoder
         self._torch = decoder.operators.torch
         self._flashinfer = flashinfer
         self._shape = shape
-        self._padding = Span(dump, 1, 0)
+        self._padding = Span(padding_block, 1, 0)
         self._pool: Any = None
         self._stream = self._torch.cuda.Stream()
         self._workspace = FlashInferAttention.workspace(self._torch)
-        self._blocks = self._torch.zeros(most + sizes[-1], dtype=self._torch.int32, device="cuda")
+        self._blocks = self._torch.zeros(num_blocks + sizes[-1], dtype=self._torch.int32, device="cuda")
         self._captured = {size: self._capture(size) for size in reversed(sizes)}
 
     def size_for(self, num_decodes: int) -> int | None:
-        """Smallest captured size that holds so many; None: there is none."""
-        place = bisect_left(self._sizes, num_decodes)
-        return self._sizes[place] if place < len(self._sizes) else None
+        """Return the smallest captured size for a number of decodes, or None if there is none."""
+        index = bisect_left(self._sizes, num_decodes)
+        return self._sizes[index] if index < len(self._sizes) else None
 
     def plan(self, size: int, decodes: Sequence[Span], inputs: ForwardInputs) -> None:
-        """Prepare a launch of so many decodes or fewer; `inputs` are padded to the size already."""
+        """Prepare a launch of at most `size` decodes; `inputs` are already padded to `size`."""
         captured = self._captured[size]
         for name, value in vars(inputs).items():
             getattr(captured.inputs, name).copy_(value, non_blocking=True)
         captured.attention.plan([], [*decodes, *[self._padding] * (size - len(decodes))])
 
     def launch(self, size: int) -> Any:
-        """Compute what was planned; return the next tokens, int64[size]."""
+        """Launch the planned graph; return the next tokens, int64[size]."""
         captured = self._captured[size]
         captured.graph.replay()
         return captured.tokens

@@ -1,4 +1,4 @@
-"""What an iteration computes, as a list of spans of tokens, and as tensors."""
+"""Work of an iteration, as spans of tokens and as tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Tokens = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Work:
-    """One iteration: prefill chunks, then decodes.
+    """Work of one iteration: prefill chunks, then decodes.
 
     Attributes:
-        requests: Request of each chunk and each decode.
-        chunks: Tokens of each chunk.
-        decodes: Token of each decode.
+        requests: Request of each chunk, then of each decode.
+        chunks: Span of each chunk.
+        decodes: Span of each decode, one token.
     """
 
     requests: Sequence[int]
@@ -36,7 +36,7 @@ class Work:
 
 
 def work_of(batch: Batch, replica: Replica, tables: BlockTables) -> Work:
-    """Return what a batch that was just put in flight computes, with KV blocks for all of it."""
+    """Return the work of a batch that was just started, and allocate its KV blocks."""
     requests = [chunk.request for chunk in batch.chunks]
     chunks = []
     for chunk in batch.chunks:
@@ -53,45 +53,45 @@ def work_of(batch: Batch, replica: Replica, tables: BlockTables) -> Work:
 
 
 class InputMaker:
-    """Makes the tensors of a forward pass on the host, and copies them to the device."""
+    """Builder of a forward pass's tensors on the host, copied to the device."""
 
-    def __init__(self, torch: Any, device: str, block_size: int, dump_block: int) -> None:
-        """Set the device.
+    def __init__(self, torch: Any, device: str, block_size: int, padding_block: int) -> None:
+        """Set the device and the padding block.
 
         Args:
             torch: The module.
             device: "cuda" or "cpu".
             block_size: Tokens per KV block.
-            dump_block: Block that padding writes to.
+            padding_block: Block that padding writes to.
         """
         self._torch = torch
         self._device = device
         self._block_size = block_size
-        self._dump_slot = dump_block * block_size
+        self._padding_slot = padding_block * block_size
 
-    def make(self, work: Work, known: Sequence[Tokens], padding: int = 0) -> ForwardInputs:
+    def make(self, work: Work, token_ids: Sequence[Tokens], padding: int = 0) -> ForwardInputs:
         """Return the inputs of an iteration.
 
         Args:
-            work: What it computes.
-            known: Tokens of each request, as far as they are known.
-            padding: Decodes to add whose results nobody reads.
+            work: Chunks and decodes to compute.
+            token_ids: Prompt and generated tokens of each request; later entries are not read.
+            padding: Decodes to add; their results are discarded.
         """
         size = self._block_size
         tokens, positions, slots = [], [], []
         for request, span in zip(work.requests, work.chunks, strict=False):
-            places = np.arange(span.context, span.total)
-            tokens.append(known[request][span.context : span.total])
-            positions.append(places)
-            slots.append(span.blocks[places // size] * size + places % size)
+            computed = np.arange(span.context, span.total)
+            tokens.append(token_ids[request][span.context : span.total])
+            positions.append(computed)
+            slots.append(span.blocks[computed // size] * size + computed % size)
         decoding = work.requests[len(work.chunks) :]
         padded = [0] * padding
-        # A decode is one token: plain numbers are faster than arrays of one.
-        newest = [int(known[one][span.context]) for one, span in zip(decoding, work.decodes, strict=True)]
+        # A decode is one token: Python ints are faster than arrays of length one.
+        newest = [int(token_ids[request][span.context]) for request, span in zip(decoding, work.decodes, strict=True)]
         tokens.append(np.array(newest + padded, dtype=np.int64))
         positions.append(np.array([span.context for span in work.decodes] + padded, dtype=np.int64))
         in_blocks = [int(span.blocks[-1]) * size + span.context % size for span in work.decodes]
-        slots.append(np.array(in_blocks + [self._dump_slot] * padding, dtype=np.int64))
+        slots.append(np.array(in_blocks + [self._padding_slot] * padding, dtype=np.int64))
         last = np.cumsum([span.num_tokens for span in work.chunks] + [1] * (len(decoding) + padding)) - 1
         return ForwardInputs(*(self._tensor(part) for part in (*map(np.concatenate, (tokens, positions, slots)), last)))
 

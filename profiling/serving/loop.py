@@ -1,4 +1,4 @@
-"""The serving loop: batches of a scheduler of the simulator, executed in real time."""
+"""The serving loop: executes the batches of a simulator policy in real time."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,38 +16,38 @@ from simulator.replica import Batch, RequestTable
 from simulator.schedulers import Overlapping
 from traces import Trace
 
-# Shorter waits are spent polling: to be woken takes the operating system longer.
+# Shorter waits poll: the operating system wakes a sleeping process too late.
 SPIN_S = 0.002
 
 
 class Execute(Protocol):
-    """Computes an iteration, see `Executor.execute`."""
+    """A function that computes an iteration; see `Executor.execute`."""
 
-    def __call__(self, work: Work, known: Sequence[Tokens]) -> tuple[NDArray[np.int64], ExecutionTimes]:
-        """Return the next token of each chunk and decode, and how long it took."""
+    def __call__(self, work: Work, token_ids: Sequence[Tokens]) -> tuple[NDArray[np.int64], ExecutionTimes]:
+        """Return the next token of each chunk and decode, and the times of the parts."""
         ...
 
 
-# Request, tokens, tokens before them in the KV cache.
+# Request, tokens, context tokens before them.
 Chunk = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration of the loop. Times are seconds since the trace began.
+    """One iteration of the loop. Times are seconds since the start of the trace.
 
     Attributes:
-        start_s: Begin: the end of the iteration before or, if there was nothing to do, the next arrival.
-        schedule_s: Seconds that the scheduler took.
-        prepare_s: Seconds that the inputs took.
-        launch_s: Seconds that the host was busy launching kernels.
+        start_s: Start: the end of the previous iteration or, if the replica was idle, the next arrival.
+        schedule_s: Seconds in the scheduler.
+        prepare_s: Seconds to prepare the inputs.
+        launch_s: Seconds of host time to launch kernels.
         device_s: Seconds from the first launch to the end of the last kernel.
-        finish_s: Seconds to keep the new tokens and to end requests.
-        end_s: End: when its tokens are there.
-        num_decodes: Requests that decoded.
-        decode_context_tokens: Their tokens in the KV cache, summed.
+        finish_s: Seconds to store new tokens and finish requests.
+        end_s: End: its tokens are available.
+        num_decodes: Decoding requests.
+        decode_context_tokens: Their context tokens, summed.
         chunks: Prefill chunks.
-        preempted: Requests that were preempted before it.
+        preempted: Requests that were preempted before the iteration.
     """
 
     start_s: float
@@ -64,17 +64,17 @@ class Iteration:
 
     @property
     def decodes(self) -> tuple[int, int]:
-        """Number of decodes, and their tokens in the KV cache."""
+        """Number of decodes and their summed context tokens."""
         return self.num_decodes, self.decode_context_tokens
 
 
 @dataclass(frozen=True)
 class Served:
-    """What became of a trace.
+    """Iterations and request times of a served trace.
 
     Attributes:
         iterations: In order.
-        first_token_s: float64[num_requests], NaN: none was emitted.
+        first_token_s: float64[num_requests], NaN: no token was emitted.
         completed_s: float64[num_requests], NaN: refused.
     """
 
@@ -99,19 +99,19 @@ class ServingLoop:
 
         Args:
             trace: Requests with arrival times.
-            spec: The replica; its stage times play no role.
-            vocab_size: Tokens that prompts are drawn from.
+            spec: The replica; its stage times are not used.
+            vocab_size: Number of distinct tokens to draw prompts from.
             execute: Computes an iteration.
-            clock: Seconds since any moment.
-            sleep: Waits for so many seconds.
+            clock: Monotonic clock, seconds.
+            sleep: Sleeps for a number of seconds.
 
         Raises:
-            ValueError: Requests wait for the end of others, or batches cannot be executed as they are decided.
+            ValueError: Arrivals depend on other requests, or the engine does not support the policy or prefix caching.
         """
         overlaps = isinstance(spec.scheduler, Overlapping) and spec.scheduler.overlap.lookahead
         if spec.prefix_caching or overlaps:
             raise ValueError(
-                "a prefix cache and async scheduling cannot be recorded: kv_cache.prefix_caching=false and "
+                "a prefix cache or async scheduling cannot be recorded: set kv_cache.prefix_caching=false and "
                 "scheduler.async_scheduling=false"
             )
         if trace.arrival_s is None or np.isnan(trace.arrival_s).any():
@@ -125,7 +125,7 @@ class ServingLoop:
         self._scheduler = spec.scheduler
         self._tables = BlockTables(spec.num_blocks, spec.block_size, spec.max_model_len)
         random = np.random.default_rng(0)
-        self._known: list[Tokens] = [random.integers(0, vocab_size, count) for count in total]
+        self._token_ids: list[Tokens] = [random.integers(0, vocab_size, count) for count in total]
         self._execute = execute
         self._clock = clock
         self._sleep = sleep
@@ -134,7 +134,7 @@ class ServingLoop:
         self._completed_s = np.full(len(total), np.nan)
 
     def serve(self) -> Served:
-        """Serve all requests; ends when the last one has ended."""
+        """Serve all requests and return when the last one ends."""
         iterations: list[Iteration] = []
         origin_s = self._clock()
         now_s = 0.0
@@ -156,7 +156,7 @@ class ServingLoop:
             self._num_arrived += 1
 
     def _next_batch(self, preempted: list[int]) -> Batch | None:
-        """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
+        """Run the policy until it starts a batch with tokens or has nothing to do."""
         while (batch := self._scheduler.schedule(self._replica)) is not None:
             started = self._replica.start(batch)
             self._tables.release(batch.preempted)
@@ -169,9 +169,9 @@ class ServingLoop:
         scheduled_s = self._clock() - origin_s
         work = work_of(batch, self._replica, self._tables)
         made_s = self._clock() - origin_s
-        tokens, times = self._execute(work, self._known)
+        tokens, times = self._execute(work, self._token_ids)
         computed_s = self._clock() - origin_s
-        prefilled = self._keep(work, tokens)
+        prefilled = self._store(work, tokens)
         ended = self._replica.finish()
         self._tables.release(ended)
         end_s = self._clock() - origin_s
@@ -189,26 +189,26 @@ class ServingLoop:
             end_s=end_s,
             num_decodes=batch.num_decodes,
             decode_context_tokens=batch.decode_context_tokens,
-            chunks=[(one.request, one.num_tokens, one.context_tokens) for one in batch.chunks],
+            chunks=[(chunk.request, chunk.num_tokens, chunk.context_tokens) for chunk in batch.chunks],
             preempted=preempted,
         )
 
-    def _keep(self, work: Work, tokens: NDArray[np.int64]) -> list[int]:
-        """Append new tokens to what is known; return the requests whose prefill ended."""
+    def _store(self, work: Work, tokens: NDArray[np.int64]) -> list[int]:
+        """Store the new tokens; return the requests whose prefill ended."""
         prefilled = []
         num_chunks = len(work.chunks)
         known_tokens = self._replica.requests.known_tokens
-        for place, (request, span, token) in enumerate(zip(work.requests, work.spans, tokens.tolist(), strict=True)):
-            if place < num_chunks:
+        for index, (request, span, token) in enumerate(zip(work.requests, work.spans, tokens.tolist(), strict=True)):
+            if index < num_chunks:
                 if span.total < known_tokens[request]:
-                    continue  # the prompt goes on
+                    continue  # not the last chunk of the prompt
                 prefilled.append(request)
             if span.total < self._total[request]:
-                self._known[request][span.total] = token
+                self._token_ids[request][span.total] = token
         return prefilled
 
     def _wait(self, origin_s: float, until_s: float) -> float:
-        """Wait until then and return that time: that the loop wakes a little later is its own affair."""
+        """Wait until a time and return it; a late wake-up counts as time of the next iteration."""
         while (now_s := self._clock() - origin_s) < until_s:
             if until_s - now_s > SPIN_S:
                 self._sleep(until_s - now_s - SPIN_S)

@@ -1,29 +1,29 @@
-"""What a decoder layer computes, on tensors: the harness measures these functions, the serving engine runs them."""
+"""Operators of a decoder layer on tensors: the harness measures the functions that the serving engine runs."""
 
 from typing import Any
 
 from profiling.device.environment import CPU
 
 EPSILON = 1e-6
-# On a CPU, oneDNN generates code for each number of rows, which takes as long as a prompt.
+# On a CPU, oneDNN generates code per number of rows, which takes as long as a prompt.
 CPU_ROW_GRAIN = 64
 
 
 class Operators:
-    """The operators of a layer but attention, in torch; norm, rotation and activation by FlashInfer where it is given.
+    """Operators of a layer except attention, in torch; norm, RoPE and activation in FlashInfer if given.
 
     Attributes:
         torch: The module.
-        kernel_library: Name and version of what computes.
+        kernel_library: Names and versions of the kernel libraries.
     """
 
     def __init__(self, torch: Any, flashinfer: Any = None, row_grain: int = 1) -> None:
-        """Take the modules.
+        """Store the modules.
 
         Args:
             torch: The module.
             flashinfer: The module; None: torch alone.
-            row_grain: Larger matrix products are computed with a multiple of so many rows.
+            row_grain: GEMMs of more rows are padded to a multiple of this number of rows.
         """
         self._row_grain = row_grain
         self.torch = torch
@@ -34,25 +34,25 @@ class Operators:
             self.kernel_library += f", flashinfer {flashinfer.__version__}"
 
     def linear(self, x: Any, weight: Any) -> Any:
-        """Multiply (tokens, k) with the transpose of (n, k): (tokens, n)."""
+        """Multiply (tokens, k) by the transpose of (n, k): (tokens, n)."""
         rows, grain = x.shape[0], self._row_grain
-        missing = -rows % grain if rows > grain else 0
-        if not missing:
+        padding = -rows % grain if rows > grain else 0
+        if not padding:
             return self._functional.linear(x, weight)
-        return self._functional.linear(self._functional.pad(x, (0, 0, 0, missing)), weight)[:rows]
+        return self._functional.linear(self._functional.pad(x, (0, 0, 0, padding)), weight)[:rows]
 
     def embed(self, tokens: Any, table: Any) -> Any:
-        """Return the rows of a table: int64[tokens] -> (tokens, hidden)."""
+        """Look up token embeddings: int64[tokens] -> (tokens, hidden)."""
         return self._functional.embedding(tokens, table)
 
     def rms_norm(self, x: Any, weight: Any) -> Any:
-        """Norm of (tokens, hidden)."""
+        """Normalize (tokens, hidden)."""
         if self._flashinfer is not None:
             return self._flashinfer.norm.rmsnorm(x, weight, EPSILON)
         return self._functional.rms_norm(x, weight.shape, weight, EPSILON)
 
     def rotation_table(self, num_positions: int, head_dim: int, device: str, base: float = 10000.0) -> Any:
-        """Cosines beside sines of each position: float32[positions, head_dim].
+        """Return cosines, then sines, of each position: float32[positions, head_dim].
 
         Source: Su et al., arXiv:2104.09864.
         """
@@ -62,11 +62,11 @@ class Operators:
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
     def rotate(self, x: Any, num_q_heads: int, positions: Any, table: Any) -> tuple[Any, Any]:
-        """Rotate queries and keys by their positions, each head in halves.
+        """Apply rotary embeddings to queries and keys, each head in halves.
 
         Args:
-            x: (tokens, query and key heads, head_dim); may be changed.
-            num_q_heads: Query heads.
+            x: (tokens, query and key heads, head_dim); may be changed in place.
+            num_q_heads: Number of query heads, the first in x.
             positions: int64[tokens].
             table: See `rotation_table`.
 
@@ -84,19 +84,19 @@ class Operators:
         return rotated[:, :num_q_heads], rotated[:, num_q_heads:]
 
     def write_cache(self, cache: tuple[Any, Any], keys: Any, values: Any, slots: Any) -> None:
-        """Put keys and values of new tokens, (tokens, kv_heads, head_dim), to their slots, int64[tokens].
+        """Write keys and values of new tokens to the KV cache.
 
         Args:
             cache: Keys and values, (blocks, block_size, kv_heads, head_dim) each.
-            keys: Of the new tokens.
-            values: Of the new tokens.
-            slots: Block x block_size + offset.
+            keys: (tokens, kv_heads, head_dim).
+            values: (tokens, kv_heads, head_dim).
+            slots: int64[tokens], block x block_size + offset.
         """
         for cached, new in zip(cache, (keys, values), strict=True):
             cached.view(-1, *cached.shape[2:]).index_copy_(0, slots, new)
 
     def activate(self, x: Any, gated: bool) -> Any:
-        """SiLU of the first half times the second half of (tokens, 2 ffn); GELU of (tokens, ffn) without gate."""
+        """Apply gated SiLU to (tokens, 2 ffn), whose first half is the gate, or GELU to (tokens, ffn)."""
         if not gated:
             return self._functional.gelu(x, approximate="tanh")
         if self._flashinfer is not None:
@@ -105,11 +105,11 @@ class Operators:
         return self._functional.silu(gate) * up
 
     def add(self, x: Any, residual: Any) -> Any:
-        """Sum of two (tokens, hidden)."""
+        """Add two (tokens, hidden)."""
         return self.torch.add(x, residual)
 
     def sample(self, logits: Any) -> Any:
-        """Greedy: the largest logit of each sequence, int64[sequences]."""
+        """Sample greedily: the largest logit of each sequence, int64[sequences]."""
         return self.torch.argmax(logits, dim=-1)
 
 

@@ -1,6 +1,6 @@
-"""A recording: what a serving loop did with a trace, as files.
+"""A recording of a served trace, and its files.
 
-A folder holds `recording.json` (what served, where and when), `requests.csv.gz` and `iterations.csv.gz`.
+A folder has `recording.json` (engine, configuration, machine, date), `requests.csv.gz` and `iterations.csv.gz`.
 docs/profiling.md describes every column.
 """
 
@@ -18,22 +18,22 @@ from profiling.tables import Header, TableError, write_gzipped, write_whole
 from traces import Trace
 
 RECORDING, REQUESTS, ITERATIONS = "recording.json", "requests.csv.gz", "iterations.csv.gz"
-# The clock counts nanoseconds.
+# The clock has nanosecond resolution.
 SECONDS = "%.9f"
 REQUEST_COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "first_token_s", "completed_s")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What was served, and how.
+    """A served trace and its configuration.
 
     Attributes:
         name: Name of the folder.
-        header: Who measured what, where and when.
-        on: What computed: "cuda" or "cpu".
-        overrides: Configuration of the simulator, as on its command line: it decided the batches.
+        header: Device and source.
+        on: Device that ran it: "cuda" or "cpu".
+        overrides: Configuration of the simulator, as on its command line; its scheduler decided the batches.
         trace: The requests.
-        served: What became of them.
+        served: Their iterations and times.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Recording:
     served: Served
 
     def write(self, folder: Path) -> None:
-        """Write to a folder; recording.json comes last and says that the others are there."""
+        """Write into a folder; recording.json comes last and marks the recording complete."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORDING).unlink(missing_ok=True)
         write_gzipped(folder / REQUESTS, self._requests(), SECONDS)
@@ -58,7 +58,7 @@ class Recording:
         return pd.DataFrame(dict(zip(REQUEST_COLUMNS, values, strict=True)))
 
     def _iterations(self) -> pd.DataFrame:
-        rows = [{field.name: getattr(one, field.name) for field in fields(one)} for one in self.served.iterations]
+        rows = [{field.name: getattr(step, field.name) for field in fields(step)} for step in self.served.iterations]
         table = pd.DataFrame(rows, columns=[field.name for field in fields(Iteration)])
         table["chunks"] = [" ".join(map(_text_of, chunks)) for chunks in table["chunks"]]
         table["preempted"] = [" ".join(map(str, requests)) for requests in table["preempted"]]
@@ -66,10 +66,10 @@ class Recording:
 
     @classmethod
     def read(cls, folder: Path) -> "Recording":
-        """Read from a folder.
+        """Read the recording of a folder.
 
         Raises:
-            TableError: It holds no recording; the message is one line.
+            TableError: The folder has no valid recording; the message is one line.
         """
         path = folder / RECORDING
         try:
@@ -92,19 +92,19 @@ class Recording:
         except OSError as error:
             raise TableError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
         except (KeyError, ValueError, TypeError, EOFError) as error:
-            raise TableError(f"{folder} holds no recording: {' '.join(str(error).split())}") from error
+            raise TableError(f"{folder} has no valid recording: {' '.join(str(error).split())}") from error
 
 
 def recording_folders(folder: Path) -> list[Path]:
-    """Return the recordings in a folder and the folders in it, or the folder itself if it is one.
+    """Return the recording folders in a folder, at any depth, or the folder itself if it is one.
 
     Raises:
-        TableError: There is none.
+        TableError: The folder has no recording.
     """
-    found = sorted(path.parent for path in folder.rglob(RECORDING))
-    if not found:
-        raise TableError(f"{folder} holds no recording: no {RECORDING} in it or below")
-    return found
+    folders = sorted(path.parent for path in folder.rglob(RECORDING))
+    if not folders:
+        raise TableError(f"{folder} has no recording: no {RECORDING} in it or below")
+    return folders
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -128,4 +128,4 @@ def _iteration(row: dict[Any, Any]) -> Iteration:
 
 def seconds_of(served: Served) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return the seconds of each iteration: float64[num_iterations]."""
-    return np.array([one.end_s - one.start_s for one in served.iterations])
+    return np.array([step.end_s - step.start_s for step in served.iterations])

@@ -1,1 +1,1 @@
-"""Recordings against predictions: a trace replayed with its recorded times, and simulated with predicted ones."""
+"""Recordings against predictions: traces replayed with recorded times and simulated with predicted ones."""

@@ -27,14 +27,13 @@ from profiling.validate.replay import deployment_of
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    command.add_argument("recordings", type=Path, help="folder of a recording, or of folders of recordings")
+    command.add_argument("recordings", type=Path, help="folder of a recording, or a folder of recording folders")
     command.add_argument(
         "--measurements",
         type=Path,
-        help="tables of the device: predict with what is fitted to them; default: the profile and the engine that the "
-        "recording names",
+        help="tables of the device to fit and predict with; default: the recording's profile and engine",
     )
-    command.add_argument("--output", type=Path, help="folder for validation.json and pictures; default: none")
+    command.add_argument("--output", type=Path, help="folder for validation.json and figures; default: none")
     command.set_defaults(run=run)
 
 
@@ -42,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     """Replay, predict and compare every recording.
 
     Raises:
-        TableError: A recording cannot be read, or the simulator does not decide as was recorded.
+        TableError: A recording cannot be read, or the simulator decides other batches than were recorded.
     """
     recordings = [Recording.read(folder) for folder in recording_folders(options.recordings)]
     fitted = None if options.measurements is None else Fitted(options.measurements)
@@ -50,63 +49,65 @@ def run(options: argparse.Namespace) -> None:
 
 
 def validate_all(recordings: Sequence[Recording], fitted: Fitted | None, output: Path | None) -> None:
-    """Compare recordings with their predictions: print the errors, and write and draw them.
+    """Compare recordings with their predictions: print, write and draw the errors.
 
     Args:
         recordings: The recordings.
-        fitted: What predicts; None: the profile and the engine that each recording names.
-        output: Folder for validation.json and pictures; None: none.
+        fitted: Fits to predict with; None: the profile and engine in each recording's configuration.
+        output: Folder for validation.json and figures; None: no files.
     """
-    found = []
+    validations = []
     for recording in recordings:
         deployment = deployment_of(recording)
-        found.append(validate(recording, deployment if fitted is None else fitted.predicting(deployment)))
-    iterations = [error for one in found for error in iteration_errors(one)]
-    latencies = [error for one in found for error in latency_errors(one)]
-    repeats = list(repeatability(found))
+        validations.append(validate(recording, deployment if fitted is None else fitted.predicting(deployment)))
+    iterations = [error for validation in validations for error in iteration_errors(validation)]
+    latencies = [error for validation in validations for error in latency_errors(validation)]
+    repeats = list(repeatability(validations))
     _report(iterations, latencies)
     _report_repeats(repeats)
     if output is None:
         return
     plain = {
-        "iterations": [asdict(one) for one in iterations],
-        "latencies": [{**asdict(one), "error": round(one.error, 2)} for one in latencies],
+        "iterations": [asdict(errors) for errors in iterations],
+        "latencies": [{**asdict(latency), "error": round(latency.error, 2)} for latency in latencies],
         "repeatability": [
-            {**asdict(one), "spread": round(one.spread, 2), "error": round(one.error, 2)} for one in repeats
+            {**asdict(repeat), "spread": round(repeat.spread, 2), "error": round(repeat.error, 2)} for repeat in repeats
         ],
     }
     write_whole(output / "validation.json", (json.dumps(plain, indent=1) + "\n").encode())
     from profiling.validate.drawing import draw
 
-    for one in found:
-        draw(one, output / f"{one.recording.name}.png")
+    for validation in validations:
+        draw(validation, output / f"{validation.recording.name}.png")
     print(f"written to {output}")
 
 
 def _report(iterations: Sequence[IterationErrors], latencies: Sequence[LatencyError]) -> None:
-    print_table(pd.DataFrame([asdict(one) for one in iterations]), "time of an iteration, error in per cent")
+    print_table(pd.DataFrame([asdict(errors) for errors in iterations]), "iteration time, error in per cent")
     rows: dict[tuple[str, int, str], dict[str, Any]] = {}
-    for one in latencies:
-        key = one.recording, one.num_requests, one.latency
+    for latency in latencies:
+        key = latency.recording, latency.num_requests, latency.latency
         row = rows.setdefault(key, dict(zip(("recording", "requests", "latency"), key, strict=True)))
-        row[one.percentile] = f"{one.measured_s:.4f} {one.predicted_s:.4f} {one.error:+.1f} %"
-    print_table(pd.DataFrame(rows.values()), "latencies: recorded and simulated, seconds, and error")
+        row[latency.percentile] = f"{latency.measured_s:.4f} {latency.predicted_s:.4f} {latency.error:+.1f} %"
+    print_table(pd.DataFrame(rows.values()), "latencies: recorded and simulated in seconds, and error")
 
 
 def _report_repeats(repeats: Sequence[Repeatability]) -> None:
     if not repeats:
         return
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for one in repeats:
-        row = rows.setdefault((one.recordings[0], one.latency), {"recordings": " ".join(one.recordings)})
-        row["latency"] = one.latency
-        row[one.percentile] = f"{one.least_s:.4f} {one.most_s:.4f} {one.spread:.1f} %, {one.error:+.1f} %"
-    title = "recorded more than once: least and most in seconds, spread, error of the prediction against their mean"
+    for repeat in repeats:
+        row = rows.setdefault((repeat.recordings[0], repeat.latency), {"recordings": " ".join(repeat.recordings)})
+        row["latency"] = repeat.latency
+        row[repeat.percentile] = (
+            f"{repeat.least_s:.4f} {repeat.most_s:.4f} {repeat.spread:.1f} %, {repeat.error:+.1f} %"
+        )
+    title = "recorded more than once: minimum and maximum in seconds, spread, error of the prediction against the mean"
     print_table(pd.DataFrame(rows.values()), title)
-    spread = statistics.median(one.spread for one in repeats)
-    error = statistics.median(abs(one.error) for one in repeats)
-    num_between = sum(one.least_s <= one.predicted_s <= one.most_s for one in repeats)
+    spread = statistics.median(repeat.spread for repeat in repeats)
+    error = statistics.median(abs(repeat.error) for repeat in repeats)
+    num_between = sum(repeat.least_s <= repeat.predicted_s <= repeat.most_s for repeat in repeats)
     print(
         f"{len(repeats)} percentiles: recordings are {spread:.1f} % apart (median), predictions {error:.1f} % off "
-        f"their mean, {num_between} between them"
+        f"their mean (median), {num_between} within their range"
     )

@@ -1,4 +1,4 @@
-"""Errors of predictions: of each recorded iteration for itself, and of what the requests saw."""
+"""Errors of predictions: of each recorded iteration, and of the latencies of requests."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from simulator.cluster import Deployment
 from simulator.results import Result
 from simulator.simulation import simulate
 
-# Names of the simulator's latencies, and which percentiles are compared.
+# Compared latencies of the simulator, and their percentiles.
 COMPARED = ("ttft_s", "tbt_s", "e2e_s")
 PERCENTILES = ("p50", "p90", "p99")
-# A second is disturbed if its median iteration took so many times as long, against the prediction, as the median one of
-# the recording.
+# A second is disturbed if its median ratio of measured to predicted time exceeds the median of the recording by this
+# factor.
 DISTURBED = 1.15
 
 
 @dataclass(frozen=True)
 class IterationErrors:
-    """How far predicted iteration times are off, per cent of the measured ones.
+    """Errors of predicted iteration times, per cent of the measured times.
 
     Attributes:
         recording: Name of the recording.
-        batches: Which iterations: all, decodes alone, or those with a prefill chunk.
+        batches: Iterations counted: all, only decodes, or with a prefill chunk.
         num_iterations: Number of them.
         median: Median of the absolute error.
         p95: 95th percentile of the absolute error.
         bias: Median of the signed error; above 0: predicted too long.
-        total: Signed error of the sum of all of them.
-        disturbed: Share of their time in disturbed seconds, per cent.
+        total: Signed error of their summed time.
+        disturbed: Share of their time in disturbed seconds, per cent; see `disturbed_iterations`.
     """
 
     recording: str
@@ -52,11 +52,11 @@ class LatencyError:
 
     Attributes:
         recording: Name of the recording.
-        num_requests: Requests of the recording; the 99th percentile of few requests is their maximum.
+        num_requests: Requests in the recording; the P99 of few requests is their maximum.
         latency: Name of the latency, such as ttft_s.
         percentile: Such as p99.
-        measured_s: Of the recording.
-        predicted_s: Of the simulation.
+        measured_s: Value in the recording.
+        predicted_s: Value in the simulation.
     """
 
     recording: str
@@ -68,22 +68,22 @@ class LatencyError:
 
     @property
     def error(self) -> float:
-        """Signed error, per cent of the measured one."""
+        """Signed error, per cent of the measured value."""
         return (self.predicted_s / self.measured_s - 1) * 100
 
 
 @dataclass(frozen=True)
 class Repeatability:
-    """A percentile of a latency in recordings of the same configuration: no prediction agrees with all of them.
+    """A latency percentile across recordings of one configuration, the limit of any prediction's accuracy.
 
     Attributes:
-        recordings: Their names.
+        recordings: Names of the recordings.
         latency: Name of the latency, such as ttft_s.
         percentile: Such as p99.
-        least_s: Of the recording where it is least.
-        most_s: Of the recording where it is most.
+        least_s: Minimum over the recordings.
+        most_s: Maximum over the recordings.
         mean_s: Mean over the recordings.
-        predicted_s: Of the simulation.
+        predicted_s: Value in the simulation.
     """
 
     recordings: Sequence[str]
@@ -96,12 +96,12 @@ class Repeatability:
 
     @property
     def spread(self) -> float:
-        """How much more the most is than the least, per cent."""
+        """Excess of the maximum over the minimum, per cent."""
         return (self.most_s / self.least_s - 1) * 100
 
     @property
     def error(self) -> float:
-        """Signed error of the simulation, per cent of the mean."""
+        """Signed error of the simulation, per cent of the mean over the recordings."""
         return (self.predicted_s / self.mean_s - 1) * 100
 
 
@@ -111,7 +111,7 @@ class Validation:
 
     Attributes:
         recording: The recording.
-        measured: Its replay.
+        measured: Replay of the recording.
         predicted: The simulation of the same trace.
         predicted_s: Prediction of each recorded batch, float64[num_iterations].
     """
@@ -123,23 +123,23 @@ class Validation:
 
 
 def validate(recording: Recording, deployment: Deployment) -> Validation:
-    """Replay a recording, and predict it with a deployment.
+    """Replay a recording and predict it with a deployment.
 
     Raises:
-        ReplayError: The simulator, given the recorded times, does not decide as was recorded.
+        ReplayError: Given the recorded times, the simulator decides other batches than were recorded.
     """
     measured = replay(recording)
     times = deployment.stage_times()
-    seconds = np.array([times(batch_of(one))[0] for one in recording.served.iterations])
+    seconds = np.array([times(batch_of(step))[0] for step in recording.served.iterations])
     return Validation(recording, measured, simulate(recording.trace, deployment), seconds)
 
 
-def iteration_errors(found: Validation) -> Iterator[IterationErrors]:
-    """Yield the errors of all iterations, of those that decode alone, and of those with a chunk."""
-    recording, predicted = found.recording, found.predicted_s
+def iteration_errors(validation: Validation) -> Iterator[IterationErrors]:
+    """Yield the errors of all iterations, of decode-only ones, and of those with a prefill chunk."""
+    recording, predicted = validation.recording, validation.predicted_s
     measured = seconds_of(recording.served)
-    with_chunk = np.array([bool(one.chunks) for one in recording.served.iterations])
-    start_s = np.array([one.start_s for one in recording.served.iterations])
+    with_chunk = np.array([bool(step.chunks) for step in recording.served.iterations])
+    start_s = np.array([step.start_s for step in recording.served.iterations])
     disturbed = disturbed_iterations(start_s, measured / predicted, with_chunk)
     for name, chosen in (("all", with_chunk | True), ("decodes", ~with_chunk), ("with a chunk", with_chunk)):
         if not chosen.any():
@@ -149,38 +149,38 @@ def iteration_errors(found: Validation) -> Iterator[IterationErrors]:
         total = (predicted[chosen].sum() / measured[chosen].sum() - 1) * 100
         share = measured[chosen & disturbed].sum() / measured[chosen].sum() * 100
         figures = (np.median(absolute), np.percentile(absolute, 95), np.median(error), total, share)
-        yield IterationErrors(recording.name, name, int(chosen.sum()), *(round(float(one), 2) for one in figures))
+        yield IterationErrors(recording.name, name, int(chosen.sum()), *(round(float(figure), 2) for figure in figures))
 
 
 def disturbed_iterations(
     start_s: NDArray[np.float64], ratio: NDArray[np.float64], with_chunk: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Tell which iterations began in disturbed seconds: bool[n].
+    """Mark the iterations that start in disturbed seconds: bool[n].
 
     Args:
-        start_s: float64[n], when they began.
-        ratio: float64[n], their measured time over the predicted one.
-        with_chunk: bool[n], whether they have a prefill chunk; those that have are held against each other.
+        start_s: float64[n], start of each iteration, seconds.
+        ratio: float64[n], measured over predicted time.
+        with_chunk: bool[n], whether an iteration has a prefill chunk; ratios are normalised within each kind.
     """
     ratios = pd.Series(ratio)
-    usual = ratios.groupby(with_chunk).transform("median")
-    return np.asarray((ratios / usual).groupby(np.floor(start_s)).transform("median") > DISTURBED)
+    typical = ratios.groupby(with_chunk).transform("median")
+    return np.asarray((ratios / typical).groupby(np.floor(start_s)).transform("median") > DISTURBED)
 
 
-def repeatability(found: Sequence[Validation]) -> Iterator[Repeatability]:
-    """Yield every percentile of every latency of configurations that were recorded more than once."""
+def repeatability(validations: Sequence[Validation]) -> Iterator[Repeatability]:
+    """Yield every latency percentile of configurations that were recorded more than once."""
     groups: dict[tuple[str, ...], list[Validation]] = {}
-    for one in found:
-        groups.setdefault(tuple(one.recording.overrides), []).append(one)
-    for same in groups.values():
-        if len(same) == 1:
+    for validation in validations:
+        groups.setdefault(tuple(validation.recording.overrides), []).append(validation)
+    for group in groups.values():
+        if len(group) == 1:
             continue
-        known = [{(error.latency, error.percentile): error for error in latency_errors(one)} for one in same]
-        for latency, percentile in (key for key in known[0] if all(key in errors for errors in known)):
-            repeats = [errors[latency, percentile] for errors in known]
-            measured_s = [one.measured_s for one in repeats]
+        by_key = [{(error.latency, error.percentile): error for error in latency_errors(each)} for each in group]
+        for latency, percentile in (key for key in by_key[0] if all(key in errors for errors in by_key)):
+            repeats = [errors[latency, percentile] for errors in by_key]
+            measured_s = [repeat.measured_s for repeat in repeats]
             yield Repeatability(
-                recordings=[one.recording for one in repeats],
+                recordings=[repeat.recording for repeat in repeats],
                 latency=latency,
                 percentile=percentile,
                 least_s=min(measured_s),
@@ -190,13 +190,14 @@ def repeatability(found: Sequence[Validation]) -> Iterator[Repeatability]:
             )
 
 
-def latency_errors(found: Validation) -> Iterator[LatencyError]:
-    """Yield every percentile of every latency that both have."""
-    name, num_requests = found.recording.name, len(found.recording.trace.prompt_tokens)
+def latency_errors(validation: Validation) -> Iterator[LatencyError]:
+    """Yield every latency percentile that both the recording and the simulation have."""
+    name, num_requests = validation.recording.name, len(validation.recording.trace.prompt_tokens)
     for latency in COMPARED:
         for percentile in PERCENTILES:
             recorded, simulated = (
-                one.latencies[latency].statistic(percentile) for one in (found.measured, found.predicted)
+                result.latencies[latency].statistic(percentile)
+                for result in (validation.measured, validation.predicted)
             )
             if recorded and simulated:
                 yield LatencyError(name, num_requests, latency, percentile, recorded, simulated)

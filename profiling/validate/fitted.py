@@ -1,4 +1,4 @@
-"""Predictions by what is fitted to tables of measurements."""
+"""Predictions by fits to tables of measurements."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +12,14 @@ from simulator.model import HostOverhead, IterationOverhead, Layout
 
 
 class Fitted:
-    """What is fitted to the tables of a device: kernel times, and host time of the serving engine."""
+    """Fits to the tables of a device: kernel times, and host time of the serving engine."""
 
     def __init__(self, folder: Path) -> None:
         self.profile: DeviceProfile = with_in_engine(fit_device(folder), folder)
         self.host = host_time(folder)
 
     def predicting(self, deployment: Deployment) -> Deployment:
-        """Return a deployment that is predicted with it."""
+        """Return a deployment that is predicted with these fits."""
         hosts = {deployment.device.host: self.host}
         engine = HostOverhead(hosts, decode_graph_sizes=deployment.engine.decode_graph_sizes)
         return replace(deployment, engine=engine, iteration_time=self)

@@ -1,4 +1,4 @@
-"""Replays a recording: the event loop, with the recorded time of each iteration, must decide the recorded batches."""
+"""Replays a recording: given its iteration times, the simulator must decide the recorded batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,17 +16,17 @@ from simulator.replica import Batch
 from simulator.results import Result
 from simulator.simulation import simulate
 
-# A clock of nanoseconds, added up over the iterations of a recording.
+# Nanosecond rounding, accumulated over the iterations of a recording.
 TOLERANCE_S = 1e-6
 
 
 class ReplayError(TableError):
-    """A recording that the simulator does not reproduce; its message is one line."""
+    """The simulator does not reproduce a recording; the message is one line."""
 
 
 @dataclass
 class RecordedTimes:
-    """The iteration times of a recording, each for the batch that was recorded.
+    """The iteration times of a recording, checked against the recorded batches.
 
     Attributes:
         iterations: The recorded iterations.
@@ -47,21 +47,21 @@ class RecordedTimes:
             ReplayError: The batch is not the recorded one.
         """
         if self.num_used == len(self.iterations):
-            raise ReplayError(f"the simulator goes on after the last of {self.num_used} recorded iterations")
+            raise ReplayError(f"the simulator continues after the last of {self.num_used} recorded iterations")
         recorded = self.iterations[self.num_used]
-        decided, expected = members_of(batch), (recorded.decodes, list(recorded.chunks))
+        decided, expected = contents_of(batch), (recorded.decodes, list(recorded.chunks))
         if decided != expected:
             raise ReplayError(
-                f"iteration {self.num_used} from {recorded.start_s:.6f} s: recorded were {_shown(*expected)}, "
-                f"the simulator decides {_shown(*decided)}"
+                f"iteration {self.num_used} from {recorded.start_s:.6f} s: recorded {_format(*expected)}, "
+                f"the simulator decides {_format(*decided)}"
             )
         self.num_used += 1
         return (recorded.end_s - recorded.start_s,)
 
 
-def members_of(batch: Batch) -> tuple[tuple[int, int], list[tuple[int, int, int]]]:
-    """Return decodes (number, tokens in the KV cache) and chunks (request, tokens, tokens before)."""
-    chunks = [(one.request, one.num_tokens, one.context_tokens) for one in batch.chunks]
+def contents_of(batch: Batch) -> tuple[tuple[int, int], list[tuple[int, int, int]]]:
+    """Return decodes (number, context tokens) and chunks (request, tokens, context tokens)."""
+    chunks = [(chunk.request, chunk.num_tokens, chunk.context_tokens) for chunk in batch.chunks]
     return (batch.num_decodes, batch.decode_context_tokens), chunks
 
 
@@ -74,17 +74,17 @@ def batch_of(iteration: Iteration) -> Batch:
 
 
 def deployment_of(recording: Recording) -> Deployment:
-    """Return what the recording says it ran on."""
+    """Return the deployment in a recording's configuration."""
     deployment = load_config(*recording.overrides)["deployment"]
     assert isinstance(deployment, Deployment)
     return deployment
 
 
 def replay(recording: Recording) -> Result:
-    """Return the recorded run as a result of the simulator.
+    """Replay a recording; return it as a result of the simulator.
 
     Raises:
-        ReplayError: A batch, a first or a last token is not as recorded.
+        ReplayError: A batch, a first token time or a completion time differs from the recording.
     """
     times = RecordedTimes(recording.served.iterations)
     result = simulate(recording.trace, replace(deployment_of(recording), iteration_time=times))
@@ -101,6 +101,6 @@ def replay(recording: Recording) -> Result:
     return result
 
 
-def _shown(decodes: tuple[int, int], chunks: Sequence[tuple[int, int, int]]) -> str:
-    shown = [f"{tokens} tokens of request {request} after {before}" for request, tokens, before in chunks]
-    return ", ".join([f"{decodes[0]} decodes with {decodes[1]:,} tokens in the KV cache", *shown])
+def _format(decodes: tuple[int, int], chunks: Sequence[tuple[int, int, int]]) -> str:
+    parts = [f"{tokens} tokens of request {request} after {before}" for request, tokens, before in chunks]
+    return ", ".join([f"{decodes[0]} decodes with {decodes[1]:,} tokens in the KV cache", *parts])

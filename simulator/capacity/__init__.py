@@ -1,4 +1,4 @@
-"""The highest load that a deployment carries within its SLO."""
+"""Capacity: the highest request rate that a deployment serves within its SLO."""
 
 from simulator.capacity.bisection import Bisection, Capacity, Trial, find_capacity
 from simulator.capacity.config import CapacityTask, build_capacity, build_slo, load_capacity

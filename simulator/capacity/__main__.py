@@ -1,4 +1,4 @@
-"""`python -m simulator.capacity`: the highest load within the SLO."""
+"""`python -m simulator.capacity`: the highest request rate within the SLO."""
 
 import json
 import sys
@@ -18,37 +18,37 @@ from simulator.config import VERSION, ConfigError, named, resolved
 from traces.shared.whole_files import whole_file
 
 HELP = """\
-Searches for the highest load that a deployment carries within its SLO.
+Searches for the capacity of a deployment: the highest request rate within its SLO.
 
   python -m simulator.capacity [key=value ...]
   python -m simulator.capacity scheduler=vllm trace=sharegpt slo=relaxed
   python -m simulator.capacity slo=none slo.tbt_p99=0.2 slo.ttft_p90=2 capacity.seeds=5
   python -m simulator.capacity -m scheduler=vllm,orca,sarathi slo=strict,relaxed hydra/launcher=joblib
 
-  slo=strict                   strict | relaxed: P99 TBT of 5 | 25 decode iterations of 32 requests with 4,096
-                               tokens, as the simulator takes them; paper_strict | paper_relaxed: the
-                               published bounds of Mistral-7B, Yi-34B, LLaMA2-70B and Falcon-180B;
-                               all with a median scheduling delay of 2 s; none: only those below
-  slo.METRIC_STATISTIC=SECONDS one more bound, or another: metric tbt | ttft | tpot | e2e |
-                               scheduling_delay; statistic mean | max | p50 | p99 | p99.9 | ...;
-                               null takes it away
-  capacity.start_qps=null      first trial, requests/s; null: where prefills alone take half of the time
-  capacity.resolution_qps=0.01 rates are multiples of it
-  capacity.granularity=0.025   ends when the bracket is narrower than this share of the rate
-  capacity.max_trials=20       trials at most
-  capacity.seeds=1             searches with seeds seed, seed + 1, ...; their mean, and its confidence interval
-  trace.num_requests=2048      requests of a trial
-  time_limit_s=1800            seconds of serving in a trial
+  slo=strict                   strict | relaxed: P99 TBT of at most 5 | 25 simulated decode iterations of 32
+                               requests with 4,096 tokens; paper_strict | paper_relaxed: the published
+                               bounds of Mistral-7B, Yi-34B, LLaMA2-70B and Falcon-180B; all with a
+                               median scheduling delay of at most 2 s; none: only the bounds below
+  slo.METRIC_STATISTIC=SECONDS add or change a bound: metric tbt | ttft | tpot | e2e | scheduling_delay;
+                               statistic mean | max | p50 | p99 | p99.9 | ...; null removes it
+  capacity.start_qps=null      first rate, requests/s; null: where prefills alone take half of the time
+  capacity.resolution_qps=0.01 rates are multiples of this
+  capacity.granularity=0.025   stop when the bracket is narrower than this fraction of the rate
+  capacity.max_trials=20       maximum number of trials
+  capacity.seeds=1             number of searches, with seeds seed, seed + 1, ...; reports their mean and its
+                               confidence interval
+  trace.num_requests=2048      requests per trial
+  time_limit_s=1800            simulated seconds per trial
   metrics.zero_first_gap=false count a TBT of 0 s for each first token, as Sarathi-Serve's artifact does
-  deployment=null              model, device and layout at once: mistral_7b_a100 | yi_34b_a100_tp2 |
+  deployment=null              preset of model, device and parallelism: mistral_7b_a100 | yi_34b_a100_tp2 |
                                llama2_70b_a40_tp4_pp2 | falcon_180b_a100_tp4_pp2
-  experiment=null              settings that only one scheduler knows: orca_8 | orca_16 | vllm_128 |
-                               sarathi_512 | sarathi_1536 | sarathi_2048 | ...
+  experiment=null              preset of scheduler options: orca_8 | orca_16 | vllm_128 | sarathi_512 |
+                               sarathi_1536 | sarathi_2048 | ...
 
-and everything of `python -m simulator --help` but arrival.qps. Writes capacity.json. A sweep (-m) writes
-sweep.csv, one row a job; started again with the same hydra.sweep.dir it does only what is missing.
+All other keys of `python -m simulator --help` work too, except arrival.qps. Writes capacity.json. A sweep (-m)
+writes sweep.csv, one row per job; rerun with the same hydra.sweep.dir, it runs only the missing jobs.
 
-Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted."""
+Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
 
 
 def main() -> None:
@@ -58,11 +58,11 @@ def main() -> None:
 
 def _capacity(config: DictConfig, folder: Path) -> Figures:
     if any(as_written(override).startswith("arrival.qps=") for override in HydraConfig.get().overrides.task):
-        raise ConfigError("arrival.qps is what is searched; capacity.start_qps is where the search begins")
+        raise ConfigError("arrival.qps is the result of the search; set capacity.start_qps for its first rate")
     task = build_capacity(config)
     with named(""):
-        found = search(task)
-    summary = summarize(task, found)
+        capacities = search(task)
+    summary = summarize(task, capacities)
     with whole_file(folder / "capacity.json") as file:
         json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
         file.write("\n")
@@ -73,24 +73,24 @@ def _capacity(config: DictConfig, folder: Path) -> Figures:
 
 
 def search(task: CapacityTask) -> list[Capacity]:
-    """Search with each seed, with progress on a terminal.
+    """Search with each seed; show progress on a terminal.
 
     Raises:
-        ValueError: A trace cannot be read, or the deployment does not fit its machines.
+        ValueError: A trace cannot be read, or the deployment does not fit its nodes.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     hidden = not sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
-        shown = bar.add_task("searching")
+        search_bar = bar.add_task("searching")
 
         def show(trial: Trial) -> None:
-            bar.update(shown, description=f"{trial.qps:g} requests/s: {'missed' if trial.missed else 'met'}")
+            bar.update(search_bar, description=f"{trial.qps:g} requests/s: {'missed' if trial.missed else 'met'}")
 
         return [find_capacity(task.experiment.trials(seed), task.search, show) for seed in task.seeds]
 
 
 def figures(summary: dict[str, Any]) -> Figures:
-    """Return what a sweep shows of a search."""
+    """Return the columns of a search in sweep.csv."""
     low, high = summary["confidence_interval_qps"] or (None, None)
     best = summary["at_capacity"] or {"goodput": None, "goodput_qps": None, "values": {}}
     return {

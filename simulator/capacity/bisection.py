@@ -1,4 +1,4 @@
-"""Search for the highest rate that meets the SLO: bisection, as Sarathi-Serve's evaluation does it."""
+"""Bisection for the highest rate that meets the SLO, as in Sarathi-Serve's evaluation."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +10,18 @@ FINEST_QPS = 1e-6
 
 @dataclass(frozen=True)
 class Trial:
-    """One run at one rate.
+    """A simulation at one rate.
 
     Attributes:
-        qps: Requests per second that were asked for.
-        missed: Objectives that it misses, the worst first; empty: it meets the SLO.
+        qps: Requested rate, requests per second.
+        missed: Missed objectives, worst first; empty: the SLO is met.
         values: Seconds by objective; None: nothing to measure.
-        goodput: Share of the requests that stay within every objective on their own; None: no request.
+        goodput: Fraction of the requests that each meet every objective; None: no request.
         goodput_qps: Such requests per second; None: the run took no time.
-        num_finished: Requests that finished.
-        arrivals_per_s: Requests per second that arrived; None: all at once, or none.
+        num_finished: Number of finished requests.
+        arrivals_per_s: Measured arrival rate, requests per second; None: all at once, or none.
         overloaded: Whether the queue was still growing when the last request arrived.
-        warnings: What the run warned of.
+        warnings: Warnings of the run.
     """
 
     qps: float
@@ -37,14 +37,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Outcome of a search.
+    """Result of a search.
 
     Attributes:
-        qps: Highest rate that met the SLO; 0: not even the lowest rate did.
-        bracket: That rate, and the lowest one that missed it; None: none did.
-        binding: Objective that the first rate above misses by most; None: no rate missed any.
-        trials: In the order of the search.
-        converged: Whether the bracket got as narrow as was asked for.
+        qps: Highest rate that met the SLO; 0: no rate did.
+        bracket: `qps`, and the lowest rate that missed the SLO; None: no rate missed it.
+        binding: Objective that the lowest missing rate misses by most; None: no rate missed the SLO.
+        trials: Trials in the order of the search.
+        converged: Whether the bracket became as narrow as requested.
     """
 
     qps: float
@@ -56,20 +56,20 @@ class Capacity:
     @property
     def best(self) -> Trial | None:
         """The trial at the capacity; None: no rate met the SLO."""
-        return next((one for one in self.trials if one.qps == self.qps), None)
+        return next((trial for trial in self.trials if trial.qps == self.qps), None)
 
 
 @dataclass(frozen=True)
 class Bisection:
-    """How to search.
+    """Parameters of the search.
 
-    The first bracket is from 0 to twice the first rate. While its upper end meets the SLO too, it moves up.
+    The first bracket spans 0 to twice the first rate. It moves up while its upper end meets the SLO.
 
     Attributes:
         start_qps: First rate.
-        resolution_qps: Rates are multiples of it.
-        granularity: The search ends when the bracket is narrower than this share of the rate.
-        max_trials: Trials at most.
+        resolution_qps: Rates are multiples of this.
+        granularity: The search stops when the bracket is narrower than this fraction of the rate.
+        max_trials: Maximum number of trials.
 
     Source: Agrawal et al., OSDI 2024 (arXiv:2403.02310), capacity search of the artifact.
     """
@@ -92,7 +92,7 @@ class Bisection:
             raise ValueError(f"max_trials must be an integer of at least 1, got {max_trials!r}")
 
     def rounded(self, qps: float) -> float:
-        """Return the nearest rate that can be tried."""
+        """Return the nearest multiple of `resolution_qps`."""
         digits = max(0, 9 - math.floor(math.log10(self.resolution_qps)))
         return round(round(qps / self.resolution_qps) * self.resolution_qps, digits)
 
@@ -103,8 +103,8 @@ def find_capacity(
     """Search for the highest rate that meets the SLO.
 
     Args:
-        run: Serves the load at a rate.
-        search: How to search.
+        run: Simulates the load at a rate.
+        search: Parameters of the search.
         progress: Called with each trial.
     """
     trials: list[Trial] = []
@@ -129,16 +129,16 @@ def find_capacity(
         if missed and not low < qps < high:
             converged = True
             break
-    return _outcome(low, trials, converged)
+    return _result(low, trials, converged)
 
 
-def _outcome(low: float, trials: Sequence[Trial], converged: bool) -> Capacity:
-    failed = [one for one in trials if one.missed]
-    first = min(failed, key=lambda one: one.qps) if failed else None
+def _result(low: float, trials: Sequence[Trial], converged: bool) -> Capacity:
+    missing = [trial for trial in trials if trial.missed]
+    lowest_missing = min(missing, key=lambda trial: trial.qps) if missing else None
     return Capacity(
         qps=low,
-        bracket=(low, None if first is None else first.qps),
-        binding=None if first is None else first.missed[0],
+        bracket=(low, None if lowest_missing is None else lowest_missing.qps),
+        binding=None if lowest_missing is None else lowest_missing.missed[0],
         trials=trials,
         converged=converged,
     )

@@ -1,4 +1,4 @@
-"""Builds what the configuration says of a capacity search."""
+"""Build a capacity search from the configuration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from simulator.config import (
     require_keys,
     require_mapping,
 )
-from simulator.results import SLO, of_clients
+from simulator.results import SLO, objectives_of
 from traces import Client, Workload
 
 _KEYS = ("start_qps", "resolution_qps", "granularity", "max_trials", "seeds")
@@ -27,12 +27,12 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class CapacityTask:
-    """A search as it was asked for.
+    """A capacity search to run.
 
     Attributes:
-        experiment: What is searched for.
-        search: How.
-        seeds: One search each.
+        experiment: Workload, deployment and SLO.
+        search: Parameters of the bisection.
+        seeds: Seeds, with one search for each.
     """
 
     experiment: CapacityExperiment
@@ -41,24 +41,24 @@ class CapacityTask:
 
 
 def build_capacity(config: DictConfig, more_keys: Sequence[str] = ()) -> CapacityTask:
-    """Build what `configs/capacity.yaml` composes.
+    """Build a capacity search.
 
     Args:
-        config: What was composed.
-        more_keys: Keys that the command has besides those of a capacity search.
+        config: `configs/capacity.yaml`, composed.
+        more_keys: Keys of the command besides those of a capacity search.
 
     Raises:
-        ConfigError: A key or a value that is not allowed; the message names it.
+        ConfigError: A key or a value is not allowed; the message names it.
     """
     parts = build_experiment(config, ("slo", "capacity", *more_keys))
     seed = parts.pop("seed")
     workload: Workload = parts["workload"]
     with named("arrival", ": "):
-        at_some_rate = workload.at(1.0)
+        at_1_qps = workload.at(1.0)
     with named("trace"):
         requests = workload.requests(seed)
     with named(""):
-        at_some_rate.trace(seed, requests)
+        at_1_qps.trace(seed, requests)
     slo = build_slo(config.slo, parts["deployment"], requests.clients)
     require_mapping(config.capacity, "capacity")
     require_keys(config.capacity, "capacity", _KEYS)
@@ -76,27 +76,29 @@ def build_capacity(config: DictConfig, more_keys: Sequence[str] = ()) -> Capacit
 
 
 def build_slo(node: Any, deployment: Deployment | Sequence[Deployment], clients: Sequence[Client] = ()) -> SLO:
-    """Build the SLO of a deployment. A bound is seconds, or {decode_iterations: N}, or {by_model: {NAME: SECONDS}}.
+    """Build the SLO of a deployment.
 
     Args:
-        node: The bounds of all requests by name.
-        deployment: What serves them.
-        clients: Classes of clients, whose own bounds come on top.
+        node: Bounds for all requests by objective: seconds, {decode_iterations: N} or {by_model: {NAME: SECONDS}}.
+        deployment: Deployment, or the groups of a cluster.
+        clients: Client classes, whose bounds are added.
 
     Raises:
-        ConfigError: An objective or a bound that is not allowed.
+        ConfigError: An objective or a bound is not allowed.
     """
     require_mapping(node, "slo")
     given = {str(name): bound for name, bound in node.items() if bound is not None}
     bounds = {name: _bound(f"slo.{name}", bound, deployment) for name, bound in given.items()}
     with named("trace", "."):
-        own = of_clients(clients)
+        client_objectives = objectives_of(clients)
     with named("slo", "." if bounds else ": "):
-        return SLO((*SLO.of(bounds).objectives, *own)) if bounds or not own else SLO(own)
+        if not bounds and client_objectives:
+            return SLO(client_objectives)
+        return SLO((*SLO.of(bounds).objectives, *client_objectives))
 
 
 def _bound(key: str, bound: Any, deployment: Deployment | Sequence[Deployment]) -> Any:
-    """Return seconds; what is no number is refused where the SLO is built."""
+    """Return a bound in seconds; `SLO` rejects values that are not numbers."""
     if not isinstance(bound, DictConfig):
         return bound
     value: Any
@@ -115,18 +117,18 @@ def _bound(key: str, bound: Any, deployment: Deployment | Sequence[Deployment]) 
     unknown = sorted(models - set(value))
     if unknown:
         known = ", ".join(map(str, value))
-        raise ConfigError(f"{key} has no bound for model {unknown[0]}, only for {known}; give it one, {key}=SECONDS")
+        raise ConfigError(f"{key} has no bound for model {unknown[0]}, only for {known}; set {key}=SECONDS")
     return max(value[model] for model in models)
 
 
 def load_capacity(*overrides: str) -> CapacityTask:
-    """Compose `configs/capacity.yaml` and build what it names.
+    """Compose `configs/capacity.yaml` and build the capacity search.
 
     Args:
         overrides: As on the command line, for example "scheduler=vllm", "slo.tbt_p99=0.2".
 
     Raises:
-        ConfigError: An override that is not allowed; one line that names it.
+        ConfigError: An override is not allowed; the message is one line that names it.
     """
     with composed("capacity", overrides) as config:
         return build_capacity(config)

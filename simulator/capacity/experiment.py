@@ -1,4 +1,4 @@
-"""What a capacity is searched for: a load, a deployment and an SLO."""
+"""Trials of a capacity search: a workload at a rate, a deployment and an SLO."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from simulator.routers import Router
 from simulator.simulation import simulate
 from traces import Trace, Workload
 
-# The SLO of the paper is a multiple of such a decode iteration (arXiv:2403.02310, section 5.1).
+# Decodes, and context tokens of each, in the iteration that the paper's SLO counts (arXiv:2403.02310, section 5.1).
 REFERENCE_DECODES, REFERENCE_CONTEXT = 32, 4096
 
 
 @dataclass(frozen=True)
 class CapacityExperiment:
-    """A load at a rate to be found, served by a deployment within an SLO.
+    """A workload, the deployment that serves it, and the SLO.
 
     Attributes:
-        workload: The load; its rate is replaced.
-        deployment: What serves it, or the groups of a cluster.
-        slo: What has to be met.
+        workload: Workload, whose rate each trial replaces.
+        deployment: Deployment, or the groups of a cluster.
+        slo: SLO that defines the capacity.
         router: Chooses the replica of each request; None: round robin.
-        time_limit_s: Seconds of serving in a trial; None: until the last request.
-        metrics: What the figures leave out and count; None: the defaults.
-        faults: What goes wrong; None: nothing.
-        check: Check every run, see `simulate`.
+        time_limit_s: Simulated seconds of a trial; None: until the last request ends.
+        metrics: Options of the metrics; None: the defaults.
+        faults: Faults to inject; None: none.
+        check: Whether to check invariants, see `simulate`.
     """
 
     workload: Workload
@@ -40,7 +40,7 @@ class CapacityExperiment:
     check: bool = False
 
     def trials(self, seed: int) -> Callable[[float], Trial]:
-        """Return what serves the load of a seed at a rate.
+        """Return a function that runs a trial at a rate, with the requests of a seed.
 
         Raises:
             ValueError: The requests cannot be read, or the arrival process has no rate.
@@ -49,7 +49,7 @@ class CapacityExperiment:
         return lambda qps: self._trial(requests, qps, seed)
 
     def start_qps(self, requests: Trace) -> float:
-        """Return a rate to begin with: at which the prefills of such requests would take half of the time.
+        """Return a first rate: prefills of the mean prompt alone take half of the time.
 
         Raises:
             ValueError: The deployment does not fit.
@@ -87,12 +87,12 @@ class CapacityExperiment:
 
 
 def reference_iteration_s(deployment: Deployment | Sequence[Deployment]) -> float:
-    """Seconds of a decode iteration of 32 requests with 4,096 tokens each, in the slowest group."""
+    """Return the seconds of a decode iteration of 32 requests with 4,096 tokens each, in the slowest group."""
     batch = Batch.of([], [(REFERENCE_DECODES, REFERENCE_CONTEXT)])
     return max(sum(group.stage_times()(batch)) for group in groups_of(deployment))
 
 
 def lasting_warnings(result: Result) -> list[str]:
-    """Warnings that say something of the deployment, not of the rate or the time limit."""
-    passing = ("overloaded", "unfinished", "would have arrived")
-    return [warning for warning in result.warnings if not any(part in warning for part in passing)]
+    """Return the warnings about the deployment, without those about the rate or the time limit."""
+    of_this_trial = ("overloaded", "unfinished", "not_arrived")
+    return [warning.text for warning in result.warnings if warning.kind not in of_this_trial]

@@ -1,4 +1,4 @@
-"""What `python -m simulator.capacity` writes and prints."""
+"""Content of capacity.json and the terminal report of `python -m simulator.capacity`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,39 +15,39 @@ from simulator.capacity.config import CapacityTask
 from simulator.cli import print_wide
 
 CONFIDENCE = 0.95
-# A trial is said to have another rate than was asked for if it differs by more than this share.
-OTHER_RATE = 0.2
-NO_WAITING = "nothing in it bounds how long requests wait, add for example slo.scheduling_delay_p50=2"
+# Relative difference between the measured and the requested arrival rate that causes a warning.
+RATE_TOLERANCE = 0.2
+WAITING_ADVICE = "no objective bounds how long requests wait, add for example slo.scheduling_delay_p50=2"
 
 
-def summarize(task: CapacityTask, found: Sequence[Capacity]) -> dict[str, Any]:
-    """Return the content of capacity.json; bracket, binding objective and figures are those of the first seed.
+def summarize(task: CapacityTask, capacities: Sequence[Capacity]) -> dict[str, Any]:
+    """Return the content of capacity.json; bracket, binding objective and metrics are those of the first seed.
 
     Args:
-        task: What was asked for.
-        found: The outcome for each seed.
+        task: Search that was run.
+        capacities: Result for each seed.
     """
-    rates = [one.qps for one in found]
-    first, best = found[0], found[0].best
+    rates = [capacity.qps for capacity in capacities]
+    first, best = capacities[0], capacities[0].best
     return {
         "capacity_qps": float(np.mean(rates)),
         "confidence_interval_qps": confidence_interval(rates),
         "bracket_qps": first.bracket,
         "binding": first.binding,
         "slo": task.experiment.slo.bounds(),
-        "at_capacity": None if best is None else _figures(best),
+        "at_capacity": None if best is None else _trial_entry(best),
         "search": asdict(task.search),
         "time_limit_s": task.experiment.time_limit_s,
         "seeds": [
-            {"seed": seed, "capacity_qps": one.qps, "bracket_qps": one.bracket, "binding": one.binding}
-            for seed, one in zip(task.seeds, found, strict=True)
+            {"seed": seed, "capacity_qps": capacity.qps, "bracket_qps": capacity.bracket, "binding": capacity.binding}
+            for seed, capacity in zip(task.seeds, capacities, strict=True)
         ],
         "trials": [
-            {"seed": seed, **_figures(trial)}
-            for seed, one in zip(task.seeds, found, strict=True)
-            for trial in one.trials
+            {"seed": seed, **_trial_entry(trial)}
+            for seed, capacity in zip(task.seeds, capacities, strict=True)
+            for trial in capacity.trials
         ],
-        "warnings": _warnings(task, found),
+        "warnings": _warnings(task, capacities),
     }
 
 
@@ -59,7 +59,7 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
-def _figures(trial: Trial) -> dict[str, Any]:
+def _trial_entry(trial: Trial) -> dict[str, Any]:
     return {
         "qps": trial.qps,
         "met": not trial.missed,
@@ -72,39 +72,43 @@ def _figures(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _warnings(task: CapacityTask, found: Sequence[Capacity]) -> list[str]:
+def _warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[str]:
     warnings = []
-    if any(one.qps == 0 for one in found):
-        least = min(trial.qps for one in found for trial in one.trials)
-        warnings.append(f"the SLO is missed at every rate that was tried, down to {least:g} requests/s")
-    if any(one.bracket[1] is None for one in found):
-        most = max(trial.qps for one in found for trial in one.trials)
-        advice = "" if task.experiment.slo.bounds_waiting else f"; {NO_WAITING}"
-        warnings.append(f"no rate missed the SLO, up to {most:g} requests/s: the capacity is more{advice}")
-    elif any(one.best is not None and one.best.overloaded for one in found):
+    tried_qps = [trial.qps for capacity in capacities for trial in capacity.trials]
+    if any(capacity.qps == 0 for capacity in capacities):
+        warnings.append(f"every rate that was tried misses the SLO, down to {min(tried_qps):g} requests/s")
+    if any(capacity.bracket[1] is None for capacity in capacities):
+        advice = "" if task.experiment.slo.bounds_waiting else f"; {WAITING_ADVICE}"
+        warnings.append(
+            f"every rate that was tried meets the SLO, up to {max(tried_qps):g} requests/s: "
+            f"the capacity is higher{advice}"
+        )
+    elif any(capacity.best is not None and capacity.best.overloaded for capacity in capacities):
         warnings.append(
             "the queue was still growing when the last request arrived: with more requests the capacity is lower; "
-            "raise trace.num_requests and time_limit_s, or bound the waiting"
+            "raise trace.num_requests and time_limit_s, or bound the scheduling delay"
         )
-    warnings += _rate_warnings(task, found)
-    if not all(one.converged for one in found):
-        warnings.append(f"the search ended after {task.search.max_trials} trials, before its bracket was narrow enough")
-    # Those of the runs at the capacity; of other rates where there is none.
-    runs = [one.best or one.trials[-1] for one in found]
-    return list(dict.fromkeys([*warnings, *(warning for run in runs for warning in run.warnings)]))
+    warnings += _rate_warnings(task, capacities)
+    if not all(capacity.converged for capacity in capacities):
+        warnings.append(
+            f"the search stopped after {task.search.max_trials} trials, before its bracket was narrow enough"
+        )
+    # Warnings of the trial at the capacity, or of the last trial if no rate met the SLO.
+    trials = [capacity.best or capacity.trials[-1] for capacity in capacities]
+    return list(dict.fromkeys([*warnings, *(warning for trial in trials for warning in trial.warnings)]))
 
 
-def _rate_warnings(task: CapacityTask, found: Sequence[Capacity]) -> list[str]:
-    """Say where the requests of a trial did not arrive at the rate that was asked for."""
-    for one in found:
-        best = one.best
-        if best is None or best.arrivals_per_s is None or abs(best.arrivals_per_s / best.qps - 1) <= OTHER_RATE:
+def _rate_warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[str]:
+    """Return a warning if the requests at the capacity did not arrive at its rate."""
+    for capacity in capacities:
+        best = capacity.best
+        if best is None or best.arrivals_per_s is None or abs(best.arrivals_per_s / best.qps - 1) <= RATE_TOLERANCE:
             continue
         limit = task.experiment.time_limit_s
         within = "its requests" if limit is None else f"its requests and {limit:g} s"
         return [
-            f"the capacity is the rate of the arrival process in the long run; within {within} the trial at "
-            f"{best.qps:.4g} requests/s saw {best.arrivals_per_s:.4g}: sessions are still beginning, or the rate "
+            f"the capacity is the long-run rate of the arrival process; within {within} the trial at "
+            f"{best.qps:.4g} requests/s saw {best.arrivals_per_s:.4g}: sessions are still starting, or the rate "
             "varies more slowly; raise trace.num_requests and time_limit_s"
         ]
     return []
@@ -115,7 +119,7 @@ def print_capacity(summary: dict[str, Any], console: Console) -> None:
     console.print(_headline(summary))
     print_wide(_trials(summary), console)
     if len(summary["seeds"]) > 1:
-        rates = ", ".join(f"{one['capacity_qps']:g}" for one in summary["seeds"])
+        rates = ", ".join(f"{seed['capacity_qps']:g}" for seed in summary["seeds"])
         console.print(f"capacity by seed, requests/s: {rates}", soft_wrap=True, highlight=False)
     for warning in summary["warnings"]:
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
@@ -128,18 +132,18 @@ def _headline(summary: dict[str, Any]) -> Table:
     interval = summary["confidence_interval_qps"]
     mean = f"{summary['capacity_qps']:.4g} requests/s"
     if interval is not None:
-        seeds = len(summary["seeds"])
-        mean += f" (95 % confidence of the mean of {seeds} seeds: {interval[0]:.4g} to {interval[1]:.4g})"
+        num_seeds = len(summary["seeds"])
+        mean += f" (95 % confidence, {num_seeds} seeds: {interval[0]:.4g} to {interval[1]:.4g})"
     table.add_row("capacity", mean)
     first = "" if interval is None else f" (seed {summary['seeds'][0]['seed']})"
-    missing = summary["bracket_qps"][1]
-    if missing is not None:
-        table.add_row(f"bound by{first}", f"{summary['binding']}, missed at {missing:g} requests/s")
+    missing_qps = summary["bracket_qps"][1]
+    if missing_qps is not None:
+        table.add_row(f"bound by{first}", f"{summary['binding']}, missed at {missing_qps:g} requests/s")
     table.add_row("SLO", ", ".join(f"{name} <= {bound:.4g} s" for name, bound in summary["slo"].items()))
     best = summary["at_capacity"]
     if best is not None and best["goodput"] is not None:
         rate = "" if best["goodput_qps"] is None else f", {best['goodput_qps']:.3g} requests/s"
-        table.add_row(f"goodput there{first}", f"{best['goodput']:.1%} of the requests are within every bound{rate}")
+        table.add_row(f"goodput{first}", f"{best['goodput']:.1%} of the requests meet every bound{rate}")
     return table
 
 
@@ -149,17 +153,17 @@ def _on_two_lines(name: str) -> str:
 
 
 def _trials(summary: dict[str, Any]) -> Table:
-    several = len(summary["seeds"]) > 1
-    title = f"trials of seed {summary['seeds'][0]['seed']}" if several else None
+    has_several_seeds = len(summary["seeds"]) > 1
+    title = f"trials of seed {summary['seeds'][0]['seed']}" if has_several_seeds else None
     table = Table(title=title, title_justify="left", title_style="dim")
     table.add_column("requests/s", justify="right")
     for name in summary["slo"]:
-        # The class of clients on a line of its own keeps columns narrow.
+        # The client class on its own line keeps columns narrow.
         table.add_column(f"{_on_two_lines(name)}, s", justify="right")
     table.add_column("goodput", justify="right")
     table.add_column("SLO")
-    trials = [one for one in summary["trials"] if one["seed"] == summary["seeds"][0]["seed"]]
-    for trial in sorted(trials, key=lambda one: one["qps"]):
+    trials = [trial for trial in summary["trials"] if trial["seed"] == summary["seeds"][0]["seed"]]
+    for trial in sorted(trials, key=lambda trial: trial["qps"]):
         values = [
             Text("-" if value is None else f"{value:.4g}", style="red" if name in trial["missed"] else "")
             for name, value in trial["values"].items()

@@ -1,4 +1,4 @@
-"""What the commands share: Hydra entry point, sweeps, tables on the terminal."""
+"""Parts that the commands share: Hydra entry point, sweeps, terminal tables."""
 
 from simulator.cli.help_text import HELP
 from simulator.cli.summary_table import print_summary

@@ -1,4 +1,4 @@
-"""One run or sweep at a time writes into a folder."""
+"""Lock of an output folder: one run or sweep writes to it at a time."""
 
 import contextlib
 import errno
@@ -8,29 +8,28 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from traces.shared.interruption import remove_at_last
+from traces.shared.interruption import remove_on_forced_exit
 
 LOCK = ".lock"
 
 
 class FolderTakenError(ValueError):
-    """Another process writes into the folder; the message is one line and says which."""
+    """Another process writes to the folder; the message is one line that names it."""
 
 
 def take(folder: Path) -> Callable[[], None]:
-    """Take a folder, which is made if it is not there, for this process; call what is returned to give it back.
+    """Create and lock a folder; return a function that releases it.
 
-    The lock is the kernel's, so that it ends with the process, whatever ends that. A file system that has no locks
-    goes without.
+    The kernel drops the lock when the process ends, however it ends. On a file system without locks there is none.
 
     Raises:
-        FolderTakenError: Another process has it.
-        OSError: The folder cannot be made or written to.
+        FolderTakenError: Another process holds the lock.
+        OSError: The folder cannot be created or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # it is the lock, as long as it is open
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # locked while open
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -39,20 +38,20 @@ def take(folder: Path) -> Callable[[], None]:
             file.seek(0)
             owner = file.read(100).strip() or "another process"
             file.close()
-            raise FolderTakenError(f"{folder} is taken by {owner}") from None
+            raise FolderTakenError(f"{folder} is in use by {owner}") from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 break
-        file.close()  # its owner has just given it back and removed it
+        file.close()  # its owner has just released and removed it
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")
     file.flush()
 
-    forget = remove_at_last(path)
+    cancel_removal = remove_on_forced_exit(path)
 
-    def give_back() -> None:
-        forget()
+    def release() -> None:
+        cancel_removal()
         path.unlink(missing_ok=True)
         file.close()
 
-    return give_back
+    return release

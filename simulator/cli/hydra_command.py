@@ -1,4 +1,4 @@
-"""Runs a Hydra task as a command line: one clear line and exit status 2 for what the user can mend."""
+"""Entry point of the Hydra commands: invalid input ends in one line and exit status 2."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ from simulator.config import (
 )
 from traces.shared import command_line
 
-# Options of Hydra that make sense here, and whether a value follows.
+# Supported options of Hydra, and whether each takes a value.
 _FLAGS = {
     "--multirun": False,
     "-m": False,
@@ -46,59 +46,65 @@ def run(task: Task, usage: str, config_name: str = "config", *, writes: bool = T
     """Run a task on the configuration that the command line composes.
 
     Args:
-        task: Called with the configuration and the folder of the run; returns what a sweep shows of it.
-        usage: What --help prints.
+        task: Called with the configuration and the output folder; returns its columns in sweep.csv.
+        usage: Text of --help.
         config_name: Top-level file in `configs/`.
-        writes: Whether it writes into the folder of the run, which is then its own meanwhile.
+        writes: Whether the task writes to the output folder, which is then locked while it runs.
     """
     folders: list[Path] = []
-    mistakes: list[Exception] = []
+    errors: list[Exception] = []
 
-    def told(arguments: list[str]) -> int | None:
+    def run_arguments(arguments: list[str]) -> int | None:
         if "--help" in arguments or "-h" in arguments:
             print(usage)
             return None
-        return _compose_and_run(_job(task, mistakes, folders, writes), mistakes, arguments, config_name)
+        return _compose_and_run(_job(task, errors, folders, writes), errors, arguments, config_name)
 
-    command_line.run(told, sys.argv[1:], one_line, lambda: sweep.after_interrupt() or _left(folders))
+    command_line.run(
+        run_arguments, sys.argv[1:], one_line, lambda: sweep.after_interrupt() or _interrupted_run(folders)
+    )
 
 
 def _compose_and_run(
-    job: Callable[[DictConfig], None], mistakes: list[Exception], arguments: list[str], config_name: str
+    job: Callable[[DictConfig], None], errors: list[Exception], arguments: list[str], config_name: str
 ) -> int:
-    """Return the exit status: that of the mistakes in jobs, which the others do not stop for."""
+    """Run one job or a sweep; return the exit status, 2 if a job of the sweep failed.
+
+    Raises:
+        Exception: The error of a single job.
+    """
     sweep.failures.clear()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # composition errors raise instead of ending in Hydra's own words
-    sys.argv[1:] = to_hydra(_known(arguments))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises composition errors instead of printing them
+    sys.argv[1:] = to_hydra(_check_arguments(arguments))
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()
-    if mistakes:
-        raise mistakes[0]
+    if errors:
+        raise errors[0]
     for failure in sweep.failures:
         print(f"error: {failure}", file=sys.stderr)
     return 2 if sweep.failures else 0
 
 
-def _left(folders: list[Path]) -> str:
-    """Say what an interrupted run has left."""
+def _interrupted_run(folders: list[Path]) -> str:
+    """Describe what an interrupted run has written."""
     written = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.name != LOCK]
-    return f"the files in {folders[0]} are whole" if written else "nothing was written"
+    return f"the files in {folders[0]} are complete" if written else "nothing was written"
 
 
-def _known(arguments: list[str]) -> list[str]:
-    """Return the arguments, options first; refuse what Hydra would answer in several lines or in its own words."""
+def _check_arguments(arguments: list[str]) -> list[str]:
+    """Return the arguments, options first; reject invalid ones before Hydra does, so that the error is one line."""
     options: list[str] = []
     overrides: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         if argument.startswith("-"):
-            options += _option(argument, rest)
+            options += _check_option(argument, rest)
         else:
             check_override(argument)
             overrides.append(argument)
     return options + overrides
 
 
-def _option(argument: str, rest: Iterator[str]) -> list[str]:
+def _check_option(argument: str, rest: Iterator[str]) -> list[str]:
     """Return an option and its value, which may be the next argument."""
     flag, equals, value = argument.partition("=")
     if flag not in _FLAGS:
@@ -118,8 +124,8 @@ def _option(argument: str, rest: Iterator[str]) -> list[str]:
     return [flag, value]
 
 
-def _job(task: Task, mistakes: list[Exception], folders: list[Path], writes: bool) -> Callable[[DictConfig], None]:
-    """Wrap a task for Hydra, which would tell of an exception in its own words: it is noted instead."""
+def _job(task: Task, errors: list[Exception], folders: list[Path], writes: bool) -> Callable[[DictConfig], None]:
+    """Wrap a task for Hydra: its exceptions are collected, as Hydra would print them itself."""
 
     def job(config: DictConfig) -> None:
         run = HydraConfig.get()
@@ -132,33 +138,33 @@ def _job(task: Task, mistakes: list[Exception], folders: list[Path], writes: boo
                 "version": VERSION,
                 "code": code_digest(),
             }
-            sweep.run_job(folder, int(run.job.num), about, lambda: _built_and_run(task, config, folder))
+            sweep.run_job(folder, int(run.job.num), about, lambda: _run_task(task, config, folder))
             return
         try:
             if not writes:
-                _built_and_run(task, config, folder)
+                _run_task(task, config, folder)
                 return
             folders.append(folder)
-            give_back = take(folder)
+            release = take(folder)
             try:
-                _built_and_run(task, config, folder)
+                _run_task(task, config, folder)
             finally:
-                give_back()
+                release()
         except Exception as error:
-            mistakes.append(error)
+            errors.append(error)
         finally:
             _remove_if_empty(folder)
 
     return job
 
 
-def _built_and_run(task: Task, config: DictConfig, folder: Path) -> Figures | None:
+def _run_task(task: Task, config: DictConfig, folder: Path) -> Figures | None:
     with allowing(config.allow_targets):
         return task(config, folder)
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Remove the folder that Hydra made for the run, and those above it, as far as nothing is in them."""
+    """Remove the output folder that Hydra created, and its parents, as far as they are empty."""
     try:
         while folder != Path.cwd():
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""The summary of a run as a table on the terminal."""
+"""Tables of a run's summary on the terminal."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,23 +9,23 @@ from rich.text import Text
 
 from simulator.results import LATENCIES
 
-MOST_REPLICAS = 16  # more are in summary.json alone
+MOST_REPLICAS = 16  # tables of more replicas are only in summary.json
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
-    """Print the figures of a run, and its warnings."""
+    """Print the metrics of a run and its warnings."""
     console.print(_totals(summary))
     console.print(_latencies(summary))
     if len(summary["busy_fraction"] or []) > 1:
         console.print(_stages(summary))
     if summary["clients"]:
         console.print(_clients(summary["clients"]))
-        if any(one["slo"] for one in summary["clients"]):
+        if any(client["slo"] for client in summary["clients"]):
             console.print(_objectives(summary["clients"]))
     if 1 < len(summary["replicas"]) <= MOST_REPLICAS:
         console.print(_replicas(summary["replicas"]))
     elif len(summary["replicas"]) > MOST_REPLICAS:
-        console.print(f"the {len(summary['replicas'])} replicas one by one are in summary.json", style="dim")
+        console.print(f"summary.json has the metrics of each of the {len(summary['replicas'])} replicas", style="dim")
     for warning in summary["warnings"]:
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
 
@@ -50,20 +50,20 @@ def _totals(summary: dict[str, Any]) -> Table:
             "faults",
             f"{_count(faults['num_failures'], 'failure')}, {_count(faults['num_slowdowns'], 'slow replica')}, "
             f"{_count(faults['num_network'], 'slow network')}; replicas were up {_percent(faults['availability'])} of "
-            f"the time, {_count(faults['num_retries'], 'request')} sent again, "
-            f"{_count(faults['kv_tokens_lost'], 'token')} in KV caches lost",
+            f"the time, {_count(faults['num_retries'], 'request')} retried, "
+            f"{_count(faults['kv_tokens_lost'], 'KV token')} lost",
         )
     kv_use = summary["kv_use"]
     table.add_row(
         "KV cache",
-        f"{_percent(kv_use['mean'])} used in the mean, {_percent(kv_use['max'])} at most, "
+        f"{_percent(kv_use['mean'])} used on average, {_percent(kv_use['max'])} at most, "
         f"of {kv_use['num_blocks']:,} blocks",
     )
     prefix = summary["prefix_cache"]
     if prefix is not None:
         table.add_row(
             "prefix cache",
-            f"{_percent(prefix['hit_rate_tokens'])} of the prompt tokens found, by "
+            f"hit rate {_percent(prefix['hit_rate_tokens'])} of the prompt tokens, "
             f"{_percent(prefix['hit_rate_requests'])} of the requests; {prefix['num_evicted_blocks']:,} blocks evicted",
         )
     busy = summary["busy_fraction"] or []
@@ -79,7 +79,7 @@ def _totals(summary: dict[str, Any]) -> Table:
 
 
 def _stages(summary: dict[str, Any]) -> Table:
-    """What the stages of a pipeline did with their time."""
+    """Return the time shares of the pipeline stages."""
     bubbles = {name: shares for name, shares in summary["bubbles"].items() if name != "down" or any(shares)}
     table = Table(title="pipeline", title_justify="left", title_style="dim")
     for name in ("stage", "busy", *bubbles):
@@ -93,49 +93,51 @@ def _replicas(replicas: list[dict[str, Any]]) -> Table:
     table = Table(title="replicas", title_justify="left", title_style="dim")
     for name in ("", "device", "GPUs", "requests", "tokens/s", "KV used", "busy"):
         table.add_column(name, justify="left" if name == "device" else "right")
-    for one in replicas:
+    for replica in replicas:
         cells = (
-            str(one["replica"]),
-            one["device"],
-            str(one["num_gpus"]),
-            f"{one['num_requests']:,}",
-            _number(one["output_tokens_per_s"], 1),
-            _percent(one["kv_use"]["mean"]),
-            _percents([stage["busy"] for stage in one["stages"] or []]),
+            str(replica["replica"]),
+            replica["device"],
+            str(replica["num_gpus"]),
+            f"{replica['num_requests']:,}",
+            _number(replica["output_tokens_per_s"], 1),
+            _percent(replica["kv_use"]["mean"]),
+            _percents([stage["busy"] for stage in replica["stages"] or []]),
         )
         table.add_row(*cells)
     return table
 
 
 def _clients(clients: list[dict[str, Any]]) -> Table:
-    """Classes of clients."""
+    """Return the metrics of each client class."""
     table = Table(title="clients", title_justify="left", title_style="dim")
     for name in ("", "requests", "per s", "TTFT p90, s", "TBT p99, s", "e2e p90, s"):
         table.add_column(name, justify="right" if name else "left")
-    for one in clients:
+    for client in clients:
         cells = (
-            one["client"],
-            f"{one['num_requests']:,}",
-            _number(one["requests_per_s"], 3),
-            _number(one["ttft_s"]["p90"], 3),
-            _number(one["tbt_s"]["p99"], 3),
-            _number(one["e2e_s"]["p90"], 3),
+            client["client"],
+            f"{client['num_requests']:,}",
+            _number(client["requests_per_s"], 3),
+            _number(client["ttft_s"]["p90"], 3),
+            _number(client["tbt_s"]["p99"], 3),
+            _number(client["e2e_s"]["p90"], 3),
         )
         table.add_row(*cells)
     return table
 
 
 def _objectives(clients: list[dict[str, Any]]) -> Table:
-    """What each class expects."""
+    """Return the SLO of each client class, and whether it is met."""
     table = Table(title="objectives of the clients", title_justify="left", title_style="dim")
     for name in ("", "objective", "bound, s", "value, s", "SLO", "goodput"):
         table.add_column(name, justify="right" if name.endswith("s") or name == "goodput" else "left")
-    for one in clients:
-        for number, each in enumerate(one["slo"]["objectives"] if one["slo"] else []):
-            met = {True: "met", False: "missed", None: "-"}[one["slo"]["met"]] if number == 0 else ""
-            goodput = _percent(one["slo"]["goodput"]) if number == 0 else ""
-            name = one["client"] if number == 0 else ""
-            table.add_row(name, each["name"], f"{each['bound_s']:g}", _number(each["value_s"], 3), met, goodput)
+    for client in clients:
+        slo = client["slo"]
+        for number, objective in enumerate(slo["objectives"] if slo else []):
+            met = {True: "met", False: "missed", None: "-"}[slo["met"]] if number == 0 else ""
+            goodput = _percent(slo["goodput"]) if number == 0 else ""
+            name = client["client"] if number == 0 else ""
+            bound, value = f"{objective['bound_s']:g}", _number(objective["value_s"], 3)
+            table.add_row(name, objective["name"], bound, value, met, goodput)
     return table
 
 
@@ -155,7 +157,7 @@ def _count(number: int, name: str) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    """A number; above 1,000 with one decimal, so that tables stay narrow."""
+    """Format a number, from 1,000 on with one decimal, so that tables stay narrow."""
     return "-" if value is None else f"{value:,.{digits if abs(value) < 1000 else 1}f}"
 
 

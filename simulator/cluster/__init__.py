@@ -1,4 +1,4 @@
-"""Replicas behind a router, the requests that arrive there, and faults."""
+"""A cluster of replicas behind a router, with request arrivals and fault injection."""
 
 from simulator.cluster.cluster import Cluster
 from simulator.cluster.collect import collect_result

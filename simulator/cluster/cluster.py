@@ -1,4 +1,4 @@
-"""Replicas behind a router, and the requests that arrive there."""
+"""A cluster: replicas behind a router, and the arrivals of requests."""
 
 import gc
 import math
@@ -35,14 +35,14 @@ class Cluster:
 
     Attributes:
         clock: Simulated time.
-        specs: What makes each replica.
-        runs: What each replica did, and what is left of it.
+        specs: Specification of each replica.
+        runs: Run of each replica: its state, policy and log.
         requests: All requests.
-        follow_ups: Which requests wait for the end of others; None: none does.
-        gateway: Who sent each request where.
-        fault_injector: What goes wrong; None: nothing does.
-        num_ended: Requests that emitted their last token, were refused or lost.
-        stuck_reasons: Of each replica, why requests are left when nothing can happen any more; None: none are.
+        follow_ups: Requests that arrive when others end; None: there are none.
+        gateway: Entry point of the requests.
+        fault_injector: Process that injects faults; None: there are no faults.
+        num_ended: Requests that emitted their last token, or were refused or lost.
+        stuck_reasons: Why requests of each replica are left after the run; None: none are, or the time limit passed.
     """
 
     def __init__(
@@ -59,46 +59,46 @@ class Cluster:
         time_limit_s: float = math.inf,
         log_members: bool = False,
         log_stages: bool = False,
-        new_replica: Callable[[ReplicaSpec], Callable[..., Replica]] | None = None,
+        replica_class_for: Callable[[ReplicaSpec], Callable[..., Replica]] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """Build the replicas.
 
         Args:
             requests: All requests, in order of arrival.
-            specs: One per replica.
-            router: The policy that chooses the replica of a request; None: round robin.
+            specs: Specification of each replica.
+            router: Routing policy; None: round robin.
             sessions: Session of each request; None: there are no sessions.
-            follow_ups: Which requests wait for the end of others; None: none does.
-            random: Randomness of routing.
-            faults: What goes wrong; None: nothing.
-            fault_seed: Seed of its randomness.
-            time_limit_s: No iteration starts later, and no request arrives later.
+            follow_ups: Requests that arrive when others end; None: there are none.
+            random: Random generator of the router; None: seed 0.
+            faults: Faults to inject; None: none.
+            fault_seed: Seed of random faults.
+            time_limit_s: Time after which no iteration starts and no request arrives, seconds.
             log_members: Whether to log the members of every batch.
             log_stages: Whether to log when each pipeline stage computes.
-            new_replica: Returns what is called in place of the class of a replica; None: that class.
-            progress: Called with the number of requests that ended, once per 0.5 % of them.
+            replica_class_for: Returns what to call instead of the default replica class; None: the default classes.
+            progress: Called with the number of requests that have ended, once per 0.5 % of them.
         """
         self.clock = Clock()
         self.specs = specs
         self.num_ended = 0
         self.requests = requests
         self.follow_ups = follow_ups
-        self._degrades = bool(faults)
-        self._new_replica = new_replica
+        self._has_faults = bool(faults)
+        self._replica_class_for = replica_class_for
         self.stuck_reasons: Sequence[StuckReason | None] = ()
         self._time_limit_s = time_limit_s
         self._progress = progress
         self._next_report = 0
-        # The arrivals come first, so that SimPy starts their process before those of the engines.
+        # Before the engines, so that SimPy starts the arrivals before them.
         self.clock.process(self._arrivals())
-        self.runs = [self._run_of(number, spec, log_members, log_stages) for number, spec in enumerate(specs)]
+        self.runs = [self._build_run(number, spec, log_members, log_stages) for number, spec in enumerate(specs)]
         loads = [
             ReplicaLoad(run.replica, spec.placement.device, spec.placement.num_gpus)
             for spec, run in zip(specs, self.runs, strict=True)
         ]
         self.gateway = Gateway(requests, sessions, loads, router or RoundRobin(), random or np.random.default_rng(0))
-        self._engines = [self._engine_of(run) for run in self.runs]
+        self._engines = [self._build_engine(run) for run in self.runs]
         self.fault_injector: FaultInjector | None = None
         if faults is not None and faults:
             self.fault_injector = FaultInjector(
@@ -114,26 +114,27 @@ class Cluster:
             )
 
     def run(self) -> None:
-        """Simulate until nothing can happen any more.
+        """Simulate until no event is due.
 
-        The loop makes many small objects and no cycles of them. Looking for cycles would cost up to a tenth
-        of its time, more in longer runs, so that is switched off meanwhile.
+        The event loop creates many small objects but no reference cycles. The cyclic garbage collector would cost up
+        to a tenth of its time, and more in longer runs, so it is disabled meanwhile.
         """
-        collects = gc.isenabled()
+        was_enabled = gc.isenabled()
         gc.disable()
         try:
             self.clock.run()
         finally:
-            if collects:
+            if was_enabled:
                 gc.enable()
         self.stuck_reasons = [stuck_reason(run) for run in self.runs]
 
-    def _run_of(self, number: int, spec: ReplicaSpec, log_members: bool, log_stages: bool) -> ReplicaRun:
+    def _build_run(self, number: int, spec: ReplicaSpec, log_members: bool, log_stages: bool) -> ReplicaRun:
         num_stages, stage_times = spec.placement.pp, spec.stage_times
-        if self._degrades:
+        if self._has_faults:
             normal = stage_times
-            stage_times = DegradedTimes(normal, spec.slower_network or (lambda _: normal))
-        replica = spec.build(self.requests, None if self._new_replica is None else self._new_replica(spec))
+            stage_times = DegradedTimes(normal, spec.slow_network_times or (lambda _: normal))
+        replica_class = None if self._replica_class_for is None else self._replica_class_for(spec)
+        replica = spec.build(self.requests, replica_class)
         return ReplicaRun(
             replica,
             spec.scheduler,
@@ -145,7 +146,7 @@ class Cluster:
             overlap_sends=spec.overlap_sends,
         )
 
-    def _engine_of(self, run: ReplicaRun) -> Engine:
+    def _build_engine(self, run: ReplicaRun) -> Engine:
         num_stages = len(run.stages)
         if isinstance(run.scheduler, Overlapping):
             assert isinstance(run.replica, OverlappingReplica)
@@ -155,7 +156,7 @@ class Cluster:
         return SingleStageEngine(self.clock, run) if num_stages == 1 else PipelineEngine(self.clock, run)
 
     def _arrivals(self) -> Generator[Event, None, None]:
-        # A copy: those that wait get their times while this goes on.
+        # A copy: follow-ups get their arrival times during the loop.
         for request, arrival_s in enumerate(list(self.requests.arrival_s)):
             if arrival_s > self._time_limit_s:
                 return
@@ -166,21 +167,21 @@ class Cluster:
                 yield wake
             self._arrive(request)
 
-    def _follow(self, request: int, answered: bool) -> None:
-        """Let the request that waits for another one's end arrive, now or later."""
+    def _schedule_follow_up(self, request: int, answered: bool) -> None:
+        """Schedule the arrival of the follow-up of an ended request."""
         assert self.follow_ups is not None
-        found = self.follow_ups.after(request, answered)
-        if found is None:
+        popped = self.follow_ups.pop(request, answered)
+        if popped is None:
             return
-        following, think_s = found
+        follow_up, think_s = popped
         arrival_s = self.clock.now + think_s
         if arrival_s > self._time_limit_s:
             return
-        self.requests.arrival_s[following] = arrival_s
+        self.requests.arrival_s[follow_up] = arrival_s
         if think_s == 0 and answered:
-            self._arrive(following)
+            self._arrive(follow_up)
         else:
-            self.clock.call_at(arrival_s, partial(self._arrive, following), ARRIVAL)
+            self.clock.call_at(arrival_s, partial(self._arrive, follow_up), ARRIVAL)
 
     def _arrive(self, request: int, _: Event | None = None) -> None:
         if self.fault_injector is not None and self.fault_injector.refuses(request):
@@ -190,17 +191,17 @@ class Cluster:
             self._engines[replica].arrive(request)
 
     def _on_loss(self, request: int) -> None:
-        self._note_ends([request], answered=False)
+        self._count_ends([request], answered=False)
 
     def _on_end(self, replica: int, requests: Sequence[int], answered: bool) -> None:
         self.gateway.end(replica, requests)
-        self._note_ends(requests, answered)
+        self._count_ends(requests, answered)
 
-    def _note_ends(self, requests: Sequence[int], answered: bool) -> None:
+    def _count_ends(self, requests: Sequence[int], answered: bool) -> None:
         self.num_ended += len(requests)
         if self.follow_ups is not None:
             for request in requests:
-                self._follow(request, answered)
+                self._schedule_follow_up(request, answered)
         if self._progress is not None and self.num_ended >= self._next_report:
             self._progress(self.num_ended)
             self._next_report = self.num_ended + max(1, len(self.requests.arrival_s) // 200)

@@ -1,4 +1,4 @@
-"""Turn what was logged into a result: the only file that knows both what simulates and what shows it."""
+"""Collection of a result from the logs: the one file that imports both the simulation and the results."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -37,17 +37,17 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
     """Return the result of a simulation that has ended.
 
     Args:
-        trace: The requests.
-        cluster: What served them.
-        metrics: What the figures leave out and count.
+        trace: Requests of the run.
+        cluster: Cluster that served them.
+        metrics: What the metrics leave out and count.
         notes: Warnings about the input.
     """
     table = _request_table(trace, cluster)
-    faults = _faults(cluster.fault_injector, table)
+    faults = _fault_result(cluster.fault_injector, table)
     status = np.full(len(trace), NOT_ARRIVED)
     replicas = []
     for spec, run, reason in zip(cluster.specs, cluster.runs, cluster.stuck_reasons, strict=True):
-        replicas.append(_replica(spec, run, reason, table, faults.moved))
+        replicas.append(_replica_result(spec, run, reason, table, faults.moved))
         left = [*run.replica.waiting, *run.replica.running]
         status[left] = UNFINISHED if run.cut_off else STUCK
     if any(replica.caches_prefixes for replica in replicas):
@@ -56,10 +56,10 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
     status[~np.isnan(table["completed_s"])] = FINISHED
     end_s = float(cluster.clock.now)
     if cluster.fault_injector is not None:
-        status[cluster.gateway.held] = UNFINISHED if cluster.fault_injector.cut_off else STUCK
+        status[cluster.gateway.queue] = UNFINISHED if cluster.fault_injector.cut_off else STUCK
         status[cluster.fault_injector.lost] = LOST
-        end_s = _end_of(table["arrival_s"][status != NOT_ARRIVED], replicas, faults)
-    _enter_down_time(replicas, faults, float(np.nanmin(table["arrival_s"])), end_s)
+        end_s = _last_event_s(table["arrival_s"][status != NOT_ARRIVED], replicas, faults)
+    _fill_down_time(replicas, faults, float(np.nanmin(table["arrival_s"])), end_s)
     return Result(
         table,
         status,
@@ -75,57 +75,59 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
 
 
 def _request_table(trace: Trace, cluster: Cluster) -> Table:
-    """Return the columns of all requests; times and counts are entered replica by replica."""
+    """Return the table of all requests, with times and counts still to be filled in replica by replica."""
     num_requests, ids = len(trace), trace.request_id
-    nothing = np.full(num_requests, np.nan)
+    unknown = np.full(num_requests, np.nan)
     table: Table = {
-        # Text, as in the file, whatever takes less memory in a trace.
+        # Strings, as in the file, even if the trace keeps them in a smaller type.
         "request_id": np.arange(num_requests) if ids is None else ids if ids.dtype == object else ids.astype(str),
         "arrival_s": np.array(cluster.requests.arrival_s),
         "prompt_tokens": trace.prompt_tokens,
-        # An engine may cut an answer to what fits.
+        # Not those of the trace: an engine may truncate an answer that does not fit.
         "output_tokens": np.array(cluster.requests.total_tokens) - trace.prompt_tokens,
-        "first_scheduled_s": nothing.copy(),
-        "first_token_s": nothing.copy(),
-        "completed_s": nothing.copy(),
+        "first_scheduled_s": unknown.copy(),
+        "first_token_s": unknown.copy(),
+        "completed_s": unknown.copy(),
         "num_preemptions": np.zeros(num_requests, dtype=np.int64),
         "ignored": np.zeros(num_requests, dtype=np.int64),
         "replica": np.array(cluster.gateway.assigned),
     }
-    table |= {name: one for name in ("session", "client", "priority") if (one := getattr(trace, name)) is not None}
+    for name in ("session", "client", "priority"):
+        if (column := getattr(trace, name)) is not None:
+            table[name] = column
     return table
 
 
-def _faults(injector: FaultInjector | None, table: Table) -> FaultResult:
-    """Turn faults into arrays, and enter arrivals and retries into the table of all requests."""
+def _fault_result(injector: FaultInjector | None, table: Table) -> FaultResult:
+    """Return the faults, and fill arrival times and retries into the request table."""
     if injector is None:
         return FaultResult()
     table["num_retries"] = np.zeros(len(table["arrival_s"]), dtype=np.int64)
-    for column, noted in (("num_retries", injector.num_retries), ("arrival_s", injector.first_arrival_s)):
-        table[column][list(noted)] = list(noted.values())
+    for column, by_request in (("num_retries", injector.num_retries), ("arrival_s", injector.first_arrival_s)):
+        table[column][list(by_request)] = list(by_request.values())
     moves = np.array(injector.moves, dtype=np.float64).reshape(-1, 4)
-    return FaultResult(injector.begun, moves, injector.tokens_lost)
+    return FaultResult(injector.spans, moves, injector.tokens_lost)
 
 
-def _replica(
+def _replica_result(
     spec: ReplicaSpec, run: ReplicaRun, reason: StuckReason | None, table: Table, moved: Ints
 ) -> ReplicaResult:
-    """Turn the log of a replica into arrays, and enter its requests into the table of all requests."""
+    """Return the log of a replica as arrays, and fill its requests into the request table."""
     replica, request_events = run.replica, run.replica.request_events
     logged = run.log.logged()
     admissions = _rows(request_events.admissions, 4)
     events = RequestEventArrays(
         admissions=admissions,
         blocks_needed=np.array(run.blocks_needed, dtype=np.int64) - admissions[:, 3],
-        prefill_ends=_without(request_events.discards, 0, _rows(request_events.prefill_ends, 2)),
+        prefill_ends=_without_discarded(_rows(request_events.prefill_ends, 2), request_events.discards, 0),
         finishes=_rows(request_events.finishes, 2),
         preemptions=_rows(request_events.preemptions, 2),
         evictions=_rows(request_events.evictions, 2),
-        decode_spans=_without(request_events.discards, 1, _rows(replica.decode_spans(), 4)),
+        decode_spans=_without_discarded(_rows(replica.decode_spans(), 4), request_events.discards, 1),
     )
-    _enter_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
-    _enter_first(table["first_token_s"], events.prefill_ends, logged.end_s)
-    _enter_first(table["completed_s"], events.finishes, logged.end_s)
+    _fill_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
+    _fill_first(table["first_token_s"], events.prefill_ends, logged.end_s)
+    _fill_first(table["completed_s"], events.finishes, logged.end_s)
     np.add.at(table["num_preemptions"], events.preemptions[:, 0], 1)
     table["ignored"][request_events.ignored] = 1
     return ReplicaResult(
@@ -146,27 +148,33 @@ def _rows(rows: Sequence[tuple[int, ...]], width: int) -> Ints:
     return np.fromiter(chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width)
 
 
-def _without(discards: Sequence[tuple[list[int], int, int]], which: int, rows: Ints) -> Ints:
-    """Leave out rows of requests whose tokens until then do not count."""
-    kept = np.ones(len(rows), dtype=bool)
-    for requests, *numbers in discards:
-        kept[: numbers[which]] &= ~np.isin(rows[: numbers[which], 0], requests)
-    return rows[kept]
+def _without_discarded(rows: Ints, discards: Sequence[tuple[list[int], int, int]], index: int) -> Ints:
+    """Return the rows of tokens that count.
+
+    Args:
+        rows: Prefill ends or decode spans; the first column is the request.
+        discards: `RequestEvents.discards`.
+        index: Which count of a discard applies to the rows: 0 for prefill ends, 1 for decode spans.
+    """
+    is_kept = np.ones(len(rows), dtype=bool)
+    for requests, *counts in discards:
+        is_kept[: counts[index]] &= ~np.isin(rows[: counts[index], 0], requests)
+    return rows[is_kept]
 
 
-def _enter_first(column: NDArray[Any], events: Ints, times: Floats) -> None:
-    """Enter the time of the first event of each request, unless another replica had an earlier one."""
+def _fill_first(column: NDArray[Any], events: Ints, times: Floats) -> None:
+    """Fill in the time of the first event of each request, unless another replica has an earlier one."""
     requests, first = np.unique(events[:, 0], return_index=True)
     column[requests] = np.fmin(column[requests], times[events[first, 1]])
 
 
-def _end_of(arrival_s: Floats, replicas: Sequence[ReplicaResult], faults: FaultResult) -> float:
-    """When the last thing happened: an arrival, the end of an iteration, or a failure that hit a request."""
+def _last_event_s(arrival_s: Floats, replicas: Sequence[ReplicaResult], faults: FaultResult) -> float:
+    """Return the time of the last arrival, end of an iteration, or failure that affected a request."""
     ends_s = [replica.logged.end_s for replica in replicas]
     return float(np.concatenate([arrival_s, faults.moves[:, 2], *ends_s]).max(initial=0.0))
 
 
-def _enter_down_time(replicas: Sequence[ReplicaResult], faults: FaultResult, begin_s: float, end_s: float) -> None:
+def _fill_down_time(replicas: Sequence[ReplicaResult], faults: FaultResult, begin_s: float, end_s: float) -> None:
     for number, replica in enumerate(replicas):
         down_s = faults.down_s(number, begin_s, end_s)
         for stage in replica.stages:

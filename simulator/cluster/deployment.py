@@ -1,4 +1,4 @@
-"""What serves: identical replicas of a model."""
+"""A deployment: identical replicas of a model."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -10,23 +10,24 @@ from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.iteration_time import IterationTime, Profile, StageTimes
 from simulator.model import Device, HostOverhead, KVMemory, Layout, Model, Node, Parallelism, Placement
 from simulator.schedulers import Overlapping, Sarathi, Scheduler, SizedBatches
+from traces.shared.value_checks import integer
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Identical replicas of a model: a whole cluster, or a group of one.
+    """Identical replicas of a model: a whole cluster, or one group of a heterogeneous cluster.
 
     Attributes:
-        model: The model.
-        device: The GPU.
-        scheduler: The policy of each replica.
-        parallel: Layout of each replica.
-        iteration_time: How long the kernels of an iteration take.
+        model: Served model.
+        device: GPU of each replica.
+        scheduler: Scheduling policy of each replica.
+        parallel: Parallelism of each replica.
+        iteration_time: Model of iteration time.
         kv_cache: KV memory of each replica.
         num_replicas: Replicas behind the router.
-        engine: How long the host takes in an iteration; by default no time.
-        node: The machine; None: unknown, which is enough for replicas of one GPU.
-        num_nodes: Machines that there are; None: as many as it takes.
+        engine: Host overhead of an iteration; by default none.
+        node: Machine that holds the GPUs; None: unknown, which is enough for replicas of one GPU.
+        num_nodes: Available machines; None: as many as needed.
     """
 
     model: Model
@@ -42,15 +43,14 @@ class Deployment:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        count, machines = self.num_replicas, self.num_nodes
-        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_REPLICAS:
-            raise ValueError(f"replicas must be an integer from 1 to {MOST_REPLICAS}, got {count!r}")
-        if machines is not None and (not isinstance(machines, int) or isinstance(machines, bool) or machines < 1):
-            raise ValueError(f"num_nodes must be an integer of at least 1 or null, got {machines!r}")
+        integer("replicas", self.num_replicas, 1, MOST_REPLICAS)
+        nodes = self.num_nodes
+        if nodes is not None and (not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1):
+            raise ValueError(f"num_nodes must be an integer of at least 1 or null, got {nodes!r}")
 
     @property
     def caches_prefixes(self) -> bool:
-        """Whether its replicas find KV blocks again by what they hold."""
+        """Whether the replicas have a prefix cache."""
         return isinstance(self.scheduler, Overlapping) and self.kv_cache.prefix_caching is not False
 
     @property
@@ -58,61 +58,61 @@ class Deployment:
         """Layout of each replica.
 
         Raises:
-            ValueError: The model cannot be spread like this.
+            ValueError: The model does not fit this parallelism.
         """
         return Layout(self.model, self.device, self.parallel, self.node, self.kv_cache.dtype)
 
     def stage_times(self) -> StageTimes:
-        """Return the iteration time of a replica.
+        """Return the stage times of a replica.
 
         Raises:
-            ValueError: The model cannot be spread like this, or the engine was not measured on these hosts.
+            ValueError: The model does not fit this parallelism, or the engine was not measured on these hosts.
         """
         return self._stage_times
 
     @cached_property
     def _stage_times(self) -> StageTimes:
-        """Their tables take longer to build than a short run, and serve every run."""
+        """Stage times, cached for all runs: their tables take longer to build than a short run."""
         return self.iteration_time.for_layout(self.layout, self.engine.on(self.device))
 
-    def _slower_network(self, slowdown: float) -> StageTimes:
-        """Return the iteration time of a replica while its messages take so many times as long."""
-        if slowdown not in self._on_slower_networks:
+    def _slow_network_times(self, slowdown: float) -> StageTimes:
+        """Return the stage times of a replica for a factor on the time of its messages."""
+        if slowdown not in self._times_by_slowdown:
             layout = replace(self.layout, network_slowdown=slowdown)
-            self._on_slower_networks[slowdown] = self.iteration_time.for_layout(layout, self.engine.on(self.device))
-        return self._on_slower_networks[slowdown]
+            self._times_by_slowdown[slowdown] = self.iteration_time.for_layout(layout, self.engine.on(self.device))
+        return self._times_by_slowdown[slowdown]
 
     @cached_property
-    def _on_slower_networks(self) -> dict[float, StageTimes]:
+    def _times_by_slowdown(self) -> dict[float, StageTimes]:
         return {}
 
     def replica_specs(self, group: int = 0) -> list[ReplicaSpec]:
-        """Return what makes each replica.
+        """Return the specification of each replica.
 
         Args:
-            group: Number of the group that they are in the cluster.
+            group: Number of this group in the cluster.
 
         Raises:
-            ValueError: The model does not fit the layout, its memory or the machines that there are.
+            ValueError: The model does not fit the parallelism, the memory or the available machines.
         """
-        self._require_machines()
+        self._require_nodes()
         if self.kv_cache.prefix_caching and not self.caches_prefixes:
             name = type(self.scheduler).__name__
             raise ValueError(f"kv_cache.prefix_caching=true needs scheduler=vllm_v1, and {name} has no prefix cache")
         price = self.device.price_per_hour_usd
-        longest = self.model.max_model_len
+        max_model_len = self.model.max_model_len
         policy = self.scheduler
-        profiled_tokens = policy.profiled_tokens(longest) if isinstance(policy, SizedBatches) else longest
+        profiled_tokens = policy.profiled_tokens(max_model_len) if isinstance(policy, SizedBatches) else max_model_len
         spec = ReplicaSpec(
-            scheduler=self.scheduler,
+            scheduler=policy,
             stage_times=self.stage_times(),
             num_blocks=self.kv_cache.blocks_for(self.layout, profiled_tokens),
             block_size=self.kv_cache.block_size,
             watermark=self.kv_cache.watermark,
-            max_model_len=self.model.max_model_len,
+            max_model_len=max_model_len,
             overlap_sends=self.parallel.overlap_sends,
             prefix_caching=self.caches_prefixes,
-            slower_network=self._slower_network if self.parallel.num_gpus > 1 else None,
+            slow_network_times=self._slow_network_times if self.parallel.num_gpus > 1 else None,
             placement=Placement(
                 group=group,
                 device=self.device.name,
@@ -124,13 +124,12 @@ class Deployment:
         )
         return [spec] * self.num_replicas
 
-    def described(self) -> dict[str, Any]:
-        """Return what each replica is made of, as plain values; of what is no dataclass, the class."""
+    def describe(self) -> dict[str, Any]:
+        """Return the parts of the deployment as plain values; a part that is no dataclass gives only its class name."""
         parts = ("model", "device", "node", "parallel", "scheduler", "kv_cache")
-        found = {name: _described(getattr(self, name)) for name in parts}
-        return {"replicas": self.num_replicas, **found}
+        return {"replicas": self.num_replicas, **{name: _describe(getattr(self, name)) for name in parts}}
 
-    def _require_machines(self) -> None:
+    def _require_nodes(self) -> None:
         if self.num_nodes is None:
             return
         needed = self.layout.nodes_for(self.num_replicas)
@@ -143,15 +142,15 @@ class Deployment:
 
 
 def groups_of(deployment: Deployment | Sequence[Deployment]) -> Sequence[Deployment]:
-    """Return the groups of a cluster, of which there may be one."""
+    """Return the groups of a cluster; a single deployment is one group."""
     return [deployment] if isinstance(deployment, Deployment) else deployment
 
 
 def with_token_budget(deployment: Deployment, budget: int) -> Deployment:
-    """Return the deployment with another token budget of its policy.
+    """Return a copy of a deployment with another token budget.
 
     Raises:
-        ValueError: The policy has none.
+        ValueError: The policy has no token budget.
     """
     option = budget_option(deployment.scheduler)
     if option is None:
@@ -162,19 +161,19 @@ def with_token_budget(deployment: Deployment, budget: int) -> Deployment:
 
 
 def has_token_budget(deployment: Deployment) -> bool:
-    """Whether its policy has a token budget."""
+    """Return whether the policy has a token budget."""
     return budget_option(deployment.scheduler) is not None
 
 
 def budget_option(scheduler: Scheduler) -> str | None:
-    """Name of the option that limits the tokens of an iteration, decodes included; None: the policy has none."""
-    named: str | None = getattr(type(scheduler), "budget_option", None)
-    if named is None and is_dataclass(scheduler) and "token_budget" in [one.name for one in fields(scheduler)]:
+    """Return the option of a policy that limits the tokens of an iteration, decodes included; None: it has none."""
+    option: str | None = getattr(type(scheduler), "budget_option", None)
+    if option is None and is_dataclass(scheduler) and "token_budget" in [part.name for part in fields(scheduler)]:
         return "token_budget"
-    return named
+    return option
 
 
-def _described(part: object) -> dict[str, Any] | None:
+def _describe(part: object) -> dict[str, Any] | None:
     if part is None:
         return None
     values = asdict(part) if is_dataclass(part) and not isinstance(part, type) else {}

@@ -1,4 +1,4 @@
-"""Carries out what goes wrong in a cluster: replicas go down and come back, their requests move, times get longer."""
+"""Fault injection: replicas go down and come back, requests are sent again, and iterations or messages slow down."""
 
 import math
 from collections import deque
@@ -16,21 +16,21 @@ from simulator.replica import Batch, RequestTable
 
 
 class DegradedTimes:
-    """Stage times of a replica that may be slow for a while.
+    """Stage times of a replica with slowdown and network faults.
 
     Attributes:
-        normal: The times when nothing is wrong.
+        normal: Stage times without faults.
     """
 
-    def __init__(self, normal: StageTimes, slower_network: Callable[[float], StageTimes]) -> None:
-        """Start as nothing is wrong.
+    def __init__(self, normal: StageTimes, slow_network_times: Callable[[float], StageTimes]) -> None:
+        """Start without faults.
 
         Args:
-            normal: The times when nothing is wrong.
-            slower_network: Returns the times when messages between GPUs take so many times as long.
+            normal: Stage times without faults.
+            slow_network_times: Returns the stage times for a factor on the time of messages between the GPUs.
         """
         self.normal = self._times = normal
-        self._slower_network = slower_network
+        self._slow_network_times = slow_network_times
         self._slowdown = 1.0
 
     def __call__(self, batch: Batch) -> Sequence[float]:
@@ -38,24 +38,24 @@ class DegradedTimes:
         times = self._times(batch)
         return times if self._slowdown == 1 else [seconds * self._slowdown for seconds in times]
 
-    def set_to(self, active: Sequence[FaultSpan]) -> None:
-        """Let iterations that begin from now on take as long as some faults at once make them."""
-        self._slowdown = math.prod(one.slowdown for one in active if one.kind != NETWORK)
-        network = math.prod(one.slowdown for one in active if one.kind == NETWORK)
-        self._times = self.normal if network == 1 else self._slower_network(network)
+    def apply(self, active: Sequence[FaultSpan]) -> None:
+        """Slow down the iterations that start from now on by the product of the active faults."""
+        self._slowdown = math.prod(fault.slowdown for fault in active if fault.kind != NETWORK)
+        network_slowdown = math.prod(fault.slowdown for fault in active if fault.kind == NETWORK)
+        self._times = self.normal if network_slowdown == 1 else self._slow_network_times(network_slowdown)
 
 
 class FaultInjector:
-    """What goes wrong in a run.
+    """Process that injects the faults of a run.
 
     Attributes:
-        begun: Faults so far, each of one replica, by time.
-        moves: Of requests that failures hit: (request, replica, seconds, SENT, LEFT_QUEUE or LEFT_RUNNING).
-        num_retries: How often each of them was sent again.
-        lost: Requests that will not be answered.
-        first_arrival_s: When those that were sent on or held arrived first.
-        tokens_lost: Tokens in the KV cache that failures took, summed.
-        cut_off: Whether the time limit came before a replica that requests are held for.
+        spans: Faults that have begun, each of one replica, by time.
+        moves: (request, replica, seconds, SENT, LEFT_QUEUE or LEFT_RUNNING) of requests that failures affected.
+        num_retries: Retries by request.
+        lost: Requests that are never answered.
+        first_arrival_s: First arrival time by request, of those that were sent again or queued at the gateway.
+        tokens_lost: Tokens in the KV cache that failures lost, summed.
+        cut_off: Whether the time limit passed before a replica came back for requests that wait for it.
     """
 
     def __init__(
@@ -70,23 +70,23 @@ class FaultInjector:
         on_loss: Callable[[int], None],
         time_limit_s: float = math.inf,
     ) -> None:
-        """Start the process that waits for the next fault.
+        """Start the process.
 
         Args:
-            faults: What goes wrong.
-            seed: Seed of its randomness.
+            faults: Faults to inject.
+            seed: Seed of random faults.
             clock: Simulated time.
-            gateway: Sends requests again.
+            gateway: Gateway that sends requests again.
             requests: All requests.
-            runs: The replicas; their stage times are `DegradedTimes`.
-            engines: What serves them.
-            on_loss: Called with a request that will not be answered.
-            time_limit_s: Nothing goes wrong later, and no request is sent again.
+            runs: Runs of the replicas; their stage times are `DegradedTimes`.
+            engines: Engines of the replicas.
+            on_loss: Called with each request that is lost.
+            time_limit_s: Time after which no fault begins and no request is sent again, seconds.
 
         Raises:
-            ValueError: A fault is of a replica that does not exist.
+            ValueError: A fault names a replica that does not exist.
         """
-        self.begun: list[FaultSpan] = []
+        self.spans: list[FaultSpan] = []
         self.moves: list[tuple[int, int, float, int]] = []
         self.num_retries: dict[int, int] = {}
         self.lost: list[int] = []
@@ -94,7 +94,7 @@ class FaultInjector:
         self.tokens_lost = 0
         self.cut_off = False
         self._time_limit_s = time_limit_s
-        self._thrown_out: set[int] = set()
+        self._awaiting_retry: set[int] = set()
         self._faults = faults
         self._clock = clock
         self._gateway = gateway
@@ -102,19 +102,19 @@ class FaultInjector:
         self._runs = runs
         self._engines = engines
         self._on_loss = on_loss
-        self._prompts = list(requests.known_tokens)
+        self._prompt_tokens = list(requests.known_tokens)
         self._active: list[list[FaultSpan]] = [[] for _ in runs]
         self._num_ends_due = 0
-        clock.process(self._watch(faults.in_order(len(runs), seed)))
+        clock.process(self._inject(faults.in_order(len(runs), seed)))
 
     def refuses(self, request: int) -> bool:
-        """Whether a request that arrives now is lost, as no replica is up and nothing is sent again."""
-        if self._faults.on_failure != LOSE or self._gateway.any_up:
+        """Lose an arriving request if no replica is up and lost requests are not sent again; return whether it is."""
+        if self._faults.on_failure != LOSE or self._gateway.has_replica_up:
             return False
         self._lose(request)
         return True
 
-    def _watch(self, faults: Iterator[FaultSpan]) -> Generator[Event, None, None]:
+    def _inject(self, faults: Iterator[FaultSpan]) -> Generator[Event, None, None]:
         for fault in faults:
             if self._is_over() or fault.at_s > self._time_limit_s:
                 return
@@ -126,63 +126,63 @@ class FaultInjector:
             self._begin(fault)
 
     def _is_over(self) -> bool:
-        """Whether nothing is left that a fault could hit: nothing is due but ends of faults, and none is awaited."""
-        awaited = self._gateway.held and any(map(self._comes_back, range(len(self._active))))
-        return self._clock.num_due == self._num_ends_due and not awaited
+        """Return whether no fault can matter any more: only fault ends are due, and no request waits for one."""
+        is_awaited = self._gateway.queue and any(map(self._comes_back, range(len(self._active))))
+        return self._clock.num_due == self._num_ends_due and not is_awaited
 
     def _comes_back(self, replica: int) -> bool:
-        return all(one.for_s is not None for one in self._active[replica] if one.kind == FAILURE)
+        return all(fault.for_s is not None for fault in self._active[replica] if fault.kind == FAILURE)
 
     def _begin(self, fault: FaultSpan) -> None:
         active = self._active[fault.replica]
         was_up = self._is_up(fault.replica)
         active.append(fault)
-        self.begun.append(fault)
+        self.spans.append(fault)
         if fault.for_s is not None:
             self._num_ends_due += 1
             self._clock.call_at(fault.end_s, partial(self._end, fault), FAULT)
         if fault.kind != FAILURE:
-            self._set_times(fault.replica)
+            self._update_times(fault.replica)
         elif was_up:
-            self._gateway.set_up(fault.replica, False)
-            self._throw_out(fault.replica)
+            self._gateway.mark_replica(fault.replica, is_up=False)
+            self._drop_requests(fault.replica)
 
     def _end(self, fault: FaultSpan, _: Event) -> None:
         self._num_ends_due -= 1
         self._active[fault.replica].remove(fault)
         if fault.kind != FAILURE:
-            self._set_times(fault.replica)
+            self._update_times(fault.replica)
         elif self._is_up(fault.replica):
-            self._gateway.set_up(fault.replica, True)
+            self._gateway.mark_replica(fault.replica, is_up=True)
             self.cut_off = self._clock.now > self._time_limit_s
             if self.cut_off:
                 return
-            held, self._gateway.held = self._gateway.held, deque()
-            for request in held:
+            queued, self._gateway.queue = self._gateway.queue, deque()
+            for request in queued:
                 self._send(request)
 
     def _is_up(self, replica: int) -> bool:
-        return all(one.kind != FAILURE for one in self._active[replica])
+        return all(fault.kind != FAILURE for fault in self._active[replica])
 
-    def _set_times(self, replica: int) -> None:
+    def _update_times(self, replica: int) -> None:
         times = self._runs[replica].stage_times
         assert isinstance(times, DegradedTimes)
-        times.set_to([one for one in self._active[replica] if one.kind != FAILURE])
+        times.apply([fault for fault in self._active[replica] if fault.kind != FAILURE])
 
-    def _throw_out(self, replica: int) -> None:
-        """Take all requests from a replica that fails, and send them again or not."""
+    def _drop_requests(self, replica: int) -> None:
+        """Drop all requests of a replica that fails, and retry or lose each of them."""
         now_s, request_events = self._clock.now, self._runs[replica].replica.request_events
         self.tokens_lost += self._runs[replica].replica.cached_tokens
         running, waiting = self._engines[replica].fail()
         self._gateway.end(replica, [*running, *waiting])
         if self._faults.on_failure == RESTART:
             request_events.discard([*running, *waiting])
-        for requests, left in ((running, LEFT_RUNNING), (waiting, LEFT_QUEUE)):
+        for requests, kind in ((running, LEFT_RUNNING), (waiting, LEFT_QUEUE)):
             for request in requests:
                 if request not in self.first_arrival_s:
                     self.first_arrival_s[request] = self._requests.arrival_s[request]
                     self.moves.append((request, replica, self._requests.arrival_s[request], SENT))
-                self.moves.append((request, replica, now_s, left))
+                self.moves.append((request, replica, now_s, kind))
         for request in (*running, *waiting):
             self._retry(request)
 
@@ -191,19 +191,19 @@ class FaultInjector:
         if faults.on_failure == LOSE or num_retries == faults.max_retries:
             self._lose(request)
             return
-        self._thrown_out.add(request)
+        self._awaiting_retry.add(request)
         if faults.on_failure == RESTART:
-            self._requests.known_tokens[request] = self._prompts[request]
-        self._gateway.take_back(request, self._requests.known_tokens[request])
+            self._requests.known_tokens[request] = self._prompt_tokens[request]
+        self._gateway.prepare_retry(request, self._requests.known_tokens[request])
         self._send(request)
 
     def _send(self, request: int) -> None:
-        """Let a request arrive at a replica that is up; its time of arrival there is what the engine knows."""
+        """Send a request to a replica that is up; the engine sees the time of this arrival."""
         replica = self._gateway.send(request)
         if replica == NO_REPLICA:
             return
-        if request in self._thrown_out:
-            self._thrown_out.remove(request)
+        if request in self._awaiting_retry:
+            self._awaiting_retry.remove(request)
             self.num_retries[request] = self.num_retries.get(request, 0) + 1
         self.first_arrival_s.setdefault(request, self._requests.arrival_s[request])
         self._requests.arrival_s[request] = self._clock.now

@@ -1,4 +1,4 @@
-"""What goes wrong in a cluster, and when: failures, slow replicas and slow networks, by schedule or by rate."""
+"""Faults of a cluster: failures, slowdowns and slow networks, scheduled or at random."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from simulator.log import FAILURE, KINDS, FaultSpan
+from traces.shared.value_checks import choice, integer, number
 
 RESUME, RESTART, LOSE = ON_FAILURE = ("resume", "restart", "lose")
 MOST_REPLICAS = 10_000
@@ -16,15 +17,15 @@ LONGEST_S = 1e12
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong once.
+    """A scheduled fault.
 
     Attributes:
-        kind: "failure": the replica loses its batches, KV blocks and requests, and takes none until it is back.
-            "slowdown": its iterations take longer. "network": the messages between its GPUs do.
-        at_s: When it begins, simulated seconds.
-        for_s: How long it lasts, seconds; None: for ever.
-        replica: Number of the replica; None: every one.
-        slowdown: How many times as long iterations or messages take; of failures 1.
+        kind: "failure": the replica loses its batches in flight, KV blocks and requests, and takes none until it is
+            back. "slowdown": its iterations take longer. "network": messages between its GPUs take longer.
+        at_s: Begin time, simulated seconds.
+        for_s: Duration, seconds; None: forever.
+        replica: Number of the replica; None: every replica.
+        slowdown: Factor on the time of iterations or messages; 1 for failures.
     """
 
     kind: str
@@ -36,26 +37,26 @@ class Fault:
     def __post_init__(self) -> None:
         """Check the values."""
         _require_kind(self.kind, self.slowdown)
-        _require_number("at_s", self.at_s, 0.0)
+        number("at_s", self.at_s, 0.0, LONGEST_S)
         if self.for_s is not None:
-            _require_number("for_s", self.for_s, 1e-9)
+            number("for_s", self.for_s, 1e-9, LONGEST_S)
         _require_replica(self.replica)
 
     def at_replica(self, replica: int) -> FaultSpan:
-        """Return the fault as it happens at one replica."""
+        """Return the fault of one replica."""
         return FaultSpan(self.kind, self.at_s, self.for_s, replica, self.slowdown)
 
 
 @dataclass(frozen=True)
 class FaultRate:
-    """Something that goes wrong again and again: both times are exponentially distributed.
+    """Random recurring faults; the times between faults and their durations are exponentially distributed.
 
     Attributes:
-        kind: As of `Fault`.
-        every_s: Mean time from the end of one to the beginning of the next, of each replica (MTBF), seconds.
-        for_s: Mean time that it lasts (MTTR), seconds.
-        replica: Number of the replica; None: every one, independently.
-        slowdown: As of `Fault`.
+        kind: As in `Fault`.
+        every_s: Mean time from the end of a fault to the next one of the same replica (MTBF), seconds.
+        for_s: Mean duration (MTTR), seconds.
+        replica: Number of the replica; None: every replica, independently.
+        slowdown: As in `Fault`.
     """
 
     kind: str
@@ -68,11 +69,11 @@ class FaultRate:
         """Check the values."""
         _require_kind(self.kind, self.slowdown)
         for name in ("every_s", "for_s"):
-            _require_number(name, getattr(self, name), 1e-3)
+            number(name, getattr(self, name), 1e-3, LONGEST_S)
         _require_replica(self.replica)
 
     def at_replica(self, replica: int, random: np.random.Generator) -> Iterator[FaultSpan]:
-        """Yield what goes wrong with a replica, one after another, without end."""
+        """Yield the faults of one replica in order, without end."""
         end_s = 0.0
         while True:
             at_s = end_s + random.exponential(self.every_s)
@@ -83,14 +84,15 @@ class FaultRate:
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong in a run, and what becomes of the requests of a replica that fails.
+    """Faults of a run, and how the gateway handles the requests of a failed replica.
 
     Attributes:
-        schedule: What goes wrong at a known time; of each a `Fault` or its values by name.
-        rates: What goes wrong by chance; of each a `FaultRate` or its values by name.
-        on_failure: "resume": the gateway sends each request on with the tokens that it has got so far, which are
-            prompt then. "restart": from the beginning; tokens that were sent before do not count. "lose": never.
-        max_retries: How often a request is sent again before it is lost.
+        schedule: Scheduled faults, each a `Fault` or a mapping of its values.
+        rates: Random faults, each a `FaultRate` or a mapping of its values.
+        on_failure: "resume": the gateway sends each request again, with the tokens emitted so far as part of the
+            prompt. "restart": it sends each request again from the beginning, and tokens emitted before do not count.
+            "lose": it sends none again.
+        max_retries: Retries of a request before it is lost.
     """
 
     schedule: Sequence[Fault | Mapping[str, Any]] = field(default=())
@@ -100,53 +102,52 @@ class Faults:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        object.__setattr__(self, "schedule", _all_of(Fault, self.schedule, "schedule"))
-        object.__setattr__(self, "rates", _all_of(FaultRate, self.rates, "rates"))
-        if self.on_failure not in ON_FAILURE:
-            raise ValueError(f"on_failure must be one of {', '.join(ON_FAILURE)}; got {self.on_failure!r}")
-        retries = self.max_retries
-        if not isinstance(retries, int) or isinstance(retries, bool) or not 0 <= retries <= 1_000_000:
-            raise ValueError(f"max_retries must be an integer from 0 to 1000000, got {retries!r}")
+        object.__setattr__(self, "schedule", _build_all(Fault, self.schedule, "schedule"))
+        object.__setattr__(self, "rates", _build_all(FaultRate, self.rates, "rates"))
+        choice("on_failure", self.on_failure, ON_FAILURE)
+        integer("max_retries", self.max_retries, 0, 1_000_000)
 
     def __bool__(self) -> bool:
-        """Whether anything goes wrong."""
+        """Whether there are any faults."""
         return bool(self.schedule or self.rates)
 
     @property
     def kinds(self) -> set[str]:
-        """Kinds of what goes wrong."""
-        return {one.kind for one in self._all}
+        """Kinds of the faults."""
+        return {fault.kind for fault in self._all}
 
     def check_replicas(self, num_replicas: int) -> None:
-        """Check that there are all replicas that are named.
+        """Check that the replicas of all faults exist.
 
         Raises:
-            ValueError: There is one too few.
+            ValueError: A replica does not exist.
         """
-        for one in self._all:
-            if one.replica is not None and one.replica >= num_replicas:
-                raise ValueError(f"faults: there is no replica {one.replica}; there are {num_replicas}, counted from 0")
+        for fault in self._all:
+            if fault.replica is not None and fault.replica >= num_replicas:
+                raise ValueError(
+                    f"faults: replica {fault.replica} does not exist; the cluster has {num_replicas}, numbered from 0"
+                )
 
     def in_order(self, num_replicas: int, seed: Sequence[int]) -> Iterator[FaultSpan]:
-        """Yield what goes wrong, each fault of one replica, by the time when it begins; without end if by rate.
+        """Yield the faults, each of one replica, by begin time; without end if there are random ones.
 
         Args:
             num_replicas: Replicas of the cluster.
-            seed: Seed of the randomness: each rate and replica has its own, so that none depends on another.
+            seed: Seed of random faults. Each rate and replica has its own generator and depends on no other.
 
         Raises:
-            ValueError: A replica that does not exist.
+            ValueError: A fault names a replica that does not exist.
         """
         self.check_replicas(num_replicas)
         scheduled = [
-            one.at_replica(replica) for one in self._scheduled for replica in _chosen(one.replica, num_replicas)
+            fault.at_replica(replica) for fault in self._scheduled for replica in _chosen(fault.replica, num_replicas)
         ]
-        by_chance = (
-            rate.at_replica(replica, np.random.default_rng([*seed, number, replica]))
-            for number, rate in enumerate(self._recurring)
+        recurring = (
+            rate.at_replica(replica, np.random.default_rng([*seed, index, replica]))
+            for index, rate in enumerate(self._recurring)
             for replica in _chosen(rate.replica, num_replicas)
         )
-        return merge(sorted(scheduled, key=_begin), *by_chance, key=_begin)
+        return merge(sorted(scheduled, key=_begin), *recurring, key=_begin)
 
     @property
     def _all(self) -> list[Fault | FaultRate]:
@@ -154,11 +155,11 @@ class Faults:
 
     @property
     def _scheduled(self) -> list[Fault]:
-        return [one for one in self.schedule if isinstance(one, Fault)]
+        return [fault for fault in self.schedule if isinstance(fault, Fault)]
 
     @property
     def _recurring(self) -> list[FaultRate]:
-        return [one for one in self.rates if isinstance(one, FaultRate)]
+        return [rate for rate in self.rates if isinstance(rate, FaultRate)]
 
 
 def _begin(fault: FaultSpan) -> float:
@@ -169,45 +170,39 @@ def _chosen(replica: int | None, num_replicas: int) -> Sequence[int]:
     return range(num_replicas) if replica is None else [replica]
 
 
-def _all_of(kind: type, values: object, name: str) -> tuple[Any, ...]:
-    """Build each of a list of values by name."""
-    known = [one.name for one in fields(kind)]
+def _build_all(kind: type, values: object, name: str) -> tuple[Any, ...]:
+    """Build a `Fault` or `FaultRate` from each mapping of a list."""
+    known = [attribute.name for attribute in fields(kind)]
     allowed = f"{name} must be a list of {{{', '.join(known)}}}"
     if isinstance(values, str | Mapping) or not isinstance(values, Sequence):
         raise ValueError(f"{allowed}; got {values!r}")
     built = []
-    for number, value in enumerate(values):
+    for index, value in enumerate(values):
         if isinstance(value, kind):
             built.append(value)
             continue
         if not isinstance(value, Mapping):
-            raise ValueError(f"{allowed}; [{number}] is {value!r}")
+            raise ValueError(f"{allowed}; [{index}] is {value!r}")
         unknown = [key for key in value if key not in known]
         if unknown:
-            raise ValueError(f"{name}[{number}].{unknown[0]} is not a key; allowed are: {', '.join(known)}")
+            raise ValueError(f"{name}[{index}].{unknown[0]} is not a key; allowed are: {', '.join(known)}")
         try:
             built.append(kind(**value))
         except TypeError:
-            lacking = [one for one in ("kind", "at_s", "every_s", "for_s") if one in known and one not in value]
-            raise ValueError(f"{name}[{number}] lacks {lacking[0]}") from None
+            missing = [key for key in ("kind", "at_s", "every_s", "for_s") if key in known and key not in value]
+            raise ValueError(f"{name}[{index}] lacks {missing[0]}") from None
         except ValueError as error:
-            raise ValueError(f"{name}[{number}].{error}") from None
+            raise ValueError(f"{name}[{index}].{error}") from None
     return tuple(built)
 
 
 def _require_kind(kind: object, slowdown: object) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
-    _require_number("slowdown", slowdown, 1.0)
+    choice("kind", kind, KINDS)
+    number("slowdown", slowdown, 1.0, LONGEST_S)
     if kind == FAILURE and slowdown != 1:
-        raise ValueError(f"slowdown must be 1 of a failure, got {slowdown!r}")
+        raise ValueError(f"slowdown must be 1 for a {kind}, got {slowdown!r}")
     if kind != FAILURE and slowdown == 1:
-        raise ValueError(f"slowdown must be above 1 of a {kind}, got {slowdown!r}")
-
-
-def _require_number(name: str, value: object, least: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= LONGEST_S:
-        raise ValueError(f"{name} must be a number from {least:g} to {LONGEST_S:g}, got {value!r}")
+        raise ValueError(f"slowdown must be above 1 for a {kind}, got {slowdown!r}")
 
 
 def _require_replica(replica: object) -> None:

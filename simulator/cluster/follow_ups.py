@@ -1,4 +1,4 @@
-"""Requests that wait for the end of others: later turns of sessions, and sessions that wait for a free user."""
+"""Follow-ups: later turns of sessions, and sessions that wait for a free user."""
 
 from collections import deque
 
@@ -10,43 +10,43 @@ _NONE = -1
 
 
 class FollowUps:
-    """Knows what arrives after the end of a request.
+    """Requests that arrive when others end.
 
     Attributes:
-        num_broken_off: Turns that will never be sent, as one before them in their session was refused.
+        num_broken_off: Turns that are never sent because an earlier turn of their session was refused or lost.
     """
 
     def __init__(self, trace: Trace) -> None:
-        """Note who waits for whom.
+        """Find which request each follow-up waits for.
 
         Args:
-            trace: The requests; those without an arrival time wait.
+            trace: Requests of the run; those without an arrival time are follow-ups.
         """
-        waits = np.isnan(np.asarray(trace.arrival_s))
+        is_follow_up = np.isnan(np.asarray(trace.arrival_s))
         session, turn = trace.turns()
         order = np.lexsort((turn, session))
-        follows = (turn[order][1:] > 0) & waits[order][1:]
-        after = np.full(len(trace), _NONE)
-        after[order[:-1][follows]] = order[1:][follows]
-        self._next_turn: list[int] = after.tolist()
+        has_previous = (turn[order][1:] > 0) & is_follow_up[order][1:]
+        next_turn = np.full(len(trace), _NONE)
+        next_turn[order[:-1][has_previous]] = order[1:][has_previous]
+        self._next_turn: list[int] = next_turn.tolist()
         self._think_s: list[float] = [] if trace.think_s is None else trace.think_s.tolist()
-        self._queue = deque(np.flatnonzero(waits & (turn == 0)).tolist())
+        self._queue = deque(np.flatnonzero(is_follow_up & (turn == 0)).tolist())
         self.num_broken_off = 0
 
-    def after(self, request: int, answered: bool) -> tuple[int, float] | None:
-        """Return the request that arrives because another has ended, and how many seconds later; None: none.
+    def pop(self, request: int, answered: bool) -> tuple[int, float] | None:
+        """Return the follow-up of an ended request and its think time in seconds; None: there is none.
 
         Args:
-            request: The one that has ended.
-            answered: Whether it was; a refused one ends its session.
+            request: Request that has ended.
+            answered: Whether it emitted its last token; a refused or lost request ends its session.
         """
-        following = self._next_turn[request]
-        if following != _NONE and not answered:
-            while following != _NONE:
+        follow_up = self._next_turn[request]
+        if follow_up != _NONE and not answered:
+            while follow_up != _NONE:
                 self.num_broken_off += 1
-                following = self._next_turn[following]
-        if following == _NONE:
+                follow_up = self._next_turn[follow_up]
+        if follow_up == _NONE:
             if not self._queue:
                 return None
-            following = self._queue.popleft()
-        return following, self._think_s[following]
+            follow_up = self._queue.popleft()
+        return follow_up, self._think_s[follow_up]

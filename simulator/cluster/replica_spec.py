@@ -1,4 +1,4 @@
-"""All that makes one replica."""
+"""The specification of one replica."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ _LONGEST = 2**31  # tokens, longer than any sequence
 
 @dataclass(frozen=True)
 class ReplicaSpec:
-    """All that makes one replica.
+    """Everything needed to build one replica.
 
     Attributes:
-        scheduler: The policy.
+        scheduler: Scheduling policy.
         stage_times: Seconds of a batch in each pipeline stage.
-        num_blocks: KV blocks.
+        num_blocks: KV blocks of the replica.
         block_size: Tokens per KV block.
-        watermark: Share of the blocks that an admission should leave free, if the policy has a watermark.
-        max_model_len: Longest sequence that is admitted, tokens.
-        overlap_sends: Whether a stage goes on while it sends.
-        placement: Its GPUs.
-        prefix_caching: Whether KV blocks are found again by what they hold.
-        slower_network: Returns the stage times when messages between its GPUs take so many times as long; None:
-            it has no messages, or nobody knows how long they take.
+        watermark: Share of the KV blocks that an admission should leave free, if the policy has a watermark.
+        max_model_len: Maximum tokens of a sequence.
+        overlap_sends: Whether a stage computes while it sends.
+        placement: GPUs of the replica.
+        slow_network_times: Returns the stage times for a factor on the time of messages between the GPUs; None: the
+            replica sends no messages, or their times are unknown.
+        prefix_caching: Whether the replica has a prefix cache.
     """
 
     scheduler: Scheduler
@@ -38,32 +38,32 @@ class ReplicaSpec:
     max_model_len: int
     overlap_sends: bool = False
     placement: Placement = field(default_factory=Placement)
-    slower_network: Callable[[float], StageTimes] | None = None
+    slow_network_times: Callable[[float], StageTimes] | None = None
     prefix_caching: bool = False
 
     @property
     def overlaps(self) -> bool:
-        """Whether requests may have work in several batches in flight."""
+        """Whether a request may be in several batches in flight."""
         return isinstance(self.scheduler, Overlapping)
 
     @property
     def max_batch_tokens(self) -> int | None:
-        """Tokens of a batch at most, unless it has as many decodes; None: the policy does not say."""
+        """Maximum tokens of a batch, which decodes alone may exceed; None: the policy states none."""
         policy = self.scheduler
         return policy.profiled_tokens(_LONGEST) if isinstance(policy, SizedBatches) else None
 
     @property
     def max_num_seqs(self) -> int | None:
-        """Running requests at most; None: the policy does not say."""
+        """Maximum running requests; None: the policy states none."""
         policy = self.scheduler
         return policy.overlap.max_running if isinstance(policy, Overlapping) else getattr(policy, "max_num_seqs", None)
 
-    def build(self, requests: RequestTable, new_replica: Callable[..., Replica] | None = None) -> Replica:
+    def build(self, requests: RequestTable, replica_class: Callable[..., Replica] | None = None) -> Replica:
         """Return an empty replica.
 
         Args:
             requests: Table of all requests of the run.
-            new_replica: What is called for it, with the arguments of its class; None: that class.
+            replica_class: Called with the arguments of the default class; None: the default class.
         """
         options: dict[str, Any] = {
             "num_blocks": self.num_blocks,
@@ -74,7 +74,7 @@ class ReplicaSpec:
         if isinstance(self.scheduler, Overlapping):
             overlap = self.scheduler.overlap
             options |= {
-                "num_blocks": self.num_blocks - 1,  # the engine never gives the first one away
+                "num_blocks": self.num_blocks - 1,  # the engine never allocates the first block
                 "watermark_blocks": int(overlap.watermark * self.num_blocks),
                 "lookahead": self.placement.pp if overlap.lookahead else 0,
                 "block_hashes": requests.block_hashes[self.block_size] if self.prefix_caching else None,
@@ -84,4 +84,4 @@ class ReplicaSpec:
             options["watermark_blocks"] = int(self.watermark * self.num_blocks)
             options["appends_blocks"] = self.scheduler.appends_blocks
         default = CachingReplica if self.overlaps else Replica
-        return (new_replica or default)(requests, **options)
+        return (replica_class or default)(requests, **options)

@@ -1,4 +1,4 @@
-"""The requests of a trace as replicas see them."""
+"""The request table of a run."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from traces import Trace
 
 
 def request_table(trace: Trace, groups: Sequence[Deployment]) -> RequestTable:
-    """Return the requests as the replicas of some groups see them."""
+    """Return the request table of a trace for the replicas of `groups`."""
     assert trace.arrival_s is not None
     requests = RequestTable(
         arrival_s=trace.arrival_s.tolist(),
@@ -22,9 +22,9 @@ def request_table(trace: Trace, groups: Sequence[Deployment]) -> RequestTable:
     )
     if trace.priority is not None:
         requests.priority = trace.priority.tolist()
-    if any(isinstance(one.scheduler, Overlapping) and one.scheduler.overlap.by_priority for one in groups):
+    if any(isinstance(group.scheduler, Overlapping) and group.scheduler.overlap.by_priority for group in groups):
         ids = np.arange(len(trace)) if trace.request_id is None else trace.request_id
         requests.id_rank = np.argsort(np.argsort(ids.astype(str), kind="stable")).tolist()
-    sizes = {one.kv_cache.block_size for one in groups if one.caches_prefixes}
-    requests.block_hashes = {size: BlockHashes.of(trace, size) for size in sorted(sizes)}
+    block_sizes = {group.kv_cache.block_size for group in groups if group.caches_prefixes}
+    requests.block_hashes = {size: BlockHashes.of(trace, size) for size in sorted(block_sizes)}
     return requests

@@ -1,4 +1,4 @@
-"""Runs side by side, simulated and measured."""
+"""Comparison of simulated and measured runs."""
 
 from simulator.compare.runs import ReadError, Run, read_run
 

@@ -1,4 +1,4 @@
-"""`python -m simulator.compare`: runs side by side."""
+"""`python -m simulator.compare`: a comparison of runs."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ from simulator.results import LATENCIES
 from traces.shared.whole_files import whole_file
 
 HELP = """\
-Puts runs side by side, as a table and a picture; differences are to the first one.
+Compares runs side by side, in a table and a figure; differences are relative to the first run.
 
   python -m simulator.compare RUN RUN ... [output=FOLDER]
 
-  RUN            a folder of `python -m simulator`, a summary.json, or the JSON file that
-                 `vllm bench serve --save-result` wrote (with --save-detailed its percentiles are exact)
+  RUN            an output folder of `python -m simulator`, a summary.json, or the JSON file that
+                 `vllm bench serve --save-result` wrote (with --save-detailed, percentiles are exact)
   NAME=RUN       the same, shown as NAME
-  output=FOLDER  where comparison.csv and comparison.png go; default: comparison
+  output=FOLDER  folder for comparison.csv and comparison.png; default: comparison
 
 Exit status: 0, 2 for a mistake in the input."""
 
@@ -34,13 +34,13 @@ def main() -> None:
 
 
 def _compare(arguments: Sequence[str], console: Console) -> None:
-    asked = parse(arguments, {"output": "comparison"})
-    folder = Path(asked.options["output"])
-    runs = [replace(read_run(path), name=name) for name, path in asked.runs.items()]
+    parsed = parse(arguments, {"output": "comparison"})
+    folder = Path(parsed.options["output"])
+    runs = [replace(read_run(path), name=name) for name, path in parsed.runs.items()]
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"output={folder} is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    rows = list(figures(runs))
+    rows = list(comparison_rows(runs))
     with whole_file(folder / "comparison.csv") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("figure", *(run.name for run in runs)))
@@ -50,12 +50,15 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
 
-def figures(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | None]]]:
-    """Yield name and value in each run of every figure that some run knows."""
+def comparison_rows(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | None]]]:
+    """Yield each metric that some run has: its name and its value in every run (None: unknown)."""
     rows: list[tuple[str, list[float | None]]] = [("requests finished", [float(run.num_finished) for run in runs])]
     rows += [(name, [run.throughputs[name] for run in runs]) for name in THROUGHPUTS]
     for latency in LATENCIES:
-        rows += [(f"{latency}.{which}", [run.latencies[latency].get(which) for run in runs]) for which in STATISTICS]
+        rows += [
+            (f"{latency}.{statistic}", [run.latencies[latency].get(statistic) for run in runs])
+            for statistic in STATISTICS
+        ]
     return (row for row in rows if any(value is not None for value in row[1]))
 
 
@@ -65,7 +68,7 @@ def _print(runs: Sequence[Run], rows: Sequence[tuple[str, list[float | None]]], 
     for run in runs:
         table.add_column(f"{run.name}\n{'measured' if run.measured else 'simulated'}", justify="right")
     for name, values in rows:
-        cells = [_cell(value, None if place == 0 else values[0]) for place, value in enumerate(values)]
+        cells = [_cell(value, None if index == 0 else values[0]) for index, value in enumerate(values)]
         table.add_row(name, *cells)
     print_wide(table, console)
 

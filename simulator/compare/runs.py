@@ -1,4 +1,4 @@
-"""Reads runs: of the simulator, and measurements that `vllm bench serve --save-result` wrote."""
+"""Reads runs: simulated ones, and measured ones that `vllm bench serve --save-result` wrote."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from simulator.results import LATENCIES, SUMMARY, Distribution
 from traces.shared.json_file import read_json
 
 THROUGHPUTS = ("requests_per_s", "output_tokens_per_s")
-# Names in a result of `vllm bench serve`, in milliseconds; its inter-token latency is our TBT.
+# Names in a result of `vllm bench serve`, where latencies are in milliseconds; its inter-token latency is our TBT.
 _VLLM_LATENCIES = {"ttft_s": "ttft", "tbt_s": "itl", "tpot_s": "tpot", "e2e_s": "e2el"}
 _VLLM_THROUGHPUTS = {"requests_per_s": "request_throughput", "output_tokens_per_s": "output_throughput"}
 
@@ -23,14 +23,14 @@ class ReadError(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """Figures of one run.
+    """Metrics of one run.
 
     Attributes:
-        name: How it is shown.
-        measured: Whether it was measured on an engine, not simulated.
+        name: Display name.
+        measured: Whether the run was measured on an engine, not simulated.
         num_finished: Requests that finished.
-        throughputs: Values by THROUGHPUTS; None: unknown.
-        latencies: Seconds by LATENCIES and statistic (mean, p50, p90, ...); None: unknown.
+        throughputs: Values by name in THROUGHPUTS; None: unknown.
+        latencies: Seconds by name in LATENCIES and statistic (mean, p50, p90, ...); None: unknown.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Read a folder of `python -m simulator`, its summary.json, or a result of `vllm bench serve`.
+    """Read an output folder of `python -m simulator`, its summary.json, or a result of `vllm bench serve`.
 
     Raises:
-        ReadError: It is none of these.
+        ReadError: The path is none of these.
     """
     file = path / "summary.json" if path.is_dir() else path
     try:
-        content = read_json(file, allow_nan=True)  # vLLM writes NaN for what it has not measured
+        content = read_json(file, allow_nan=True)  # vLLM writes NaN for what it did not measure
     except OSError as error:
         raise ReadError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
@@ -61,8 +61,8 @@ def read_run(path: Path) -> Run:
             if "ttft_s" in content and "scheduling_delay_s" in content:
                 return _simulated(name, content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
-            raise ReadError(f"{file} is not whole: {what}") from error
+            reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
+            raise ReadError(f"{file} is not valid: {reason}") from error
     raise ReadError(f"{file} is neither a summary.json of the simulator nor a result of vllm bench serve")
 
 
@@ -71,54 +71,60 @@ def _simulated(name: str, content: Mapping[str, Any]) -> Run:
         name=name,
         measured=False,
         num_finished=int(content["num_finished"]),
-        throughputs={one: _number(content[one]) for one in THROUGHPUTS},
-        latencies={one: {which: _number(content[one][which]) for which in SUMMARY} for one in LATENCIES},
+        throughputs={throughput: _number(content[throughput]) for throughput in THROUGHPUTS},
+        latencies={
+            latency: {statistic: _number(content[latency][statistic]) for statistic in SUMMARY} for latency in LATENCIES
+        },
     )
 
 
 def _vllm(name: str, content: Mapping[str, Any]) -> Run:
-    """Of a detailed result (--save-detailed) the latencies themselves count, else the statistics in it."""
+    """Read from the latencies of a detailed result (--save-detailed), else from its statistics."""
     latencies: dict[str, Mapping[str, float | None]] = {"scheduling_delay_s": dict.fromkeys(SUMMARY)}
     samples = _vllm_samples(content)
-    for one, theirs in _VLLM_LATENCIES.items():
-        if one in samples:
-            latencies[one] = Distribution(samples[one]).summary()
+    for latency, vllm_name in _VLLM_LATENCIES.items():
+        if latency in samples:
+            latencies[latency] = Distribution(samples[latency]).summary()
             continue
-        found = {which: content.get(f"{which}_{theirs}_ms") for which in SUMMARY}
-        found["p50"] = content.get(f"median_{theirs}_ms", found["p50"])
-        latencies[one] = {which: None if value is None else float(value) / 1e3 for which, value in found.items()}
+        times_ms = {statistic: content.get(f"{statistic}_{vllm_name}_ms") for statistic in SUMMARY}
+        times_ms["p50"] = content.get(f"median_{vllm_name}_ms", times_ms["p50"])
+        latencies[latency] = {
+            statistic: None if value is None else float(value) / 1e3 for statistic, value in times_ms.items()
+        }
     return Run(
         name=name,
         measured=True,
         num_finished=int(content["completed"]),
-        throughputs={one: _number(content.get(theirs)) for one, theirs in _VLLM_THROUGHPUTS.items()},
+        throughputs={
+            throughput: _number(content.get(vllm_name)) for throughput, vllm_name in _VLLM_THROUGHPUTS.items()
+        },
         latencies=latencies,
     )
 
 
 def _vllm_samples(content: Mapping[str, Any]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Return the latencies of each request and token, seconds, as far as the result has them."""
+    """Return the latency samples of a detailed result in seconds; empty for other results."""
     if any(name not in content for name in ("ttfts", "itls", "output_lens")):
         return {}
     rows = list(zip(content["ttfts"], content["itls"], content["output_lens"], strict=True))
     errors = content.get("errors") or [""] * len(rows)
-    # A request that failed has a first token after 0 s and no output.
+    # A failed request has a TTFT of 0 s and no output.
     rows = [row for row, error in zip(rows, errors, strict=True) if not error and row[2] > 0]
     ttfts = np.array([row[0] for row in rows], dtype=np.float64)
     gaps = [np.array(row[1], dtype=np.float64) for row in rows]
-    spans = np.array([one.sum() for one in gaps])
-    # Several tokens may come in one piece, so gaps are no count of them.
+    spans = np.array([request_gaps.sum() for request_gaps in gaps])
+    # Several tokens may arrive in one chunk, so there may be fewer gaps than tokens.
     counts = np.array([row[2] - 1 for row in rows])
-    several = counts > 0
+    has_tpot = counts > 0
     return {
         "ttft_s": ttfts,
         "tbt_s": np.concatenate([np.zeros(0), *gaps]),
-        "tpot_s": spans[several] / counts[several],
+        "tpot_s": spans[has_tpot] / counts[has_tpot],
         "e2e_s": ttfts + spans,
     }
 
 
 def _number(value: Any) -> float | None:
     if value is not None and (not isinstance(value, int | float) or value < 0):
-        raise ValueError(f"{value!r} is no time, count or rate")
+        raise ValueError(f"{value!r} is not a time, count or rate")
     return None if value is None or math.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""Composes the configuration and builds what a run or a prediction needs."""
+"""Compose a configuration and build the arguments of a simulation or a prediction."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,23 +27,24 @@ from simulator.config.digests import FILE_KEYS
 from simulator.config.error_messages import one_line
 from simulator.config.overrides import check_override, to_hydra
 from simulator.output import Files
-from simulator.results import MetricOptions, of_clients
+from simulator.results import MetricOptions, objectives_of
 from traces import Workload
+from traces.shared.value_checks import flag
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
-_PREDICTED = ("model", "device", "parallel", "iteration_time", "engine", "kv_cache")
+_PREDICTION_COMPONENTS = ("model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache", "faults")
 _RUN_KEYS = ("seed", "time_limit_s", "check", "allow_targets")
 _KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", *_RUN_KEYS, "output")
 _CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
-# What a group of a cluster may have of its own.
+# Keys that a group of a cluster may override.
 _GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
 
-_LARGEST = 1 << 20  # tokens or sequences in one batch
+_MAX_PER_BATCH = 1 << 20  # tokens or sequences
 
 
 def load_config(*overrides: str) -> dict[str, Any]:
-    """Compose the configuration and build what it names.
+    """Compose the configuration and build its components.
 
     Args:
         overrides: As on the command line, for example "scheduler=vllm", "arrival.qps=2".
@@ -52,7 +53,7 @@ def load_config(*overrides: str) -> dict[str, Any]:
         Arguments for `simulate`: `simulate(**load_config("scheduler=vllm"))`.
 
     Raises:
-        ConfigError: An override that is not allowed; one line that names it.
+        ConfigError: An override is not allowed; the message is one line that names it.
     """
     with composed("config", overrides) as config:
         return build(config)
@@ -60,10 +61,12 @@ def load_config(*overrides: str) -> dict[str, Any]:
 
 @contextmanager
 def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
-    """Compose a top-level file of `configs/`; while it is built, other choices of its groups can be composed.
+    """Compose a top-level file of `configs/`.
+
+    Inside the `with` block, other choices of its groups can be composed.
 
     Raises:
-        ConfigError: An override that is not allowed; one line that names it.
+        ConfigError: An override is not allowed; the message is one line that names it.
     """
     for override in overrides:
         check_override(override, of_hydra=False)
@@ -77,16 +80,16 @@ def composed(name: str, overrides: Sequence[str]) -> Iterator[DictConfig]:
 
 
 def build(config: DictConfig) -> dict[str, Any]:
-    """Build the components of a composed configuration: arguments for `simulate`.
+    """Build the arguments of `simulate` from a composed configuration.
 
     Raises:
-        ConfigError: A key or a value that is not allowed; the message names it.
+        ConfigError: A key or a value is not allowed; the message names it.
     """
     arguments = build_experiment(config)
     workload, seed = arguments.pop("workload"), arguments["seed"]
     with named("trace"):
         requests = workload.requests(seed)
-        of_clients(requests.clients)
+        objectives_of(requests.clients)
     with named(""):
         trace = workload.trace(seed, requests)
     files = files_of(config)
@@ -94,10 +97,10 @@ def build(config: DictConfig) -> dict[str, Any]:
 
 
 def files_of(config: DictConfig) -> Files:
-    """Return what a run is to write.
+    """Return the output files of a run.
 
     Raises:
-        ConfigError: A key or a value that is not allowed.
+        ConfigError: A key or a value is not allowed.
     """
     require_keys(config.output, "output", [field.name for field in fields(Files)])
     with named("output"):
@@ -105,14 +108,17 @@ def files_of(config: DictConfig) -> Files:
 
 
 def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[str, Any]:
-    """Build what serves and what arrives: workload, deployment, router, faults, seed, time_limit_s, metrics and check.
+    """Build a deployment and its workload.
 
     Args:
-        config: What was composed.
-        more_keys: Keys that the command has besides those of a run.
+        config: Composed configuration.
+        more_keys: Keys of the command besides those of a run.
+
+    Returns:
+        workload, deployment, router, faults, seed, time_limit_s, metrics and check.
 
     Raises:
-        ConfigError: A key or a value that is not allowed; the message names it.
+        ConfigError: A key or a value is not allowed; the message names it.
     """
     require_keys(config, "", (*_KEYS, *more_keys))
     for name in _SECTIONS:
@@ -121,8 +127,8 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
     time_limit_s = config.time_limit_s
     if time_limit_s is not None and not (type(time_limit_s) in (int, float) and 0 < time_limit_s < math.inf):
         raise ConfigError(f"time_limit_s must be a finite number above 0 or null, got {time_limit_s!r}")
-    if not isinstance(config.check, bool):
-        raise ConfigError(f"check must be true or false, got {config.check!r}")
+    with named(""):
+        flag("check", config.check)
     files_of(config)
     deployment = _deployments(config)
     faults = build_component(config.faults, "faults")
@@ -146,12 +152,15 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
 
 
 def build_prediction(config: DictConfig) -> dict[str, Any]:
-    """Build what `configs/predict.yaml` composes: stage_times, device, prefill and decode.
+    """Build the arguments of a prediction: stage_times, device, prefill and decode.
+
+    Args:
+        config: `configs/predict.yaml`, composed.
 
     Raises:
-        ConfigError: A key or a value that is not allowed; the message names it.
+        ConfigError: A key or a value is not allowed; the message names it.
     """
-    require_keys(config, "", (*_PREDICTED, "cluster", "prefill", "decode", "output", "allow_targets"))
+    require_keys(config, "", (*_PREDICTION_COMPONENTS, "cluster", "prefill", "decode", "output", "allow_targets"))
     for name in ("parallel", "kv_cache", "cluster", "output"):
         require_mapping(config[name], name)
     require_keys(config.cluster, "cluster", ["node"])
@@ -162,15 +171,15 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
     prefill = integer_pairs(config.prefill, "prefill", "[tokens of the chunk, tokens before it]", (1, 0))
     decode = integer_pairs(config.decode, "decode", "[number of decodes, tokens of each]", (1, 1))
     if not prefill and not decode:
-        raise ConfigError("the batch is empty: give it prefill=[[512,0]], decode=[[32,4096]] or both")
-    deployment = _deployment(config, _PREDICTED)
+        raise ConfigError("the batch is empty: set prefill=[[512,0]], decode=[[32,4096]] or both")
+    deployment = _deployment(config, _PREDICTION_COMPONENTS)
     with named(""):
         times = deployment.stage_times()
     return {"stage_times": times, "device": deployment.device, "prefill": prefill, "decode": decode}
 
 
 def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
-    """Build the replicas of a cluster, all alike or in groups, and check that they fit their machines."""
+    """Build the deployment of a cluster, or one per group, and check that its replicas fit."""
     require_keys(config.cluster, "cluster", _CLUSTER_KEYS)
     groups = config.cluster.groups
     if groups is None:
@@ -196,10 +205,14 @@ def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
 
 
 def deployment_of(config: DictConfig, group: DictConfig) -> Deployment:
-    """Build the replicas of a group: a configuration with what the group has of its own.
+    """Build the deployment of a group.
+
+    Args:
+        config: Composed configuration.
+        group: Keys that the group overrides.
 
     Raises:
-        ConfigError: A key or a value that is not allowed.
+        ConfigError: A key or a value is not allowed.
     """
     return _deployment(_with_group(config, group), _COMPONENTS, section="")
 
@@ -213,20 +226,23 @@ def _deployment(config: DictConfig, names: Sequence[str], section: str = "cluste
 
 
 def _with_group(config: DictConfig, group: DictConfig) -> DictConfig:
-    """Return the configuration of one group: files that it names as they are, what it changes, and the rest."""
-    own = config.copy()
-    OmegaConf.set_struct(own, False)
+    """Return the configuration of one group.
+
+    A name replaces the component by that file of `configs/`; keys change single values; the rest is inherited.
+    """
+    merged = config.copy()
+    OmegaConf.set_struct(merged, False)
     chosen = {str(name): value for name, value in group.items() if isinstance(value, str)}
     if "device" in chosen:
-        composed = _choose("device", chosen["device"])
-        own.device, own.cluster.node = composed.device, composed.cluster.get("node")
+        choice = _choose("device", chosen["device"])
+        merged.device, merged.cluster.node = choice.device, choice.cluster.get("node")
     if "node" in chosen:
-        own.cluster.node = _choose("cluster/node", chosen["node"]).cluster.node
+        merged.cluster.node = _choose("cluster/node", chosen["node"]).cluster.node
     if "scheduler" in chosen:
-        own.scheduler = _choose("scheduler", chosen["scheduler"]).scheduler
+        merged.scheduler = _choose("scheduler", chosen["scheduler"]).scheduler
     for name, value in ((str(name), value) for name, value in group.items()):
         if name in ("replicas", "num_nodes"):
-            own.cluster[name] = value
+            merged.cluster[name] = value
         elif isinstance(value, str):
             if name not in ("device", "node", "scheduler"):
                 raise ConfigError(
@@ -234,9 +250,9 @@ def _with_group(config: DictConfig, group: DictConfig) -> DictConfig:
                 )
         else:
             require_mapping(value, name)
-            section = own.cluster if name == "node" else own
+            section = merged.cluster if name == "node" else merged
             section[name] = value if "_target_" in value else OmegaConf.merge(section[name], value)
-    return own
+    return merged
 
 
 def _choose(group: str, name: str) -> DictConfig:
@@ -245,7 +261,7 @@ def _choose(group: str, name: str) -> DictConfig:
     Raises:
         ConfigError: There is no such choice.
     """
-    # With the files of --config-dir.
+    # The loader also knows the files of --config-dir.
     allowed = sorted(GlobalHydra.instance().config_loader().get_group_options(group))
     if name not in allowed:
         raise ConfigError(f"{group.rpartition('/')[2]} must be one of {', '.join(allowed)}; got {name!r}")
@@ -253,7 +269,10 @@ def _choose(group: str, name: str) -> DictConfig:
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """Return the configuration as plain values; of files only the names: their folders say nothing about the run."""
+    """Return the configuration as plain values, with paths reduced to file names.
+
+    The folder of an input file does not affect a run.
+    """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     named_only = _without_folders(plain)
@@ -267,28 +286,38 @@ def _without_folders(node: Any) -> Any:
             key: Path(value).name if key in FILE_KEYS and isinstance(value, str) else _without_folders(value)
             for key, value in node.items()
         }
-    return [_without_folders(one) for one in node] if isinstance(node, list) else node
+    return [_without_folders(item) for item in node] if isinstance(node, list) else node
 
 
 def integer_pairs(node: Any, key: str, meaning: str, least: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return a list of pairs of whole numbers."""
+    """Return a list of pairs of integers.
+
+    Args:
+        node: Value of the key.
+        key: Name of the key, for messages.
+        meaning: Meaning of a pair, for messages.
+        least: Minimum of the first and the second integer.
+
+    Raises:
+        ConfigError: The value is not such a list.
+    """
     pairs = OmegaConf.to_container(node) if isinstance(node, ListConfig) else node
-    allowed = f"{key} must be a list of pairs {meaning}, from {least[0]} and {least[1]} to {_LARGEST}"
+    allowed = f"{key} must be a list of pairs {meaning}, from {least[0]} and {least[1]} to {_MAX_PER_BATCH}"
     if not isinstance(pairs, list):
         raise ConfigError(f"{allowed}; got {pairs!r}")
     for pair in pairs:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(type(one) is int for one in pair):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(type(number) is int for number in pair):
             raise ConfigError(f"{allowed}; got {pair!r}")
-        if not all(low <= one <= _LARGEST for low, one in zip(least, pair, strict=True)):
+        if not all(low <= number <= _MAX_PER_BATCH for low, number in zip(least, pair, strict=True)):
             raise ConfigError(f"{allowed}; got {pair!r}")
     return [(first, second) for first, second in pairs]
 
 
 def require_integer(value: Any, key: str, least: int) -> int:
-    """Return an integer of at least so much.
+    """Return a value after checking that it is an integer of at least `least`.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: It is not.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{key} must be an integer of at least {least}, got {value!r}")

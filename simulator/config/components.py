@@ -1,4 +1,4 @@
-"""Builds the components that a configuration names by `_target_`, and says in one line what is wrong with them."""
+"""Build the components that a configuration names by `_target_`; errors are one line."""
 
 import inspect
 import logging
@@ -17,20 +17,20 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 _PACKAGED = Path(__file__).parent.parent / "configs"
 CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent.parent / "configs"
 GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "cluster")
-# Packages whose classes and functions a configuration may name. Functions have to return a component.
+# Packages whose classes and functions `_target_` may name. A function must return a component.
 _OWN_PACKAGES = ("simulator", "traces")
 _allowed_packages: ContextVar[tuple[str, ...]] = ContextVar("allowed_packages", default=_OWN_PACKAGES)
 _PACKAGE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-# Hydra writes to this log, on several lines, what is raised as well.
+# Hydra also logs the errors that it raises, on several lines.
 logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
 
 
 class ConfigError(ValueError):
-    """Something that the user can mend; its message is one line."""
+    """An invalid configuration; the message is one line."""
 
 
 def choices(group: str) -> list[str]:
-    """Names that a group of the configuration may take, for example "scheduler" or "cluster.router"."""
+    """Return the choices of a configuration group, for example of "scheduler" or "cluster.router"."""
     return sorted(path.stem for path in (CONFIG_DIR / group.replace(".", "/")).glob("*.yaml"))
 
 
@@ -38,7 +38,7 @@ def component(group: str, name: str) -> Any:
     """Build one choice of a group, such as "llama2_70b" of "model" or "dgx_a100" of "cluster.node".
 
     Raises:
-        ConfigError: A value that is not allowed; the message names it.
+        ConfigError: A value is not allowed; the message names it.
     """
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = compose("config", [f"{group.replace('.', '/')}={name}"])
@@ -47,10 +47,12 @@ def component(group: str, name: str) -> Any:
 
 @contextmanager
 def allowing(packages: object) -> Iterator[None]:
-    """Let components of other packages be built meanwhile: what is imported can do anything that the user can.
+    """Allow `_target_` to name these packages too, inside the `with` block.
+
+    Importing a package runs its code with all permissions of the user.
 
     Raises:
-        ConfigError: It is no list of names of packages.
+        ConfigError: `packages` is not a list of package names.
     """
     names = packages if isinstance(packages, ListConfig | list) else None
     if names is None or not all(isinstance(name, str) and _PACKAGE.fullmatch(name) for name in names):
@@ -63,12 +65,16 @@ def allowing(packages: object) -> Iterator[None]:
 
 
 def build_component(node: Any, key: str) -> Any:
-    """Build what `_target_` names; its own check of a value becomes one line that names the key."""
+    """Build the component that `_target_` names.
+
+    Raises:
+        ConfigError: The component rejects a value; the message names the key.
+    """
     if not isinstance(node, DictConfig) or node._is_none():
         raise ConfigError(f"{key} must be one of {', '.join(choices(key))}; got {node!r}")
     node = _resolved(node, key)
     if "_target_" not in node:
-        raise ConfigError(f"{key}._target_ is missing: the class that it is, such as those in configs/")
+        raise ConfigError(f"{key}._target_ is missing: name a class, as the files in configs/ do")
     _require_parameters(node, key)
     try:
         return instantiate(node, _convert_="all")
@@ -80,23 +86,23 @@ def build_component(node: Any, key: str) -> Any:
 
 
 def _resolved(node: DictConfig, key: str) -> DictConfig:
-    """Return a component as plain values: what an interpolation makes of it is checked, and built, as it is then."""
+    """Return a component with its interpolations resolved, so that the values checked are the values built."""
     plain = OmegaConf.to_container(node, resolve=True)
-    if _interpolates(plain):
-        raise ConfigError(f"{key} may not hold '${{' after its interpolations")
-    whole: Any = plain
-    for part in reversed(key.split(".")):  # so that errors name the key
-        whole = {part: whole}
-    found = OmegaConf.select(OmegaConf.create(whole), key)
-    assert isinstance(found, DictConfig)
-    return found
+    if _has_interpolation(plain):
+        raise ConfigError(f"{key} must not contain '${{' after interpolation")
+    nested: Any = plain
+    for part in reversed(key.split(".")):  # so that errors name the full key
+        nested = {part: nested}
+    component_node = OmegaConf.select(OmegaConf.create(nested), key)
+    assert isinstance(component_node, DictConfig)
+    return component_node
 
 
-def _interpolates(value: Any) -> bool:
+def _has_interpolation(value: Any) -> bool:
     if isinstance(value, dict):
-        return any(map(_interpolates, (*value, *value.values())))
+        return any(map(_has_interpolation, (*value, *value.values())))
     if isinstance(value, list):
-        return any(map(_interpolates, value))
+        return any(map(_has_interpolation, value))
     return isinstance(value, str) and "${" in value
 
 
@@ -104,45 +110,45 @@ def _require_parameters(node: DictConfig, key: str) -> None:
     target = _target_of(node, key)
     parameters = inspect.signature(target).parameters
     require_keys(node, key, ["_target_", *parameters])
-    for needed, parameter in parameters.items():
-        if parameter.default is parameter.empty and (needed not in node or OmegaConf.is_missing(node, needed)):
-            raise ConfigError(f"{key}.{needed} has no default: give it a value, {key}.{needed}=...")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and (name not in node or OmegaConf.is_missing(node, name)):
+            raise ConfigError(f"{key}.{name} has no default: set {key}.{name}=...")
     hints = get_type_hints(target)
-    for name, value in node.items_ex(resolve=False):
-        if isinstance(hints.get(str(name)), type) and hints[str(name)].__module__ != "builtins":
-            require_mapping(value, f"{key}.{name!s}")
-        for where, part in _components_in(value, f"{key}.{name!s}"):
-            _require_parameters(part, where)
+    for field, value in node.items_ex(resolve=False):
+        if isinstance(hints.get(str(field)), type) and hints[str(field)].__module__ != "builtins":
+            require_mapping(value, f"{key}.{field!s}")
+        for component_key, component_node in _components_in(value, f"{key}.{field!s}"):
+            _require_parameters(component_node, component_key)
 
 
 def _components_in(value: Any, key: str) -> Iterator[tuple[str, DictConfig]]:
-    """Yield the components that a value is or holds, by their keys."""
+    """Yield the key and the node of each component at or below a value."""
     if not isinstance(value, DictConfig | ListConfig) or value._is_none():
         return
     if isinstance(value, ListConfig):
-        for place, one in enumerate(value):
-            yield from _components_in(one, f"{key}[{place}]")
+        for index, item in enumerate(value):
+            yield from _components_in(item, f"{key}[{index}]")
     elif "_target_" in value:
         yield key, value
     else:
-        for name, one in value.items_ex(resolve=False):
-            yield from _components_in(one, f"{key}.{name!s}")
+        for name, item in value.items_ex(resolve=False):
+            yield from _components_in(item, f"{key}.{name!s}")
 
 
 def _target_of(node: DictConfig, key: str) -> Any:
-    """Return the class, or the function of our own that returns a component, that `_target_` names."""
+    """Return the class that `_target_` names, or the function that returns a component."""
     name = str(node._target_)
     allowed = _allowed_packages.get()
     if not any(name.startswith(f"{package}.") for package in allowed):
         package = name.partition(".")[0]
         advice = f"; allow_targets=[{package}] allows it" if _PACKAGE.fullmatch(package) else ""
-        raise ConfigError(f"{key}._target_={name} is not of {' or '.join(allowed)}{advice}")
+        raise ConfigError(f"{key}._target_={name} is not in {' or '.join(allowed)}{advice}")
     try:
         is_function = name.rpartition(".")[2].islower()
         target = get_method(name) if is_function else get_class(name)
-        made = get_type_hints(target).get("return") if is_function else target
-        # What a module of ours has imported from elsewhere is not ours.
-        if not any(f"{getattr(made, '__module__', '')}.".startswith(f"{package}.") for package in allowed):
+        built_class = get_type_hints(target).get("return") if is_function else target
+        # A module may import classes of packages that are not allowed.
+        if not any(f"{getattr(built_class, '__module__', '')}.".startswith(f"{package}.") for package in allowed):
             raise ValueError(name)
         return target
     except (ImportError, ValueError, TypeError, NameError):
@@ -150,20 +156,20 @@ def _target_of(node: DictConfig, key: str) -> Any:
 
 
 def require_mapping(node: Any, key: str) -> None:
-    """Check that a key has keys of its own.
+    """Check that a key is a section with keys.
 
     Raises:
-        ConfigError: It has a value.
+        ConfigError: It has a value instead.
     """
     if not isinstance(node, DictConfig) or node._is_none():
         raise ConfigError(f"{key} has keys of its own, {key}.NAME=VALUE, and takes no value itself; got {node!r}")
 
 
 def require_keys(node: DictConfig, key: str, allowed: Iterable[str]) -> None:
-    """Check that there are no other keys.
+    """Check that a section has only allowed keys.
 
     Raises:
-        ConfigError: There is one; the message names it and those that are allowed.
+        ConfigError: It has another; the message names it and the allowed ones.
     """
     names = [str(name) for name in allowed]
     unknown = [str(name) for name in node if name not in names]
@@ -175,7 +181,7 @@ def require_keys(node: DictConfig, key: str, allowed: Iterable[str]) -> None:
 
 @contextmanager
 def named(key: str, joint: str = ".") -> Iterator[None]:
-    """Put the key in front of what a component says of its values."""
+    """Turn errors of a component inside the `with` block into a ConfigError that starts with the key."""
     try:
         yield
     except (ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Errors of Hydra, OmegaConf and YAML in one line."""
+"""One-line messages for errors of Hydra, OmegaConf and YAML."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from yaml import MarkedYAMLError
 
 
 def one_line(error: Exception) -> str:
-    """Return what a user needs to know of an error."""
+    """Return the message of an error in one line, in terms of keys and values."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"{group.replace('/', '.')}={choice}: no such choice; allowed are: {', '.join(error.options)}"

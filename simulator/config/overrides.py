@@ -1,4 +1,4 @@
-"""Overrides as users write them: what is allowed, and how Hydra wants them."""
+"""Command-line overrides: checks, and translation to Hydra's syntax."""
 
 import os
 import re
@@ -9,22 +9,22 @@ import yaml
 
 from simulator.config.components import GROUPS, ConfigError, choices
 
-# Groups that may choose nothing.
+# Groups for which null selects no file.
 _MAY_BE_NULL = (("experiment", "null"), ("deployment", "null"))
 _NOT_A_NAME = re.compile(r"|null|true|false|[-+.\d\[{(].*", re.IGNORECASE)
-# What of Hydra a user may set: where files go, and what runs the jobs of a sweep.
+# Hydra keys that a user may set: output folders, and the launcher of a sweep.
 _HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra/launcher", "hydra.launcher.NAME")
-# What files of a user may not set: with either any program could be started.
+# Keys that a user's files may not set: either could start any program.
 _FORBIDDEN = ("hydra", "allow_targets")
-_DEEPEST = 8  # folders in a folder of configuration
-MOST_NODES = 100_000  # of a YAML file, aliases written out
+_MAX_DEPTH = 8  # of folders below --config-dir
+MOST_NODES = 100_000  # of a YAML file, aliases expanded
 
 
 def to_hydra(overrides: Sequence[str]) -> list[str]:
-    """Translate our override grammar into Hydra's.
+    """Translate overrides from our syntax to Hydra's.
 
-    `+scheduler=X` means `scheduler=X` (Hydra: only without a default), and `cluster.router=X` and
-    `cluster.node=X` choose a file (Hydra: `cluster/router=X`). `slo.X=Y`, also in a section, adds an objective
+    `+scheduler=X` means `scheduler=X` (Hydra allows `+` only without a default). `cluster.router=X` and
+    `cluster.node=X` select a file (Hydra: `cluster/router=X`). `slo.X=Y`, also within a section, adds an objective
     (Hydra: `++slo.X=Y`).
     """
     translated = []
@@ -36,21 +36,21 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
                 name = plain.replace(".", "/") if plain in ("cluster.router", "cluster.node") else plain
                 section, dot, objective = plain.partition("slo.")
                 if dot and (not section or section.endswith(".")):
-                    # An objective may be one that the chosen SLO has not; a dot in it would be a key of its own.
+                    # ++ because the selected SLO may lack the objective; a dot in its name would start a nested key.
                     name = f"++{section}slo.{objective.replace('.', '_')}"
         translated.append(name + equals + value)
     return translated
 
 
 def check_override(argument: object, *, of_hydra: bool = True) -> None:
-    """Refuse what is no override, and what Hydra would answer in several lines or in its own words.
+    """Reject invalid overrides before Hydra does, so that the error is one line.
 
     Args:
-        argument: What the user wrote.
-        of_hydra: Whether keys of Hydra make sense.
+        argument: Override as the user wrote it.
+        of_hydra: Whether Hydra keys are allowed.
 
     Raises:
-        ConfigError: It is not allowed; one line that names it.
+        ConfigError: It is not allowed; the message names it.
     """
     if not isinstance(argument, str):
         raise ConfigError(f"{argument!r} is not an override; write 'key=value'")
@@ -69,21 +69,22 @@ def check_override(argument: object, *, of_hydra: bool = True) -> None:
     if name == "slo.":
         raise ConfigError(f"{name} is not a key; write key=value, see --help")
     is_group = name in (*GROUPS, "cluster.router", "cluster.node")
-    if is_group and (name, value) not in _MAY_BE_NULL and _names_no_file(value):
+    if is_group and (name, value) not in _MAY_BE_NULL and not _is_file_name(value):
         raise ConfigError(f"{argument}: {name} must be one of {', '.join(choices(name))}")
 
 
-def _names_no_file(value: str) -> bool:
-    return bool(_NOT_A_NAME.fullmatch(value)) or value.startswith("/") or ".." in value or value.endswith(".yaml")
+def _is_file_name(value: str) -> bool:
+    is_path = value.startswith("/") or ".." in value or value.endswith(".yaml")
+    return not is_path and not _NOT_A_NAME.fullmatch(value)
 
 
 def _check_hydra(name: str, value: str, argument: str, allowed: bool) -> None:
     known = name in _HYDRA_KEYS or (name.startswith("hydra.launcher.") and "_." not in f"{name}.")
     if not allowed or not known:
-        shown = f"allowed of Hydra are: {', '.join(_HYDRA_KEYS)}" if allowed else "here nothing of Hydra can be set"
+        shown = f"allowed Hydra keys are: {', '.join(_HYDRA_KEYS)}" if allowed else "Hydra keys cannot be set here"
         raise ConfigError(f"{name} is not a key; {shown}")
     if name.startswith("hydra.launcher.") or name == "hydra/launcher":
-        # A launcher and all that its values describe are built.
+        # Hydra instantiates the launcher and its values.
         if "{" in value or (name == "hydra/launcher" and not re.fullmatch(r"\w+(,\w+)*", value)):
             raise ConfigError(f"{argument}: {name} needs a {'name' if '/' in name else 'plain value'}")
     elif value.strip("'\" ") in ("", "null") or value.strip()[0] in "[{":
@@ -91,15 +92,17 @@ def _check_hydra(name: str, value: str, argument: str, allowed: bool) -> None:
 
 
 def check_config_dir(folder: Path) -> None:
-    """Refuse a folder of configuration that sets anything of Hydra, which could run any program, or cannot be read.
+    """Check the YAML files of a configuration folder.
+
+    They must not set Hydra keys, which could start any program.
 
     Raises:
-        ConfigError: A file of it does, is no UTF-8, or is larger than files of configuration are.
+        ConfigError: A file sets one, is not UTF-8 text, or is too large or too deeply nested.
     """
     if not folder.is_dir():
-        raise ConfigError(f"--config-dir {folder}: there is no such folder")
+        raise ConfigError(f"--config-dir {folder}: no such folder")
     for parent, _, names in os.walk(folder, followlinks=True):
-        if len(Path(parent).relative_to(folder).parts) > _DEEPEST:
+        if len(Path(parent).relative_to(folder).parts) > _MAX_DEPTH:
             raise ConfigError(f"--config-dir {folder}: {parent} is nested too deeply, or refers to itself")
         for path in sorted(Path(parent) / name for name in names if name.endswith(".yaml")):
             if path.is_file():
@@ -110,53 +113,55 @@ def _check_file(path: Path, folders: Sequence[str]) -> None:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, yaml.SafeLoader)
-        num_nodes = _num_nodes(node, {}, set())
+        num_nodes = _count_nodes(node, {}, set())
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} is no text in UTF-8") from None
+        raise ConfigError(f"{path} is not UTF-8 text") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply, or refers to itself") from None
     except yaml.MarkedYAMLError:
-        return  # Hydra says the same if the file is chosen
+        return  # Hydra reports it if the file is selected
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if num_nodes > MOST_NODES:
-        raise ConfigError(f"{path} has more than {MOST_NODES:,} values with its aliases written out")
+        raise ConfigError(f"{path} has more than {MOST_NODES:,} values with aliases expanded")
     if node is not None and not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{path} must hold keys and values")
+        raise ConfigError(f"{path} must contain keys and values")
     header = " ".join(line for line in text.splitlines() if "@package" in line)
     for word in _FORBIDDEN:
         if word in folders or word in header:
-            raise ConfigError(f"{path}: {word} can be set by the command line alone")
+            raise ConfigError(f"{path}: {word} can only be set on the command line")
     for key, value in _pairs(node):
         _check_key(key, value, f"{path}, line {key.start_mark.line + 1}")
 
 
 def _check_key(key: yaml.Node, value: yaml.Node, where: str) -> None:
-    """Refuse a key of a file that only a command line may set, and a list of defaults that may lead there."""
-    names = [str(one.value) for one in _scalars(value)] if key.value == "defaults" else []
+    """Reject a key, or an entry of a defaults list, that only the command line may set."""
+    names = [str(scalar.value) for scalar in _scalars(value)] if key.value == "defaults" else []
     if any("${" in name for name in names):
         raise ConfigError(f"{where}: defaults must be plain names")
     for word in _FORBIDDEN:
         if any(word in re.split(r"[/.@: ]", name) for name in (*names, str(key.value))):
-            raise ConfigError(f"{where}: {word} can be set by the command line alone")
+            raise ConfigError(f"{where}: {word} can only be set on the command line")
 
 
-def _num_nodes(node: yaml.Node | None, known: dict[int, int], open_: set[int]) -> int:
-    """Count the values of a YAML document as if its aliases were written out."""
-    if node is None or id(node) in known:
-        return 0 if node is None else known[id(node)]
+def _count_nodes(node: yaml.Node | None, counts: dict[int, int], open_: set[int]) -> int:
+    """Count the nodes of a YAML document with its aliases expanded."""
+    if node is None or id(node) in counts:
+        return 0 if node is None else counts[id(node)]
     if id(node) in open_:
         raise RecursionError
     open_.add(id(node))
     children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-    total = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(_num_nodes(one, known, open_) for one in children))
+    total = 1 + (
+        0 if isinstance(node, yaml.ScalarNode) else sum(_count_nodes(child, counts, open_) for child in children)
+    )
     open_.discard(id(node))
-    known[id(node)] = total
+    counts[id(node)] = total
     return total
 
 
 def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
-    """Return all keys and values of a YAML document, at any depth, those that are merged in too."""
+    """Return all keys and values of a YAML document at any depth, merged ones included."""
     if node is None or isinstance(node, yaml.ScalarNode):
         return []
     own = node.value if isinstance(node, yaml.MappingNode) else []
@@ -168,4 +173,4 @@ def _scalars(node: yaml.Node) -> list[yaml.ScalarNode]:
     if isinstance(node, yaml.ScalarNode):
         return [node]
     children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-    return [one for child in children for one in _scalars(child)]
+    return [scalar for child in children for scalar in _scalars(child)]

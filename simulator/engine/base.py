@@ -1,4 +1,4 @@
-"""The event loop of one replica: asks for batches, spends their time, and logs them."""
+"""What the event loops of a replica share: calling the policy, starting batches, logging them."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -20,19 +20,19 @@ _MAX_FUTILE_PREEMPTIONS = 1000
 
 @dataclass
 class ReplicaRun:
-    """One replica in a run: what an engine works on and what is left when it is done.
+    """One replica in a simulation: what its engine works on, and what remains afterwards.
 
     Attributes:
-        replica: The replica's state, changed by its engine alone.
+        replica: The replica, changed by its engine alone.
         scheduler: The policy.
-        stage_times: Seconds per pipeline stage of a batch.
+        stage_times: Returns the seconds that a batch takes in each pipeline stage.
         log: The iterations so far.
-        on_end: Called with requests that have ended and whether they emitted their last token or were refused.
-        time_limit_s: No iteration starts later.
-        stages: What each pipeline stage did with its time.
-        overlap_sends: Whether a stage goes on while it sends.
+        on_end: Called with requests that have ended; True: they emitted their last token, False: they were refused.
+        time_limit_s: Latest start of an iteration, seconds.
+        stages: Time use of each pipeline stage.
+        overlap_sends: Whether a stage computes its next batch while it sends.
         cut_off: Whether the time limit kept an iteration from starting.
-        blocks_needed: KV blocks that had to be free for each admission, those found in a prefix cache included.
+        blocks_needed: KV blocks needed for each admission, prefix cache hits included.
     """
 
     replica: Replica
@@ -47,12 +47,12 @@ class ReplicaRun:
     blocks_needed: list[int] = field(default_factory=list)
 
     def enqueue(self, request: int) -> None:
-        """Take a request that arrives now, or refuse it."""
+        """Enqueue a request that arrives now, or refuse it."""
         if not self.replica.enqueue(request):
             self.on_end([request], False)
 
-    def one_batch(self, now_s: float) -> Batch | None:
-        """Ask the policy for one batch, and carry out what it says; None: it has no tokens."""
+    def schedule_once(self, now_s: float) -> Batch | None:
+        """Ask the policy for one batch, all steps of it, and start it; None: it has no tokens."""
         if self._is_livelocked:
             return None
         num_preempted = len(self.replica.request_events.preemptions)
@@ -65,8 +65,8 @@ class ReplicaRun:
         self._log_lone_preemptions(num_preempted, now_s)
         return None
 
-    def next_batch(self, now_s: float) -> Batch | None:
-        """Ask the policy until it has tokens to compute or nothing to do, and carry out what it says."""
+    def schedule_until_tokens(self, now_s: float) -> Batch | None:
+        """Ask the policy until a batch has tokens, and start it; None: nothing can be done."""
         schedule = self.scheduler.schedule
         num_preempted = len(self.replica.request_events.preemptions)
         while (batch := schedule(self.replica)) is not None:
@@ -79,7 +79,7 @@ class ReplicaRun:
         return None
 
     def _start(self, batch: Batch) -> Batch | None:
-        """Carry out a decision, and note what its admissions and refusals mean."""
+        """Start a batch, report the requests it refuses, and log the KV blocks of its admissions."""
         started = self.replica.start(batch)
         if batch.ignored:
             self.on_end(batch.ignored, False)
@@ -93,19 +93,19 @@ class ReplicaRun:
         return started
 
     def _log_lone_preemptions(self, num_before: int, now_s: float) -> None:
-        self.log.preempt_alone(range(num_before, len(self.replica.request_events.preemptions)), now_s)
+        self.log.log_lone_preemptions(range(num_before, len(self.replica.request_events.preemptions)), now_s)
 
     def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
-        """Send a batch that has just been put in flight through the pipeline stages, and log it.
+        """Send a batch just put in flight through the pipeline stages, and log it.
 
         Args:
             batch: The batch.
             stages: The stages.
-            now_s: When it was decided.
-            start_s: When the first stage takes it.
+            now_s: When it was scheduled.
+            start_s: When it starts in the first stage.
 
         Returns:
-            Its stage times, when the first stage is free again, and when the last stage ends the batch.
+            Its stage times, when the first stage is free again, and when the last stage completes the batch.
         """
         self.log_run(batch, now_s, start_s)
         times = self.stage_times(batch)
@@ -114,14 +114,14 @@ class ReplicaRun:
         return times, first_end_s, end_s
 
     def log_run(self, batch: Batch, now_s: float, start_s: float) -> None:
-        """Log a batch that has just been put in flight; its times, and those of its repeats, follow."""
+        """Log a batch just put in flight; its end times, and those of its repeats, follow."""
         decodes = self.replica.in_flight[-1][1]
         index = NO_DECODE_SET if decodes is None else decodes.index
         self.log.begin_run(batch, index, now_s, start_s, self.replica.members)
 
     @property
     def _is_livelocked(self) -> bool:
-        """Whether the same requests would be begun and preempted for ever."""
+        """Whether the same requests would be started and preempted forever."""
         return self.replica.num_futile_preemptions > _MAX_FUTILE_PREEMPTIONS and self.time_limit_s == inf
 
     def finish(self) -> None:
@@ -133,12 +133,12 @@ class ReplicaRun:
 
 
 class Engine(Protocol):
-    """Serves the requests that arrive at one replica."""
+    """The event loop that serves the requests of one replica."""
 
     def arrive(self, request: int) -> None:
-        """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
+        """Accept a request that arrives now; all arrivals of an instant are seen by the same decision."""
         ...
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
+        """Drop all requests and idle until the next arrival; return the running and the waiting ones."""
         ...

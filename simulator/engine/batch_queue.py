@@ -1,4 +1,4 @@
-"""The event loop of an engine core that decides batches before it waits for the oldest one, as vLLM V1's does."""
+"""The event loop of vLLM V1's engine core: a queue of scheduled batches."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -13,41 +13,41 @@ from simulator.replica import OverlappingReplica
 
 
 class BatchQueueEngine:
-    """Serves a replica with a queue of batches.
+    """The event loop of a replica with a queue of scheduled batches.
 
-    While there are requests the policy is asked until the queue is full; an answer without tokens takes a place in
-    it, too. Then the engine waits for the oldest batch to end. Batches pass through the stages first in, first out.
+    While there are requests, the engine calls the policy until the queue is full; an empty batch occupies a slot,
+    too. Then it waits for the oldest batch to end. Batches pass through the stages first in, first out.
     """
 
     def __init__(self, clock: Clock, run: ReplicaRun, replica: OverlappingReplica, depth: int) -> None:
-        """Start empty.
+        """Start with an empty queue.
 
         Args:
             clock: Simulated time.
-            run: What it serves.
-            replica: The replica of that.
-            depth: Batches in the queue at most.
+            run: The replica in the simulation.
+            replica: The replica of `run`.
+            depth: Most batches in the queue.
         """
         self._clock = clock
         self._run = run
         self._replica = replica
         self._depth = depth
         self._stages = Stages(run.stages, run.overlap_sends, run.log.spans, depth)
-        # When each batch of the queue ends; None: it has no tokens.
+        # End of each batch in the queue; None: it has no tokens.
         self._queue: deque[float | None] = deque()
         self._times: deque[Sequence[float]] = deque()
         self._idle: Event | None = None
         self._process = clock.process(self._serve())
 
     def arrive(self, request: int) -> None:
-        """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
+        """Accept a request that arrives now; all arrivals of an instant are seen by the same decision."""
         self._run.enqueue(request)
         if self._idle is not None:
             self._clock.trigger_now(self._idle, AFTER_ARRIVALS)
             self._idle = None
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
+        """Drop all requests and idle until the next arrival; return the running and the waiting ones."""
         now_s = self._clock.now
         self._run.log.cut_off(now_s, len(self._times))
         self._stages.clear(now_s)
@@ -68,9 +68,9 @@ class BatchQueueEngine:
         num_idle_calls = 0
         while True:
             while len(self._queue) < self._depth and (self._replica.running or self._replica.waiting):
-                changed = self._call()
+                changed = self._schedule()
                 num_idle_calls = 0 if changed else num_idle_calls + 1
-            # A decode waits for `depth` calls at most, and what was noted in one changes the next.
+            # A decode waits for at most `depth` calls, and state kept from one call can change the next.
             if (not self._times and num_idle_calls > self._depth + 1) or not self._queue:
                 self._queue.clear()
                 num_idle_calls = 0
@@ -91,18 +91,18 @@ class BatchQueueEngine:
             self._stages.make_room(self._clock.now, times)
         self._run.finish()
 
-    def _call(self) -> bool:
-        """Ask for a batch, and return whether anything was decided."""
+    def _schedule(self) -> bool:
+        """Call the policy for a batch; return whether it scheduled or preempted anything."""
         run, stages, now_s = self._run, self._stages, self._clock.now
         start_s = max(now_s, stages.first_free_s)
         if start_s > run.time_limit_s:
             run.cut_off = True
             self._queue.append(None)
             return False
-        self._replica.begin_call()
+        self._replica.begin_schedule()
         preemptions = self._replica.request_events.preemptions
         num_before = len(preemptions)
-        batch = run.one_batch(now_s)
+        batch = run.schedule_once(now_s)
         if batch is None:
             self._queue.append(None)
             return len(preemptions) > num_before

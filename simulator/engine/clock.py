@@ -8,9 +8,9 @@ from typing import Any
 import simpy
 from simpy.events import Event
 
-# Order of what happens at one instant, lowest first. Requests that arrive at time t are seen by the
-# iteration that starts at t; SimPy's own events (priority 0 and 1) stay in front of the completions.
-# What goes wrong at time t hits whatever ends or arrives then.
+# Order of events at the same instant, lowest first. Requests that arrive at time t are seen by the
+# iteration that starts at t; SimPy's own events (priority 0 and 1) precede the completions.
+# A fault at time t affects whatever ends or arrives at t.
 FAULT = -1
 ARRIVAL = 0
 LAST_STAGE_COMPLETION = 2
@@ -21,21 +21,21 @@ AFTER_ARRIVALS = 4
 class Clock(simpy.Environment):
     """Simulated time in seconds.
 
-    SimPy's timeouts are relative: `now + (t - now)` can miss t by a rounding error, and then two things
-    that happen at the same time happen one after the other in the wrong order. This clock takes the
-    absolute time, and the order of simultaneous events is explicit.
+    SimPy's timeouts are relative: `now + (t - now)` can miss t by a rounding error, which puts simultaneous
+    events in the wrong order. This clock takes absolute times, and the order of simultaneous events is
+    explicit.
     """
 
     def wake_at(self, time_s: float, priority: int) -> Event | None:
-        """Let the calling process go on at `time_s`.
+        """Return an event that resumes the calling process at `time_s`.
 
         Args:
-            time_s: When to go on, not before now.
+            time_s: When to resume, not before now.
             priority: Order among the events of the same instant.
 
         Returns:
-            An event to yield; None if nothing else is due before `time_s`. Then the clock is there
-            already: a round trip through the event queue would pop this very event next.
+            An event to yield; None if no other event is due by `time_s`. The clock then already shows
+            `time_s`: the event queue would return this event next.
         """
         queue = self._queue
         if not queue or time_s < queue[0][0]:
@@ -45,26 +45,26 @@ class Clock(simpy.Environment):
 
     @property
     def num_due(self) -> int:
-        """Events that are still to come."""
+        """Events in the queue."""
         return len(self._queue)
 
     def next_due_s(self) -> float:
-        """When the next event is due; infinity if there is none."""
+        """Return when the next event is due; infinity if there is none."""
         queue: list[Any] = self._queue
         return queue[0][0] if queue else math.inf
 
     def call_now(self, callback: Callable[[Event], None], priority: int) -> None:
-        """Call a function at this instant, after everything of a lower priority."""
+        """Call a function now, after all events of this instant with a lower priority."""
         self.call_at(self._now, callback, priority)
 
     def call_at(self, time_s: float, callback: Callable[[Event], None], priority: int) -> None:
-        """Call a function at `time_s`, not before now, after everything of that instant of a lower priority."""
+        """Call a function at `time_s`, not before now, after all events of that instant with a lower priority."""
         event = Event(self)
         event.callbacks.append(callback)
         self._trigger(event, time_s, priority)
 
     def trigger_now(self, event: Event, priority: int) -> None:
-        """Trigger an event at this instant, after everything of a lower priority."""
+        """Trigger an event now, after all events of this instant with a lower priority."""
         self._trigger(event, self._now, priority)
 
     def _trigger(self, event: Event, time_s: float, priority: int) -> Event:

@@ -1,4 +1,4 @@
-"""The event loop of a replica whose layers are spread over pipeline stages."""
+"""The event loop of a replica with pipeline parallelism."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from simulator.engine.pipeline_stages import Stages
 
 
 class PipelineEngine:
-    """Serves a replica of several stages, at most as many batches in flight.
+    """The event loop of a replica with pipeline stages, at most one batch in flight per stage.
 
-    The policy is asked for a batch when the last stage ends one, when the first stage ends one and when
-    requests have arrived, in this order if it happens at the same instant. Batches pass through the
-    stages first in, first out.
+    The engine calls the policy when the last stage completes a batch, when the first stage completes one
+    and when requests have arrived, in this order if they coincide. Batches pass through the stages first
+    in, first out.
     """
 
     def __init__(self, clock: Clock, run: ReplicaRun) -> None:
@@ -25,40 +25,40 @@ class PipelineEngine:
         self._stages = Stages(run.stages, run.overlap_sends, run.log.spans)
         self._first_ends: deque[float] = deque()
         self._last_ends: deque[float] = deque()
-        self._flying_times: deque[Sequence[float]] = deque()
+        self._times_in_flight: deque[Sequence[float]] = deque()
         self._idle: list[Event] = []
-        self._asked = False
+        self._call_is_due = False
         self._processes = [
             clock.process(self._serve_stage(self._first_ends, FIRST_STAGE_COMPLETION)),
             clock.process(self._serve_stage(self._last_ends, LAST_STAGE_COMPLETION)),
         ]
 
     def arrive(self, request: int) -> None:
-        """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
+        """Accept a request that arrives now; all arrivals of an instant are seen by the same decision."""
         self._run.enqueue(request)
-        if not self._asked:
-            self._asked = True
+        if not self._call_is_due:
+            self._call_is_due = True
             self._clock.call_now(self._after_arrivals, AFTER_ARRIVALS)
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
+        """Drop all requests and idle until the next arrival; return the running and the waiting ones."""
         now_s = self._clock.now
         self._run.log.cut_off(now_s, len(self._last_ends))
         self._stages.clear(now_s)
         for ends in (self._first_ends, self._last_ends):
             ends.clear()
-        self._flying_times.clear()
+        self._times_in_flight.clear()
         self._idle.clear()
         for process in self._processes:
             process.interrupt()
         return self._run.replica.fail()
 
     def _after_arrivals(self, _: Event) -> None:
-        self._asked = False
+        self._call_is_due = False
         self._form_batch()
 
     def _serve_stage(self, ends: deque[float], priority: int) -> Process:
-        """Ask for a batch whenever a stage ends one, after what else has to happen then."""
+        """Form a batch whenever a stage completes one; the last stage ends its batch first."""
         clock = self._clock
         while True:
             try:
@@ -82,13 +82,13 @@ class PipelineEngine:
 
     def _end_batch(self) -> None:
         """End the oldest batch in flight."""
-        times = self._flying_times.popleft()
+        times = self._times_in_flight.popleft()
         if self._is_full:
             self._stages.make_room(self._clock.now, times)
         self._run.finish()
 
     def _form_batch(self) -> None:
-        """Ask for a batch unless every stage may have one, and send it through the stages."""
+        """Schedule a batch, unless the pipeline is full, and send it through the stages."""
         if self._is_full:
             return
         run, stages, now_s = self._run, self._stages, self._clock.now
@@ -96,13 +96,13 @@ class PipelineEngine:
         if start_s > run.time_limit_s:
             run.cut_off = True
             return
-        batch = run.next_batch(now_s)
+        batch = run.schedule_until_tokens(now_s)
         if batch is None:
             return
         times, first_end_s, end_s = run.send(batch, stages, now_s, start_s)
         self._first_ends.append(first_end_s)
         self._last_ends.append(end_s)
-        self._flying_times.append(times)
+        self._times_in_flight.append(times)
         for idle in self._idle:
             idle.succeed()
         self._idle.clear()

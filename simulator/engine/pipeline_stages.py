@@ -1,4 +1,4 @@
-"""When the pipeline stages of a replica are busy, and why they are idle."""
+"""When the pipeline stages of a replica are busy, and why they idle."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ from simulator.log import StageUse
 
 
 class Stages:
-    """Pipeline stages that batches pass through, first in, first out.
+    """Pipeline stages that batches pass through first in, first out.
 
     Attributes:
-        use: Of each stage; shared with the result of the run.
+        use: Time use of each stage; shared with the result.
         first_free_s: When the first stage can take the next batch.
     """
 
     def __init__(
         self, use: Sequence[StageUse], overlap_sends: bool, spans: list[float] | None = None, depth: int | None = None
     ) -> None:
-        """Start with empty stages.
+        """Start with idle stages.
 
         Args:
-            use: What each stage did; is added to.
-            overlap_sends: Whether a stage goes on while it sends.
-            spans: Where to log when each stage begins and ends to compute each batch; None: nowhere.
-            depth: Batches that may be booked at a time; None: as many as there are stages.
+            use: Time use of each stage, updated in place.
+            overlap_sends: Whether a stage computes its next batch while it sends.
+            spans: List that logs the start and end of each batch's compute in each stage; None: no log.
+            depth: Most batches in the stages at a time; None: one per stage.
         """
         self.use = use
         self._spans = spans
@@ -32,16 +32,16 @@ class Stages:
         self._overlap_sends = overlap_sends
         self._free_s = [0.0] * len(use)
         self._link_free_s = [0.0] * len(use)
-        # How long the latest batch took in each stage; nothing is longer than what was before the first one.
+        # Compute time of the latest batch in each stage; infinite before the first, so that no batch counts as longer.
         self._latest_s = [inf] * len(use)
-        # Until when the idle time of each stage is accounted for.
+        # Idle time of each stage is accounted for until then.
         self._accounted_s = [0.0] * len(use)
-        # Of the batches that may still be in the stages: when each stage begins one and is free again, how long it
-        # waits for it, and the part of that from uneven batches.
-        self._booked: deque[list[tuple[float, float, float, float]]] = deque(maxlen=depth or len(use))
+        # Of each batch that may still be in the stages, by stage: when the stage starts it and is free again, how long
+        # it waits for it, and the part of the wait that comes from uneven batches.
+        self._in_stages: deque[list[tuple[float, float, float, float]]] = deque(maxlen=depth or len(use))
 
     def make_room(self, now_s: float, times: Sequence[float]) -> None:
-        """Note that a batch with such times leaves a pipeline that was full, so that another may be formed."""
+        """Account for a batch that leaves a full pipeline, so that another can be formed."""
         longer_s = 0.0
         for stage in reversed(range(len(self.use))):
             use, idle_s = self.use[stage], now_s - self._idle_since(stage)
@@ -53,26 +53,26 @@ class Stages:
             longer_s += max(0.0, times[2 * stage] - self._latest_s[stage])
 
     def pass_through(self, times: Sequence[float], formed_s: float, start_s: float) -> tuple[float, float]:
-        """Book the stages for a batch.
+        """Send a batch through the stages.
 
         Args:
-            times: As `StageTimes` returns them.
+            times: Times of the batch, as `StageTimes` returns them.
             formed_s: When the batch was formed.
-            start_s: When the first stage takes it.
+            start_s: When it starts in the first stage.
 
         Returns:
-            When the first stage is free again, and when the last stage ends the batch.
+            When the first stage is free again, and when the last stage completes the batch.
         """
         free_s, latest_s, last = self._free_s, self._latest_s, len(self.use) - 1
         arrives_s = start_s
         upstream_longer_s = 0.0
-        booked = []
+        by_stage = []
         for stage, use in enumerate(self.use):
             compute_s = times[2 * stage]
             begin_s = arrives_s if arrives_s > free_s[stage] else free_s[stage]
             waited_s = uneven_s = 0.0
             if begin_s > free_s[stage]:
-                waited_s, uneven_s = self._note_wait(stage, formed_s, begin_s, upstream_longer_s)
+                waited_s, uneven_s = self._count_wait(stage, formed_s, begin_s, upstream_longer_s)
             end_s = begin_s + compute_s
             if self._spans is not None:
                 self._spans += (begin_s, end_s)
@@ -86,21 +86,21 @@ class Stages:
                 if not self._overlap_sends:
                     free_s[stage] = arrives_s
             use.busy_s += free_s[stage] - begin_s
-            booked.append((begin_s, free_s[stage], waited_s, uneven_s))
-        self._booked.append(booked)
+            by_stage.append((begin_s, free_s[stage], waited_s, uneven_s))
+        self._in_stages.append(by_stage)
         self.first_free_s = free_s[0]
         return free_s[0], end_s
 
     def clear(self, now_s: float) -> None:
-        """Drop all batches; of what they were booked for, what is still to come is taken back."""
-        for booked in self._booked:
-            for use, (begin_s, free_s, waited_s, uneven_s) in zip(self.use, booked, strict=True):
+        """Drop all batches and subtract the time that they would have taken after `now_s`."""
+        for by_stage in self._in_stages:
+            for use, (begin_s, free_s, waited_s, uneven_s) in zip(self.use, by_stage, strict=True):
                 use.busy_s -= max(0.0, free_s - max(begin_s, now_s))
                 too_long_s = min(waited_s, max(0.0, begin_s - now_s))
                 from_uneven_s = min(uneven_s, too_long_s)
                 use.uneven_micro_batches_s -= from_uneven_s
                 use.waiting_for_upstream_s -= too_long_s - from_uneven_s
-        self._booked.clear()
+        self._in_stages.clear()
         self.first_free_s = now_s
         for stage in range(len(self.use)):
             self._free_s[stage] = self._link_free_s[stage] = self._accounted_s[stage] = now_s
@@ -109,17 +109,19 @@ class Stages:
     def _idle_since(self, stage: int) -> float:
         return max(self._free_s[stage], self._accounted_s[stage])
 
-    def _note_wait(self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float) -> tuple[float, float]:
-        """Note that a stage waited for a batch until `begin_s`; before it was formed the stage had no work.
+    def _count_wait(self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float) -> tuple[float, float]:
+        """Count the wait of a stage for a batch that it starts at `begin_s`.
+
+        Time before the batch was formed is no wait: the stage had no work.
 
         Returns:
-            How long, and the part of that which comes from batches of different length.
+            The wait in seconds, and the part of it that comes from batches of different length.
         """
         use, idle_since_s = self.use[stage], self._idle_since(stage)
         upstream_s = begin_s - max(idle_since_s, formed_s)
         if upstream_s <= 0:
             return 0.0, 0.0
-        # A stage that had no work before waits for the pipeline to fill, whatever the lengths.
+        # A stage that had no work before waits for the pipeline to fill, whatever the batch lengths.
         uneven_s = min(upstream_s, upstream_longer_s) if idle_since_s >= formed_s else 0.0
         use.uneven_micro_batches_s += uneven_s
         use.waiting_for_upstream_s += upstream_s - uneven_s

@@ -1,4 +1,4 @@
-"""The event loop of a replica without pipeline."""
+"""The event loop of a replica without pipeline parallelism."""
 
 from itertools import chain
 
@@ -10,7 +10,7 @@ from simulator.engine.clock import AFTER_ARRIVALS, LAST_STAGE_COMPLETION, Clock
 
 
 class SingleStageEngine:
-    """Serves a replica without pipeline: one iteration after the other."""
+    """The event loop of a replica without pipeline parallelism: one iteration after another."""
 
     def __init__(self, clock: Clock, run: ReplicaRun) -> None:
         self._clock = clock
@@ -21,7 +21,7 @@ class SingleStageEngine:
         self._process = clock.process(self._serve())
 
     def arrive(self, request: int) -> None:
-        """Take a request that arrives now. All that arrive at this instant are seen by the same decision."""
+        """Accept a request that arrives now; all arrivals of an instant are seen by the same decision."""
         self._run.enqueue(request)
         self._arrived = True
         if self._idle is not None:
@@ -29,7 +29,7 @@ class SingleStageEngine:
             self._idle = None
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Lose all requests and start nothing until some arrive again; return those that ran and that waited."""
+        """Drop all requests and idle until the next arrival; return the running and the waiting ones."""
         run = self._run
         if run.replica.in_flight:
             run.log.cut_off(self._clock.now, 1)
@@ -52,7 +52,7 @@ class SingleStageEngine:
         while True:
             start_s = end_s
             run.cut_off = start_s > time_limit_s
-            batch = None if run.cut_off else run.next_batch(start_s)
+            batch = None if run.cut_off else run.schedule_until_tokens(start_s)
             if batch is None:
                 self._idle = clock.event()
                 yield self._idle
@@ -65,7 +65,7 @@ class SingleStageEngine:
             for free_blocks in chain((replica.free_blocks,), replica.repeat(batch) if batch.repeats else ()):
                 end_s += stage_times(batch)[0]
                 log_times((end_s, free_blocks))
-                # While nothing else is due, a decision that stands needs no event.
+                # While no other event is due, a repeat needs no event of its own.
                 if end_s >= due_s:
                     wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
                     assert wake is not None

@@ -1,4 +1,4 @@
-"""Why requests that are left at a replica are never served."""
+"""Why the requests left at a replica are never served."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from simulator.engine.base import ReplicaRun
 
 @dataclass(frozen=True)
 class StuckReason:
-    """Why the head of a queue is never admitted.
+    """The reason why the head of a queue is never admitted.
 
     Attributes:
         request: The head.
         num_tokens: Its known tokens.
         num_behind: Requests that wait behind it.
         num_blocks: KV blocks of the replica.
-        blocks_needed: KV blocks that it needs; None: there would be enough, but the policy never admits it.
+        blocks_needed: KV blocks that it needs; None: the replica has enough, but the policy never admits it.
         policy: Name of the policy.
     """
 
@@ -26,7 +26,7 @@ class StuckReason:
     policy: str
 
     def text(self, request_id: object) -> str:
-        """Return a sentence for users, in which the request has its own name."""
+        """Return the reason as a sentence for users that names the request `request_id`."""
         behind = f"{self.num_behind} requests wait behind it."
         if self.blocks_needed is not None:
             return (
@@ -40,7 +40,7 @@ class StuckReason:
 
 
 def stuck_reason(run: ReplicaRun) -> StuckReason | None:
-    """Return why requests are left at a replica when nothing can happen any more; None: none are, or time was up."""
+    """Return why the requests left at a replica are stuck; None: none are left, or time was up."""
     replica = run.replica
     left = [*replica.running, *replica.waiting]
     if run.cut_off or not left:

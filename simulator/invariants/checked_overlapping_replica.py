@@ -1,4 +1,4 @@
-"""An overlapping replica that keeps books of its own about every request, and compares them with its state."""
+"""An overlapping replica that compares its state with an expected state in every iteration."""
 
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from simulator.invariants.expected_state import ExpectedState, Ints, broken
+from simulator.invariants.errors import InvariantError
+from simulator.invariants.expected_state import ExpectedState, Ints
 from simulator.kv_cache import BlockHashCache
 from simulator.replica import Batch, CachingReplica, PrefillChunk
 
@@ -18,133 +19,146 @@ class _Flight:
 
     Attributes:
         decodes: int64[n], requests that decode.
-        chunks: Requests with a chunk, and whether it completes their prefill.
-        awaiting_results: Requests that were preempted meanwhile.
-        repetitions: How often it was repeated so far.
+        chunks: Whether the chunk of a request completes its prefill, by request.
+        awaiting_results: Requests that were preempted after the batch started.
+        num_repeats: Repeats of the batch so far.
     """
 
     decodes: Ints
     chunks: dict[int, bool]
     awaiting_results: set[int] = field(default_factory=set)
-    repetitions: int = 0
+    num_repeats: int = 0
 
     @property
     def emitting(self) -> Ints:
-        """Requests for which it makes a token."""
+        """Requests that the batch emits a token for."""
         complete = [request for request, completes in self.chunks.items() if completes]
         return np.concatenate([self.decodes, np.array(complete, dtype=np.int64)])
 
 
 class CheckedOverlappingReplica(CachingReplica):
-    """Carries out decisions as an overlapping replica does, and checks each of them against books kept in another way.
+    """An overlapping replica that checks each decision against an expected state.
 
-    Laws: a decision names requests that are there, once each, and goes on where they are; nobody is scheduled ahead
-    of what the replica allows, and nobody is admitted while work of theirs is in flight; totals of a batch are those
-    of its members; held and free KV blocks are all blocks, those that several requests hold counted once, and each
-    request holds enough for its tokens; labels are those of the blocks that hold them; requests that have arrived are
-    waiting, running or gone; a request ends with exactly the tokens that it was to emit, those included that come back
-    after a preemption; no batch is larger than its policy says, no more requests run than its policy admits.
+    Of the expected state, `known_tokens` are all known tokens of a request, `context_tokens` include those of batches
+    in flight, and `num_blocks` include those of decodes.
 
-    Of the books, `prefill` are the known tokens of a request, and `context` are those that are computed or being
-    computed.
+    Invariants:
+        - A decision names existing requests, each once, and continues where they are. No request is scheduled further
+          ahead than the replica allows, or admitted while a batch in flight computes tokens for it.
+        - The totals of a batch are those of its members. A batch is no larger, and no more requests run, than the
+          policy allows.
+        - Referenced and free KV blocks add up to all blocks, where a shared block counts once. Each request has enough
+          blocks for its tokens.
+        - A request references cached blocks by its own block hashes, and their `ref_count` is right.
+        - A request that has arrived waits, runs or has ended. It ends with exactly its output tokens, including those
+          that arrive after a preemption.
 
     Attributes:
-        emissions: (first iteration, how many iterations, int64[n] requests that emitted a token in each of them).
+        emissions: (first iteration, number of iterations, int64[n] requests that emit a token in each of them).
     """
 
     def __init__(
         self,
         *arguments: Any,
-        books: ExpectedState,
-        max_tokens: int | None = None,
+        expected: ExpectedState,
+        max_batch_tokens: int | None = None,
         max_num_seqs: int | None = None,
         **options: Any,
     ) -> None:
         """Start empty.
 
         Args:
-            *arguments: As of `CachingReplica`.
-            books: Of all requests; shared by the replicas.
-            max_tokens: Tokens of a batch at most; None: the policy does not say.
-            max_num_seqs: Running requests at most; None: the policy does not say.
-            **options: As of `CachingReplica`.
+            *arguments: Arguments of `CachingReplica`.
+            expected: Expected state of all requests, shared by the replicas.
+            max_batch_tokens: Maximum tokens of a batch; None: the policy states none.
+            max_num_seqs: Maximum running requests; None: the policy states none.
+            **options: Options of `CachingReplica`.
         """
         super().__init__(*arguments, **options)
         self.emissions: list[tuple[int, int, Ints]] = []
-        self._books = books
-        self._max_tokens = max_tokens
+        self._expected = expected
+        self._max_batch_tokens = max_batch_tokens
         self._max_num_seqs = max_num_seqs
-        self._booked: deque[_Flight] = deque()
-        self._queued: set[int] = set()
-        self._admitted: set[int] = set()
-        self._forming_chunks: dict[int, bool] = {}
-        self._forming_members = np.zeros(0, dtype=np.int64)
+        self._expected_flights: deque[_Flight] = deque()
+        self._expected_waiting: set[int] = set()
+        self._expected_running: set[int] = set()
+        # Of the batch that the steps of a decision make up.
+        self._expected_chunks: dict[int, bool] = {}
+        self._expected_decodes = np.zeros(0, dtype=np.int64)
 
     def enqueue(self, request: int) -> bool:
         """Put an arriving request in the queue, or refuse it."""
-        if request in self._queued or request in self._admitted:
-            raise broken("request", request, "arrives although it is there already")
-        arrives = super().enqueue(request)
-        if arrives:
-            self._queued.add(request)
-            self._books.prefill[request] = self.requests.known_tokens[request]
-            self._books.last[request] = min(self._books.last[request], self.max_model_len - 1)
-        return arrives
+        if request in self._expected_waiting or request in self._expected_running:
+            raise InvariantError("request", request, "arrives but already waits or runs")
+        is_queued = super().enqueue(request)
+        if is_queued:
+            state = self._expected
+            self._expected_waiting.add(request)
+            state.known_tokens[request] = self.requests.known_tokens[request]
+            state.final_context_tokens[request] = min(state.final_context_tokens[request], self.max_model_len - 1)
+        return is_queued
 
     def start(self, batch: Batch) -> Batch | None:
         """Carry out a step of a decision."""
         for request in batch.preempted:
-            self._book_preemption(request)
+            self._expect_preemption(request)
         for chunk in batch.chunks:
-            self._book_chunk(chunk)
+            self._expect_chunk(chunk)
         started = super().start(batch)
         if batch.num_decodes:
-            self._book_decodes(batch, started)
+            self._expect_decodes(batch, started)
         if not batch.is_open:
-            self._book_end_of_call(started)
+            self._expect_launch(started)
         self.check_totals()
         if self.prefix is not None and self.prefix.num_evictable > self.free_blocks:
-            raise broken(self.prefix.num_evictable, "KV blocks that nobody holds have labels, of", self.free_blocks)
+            raise InvariantError(
+                self.prefix.num_evictable, "KV blocks are evictable but only", self.free_blocks, "are free"
+            )
         return started
 
-    def _book_preemption(self, request: int) -> None:
-        if request not in self._admitted:
-            raise broken("request", request, "is preempted and does not run")
-        for flight in self._booked:
+    def _expect_preemption(self, request: int) -> None:
+        if request not in self._expected_running:
+            raise InvariantError("request", request, "is preempted but does not run")
+        for flight in self._expected_flights:
             if request in flight.decodes or request in flight.chunks:
                 flight.awaiting_results.add(request)
-        self._admitted.remove(request)
-        self._queued.add(request)
-        self._books.context[request] = self._books.blocks[request] = 0
+        self._expected_running.remove(request)
+        self._expected_waiting.add(request)
+        self._expected.context_tokens[request] = self._expected.num_blocks[request] = 0
 
-    def _book_chunk(self, chunk: PrefillChunk) -> None:
-        request, books = chunk.request, self._books
-        if request in self._queued:
-            if any(request in flight.awaiting_results for flight in self._booked):
-                raise broken("request", request, "is admitted while work of it is in flight")
+    def _expect_chunk(self, chunk: PrefillChunk) -> None:
+        request, state = chunk.request, self._expected
+        if request in self._expected_waiting:
+            if any(request in flight.awaiting_results for flight in self._expected_flights):
+                raise InvariantError("request", request, "is admitted while it awaits results of a batch in flight")
             if chunk.context_tokens % self.block_size or (chunk.context_tokens and self.prefix is None):
-                raise broken("request", request, "begins with", chunk.context_tokens, "tokens that nobody computed")
-            self._queued.remove(request)
-            self._admitted.add(request)
-            books.context[request] = chunk.context_tokens
-            books.blocks[request] = chunk.context_tokens // self.block_size
-        elif request not in self._admitted or request in self._forming_chunks:
-            raise broken("request", request, "has a chunk and neither waits nor has a prefill to go on with")
-        context, left = int(books.context[request]), int(books.prefill[request] - books.context[request])
-        if chunk.context_tokens != context or not 0 < chunk.num_tokens <= left:
-            raise broken(
-                f"request {request} has a chunk of {chunk.num_tokens} tokens after {chunk.context_tokens}; {context} "
-                f"are computed and {left} are left"
+                raise InvariantError(
+                    f"request {request} is admitted with {chunk.context_tokens} cached tokens that are not whole "
+                    "blocks of a prefix cache"
+                )
+            self._expected_waiting.remove(request)
+            self._expected_running.add(request)
+            state.context_tokens[request] = chunk.context_tokens
+            state.num_blocks[request] = chunk.context_tokens // self.block_size
+        elif request not in self._expected_running or request in self._expected_chunks:
+            raise InvariantError("request", request, "has a chunk but neither waits nor has a prefill to continue")
+        context_tokens = int(state.context_tokens[request])
+        num_left = int(state.known_tokens[request] - state.context_tokens[request])
+        if chunk.context_tokens != context_tokens or not 0 < chunk.num_tokens <= num_left:
+            raise InvariantError(
+                f"request {request} has a chunk of {chunk.num_tokens} tokens after {chunk.context_tokens}; "
+                f"{context_tokens} are computed and {num_left} are left"
             )
-        books.context[request] += chunk.num_tokens
-        books.blocks[request] += chunk.num_blocks
-        if books.blocks[request] != -(-int(books.context[request]) // self.block_size):
-            raise broken("request", request, "has", books.blocks[request], "KV blocks, not those of its tokens")
-        self._forming_chunks[request] = chunk.num_tokens == left
+        state.context_tokens[request] += chunk.num_tokens
+        state.num_blocks[request] += chunk.num_blocks
+        num_tokens, num_blocks = int(state.context_tokens[request]), state.num_blocks[request]
+        if num_blocks != -(-num_tokens // self.block_size):
+            raise InvariantError("request", request, "has", num_blocks, "KV blocks for", num_tokens, "tokens")
+        self._expected_chunks[request] = chunk.num_tokens == num_left
 
-    def _book_decodes(self, batch: Batch, started: Batch | None) -> None:
-        """Enter the decodes of a step; the replica says which they are, the books whether they may."""
-        books = self._books
+    def _expect_decodes(self, batch: Batch, started: Batch | None) -> None:
+        """Apply the decodes of a step: the replica says which they are, the expected state whether they may decode."""
+        state = self._expected
         decodes = self._step_decodes
         if started is None:
             assert decodes is not None
@@ -152,135 +166,149 @@ class CheckedOverlappingReplica(CachingReplica):
         elif self.lookahead:
             members = np.array(self._flights[-1].members, dtype=np.int64)
         else:
-            flying = self.in_flight[-1][1]
-            assert flying is not None
-            members = np.array([*flying], dtype=np.int64)
-        context = books.context[members]
-        if len(members) != batch.num_decodes or int(context.sum()) != batch.decode_context_tokens:
-            raise broken(
-                f"the batch says {batch.num_decodes} decodes of {batch.decode_context_tokens} tokens and has "
-                f"{len(members)} of {context.sum()}"
+            decodes_in_flight = self.in_flight[-1][1]
+            assert decodes_in_flight is not None
+            members = np.array([*decodes_in_flight], dtype=np.int64)
+        context_tokens, known_tokens = state.context_tokens[members], state.known_tokens[members]
+        total = int(context_tokens.sum())
+        if len(members) != batch.num_decodes or total != batch.decode_context_tokens:
+            raise InvariantError(
+                f"the batch declares {batch.num_decodes} decodes with {batch.decode_context_tokens} context tokens and "
+                f"has {len(members)} with {total}"
             )
-        # Each has its known tokens computed but for the last one, and those being made.
-        ahead = context + 1 - books.prefill[members]
-        if ((ahead < 0) | (ahead > (1 if self.lookahead else 0)) | (context >= books.last[members])).any():
-            raise broken("requests", members, "decode after", context, "of", books.prefill[members], "known tokens")
-        books.blocks[members] += context % self.block_size == 0
-        books.context[members] += 1
-        self._forming_members = members
+        # The known tokens of a decode but the last are computed, and so are its tokens in flight.
+        num_ahead = context_tokens + 1 - known_tokens
+        is_final = context_tokens >= state.final_context_tokens[members]
+        if ((num_ahead < 0) | (num_ahead > (1 if self.lookahead else 0)) | is_final).any():
+            raise InvariantError(
+                "requests", members, "decode with", context_tokens, "context tokens and", known_tokens, "known tokens"
+            )
+        state.num_blocks[members] += context_tokens % self.block_size == 0
+        state.context_tokens[members] += 1
+        self._expected_decodes = members
 
-    def _book_end_of_call(self, started: Batch | None) -> None:
-        members, chunks = self._forming_members, self._forming_chunks
-        self._forming_members, self._forming_chunks = members[:0], {}
+    def _expect_launch(self, started: Batch | None) -> None:
+        members, chunks = self._expected_decodes, self._expected_chunks
+        self._expected_decodes, self._expected_chunks = members[:0], {}
         if (started is not None) != bool(len(members) or chunks):
-            raise broken("a batch without tokens is in flight, or one with tokens is not")
+            raise InvariantError("a batch without tokens is in flight, or a batch with tokens is not")
         if started is None:
             return
-        if self._max_tokens is not None and started.num_tokens > self._max_tokens:
-            raise broken("a batch has", started.num_tokens, "tokens, of", self._max_tokens)
-        self._booked.append(_Flight(members, chunks))
+        if self._max_batch_tokens is not None and started.num_tokens > self._max_batch_tokens:
+            raise InvariantError("a batch has", started.num_tokens, "tokens, more than", self._max_batch_tokens)
+        self._expected_flights.append(_Flight(members, chunks))
 
     def finish(self) -> list[int]:
         """End the oldest batch in flight."""
-        if not self._booked:
-            raise broken("a batch ends although none is in flight")
-        flight = self._booked.popleft()
-        expected = self._settle(flight, self.num_finished - flight.repetitions)
+        if not self._expected_flights:
+            raise InvariantError("a batch ends but none is in flight")
+        flight = self._expected_flights.popleft()
+        expected = self._expect_finish(flight, self.num_finished - flight.num_repeats)
         finished = super().finish()
         if sorted(finished) != sorted(expected):
-            raise broken("requests", finished, "end instead of", expected)
+            raise InvariantError("requests", finished, "finish instead of", expected)
         self.check_totals()
         return finished
 
     def repeat(self, batch: Batch) -> Iterator[int]:
         """End the batch in flight and start the same decision again."""
-        (flight,) = self._booked
-        distances = -self._books.context[flight.decodes] % self.block_size
-        needing = np.bincount(distances, minlength=self.block_size).tolist()
-        free_blocks, context = self.free_blocks, batch.decode_context_tokens
-        for held in super().repeat(batch):
-            free_blocks -= needing[flight.repetitions % self.block_size]
-            flight.repetitions += 1
-            context += len(flight.decodes)
-            if held != free_blocks or held < 0:
-                raise broken(held, "KV blocks are free instead of", free_blocks)
-            if batch.decode_context_tokens != context:
-                raise broken("a repeated batch does not go on by a token for each one computed")
-            yield held
+        (flight,) = self._expected_flights
+        distances = -self._expected.context_tokens[flight.decodes] % self.block_size
+        num_new_blocks = np.bincount(distances, minlength=self.block_size).tolist()
+        expected_free, decode_context = self.free_blocks, batch.decode_context_tokens
+        for num_free in super().repeat(batch):
+            expected_free -= num_new_blocks[flight.num_repeats % self.block_size]
+            flight.num_repeats += 1
+            decode_context += len(flight.decodes)
+            if num_free != expected_free or num_free < 0:
+                raise InvariantError(num_free, "KV blocks are free instead of", expected_free)
+            if batch.decode_context_tokens != decode_context:
+                raise InvariantError("the context of a repeated batch does not grow by the tokens computed")
+            yield num_free
 
     def fail(self) -> tuple[list[int], list[int]]:
         """Lose everything."""
-        for flight in self._booked:
-            if flight.repetitions:  # what it did before the iteration that is broken off
-                flight.repetitions -= 1
-                if self._settle(flight, self.num_finished - flight.repetitions - 1):
-                    raise broken("a request ended in a batch that went on")
+        for flight in self._expected_flights:
+            if flight.num_repeats:  # the failure interrupts the last iteration; the ones before it count
+                flight.num_repeats -= 1
+                if self._expect_finish(flight, self.num_finished - flight.num_repeats - 1):
+                    raise InvariantError("a request finished in a batch that was repeated")
         running, waiting = super().fail()
-        if {*running} != self._admitted or {*waiting} != self._queued:
-            raise broken("a failure throws out", running, waiting, "instead of", self._admitted, self._queued)
+        expected_running, expected_waiting = self._expected_running, self._expected_waiting
+        if {*running} != expected_running or {*waiting} != expected_waiting:
+            raise InvariantError("a failure drops", running, waiting, "instead of", expected_running, expected_waiting)
+        state = self._expected
         for request in (*running, *waiting):
-            if self.requests.known_tokens[request] != self._books.prefill[request]:
-                raise broken("request", request, "is not known by its", self._books.prefill[request], "tokens")
-        self._books.context[running] = self._books.blocks[running] = 0
-        for part in (self._booked, self._queued, self._admitted, self._forming_chunks):
+            num_known = self.requests.known_tokens[request]
+            if num_known != state.known_tokens[request]:
+                raise InvariantError(
+                    f"request {request} has {num_known} known tokens after a failure instead of "
+                    f"{state.known_tokens[request]}"
+                )
+        state.context_tokens[running] = state.num_blocks[running] = 0
+        for part in (self._expected_flights, expected_waiting, expected_running, self._expected_chunks):
             part.clear()
         self.check_totals()
         return running, waiting
 
-    def _settle(self, flight: _Flight, first: int) -> list[int]:
-        """Enter the tokens that a batch and its repetitions made, and return the requests that end with it.
+    def _expect_finish(self, flight: _Flight, first_iteration: int) -> list[int]:
+        """Apply the tokens that a batch and its repeats emitted; return the requests that finish with it.
 
         Args:
             flight: The batch, no longer in flight.
-            first: Number of its iteration.
+            first_iteration: Number of its first iteration.
         """
-        books, repetitions = self._books, flight.repetitions
-        if repetitions:
-            self.emissions.append((first, repetitions, flight.decodes))
-            books.prefill[flight.decodes] += repetitions
-            books.context[flight.decodes] += repetitions
-            books.blocks[flight.decodes] = -(-books.context[flight.decodes] // self.block_size)
+        state, num_repeats = self._expected, flight.num_repeats
+        if num_repeats:
+            self.emissions.append((first_iteration, num_repeats, flight.decodes))
+            state.known_tokens[flight.decodes] += num_repeats
+            state.context_tokens[flight.decodes] += num_repeats
+            state.num_blocks[flight.decodes] = -(-state.context_tokens[flight.decodes] // self.block_size)
         members = flight.emitting
-        self.emissions.append((first + repetitions, 1, members))
-        books.prefill[members] += 1
-        left = books.last[members] + 1 - books.prefill[members]
-        if (left < 0).any():
-            raise broken("request", members[left.argmin()], "emits more tokens than it is to")
-        finished: list[int] = members[left == 0].tolist()
-        self._admitted.difference_update(finished)
-        self._queued.difference_update(finished)
-        books.blocks[finished] = 0
+        self.emissions.append((first_iteration + num_repeats, 1, members))
+        state.known_tokens[members] += 1
+        num_left = state.final_context_tokens[members] + 1 - state.known_tokens[members]
+        if (num_left < 0).any():
+            raise InvariantError("request", members[num_left.argmin()], "emits more than its output tokens")
+        finished: list[int] = members[num_left == 0].tolist()
+        self._expected_running.difference_update(finished)
+        self._expected_waiting.difference_update(finished)
+        state.num_blocks[finished] = 0
         return finished
 
     def check_totals(self) -> None:
-        """Compare the books with the state.
+        """Compare the totals of the replica with the expected state.
 
         Raises:
             InvariantError: They differ.
         """
-        if {*self.running} != self._admitted or {*self.waiting} != self._queued:
-            raise broken(
-                f"{len(self.running)} requests run and {len(self.waiting)} wait instead of {len(self._admitted)} and "
-                f"{len(self._queued)}"
+        if {*self.running} != self._expected_running or {*self.waiting} != self._expected_waiting:
+            raise InvariantError(
+                f"{len(self.running)} requests run and {len(self.waiting)} wait instead of "
+                f"{len(self._expected_running)} and {len(self._expected_waiting)}"
             )
         if self._max_num_seqs is not None and len(self.running) > self._max_num_seqs:
-            raise broken(len(self.running), "requests run, of", self._max_num_seqs)
-        held = int(self._books.blocks[[*self._admitted]].sum())
+            raise InvariantError(len(self.running), "requests run, more than", self._max_num_seqs)
+        num_referenced = int(self._expected.num_blocks[[*self._expected_running]].sum())
         if self.prefix is not None:
-            held -= _held_twice(self.prefix, self._admitted)
-        if self.free_blocks < 0 or held + self.free_blocks != self.num_blocks:
-            raise broken(f"{held} KV blocks held and {self.free_blocks} free are not {self.num_blocks}")
+            num_referenced -= _num_extra_references(self.prefix, self._expected_running)
+        if self.free_blocks < 0 or num_referenced + self.free_blocks != self.num_blocks:
+            raise InvariantError(
+                f"{num_referenced} referenced and {self.free_blocks} free KV blocks are not {self.num_blocks} in all"
+            )
 
 
-def _held_twice(prefix: BlockHashCache, running: set[int]) -> int:
-    """Check the holders of labelled KV blocks, and return how many more the requests hold than there are."""
-    holders: Counter[tuple[int, int, int]] = Counter()
+def _num_extra_references(prefix: BlockHashCache, running: set[int]) -> int:
+    """Check the `ref_count` of cached KV blocks; return their references beyond the first of each block."""
+    num_references: Counter[tuple[int, int, int]] = Counter()
     sizes: dict[tuple[int, int, int], int] = {}
     for request in running:
         for copy, first, end, ref_count in prefix.referenced_spans(request):
-            holders[copy, first, ref_count] += 1
+            num_references[copy, first, ref_count] += 1
             sizes[copy, first, ref_count] = end - first
-    for (copy, first, ref_count), count in holders.items():
+    for (_, first, ref_count), count in num_references.items():
         if count != ref_count:
-            raise broken(f"{count} requests hold the KV blocks labelled {first} on, not {ref_count}", copy)
-    return sum((count - 1) * sizes[key] for key, count in holders.items())
+            raise InvariantError(
+                f"{count} requests reference the KV blocks from hash {first}; ref_count is {ref_count}"
+            )
+    return sum((count - 1) * sizes[span] for span, count in num_references.items())

@@ -1,4 +1,4 @@
-"""A replica that keeps books of its own about every request, and compares them with its state in every iteration."""
+"""A replica that compares its state with an expected state in every iteration."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from simulator.invariants.expected_state import ExpectedState, Ints, broken
+from simulator.invariants.errors import InvariantError
+from simulator.invariants.expected_state import ExpectedState, Ints
 from simulator.replica import Batch, PrefillChunk, Replica
 
-# Of the small arrays here, without the detour of their methods.
-_sum, _least = np.add.reduce, np.minimum.reduce
-_NOBODY = np.zeros(0, dtype=np.int64)
+# Faster than the array methods on the small arrays here.
+_sum, _min = np.add.reduce, np.minimum.reduce
+_NO_REQUESTS = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(slots=True)
@@ -20,311 +21,329 @@ class _Flight:
     """A batch in flight.
 
     Attributes:
-        decodes: Requests that decode.
-        chunks: Prompt tokens by request.
-        repetitions: How often it was repeated so far.
-        needing: Decodes that begin a KV block with the first repetition, the second, ...; empty: nobody asked.
+        decodes: int64[n], requests that decode.
+        chunks: Prefill tokens by request.
+        num_repeats: Repeats of the batch so far.
+        num_new_blocks: Decodes that need a new KV block, by repeat modulo `block_size`; empty: the batch was never
+            repeated.
     """
 
     decodes: Ints
     chunks: dict[int, int]
-    repetitions: int = 0
-    needing: list[int] = field(default_factory=list)
+    num_repeats: int = 0
+    num_new_blocks: list[int] = field(default_factory=list)
 
 
 class CheckedReplica(Replica):
-    """Carries out decisions as a replica does, and checks each of them against books kept in another way.
+    """A replica that checks each decision against an expected state.
 
-    The books have a number for each request and are summed up over all members of each batch, where the replica
-    keeps totals.
+    The expected state has one entry per request and is summed over the members of each batch; the replica keeps
+    totals.
 
-    Laws: a decision names requests that are there, once each, in the state that it takes them to be in; chunks go on
-    where the last one ended and not beyond the prompt; totals of a batch are those of its members; held and free KV
-    blocks are all blocks, and each request holds enough for its tokens; requests that have arrived are waiting,
-    running or gone; a request ends with exactly the tokens that it was to emit; no batch is larger than its policy
-    says, no more requests run than its policy admits.
+    Invariants:
+        - A decision names existing requests, each once, in the state that the decision assumes. A chunk starts where
+          the previous one ended and stays within the prompt.
+        - The totals of a batch are those of its members. A batch is no larger, and no more requests run, than the
+          policy allows.
+        - Allocated and free KV blocks add up to all blocks, and each request has enough for its tokens.
+        - A request that has arrived waits, runs or has ended. It ends with exactly its output tokens.
 
     Attributes:
-        emissions: (first iteration, how many iterations, int64[n] requests that emitted a token in each of them).
+        emissions: (first iteration, number of iterations, int64[n] requests that emit a token in each of them).
     """
 
     def __init__(
         self,
         *arguments: Any,
-        books: ExpectedState,
-        max_tokens: int | None = None,
+        expected: ExpectedState,
+        max_batch_tokens: int | None = None,
         max_num_seqs: int | None = None,
         **options: Any,
     ) -> None:
         """Start empty.
 
         Args:
-            *arguments: As of `Replica`.
-            books: Of all requests; shared by the replicas.
-            max_tokens: Tokens of a batch at most, unless it has as many decodes; None: the policy does not say.
-            max_num_seqs: Running requests at most; None: the policy does not say.
-            **options: As of `Replica`.
+            *arguments: Arguments of `Replica`.
+            expected: Expected state of all requests, shared by the replicas.
+            max_batch_tokens: Maximum tokens of a batch, which decodes alone may exceed; None: the policy states none.
+            max_num_seqs: Maximum running requests; None: the policy states none.
+            **options: Options of `Replica`.
         """
         super().__init__(*arguments, **options)
         self.emissions: list[tuple[int, int, Ints]] = []
-        self._books = books
-        self._max_tokens = max_tokens
+        self._expected = expected
+        self._max_batch_tokens = max_batch_tokens
         self._max_num_seqs = max_num_seqs
-        self._flights: deque[_Flight] = deque()
-        self._queued: dict[int, None] = {}
-        self._prefills: dict[int, None] = {}
-        self._decodes = _NOBODY  # those that are not in flight
-        self._num_admitted = 0  # running, in flight or not
-        self._held = 0
+        self._expected_flights: deque[_Flight] = deque()
+        self._expected_waiting: dict[int, None] = {}
+        self._expected_prefills: dict[int, None] = {}  # those that are not in flight
+        self._expected_decodes = _NO_REQUESTS  # those that are not in flight
+        self._num_expected_running = 0  # in flight or not
+        self._num_allocated_blocks = 0
 
     def enqueue(self, request: int) -> bool:
         """Put an arriving request at the back of the queue."""
-        if request in self._queued or request in self.running:
-            raise broken("request", request, "arrives although it is there already")
-        self._queued[request] = None
-        # Tokens that it got elsewhere are prompt here.
-        self._books.prefill[request] = self.requests.known_tokens[request]
+        if request in self._expected_waiting or request in self.running:
+            raise InvariantError("request", request, "arrives but already waits or runs")
+        self._expected_waiting[request] = None
+        # Tokens that it got at another replica count as prompt here.
+        self._expected.known_tokens[request] = self.requests.known_tokens[request]
         return super().enqueue(request)
 
     def start(self, batch: Batch) -> Batch | None:
         """Carry out a decision."""
-        flight = self._book(batch)
+        flight = self._expect_batch(batch)
         started = super().start(batch)
         if (started is not None) != bool(len(flight.decodes) or flight.chunks):
-            raise broken("a batch without tokens is in flight, or one with tokens is not")
+            raise InvariantError("a batch without tokens is in flight, or a batch with tokens is not")
         if started is not None:
-            self._flights.append(flight)
+            self._expected_flights.append(flight)
         self.check_totals()
         return started
 
     def finish(self) -> list[int]:
         """End the oldest batch in flight."""
-        if not self._flights:
-            raise broken("a batch ends although none is in flight")
-        flight = self._flights.popleft()
-        expected = self._settle(flight, self.num_finished - flight.repetitions)
+        if not self._expected_flights:
+            raise InvariantError("a batch ends but none is in flight")
+        flight = self._expected_flights.popleft()
+        expected = self._expect_finish(flight, self.num_finished - flight.num_repeats)
         finished = super().finish()
         if (finished or expected) and sorted(finished) != sorted(expected):
-            raise broken("requests", finished, "end instead of", expected)
+            raise InvariantError("requests", finished, "finish instead of", expected)
         return finished
 
     def repeat(self, batch: Batch) -> Iterator[int]:
         """End the batch in flight and start the same decision again."""
-        (flight,) = self._flights
-        # Decodes whose next token but so many begins a KV block.
-        flight.needing = needing = [0] * self.block_size
+        (flight,) = self._expected_flights
+        flight.num_new_blocks = num_new_blocks = [0] * self.block_size
         num_decodes = len(flight.decodes)
         if self._appends_blocks and num_decodes:
-            distances = -(self._books.context[flight.decodes] + 1) % self.block_size
-            flight.needing = needing = np.bincount(distances, minlength=self.block_size).tolist()
-        free_blocks, context, prefilled = self.free_blocks, batch.decode_context_tokens, batch.prefill_context_tokens
-        num_prefill_tokens, distance = batch.num_prefill_tokens, 0
-        for held in super().repeat(batch):
-            flight.repetitions += 1
-            free_blocks -= needing[distance]
-            context += num_decodes
-            prefilled += num_prefill_tokens
+            # Repeats until the next token of each decode starts a KV block.
+            distances = -(self._expected.context_tokens[flight.decodes] + 1) % self.block_size
+            flight.num_new_blocks = num_new_blocks = np.bincount(distances, minlength=self.block_size).tolist()
+        expected_free, decode_context = self.free_blocks, batch.decode_context_tokens
+        prefill_context, num_prefill_tokens, distance = batch.prefill_context_tokens, batch.num_prefill_tokens, 0
+        for num_free in super().repeat(batch):
+            flight.num_repeats += 1
+            expected_free -= num_new_blocks[distance]
+            decode_context += num_decodes
+            prefill_context += num_prefill_tokens
             distance = distance + 1 if distance + 1 < self.block_size else 0
-            if held != free_blocks or held < 0:
-                raise broken(held, "KV blocks are free instead of", free_blocks)
-            if batch.decode_context_tokens != context or batch.prefill_context_tokens != prefilled:
-                raise broken("a repeated batch does not go on by a token for each one computed")
-            yield held
+            if num_free != expected_free or num_free < 0:
+                raise InvariantError(num_free, "KV blocks are free instead of", expected_free)
+            if batch.decode_context_tokens != decode_context or batch.prefill_context_tokens != prefill_context:
+                raise InvariantError("the context of a repeated batch does not grow by the tokens computed")
+            yield num_free
 
     def fail(self) -> tuple[list[int], list[int]]:
         """Lose everything."""
-        books = self._books
-        for flight in self._flights:
-            if flight.repetitions:  # what it did before the iteration that is broken off
-                flight.repetitions -= 1
-                if self._settle(flight, self.num_finished - flight.repetitions - 1):
-                    raise broken("a request ended in a batch that went on")
-        admitted = {*self._prefills, *self._decodes.tolist()}
-        for flight in self._flights:
-            admitted |= {*flight.decodes.tolist(), *flight.chunks}
-        decoding = [one for flight in self._flights for one in flight.decodes.tolist()] + self._decodes.tolist()
-        books.prefill[decoding] = books.context[decoding] + 1
-        cached = int(books.context[sorted(admitted)].sum())
-        if cached != self.cached_tokens:
-            raise broken(self.cached_tokens, "tokens are in the KV cache instead of", cached)
+        state = self._expected
+        for flight in self._expected_flights:
+            if flight.num_repeats:  # the failure interrupts the last iteration; the ones before it count
+                flight.num_repeats -= 1
+                if self._expect_finish(flight, self.num_finished - flight.num_repeats - 1):
+                    raise InvariantError("a request finished in a batch that was repeated")
+        expected_running = {*self._expected_prefills, *self._expected_decodes.tolist()}
+        for flight in self._expected_flights:
+            expected_running |= {*flight.decodes.tolist(), *flight.chunks}
+        decoding = [request for flight in self._expected_flights for request in flight.decodes.tolist()]
+        decoding += self._expected_decodes.tolist()
+        state.known_tokens[decoding] = state.context_tokens[decoding] + 1
+        expected_cached = int(state.context_tokens[sorted(expected_running)].sum())
+        if expected_cached != self.cached_tokens:
+            raise InvariantError(self.cached_tokens, "tokens are in the KV cache instead of", expected_cached)
         running, waiting = super().fail()
-        if {*running} != admitted or {*waiting} != {*self._queued}:
-            raise broken("a failure throws out", running, waiting, "instead of", admitted, [*self._queued])
+        if {*running} != expected_running or {*waiting} != {*self._expected_waiting}:
+            raise InvariantError(
+                "a failure drops", running, waiting, "instead of", expected_running, [*self._expected_waiting]
+            )
         for request in running:
-            if self.requests.known_tokens[request] != books.prefill[request]:
-                raise broken(
-                    "request", request, "is not known by its", books.prefill[request], "tokens after a failure"
+            num_known = self.requests.known_tokens[request]
+            if num_known != state.known_tokens[request]:
+                raise InvariantError(
+                    f"request {request} has {num_known} known tokens after a failure instead of "
+                    f"{state.known_tokens[request]}"
                 )
-        books.context[running] = books.blocks[running] = 0
-        self._flights.clear()
-        self._queued.clear()
-        self._prefills.clear()
-        self._decodes, self._num_admitted, self._held = _NOBODY, 0, 0
+        state.context_tokens[running] = state.num_blocks[running] = 0
+        self._expected_flights.clear()
+        self._expected_waiting.clear()
+        self._expected_prefills.clear()
+        self._expected_decodes, self._num_expected_running, self._num_allocated_blocks = _NO_REQUESTS, 0, 0
         self.check_totals()
         return running, waiting
 
-    def _book(self, batch: Batch) -> _Flight:
-        """Enter a decision."""
+    def _expect_batch(self, batch: Batch) -> _Flight:
+        """Apply a decision to the expected state."""
         for request in batch.preempted:
-            self._evict_from_books(request)
+            self._expect_preemption(request)
         for request in batch.ignored:
-            if self._queued.pop(request, 0) is not None:
-                raise broken("request", request, "is ignored and does not wait")
-        flight = _Flight(self._decodes_of(batch) if batch.num_decodes else _NOBODY, {})
-        num_tokens = context = 0
+            if self._expected_waiting.pop(request, 0) is not None:
+                raise InvariantError("request", request, "is ignored but does not wait")
+        flight = _Flight(self._expect_decodes(batch) if batch.num_decodes else _NO_REQUESTS, {})
+        num_tokens = context_tokens = 0
         for chunk in batch.chunks:
-            self._book_chunk(flight, chunk)
+            self._expect_chunk(flight, chunk)
             num_tokens += chunk.num_tokens
-            context += chunk.context_tokens
-        if num_tokens != batch.num_prefill_tokens or context != batch.prefill_context_tokens:
-            raise broken(
-                f"the batch says {batch.num_prefill_tokens} prompt tokens after {batch.prefill_context_tokens} "
-                f"and has {num_tokens} after {context}"
+            context_tokens += chunk.context_tokens
+        if num_tokens != batch.num_prefill_tokens or context_tokens != batch.prefill_context_tokens:
+            raise InvariantError(
+                f"the batch declares {batch.num_prefill_tokens} prefill tokens after {batch.prefill_context_tokens} "
+                f"context tokens and its chunks have {num_tokens} after {context_tokens}"
             )
-        num_decodes, limit = len(flight.decodes), self._max_tokens
+        num_decodes, limit = len(flight.decodes), self._max_batch_tokens
         if limit is not None and num_tokens + num_decodes > max(limit, num_decodes):
-            raise broken("a batch has", num_tokens + num_decodes, "tokens, of", limit)
+            raise InvariantError("a batch has", num_tokens + num_decodes, "tokens, more than", limit)
         return flight
 
-    def _decodes_of(self, batch: Batch) -> Ints:
-        """Return the requests that decode in a batch, and give them the KV block that they need."""
-        books, members = self._books, self._decodes
-        self._decodes = _NOBODY
+    def _expect_decodes(self, batch: Batch) -> Ints:
+        """Return the requests that decode in a batch, and allocate the KV blocks that they need."""
+        members = self._expected_decodes
+        self._expected_decodes = _NO_REQUESTS
         if batch.skipped_decodes:
-            stays = np.isin(members, list(batch.skipped_decodes))
-            members, self._decodes = members[~stays], members[stays]
-        context = books.context[members]
-        total = int(_sum(context))
+            is_skipped = np.isin(members, list(batch.skipped_decodes))
+            members, self._expected_decodes = members[~is_skipped], members[is_skipped]
+        context_tokens = self._expected.context_tokens[members]
+        total = int(_sum(context_tokens))
         if len(members) != batch.num_decodes or total != batch.decode_context_tokens:
-            raise broken(
-                f"the batch says {batch.num_decodes} decodes of {batch.decode_context_tokens} tokens and has "
-                f"{len(members)} of {total}"
+            raise InvariantError(
+                f"the batch declares {batch.num_decodes} decodes with {batch.decode_context_tokens} context tokens and "
+                f"has {len(members)} with {total}"
             )
-        if self._appends_blocks:  # else they have what they will ever have, and engines let them write beyond it
-            self._held += int(np.count_nonzero(context % self.block_size == 0))
+        if self._appends_blocks:  # else admission allocates all blocks, and engines let a request write beyond them
+            self._num_allocated_blocks += int(np.count_nonzero(context_tokens % self.block_size == 0))
         return members
 
-    def _book_chunk(self, flight: _Flight, chunk: PrefillChunk) -> None:
-        request, books = chunk.request, self._books
-        context = int(books.context[request])
-        if request in self._queued:
-            del self._queued[request]
-            self._num_admitted += 1
-            # A policy may know of tokens that are in the cache already.
-            books.context[request] = context = max(0, chunk.context_tokens)
-        elif request in self._prefills:
-            del self._prefills[request]
+    def _expect_chunk(self, flight: _Flight, chunk: PrefillChunk) -> None:
+        request, state = chunk.request, self._expected
+        context_tokens = int(state.context_tokens[request])
+        if request in self._expected_waiting:
+            del self._expected_waiting[request]
+            self._num_expected_running += 1
+            # A policy may find tokens that are already cached.
+            state.context_tokens[request] = context_tokens = max(0, chunk.context_tokens)
+        elif request in self._expected_prefills:
+            del self._expected_prefills[request]
         else:
-            raise broken("request", request, "has a chunk and neither waits nor has a prefill to go on with")
-        left = int(books.prefill[request]) - context
-        if chunk.context_tokens != context or not 0 < chunk.num_tokens <= left:
-            raise broken(
-                f"request {request} has a chunk of {chunk.num_tokens} tokens after {chunk.context_tokens}; {context} "
-                f"are computed and {left} are left"
+            raise InvariantError("request", request, "has a chunk but neither waits nor has a prefill to continue")
+        num_left = int(state.known_tokens[request]) - context_tokens
+        if chunk.context_tokens != context_tokens or not 0 < chunk.num_tokens <= num_left:
+            raise InvariantError(
+                f"request {request} has a chunk of {chunk.num_tokens} tokens after {chunk.context_tokens}; "
+                f"{context_tokens} are computed and {num_left} are left"
             )
         flight.chunks[request] = chunk.num_tokens
-        books.blocks[request] += chunk.num_blocks
-        self._held += chunk.num_blocks
-        if books.blocks[request] * self.block_size < context + chunk.num_tokens:
-            raise broken("request", request, "has", books.blocks[request], "KV blocks, too few for its chunk")
+        state.num_blocks[request] += chunk.num_blocks
+        self._num_allocated_blocks += chunk.num_blocks
+        if state.num_blocks[request] * self.block_size < context_tokens + chunk.num_tokens:
+            raise InvariantError("request", request, "has", state.num_blocks[request], "KV blocks, too few for a chunk")
 
-    def _settle(self, flight: _Flight, first: int) -> list[int]:
-        """Enter what a batch and its repetitions computed, and return the requests that end with it.
+    def _expect_finish(self, flight: _Flight, first_iteration: int) -> list[int]:
+        """Apply what a batch and its repeats computed; return the requests that finish with it.
 
         Args:
             flight: The batch, no longer in flight.
-            first: Number of its iteration.
+            first_iteration: Number of its first iteration.
         """
-        books, times, members = self._books, flight.repetitions + 1, flight.decodes
+        state, num_iterations, members = self._expected, flight.num_repeats + 1, flight.decodes
         finished: list[int] = []
         if len(members):
-            context = books.context[members] + times
-            books.context[members] = context
-            # Blocks of repetitions; that of the first iteration was taken when it began.
-            rounds, rest = divmod(flight.repetitions, self.block_size)
-            self._held += rounds * len(members) * self._appends_blocks + sum(flight.needing[:rest])
-            self.emissions.append((first, times, members))
-            members = self._still_there(members, books.last[members] - context, finished)
-        begun = []
+            context_tokens = state.context_tokens[members] + num_iterations
+            state.context_tokens[members] = context_tokens
+            # Blocks of the repeats; `start` counted those of the first iteration.
+            rounds, rest = divmod(flight.num_repeats, self.block_size)
+            num_new_blocks = rounds * len(members) * self._appends_blocks + sum(flight.num_new_blocks[:rest])
+            self._num_allocated_blocks += num_new_blocks
+            self.emissions.append((first_iteration, num_iterations, members))
+            num_left = state.final_context_tokens[members] - context_tokens
+            members = self._split_finished(members, num_left, finished)
+        prefilled = []
         for request, num_tokens in flight.chunks.items():
-            books.context[request] += num_tokens * times
-            left = int(books.prefill[request] - books.context[request])
-            if left < 0:
-                raise broken("request", request, "computes more than its prompt")
-            if left:
-                self._prefills[request] = None
+            state.context_tokens[request] += num_tokens * num_iterations
+            num_to_prefill = int(state.known_tokens[request] - state.context_tokens[request])
+            if num_to_prefill < 0:
+                raise InvariantError("request", request, "computes more than its prefill")
+            if num_to_prefill:
+                self._expected_prefills[request] = None
             else:
-                begun.append(request)
-        if begun:
-            new = np.array(begun)
+                prefilled.append(request)
+        if prefilled:
+            new = np.array(prefilled)
             self._require_exact_blocks(new)
-            self.emissions.append((first + times - 1, 1, new))
-            new = self._still_there(new, books.last[new] - books.context[new], finished)
+            self.emissions.append((first_iteration + num_iterations - 1, 1, new))
+            new = self._split_finished(new, state.final_context_tokens[new] - state.context_tokens[new], finished)
             members = np.concatenate([members, new])
-        self._decodes = np.concatenate([self._decodes, members]) if len(self._decodes) else members
+        decodes = self._expected_decodes
+        self._expected_decodes = np.concatenate([decodes, members]) if len(decodes) else members
         if finished:
-            self._num_admitted -= len(finished)
-            self._held -= sum(self._blocks_of(request) for request in finished)
+            self._num_expected_running -= len(finished)
+            self._num_allocated_blocks -= sum(self._blocks_expected(request) for request in finished)
         return finished
 
     @staticmethod
-    def _still_there(members: Ints, left: Ints, finished: list[int]) -> Ints:
-        """Return the requests that have tokens left to emit; the others are added to `finished`."""
-        least = _least(left)
-        if least > 0:
+    def _split_finished(members: Ints, num_left: Ints, finished: list[int]) -> Ints:
+        """Return the requests with tokens left to emit; append the others to `finished`."""
+        lowest = _min(num_left)
+        if lowest > 0:
             return members
-        if least < 0:
-            raise broken("request", members[left.argmin()], "emits more tokens than it is to")
-        finished += members[left == 0].tolist()
-        return members[left > 0]
+        if lowest < 0:
+            raise InvariantError("request", members[num_left.argmin()], "emits more than its output tokens")
+        finished += members[num_left == 0].tolist()
+        return members[num_left > 0]
 
     def _require_exact_blocks(self, requests: Ints) -> None:
-        """Check that complete prefills have the blocks of their tokens: a decode takes the next when they are full."""
-        books = self._books
-        needed = -(-books.context[requests] // self.block_size)
-        if self._appends_blocks and (books.blocks[requests] != needed).any():
-            raise broken("requests", requests, "have", books.blocks[requests], "KV blocks for prefills of", needed)
+        """Check that complete prefills have exactly the blocks of their tokens: decodes append the next ones."""
+        state = self._expected
+        needed = -(-state.context_tokens[requests] // self.block_size)
+        if self._appends_blocks and (state.num_blocks[requests] != needed).any():
+            raise InvariantError(
+                "requests", requests, "have", state.num_blocks[requests], "KV blocks and their prefills need", needed
+            )
 
-    def _blocks_of(self, request: int, computing: int = 0) -> int:
-        """KV blocks of a request that decodes, and of so many tokens more that are being computed."""
+    def _blocks_expected(self, request: int, num_computing: int = 0) -> int:
+        """Return the KV blocks of a decoding request with `num_computing` tokens in flight."""
         if not self._appends_blocks:
-            return int(self._books.blocks[request])
-        return -(-(int(self._books.context[request]) + computing) // self.block_size)
+            return int(self._expected.num_blocks[request])
+        return -(-(int(self._expected.context_tokens[request]) + num_computing) // self.block_size)
 
-    def _evict_from_books(self, request: int) -> None:
-        books = self._books
-        in_flight = [flight for flight in self._flights if request in flight.chunks or request in flight.decodes]
-        computing = sum(request in flight.decodes for flight in in_flight)
+    def _expect_preemption(self, request: int) -> None:
+        state = self._expected
+        in_flight = [
+            flight for flight in self._expected_flights if request in flight.chunks or request in flight.decodes
+        ]
+        num_computing = sum(request in flight.decodes for flight in in_flight)
         for flight in in_flight:
             flight.chunks.pop(request, None)
             flight.decodes = flight.decodes[flight.decodes != request]
-        if computing or request in self._decodes:
-            self._held -= self._blocks_of(request, computing)
-            books.prefill[request] = books.context[request] + 1  # and the token that is not in the cache yet
-        elif in_flight or request in self._prefills:
-            self._held -= int(books.blocks[request])
+        if num_computing or request in self._expected_decodes:
+            self._num_allocated_blocks -= self._blocks_expected(request, num_computing)
+            state.known_tokens[request] = state.context_tokens[request] + 1  # the latest token is not cached yet
+        elif in_flight or request in self._expected_prefills:
+            self._num_allocated_blocks -= int(state.num_blocks[request])
         else:
-            raise broken("request", request, "is preempted and does not run")
-        self._prefills.pop(request, None)
-        self._decodes = self._decodes[self._decodes != request]
-        books.context[request] = books.blocks[request] = 0
-        self._num_admitted -= 1
-        self._queued[request] = None
+            raise InvariantError("request", request, "is preempted but does not run")
+        self._expected_prefills.pop(request, None)
+        self._expected_decodes = self._expected_decodes[self._expected_decodes != request]
+        state.context_tokens[request] = state.num_blocks[request] = 0
+        self._num_expected_running -= 1
+        self._expected_waiting[request] = None
 
     def check_totals(self) -> None:
-        """Compare the books with the state.
+        """Compare the totals of the replica with the expected state.
 
         Raises:
             InvariantError: They differ.
         """
-        if self.free_blocks < 0 or self._held + self.free_blocks != self.num_blocks:
-            raise broken(f"{self._held} KV blocks held and {self.free_blocks} free are not {self.num_blocks}")
-        if len(self.running) != self._num_admitted or len(self.waiting) != len(self._queued):
-            raise broken(
-                f"{len(self.running)} requests run and {len(self.waiting)} wait instead of {self._num_admitted} and "
-                f"{len(self._queued)}"
+        if self.free_blocks < 0 or self._num_allocated_blocks + self.free_blocks != self.num_blocks:
+            raise InvariantError(
+                f"{self._num_allocated_blocks} allocated and {self.free_blocks} free KV blocks are not "
+                f"{self.num_blocks} in all"
+            )
+        if len(self.running) != self._num_expected_running or len(self.waiting) != len(self._expected_waiting):
+            raise InvariantError(
+                f"{len(self.running)} requests run and {len(self.waiting)} wait instead of "
+                f"{self._num_expected_running} and {len(self._expected_waiting)}"
             )
         if self._max_num_seqs is not None and len(self.running) > self._max_num_seqs:
-            raise broken(len(self.running), "requests run, of", self._max_num_seqs)
-        if len(self.in_flight) != len(self._flights):
-            raise broken("a batch in flight is missing")
+            raise InvariantError(len(self.running), "requests run, more than", self._max_num_seqs)
+        if len(self.in_flight) != len(self._expected_flights):
+            raise InvariantError(len(self.in_flight), "batches are in flight instead of", len(self._expected_flights))

@@ -1,4 +1,4 @@
-"""What each request has, one number for each, and the error if that is not so."""
+"""The expected state of every request."""
 
 from collections.abc import Sequence
 
@@ -8,35 +8,28 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 
-class InvariantError(RuntimeError):
-    """What the simulator or a policy did cannot be: nothing of the run is to be trusted. One line says what."""
-
-
-def broken(*what: object) -> InvariantError:
-    """Return the error that says what does not hold."""
-    return InvariantError(f"invariant broken: {' '.join(map(str, what))}")
-
-
 class ExpectedState:
-    """What each request has, wherever it is.
+    """Tokens and KV blocks that every request should have, whatever its replica.
 
     Attributes:
-        prompt: int64[num_requests], tokens of its prompt.
-        last: int64[num_requests], tokens in the KV cache when it has emitted its last token, which never gets there.
-        context: int64[num_requests], tokens in the KV cache, those that are being computed not counted.
-        prefill: int64[num_requests], tokens that it has to compute before it decodes: the prompt, and after a
-            preemption or a failure what it had emitted.
-        blocks: int64[num_requests], KV blocks that it got for its prefill.
+        prompt_tokens: int64[num_requests], tokens of the prompt.
+        final_context_tokens: int64[num_requests], tokens in the KV cache when the request emits its last token, which
+            is never cached.
+        context_tokens: int64[num_requests], tokens in the KV cache, without those of batches in flight.
+        known_tokens: int64[num_requests], tokens to compute before the request decodes: the prompt and, after a
+            preemption or a failure, the tokens that it had emitted.
+        num_blocks: int64[num_requests], KV blocks allocated for the prefill.
     """
 
-    def __init__(self, prompt: Sequence[int], total: Sequence[int]) -> None:
-        """Open the books before anything has happened.
+    def __init__(self, prompt_tokens: Sequence[int], total_tokens: Sequence[int]) -> None:
+        """Start with nothing computed.
 
         Args:
-            prompt: Tokens of the prompt of each request.
-            total: Tokens of prompt and output of each.
+            prompt_tokens: Prompt tokens of each request.
+            total_tokens: Prompt and output tokens of each request.
         """
-        self.prompt = np.array(prompt, dtype=np.int64)
-        self.last = np.array(total, dtype=np.int64) - 1
-        self.context, self.blocks = np.zeros_like(self.prompt), np.zeros_like(self.prompt)
-        self.prefill = self.prompt.copy()
+        self.prompt_tokens = np.array(prompt_tokens, dtype=np.int64)
+        self.final_context_tokens = np.array(total_tokens, dtype=np.int64) - 1
+        self.context_tokens = np.zeros_like(self.prompt_tokens)
+        self.num_blocks = np.zeros_like(self.prompt_tokens)
+        self.known_tokens = self.prompt_tokens.copy()

@@ -1,4 +1,4 @@
-"""How long an iteration takes: one file per model of it."""
+"""Iteration time models: affine, roofline, and profiles fitted to measured kernels."""
 
 from simulator.iteration_time.affine import Affine
 from simulator.iteration_time.base import IterationTime, StageTimes

@@ -1,4 +1,4 @@
-"""Iteration time as a straight line: for tests, theory and recorded schedules."""
+"""Affine iteration time: for tests, queueing theory and recorded schedules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ from simulator.replica import Batch
 
 @dataclass(frozen=True)
 class Affine:
-    """base + per_token * tokens + per_context_token * context tokens; each pipeline stage takes an equal part.
+    """Iteration time that is affine in batch tokens and context tokens.
+
+    base_s + per_token_s * tokens + per_context_token_s * context tokens, split evenly over the pipeline stages.
 
     Attributes:
         base_s: Seconds of an empty iteration.
@@ -29,7 +31,7 @@ class Affine:
             raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
-        """Prepare the prediction; of the layout only the number of stages plays a part, and messages take no time."""
+        """Return the stage times; only the number of stages matters, and sends take no time."""
         base_s, per_token_s, per_context_token_s = self.base_s, self.per_token_s, self.per_context_token_s
         num_stages = layout.parallel.pp
 

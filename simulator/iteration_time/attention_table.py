@@ -1,4 +1,4 @@
-"""Fitted attention as tables that an iteration looks up in a few operations."""
+"""Lookup tables of fitted attention times, for the hot loop."""
 
 from bisect import bisect_left, bisect_right
 from math import inf
@@ -17,22 +17,21 @@ from simulator.iteration_time.physics import (
 
 
 def _knots(first: float, last: float, per_octave: int) -> list[float]:
-    """Whole numbers that grow by a constant factor."""
+    """Return integers from `first` to `last`, spaced geometrically."""
     exponents = np.arange(np.log2(first), np.log2(last) + 1e-9, 1 / per_octave)
-    return [float(one) for one in np.unique(np.round(2.0**exponents))]
+    return [float(knot) for knot in np.unique(np.round(2.0**exponents))]
 
 
-# Between knots time is a straight line; beyond the last one the line goes on.
+# Time is interpolated linearly between knots and extrapolated linearly beyond the last one.
 _CONTEXT_PER_DECODE = _knots(16, 1 << 17, 4)
 _CHUNKS: list[float] = [1, 2, 4, *range(8, 512, 8), *range(512, 4096, 64), *_knots(4096, 1 << 17, 8)]
 _CONTEXTS = [0.0, *_knots(32, 1 << 17, 4)]
 
 
 class AttentionTable:
-    """Attention of one layer for one shape, from the regressions of a device.
+    """Attention times of one layer and one shape, tabulated from the regressions of a device.
 
-    Rows of the tables are computed when they are first needed: one for each number of decodes, and one for
-    each chunk knot.
+    Rows are computed on first use: one per number of decodes, and one per chunk knot.
     """
 
     def __init__(self, profile: DeviceProfile, attention: Attention) -> None:
@@ -43,59 +42,61 @@ class AttentionTable:
         self._decode = profile.decode.own.get(key, profile.decode.transfer)
         self._prefill = profile.prefill.own.get(key, profile.prefill.transfer)
         bandwidth = profile.gpu.bandwidth_gb_per_s * 1e9 * profile.most_bandwidth
-        self._least_per_token_s = attention.kv_bytes_per_token / bandwidth
+        self._min_per_token_s = attention.kv_bytes_per_token / bandwidth
         self._decode_rows: dict[int, list[float]] = {}
         self._prefill_rows: dict[int, list[float]] = {}
-        # The line that the last number of decodes is on, and where it holds.
+        # Linear piece of the last lookup: number of decodes, (low, high] in context tokens, intercept and slope.
         self._num_decodes = 0
-        self._holds_above, self._holds_to, self._start_s, self._slope_s = 0.0, 0.0, 0.0, 0.0
+        self._low_tokens, self._high_tokens, self._intercept_s, self._slope_s = 0.0, 0.0, 0.0, 0.0
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
-        """Seconds of decodes; `context_tokens` in the KV cache, summed over them."""
-        if num_decodes != self._num_decodes or not self._holds_above < context_tokens <= self._holds_to:
-            self._find_line(num_decodes, context_tokens / num_decodes)
-        return self._start_s + self._slope_s * context_tokens
+        """Return the time of decodes in seconds; `context_tokens` is summed over them."""
+        if num_decodes != self._num_decodes or not self._low_tokens < context_tokens <= self._high_tokens:
+            self._select_piece(num_decodes, context_tokens / num_decodes)
+        return self._intercept_s + self._slope_s * context_tokens
 
     def prefill_time(self, chunk: int, context: int) -> float:
-        """Seconds of a prefill chunk with so many tokens before it in the KV cache."""
+        """Return the time of a prefill chunk over its context, in seconds."""
         row = min(bisect_right(_CHUNKS, chunk), len(_CHUNKS) - 1)
         column = min(bisect_right(_CONTEXTS, context), len(_CONTEXTS) - 1)
-        less, more = self._prefill_row(row - 1), self._prefill_row(row)
+        lower, upper = self._prefill_row(row - 1), self._prefill_row(row)
         before, after = _CONTEXTS[column - 1], _CONTEXTS[column]
         share = (context - before) / (after - before)
-        less_s = less[column - 1] + (less[column] - less[column - 1]) * share
-        more_s = more[column - 1] + (more[column] - more[column - 1]) * share
+        lower_s = lower[column - 1] + (lower[column] - lower[column - 1]) * share
+        upper_s = upper[column - 1] + (upper[column] - upper[column - 1]) * share
         small, large = _CHUNKS[row - 1], _CHUNKS[row]
-        return less_s + (more_s - less_s) * (chunk - small) / (large - small)
+        return lower_s + (upper_s - lower_s) * (chunk - small) / (large - small)
 
-    def _find_line(self, num_decodes: int, context: float) -> None:
-        """Make the line around a point the current one; the iterations that follow are mostly on it."""
+    def _select_piece(self, num_decodes: int, context: float) -> None:
+        """Select the linear piece around a point; the next iterations mostly stay on it."""
         row = self._decode_rows.get(num_decodes)
         if row is None:
             row = self._decode_rows[num_decodes] = self._decode_row(num_decodes)
         knots = _CONTEXT_PER_DECODE
-        place = min(max(bisect_left(knots, context), 1), len(knots) - 1)
-        low, high = knots[place - 1] * num_decodes, knots[place] * num_decodes
+        index = min(max(bisect_left(knots, context), 1), len(knots) - 1)
+        low, high = knots[index - 1] * num_decodes, knots[index] * num_decodes
         self._num_decodes = num_decodes
-        self._slope_s = (row[place] - row[place - 1]) / (high - low)
-        self._start_s = row[place] - self._slope_s * high
-        self._holds_above = low if place > 1 else -inf
-        self._holds_to = high if place < len(knots) - 1 else inf
+        self._slope_s = (row[index] - row[index - 1]) / (high - low)
+        self._intercept_s = row[index] - self._slope_s * high
+        self._low_tokens = low if index > 1 else -inf
+        self._high_tokens = high if index < len(knots) - 1 else inf
 
     def _decode_row(self, num_decodes: int) -> list[float]:
-        """Seconds at each context per decode."""
+        """Return the seconds at each knot of the context per decode."""
         context = np.array(_CONTEXT_PER_DECODE)
-        at = self._gpu, self._attention, np.full(len(context), float(num_decodes)), context
-        seconds = self._in_engine.decode_attention * self._decode.predict(decode_terms(*at), decode_features(*at))
-        return [float(one) for one in np.maximum(seconds, self._least_per_token_s * num_decodes * context)]
+        cases = self._gpu, self._attention, np.full(len(context), float(num_decodes)), context
+        fitted_s = self._in_engine.decode_attention * self._decode.predict(
+            decode_terms(*cases), decode_features(*cases)
+        )
+        return [float(seconds) for seconds in np.maximum(fitted_s, self._min_per_token_s * num_decodes * context)]
 
     def _prefill_row(self, row: int) -> list[float]:
-        """Seconds at each context, for one chunk knot."""
-        seconds = self._prefill_rows.get(row)
-        if seconds is None:
+        """Return the seconds at each context knot, for one chunk knot."""
+        times = self._prefill_rows.get(row)
+        if times is None:
             context: Floats = np.array(_CONTEXTS)
-            at = self._gpu, self._attention, np.full(len(context), _CHUNKS[row]), context
-            alone = self._prefill.predict(prefill_terms(*at), prefill_features(*at))
-            seconds = [float(one) for one in self._in_engine.prefill_attention * alone]
-            self._prefill_rows[row] = seconds
-        return seconds
+            cases = self._gpu, self._attention, np.full(len(context), _CHUNKS[row]), context
+            alone = self._prefill.predict(prefill_terms(*cases), prefill_features(*cases))
+            times = [float(seconds) for seconds in self._in_engine.prefill_attention * alone]
+            self._prefill_rows[row] = times
+        return times

@@ -1,4 +1,4 @@
-"""What every model of iteration time answers."""
+"""Protocols of the iteration time models."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,25 +10,25 @@ LONGEST_S = 1e6  # longer than any iteration
 
 
 class StageTimes(Protocol):
-    """Times of a batch for one model on one layout."""
+    """Stage times of a batch, for one model on one layout."""
 
     def __call__(self, batch: Batch) -> Sequence[float]:
-        """Return the seconds of each pipeline stage and, between two of them, of the message to the next.
+        """Return the seconds of each pipeline stage, and of each send between stages.
 
-        float[2 * pp - 1]: first stage, message, second stage, ..., last stage. Without a pipeline it is one
-        number.
+        float[2 * pp - 1]: first stage, send, second stage, ..., last stage. A single number without pipeline
+        parallelism.
         """
         ...
 
 
 class IterationTime(Protocol):
-    """A model of iteration time, before it knows the layout."""
+    """An iteration time model that is not yet bound to a layout."""
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
-        """Prepare the prediction for one model on one layout.
+        """Return the stage times of one model on one layout.
 
         Raises:
-            ValueError: Something that it needs is unknown or cannot be read.
+            ValueError: A required value is unknown, or a file cannot be read.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What the time of one batch is made of."""
+"""Breakdown of the time of one batch into operators."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,12 +13,12 @@ from simulator.replica import Batch
 
 @runtime_checkable
 class Composed(StageTimes, Protocol):
-    """Stage times that are sums of operators."""
+    """Stage times that are composed of operators."""
 
     provenance: Provenance
 
     def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
-        """Yield what a stage's time for a batch is made of."""
+        """Yield the operators of a stage for a batch."""
         ...
 
 
@@ -30,14 +30,14 @@ class OperatorRow:
         stage: Pipeline stage, from 0.
         name: Name of the operator.
         seconds_per_layer: Seconds in one layer.
-        layers: Layers of the stage; 1 for what runs outside them.
+        layers: Layers of the stage; 1 for an operator outside the layers.
         seconds: Seconds in all layers.
         flops: FLOPs in all layers.
-        bytes: Bytes moved from and to memory in all layers.
-        arithmetic_intensity: FLOP/byte; None where no bytes are moved.
-        compute_s: Seconds at the peak FLOP rate of its format.
-        memory_s: Seconds at the peak bandwidth.
-        bound: What limits it at the peaks, "compute" or "memory"; or "network" or "host".
+        bytes: Bytes read from and written to memory in all layers.
+        arithmetic_intensity: FLOP/byte; None if no bytes are moved.
+        compute_s: Seconds at the peak FLOP rate of the operator's format.
+        memory_s: Seconds at the peak memory bandwidth.
+        bound: "compute" or "memory", whichever takes longer at the peaks; or "network" or "host".
     """
 
     stage: int
@@ -54,19 +54,19 @@ class OperatorRow:
 
 
 def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dict[str, Any]:
-    """Return what `python -m simulator.predict` writes.
+    """Return the breakdown that `python -m simulator.predict` writes.
 
     Returns:
-        iteration_s (all stages one after the other), stages (seconds of each and of its message to the next),
-        operators (list of the fields of `OperatorRow`), mfu and mbu (shares of the peaks over iteration_s),
-        ridge_flop_per_byte (intensity at which half precision and memory take equally long at the peaks), num_tokens,
-        source, warnings.
+        iteration_s (all stages in sequence), stages (seconds of each stage and its send to the next), operators
+        (fields of `OperatorRow`, one dict per row), mfu and mbu (model FLOPs and bandwidth utilization over
+        iteration_s), ridge_flop_per_byte (ridge point of the roofline in half precision, at the peaks), num_tokens,
+        sources, beyond_measured, warnings.
 
     Raises:
-        ValueError: The stage times are not a sum of operators.
+        ValueError: The stage times are not composed of operators.
     """
     if not isinstance(stage_times, Composed):
-        raise ValueError("iteration_time: this one is not made of operators; roofline and profile are")
+        raise ValueError("iteration_time: this model is not composed of operators; use roofline or profile")
     times = [float(seconds) for seconds in stage_times(batch)]
     stages = [sum(times[2 * stage : 2 * stage + 2]) for stage in range((len(times) + 1) // 2)]
     peak_flops, peak_bytes = device.peak_tflops * 1e12, device.bandwidth_gb_per_s * 1e9
@@ -90,29 +90,29 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
 
 
 def _merged(operators: Iterator[OperatorTime]) -> list[OperatorTime]:
-    """Make one of those that run several times in a layer."""
-    found: dict[str, OperatorTime] = {}
-    for one in operators:
-        before = found.get(one.name)
-        if before is not None:
-            one = OperatorTime(
-                one.name,
-                one.kind,
-                before.seconds_per_layer + one.seconds_per_layer,
-                one.layers,
-                before.flops_per_layer + one.flops_per_layer,
-                before.bytes_per_layer + one.bytes_per_layer,
-                one.dtype,
+    """Merge operators that run several times in a layer."""
+    merged: dict[str, OperatorTime] = {}
+    for operator in operators:
+        previous = merged.get(operator.name)
+        if previous is not None:
+            operator = OperatorTime(
+                operator.name,
+                operator.kind,
+                previous.seconds_per_layer + operator.seconds_per_layer,
+                operator.layers,
+                previous.flops_per_layer + operator.flops_per_layer,
+                previous.bytes_per_layer + operator.bytes_per_layer,
+                operator.dtype,
             )
-        found[one.name] = one
-    return list(found.values())
+        merged[operator.name] = operator
+    return list(merged.values())
 
 
 def _row(stage: int, operator: OperatorTime, peak_flops: float, peak_bytes: float) -> OperatorRow:
     layers = operator.layers
     flops, num_bytes = operator.flops_per_layer * layers, operator.bytes_per_layer * layers
     compute_s, memory_s = flops / peak_flops, num_bytes / peak_bytes
-    limit = "compute" if compute_s >= memory_s else "memory"
+    bound = "compute" if compute_s >= memory_s else "memory"
     return OperatorRow(
         stage=stage,
         name=operator.name,
@@ -124,12 +124,12 @@ def _row(stage: int, operator: OperatorTime, peak_flops: float, peak_bytes: floa
         arithmetic_intensity=flops / num_bytes if num_bytes else None,
         compute_s=compute_s,
         memory_s=memory_s,
-        bound=limit if operator.kind == "kernel" else operator.kind,
+        bound=bound if operator.kind == "kernel" else operator.kind,
     )
 
 
 def extent_of_batch(batch: Batch) -> Extent:
-    """Return how large a batch is, in the terms that measurements are bounded in."""
+    """Return the extent of one batch."""
     num_decodes = batch.num_decodes
     return Extent(
         batch_tokens=batch.num_prefill_tokens + num_decodes,

@@ -1,15 +1,17 @@
-"""Time of collectives and messages between the GPUs of a layout."""
+"""Times of collectives and sends between the GPUs of a layout."""
 
 from simulator.iteration_time.link_curves import Amount, LinkCurve, MeasuredLinks, load_links
 from simulator.model import Layout, Link, Network
 
 
 class Collectives:
-    """Messages of one layout: measured curves where there are some, rings and latency-bandwidth lines elsewhere.
+    """Collectives and sends of one layout, from measured link curves.
+
+    Where no curve was measured, an all-reduce is a ring, and a send is latency plus bytes over bandwidth.
 
     Attributes:
-        sources: Where the times come from, in a few words each.
-        warnings: What a user should know before trusting the times.
+        sources: Sources of the times, a few words each.
+        warnings: Texts on what was not measured.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -22,11 +24,11 @@ class Collectives:
         node = layout.known_node
         self._fastest_link, self._network = node.links[0], node.network
         measured = [load_links(name) for name in node.measured]
-        within = parallel.tp <= node.num_gpus
-        self._all_reduce = self._curve(measured, "all_reduce", parallel.tp) if within else None
+        within_node = parallel.tp <= node.num_gpus
+        self._all_reduce_curve = self._measured_curve(measured, "all_reduce", parallel.tp) if within_node else None
         links = [link for stage in range(parallel.pp - 1) if (link := layout.send_link(stage)) is not None]
-        self._fast_send = self._curve(measured, "send", 2) if node.links[0] in links else None
-        if within and parallel.tp > 1 and self._all_reduce is None:
+        self._send_curve = self._measured_curve(measured, "send", 2) if node.links[0] in links else None
+        if within_node and parallel.tp > 1 and self._all_reduce_curve is None:
             self.warnings.append(
                 f"all-reduce of {parallel.tp} GPUs was not measured on {node.name}: a ring at "
                 f"{layout.tp_link.bandwidth_gb_per_s:g} GB/s"
@@ -42,59 +44,61 @@ class Collectives:
             )
         if node.device != layout.device.name:
             self.warnings.append(
-                f"links of {node.name} are known with {node.device} and taken as they are with {layout.device.name}"
+                f"links of {node.name} are known for {node.device} and assumed unchanged for {layout.device.name}"
             )
 
     def all_reduce_time(self, num_bytes: Amount) -> Amount:
-        """Seconds to sum so many bytes over the GPUs of a stage, so that each has the result."""
-        return self._usual_all_reduce_time(num_bytes) * self._layout.network_slowdown
+        """Return the seconds to all-reduce `num_bytes` over the GPUs of a stage."""
+        return self._nominal_all_reduce_time(num_bytes) * self._layout.network_slowdown
 
-    def _usual_all_reduce_time(self, num_bytes: Amount) -> Amount:
+    def _nominal_all_reduce_time(self, num_bytes: Amount) -> Amount:
         tp = self._layout.parallel.tp
         if tp == 1:
             return num_bytes * 0.0
-        if self._all_reduce is not None:
-            return self._all_reduce.time(num_bytes)
+        if self._all_reduce_curve is not None:
+            return self._all_reduce_curve.time(num_bytes)
         moved = 2 * (tp - 1) / tp * num_bytes
         link = self._layout.tp_link
         latency_us, rate = link.latency_us, link.bandwidth_gb_per_s
         if tp > self._layout.tp_gpus_per_node:
-            # A ring passes through every link, the slowest decides.
+            # A ring passes through every link, so the slowest one sets its rate.
             network = self._network
             latency_us = max(latency_us, network.collective_latency_us)
             rate = min(rate, network.line_rate(self._layout.tp_gpus_per_node) * network.collective_share)
         return latency_us * 1e-6 + moved / (rate * 1e9)
 
     def all_gather_time(self, num_bytes: Amount) -> Amount:
-        """Seconds until each GPU of a stage has all of `num_bytes`, of which each brings an equal part.
+        """Return the seconds to all-gather `num_bytes` in total over the GPUs of a stage.
 
-        A ring all-reduce is a reduce-scatter and an all-gather that move as much: it is half of one.
+        A ring all-reduce is a reduce-scatter plus an all-gather that moves the same bytes, so an all-gather takes
+        half of its time.
         """
         return self.all_reduce_time(num_bytes) / 2
 
     def send_time(self, stage: int, num_bytes: Amount) -> Amount:
-        """Seconds to bring so many bytes from the GPUs of a stage to those of the next one.
+        """Return the seconds to send `num_bytes` from a stage to the next one.
 
-        Each GPU sends to its counterpart: all of it, or a slice. The next stage gathers slices itself.
+        Each GPU sends to its counterpart in the next stage: all bytes, or its slice with `sliced_sends`. The
+        all-gather of the slices in the next stage is not included.
         """
-        return self._usual_send_time(stage, num_bytes) * self._layout.network_slowdown
+        return self._nominal_send_time(stage, num_bytes) * self._layout.network_slowdown
 
-    def _usual_send_time(self, stage: int, num_bytes: Amount) -> Amount:
+    def _nominal_send_time(self, stage: int, num_bytes: Amount) -> Amount:
         parallel, layout = self._layout.parallel, self._layout
-        own = num_bytes / parallel.tp if parallel.sliced_sends else num_bytes
+        num_sent = num_bytes / parallel.tp if parallel.sliced_sends else num_bytes
         link = layout.send_link(stage)
         if link is None:
-            return _through(self._network, layout.tp_gpus_per_node, own)
-        if self._fast_send is not None and self._is_measured(link):
-            return self._fast_send.time(own)
-        return link.latency_us * 1e-6 + own / (link.bandwidth_gb_per_s * 1e9)
+            return _network_send_time(self._network, layout.tp_gpus_per_node, num_sent)
+        if self._send_curve is not None and self._is_measured(link):
+            return self._send_curve.time(num_sent)
+        return link.latency_us * 1e-6 + num_sent / (link.bandwidth_gb_per_s * 1e9)
 
     def _is_measured(self, link: Link) -> bool:
-        """Whether messages over a link of the machine were measured; only those of neighbours were."""
-        return link == self._fastest_link and self._fast_send is not None
+        """Whether a send curve covers the link: only sends over the fastest link were measured."""
+        return link == self._fastest_link and self._send_curve is not None
 
-    def _curve(self, measured: list[MeasuredLinks], operator: str, num_gpus: int) -> LinkCurve | None:
-        """Return what was measured within a machine."""
+    def _measured_curve(self, measured: list[MeasuredLinks], operator: str, num_gpus: int) -> LinkCurve | None:
+        """Return the curve measured within a machine and note its source; None if there is none."""
         for links in measured:
             curve = links.curve(operator, num_gpus, num_gpus)
             if curve is not None:
@@ -103,7 +107,7 @@ class Collectives:
         return None
 
 
-def _through(network: Network, num_gpus: int, num_bytes: Amount) -> Amount:
-    """Seconds of messages of so many GPUs of a machine, which share its adapters."""
+def _network_send_time(network: Network, num_gpus: int, num_bytes: Amount) -> Amount:
+    """Return the seconds for each of `num_gpus` GPUs of a machine to send `num_bytes`; they share its adapters."""
     rate = network.line_rate(num_gpus) / num_gpus * network.message_share
     return network.message_latency_us * 1e-6 + num_bytes / (rate * 1e9)

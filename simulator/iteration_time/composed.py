@@ -1,4 +1,4 @@
-"""Iteration time as the sum of its operators, collectives and the host."""
+"""Iteration time composed of kernels, collectives and host overhead."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from simulator.iteration_time.provenance import HostPart, Provenance
 from simulator.model import HALF, HALF_BYTES, IterationOverhead, Layout
 from simulator.replica import Batch
 
-_BLOCK = 256
+_BLOCK = 256  # values that a lookup computes at once
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class OperatorTime:
 
     Attributes:
         name: Name of the operator.
-        kind: What it needs: "kernel", "network" or "host".
+        kind: "kernel", "network" or "host".
         seconds_per_layer: Seconds in one layer.
-        layers: Layers of the stage; 1 for what runs outside them.
+        layers: Layers of the stage; 1 for an operator outside the layers.
         flops_per_layer: FLOPs in one layer.
-        bytes_per_layer: Bytes moved from and to memory in one layer.
-        dtype: Format that it multiplies in; it decides the peak rate.
+        bytes_per_layer: Bytes read from and written to memory in one layer.
+        dtype: Number format of its multiplications, which sets the peak rate.
     """
 
     name: str
@@ -49,10 +49,10 @@ class OperatorTime:
 
 
 class ComposedTimes:
-    """Stage times of one model on one layout: look-ups by tokens and by sequences, and attention.
+    """Stage times of one model on one layout: attention, and lookups by tokens and by sequences.
 
     Attributes:
-        provenance: Where the kernel and message times come from.
+        provenance: Provenance of the kernels and collectives.
     """
 
     def __init__(self, kernels: Kernels, layout: Layout, engine: IterationOverhead) -> None:
@@ -61,12 +61,12 @@ class ComposedTimes:
         self._layout = layout
         self._model = model
         self._parallel = parallel
-        self._communication = Collectives(layout)
+        self._collectives = Collectives(layout)
         self._host = engine.host.line(parallel.num_gpus)
         self._layers = layout.stage_layers
         self._launches = [layers * engine.host.launch_per_layer_s for layers in self._layers]
         self._graph_launches = [engine.host.launch_graph_s] * parallel.pp
-        # By number of decodes: what a batch without prefill is padded to, where a graph of the size was captured.
+        # By number of decodes: the CUDA graph size that a batch without prefill is padded to.
         self._padded = padded_sizes(engine.decode_graph_sizes)
         self._attention_shape = attention_of(model, parallel.tp, layout.kv_dtype)
         self._attention: AttentionTimes = kernels.attention_times(self._attention_shape)
@@ -77,11 +77,11 @@ class ComposedTimes:
         self._heads = [Lookup(partial(self._head_time, stage)) for stage in range(parallel.pp)]
         self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
         self.provenance = _provenance(
-            kernels.provenance, layout, self._communication, HostPart(*self._host, self._launches)
+            kernels.provenance, layout, self._collectives, HostPart(*self._host, self._launches)
         )
 
     def __call__(self, batch: Batch) -> Sequence[float]:
-        """Seconds of each stage and of the message after it, see `StageTimes`."""
+        """Return the seconds of each stage and of each send between stages, see `StageTimes`."""
         chunks, num_decodes = batch.chunks, batch.num_decodes
         launches = self._launches
         if chunks or num_decodes >= len(self._padded):
@@ -110,29 +110,29 @@ class ComposedTimes:
         return times
 
     def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
-        """Yield what a stage's time for a batch is made of, host and messages included.
+        """Yield the operators of a stage for a batch, host overhead and send included.
 
-        An operator that runs twice in a layer comes twice.
+        An operator that runs twice in a layer is yielded twice.
         """
         num_seqs = batch.num_decodes + len(batch.chunks)
         gpu_s = 0.0
         for operator in self._gpu_operators(batch, stage):
             gpu_s += operator.seconds_per_layer * operator.layers
             yield operator
-        launch_s = (self._launches if self._rows_of(batch) is None else self._graph_launches)[stage]
+        launch_s = (self._launches if self._graph_size(batch) is None else self._graph_launches)[stage]
         if gpu_s < launch_s:
             yield OperatorTime("wait_for_launches", "host", launch_s - gpu_s, 1)
         base_s, per_seq_s = self._host
         yield OperatorTime("host", "host", base_s + per_seq_s * num_seqs, 1)
         if stage < self._parallel.pp - 1:
-            send_s = self._sends[stage][self._rows_of(batch) or batch.num_prefill_tokens + batch.num_decodes]
+            send_s = self._sends[stage][self._graph_size(batch) or batch.num_prefill_tokens + batch.num_decodes]
             yield OperatorTime("send", "network", send_s, 1)
 
     def _gpu_operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
-        """Yield what a GPU of a stage does between the first kernel and the last one."""
-        rows = self._rows_of(batch)
-        num_tokens = rows or batch.num_prefill_tokens + batch.num_decodes
-        num_seqs = rows or batch.num_decodes + len(batch.chunks)
+        """Yield the kernels and collectives of a stage on one GPU."""
+        graph_size = self._graph_size(batch)
+        num_tokens = graph_size or batch.num_prefill_tokens + batch.num_decodes
+        num_seqs = graph_size or batch.num_decodes + len(batch.chunks)
         layers, parallel, model = self._layers[stage], self._parallel, self._model
         if stage == 0:
             yield self._operator_time(embedding(model, parallel.tp), num_tokens, 1)
@@ -154,8 +154,8 @@ class ComposedTimes:
                 seconds = float(self._gather_time(np.array([float(num_seqs)]))[0])
                 yield OperatorTime("gather_logits", "network", seconds, 1)
 
-    def _rows_of(self, batch: Batch) -> int | None:
-        """What a captured batch is padded to; None: it is launched kernel by kernel."""
+    def _graph_size(self, batch: Batch) -> int | None:
+        """Return the CUDA graph size that a batch is padded to; None if it is launched kernel by kernel."""
         if batch.chunks or batch.num_decodes >= len(self._padded):
             return None
         return self._padded[batch.num_decodes]
@@ -196,7 +196,7 @@ class ComposedTimes:
         return kernels.elementwise_time(operator, tokens)
 
     def _linear_time(self, tokens: Floats) -> Floats:
-        """Time of everything in a layer but attention."""
+        """Return the seconds of one layer without attention, collectives included."""
         model, tp = self._model, self._parallel.tp
         total_s = np.zeros_like(tokens)
         for operator in chain(*layer_operators(model, tp)):
@@ -204,15 +204,15 @@ class ComposedTimes:
         return total_s + num_all_reduces(model) * self._all_reduce_time(tokens) if tp > 1 else total_s
 
     def _entry_time(self, stage: int, tokens: Floats) -> Floats:
-        """Time of a stage before its layers: the embedding, or putting the slices of a message together."""
+        """Return the seconds of a stage before its layers: the embedding, or the all-gather of a sliced send."""
         if stage == 0:
             return self._kernel_time(embedding(self._model, self._parallel.tp), tokens)
         if self._parallel.sliced_sends:
-            return self._communication.all_gather_time(tokens * (self._model.hidden_size * HALF_BYTES))
+            return self._collectives.all_gather_time(tokens * (self._model.hidden_size * HALF_BYTES))
         return np.zeros_like(tokens)
 
     def _head_time(self, stage: int, seqs: Floats) -> Floats:
-        """Time of a stage after its layers: of the last one, for each sequence a token."""
+        """Return the seconds of a stage after its layers; only the last one has a head, one row per sequence."""
         total_s = np.zeros_like(seqs)
         if stage == len(self._layers) - 1:
             for operator in head_operators(self._model, self._parallel.tp):
@@ -222,52 +222,54 @@ class ComposedTimes:
         return total_s
 
     def _all_reduce_time(self, tokens: Floats) -> Floats:
-        return self._communication.all_reduce_time(tokens * (self._model.hidden_size * HALF_BYTES))
+        return self._collectives.all_reduce_time(tokens * (self._model.hidden_size * HALF_BYTES))
 
     def _send_time(self, stage: int, tokens: Floats) -> Floats:
-        return self._communication.send_time(stage, tokens * (self._model.hidden_size * HALF_BYTES))
+        return self._collectives.send_time(stage, tokens * (self._model.hidden_size * HALF_BYTES))
 
     def _gather_time(self, seqs: Floats) -> Floats:
-        """Every GPU of the last stage gets all logits."""
-        return self._communication.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
+        """Return the seconds to all-gather the logits on the GPUs of the last stage."""
+        return self._collectives.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
 
 
-def _provenance(kernels: Provenance, layout: Layout, communication: Collectives, host: HostPart) -> Provenance:
-    """Add what the layout brings to where the kernel times come from."""
+def _provenance(kernels: Provenance, layout: Layout, collectives: Collectives, host: HostPart) -> Provenance:
+    """Add the layout's sources and warnings to the provenance of the kernels."""
     model, device = layout.model, layout.device
-    warnings = [*kernels.warnings, *communication.warnings]
+    warnings = [*kernels.warnings, *collectives.warnings]
     if model.dtype not in HALF:
         in_half = model.weight_only or not device.computes_in(model.dtype)
-        units = f", multiplied in half precision on {device.name}" if in_half else ""
+        multiplied = f", multiplied in half precision on {device.name}" if in_half else ""
         warnings.append(
-            f"{model.dtype} weights were not measured{units}: their products take the time of half precision "
+            f"{model.dtype} weights were not measured{multiplied}: their matmuls take the time of half precision "
             "times the ratio of the two on a roofline"
         )
     if layout.kv_dtype not in HALF:
-        warnings.append(f"a KV cache of {layout.kv_dtype} was not measured: attention reads fewer bytes, else as fp16")
+        warnings.append(
+            f"a KV cache of {layout.kv_dtype} was not measured: attention is as with fp16, but reads fewer bytes"
+        )
     if model.num_experts > 1:
-        warnings.append("experts were not measured: their products are a roofline, tokens routed at random")
-    source = ", ".join([kernels.source, *communication.sources])
+        warnings.append("experts were not measured: their matmuls are on a roofline, with tokens routed at random")
+    source = ", ".join([kernels.source, *collectives.sources])
     return replace(kernels, source=source, warnings=warnings, host=host)
 
 
 def padded_sizes(sizes: Sequence[int]) -> list[int]:
-    """Return for each number of decodes, from 0 to the largest size, the smallest size that holds so many."""
-    found: list[int] = []
+    """Return the smallest CUDA graph size that fits each number of decodes, from 0 to the largest size."""
+    padded: list[int] = []
     for size in sizes:
-        found += [size] * (size + 1 - len(found))
-    return found
+        padded += [size] * (size + 1 - len(padded))
+    return padded
 
 
 class Lookup(dict[int, float]):
-    """A function of a whole number; where it is looked up first, a block of values is computed at once."""
+    """A memoized function of an integer from 1 up, computed in blocks of `_BLOCK` values."""
 
     def __init__(self, function: Callable[[Floats], Floats]) -> None:
         super().__init__()
         self._function = function
 
     def __missing__(self, number: int) -> float:
-        """Compute the values around a number and keep them."""
+        """Compute and keep the block of values around a number."""
         first = (number - 1) // _BLOCK * _BLOCK + 1
         values = self._function(np.arange(first, first + _BLOCK, dtype=np.float64))
         self.update(zip(range(first, first + _BLOCK), values.tolist(), strict=True))

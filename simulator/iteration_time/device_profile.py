@@ -1,4 +1,4 @@
-"""Fitted kernel times of a device: the file that `python -m profiling fit` writes."""
+"""Fitted kernel times of a device, as `python -m profiling fit` writes them."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ from traces.shared.json_file import read_json
 SCHEMA = 1
 SHIPPED = Path(__file__).parent / "profiles"
 SUFFIX = ".json.gz"
-MOST_TIMES = 100.0
+MAX_FACTOR = 100.0  # largest in-engine factor
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class AttentionFit:
     """Regressions of one phase of attention.
 
     Attributes:
-        own: By `attention_key`: fitted to the rows of one shape.
-        transfer: Fitted to all rows, for every other shape.
+        own: Fits to the measurements of one shape, by `attention_key`.
+        transfer: Fit to all measurements, for every other shape.
     """
 
     own: Mapping[str, CorrectedPhysics]
@@ -36,15 +36,15 @@ class AttentionFit:
 
 @dataclass(frozen=True)
 class InEngine:
-    """How many times as long as alone operators take within the iterations of an engine.
+    """Slowdown of operators within an engine's iterations, relative to a benchmark of each alone.
 
     An engine streams its weights through the caches between two calls of an operator; a benchmark does not.
 
     Attributes:
         tokens: Numbers of tokens, increasing, at which the factors of all operators but attention are known.
-        factors: The factors there; between two numbers of tokens straight over their logarithm, beyond them constant.
-        prefill_attention: Factor of the attention of prefill chunks.
-        decode_attention: Factor of the attention of decodes.
+        factors: Factors at `tokens`; interpolated linearly over the logarithm of the tokens, constant beyond them.
+        prefill_attention: Factor of prefill attention.
+        decode_attention: Factor of decode attention.
     """
 
     tokens: Sequence[float] = (1.0,)
@@ -55,14 +55,14 @@ class InEngine:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for value in (*self.factors, self.prefill_attention, self.decode_attention):
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MOST_TIMES:
-                raise ValueError(f"in_engine: factors must be above 0 and at most {MOST_TIMES:g}, got {value!r}")
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MAX_FACTOR:
+                raise ValueError(f"in_engine: factors must be above 0 and at most {MAX_FACTOR:g}, got {value!r}")
         tokens = list(self.tokens)
         if len(tokens) != len(self.factors) or not tokens or min(tokens) < 1 or sorted(set(tokens)) != tokens:
-            raise ValueError("in_engine: tokens must increase from at least 1, one for each factor")
+            raise ValueError("in_engine: tokens must be increasing numbers of at least 1, one for each factor")
 
     def times(self, tokens: Floats) -> Floats:
-        """Factor of operators but attention for each number of tokens: float64[n] -> float64[n]."""
+        """Return the factors of all operators but attention: tokens float64[n] -> float64[n]."""
         return np.interp(np.log2(tokens), np.log2(self.tokens), self.factors)
 
 
@@ -71,17 +71,17 @@ class DeviceProfile:
     """Fitted kernel times of a device.
 
     Attributes:
-        about: Where it comes from: device, source, licence, date, engine_generation, notes, errors.
-        gpu: Peaks that the physics is measured by.
+        about: Origin of the measurements: device, source, licence, date, engine_generation, notes, errors.
+        gpu: Peaks of the device, which the physics terms are based on.
         measured: Extent of the measurements.
-        matmul_own: By `matmul_key`: lines through the rows of one shape.
-        matmul: For shapes without rows.
-        elementwise_own: By `elementwise_key`: lines through the rows of one operator and width.
-        elementwise: By operator, and "any" for operators without rows.
+        matmul_own: Lines fitted to the measurements of one shape, by `matmul_key`.
+        matmul: Fit for shapes that were not measured.
+        elementwise_own: Lines fitted to the measurements of one operator and width, by `elementwise_key`.
+        elementwise: Fits by operator name, and "any" for operators that were not measured.
         prefill: Prefill attention.
         decode: Decode attention.
-        most_bandwidth: Largest share of the HBM bandwidth that decode attention is believed to reach.
-        in_engine: What operators take within iterations.
+        most_bandwidth: Share of the HBM bandwidth that predicted decode attention does not exceed.
+        in_engine: Slowdown of operators within iterations.
     """
 
     about: Mapping[str, Any]
@@ -97,7 +97,7 @@ class DeviceProfile:
     in_engine: InEngine = InEngine()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
+        """Return the profile as plain JSON values."""
         return {
             "schema": SCHEMA,
             "about": dict(self.about),
@@ -115,10 +115,10 @@ class DeviceProfile:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "DeviceProfile":
-        """Read what `to_json` returned.
+        """Build a profile from what `to_json` returned.
 
         Raises:
-            ValueError, KeyError, TypeError: It is something else.
+            ValueError, KeyError, TypeError: The values are not a profile.
         """
         if plain["schema"] != SCHEMA:
             raise ValueError(f"schema must be {SCHEMA}, got {plain['schema']!r}")
@@ -126,15 +126,15 @@ class DeviceProfile:
         for name in ("device", "source"):
             if not isinstance(about[name], str):
                 raise ValueError(f"about.{name} must be a text")
-        measured = Extent(**{one.name: _count(plain["measured"][one.name], one.name) for one in fields(Extent)})
+        measured = Extent(**{part.name: _count(plain["measured"][part.name], part.name) for part in fields(Extent)})
         if "any" not in plain["elementwise"]:
-            raise ValueError("elementwise has no any, for operators without rows")
+            raise ValueError('elementwise must have "any", the fit for operators that were not measured')
         most_bandwidth = plain["most_bandwidth"]
         if not isinstance(most_bandwidth, int | float) or not 0 < most_bandwidth <= 1:
             raise ValueError(f"most_bandwidth must be above 0 and at most 1, got {most_bandwidth!r}")
         gpu = Gpu(**plain["gpu"])
-        if not all(isinstance(one, int | float) and 0 < one < float("inf") for one in asdict(gpu).values()):
-            raise ValueError("gpu must have numbers above 0")
+        if not all(isinstance(peak, int | float) and 0 < peak < float("inf") for peak in asdict(gpu).values()):
+            raise ValueError("gpu must hold finite numbers above 0")
         return cls(
             about=about,
             gpu=gpu,
@@ -150,30 +150,30 @@ class DeviceProfile:
         )
 
     def to_bytes(self) -> bytes:
-        """Return the content of a file; the same fit gives the same bytes."""
+        """Return the content of a profile file; equal profiles give equal bytes."""
         return gzip.compress(json.dumps(self.to_json(), separators=(",", ":")).encode(), mtime=0)
 
 
 def matmul_key(operator: MatMul) -> str:
-    """Return the key of a shape: `4096x6144`."""
+    """Return the key of a matmul shape, k x n: `4096x6144`."""
     return f"{operator.k}x{operator.n}"
 
 
 def elementwise_key(operator: Elementwise) -> str:
-    """Return the key of an operator: `rope 10240 tp4`, values per token and tensor-parallel degree."""
+    """Return the key of an operator: name, values per token, tensor-parallel degree (`rope 10240 tp4`)."""
     return f"{operator.name} {operator.width} tp{operator.tp}"
 
 
 def attention_key(attention: Attention) -> str:
-    """Return the key of a shape: `32/8/128`, query heads, key-value heads, head width."""
+    """Return the key of an attention shape: query heads, KV heads, head dim (`32/8/128`)."""
     return f"{attention.q_heads}/{attention.kv_heads}/{attention.head_dim}"
 
 
 def load_profile(path: Path) -> DeviceProfile:
-    """Read a file; nothing in it is executed.
+    """Load a profile; no code in the file is executed.
 
     Raises:
-        ValueError: It cannot be read or is not a profile; the message is one line and names the file.
+        ValueError: The file cannot be read or is not a profile; the message is one line and names the file.
     """
     try:
         plain = read_json(path)
@@ -195,9 +195,9 @@ def _count(value: object, name: str) -> int:
 
 
 def _attention_json(fit: AttentionFit) -> dict[str, Any]:
-    return {"own": {key: one.to_json() for key, one in fit.own.items()}, "transfer": fit.transfer.to_json()}
+    return {"own": {key: own.to_json() for key, own in fit.own.items()}, "transfer": fit.transfer.to_json()}
 
 
 def _attention_fit(plain: Mapping[str, Any]) -> AttentionFit:
-    own = {key: CorrectedPhysics.from_json(one) for key, one in plain["own"].items()}
+    own = {key: CorrectedPhysics.from_json(fit) for key, fit in plain["own"].items()}
     return AttentionFit(own, CorrectedPhysics.from_json(plain["transfer"]))

@@ -1,4 +1,4 @@
-"""What times the kernels of one GPU."""
+"""Protocols of kernel times on one GPU."""
 
 from typing import Protocol
 
@@ -13,22 +13,22 @@ Floats = NDArray[np.float64]
 
 
 class AttentionTimes(Protocol):
-    """Attention of one layer; looked up in every iteration."""
+    """Attention times of one layer, looked up in every iteration."""
 
     def prefill_time(self, chunk: int, context: int) -> float:
-        """Seconds of a prefill chunk with so many tokens before it in the KV cache."""
+        """Return the time of a prefill chunk over its context, in seconds."""
         ...
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
-        """Seconds of at least one decode; `context_tokens` in the KV cache, summed over them."""
+        """Return the time of at least one decode in seconds; `context_tokens` is summed over them."""
         ...
 
 
 class UngroupedDecode:
-    """Attention whose decodes read keys and values anew for each query head, mostly from the L2 cache.
+    """Attention whose decodes read keys and values once per query head, mostly from the L2 cache.
 
-    So do kernels that give each query head a block of its own, such as the PagedAttention of 2023. The first
-    read is the one of grouped kernels, from HBM; that of all query heads goes through the L2 cache.
+    Kernels with one thread block per query head do so, such as the PagedAttention kernel of 2023. Decodes take the
+    longer of the HBM reads of a grouped kernel and the L2 reads of all query heads.
     """
 
     def __init__(self, grouped: AttentionTimes, attention: Attention, device: Device) -> None:
@@ -38,7 +38,7 @@ class UngroupedDecode:
         self.prefill_time = grouped.prefill_time
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
-        """Seconds of at least one decode; `context_tokens` in the KV cache, summed over them."""
+        """Return the time of at least one decode in seconds; `context_tokens` is summed over them."""
         grouped_s = self._grouped_decode_time(num_decodes, context_tokens)
         reread_s = self._reread_s * context_tokens
         return grouped_s if grouped_s > reread_s else reread_s
@@ -50,13 +50,13 @@ class Kernels(Protocol):
     provenance: Provenance
 
     def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
-        """Seconds for each number of tokens: float64[n] -> float64[n]."""
+        """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         ...
 
     def elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:
-        """Seconds for each number of tokens: float64[n] -> float64[n]."""
+        """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         ...
 
     def attention_times(self, attention: Attention) -> AttentionTimes:
-        """Prepare attention of one shape."""
+        """Return the attention times of one shape."""
         ...

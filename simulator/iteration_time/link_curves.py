@@ -1,4 +1,4 @@
-"""Message times that were measured: a curve over the size for each operation and group of GPUs."""
+"""Link curves: measured times of collectives and sends over their size, by operation and GPU group."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,15 @@ Amount = TypeVar("Amount", float, NDArray[np.float64])
 
 @dataclass(frozen=True)
 class LinkCurve:
-    """Time by size: straight between knots on a doubly logarithmic scale.
+    """Time of a collective or send over its size, interpolated linearly in log-log scale.
 
-    Below the first knot a message takes as long as there; beyond the last one it goes on at the bandwidth
-    between the last two.
+    Constant below the first knot; beyond the last one, extrapolated at the bandwidth between the last two.
 
     Attributes:
         operator: "all_reduce" or "send".
-        num_gpus: GPUs that take part.
-        gpus_per_node: Of them, those on one machine.
-        num_bytes: float[n], increasing; bytes on each GPU.
+        num_gpus: Participating GPUs.
+        gpus_per_node: Participating GPUs on each machine.
+        num_bytes: float[n], increasing; bytes per GPU.
         seconds: float[n], not decreasing.
     """
 
@@ -42,14 +41,14 @@ class LinkCurve:
     def __post_init__(self) -> None:
         """Check the knots."""
         sizes, times = np.asarray(self.num_bytes, dtype=float), np.asarray(self.seconds, dtype=float)
-        good = sizes.ndim == 1 and sizes.shape == times.shape and len(sizes) > 1
-        if not good or sizes[0] <= 0 or times[0] <= 0 or not np.isfinite([sizes[-1], times[-1]]).all():
+        has_knots = sizes.ndim == 1 and sizes.shape == times.shape and len(sizes) > 1
+        if not has_knots or sizes[0] <= 0 or times[0] <= 0 or not np.isfinite([sizes[-1], times[-1]]).all():
             raise ValueError("a curve needs at least two sizes and as many times, all finite and above 0")
         if (np.diff(sizes) <= 0).any() or (np.diff(times) < 0).any():
             raise ValueError("the sizes of a curve must increase and its times must not decrease")
 
     def time(self, num_bytes: Amount) -> Amount:
-        """Seconds for so many bytes on each GPU."""
+        """Return the seconds for `num_bytes` per GPU."""
         sizes, times = np.asarray(self.num_bytes), np.asarray(self.seconds)
         inside = np.clip(num_bytes, sizes[0], sizes[-1])
         seconds = np.exp(np.interp(np.log(inside), np.log(sizes), np.log(times)))
@@ -60,35 +59,37 @@ class LinkCurve:
 
 @dataclass(frozen=True)
 class MeasuredLinks:
-    """All curves of one machine.
+    """Link curves of one machine.
 
     Attributes:
         about: Machine, device, source, licence and date of the measurements.
-        curves: One for each operation and group.
+        curves: One per operation and group of GPUs.
     """
 
     about: Mapping[str, Any]
     curves: Sequence[LinkCurve]
 
     def curve(self, operator: str, num_gpus: int, gpus_per_node: int) -> LinkCurve | None:
-        """Return the curve of an operation in a group; None if it was not measured."""
-        wanted = (operator, num_gpus, gpus_per_node)
-        return next((one for one in self.curves if (one.operator, one.num_gpus, one.gpus_per_node) == wanted), None)
+        """Return the curve of an operation in a group of GPUs; None if it was not measured."""
+        key = (operator, num_gpus, gpus_per_node)
+        return next(
+            (curve for curve in self.curves if (curve.operator, curve.num_gpus, curve.gpus_per_node) == key), None
+        )
 
     def to_text(self) -> str:
-        """Return the content of a file; `load_links` reads it."""
+        """Return the content of a file that `load_links` reads."""
         curves = [asdict(curve) for curve in self.curves]
         return json.dumps({"format": FORMAT, "about": dict(self.about), "curves": curves}, indent=1) + "\n"
 
 
 def load_links(name: str) -> MeasuredLinks:
-    """Read fitted message times.
+    """Load the link curves of a machine.
 
     Args:
-        name: One of those that are shipped, or the path of a file that `python -m profiling links` wrote.
+        name: Name of a shipped file, or path of a file that `python -m profiling links` wrote.
 
     Raises:
-        ValueError: There is none, or it is not such a file; one line that names it.
+        ValueError: There is no such file, or it holds no link curves; the message is one line and names it.
     """
     path = Path(name) if name.endswith(SUFFIX) else SHIPPED / (name + SUFFIX)
     try:
@@ -99,11 +100,11 @@ def load_links(name: str) -> MeasuredLinks:
             raise ValueError("about must name the machine")
         return MeasuredLinks(content["about"], [LinkCurve(**curve) for curve in content["curves"]])
     except FileNotFoundError:
-        shipped = ", ".join(sorted(one.stem for one in SHIPPED.glob("*" + SUFFIX)))
-        raise ValueError(f"no message times {path}; shipped are {shipped}") from None
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*" + SUFFIX)))
+        raise ValueError(f"no link curves {path}; shipped are {shipped}") from None
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     except KeyError as error:
-        raise ValueError(f"{path} is not a file of message times: it has no {error.args[0]}") from error
+        raise ValueError(f"{path} is not a file of link curves: it has no {error.args[0]}") from error
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a file of message times: {error}") from error
+        raise ValueError(f"{path} is not a file of link curves: {error}") from error

@@ -15,16 +15,16 @@ Amount = TypeVar("Amount", float, NDArray[np.float64])
 
 @dataclass(frozen=True)
 class MatMul:
-    """A projection: (tokens, k) x (k, n), or one of several such that each token is routed to.
+    """A projection (tokens, k) x (k, n), or one such projection per expert.
 
     Attributes:
         name: Name of the operator.
         k: Input width on one GPU.
         n: Output width on one GPU.
-        dtype: Format of the weights. Input and output have half precision.
-        weight_only: Whether the weights are widened and multiplied in half precision.
-        num_experts: Matrices among which tokens are routed.
-        experts_per_token: Matrices that each token is multiplied with.
+        dtype: Number format of the weights. Input and output have half precision.
+        weight_only: Whether the weights are dequantized and multiplied in half precision.
+        num_experts: Experts among which tokens are routed.
+        experts_per_token: Experts that each token is routed to.
     """
 
     name: str
@@ -37,17 +37,17 @@ class MatMul:
 
     @property
     def compute_dtype(self) -> str:
-        """Format that is multiplied in, if the device has units for it."""
+        """Number format of the multiplications, if the device supports it."""
         return "bf16" if self.weight_only else self.dtype
 
     def flops(self, tokens: Amount) -> Amount:
-        """FLOPs for so many tokens."""
+        """Return the FLOPs for a number of tokens."""
         return 2 * self.k * self.n * self.experts_per_token * tokens
 
     def bytes_moved(self, tokens: Amount) -> Amount:
-        """Bytes of the weights, the input and the output, each moved once.
+        """Return the bytes of the weights, the input and the output, each moved once.
 
-        Of experts, those that routing at random reaches: a token passes by all but experts_per_token of them.
+        Of the experts, the expected number that random routing selects counts.
         """
         weights: Any = self.k * self.n * bytes_per_value(self.dtype)
         if self.num_experts > 1:
@@ -59,13 +59,13 @@ class MatMul:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """An operator that reads and writes values and hardly computes.
+    """A memory-bound operator that reads and writes values and hardly computes.
 
     Attributes:
         name: Name of the operator.
         width: Values read and written per token on one GPU.
-        tp: Tensor-parallel degree: the smaller a GPU's share of the weights, the more of the values is still
-            in its caches.
+        tp: Tensor-parallel degree: the smaller a GPU's shard of the weights, the more of the values stay in its
+            caches.
     """
 
     name: str
@@ -73,11 +73,11 @@ class Elementwise:
     tp: int
 
     def flops(self, tokens: Amount) -> Amount:
-        """One FLOP per value, for the roofline of a batch."""
+        """Return one FLOP per value, for the roofline of a batch."""
         return self.width * tokens
 
     def bytes_moved(self, tokens: Amount) -> Amount:
-        """Bytes read and written."""
+        """Return the bytes read and written."""
         return HALF_BYTES * self.width * tokens
 
 
@@ -90,9 +90,9 @@ class Attention:
 
     Attributes:
         q_heads: Query heads on one GPU.
-        kv_heads: Key and value heads on one GPU.
+        kv_heads: KV heads on one GPU.
         head_dim: Width of a head.
-        kv_dtype: Format of the cached keys and values.
+        kv_dtype: Number format of the KV cache.
     """
 
     q_heads: int
@@ -102,34 +102,34 @@ class Attention:
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """Bytes of one token's keys and values."""
+        """KV-cache bytes of one token."""
         return 2 * self.kv_heads * self.head_dim * bytes_per_value(self.kv_dtype)
 
     def prefill_flops(self, chunk: int, context: int) -> int:
-        """FLOPs of a chunk over its context and, causally, over itself."""
+        """Return the FLOPs of a chunk: full attention over its context, causal within the chunk."""
         return 2 * self.q_heads * self.head_dim * chunk * (2 * context + chunk + 1)
 
     def prefill_bytes(self, chunk: int, context: int) -> float:
-        """Bytes of the keys and values, the queries and the output, each moved once."""
+        """Return the bytes of keys, values, queries and output, each moved once."""
         query_bytes = 2 * self.q_heads * self.head_dim * HALF_BYTES
         return self.kv_bytes_per_token * (context + chunk) + query_bytes * chunk
 
     def decode_flops(self, context_tokens: int) -> int:
-        """FLOPs of decodes with so many tokens in the KV cache together."""
+        """Return the FLOPs of decodes; `context_tokens` is summed over them."""
         return 4 * self.q_heads * self.head_dim * context_tokens
 
     def decode_bytes(self, context_tokens: int) -> float:
-        """Bytes of the cached keys and values."""
+        """Return the bytes of the cached keys and values."""
         return self.kv_bytes_per_token * context_tokens
 
 
 def attention_of(model: Model, tp: int, kv_dtype: str = "fp16") -> Attention:
-    """Return the attention of one GPU."""
+    """Return the attention shape of a model on one GPU."""
     return Attention(model.num_q_heads // tp, model.kv_heads_per_gpu(tp), model.head_dim, kv_dtype=kv_dtype)
 
 
 def layer_operators(model: Model, tp: int) -> tuple[Sequence[Operator], Sequence[Operator]]:
-    """Operators of one layer on one GPU before and after attention, in the order they run; no collectives."""
+    """Return the operators of one layer before and after attention, in order, without collectives."""
     attention = attention_of(model, tp)
     q_width = attention.q_heads * attention.head_dim
     kv_width = 2 * attention.kv_heads * attention.head_dim
@@ -158,12 +158,12 @@ def layer_operators(model: Model, tp: int) -> tuple[Sequence[Operator], Sequence
 
 
 def embedding(model: Model, tp: int) -> Elementwise:
-    """Input embedding, for each token: a row of the table is read and written."""
+    """Return the input embedding, which reads and writes one table row per token."""
     return Elementwise("embedding", 2 * model.hidden_size, tp)
 
 
 def head_operators(model: Model, tp: int) -> Sequence[Operator]:
-    """Operators after the last layer, for the last token of each sequence."""
+    """Return the operators after the last layer, which run on one row per sequence."""
     vocab = -(-model.vocab_size // tp)
     return (
         Elementwise("final_norm", 2 * model.hidden_size, tp),
@@ -173,5 +173,5 @@ def head_operators(model: Model, tp: int) -> Sequence[Operator]:
 
 
 def num_all_reduces(model: Model) -> int:
-    """All-reduces of one layer: after attention and after the MLP, or one for both if they run side by side."""
+    """Return the all-reduces of one layer: after attention and after the MLP, or one if both run in parallel."""
     return 1 if model.parallel_attention else 2

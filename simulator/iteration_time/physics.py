@@ -1,7 +1,7 @@
-"""What the regressions know of a GPU: terms that time is proportional to, and features of its kernels.
+"""Physics-based inputs of the kernel regressions: terms and features.
 
-Terms are seconds at the peaks; a regression weighs them. Features say how well a launch fills the GPU:
-tiles, waves over the multiprocessors, arithmetic intensity. All are arrays over n cases.
+Terms are seconds at the peaks, which a regression weights. Features describe how well a launch fills the GPU:
+tiles, waves over the SMs, arithmetic intensity. All are arrays over n cases.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from simulator.iteration_time.kernels import Floats
 from simulator.iteration_time.operators import Attention, Elementwise, MatMul
 
-# Output tiles that cuBLAS and CUTLASS kernels of these generations use: rows of tokens, columns.
+# Output tiles of the cuBLAS and CUTLASS kernels of these generations: rows (tokens), columns.
 TILES = (
     (256, 128),
     (128, 256),
@@ -24,17 +24,17 @@ TILES = (
     (32, 128),
     (16, 128),
 )
-# A matrix instruction takes 8 tokens at least; fewer are padded, so times change every 8 tokens.
+# Matrix instructions take at least 8 tokens; fewer are padded, so times change every 8 tokens.
 TOKEN_GRAIN = 8
 QUERY_TILES = (64, 128)
-# Waves and tiles beyond this many no longer change how well the GPU is filled.
+# More waves than these no longer change how well the GPU is filled.
 MOST_WAVES = 50.0
 MOST_ATTENTION_WAVES = 20.0
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Peaks of a GPU, from its data sheet.
+    """Peaks of a GPU, from its datasheet.
 
     Attributes:
         num_sms: Streaming multiprocessors.
@@ -47,29 +47,32 @@ class Gpu:
     bandwidth_gb_per_s: float
 
     def compute_s(self, flops: Floats) -> Floats:
-        """Seconds at the peak rate."""
+        """Return the seconds at the peak FLOP rate."""
         return flops / (self.peak_tflops * 1e12)
 
     def memory_s(self, num_bytes: Floats) -> Floats:
-        """Seconds at the peak bandwidth."""
+        """Return the seconds at the peak memory bandwidth."""
         return num_bytes / (self.bandwidth_gb_per_s * 1e9)
 
 
 def padded(tokens: Floats) -> Floats:
-    """Tokens that are computed: 1, 2 and 4 as they are, else the next multiple of 8."""
+    """Return the tokens rounded up to what kernels compute: 1, 2, 4 or a multiple of 8."""
     small = 2.0 ** np.ceil(np.log2(np.maximum(tokens, 1.0)))
     return np.where(tokens <= TOKEN_GRAIN, small, np.ceil(tokens / TOKEN_GRAIN) * TOKEN_GRAIN)
 
 
 def matmul_terms(gpu: Gpu, operator: MatMul, tokens: Floats) -> Floats:
-    """Launch and roofline: float64[n, 2]."""
+    """Return the launch and roofline terms: float64[n, 2]."""
     tokens = padded(tokens)
     compute_s, memory_s = gpu.compute_s(operator.flops(tokens)), gpu.memory_s(operator.bytes_moved(tokens))
     return np.column_stack([np.ones(len(tokens)), np.maximum(compute_s, memory_s)])
 
 
 def matmul_features(gpu: Gpu, operator: MatMul, tokens: Floats) -> Floats:
-    """Shape, intensity and, for each tile, waves and how full they are: float64[n, num_features]."""
+    """Return the features of matmuls: float64[n, num_features].
+
+    Shape, arithmetic intensity, fill and number of waves for each tile, numbers of row tiles, remainder of n over 128.
+    """
     m, k, n = padded(tokens), float(operator.k), float(operator.n)
     columns = [
         np.log2(m),
@@ -88,21 +91,21 @@ def matmul_features(gpu: Gpu, operator: MatMul, tokens: Floats) -> Floats:
 
 
 def elementwise_terms(gpu: Gpu, operator: Elementwise, tokens: Floats) -> Floats:
-    """Launch and bytes moved: float64[n, 2]."""
+    """Return the launch and memory terms: float64[n, 2]."""
     return np.column_stack([np.ones(len(tokens)), gpu.memory_s(operator.bytes_moved(tokens))])
 
 
 def elementwise_features(operator: Elementwise, tokens: Floats) -> Floats:
-    """Tokens, width, bytes and degree, which say how much stays in caches: float64[n, 4]."""
-    num_bytes, same = operator.bytes_moved(tokens), np.ones(len(tokens))
-    return np.column_stack([np.log2(tokens), np.log2(operator.width) * same, np.log2(num_bytes), operator.tp * same])
+    """Return tokens, width, bytes and tp, which decide what stays in the caches: float64[n, 4]."""
+    num_bytes, ones = operator.bytes_moved(tokens), np.ones(len(tokens))
+    return np.column_stack([np.log2(tokens), np.log2(operator.width) * ones, np.log2(num_bytes), operator.tp * ones])
 
 
 def prefill_terms(gpu: Gpu, attention: Attention, chunk: Floats, context: Floats) -> Floats:
-    """Launch, queries and output, products within the chunk and over the context, keys and values: float64[n, 6].
+    """Return the terms of prefill attention: float64[n, 6].
 
-    The last term is one tile of queries against all keys on one multiprocessor: no split makes it shorter
-    in kernels that do not split over keys.
+    Launch, queries and output, FLOPs within the chunk, FLOPs over the context, keys and values, and one query tile
+    against all keys on one SM, a lower bound for kernels that do not split over keys.
     """
     heads = attention.q_heads * attention.head_dim
     total = context + chunk
@@ -119,7 +122,10 @@ def prefill_terms(gpu: Gpu, attention: Attention, chunk: Floats, context: Floats
 
 
 def prefill_features(gpu: Gpu, attention: Attention, chunk: Floats, context: Floats) -> Floats:
-    """Lengths, share of context, group size and, for each query tile, waves and fill: float64[n, 9]."""
+    """Return the features of prefill attention: float64[n, 9].
+
+    Chunk and total length, share of the context, context, GQA group size, waves and their fill for each query tile.
+    """
     total = context + chunk
     group = attention.q_heads / attention.kv_heads
     columns = [np.log2(chunk), np.log2(total), context / total, context, np.full(len(chunk), np.log2(group))]
@@ -130,10 +136,11 @@ def prefill_features(gpu: Gpu, attention: Attention, chunk: Floats, context: Flo
 
 
 def decode_terms(gpu: Gpu, attention: Attention, num_decodes: Floats, context: Floats) -> Floats:
-    """Launch, cached bytes, cached bytes of a full wave, queries and output: float64[n, 4].
+    """Return the terms of decode attention: float64[n, 4].
 
-    A block works for one key-value head of one sequence and two blocks run on a multiprocessor at a time,
-    so time follows num_decodes x kv_heads rounded up to waves. `context` is the mean per decode.
+    Launch, KV bytes, KV bytes rounded up to full waves, queries and output. A thread block handles one KV head of one
+    sequence and an SM runs two blocks at a time, so time follows num_decodes x kv_heads rounded up to waves. `context`
+    is the mean per decode.
     """
     per_head = attention.kv_bytes_per_token / attention.kv_heads * context
     blocks = num_decodes * attention.kv_heads
@@ -149,7 +156,10 @@ def decode_terms(gpu: Gpu, attention: Attention, num_decodes: Floats, context: F
 
 
 def decode_features(gpu: Gpu, attention: Attention, num_decodes: Floats, context: Floats) -> Floats:
-    """Length, blocks per multiprocessor, and how full waves of one and two blocks are: float64[n, 4]."""
+    """Return the features of decode attention: float64[n, 4].
+
+    Context, thread blocks per SM, and the fill of waves of one and of two blocks per SM.
+    """
     per_sm = num_decodes * attention.kv_heads / gpu.num_sms
     columns = [np.log2(context), np.log2(per_sm)]
     for per_wave in (1, 2):

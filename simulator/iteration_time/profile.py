@@ -1,4 +1,4 @@
-"""Iteration time from measured kernels: regressions that were fitted to them, composed into an iteration."""
+"""Iteration time from regressions that are fitted to measured kernels."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -29,17 +29,17 @@ from simulator.iteration_time.provenance import Provenance
 from simulator.iteration_time.roofline import RooflineKernels
 from simulator.model import HALF, Device, IterationOverhead, Layout
 
-# Operators that were measured under another name: the same kernel.
+# Operators that run the kernel of another one, under whose name it was measured.
 _SAME_KERNEL = {"final_norm": "input_norm"}
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Kernel times fitted to measurements of the device.
+    """Iteration time from kernel times fitted to measurements of the device.
 
     Attributes:
-        path: A file that `python -m profiling fit` wrote; None: the one that is shipped for the device. A
-            device without one gets the roofline, and the run a warning.
+        path: File that `python -m profiling fit` wrote; None: the profile shipped for the device. A device without
+            one falls back to the roofline, with a warning.
     """
 
     path: str | None = None
@@ -50,7 +50,7 @@ class Profile:
             raise ValueError(f"path must be the path of a file or null, got {self.path!r}")
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
-        """Prepare the prediction for one model on one layout.
+        """Return the stage times of one model on one layout.
 
         Raises:
             ValueError: The file cannot be read.
@@ -81,15 +81,15 @@ class Profile:
 
 @cache
 def _shipped(name: str) -> DeviceProfile:
-    """Read a file of this package once; nothing in it changes."""
+    """Load a shipped profile once."""
     return load_profile(SHIPPED / (name + SUFFIX))
 
 
 class ProfileKernels:
-    """Kernel times of a fitted device.
+    """Fitted kernel times of a device.
 
     Attributes:
-        provenance: Where the times come from.
+        provenance: Source and extent of the measurements.
     """
 
     def __init__(self, profile: DeviceProfile, device: Device) -> None:
@@ -99,39 +99,39 @@ class ProfileKernels:
         self._roofline = RooflineKernels(device)
 
     def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
-        """Seconds for each number of tokens: float64[n] -> float64[n].
+        """Return the seconds for each number of tokens: float64[n] -> float64[n].
 
-        Half precision was measured; other weights take their share of it on a roofline, and experts a
+        Only half precision was measured. Other formats scale it by their ratio on a roofline; experts are on the
         roofline alone.
         """
         if operator.num_experts > 1:
             return self._roofline.matmul_time(operator, tokens)
-        times = self._profile.in_engine.times(tokens)
+        factors = self._profile.in_engine.times(tokens)
         if operator.dtype in HALF:
-            return times * self._half_matmul_time(operator, tokens)
+            return factors * self._half_matmul_time(operator, tokens)
         half = MatMul(operator.name, operator.k, operator.n)
         ratio = self._roofline.matmul_time(operator, tokens) / self._roofline.matmul_time(half, tokens)
-        return times * self._half_matmul_time(half, tokens) * ratio
+        return factors * self._half_matmul_time(half, tokens) * ratio
 
     def _half_matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
-        """A shape that was measured has its own lines; beyond them it grows as other shapes do."""
+        """Return the seconds in half precision: fitted lines of the shape, extrapolated by the common fit."""
         profile = self._profile
         lines = profile.matmul_own.get(matmul_key(operator))
         if lines is None:
-            return self._any_matmul_time(operator, tokens)
+            return self._common_matmul_time(operator, tokens)
         seconds = lines.predict(tokens)
         beyond = tokens > lines.most_tokens
         if beyond.any():
             ends = np.concatenate([tokens[beyond], [lines.most_tokens]])
-            other = self._any_matmul_time(operator, ends)
-            seconds[beyond] *= other[:-1] / other[-1]
+            common = self._common_matmul_time(operator, ends)
+            seconds[beyond] *= common[:-1] / common[-1]
         return seconds
 
     def elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:
-        """Seconds for each number of tokens: float64[n] -> float64[n]."""
+        """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         profile = self._profile
         measured = Elementwise(_SAME_KERNEL.get(operator.name, operator.name), operator.width, operator.tp)
-        seconds = self._any_elementwise_time(measured, tokens)
+        seconds = self._common_elementwise_time(measured, tokens)
         lines = profile.elementwise_own.get(elementwise_key(measured))
         if lines is not None:
             within = tokens <= lines.most_tokens
@@ -139,15 +139,15 @@ class ProfileKernels:
         return profile.in_engine.times(tokens) * seconds
 
     def attention_times(self, attention: Attention) -> AttentionTimes:
-        """Prepare attention of one shape."""
+        """Return the attention times of one shape."""
         return AttentionTable(self._profile, attention)
 
-    def _any_matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
+    def _common_matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
         gpu = self._profile.gpu
         terms, features = matmul_terms(gpu, operator, tokens), matmul_features(gpu, operator, tokens)
         return self._profile.matmul.predict(terms, features)
 
-    def _any_elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:
+    def _common_elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:
         fits = self._profile.elementwise
         fit = fits.get(operator.name, fits["any"])
         return fit.predict(

@@ -1,4 +1,4 @@
-"""Whether a run stayed within what its iteration times were measured for."""
+"""Provenance of iteration times: source, measured extent, warnings."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Extent:
-    """The largest that a model of iteration time was measured for, or was asked.
+    """Largest values that an iteration time model was measured at, or was used at.
 
     Attributes:
-        batch_tokens: Tokens of a batch.
-        num_decodes: Decodes of a batch.
-        decode_context_tokens: Tokens in the KV cache per decode, mean of a batch.
-        prefill_tokens: Tokens of a prompt: a chunk and its context.
+        batch_tokens: Tokens in a batch.
+        num_decodes: Decodes in a batch.
+        decode_context_tokens: Context tokens per decode, mean over a batch.
+        prefill_tokens: Prompt tokens: a chunk and its context.
     """
 
     batch_tokens: int = 0
@@ -27,12 +27,12 @@ class Extent:
 
 @dataclass(frozen=True)
 class HostPart:
-    """What the host adds to the time of a batch in each stage.
+    """Host overhead of a batch in each stage.
 
     Attributes:
-        base_s: Seconds of an iteration.
+        base_s: Seconds per iteration.
         per_seq_s: Seconds per sequence in the batch.
-        launch_s: By stage, seconds to launch its kernels; the GPU takes at least so long besides.
+        launch_s: Seconds to launch the kernels, by stage: minimum of the GPU time, to which the others are added.
     """
 
     base_s: float
@@ -42,13 +42,13 @@ class HostPart:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where times come from.
+    """Source and limits of predicted times.
 
     Attributes:
-        source: What predicts, in a few words.
-        measured: Extent of the measurements behind it; None: no measurements bound it.
-        warnings: What a user should know before trusting the times.
-        host: What of the times is the host's; None: they do not tell it apart.
+        source: Source of the times, in a few words.
+        measured: Extent of the measurements; None: no measurements bound the times.
+        warnings: What was not measured.
+        host: Host overhead within the times; None: unknown.
     """
 
     source: str
@@ -59,12 +59,12 @@ class Provenance:
 
 @runtime_checkable
 class Documented(Protocol):
-    """Stage times that know where they come from."""
+    """Stage times with a provenance."""
 
     provenance: Provenance
 
 
-_WORDS = {
+_BEYOND_TEXTS = {
     "batch_tokens": "batches of {used:,} tokens (measured to {measured:,})",
     "num_decodes": "{used:,} decodes in a batch (measured to {measured:,})",
     "decode_context_tokens": "{used:,} tokens of context per decode (measured to {measured:,})",
@@ -73,11 +73,11 @@ _WORDS = {
 
 
 def extent_of(iterations: dict[str, NDArray[Any]], longest_prefill: int) -> Extent:
-    """Return the largest that the iteration times of a replica were asked for.
+    """Return the extent of a replica's iterations.
 
     Args:
-        iterations: As in `ReplicaResult.iterations`.
-        longest_prefill: Tokens of the longest prompt that the replica started on.
+        iterations: Columns of `ReplicaResult.iterations`.
+        longest_prefill: Tokens of the longest prompt that the replica started to prefill.
     """
     prefill, decodes = iterations["num_prefill_tokens"], iterations["num_decodes"]
     decoding = decodes > 0
@@ -91,7 +91,7 @@ def extent_of(iterations: dict[str, NDArray[Any]], longest_prefill: int) -> Exte
 
 
 def describe(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict[str, Any], list[str]]:
-    """Return the summary's `iteration_time` and the warnings of replicas."""
+    """Return the summary's `iteration_time` and the warnings, given provenance and extent of each replica."""
     sources: list[str] = []
     warnings: list[str] = []
     beyond: dict[str, dict[str, int]] = {}
@@ -103,6 +103,6 @@ def describe(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict[str, Any],
             if used > max(measured, beyond.get(name, {}).get("used", 0)):
                 beyond[name] = {"used": used, "measured": measured}
     if beyond:
-        parts = ", ".join(_WORDS[name].format(**numbers) for name, numbers in beyond.items())
+        parts = ", ".join(_BEYOND_TEXTS[name].format(**numbers) for name, numbers in beyond.items())
         warnings.append(f"iteration time is extrapolated beyond its measurements: {parts}")
     return {"sources": sources, "beyond_measured": beyond}, warnings

@@ -1,6 +1,6 @@
-"""Fitted regressions as plain numbers: evaluated here with NumPy alone, fitted in `profiling`.
+"""Fitted regressions as plain numbers: fitted in `profiling`, evaluated here with NumPy alone.
 
-They are written to and read from JSON, so a file of them holds numbers and executes nothing.
+They are stored as JSON, so loading a file executes no code.
 """
 
 from dataclasses import dataclass
@@ -12,26 +12,25 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-
-MOST_DEPTH, MOST_FEATURES = 64, 64  # more than any fit has
+MOST_DEPTH, MOST_FEATURES = 64, 64  # limits of a file, above any fit
 
 
 @dataclass(frozen=True)
 class Trees:
-    """Boosted regression trees; their sum is the prediction.
+    """Gradient-boosted regression trees; the prediction is the baseline plus their sum.
 
-    Nodes of all trees are numbered together. A row goes left where its feature is at most the threshold;
-    a leaf is its own child on both sides.
+    Nodes are numbered across all trees. A row goes left if its feature is at most the threshold; a leaf is its own
+    child on both sides.
 
     Attributes:
         baseline: Prediction before any tree.
-        roots: int64[num_trees], first node of each tree.
-        feature: int64[num_nodes], column that a node looks at.
+        roots: int64[num_trees], root node of each tree.
+        feature: int64[num_nodes], column that a node tests.
         threshold: float64[num_nodes].
         left: int64[num_nodes].
         right: int64[num_nodes].
-        value: float64[num_nodes], of leaves; 0 for others.
-        depth: Most steps from a root to a leaf.
+        value: float64[num_nodes], value of a leaf; 0 for other nodes.
+        depth: Largest number of steps from a root to a leaf.
     """
 
     baseline: float
@@ -44,7 +43,7 @@ class Trees:
     depth: int
 
     def predict(self, features: Floats) -> Floats:
-        """Evaluate: float64[n, num_features] -> float64[n]."""
+        """Return the predictions: float64[n, num_features] -> float64[n]."""
         num_rows, num_features = features.shape
         values = features.ravel()
         first = np.repeat(np.arange(num_rows) * num_features, len(self.roots))
@@ -56,14 +55,14 @@ class Trees:
         return np.asarray(self.baseline + self.value.take(node).reshape(num_rows, -1).sum(axis=1))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain numbers; children are counted from their parent, and a leaf says its value alone."""
-        leaf = self.left == np.arange(len(self.left))
-        number = np.where(leaf, self.value, self.threshold)
+        """Return plain numbers: children relative to their parent; a leaf has feature -1 and its value."""
+        is_leaf = self.left == np.arange(len(self.left))
+        number = np.where(is_leaf, self.value, self.threshold)
         return {
             "baseline": self.baseline,
             "roots": self.roots.tolist(),
-            "feature": np.where(leaf, -1, self.feature).tolist(),
-            "number": [float(f"{one:.6g}") for one in number],
+            "feature": np.where(is_leaf, -1, self.feature).tolist(),
+            "number": [float(f"{value:.6g}") for value in number],
             "left": (self.left - np.arange(len(self.left))).tolist(),
             "right": (self.right - np.arange(len(self.right))).tolist(),
             "depth": self.depth,
@@ -71,77 +70,77 @@ class Trees:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "Trees":
-        """Read what `to_json` returned."""
+        """Build from what `to_json` returned."""
         feature = np.array(plain["feature"], dtype=np.int64)
         number = np.array(plain["number"], dtype=np.float64)
-        own = np.arange(len(feature))
-        leaf = feature < 0
+        node = np.arange(len(feature))
+        is_leaf = feature < 0
         roots = np.array(plain["roots"], dtype=np.int64)
-        left, right = (own + np.array(plain[side], dtype=np.int64) for side in ("left", "right"))
+        left, right = (node + np.array(plain[side], dtype=np.int64) for side in ("left", "right"))
         baseline, depth = float(plain["baseline"]), plain["depth"]
-        nodes = np.concatenate([roots, left, right])
-        if len(nodes) and not 0 <= nodes.min() <= nodes.max() < len(own):
-            raise ValueError("trees have nodes that are not there")
+        references = np.concatenate([roots, left, right])
+        if len(references) and not 0 <= references.min() <= references.max() < len(node):
+            raise ValueError("trees refer to nodes that do not exist")
         if not isinstance(depth, int) or not 0 <= depth <= MOST_DEPTH or feature.max(initial=0) >= MOST_FEATURES:
-            raise ValueError("trees are deeper, or look at more features, than any that are fitted")
+            raise ValueError(f"trees must have a depth of at most {MOST_DEPTH} and at most {MOST_FEATURES} features")
         if not np.isfinite([baseline, *number]).all():
-            raise ValueError("trees hold numbers that are not finite")
+            raise ValueError("trees must hold finite numbers")
         return cls(
             baseline=baseline,
             roots=roots,
-            feature=np.where(leaf, 0, feature),
-            threshold=np.where(leaf, 0.0, number),
+            feature=np.where(is_leaf, 0, feature),
+            threshold=np.where(is_leaf, 0.0, number),
             left=left,
             right=right,
-            value=np.where(leaf, number, 0.0),
+            value=np.where(is_leaf, number, 0.0),
             depth=depth,
         )
 
 
 @dataclass(frozen=True)
 class CorrectedPhysics:
-    """Physics times a learned correction: (terms @ coefficients) * exp(trees(features)).
+    """Physics terms times a learned correction: (terms @ coefficients) * exp(trees(features)).
 
-    Physics carries the prediction beyond the measured range, where trees stay at their last value.
+    Beyond the measured range the trees are constant, so the physics terms extrapolate.
 
     Attributes:
         coefficients: float64[num_terms], at least 0.
-        trees: Logarithm of the correction; None: there is none.
+        trees: Logarithm of the correction; None: no correction.
     """
 
     coefficients: Floats
     trees: Trees | None
 
     def predict(self, terms: Floats, features: Floats) -> Floats:
-        """Seconds: float64[n, num_terms], float64[n, num_features] -> float64[n]."""
+        """Return the seconds: float64[n, num_terms], float64[n, num_features] -> float64[n]."""
         physics = terms @ self.coefficients
         return physics if self.trees is None else physics * np.exp(self.trees.predict(features))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain numbers."""
         trees = None if self.trees is None else self.trees.to_json()
-        return {"coefficients": [float(f"{one:.6g}") for one in self.coefficients], "trees": trees}
+        return {"coefficients": [float(f"{value:.6g}") for value in self.coefficients], "trees": trees}
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "CorrectedPhysics":
-        """Read what `to_json` returned."""
+        """Build from what `to_json` returned."""
         trees = plain["trees"]
         coefficients = np.array(plain["coefficients"], dtype=np.float64)
         if coefficients.ndim != 1 or not np.isfinite(coefficients).all() or (coefficients < 0).any():
             raise ValueError("coefficients must be finite numbers of at least 0")
         if not coefficients.any():
-            raise ValueError("one of the coefficients must be above 0")
+            raise ValueError("at least one coefficient must be above 0")
         return cls(coefficients, None if trees is None else Trees.from_json(trees))
 
 
 @dataclass(frozen=True)
 class TiledLines:
-    """Straight lines over the number of tokens that break at tile edges: the stairs of a matrix product.
+    """Piecewise linear time over tokens, with jumps at tile edges: the staircase of a matmul.
 
     Attributes:
-        last: float64[num_pieces], last number of tokens of each piece, increasing; a piece begins after
-            the one before it.
-        at_last: float64[num_pieces], seconds there.
+        last: float64[num_pieces], last number of tokens of each piece, increasing; a piece begins after the
+            previous one.
+        at_last: float64[num_pieces], seconds at `last`.
         slope: float64[num_pieces], seconds per token within the piece.
     """
 
@@ -155,7 +154,7 @@ class TiledLines:
         return float(self.last[-1])
 
     def predict(self, tokens: Floats) -> Floats:
-        """Seconds: float64[n] -> float64[n]; beyond the last piece, the time of its end."""
+        """Return the seconds: float64[n] -> float64[n]; constant beyond the last piece."""
         piece = np.minimum(np.searchsorted(self.last, tokens), len(self.last) - 1)
         before = np.maximum(self.last[piece] - tokens, 0.0)
         return np.asarray(self.at_last[piece] - self.slope[piece] * before)
@@ -163,19 +162,19 @@ class TiledLines:
     def to_json(self) -> dict[str, Any]:
         """Return plain numbers."""
         return {
-            "last": [int(one) for one in self.last],
-            "at_last": [float(f"{one:.5g}") for one in self.at_last],
-            "slope": [float(f"{one:.5g}") for one in self.slope],
+            "last": [int(tokens) for tokens in self.last],
+            "at_last": [float(f"{seconds:.5g}") for seconds in self.at_last],
+            "slope": [float(f"{slope:.5g}") for slope in self.slope],
         }
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "TiledLines":
-        """Read what `to_json` returned."""
+        """Build from what `to_json` returned."""
         last, at_last, slope = (np.array(plain[name], dtype=np.float64) for name in ("last", "at_last", "slope"))
         if not last.ndim == 1 or not len(last) == len(at_last) == len(slope) > 0:
-            raise ValueError("last, at_last and slope must be lists of as many numbers")
+            raise ValueError("last, at_last and slope must be lists of the same length, at least 1")
         if not np.isfinite([last, at_last, slope]).all() or (np.diff(last, prepend=0.0) <= 0).any():
-            raise ValueError("last must increase, and last, at_last and slope be finite numbers")
+            raise ValueError("last must increase from above 0, and last, at_last and slope must be finite")
         if (at_last <= 0).any():
             raise ValueError("at_last must be above 0")
         return cls(last, at_last, slope)

@@ -1,4 +1,4 @@
-"""Iteration time from first principles: each operator is bound by compute or by memory."""
+"""Roofline iteration time: each operator is bound by compute or by memory."""
 
 from dataclasses import dataclass
 
@@ -14,24 +14,24 @@ from simulator.model import Device, IterationOverhead, Layout
 
 @dataclass(frozen=True)
 class Roofline:
-    """Each operator takes the shortest kernel plus max(FLOPs / rate, bytes / bandwidth).
+    """Iteration time on a roofline: kernel overhead plus max(FLOPs / rate, bytes / bandwidth) per operator.
 
-    Rates are peaks times the share that kernels attain (`Device.attained`), so this is a roofline
-    through measured points and not a fit; it knows no tile or wave quantisation.
+    Rates are the peaks times the share that kernels attain (`Device.attained`): a roofline through measured points,
+    not a fit. It ignores tile and wave quantization.
 
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
-        """Prepare the prediction for one model on one layout."""
+        """Return the stage times of one model on one layout."""
         return ComposedTimes(RooflineKernels(layout.device), layout, engine)
 
 
 class RooflineKernels:
-    """Kernel times of a device by its attained rates.
+    """Kernel times of a device at its attained rates.
 
     Attributes:
-        provenance: Where the times come from.
+        provenance: Source of the times.
     """
 
     def __init__(self, device: Device) -> None:
@@ -44,17 +44,17 @@ class RooflineKernels:
         self._attention_byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.decode_attention
 
     def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
-        """Seconds for each number of tokens: float64[n] -> float64[n]."""
+        """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         device = self._device
         compute_s = operator.flops(tokens) / (device.tflops(operator.compute_dtype) * 1e12 * device.attained.compute)
         return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
 
     def elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:
-        """Seconds for each number of tokens: float64[n] -> float64[n]."""
+        """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         return self._kernel_s + operator.bytes_moved(tokens) / self._byte_per_s
 
     def attention_times(self, attention: Attention) -> AttentionTimes:
-        """Prepare attention of one shape."""
+        """Return the attention times of one shape."""
         return RooflineAttention(
             self._kernel_s,
             product_s=4.0 * attention.q_heads * attention.head_dim / self._attention_flop_per_s,
@@ -64,11 +64,11 @@ class RooflineKernels:
 
 @dataclass(frozen=True)
 class RooflineAttention:
-    """Attention of one layer on a roofline.
+    """Attention times of one layer on a roofline.
 
     Attributes:
-        kernel_s: Seconds of the shortest kernels.
-        product_s: Seconds per pair of a query and a key, all heads together.
+        kernel_s: Seconds of the shortest kernel.
+        product_s: Seconds per query-key pair, over all heads.
         cached_token_s: Seconds to read the keys and values of one token.
     """
 
@@ -77,11 +77,11 @@ class RooflineAttention:
     cached_token_s: float
 
     def prefill_time(self, chunk: int, context: int) -> float:
-        """Seconds of a chunk: causal within the chunk, full over its context."""
+        """Return the time of a prefill chunk in seconds: full over its context, causal within the chunk."""
         compute_s = self.product_s * chunk * (context + (chunk + 1) / 2)
         memory_s = self.cached_token_s * (context + chunk)
         return self.kernel_s + (compute_s if compute_s > memory_s else memory_s)
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
-        """Seconds of decodes: memory-bound, every cached key and value is read once."""
+        """Return the time of decodes in seconds: memory-bound, every cached key and value is read once."""
         return self.kernel_s + self.cached_token_s * context_tokens

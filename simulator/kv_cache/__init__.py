@@ -1,4 +1,4 @@
-"""KV blocks by what they hold: block hashes, and the cache that finds prefixes by them."""
+"""Prefix caching of KV blocks: block hashes, and the cache that finds blocks by their hashes."""
 
 from simulator.kv_cache.block_hash_cache import BlockHashCache
 from simulator.kv_cache.block_hashes import BlockHashes

@@ -1,10 +1,10 @@
-"""Automatic prefix caching: KV blocks that are found again by what they hold.
+"""Automatic prefix caching: KV blocks found by their block hash.
 
-A full KV block carries a label that stands for the whole prefix up to its end. It keeps the label when nobody holds
-it any more, until it is taken for something else; until then a request with the same prefix can have it.
+A full KV block has a hash that stands for the whole prefix up to its end. A block that no request references stays
+cached until it is evicted; until then a request with the same prefix can use it.
 
-Labels are kept as spans of consecutive ones, so that a prompt costs as much as the parts that it shares with others,
-however long it is. What no request has in common with others is one span.
+Hashes are kept as spans of consecutive ones, so a prompt of any length costs as much as the number of parts that it
+shares with other requests. The part that it shares with none is one span.
 """
 
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from simulator.kv_cache.block_hashes import BlockHashes
 
 
 class _Span:
-    """Consecutive labels that are all on the same number of blocks.
+    """Consecutive block hashes, all cached in the same number of copies.
 
     Attributes:
-        first: First label.
-        end: Label behind the last one.
-        copies: Who carries them, the one that was labelled first in front.
+        first: First hash.
+        end: Last hash + 1.
+        copies: Cached copies of the blocks, the one cached first in front.
     """
 
     __slots__ = ("copies", "end", "first")
@@ -30,39 +30,39 @@ class _Span:
 
 
 class _Copy:
-    """Blocks that carry the labels of a span, one each.
+    """Cached blocks with the hashes of a span, one block each.
 
     Attributes:
-        span: The labels.
-        ref_count: Requests that hold the blocks.
-        before: In the queue of those that nobody holds, the one that is reused before it.
-        after: The one that is reused after it.
+        span: The span of hashes.
+        ref_count: Requests that reference the blocks.
+        previous: Copy before it in the free queue, evicted earlier.
+        next: Copy after it in the free queue, evicted later.
     """
 
-    __slots__ = ("after", "before", "ref_count", "span")
+    __slots__ = ("next", "previous", "ref_count", "span")
 
     def __init__(self, span: _Span, ref_count: int) -> None:
         self.span = span
         self.ref_count = ref_count
-        self.before = self.after = self
+        self.previous = self.next = self
 
 
 class BlockHashCache:
-    """Labelled KV blocks of a replica: who holds them, and in which order those that nobody holds are reused.
+    """Cached KV blocks of a replica: their references, and the order of eviction.
 
-    Cached prefixes are whole: a block is labelled after those before it in its sequence and reused before them.
+    Cached prefixes have no gaps: a block is cached after those before it in its sequence, and evicted before them.
 
     Attributes:
-        num_evictable: Labelled blocks that nobody holds.
+        num_evictable: Cached blocks that no request references.
 
     Source: the design of vLLM V1's prefix cache, https://docs.vllm.ai/en/latest/design/prefix_caching.html.
     """
 
     __slots__ = (
         "_block_hashes",
-        "_held",
+        "_free_queue",
         "_num_cached",
-        "_queue",
+        "_referenced",
         "_runs",
         "_spans",
         "num_evictable",
@@ -72,46 +72,46 @@ class BlockHashCache:
         """Start empty.
 
         Args:
-            block_hashes: What the blocks of each request hold.
+            block_hashes: Block hashes of all requests.
         """
         self.num_evictable = 0
         self._block_hashes = block_hashes
         self._spans: dict[int, _Span] = {}
-        # Ends of the queue: what is reused first is behind it, what is reused last before it.
-        self._queue = _Copy(_Span(0, 0), 0)
-        # Of running requests: labelled blocks, in the sequence's order, and how many.
-        self._held: dict[int, list[_Copy]] = {}
+        # Sentinel of the circular free queue: `next` is evicted first, `previous` last.
+        self._free_queue = _Copy(_Span(0, 0), 0)
+        # By running request: its cached blocks, in the order of the sequence, and how many they are.
+        self._referenced: dict[int, list[_Copy]] = {}
         self._num_cached: dict[int, int] = {}
         self._runs: dict[int, list[tuple[int, int]]] = {}
 
     @property
     def num_cached_hashes(self) -> int:
-        """Different labels that are on blocks."""
+        """Distinct hashes of cached blocks."""
         return sum(span.end - span.first for span in self._spans.values())
 
-    def match(self, request: int, most_blocks: int) -> tuple[int, int]:
-        """Look a prefix up.
+    def match(self, request: int, max_blocks: int) -> tuple[int, int]:
+        """Find the longest cached prefix of a request.
 
         Args:
-            request: Whose.
-            most_blocks: Blocks that it may have at most.
+            request: Index of the request.
+            max_blocks: Most blocks to match.
 
         Returns:
-            Blocks at its beginning that are there, and how many of them nobody holds.
+            Cached blocks at the beginning of the request, and how many of them are evictable.
         """
-        num_found = num_evictable = 0
-        for span, end in self._walk(request, most_blocks):
-            num_found += end - span.first
+        num_matched = num_evictable = 0
+        for span, end in self._cached_spans(request, max_blocks):
+            num_matched += end - span.first
             if span.copies[0].ref_count == 0:
                 num_evictable += end - span.first
-        return num_found, num_evictable
+        return num_matched, num_evictable
 
-    def _walk(self, request: int, most_blocks: int) -> Iterator[tuple[_Span, int]]:
-        """Yield the cached spans of a prefix, each with the label behind the last one that belongs to it."""
+    def _cached_spans(self, request: int, max_blocks: int) -> Iterator[tuple[_Span, int]]:
+        """Yield the cached spans of a prefix, each with the end of the part that belongs to the prefix."""
         spans = self._spans
         for first, length in self._runs_of(request):
-            end = first + min(length, most_blocks)
-            most_blocks -= length
+            end = first + min(length, max_blocks)
+            max_blocks -= length
             while first < end:
                 span = spans.get(first)
                 if span is None:
@@ -120,47 +120,47 @@ class BlockHashCache:
                 yield span, first
 
     def acquire(self, request: int, num_blocks: int) -> int:
-        """Let a request hold the first blocks of its prefix, all of which are there.
+        """Reference the first blocks of a request, all of which are cached.
 
         Returns:
-            How many of them nobody held.
+            How many of them were evictable.
         """
         num_evictable = 0
-        held = []
-        for span, end in list(self._walk(request, num_blocks)):
+        copies = []
+        for span, end in list(self._cached_spans(request, num_blocks)):
             if end < span.end:
                 self._split(span, end)
             copy = span.copies[0]
             if copy.ref_count == 0:
-                self._leave_queue(copy)
+                self._remove_from_queue(copy)
                 num_evictable += span.end - span.first
             copy.ref_count += 1
-            held.append(copy)
-        self._held[request] = held
+            copies.append(copy)
+        self._referenced[request] = copies
         self._num_cached[request] = num_blocks
         self.num_evictable -= num_evictable
         return num_evictable
 
     def cache_blocks(self, request: int, num_blocks: int) -> None:
-        """Label the first blocks of a request that holds them; what it held labelled stays so."""
+        """Cache the first blocks of a running request; those already cached stay as they are."""
         skip = self._num_cached[request]
         if num_blocks <= skip:
             return
         self._num_cached[request] = num_blocks
         for first, length in self._runs_of(request):
             if skip < length:
-                self._add(request, first + max(skip, 0), first + min(length, num_blocks))
+                self._cache_hashes(request, first + max(skip, 0), first + min(length, num_blocks))
             skip -= length
             num_blocks -= length
             if num_blocks <= 0:
                 return
 
-    def _add(self, request: int, first: int, end: int) -> None:
-        held = self._held[request]
+    def _cache_hashes(self, request: int, first: int, end: int) -> None:
+        copies = self._referenced[request]
         while first < end:
             span = self._spans.get(first)
-            if span is None:  # nothing from here on is cached
-                last = held[-1] if held else None
+            if span is None:  # no hash from here on is cached
+                last = copies[-1] if copies else None
                 if last is not None and last.span.end == first and last.ref_count == len(last.span.copies) == 1:
                     last.span.end = end
                     return
@@ -169,64 +169,66 @@ class BlockHashCache:
                 self._split(span, end)
             copy = _Copy(span, 1)
             span.copies.append(copy)
-            held.append(copy)
+            copies.append(copy)
             first = span.end
 
     def release(self, request: int) -> int:
-        """Let a request hold nothing any more, the end of its sequence to be reused first.
+        """Drop the references of a request; the end of its sequence is evicted first.
 
         Returns:
-            Labelled blocks that nobody holds now.
+            Cached blocks that became evictable.
         """
         num_evictable = 0
-        for copy in reversed(self._held.pop(request)):
+        for copy in reversed(self._referenced.pop(request)):
             copy.ref_count -= 1
             if copy.ref_count == 0:
-                self._queue_before(self._queue, copy)
+                self._insert_before(self._free_queue, copy)
                 num_evictable += copy.span.end - copy.span.first
         del self._num_cached[request]
         self.num_evictable += num_evictable
         return num_evictable
 
     def referenced_spans(self, request: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield the labelled blocks of a running request: which copy, first label, end, and how many hold it.
+        """Yield the cached blocks of a running request as (id of the copy, first hash, end, ref_count).
 
         Raises:
-            RuntimeError: Their labels are not those of the request.
+            RuntimeError: Their hashes are not those of the request.
         """
-        held = iter(self._held[request])
+        copies = iter(self._referenced[request])
         left = self._num_cached[request]
         for first, length in self._runs_of(request):
             end = first + min(length, left)
             left -= length
             while first < end:
-                copy = next(held)
+                copy = next(copies)
                 if copy.span.first != first or copy.span.end > end:
-                    raise RuntimeError(f"request {request} holds labels {copy.span.first} to {copy.span.end}")
+                    raise RuntimeError(
+                        f"request {request} references hashes {copy.span.first} to {copy.span.end}, not its own"
+                    )
                 yield id(copy), first, copy.span.end, copy.ref_count
                 first = copy.span.end
 
     def num_cached(self, request: int) -> int:
-        """Labelled blocks that a running request holds."""
+        """Return the number of cached blocks of a running request."""
         return self._num_cached[request]
 
-    def shares(self, request: int, block: int) -> bool:
-        """Whether a block of a request, counted from 0, has a label that other requests have too."""
+    def is_shared(self, request: int, block: int) -> bool:
+        """Whether other requests have the same block, counted from 0."""
         return bool(self._block_hashes.num_shared[request] > block)
 
-    def drop(self, request: int) -> None:
-        """Drop what is remembered of a request that will not come back."""
+    def free_block_hashes(self, request: int) -> None:
+        """Drop the block hashes kept for a request that has finished."""
         self._runs.pop(request, None)
 
     def evict_to(self, num_blocks: int) -> int:
-        """Take labels from the blocks that are reused first, until no more than so many that nobody holds have one.
+        """Evict until at most `num_blocks` blocks are evictable.
 
         Returns:
-            Labels taken.
+            Number of evicted blocks.
         """
         before = self.num_evictable
         while (excess := self.num_evictable - num_blocks) > 0:
-            copy = self._queue.after
+            copy = self._free_queue.next
             span = copy.span
             size = span.end - span.first
             if size > excess:
@@ -236,7 +238,7 @@ class BlockHashCache:
                     break
                 self._split(span, span.end - excess)
                 continue
-            self._leave_queue(copy)
+            self._remove_from_queue(copy)
             span.copies.remove(copy)
             if not span.copies:
                 del self._spans[span.first]
@@ -244,13 +246,13 @@ class BlockHashCache:
         return before - self.num_evictable
 
     def clear(self) -> None:
-        """Lose everything."""
+        """Drop all blocks and references."""
         self.num_evictable = 0
         self._spans.clear()
-        self._held.clear()
+        self._referenced.clear()
         self._num_cached.clear()
         self._runs.clear()
-        self._queue = _Copy(_Span(0, 0), 0)
+        self._free_queue = _Copy(_Span(0, 0), 0)
 
     def _runs_of(self, request: int) -> list[tuple[int, int]]:
         runs = self._runs.get(request)
@@ -259,25 +261,25 @@ class BlockHashCache:
         return runs
 
     def _split(self, span: _Span, at: int) -> None:
-        """Make two spans of one; of what nobody holds, the part behind is reused first."""
-        rest = self._spans[at] = _Span(at, span.end)
+        """Split a span in two; of evictable copies, the rear part is evicted first."""
+        rear = self._spans[at] = _Span(at, span.end)
         span.end = at
         for copy in span.copies:
-            tail = _Copy(rest, copy.ref_count)
-            rest.copies.append(tail)
+            rear_copy = _Copy(rear, copy.ref_count)
+            rear.copies.append(rear_copy)
             if copy.ref_count == 0:
-                self._queue_before(copy, tail)
+                self._insert_before(copy, rear_copy)
                 continue
-            for held in self._held.values():
-                if copy in held:
-                    held.insert(held.index(copy) + 1, tail)
+            for copies in self._referenced.values():
+                if copy in copies:
+                    copies.insert(copies.index(copy) + 1, rear_copy)
 
     @staticmethod
-    def _queue_before(place: _Copy, copy: _Copy) -> None:
-        before = place.before
-        copy.before, copy.after = before, place
-        before.after = place.before = copy
+    def _insert_before(successor: _Copy, copy: _Copy) -> None:
+        previous = successor.previous
+        copy.previous, copy.next = previous, successor
+        previous.next = successor.previous = copy
 
     @staticmethod
-    def _leave_queue(copy: _Copy) -> None:
-        copy.before.after, copy.after.before = copy.after, copy.before
+    def _remove_from_queue(copy: _Copy) -> None:
+        copy.previous.next, copy.next.previous = copy.next, copy.previous

@@ -1,4 +1,4 @@
-"""What is noted during a simulation. Imports nothing of the simulator."""
+"""Logs of a simulation. Imports nothing from the simulator."""
 
 from simulator.log.fault_spans import FAILURE, KINDS, NETWORK, SLOWDOWN, FaultSpan
 from simulator.log.iterations import NO_DECODE_SET, RUN_COLUMNS, IterationLog, LoggedIterations, Members

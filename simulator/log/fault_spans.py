@@ -1,4 +1,4 @@
-"""Faults as they happened, each at one replica."""
+"""Faults that happened, each at one replica."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class FaultSpan:
 
     Attributes:
         kind: FAILURE, SLOWDOWN or NETWORK.
-        at_s: When it begins.
+        at_s: When it begins, simulated seconds.
         for_s: How long it lasts, seconds; None: forever.
         replica: Number of the replica.
         slowdown: Factor on the time of iterations (SLOWDOWN) or messages (NETWORK); 1 for failures.
@@ -26,5 +26,5 @@ class FaultSpan:
 
     @property
     def end_s(self) -> float:
-        """When it is over."""
+        """When it ends; infinity: never."""
         return math.inf if self.for_s is None else self.at_s + self.for_s

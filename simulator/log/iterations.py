@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_DECODE_SET = -1
-# What is logged of each run of iterations, see `LoggedIterations`.
+# Logged columns of each run of iterations, see `LoggedIterations`.
 RUN_COLUMNS = (
     "first",
     "schedule_s",
@@ -29,12 +29,12 @@ _VALUES_PER_PART = 1 << 14
 
 
 Columns = dict[str, NDArray[Any]]
-# Of each member of a batch: request, tokens, and whether they are prompt tokens.
+# Members of a batch: (request, tokens, whether they are prompt tokens).
 Members = list[tuple[int, int, bool]]
 
 
 class LoggedBatch(Protocol):
-    """What the log reads of a batch; see `simulator.replica.Batch`."""
+    """The part of a batch that the log reads; see `simulator.replica.Batch`."""
 
     @property
     def chunks(self) -> Sized:
@@ -49,18 +49,17 @@ class LoggedBatch(Protocol):
 
 @dataclass(frozen=True)
 class LoggedIterations:
-    """The iterations of a replica, one after another, as they are kept and saved.
+    """The iterations of a replica in order, as they are stored and saved.
 
     Attributes:
-        end_s: float64[num_iterations].
-        free_blocks: int32[num_iterations].
-        runs: float64[num_runs, 9], of each run the RUN_COLUMNS of its first iteration: its number, when the scheduler
-            decided, when the first stage began, prefills and their tokens, decodes, tokens of either in the KV cache,
-            and the decode set.
-        lone_preemptions: float64[k, 2], which of the replica's preemptions were decided without forming a batch, and
-            when.
-        stage_spans: float64[num_iterations, num_stages, 2], when each pipeline stage began and ended to compute;
-            None: it was not logged.
+        end_s: float64[num_iterations], seconds.
+        free_blocks: int32[num_iterations], free KV blocks.
+        runs: float64[num_runs, 9], RUN_COLUMNS of the first iteration of each run: its number, when it was scheduled,
+            when the first stage began, prefills and their tokens, decodes, context tokens of both, and the decode set.
+        lone_preemptions: float64[k, 2], (number, time in seconds) of the replica's preemptions that were decided
+            without forming a batch.
+        stage_spans: float64[num_iterations, num_stages, 2], start and end of compute in each pipeline stage, seconds;
+            None: not logged.
     """
 
     end_s: NDArray[np.float64]
@@ -80,7 +79,7 @@ class LoggedIterations:
         lengths, end_s = self.run_lengths, self.end_s
         runs = dict(zip(RUN_COLUMNS, self.runs.T, strict=True))
         first = runs.pop("first").astype(np.int64)
-        # A repetition starts when the iteration before it ends, with one token more for each one computed.
+        # A repeat starts when the iteration before it ends, with one more context token for each token computed.
         start_s = np.roll(end_s, 1)
         schedule_s = start_s.copy()
         schedule_s[first], start_s[first] = runs.pop("schedule_s"), runs.pop("start_s")
@@ -99,14 +98,14 @@ class LoggedIterations:
 
 
 class IterationLog:
-    """One row per iteration, in the order in which the scheduler formed them.
+    """Iterations in the order in which the scheduler formed them.
 
-    Iterations are logged in runs: the first one of a run follows a decision, the others repeat it, so that
-    only when they end and how many KV blocks are free is not known from the first.
+    Iterations are logged in runs: the first iteration of a run follows a decision, the others repeat it. Only
+    the end times and free KV blocks of repeats do not follow from the first iteration.
 
     Attributes:
         times: end_s and free_blocks of the latest iterations, flat. The engine extends it.
-        spans: When each stage of a pipeline began and ended the latest iterations, flat; None: nobody asked for it.
+        spans: Start and end of the latest iterations in each pipeline stage, flat; None: not logged.
     """
 
     def __init__(self, with_members: bool = False, num_stages_with_spans: int = 0) -> None:
@@ -114,12 +113,12 @@ class IterationLog:
 
         Args:
             with_members: Whether to log the members of each batch.
-            num_stages_with_spans: Stages of which to log when they compute; 0: none.
+            num_stages_with_spans: Number of pipeline stages whose compute times are logged; 0: none are.
         """
         self.times: list[float] = []
         self.spans: list[float] | None = [] if num_stages_with_spans else None
         self._num_stages = num_stages_with_spans
-        # Of each run: the members of its batches, if asked for, since it costs time for each member.
+        # Members of the batches of each run. Optional, because it costs time per member.
         self._members: list[Members] | None = [] if with_members else None
         self._lone_preemptions: list[tuple[int, float]] = []
         self._runs: list[float] = []  # RUN_COLUMNS, flat
@@ -136,13 +135,13 @@ class IterationLog:
         start_s: float,
         members: Callable[[], Members],
     ) -> None:
-        """Log a batch that was just put in flight; its times, and those of its repeats, follow.
+        """Log a batch just put in flight; its end times, and those of its repeats, follow.
 
         Args:
             batch: The batch.
             decode_set: Number of its decode set, or NO_DECODE_SET.
-            schedule_s: When it was decided.
-            start_s: When the first stage takes it.
+            schedule_s: When it was scheduled.
+            start_s: When it starts in the first stage.
             members: Returns its members; called only if they are logged.
         """
         self._runs.extend(
@@ -161,25 +160,25 @@ class IterationLog:
         if self._members is not None:
             self._members.append(members())
 
-    def preempt_alone(self, preemptions: range, now_s: float) -> None:
-        """Log that some of the replica's preemptions were decided now, and no batch formed."""
+    def log_lone_preemptions(self, preemptions: range, now_s: float) -> None:
+        """Log that preemptions, by number, were decided now without forming a batch."""
         self._lone_preemptions += [(number, now_s) for number in preemptions]
 
     def cut_off(self, now_s: float, num_iterations: int) -> None:
-        """Let the latest iterations end now, or not begin: they were broken off."""
+        """Cut the latest iterations off at `now_s`; those that would start later take no time."""
         if len(self.times) < 2 * num_iterations:
-            self._unpack()
+            self._restore_latest()
         width, times, runs = len(RUN_COLUMNS), self.times, self._runs
-        for place in range(len(times) - 2 * num_iterations, len(times), 2):
-            times[place] = min(times[place], now_s)
-        for place in range(max(0, len(runs) - width * num_iterations), len(runs), width):
-            runs[place + _START] = min(runs[place + _START], now_s)
+        for index in range(len(times) - 2 * num_iterations, len(times), 2):
+            times[index] = min(times[index], now_s)
+        for index in range(max(0, len(runs) - width * num_iterations), len(runs), width):
+            runs[index + _START] = min(runs[index + _START], now_s)
         if self.spans is not None:
             first = len(self.spans) - 2 * self._num_stages * num_iterations
             self.spans[first:] = [min(time_s, now_s) for time_s in self.spans[first:]]
 
     def compact(self, num_values: int = _VALUES_PER_PART) -> None:
-        """Pack what has been logged, a quarter of the memory, if it is more than `num_values`."""
+        """Pack the log into a quarter of the memory, if `times` has more than `num_values` values."""
         if len(self.times) > num_values:
             self._num_packed += len(self.times) // 2
             self._packed_times.append(_pack(self.times))
@@ -187,32 +186,32 @@ class IterationLog:
             if self.spans is not None:
                 self._packed_spans.append(_pack(self.spans))
 
-    def _unpack(self) -> None:
-        """Undo what was packed last."""
+    def _restore_latest(self) -> None:
+        """Unpack the part that was packed last."""
         if self._packed_times:
-            self.times[:0] = _unpacked(self._packed_times.pop())
-            self._runs[:0] = _unpacked(self._packed_runs.pop())
+            self.times[:0] = _unpack(self._packed_times.pop())
+            self._runs[:0] = _unpack(self._packed_runs.pop())
             self._num_packed = sum(map(len, self._packed_times)) // (2 * 8)
             if self.spans is not None:
-                self.spans[:0] = _unpacked(self._packed_spans.pop())
+                self.spans[:0] = _unpack(self._packed_spans.pop())
 
     def members(self) -> list[Members] | None:
-        """Return the members of each batch in its own order; None if they were not asked for."""
+        """Return the members of each batch in batch order; None: not logged."""
         if self._members is None:
             return None
         lengths = self.logged().run_lengths.tolist()
         return [members for members, length in zip(self._members, lengths, strict=True) for _ in range(length)]
 
     def logged(self) -> LoggedIterations:
-        """Return what was logged so far."""
+        """Return the iterations logged so far."""
         self.compact(0)
         times = np.frombuffer(b"".join(self._packed_times)).reshape(-1, 2)
         runs = np.frombuffer(b"".join(self._packed_runs)).reshape(-1, len(RUN_COLUMNS))
         spans = None
         if self.spans is not None:
             spans = np.frombuffer(b"".join(self._packed_spans)).reshape(-1, self._num_stages, 2)
-        alone = np.array(self._lone_preemptions, dtype=np.float64).reshape(-1, 2)
-        return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs, alone, spans)
+        lone = np.array(self._lone_preemptions, dtype=np.float64).reshape(-1, 2)
+        return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs, lone, spans)
 
 
 def _pack(values: list[float]) -> bytes:
@@ -221,5 +220,5 @@ def _pack(values: list[float]) -> bytes:
     return packed
 
 
-def _unpacked(packed: bytes) -> tuple[float, ...]:
+def _unpack(packed: bytes) -> tuple[float, ...]:
     return struct.unpack(f"{len(packed) // 8}d", packed)

@@ -1,26 +1,26 @@
-"""What happened to the requests of a replica."""
+"""Events of the requests of a replica."""
 
 from dataclasses import dataclass, field
 
-# A request's stay in a decode set, as (request, index of the set, joined, left): it emitted one token in
-# each of the set's iterations in (joined, left].
+# Decode span of a request in a decode set, as (request, index of the set, joined, left): the request emitted
+# one token in each of the set's iterations in (joined, left].
 DecodeSpan = tuple[int, int, int, int]
 
 
 @dataclass(slots=True)
 class RequestEvents:
-    """What happened to requests, by batch number. The n-th batch that a replica starts ends n-th.
+    """Events of requests, by batch number. A replica's batches end in the order in which they start.
 
     Attributes:
-        admissions: (request, batch, tokens found in the prefix cache, KV blocks of these that others hold) of each
-            move from waiting to running.
+        admissions: (request, batch, cached tokens, cached KV blocks that other requests reference) of each move
+            from waiting to running.
         prefill_ends: (request, batch) of each batch that completed a prefill and so emitted a token.
         finishes: (request, batch) of each last token.
-        decode_spans: Stays of requests in decode sets.
+        decode_spans: Decode spans of requests, see `DecodeSpan`.
         preemptions: (request, number of the next batch to start).
-        evictions: (KV blocks that lost what they held, number of the next batch to start).
+        evictions: (number of cached KV blocks evicted, number of the next batch to start).
         ignored: Requests refused because they are too long.
-        discards: (requests whose tokens so far do not count, prefill ends and decode_spans until then).
+        discards: (requests whose tokens so far do not count, number of prefill_ends and of decode_spans until then).
     """
 
     admissions: list[tuple[int, int, int, int]] = field(default_factory=list)
@@ -33,5 +33,5 @@ class RequestEvents:
     discards: list[tuple[list[int], int, int]] = field(default_factory=list)
 
     def discard(self, requests: list[int]) -> None:
-        """Let the tokens that some requests have emitted here so far not count."""
+        """Discount the tokens that these requests have emitted here so far."""
         self.discards.append((requests, len(self.prefill_ends), len(self.decode_spans)))

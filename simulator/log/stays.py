@@ -1,7 +1,6 @@
-"""Where requests were served: stays at replicas."""
+"""Stays of requests at replicas."""
 
 NO_REPLICA = -1
 
-
-# What became of a request at some time: it was sent to a replica, or was thrown out of it.
+# Events of a stay: the request was sent to a replica, or a failure removed it while it waited or ran there.
 SENT, LEFT_QUEUE, LEFT_RUNNING = range(3)

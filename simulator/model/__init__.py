@@ -1,4 +1,4 @@
-"""The model, the GPUs and the machines, and how one is laid out on the other."""
+"""Model, GPU and node specifications, and the layout of a model on GPUs."""
 
 from simulator.model.architecture import Model
 from simulator.model.device import Device

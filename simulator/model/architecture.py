@@ -1,38 +1,37 @@
-"""Transformer architectures: the numbers that decide compute, memory traffic and KV cache."""
+"""Transformer architectures: the sizes that determine compute, memory traffic and KV cache."""
 
 from dataclasses import dataclass
 
 from simulator.model.number_formats import WEIGHT_DTYPES, require_dtype
-from traces.shared.value_checks import flag, text
+from traces.shared.value_checks import flag, integer, text
 
 LARGEST = 10**9  # of any of its sizes
 
 
 @dataclass(frozen=True)
 class Model:
-    """A decoder-only transformer; published numbers, with their sources in configs/model.
+    """A decoder-only transformer. Sources of the published numbers are in configs/model.
 
     Attributes:
         name: Name of the model, as in the configuration.
         num_layers: Transformer layers.
         hidden_size: Width of the residual stream.
         num_q_heads: Query heads.
-        num_kv_heads: Key and value heads.
+        num_kv_heads: Key-value heads.
         head_dim: Width of a head.
-        ffn_size: Inner width of the MLP.
+        ffn_size: Intermediate size of the MLP.
         gated_mlp: Whether the MLP has a gate projection beside the up projection (SwiGLU).
         vocab_size: Tokens in the vocabulary.
-        parallel_attention: Whether attention and MLP read the same input, so that they share one all-reduce.
-        tied_embedding: Whether input embedding and LM head are the same matrix.
-        num_experts: MLPs of a layer among which each token is routed; 1: an ordinary MLP.
-        experts_per_token: MLPs of a layer that compute each token.
-        dtype: Format of the weights of the layers. The embedding, the LM head and all activations have
-            half precision.
-        weight_only: Whether products with 8-bit weights are computed in half precision, as with GPTQ, and not in
-            8 bits, as with FP8 and W8A8 checkpoints. Those with int4 always are.
-        max_model_len: Longest sequence that the engine admits, tokens: a prompt and, after a preemption,
-            its output so far. The output to come plays no role, as in the real engines. It is a setting of
-            the engine and not limited by the model's position embeddings.
+        parallel_attention: Whether attention and MLP read the same input and so share one all-reduce.
+        tied_embedding: Whether input embedding and LM head share one matrix.
+        num_experts: Experts per layer; 1: a dense MLP.
+        experts_per_token: Experts per layer that compute each token.
+        dtype: Format of the layer weights. The embedding, the LM head and all activations are in half precision.
+        weight_only: Whether 8-bit weights are multiplied in half precision (GPTQ) and not in 8 bits (FP8 and W8A8
+            checkpoints). int4 weights always are.
+        max_model_len: Longest sequence that the engine admits, tokens: the prompt and, after a preemption, the
+            output so far. The remaining output does not count, as in the real engines. This is a setting of the
+            engine and not limited by the model's position embeddings.
     """
 
     name: str
@@ -56,9 +55,7 @@ class Model:
         """Check the ranges."""
         sizes = ("num_layers", "hidden_size", "num_q_heads", "num_kv_heads", "head_dim", "ffn_size", "vocab_size")
         for name in (*sizes, "num_experts", "experts_per_token", "max_model_len"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
-                raise ValueError(f"{name} must be an integer from 1 to {LARGEST}, got {value!r}")
+            integer(name, getattr(self, name), 1, LARGEST)
         if self.num_q_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_q_heads must be a multiple of num_kv_heads={self.num_kv_heads}, got {self.num_q_heads}"
@@ -80,12 +77,12 @@ class Model:
     @property
     def mlp_parameters(self) -> int:
         """Weights of the MLP of one layer, or of all its experts and the router."""
-        one = self.hidden_size * self.ffn_size * (3 if self.gated_mlp else 2)
-        return one if self.num_experts == 1 else self.num_experts * (one + self.hidden_size)
+        mlp = self.hidden_size * self.ffn_size * (3 if self.gated_mlp else 2)
+        return mlp if self.num_experts == 1 else self.num_experts * (mlp + self.hidden_size)
 
     @property
     def embedding_parameters(self) -> int:
-        """Weights of the input embedding, and as many of the LM head."""
+        """Weights of the input embedding; the LM head has the same number."""
         return self.vocab_size * self.hidden_size
 
     @property
@@ -95,14 +92,14 @@ class Model:
         return self.num_layers * (self.attention_parameters + self.mlp_parameters) + embeddings
 
     def kv_heads_per_gpu(self, tp: int) -> int:
-        """Key and value heads on one GPU; each GPU has at least one, replicated if there are fewer heads."""
+        """Return the key-value heads on one GPU: at least one, replicated if there are fewer heads than GPUs."""
         return max(1, self.num_kv_heads // tp)
 
     def require_divisible(self, tp: int) -> None:
-        """Check that so many GPUs can share a layer.
+        """Check that `tp` GPUs can share a layer.
 
         Raises:
-            ValueError: They cannot; with the reason.
+            ValueError: The heads cannot be divided among them.
         """
         if self.num_q_heads % tp:
             raise ValueError(f"parallel.tp={tp} must divide the {self.num_q_heads} query heads of {self.name}")

@@ -1,4 +1,4 @@
-"""Accelerators: numbers with units; their sources are in configs/device."""
+"""GPUs: peak rates, memory and price. Sources are in configs/device."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from traces.shared.value_checks import positive, text
 
 @dataclass(frozen=True)
 class Attained:
-    """What kernels reach on a GPU, measured.
+    """Measured efficiency of kernels on a GPU.
 
     Attributes:
         compute: Share of the peak matrix rate in large matrix products.
@@ -16,7 +16,7 @@ class Attained:
         prefill_attention: Share of the peak matrix rate in prefill attention.
         decode_attention: Share of the peak bandwidth in decode attention.
         kernel_us: Time of the shortest kernels, microseconds.
-        l2_gb_per_s: Rate at which decode attention reads keys and values that are in the L2 cache, 10^9 byte/s.
+        l2_gb_per_s: Rate at which decode attention reads keys and values from the L2 cache, 10^9 byte/s.
     """
 
     compute: float
@@ -39,15 +39,15 @@ class Device:
     Attributes:
         name: Name of the device, as in the configuration.
         peak_tflops: Dense half-precision matrix rate, 10^12 FLOP/s.
-        memory_gib: HBM size, GiB.
+        memory_gib: HBM capacity, GiB.
         bandwidth_gb_per_s: HBM bandwidth, 10^9 byte/s.
-        attained: What kernels reach of the peaks.
-        host: Name of the measured host that its machines have, see configs/engine.
-        profile: Name of the fitted kernel times that are shipped for it; None: there are none.
-        fp8_tflops: Dense FP8 matrix rate, 10^12 FLOP/s; None: it has none and computes FP8 weights in half
-            precision.
-        int8_tops: Dense INT8 matrix rate, 10^12 operations/s; None: as with FP8.
-        price_per_hour_usd: Price of one GPU of a rented machine, US dollars per hour; None: unknown.
+        attained: Measured efficiency of its kernels.
+        host: Name of the measured host of its machines, see configs/engine.
+        profile: Name of the fitted kernel times that ship with the simulator; None: there are none.
+        fp8_tflops: Dense FP8 matrix rate, 10^12 FLOP/s; None: no FP8 matrix units, so FP8 weights are computed in
+            half precision.
+        int8_tops: Dense INT8 matrix rate, 10^12 operations/s; None: as for FP8.
+        price_per_hour_usd: Rental price of one GPU, US dollars per hour; None: unknown.
     """
 
     name: str
@@ -70,16 +70,16 @@ class Device:
             positive(name, getattr(self, name))
 
     def computes_in(self, dtype: str) -> bool:
-        """Whether there are matrix units for a format of weights and activations.
+        """Return whether the GPU has matrix units for a format of weights and activations.
 
-        Weights of other formats are widened in registers and multiplied in half precision.
+        Weights in other formats are widened in registers and multiplied in half precision.
         """
-        return dtype in HALF or self._rates[dtype] is not None
+        return dtype in HALF or self._quantised_tflops[dtype] is not None
 
     def tflops(self, dtype: str) -> float:
-        """Dense matrix rate with weights of a format, 10^12 FLOP/s."""
-        return self._rates[dtype] or self.peak_tflops
+        """Return the dense matrix rate for weights of a format, 10^12 FLOP/s."""
+        return self._quantised_tflops[dtype] or self.peak_tflops
 
     @property
-    def _rates(self) -> dict[str, float | None]:
+    def _quantised_tflops(self) -> dict[str, float | None]:
         return dict.fromkeys(WEIGHT_DTYPES) | {"fp8": self.fp8_tflops, "int8": self.int8_tops}

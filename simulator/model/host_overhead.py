@@ -1,9 +1,10 @@
-"""What a serving engine adds to kernels and messages: the time of its host, and how it computes attention."""
+"""Host overhead of a serving engine, and the engine's choice of attention kernels and CUDA graphs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from simulator.model.device import Device
+from traces.shared.value_checks import flag, number
 
 LONGEST_S = 1e6
 MOST_DECODES = 1 << 16
@@ -11,16 +12,16 @@ MOST_DECODES = 1 << 16
 
 @dataclass(frozen=True)
 class HostTime:
-    """Host time of an iteration: what the GPU waits for, and what it takes to launch the kernels.
+    """Host time of an iteration: time that the GPU waits for the host, and kernel launch time.
 
     Attributes:
-        base_s: Seconds of an iteration on one GPU.
+        base_s: Seconds per iteration on one GPU.
         per_seq_s: Seconds per sequence in the batch on one GPU.
-        multi_gpu_base_s: Seconds of an iteration on several GPUs, the engine's messages to its workers included.
+        multi_gpu_base_s: Seconds per iteration on several GPUs, including the engine's messages to its workers.
         multi_gpu_per_seq_s: Seconds per sequence in the batch on several GPUs.
-        launch_per_layer_s: Seconds to launch the kernels of one layer. Kernels run while the next are launched,
-            so a stage takes at least so long for each of its layers. 0: launched at once.
-        launch_graph_s: Seconds to launch a stage that was captured as a CUDA graph; it takes at least so long.
+        launch_per_layer_s: Seconds to launch the kernels of one layer. Kernels run while the next are launched, so
+            this bounds the time of each layer of a stage from below. 0: launches take no time.
+        launch_graph_s: Seconds to launch a stage that was captured as a CUDA graph; bounds its time from below.
     """
 
     base_s: float = 0.0
@@ -33,11 +34,10 @@ class HostTime:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name, value in vars(self).items():
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= LONGEST_S:
-                raise ValueError(f"{name} must be a number from 0 to {LONGEST_S:g}, got {value!r}")
+            number(name, value, 0, LONGEST_S)
 
     def line(self, num_gpus: int) -> tuple[float, float]:
-        """Seconds of an iteration, and seconds per sequence."""
+        """Return the seconds per iteration and the seconds per sequence."""
         if num_gpus > 1:
             return self.multi_gpu_base_s, self.multi_gpu_per_seq_s
         return self.base_s, self.per_seq_s
@@ -45,14 +45,14 @@ class HostTime:
 
 @dataclass(frozen=True)
 class IterationOverhead:
-    """A serving engine on the machines of one device.
+    """Host overhead of a serving engine on the machines of one device.
 
     Attributes:
-        host: Time of its host.
+        host: Host time of an iteration.
         grouped_decode: Whether decode attention reads keys and values once for all query heads that share them;
-            else once for each query head.
-        decode_graph_sizes: Batches of decodes that were captured as CUDA graphs, increasing. A batch without prefill
-            is padded to the next of them.
+            else once per query head.
+        decode_graph_sizes: Numbers of decodes whose batches were captured as CUDA graphs, increasing. A batch without
+            prefill is padded to the next size.
     """
 
     host: HostTime = field(default_factory=HostTime)
@@ -62,14 +62,14 @@ class IterationOverhead:
 
 @dataclass(frozen=True)
 class HostOverhead:
-    """A serving engine as far as iteration time goes.
+    """Host overhead of a serving engine on all measured hosts.
 
     Attributes:
         hosts: Host time by the name of the host (`Device.host`); None: the host takes no time.
         grouped_decode: Whether decode attention reads keys and values once for all query heads that share them;
-            else once for each query head.
-        decode_graph_sizes: Batches of decodes that were captured as CUDA graphs, increasing. A batch without prefill
-            is padded to the next of them; one that is larger than all is launched kernel by kernel.
+            else once per query head.
+        decode_graph_sizes: Numbers of decodes whose batches were captured as CUDA graphs, increasing. A batch without
+            prefill is padded to the next size; a batch beyond the largest size is launched kernel by kernel.
     """
 
     hosts: Mapping[str, HostTime] | None = None
@@ -78,8 +78,7 @@ class HostOverhead:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not isinstance(self.grouped_decode, bool):
-            raise ValueError(f"grouped_decode must be true or false, got {self.grouped_decode!r}")
+        flag("grouped_decode", self.grouped_decode)
         sizes = self.decode_graph_sizes
         if isinstance(sizes, str) or not isinstance(sizes, Sequence) or not all(map(_is_size, sizes)):
             raise ValueError(f"decode_graph_sizes must be a list of integers from 1 to {MOST_DECODES}, got {sizes!r}")
@@ -88,7 +87,7 @@ class HostOverhead:
         object.__setattr__(self, "decode_graph_sizes", tuple(sizes))
 
     def on(self, device: Device) -> IterationOverhead:
-        """Return the engine on the machines of a device.
+        """Return the overhead on the machines of a device.
 
         Raises:
             ValueError: The host of the device was not measured with this engine.

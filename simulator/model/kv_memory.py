@@ -1,10 +1,11 @@
-"""How many KV blocks a replica has."""
+"""KV memory of a replica: the number of KV blocks that fit its GPUs."""
 
 import math
 from dataclasses import dataclass
 
 from simulator.model.layout import Layout
 from simulator.model.number_formats import KV_DTYPES, require_dtype
+from traces.shared.value_checks import integer
 
 GIB = 1 << 30
 LARGEST = 2**31
@@ -16,11 +17,11 @@ class KVMemory:
 
     Attributes:
         block_size: Tokens per KV block.
-        num_blocks: KV blocks per replica; None: as many as fit the device's memory.
-        watermark: Share of the blocks that an admission leaves free (vllm and sarathi).
-        memory_utilization: Share of the device's memory that the engine uses.
+        num_blocks: KV blocks per replica; None: as many as fit in GPU memory.
+        watermark: Share of the KV blocks that an admission leaves free (vllm and sarathi).
+        memory_utilization: Share of GPU memory that the engine uses.
         dtype: Format of the keys and values.
-        prefix_caching: Whether KV blocks are found again by what they hold; None: if the policy can (vllm_v1 alone).
+        prefix_caching: Whether the replica has a prefix cache; None: if the policy supports it (only vllm_v1 does).
     """
 
     block_size: int = 16
@@ -32,12 +33,9 @@ class KVMemory:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("block_size", "num_blocks"):
-            value = getattr(self, name)
-            if name == "num_blocks" and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
-                raise ValueError(f"{name} must be an integer from 1 to {LARGEST}, got {value!r}")
+        integer("block_size", self.block_size, 1, LARGEST)
+        if self.num_blocks is not None:
+            integer("num_blocks", self.num_blocks, 1, LARGEST)
         for name in ("watermark", "memory_utilization"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
@@ -51,33 +49,33 @@ class KVMemory:
         require_dtype(self.dtype, "dtype", KV_DTYPES)
 
     def blocks_for(self, layout: Layout, profiled_tokens: int) -> int:
-        """KV blocks of one replica. The stage with the least room decides.
+        """Return the KV blocks of one replica; the stage with the least room decides.
 
-        What the engine may use of a GPU, less its weights and the activations of the largest forward pass.
+        Room is the usable memory of a GPU minus its weights and the activations of the largest forward pass.
 
         Args:
             layout: The model on its GPUs.
-            profiled_tokens: Tokens of that forward pass, see `SizedBatches`.
+            profiled_tokens: Tokens of the largest forward pass.
 
         Raises:
-            ValueError: The layout does not fit, with the arithmetic.
+            ValueError: The layout does not fit; the message has the arithmetic.
         """
         if self.num_blocks is not None:
             return self.num_blocks
         model, device, parallel = layout.model, layout.device, layout.parallel
         usable = device.memory_gib * GIB * self.memory_utilization
         activations = layout.activation_bytes(profiled_tokens)
-        rooms = []
+        blocks_per_stage = []
         for stage, num_layers in enumerate(layout.stage_layers):
             weights = layout.weight_bytes(stage)
-            block = self.block_size * num_layers * layout.kv_bytes_per_token
-            room = int((usable - weights - activations) // block)
-            if room < 1:
+            block_bytes = self.block_size * num_layers * layout.kv_bytes_per_token
+            num_blocks = int((usable - weights - activations) // block_bytes)
+            if num_blocks < 1:
                 raise ValueError(
                     f"{model.name} with tp={parallel.tp} pp={parallel.pp} does not fit {device.name}: of "
                     f"{device.memory_gib:g} GiB x {self.memory_utilization:g} = {usable / GIB:.1f} GiB per GPU, "
                     f"weights take {weights / GIB:.1f} and activations of {profiled_tokens:,} tokens "
                     f"{activations / GIB:.1f} GiB, which leaves no room for a KV block"
                 )
-            rooms.append(room)
-        return min(rooms)
+            blocks_per_stage.append(num_blocks)
+        return min(blocks_per_stage)

@@ -1,4 +1,4 @@
-"""A model spread over the GPUs of machines: which layers, weights and neighbours each of them has."""
+"""Layout of a model on the GPUs of a replica: layers and weights of each stage, and links between stages."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +14,8 @@ from simulator.model.parallelism import Parallelism
 class Layout:
     """A model on the GPUs of one replica.
 
-    GPUs are numbered through, each stage has the next tp of them, and machines are filled one after the other
-    with whole stages; a stage of more GPUs than a machine has takes several machines.
+    GPUs are numbered consecutively and each stage gets the next tp of them. Whole stages fill one machine after the
+    other; a stage with more GPUs than a machine spans several machines.
 
     Attributes:
         model: The model.
@@ -23,7 +23,7 @@ class Layout:
         parallel: Degrees of parallelism.
         node: The machine; None: unknown, which is enough for one GPU.
         kv_dtype: Format of the keys and values in the KV cache.
-        network_slowdown: How many times as long as usual messages between GPUs take.
+        network_slowdown: Factor on the time of messages between GPUs.
     """
 
     model: Model
@@ -34,19 +34,20 @@ class Layout:
     network_slowdown: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check that the model can be spread like this.
+        """Check that the model can be split this way.
 
         Raises:
-            ValueError: It cannot; with the reason.
+            ValueError: It cannot; the message has the reason.
         """
         model, tp, pp = self.model, self.parallel.tp, self.parallel.pp
         if model.num_layers < pp:
-            raise ValueError(f"parallel.pp={pp}: {model.name} has {model.num_layers} layers, fewer than stages")
+            raise ValueError(f"parallel.pp={pp} must be at most the {model.num_layers} layers of {model.name}")
         model.require_divisible(tp)
         split = self.parallel.stage_layers
         if split is not None and sum(split) != model.num_layers:
             raise ValueError(
-                f"parallel.stage_layers={list(split)} has {sum(split)} layers in all, {model.name} {model.num_layers}"
+                f"parallel.stage_layers={list(split)} must add up to the {model.num_layers} layers of {model.name}, "
+                f"got {sum(split)}"
             )
         if self.node is not None and tp > self.node.num_gpus and tp % self.node.num_gpus:
             raise ValueError(
@@ -60,31 +61,31 @@ class Layout:
         """Layers of each stage."""
         if self.parallel.stage_layers is not None:
             return list(self.parallel.stage_layers)
-        layers, rest = divmod(self.model.num_layers, self.parallel.pp)
-        return [layers + (stage < rest) for stage in range(self.parallel.pp)]
+        layers, remainder = divmod(self.model.num_layers, self.parallel.pp)
+        return [layers + (stage < remainder) for stage in range(self.parallel.pp)]
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """KV-cache bytes of one token, one layer and one GPU."""
+        """KV cache bytes of one token in one layer on one GPU."""
         return 2 * self.model.kv_heads_per_gpu(self.parallel.tp) * self.model.head_dim * bytes_per_value(self.kv_dtype)
 
     def weight_bytes(self, stage: int) -> float:
-        """Weight bytes of one GPU of a stage: its layers, and the embedding or LM head on the ends."""
+        """Return the weight bytes of one GPU of a stage, with the embedding or LM head on the end stages."""
         model, tp, pp = self.model, self.parallel.tp, self.parallel.pp
         heads = 2 * (model.num_q_heads / tp + model.kv_heads_per_gpu(tp))
         layer = model.hidden_size * model.head_dim * heads + model.mlp_parameters / tp
-        ends = (stage == 0) + (stage == pp - 1)
+        num_embeddings = (stage == 0) + (stage == pp - 1)
         if model.tied_embedding and pp == 1:
-            ends = 1
+            num_embeddings = 1
         # Quantised checkpoints leave the embedding and the LM head at half precision.
-        outside = ends * model.embedding_parameters / tp
-        return self.stage_layers[stage] * layer * bytes_per_value(model.dtype) + outside * HALF_BYTES
+        embeddings = num_embeddings * model.embedding_parameters / tp
+        return self.stage_layers[stage] * layer * bytes_per_value(model.dtype) + embeddings * HALF_BYTES
 
     def activation_bytes(self, num_tokens: int) -> float:
-        """Activation bytes of one GPU in a forward pass.
+        """Return the peak activation bytes of one GPU in a forward pass.
 
-        The widest point of a layer is its MLP: the residual stream, the layer's input and output, and the
-        up (and gate) projection with the activation beside it.
+        The peak of a layer is in its MLP: the residual stream, the layer's input and output, and the up (and gate)
+        projection with the activation beside it.
         """
         model = self.model
         inner = (3 if model.gated_mlp else 2) * model.experts_per_token * model.ffn_size / self.parallel.tp
@@ -101,23 +102,23 @@ class Layout:
         """
         if self.node is None:
             raise ValueError(
-                f"parallel.tp={self.parallel.tp}, pp={self.parallel.pp} needs cluster.node: what joins the GPUs"
+                f"parallel.tp={self.parallel.tp}, pp={self.parallel.pp} needs cluster.node, the links between the GPUs"
             )
         return self.node
 
     @property
     def stages_per_node(self) -> int:
-        """Whole stages that one machine holds; 0: a stage takes several machines."""
+        """Whole stages per machine; 0: a stage spans several machines."""
         return self.known_node.num_gpus // self.parallel.tp
 
     @property
     def num_nodes(self) -> int:
-        """Machines that the replica is spread over."""
+        """Machines that the replica spans."""
         tp, pp, per_node = self.parallel.tp, self.parallel.pp, self.stages_per_node
         return -(-pp // per_node) if per_node else pp * (tp // self.known_node.num_gpus)
 
     def nodes_for(self, num_replicas: int) -> int:
-        """Machines that so many replicas take: small ones share a machine."""
+        """Return the machines that `num_replicas` replicas need; small replicas share a machine."""
         if self.num_nodes > 1:
             return num_replicas * self.num_nodes
         return -(-num_replicas // (self.known_node.num_gpus // self.parallel.num_gpus))
@@ -129,13 +130,13 @@ class Layout:
 
     @property
     def tp_link(self) -> Link:
-        """Slowest link within a machine that joins the GPUs of a stage."""
+        """Slowest link within a machine between GPUs of the same stage."""
         size = self.tp_gpus_per_node
         first_gpus = range(0, size * max(1, min(self.stages_per_node, self.parallel.pp)), size)
         return self.known_node.slowest_link((first, first + size - 1) for first in first_gpus)
 
     def send_link(self, stage: int) -> Link | None:
-        """Slowest link between GPUs of a stage and their counterparts in the next; None: on different machines."""
+        """Return the slowest link from a stage to the next; None: the next stage is on another machine."""
         per_node, tp = self.stages_per_node, self.parallel.tp
         if not per_node or (stage + 1) % per_node == 0:
             return None

@@ -1,21 +1,21 @@
-"""Machines: how their GPUs are joined, and what joins machine to machine. Sources are in configs/cluster/node."""
+"""Machines: the links between their GPUs and the network between machines. Sources are in configs/cluster/node."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from traces.shared.value_checks import positive, text
+from traces.shared.value_checks import integer, positive, text
 
 MOST_GPUS = 4096
 
 
 @dataclass(frozen=True)
 class Link:
-    """What joins neighbouring GPUs of a machine.
+    """A link between neighbouring GPUs of a machine.
 
     Attributes:
-        num_gpus: GPUs that it joins: the first so many, the next so many, and so on.
-        bandwidth_gb_per_s: Bandwidth of a message, and bus bandwidth of a ring, 10^9 byte/s in one direction.
+        num_gpus: GPUs per link: the first `num_gpus` GPUs share one, the next `num_gpus` another, and so on.
+        bandwidth_gb_per_s: Bandwidth of a message and bus bandwidth of a ring, 10^9 byte/s in one direction.
         latency_us: Time of a short message or collective, microseconds.
     """
 
@@ -25,21 +25,21 @@ class Link:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _require_count(self.num_gpus, "num_gpus")
+        integer("num_gpus", self.num_gpus, 1, MOST_GPUS)
         for name in ("bandwidth_gb_per_s", "latency_us"):
             positive(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
 class Network:
-    """What joins machines.
+    """The network between machines.
 
     Attributes:
-        name: What it is, in a few words.
+        name: Short description.
         adapter_gb_per_s: Line rate of one network adapter, 10^9 byte/s in one direction.
-        num_adapters: Adapters of a machine; its GPUs share them evenly.
-        collective_share: Share of the line rate that a ring of all-reduce attains.
-        message_share: Share of the line rate that a message attains.
+        num_adapters: Adapters per machine; its GPUs share them evenly.
+        collective_share: Share of the line rate that a ring all-reduce attains.
+        message_share: Share of the line rate that a point-to-point message attains.
         collective_latency_us: Time of a short collective, microseconds.
         message_latency_us: Time of a short message, microseconds.
     """
@@ -55,7 +55,7 @@ class Network:
     def __post_init__(self) -> None:
         """Check the ranges."""
         text("name", self.name)
-        _require_count(self.num_adapters, "num_adapters")
+        integer("num_adapters", self.num_adapters, 1, MOST_GPUS)
         shares = ("collective_share", "message_share")
         for name in ("adapter_gb_per_s", *shares, "collective_latency_us", "message_latency_us"):
             positive(name, getattr(self, name))
@@ -64,7 +64,7 @@ class Network:
                 raise ValueError(f"{name} must be at most 1, got {getattr(self, name)!r}")
 
     def line_rate(self, num_gpus: int) -> float:
-        """10^9 byte/s that so many GPUs of one machine have together: at most one adapter each."""
+        """Return the combined line rate of some GPUs of a machine, 10^9 byte/s: at most one adapter per GPU."""
         return self.adapter_gb_per_s * min(num_gpus, self.num_adapters)
 
 
@@ -74,11 +74,11 @@ class Node:
 
     Attributes:
         name: Name of the machine, as in the configuration.
-        device: Name of the GPU that it is known with.
-        num_gpus: GPUs.
-        links: What joins them, from the fastest link of the fewest to the slowest, which joins all.
-        network: What joins machines of this kind.
-        measured: Names of fitted message times that hold within it (`simulator/links`), or paths of such files.
+        device: Name of the GPU that its link speeds are known for.
+        num_gpus: GPUs of the machine.
+        links: Links between its GPUs, fastest first; each joins more GPUs than the one before, the last joins all.
+        network: Network between machines of this kind.
+        measured: Fitted link curves within the machine: names in `simulator/iteration_time/links`, or paths of files.
     """
 
     name: str
@@ -90,15 +90,15 @@ class Node:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _require_count(self.num_gpus, "num_gpus")
+        integer("num_gpus", self.num_gpus, 1, MOST_GPUS)
         links = self.links
         if not isinstance(links, Sequence) or not links or not all(isinstance(link, Link) for link in links):
             raise ValueError(f"links must be a list of at least one Link, got {links!r}")
         sizes = [link.num_gpus for link in links]
         if sorted(set(sizes)) != sizes or sizes[-1] != self.num_gpus:
-            raise ValueError(f"links must join ever more GPUs, at last all {self.num_gpus}; got {sizes}")
+            raise ValueError(f"links must join increasing numbers of GPUs, the last all {self.num_gpus}; got {sizes}")
         if any(more % fewer for fewer, more in pairwise(sizes)):
-            raise ValueError(f"links must join multiples of what the link before joins, got {sizes}")
+            raise ValueError(f"links must each join a multiple of the GPUs of the link before, got {sizes}")
         rates = [link.bandwidth_gb_per_s for link in links]
         if sorted(rates, reverse=True) != rates:
             raise ValueError(f"links must go from the fastest to the slowest, got {rates} GB/s")
@@ -109,19 +109,14 @@ class Node:
             raise ValueError(f"measured must be a list of names or paths, got {measured!r}")
 
     def slowest_link(self, pairs: Iterable[tuple[int, int]]) -> Link:
-        """Return the slowest link that some pairs of GPUs have in common; GPUs are numbered from 0."""
+        """Return the slowest link between any of the given pairs of GPUs, numbered from 0."""
         links = self.links
-        places = [
-            next(place for place, link in enumerate(links) if first // link.num_gpus == other // link.num_gpus)
-            for first, other in pairs
+        levels = [
+            next(level for level, link in enumerate(links) if first // link.num_gpus == second // link.num_gpus)
+            for first, second in pairs
         ]
-        return links[max(places)]
+        return links[max(levels)]
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _require_count(value: object, name: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_GPUS:
-        raise ValueError(f"{name} must be an integer from 1 to {MOST_GPUS}, got {value!r}")

@@ -1,4 +1,4 @@
-"""How a replica is spread over GPUs."""
+"""Tensor and pipeline parallelism of a replica."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class Parallelism:
     Attributes:
         tp: Tensor-parallel degree: GPUs that share each layer.
         pp: Pipeline-parallel degree: stages of consecutive layers.
-        stage_layers: Layers of each stage, first stage first; None: as even as they can be, the first
-            stages take one more.
-        overlap_sends: Whether a stage goes on with its next batch while it sends the last one on.
-        sliced_sends: Whether each GPU of a stage sends a slice, which the next stage gathers, as vLLM does;
-            or all of it to its counterpart, as Sarathi-Serve does.
+        stage_layers: Layers of each stage, first stage first; None: split evenly, with any remainder in the first
+            stages.
+        overlap_sends: Whether a stage computes its next batch while it sends the previous one.
+        sliced_sends: Whether each GPU of a stage sends one slice and the next stage gathers the slices, as in vLLM;
+            else each GPU sends everything to its counterpart, as in Sarathi-Serve.
     """
 
     tp: int = 1
@@ -36,7 +36,7 @@ class Parallelism:
         if layers is not None and not (
             isinstance(layers, Sequence)
             and len(layers) == self.pp
-            and all(isinstance(one, int) and not isinstance(one, bool) and one >= 1 for one in layers)
+            and all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in layers)
         ):
             raise ValueError(
                 f"stage_layers must be null or a list of pp={self.pp} integers of at least 1, got {layers!r}"

@@ -1,4 +1,4 @@
-"""Which GPUs a replica has."""
+"""The GPUs of a replica."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ class Placement:
     """The GPUs of one replica.
 
     Attributes:
-        group: Number of the group of identical replicas that it belongs to.
+        group: Index of its group of identical replicas.
         device: Name of its GPUs.
-        node: Name of the machines that they are in; empty: unknown.
+        node: Name of the machines that hold them; empty: unknown.
         tp: Tensor-parallel degree.
-        pp: Pipeline stages.
-        price_per_hour_usd: Price of those GPUs, US dollars per hour; None: unknown.
+        pp: Pipeline-parallel degree.
+        price_per_hour_usd: Price of all its GPUs, US dollars per hour; None: unknown.
     """
 
     group: int = 0
@@ -25,5 +25,5 @@ class Placement:
 
     @property
     def num_gpus(self) -> int:
-        """GPUs that it takes."""
+        """GPUs of the replica."""
         return self.tp * self.pp

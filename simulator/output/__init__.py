@@ -1,4 +1,4 @@
-"""The files of a run."""
+"""Files of a run: writing, saving and loading them."""
 
 from simulator.output.files import REPORT, Files, write_result
 from simulator.output.run_arguments import UsageError, parse

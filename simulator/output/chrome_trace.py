@@ -1,4 +1,4 @@
-"""A run as a Chrome trace: what Perfetto (ui.perfetto.dev) and chrome://tracing show.
+"""Chrome trace of a run, for Perfetto (ui.perfetto.dev) and chrome://tracing.
 
 Format: Trace Event Format, JSON object form (Google, "Trace Event Format", 2016). Times are microseconds.
 """
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from simulator.log import KINDS
 from simulator.results import ReplicaResult, Result, Steps, after_idle, blocks_used, num_running, queue_length
 
-# More would make files that viewers are slow with: iterations are then joined, counters are thinned, and later
-# requests have no flows.
+# Larger files slow viewers down. Above these limits, iterations are joined, counters are thinned, and later requests
+# have no phases and flows.
 MOST_SLICES = 60_000
 MOST_COUNTS = 60_000
 MOST_REQUESTS = 20_000
-# Viewers may take process or thread 0 for the idle one, so replicas and stages count from 1 here.
+# Viewers may treat process or thread 0 as idle, so replicas and stages count from 1 here.
 _FIRST = 1
-# Ticks of a tenth of a microsecond: as whole numbers they cannot overlap by rounding.
+# Ticks of 0.1 us: slices in integer ticks cannot overlap through rounding.
 _TICKS_PER_S = 10_000_000
 
-# When, in ticks, what comes first at one time, and the event.
+# Time in ticks, order at equal times, and the event.
 Event = tuple[int, int, dict[str, Any]]
 _ENDS, _COUNTS, _BEGINS, _FLOWS = range(4)
 
@@ -33,19 +33,19 @@ _ENDS, _COUNTS, _BEGINS, _FLOWS = range(4)
 def write_timeline(result: Result, path: Path) -> list[str]:
     """Write a run as a Chrome trace.
 
-    Each replica is a process with a track per pipeline stage and counters of its queue, running requests and KV
-    blocks; the process "requests" has the phases of each request. Flows lead from the iteration that a request was
-    admitted for over the one that completed its prefill to its last one.
+    Each replica is a process with a track per pipeline stage and counters of its waiting requests, running requests
+    and KV blocks. The process "requests" has the phases of each request. A flow connects the iterations that admit a
+    request, complete its prefill and emit its last token.
 
     Args:
         result: A run with logged members and stages.
         path: The file.
 
     Returns:
-        What was joined or left out, in plain words.
+        Notes on what was joined or left out.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
         ValueError: Members or stages were not logged.
     """
     groups, notes = _joined(result)
@@ -77,11 +77,11 @@ def _ticks(time_s: Any) -> Any:
 
 
 def _names(result: Result) -> Iterator[dict[str, Any]]:
-    """Yield names and order of processes and tracks."""
+    """Yield the names and the order of processes and tracks."""
     names = {}
     for number, replica in enumerate(result.replicas):
-        place = replica.placement
-        names[number + _FIRST] = f"replica {number} ({place.num_gpus} x {place.device}, TP{place.tp} PP{place.pp})"
+        gpus = replica.placement
+        names[number + _FIRST] = f"replica {number} ({gpus.num_gpus} x {gpus.device}, TP{gpus.tp} PP{gpus.pp})"
     names[_requests_pid(result)] = "requests"
     for pid, name in names.items():
         yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_name", "args": {"name": name}}
@@ -106,7 +106,7 @@ def _requests_pid(result: Result) -> int:
 
 
 def _joined(result: Result) -> tuple[list[NDArray[np.int64]], list[str]]:
-    """Return for each replica the first iterations of its slices: each its own, unless that were too many."""
+    """Return the first iteration of each slice by replica, and notes; a slice per iteration unless too many."""
     replicas = result.replicas
     each = [np.arange(len(replica.logged.end_s)) for replica in replicas]
     if _num_slices(replicas, each) <= MOST_SLICES:
@@ -117,18 +117,18 @@ def _joined(result: Result) -> tuple[list[NDArray[np.int64]], list[str]]:
         return changes, ["consecutive iterations of the same decodes alone are joined into one slice"]
     step = -(-num_slices // MOST_SLICES)
     firsts = [
-        np.union1d(one[::step], np.flatnonzero(after_idle(replica)))
-        for replica, one in zip(replicas, changes, strict=True)
+        np.union1d(first[::step], np.flatnonzero(after_idle(replica)))
+        for replica, first in zip(replicas, changes, strict=True)
     ]
     return firsts, [f"consecutive iterations are joined, {step} batches and more to a slice"]
 
 
 def _num_slices(replicas: Sequence[ReplicaResult], firsts: Sequence[NDArray[np.int64]]) -> int:
-    return sum(len(one) * replica.placement.pp for replica, one in zip(replicas, firsts, strict=True))
+    return sum(len(first) * replica.placement.pp for replica, first in zip(replicas, firsts, strict=True))
 
 
 def _changes(replica: ReplicaResult) -> NDArray[np.bool_]:
-    """Iterations that do not just go on: with a prompt, behind one, with other decodes, or after an idle time."""
+    """Return whether each iteration differs from the previous one: prefills, decodes, or idle time before it."""
     columns = replica.logged.columns
     prompts, decodes, decode_set = columns["num_prefills"] > 0, columns["num_decodes"], columns["decode_set"]
     change = prompts | np.append(True, prompts[:-1])
@@ -152,18 +152,18 @@ def _slices(result: Result, number: int, firsts: NDArray[np.int64]) -> Iterator[
     decodes = np.add.reduceat(columns["num_decodes"], firsts).tolist()
     context = columns["context_tokens"][firsts].tolist()
     begins, ends = _ticks(spans[firsts, :, 0]), _ticks(spans[firsts + lengths - 1, :, 1])
-    for place, (first, length) in enumerate(zip(firsts.tolist(), lengths.tolist(), strict=True)):
+    for index, (first, length) in enumerate(zip(firsts.tolist(), lengths.tolist(), strict=True)):
         args: dict[str, Any] = {"iteration": first}
         if length > 1:
             args["iterations"] = length
-        if prefill[place]:
+        if prefill[index]:
             chunks = [(request, tokens) for request, tokens, is_prompt in members[first] if is_prompt]
             args["prefill"] = (
-                {str(ids[request]): tokens for request, tokens in chunks} if length == 1 else prefill[place]
+                {str(ids[request]): tokens for request, tokens in chunks} if length == 1 else prefill[index]
             )
-        args |= {"decodes": decodes[place], "context": context[place]}
-        name = _content(prefill[place], decodes[place], length)
-        for stage, (begin, end) in enumerate(zip(begins[place], ends[place], strict=True)):
+        args |= {"decodes": decodes[index], "context": context[index]}
+        name = _content(prefill[index], decodes[index], length)
+        for stage, (begin, end) in enumerate(zip(begins[index], ends[index], strict=True)):
             dur = (end - begin) / 10
             yield (
                 begin,
@@ -173,7 +173,7 @@ def _slices(result: Result, number: int, firsts: NDArray[np.int64]) -> Iterator[
 
 
 def _faults(result: Result, number: int) -> Iterator[Event]:
-    """Yield what was wrong with a replica, on tracks of their own, one for each kind."""
+    """Yield the faults of a replica, on one track per kind."""
     begin_s = float(np.nanmin(result.requests["arrival_s"]))
     for kind, first_s, last_s in result.faults.within(number, begin_s, result.end_s):
         begin, end = _ticks(first_s), _ticks(last_s)
@@ -183,7 +183,7 @@ def _faults(result: Result, number: int) -> Iterator[Event]:
 
 
 def _content(prefill_tokens: int, decodes: int, length: int) -> str:
-    """Name of a slice: what is computed in it."""
+    """Return the name of a slice: the tokens computed in it."""
     parts = [f"{prefill_tokens} prompt"] if prefill_tokens else []
     if decodes:
         parts.append(f"{decodes} decode" if length == 1 else f"{length} x {decodes / length:.3g} decode")
@@ -191,12 +191,12 @@ def _content(prefill_tokens: int, decodes: int, length: int) -> str:
 
 
 def _flows(replica: ReplicaResult, number: int, shown: NDArray[np.int64]) -> Iterator[Event]:
-    """Yield where requests are admitted, get their first token and end, as points within slices that arrows join."""
+    """Yield the flow points of requests: admission, completed prefills and last token, each within a slice."""
     request_events, spans, last = replica.request_events, replica.stage_spans, replica.placement.pp - 1
     if spans is None:
         return
-    # First stage of the batch with the admission; last stage of those that emit. A prefill may be admitted and end
-    # in the same iteration, and that may be the last one too.
+    # An admission is in the first stage, an emitted token in the last. The set drops duplicates: a request may be
+    # admitted, complete its prefill and finish in the same iteration.
     steps = {
         (request, iteration, stage)
         for events, stage in (
@@ -208,8 +208,8 @@ def _flows(replica: ReplicaResult, number: int, shown: NDArray[np.int64]) -> Ite
     }
     for request, own in groupby(sorted(steps), key=lambda step: step[0]):
         points = list(own)
-        for place, (_, iteration, stage) in enumerate(points if len(points) > 1 else []):
-            kind = "s" if place == 0 else "f" if place == len(points) - 1 else "t"
+        for index, (_, iteration, stage) in enumerate(points if len(points) > 1 else []):
+            kind = "s" if index == 0 else "f" if index == len(points) - 1 else "t"
             begin, end = spans[iteration, stage]
             event = {
                 "ph": kind,
@@ -223,7 +223,7 @@ def _flows(replica: ReplicaResult, number: int, shown: NDArray[np.int64]) -> Ite
 
 
 def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
-    """Yield queueing, prefill and decode of each request, one within the other's time, on a track of its own."""
+    """Yield the phases of each request, nested in a slice of the whole request: queued, prefill and decode."""
     table = result.requests
     ids = table["request_id"]
     known_until_s = result.known_until_s
@@ -232,8 +232,8 @@ def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
     }
     ticks = {name: _ticks(values[shown]) for name, values in ends.items()}
     arrival, scheduled = _ticks(table["arrival_s"][shown]), _ticks(table["first_scheduled_s"][shown])
-    for place, request in enumerate(shown.tolist()):
-        marks = (arrival[place], scheduled[place], ticks["first_token_s"][place], ticks["completed_s"][place])
+    for index, request in enumerate(shown.tolist()):
+        marks = (arrival[index], scheduled[index], ticks["first_token_s"][index], ticks["completed_s"][index])
         about = {
             "prompt_tokens": int(table["prompt_tokens"][request]),
             "output_tokens": int(table["output_tokens"][request]),
@@ -249,13 +249,15 @@ def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
 
 
 def _counters(result: Result, notes: list[str]) -> Iterator[Event]:
-    """Yield how many requests wait and run, and how many KV blocks are held; say so if not every change is told."""
-    counters = [(number, *one) for number in range(len(result.replicas)) for one in _counts(result, number)]
+    """Yield the counters of all replicas; add a note if changes are left out."""
+    counters = [
+        (number, name, steps) for number in range(len(result.replicas)) for name, steps in _counts(result, number)
+    ]
     step = max(1, -(-sum(len(steps.value) for _, _, steps in counters) // MOST_COUNTS))
     if step > 1:
         notes.append(f"counters show every {step}. change")
     for number, name, steps in counters:
-        # Every so many, and the last one.
+        # Every step-th change, counted from the last.
         kept = np.arange(len(steps.value) - 1, -1, -step)[::-1]
         for ticks, value in zip(_ticks(steps.time_s[kept]), steps.value[kept].tolist(), strict=True):
             yield (
@@ -266,10 +268,10 @@ def _counters(result: Result, notes: list[str]) -> Iterator[Event]:
 
 
 def _counts(result: Result, number: int) -> Iterator[tuple[str, Steps]]:
-    """Yield the counters of a replica, as far as they change; KV blocks at decisions and when nothing runs."""
+    """Yield the counters of a replica as step functions; KV blocks only at decisions and when idle."""
     replica = result.replicas[number]
     used, decided = blocks_used(result, number), replica.logged.runs[:, 0].astype(np.int64)
-    told = np.isin(used.time_s, replica.logged.columns["schedule_s"][decided]) | (used.value == 0)
+    shown = np.isin(used.time_s, replica.logged.columns["schedule_s"][decided]) | (used.value == 0)
     yield "waiting requests", queue_length(result, [number]).changes
     yield "running requests", num_running(result, number).changes
-    yield "KV blocks", Steps(used.time_s[told], used.value[told]).changes
+    yield "KV blocks", Steps(used.time_s[shown], used.value[shown]).changes

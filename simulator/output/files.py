@@ -1,4 +1,4 @@
-"""Writes a result to files."""
+"""Writing the files of a run."""
 
 import csv
 import json
@@ -21,12 +21,12 @@ _ROWS_AT_A_TIME = 1 << 16
 
 @dataclass(frozen=True)
 class Files:
-    """What a run writes besides summary.json and requests.csv.
+    """Optional files of a run, besides summary.json and requests.csv.
 
     Attributes:
-        log: log.npz, what plots and reports are made of.
-        batches: batches.csv, one row per batch member; they have to be logged.
-        timeline: timeline.json, a Chrome trace; the members have to be logged.
+        log: log.npz, which plots and reports read.
+        batches: batches.csv, one row per batch member; needs logged members.
+        timeline: timeline.json, a Chrome trace; needs logged members.
     """
 
     log: bool = True
@@ -40,29 +40,29 @@ class Files:
 
     @property
     def need_members(self) -> bool:
-        """Whether the members of the batches have to be logged."""
+        """Whether batch members have to be logged."""
         return self.batches or self.timeline
 
     @property
     def need_stages(self) -> bool:
-        """Whether it has to be logged when each pipeline stage computes."""
+        """Whether begin and end of each stage's computation have to be logged."""
         return self.log or self.timeline
 
 
 def write_result(result: Result, directory: Path, about: dict[str, Any], files: Files) -> list[str]:
-    """Write summary.json and requests.csv, and what else is asked for.
+    """Write summary.json, requests.csv and the optional files of a run.
 
     Args:
-        result: What happened.
+        result: The result.
         directory: Existing folder of the run.
-        about: Written into the summary: the configuration and the version.
-        files: What else to write.
+        about: More keys of the summary, such as the configuration and the version.
+        files: Which optional files to write.
 
     Returns:
-        What to know of the files, in plain words.
+        Notes about the files.
 
     Raises:
-        OSError: A file cannot be written. Then none is, and what an earlier run left there stays.
+        OSError: A file cannot be written. Then no file changes, and those of an earlier run stay.
     """
     optional = {LOG: files.log, BATCHES: files.batches, TIMELINE: files.timeline, REPORT: False}
     names = [REQUESTS, *(name for name, wanted in optional.items() if wanted), SUMMARY]
@@ -80,12 +80,12 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
         if files.batches:
             _write_rows(path[BATCHES], BATCH_COLUMNS, result.batches())
     for name in optional.keys() - names:
-        (directory / name).unlink(missing_ok=True)  # what an earlier run left there is not of this one
+        (directory / name).unlink(missing_ok=True)  # a file of an earlier run
     return notes
 
 
 def _request_rows(result: Result) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of requests.csv, converting a part of the arrays at a time to keep memory flat."""
+    """Yield the rows of requests.csv, converting the arrays in parts to save memory."""
     for start in range(0, len(result.status), _ROWS_AT_A_TIME):
         columns = []
         for name in result.request_columns:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 class UsageError(ValueError):
-    """Something that the user can mend; the message is one line."""
+    """Mistake of the user; the message is one line."""
 
 
 @dataclass(frozen=True)
 class RunArguments:
-    """What was asked for.
+    """Parsed arguments.
 
     Attributes:
-        runs: Paths by the name that each is shown under, in the order given.
+        runs: Paths by display name, in the order given.
         options: Values by name, defaults included.
     """
 
@@ -23,17 +23,17 @@ class RunArguments:
 
 
 def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> RunArguments:
-    """Tell runs from options.
+    """Parse the arguments into runs and options.
 
-    A folder is shown under its name, a file under its name without the ending, a summary.json under the name of its
-    folder; with the folder above where that is not enough to tell them apart.
+    A folder is shown under its name, a file under its name without the suffix, a summary.json under the name of its
+    folder; the parent folder is added where names are not unique.
 
     Args:
         arguments: RUN, NAME=RUN or option=value.
-        defaults: The options that there are, and their values.
+        defaults: Default values of all options, by name.
 
     Raises:
-        UsageError: No run, two runs of one name, or an option that is not one.
+        UsageError: No run, two runs with the same name, or an unknown option.
     """
     options, runs = dict(defaults), list[tuple[str, Path]]()
     for argument in arguments:
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> RunArguments
         if argument.startswith("-"):
             raise UsageError(f"{argument} is not an option; allowed are: --help, {_shown(defaults)}")
         if not name and equals:
-            raise UsageError(f"{argument} has no name in front of the =")
+            raise UsageError(f"{argument} has no name before the =")
         if name in options and equals:
             if not value:
                 raise UsageError(f"{name}= needs a value")
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> RunArguments
         else:
             raise UsageError(f"{argument}: there is no run {value}, and {name} is not an option ({_shown(defaults)})")
     if not runs:
-        raise UsageError("there is no run; see --help")
+        raise UsageError("no run is given; see --help")
     return RunArguments(_named(runs), options)
 
 
@@ -65,17 +65,17 @@ def _named(runs: Sequence[tuple[str, Path]]) -> dict[str, Path]:
     short = [_parts(path)[-1:] for name, path in runs if not name]
     longer = [_parts(path)[-2:] for name, path in runs if not name]
     num_parts = 2 if len(set(short)) < len(set(longer)) else 1
-    # Folders of a sweep are named by all of its overrides, of which only some differ.
+    # Folders of a sweep are named by all their overrides; show those that differ.
     overrides = [set(name[-1].split(",")) for name in short]
     common = set.intersection(*overrides) if len(overrides) > 1 and num_parts == 1 else set[str]()
-    found: dict[str, Path] = {}
+    named: dict[str, Path] = {}
     for name, path in runs:
         own = [part for part in _parts(path)[-1].split(",") if part not in common]
         shown = name or ",".join(own if num_parts == 1 else ["/".join(_parts(path)[-2:])]) or _parts(path)[-1]
-        if shown in found:
+        if shown in named:
             raise UsageError(f"two runs are named {shown}: give them names, NAME=RUN")
-        found[shown] = path
-    return found
+        named[shown] = path
+    return named
 
 
 def _parts(path: Path) -> tuple[str, ...]:

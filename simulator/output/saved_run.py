@@ -1,4 +1,4 @@
-"""Saves what a run logged, and loads a run from its folder as if it had just been simulated."""
+"""Saving the log of a run, and loading the run from its folder."""
 
 import json
 import os
@@ -34,33 +34,33 @@ _FORMAT = 4
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "lone_preemptions", "stage_spans")
 _EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "residencies")
-_ATTRIBUTES = {"residencies": "decode_spans"}  # where the code has another word than the file
-# Of those that reports show.
+_ATTRIBUTES = {"residencies": "decode_spans"}  # where the name in the code differs from the file
+# Keys of summary.json that reports show.
 _SUMMARY_KEYS = (*LATENCIES, "kv_use", "cluster", "replicas", "clients", "config", "warnings", "requests_per_s")
 _TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "completed_s")
 
 
 class RunError(ValueError):
-    """A folder from which no run can be loaded; the message is one line and names it."""
+    """Error in the files of a run; the message is one line and names the path."""
 
 
 def write_log(result: Result, path: Path, requests: Path, summary: Path) -> None:
-    """Write what `load_result` needs besides requests.csv: an npz file of arrays, without pickled objects.
+    """Write log.npz, which `load_result` reads besides requests.csv: arrays without pickled objects.
 
     Args:
-        result: What happened.
+        result: The result.
         path: The file.
-        requests: The requests.csv of the run, and...
-        summary: its summary.json, both written already.
+        requests: The requests.csv of the run, already written.
+        summary: The summary.json of the run, already written.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     arrays: dict[str, NDArray[Any]] = {"status": result.status.astype(np.int8)}
     tables = [dict(_tables_of(replica)) for replica in result.replicas]
     for name in (*_TABLES, *_EVENTS):
-        arrays[name] = np.concatenate([one[name] for one in tables])
-        arrays[f"{name}_size"] = np.array([len(one[name]) for one in tables])
+        arrays[name] = np.concatenate([table[name] for table in tables])
+        arrays[f"{name}_size"] = np.array([len(table[name]) for table in tables])
     sums = {"requests": _checksum(requests), "summary": _checksum(summary)}
     about = json.dumps({**sums, **_about(result)}, allow_nan=False)
     arrays["moves"] = result.faults.moves
@@ -70,13 +70,13 @@ def write_log(result: Result, path: Path, requests: Path, summary: Path) -> None
 
 
 def load_result(folder: Path | str) -> Result:
-    """Load a run that `python -m simulator` wrote: the result as `simulate` returned it, but for the batch members.
+    """Load a run that `python -m simulator` wrote: the result of `simulate`, without the batch members.
 
     Args:
-        folder: The folder of the run, with its log.npz and requests.csv.
+        folder: Folder of the run, with summary.json, requests.csv and log.npz.
 
     Raises:
-        RunError: There is no such run, or it is not whole.
+        RunError: A file is missing or damaged.
     """
     if not isinstance(folder, str | os.PathLike):
         raise RunError(f"{folder!r} is not the path of a folder")
@@ -87,10 +87,10 @@ def load_result(folder: Path | str) -> Result:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(arrays.pop("about").tobytes().decode())
         if about["format"] != _FORMAT:
-            raise RunError(f"{folder / LOG} is of another version of the simulator: run it again")
+            raise RunError(f"{folder / LOG} was written by another version of the simulator: run it again")
         for key, name in (("requests", REQUESTS), ("summary", SUMMARY)):
             if about[key] != _checksum(folder / name):
-                raise RunError(f"{folder / name} is not of the run that {folder / LOG} is of: run it again")
+                raise RunError(f"{folder / name} and {folder / LOG} are not from the same run: run it again")
         result = _result(arrays, about, folder / REQUESTS)
         require_whole(result)
         return result
@@ -105,7 +105,7 @@ def require_run(folder: Path) -> None:
     """Check that a folder has the files of a run.
 
     Raises:
-        RunError: It has not; the message says what is missing.
+        RunError: The folder or a file is missing.
     """
     if not folder.is_dir():
         raise RunError(f"{folder} is not a folder of a run" if folder.exists() else f"there is no folder {folder}")
@@ -120,16 +120,16 @@ def load_summary(folder: Path | str) -> dict[str, Any]:
     """Return the content of the summary.json of a run.
 
     Raises:
-        RunError: It is missing or not whole.
+        RunError: The file is missing or incomplete.
     """
     return read_json(Path(folder) / SUMMARY, *_SUMMARY_KEYS)
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """Read a JSON object with some keys at least.
+    """Read a JSON object that must have some keys.
 
     Raises:
-        RunError: It is missing, or none, or lacks one of them.
+        RunError: The file cannot be read, is no JSON object, or lacks a key.
     """
     try:
         content = parse(path)
@@ -137,19 +137,19 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} holds no JSON object")
-    lacking = [key for key in keys if key not in content]
-    if lacking:
-        raise RunError(f"{path} is not whole: it has no {lacking[0]}")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise RunError(f"{path} is incomplete: it has no {missing[0]}")
     return content
 
 
 def _checksum(path: Path) -> int:
-    """Of the content of a file, enough to tell one run from another."""
-    found = 0
+    """Return the CRC-32 of a file, enough to tell runs apart."""
+    checksum = 0
     with open(path, "rb") as file:
         while part := file.read(1 << 20):
-            found = zlib.crc32(part, found)
-    return found
+            checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 def _tables_of(replica: ReplicaResult) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -167,48 +167,48 @@ def _tables_of(replica: ReplicaResult) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _about(result: Result) -> dict[str, Any]:
-    """What is no array."""
+    """Return the scalars and texts of a result, as JSON."""
     return {
         "format": _FORMAT,
         "numbered": result.requests["request_id"].dtype.kind == "i",
         "end_s": result.end_s,
         "metrics": asdict(result.metrics),
         "notes": list(result.notes),
-        "clients": [{"name": one.name, "slo": dict(one.slo)} for one in result.clients],
+        "clients": [{"name": client.name, "slo": dict(client.slo)} for client in result.clients],
         "num_skipped": result.num_skipped,
         "num_broken_off": result.num_broken_off,
-        "faults": [asdict(one) for one in result.faults.spans],
+        "faults": [asdict(span) for span in result.faults.spans],
         "tokens_lost": result.faults.tokens_lost,
         "replicas": [
             {
-                "num_blocks": one.num_blocks,
-                "caches_prefixes": one.caches_prefixes,
-                "obstacle": one.stuck_reason,
-                "placement": asdict(one.placement),
-                "provenance": None if one.provenance is None else asdict(one.provenance),
-                "stages": [asdict(stage) for stage in one.stages],
-                "has_spans": one.logged.stage_spans is not None,
+                "num_blocks": replica.num_blocks,
+                "caches_prefixes": replica.caches_prefixes,
+                "obstacle": replica.stuck_reason,
+                "placement": asdict(replica.placement),
+                "provenance": None if replica.provenance is None else asdict(replica.provenance),
+                "stages": [asdict(stage) for stage in replica.stages],
+                "has_spans": replica.logged.stage_spans is not None,
             }
-            for one in result.replicas
+            for replica in result.replicas
         ],
     }
 
 
 def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: Path) -> Result:
     status = arrays["status"].astype(np.int64)
-    clients = [Client(**one) for one in about["clients"]]
+    clients = [Client(**client) for client in about["clients"]]
     requests = _requests(path, [client.name for client in clients])
     if about["numbered"]:
         requests["request_id"] = np.arange(len(status))
     for name in (*_TABLES, *_EVENTS):
         sizes = arrays[f"{name}_size"]
         if len(sizes) != len(about["replicas"]) or (sizes < 0).any() or sizes.sum() != len(arrays[name]):
-            raise ValueError(f"{name} are not of as many replicas as there are")
+            raise ValueError(f"{name}: its sizes do not match the replicas")
     parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
-    faults = FaultResult([FaultSpan(**one) for one in about["faults"]], arrays["moves"], about["tokens_lost"])
+    faults = FaultResult([FaultSpan(**span) for span in about["faults"]], arrays["moves"], about["tokens_lost"])
     replicas = [
-        _replica({name: part[number] for name, part in parts.items()}, one, faults)
-        for number, one in enumerate(about["replicas"])
+        _replica({name: part[number] for name, part in parts.items()}, replica, faults)
+        for number, replica in enumerate(about["replicas"])
     ]
     return Result(
         requests,
@@ -227,14 +227,14 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
 def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], faults: FaultResult) -> ReplicaResult:
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
-    runs, alone = tables["runs"].reshape(-1, len(RUN_COLUMNS)), tables["lone_preemptions"].reshape(-1, 2)
+    runs, lone = tables["runs"].reshape(-1, len(RUN_COLUMNS)), tables["lone_preemptions"].reshape(-1, 2)
     widths = {"admissions": (-1, 4), "blocks_needed": (-1,), "residencies": (-1, 4)}
     events = {
         _ATTRIBUTES.get(name, name): tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2)))
         for name in _EVENTS
     }
     return ReplicaResult(
-        logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, alone, spans),
+        logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, lone, spans),
         request_events=RequestEventArrays(**events),
         stages=[StageUse(**stage) for stage in about["stages"]],
         num_blocks=about["num_blocks"],
@@ -261,7 +261,7 @@ def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
 
 def _requests(path: Path, clients: list[str]) -> dict[str, NDArray[Any]]:
     """Read requests.csv into the arrays of `Result.requests`."""
-    import pyarrow as pa  # not needed to write
+    import pyarrow as pa  # only loading needs it
     from pyarrow import csv
 
     types = dict.fromkeys(REQUEST_COLUMNS, pa.int64()) | dict.fromkeys(_TIMES, pa.float64())

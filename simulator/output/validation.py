@@ -1,4 +1,4 @@
-"""Whether arrays that were read from a file can be those of a run."""
+"""Validation of arrays read from the file of a run."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +10,19 @@ _MOST = 2**62
 
 
 def require_whole(result: Result) -> None:
-    """Check sizes, ranges and the order of times, so that what is computed from it cannot fail or be nonsense.
+    """Check sizes, ranges and the order of times, so that no computation on the result fails or is nonsense.
 
     Raises:
-        ValueError: Something cannot be; the message says what.
+        ValueError: A check fails; the message says which.
     """
     num_requests = len(result.status)
     if num_requests == 0 or any(len(column) != num_requests for column in result.requests.values()):
-        raise ValueError("its tables are about different numbers of requests")
+        raise ValueError("its tables have different numbers of requests")
     _require_within("status", result.status, 0, len(STATUS_NAMES) - 1)
     if not result.replicas or not isinstance(result.end_s, float) or not np.isfinite(result.end_s):
         raise ValueError("it has no replica or no end")
     if not all(isinstance(note, str) for note in result.notes):
-        raise ValueError("its notes are no texts")
+        raise ValueError("its notes are not strings")
     moves = result.faults.moves
     if moves.ndim != 2 or moves.shape[1] != 4 or not np.isfinite(moves).all():
         raise ValueError("moves must have four numbers in each row")
@@ -53,7 +53,7 @@ def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> N
         _require_within(name, events[:, 1], 0, size if name == "preemptions" else size - 1)
     numbers, times_s = logged.lone_preemptions.T
     if not np.isfinite(numbers).all() or (numbers % 1).any() or (np.diff(numbers) <= 0).any():
-        raise ValueError("lone_preemptions are not numbers one after the other")
+        raise ValueError("lone_preemptions are not increasing integers")
     if not (np.isfinite(times_s) & (times_s >= 0)).all():
         raise ValueError("lone_preemptions have no times")
     _require_within("lone_preemptions", numbers.astype(np.int64), 0, len(request_events.preemptions) - 1)
@@ -70,7 +70,7 @@ def _check_decode_spans(replica: ReplicaResult, num_requests: int) -> None:
     _require_within("decode_spans", request, 0, num_requests - 1)
     _require_within("decode_spans", decode_set, 0, replica.placement.pp)
     if (joined < 0).any() or (left <= joined).any():
-        raise ValueError("decode_spans must be of at least one iteration")
+        raise ValueError("decode_spans must have at least one iteration")
     lengths = np.bincount(
         replica.logged.columns["decode_set"] - NO_DECODE_SET, minlength=replica.placement.pp + 1 - NO_DECODE_SET
     )

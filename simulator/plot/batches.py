@@ -1,4 +1,4 @@
-"""What batches are made of, over time."""
+"""Batch composition over time."""
 
 from typing import Any
 
@@ -16,68 +16,70 @@ _ITERATIONS_SHOWN = 40
 
 @styled
 def batch_composition(result: Result, replica: int = 0) -> Figure:
-    """Draw the prompt tokens and decodes per iteration: over the run, and some iterations one by one.
+    """Draw the prompt tokens and decodes per iteration, over the run and in a few consecutive iterations.
 
     Args:
         result: The run.
-        replica: Number of the replica.
+        replica: Index of the replica.
     """
     figure, panels = grid(2, 2, width=5.2, height=2.1)
-    one = result.replicas[replica]
+    replica_result = result.replicas[replica]
     parts = (("num_prefill_tokens", "prompt tokens", PROMPT, PROMPT_HATCH), ("num_decodes", "decodes", DECODE, ""))
     begin_s, end_s = time_span([result])
-    for (whole, close), (name, label, colour, hatch) in zip((panels[:2], panels[2:]), parts, strict=True):
-        look = {"facecolor": colour, "hatch": hatch, "edgecolor": "white"}
-        _whole(whole, one, name, look, (begin_s, end_s))
-        _close(close, one, name, look)
-        whole.set_ylabel(f"{label} / iteration")
-        close.set_ylabel(f"{label}")
+    for (run_axes, window_axes), (column, label, colour, hatch) in zip((panels[:2], panels[2:]), parts, strict=True):
+        style = {"facecolor": colour, "hatch": hatch, "edgecolor": "white"}
+        _draw_run(run_axes, replica_result, column, style, (begin_s, end_s))
+        _draw_window(window_axes, replica_result, column, style)
+        run_axes.set_ylabel(f"{label} / iteration")
+        window_axes.set_ylabel(f"{label}")
     if len(result.replicas) > 1:
         figure.suptitle(replica_title(result, replica))
     return figure
 
 
 def replica_title(result: Result, replica: int) -> str:
-    """Say which of several replicas a picture is about."""
+    """Return a title that names one replica of several."""
     return f"replica {replica} of {len(result.replicas)} ({result.replicas[replica].placement.device})"
 
 
 def typical_iteration(replica: ReplicaResult) -> int:
-    """Return an iteration in the middle of those with prompt tokens and decodes, else of those with either."""
+    """Return the middle iteration of those with prompt tokens and decodes, else of those with either."""
     columns = replica.logged.columns
     prompts, decodes = columns["num_prefills"] > 0, columns["num_decodes"] > 0
-    for wanted in (prompts & decodes, prompts, decodes):
-        found = np.flatnonzero(wanted)
-        if len(found):
-            return int(found[len(found) // 2])
+    for mask in (prompts & decodes, prompts, decodes):
+        iterations = np.flatnonzero(mask)
+        if len(iterations):
+            return int(iterations[len(iterations) // 2])
     return 0
 
 
-def _whole(axes: Axes, replica: ReplicaResult, name: str, look: dict[str, Any], span_s: tuple[float, float]) -> None:
-    """The mean over the iterations that end in each of many intervals."""
+def _draw_run(
+    axes: Axes, replica: ReplicaResult, column: str, style: dict[str, Any], span_s: tuple[float, float]
+) -> None:
+    """Draw the mean over the iterations that end in each of `_BINS` intervals."""
     end_s = replica.logged.end_s
     unit, seconds = time_unit(span_s[1] - span_s[0])
     edges = np.linspace(*span_s, _BINS + 1)
-    place = np.clip(np.searchsorted(edges, end_s, side="left") - 1, 0, _BINS - 1)
-    sums = np.bincount(place, weights=replica.logged.columns[name], minlength=_BINS)
-    means = sums / np.maximum(np.bincount(place, minlength=_BINS), 1)
-    axes.stairs(means, edges / seconds, fill=True, linewidth=0, **look)
-    axes.set(xlabel=f"time, {unit} (means)", xlim=(edges[0] / seconds, edges[-1] / seconds))
+    bins = np.clip(np.searchsorted(edges, end_s, side="left") - 1, 0, _BINS - 1)
+    sums = np.bincount(bins, weights=replica.logged.columns[column], minlength=_BINS)
+    means = sums / np.maximum(np.bincount(bins, minlength=_BINS), 1)
+    axes.stairs(means, edges / seconds, fill=True, linewidth=0, **style)
+    axes.set(xlabel=f"time, {unit} (interval means)", xlim=(edges[0] / seconds, edges[-1] / seconds))
 
 
-def _close(axes: Axes, replica: ReplicaResult, name: str, look: dict[str, Any]) -> None:
-    """Iterations as bars: as wide as they are long (in a pipeline, in its first stage), as high as they have tokens."""
+def _draw_window(axes: Axes, replica: ReplicaResult, column: str, style: dict[str, Any]) -> None:
+    """Draw iterations as bars: width is duration (in a pipeline, that of the first stage), height is the column."""
     columns, end_s = replica.logged.columns, replica.logged.end_s
-    shown = around(typical_iteration(replica), len(end_s), _ITERATIONS_SHOWN)
-    start_s, heights = columns["start_s"][shown], columns[name][shown]
+    shown = neighbours(typical_iteration(replica), len(end_s), _ITERATIONS_SHOWN)
+    start_s, heights = columns["start_s"][shown], columns[column][shown]
     spans = replica.stage_spans
     until_s = end_s[shown] if spans is None else spans[shown, 0, 1]
-    axes.bar(start_s, heights, until_s - start_s, align="edge", linewidth=0.5, **look)
+    axes.bar(start_s, heights, until_s - start_s, align="edge", linewidth=0.5, **style)
     axes.set_xlabel(f"time, s (iterations {shown[0]:,} to {shown[-1]:,})" if len(shown) else "time, s")
     axes.margins(x=0)
 
 
-def around(middle: int, size: int, count: int) -> NDArray[np.int64]:
-    """Return the places of `count` neighbours around one of `size`."""
+def neighbours(middle: int, size: int, count: int) -> NDArray[np.int64]:
+    """Return the indices of `count` neighbours around index `middle` of `size`."""
     first = max(0, min(middle - count // 2, size - count))
     return np.arange(first, min(size, first + count))

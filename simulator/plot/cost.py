@@ -1,4 +1,4 @@
-"""Cost of deployments against their latencies."""
+"""Cost of deployments against latency."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from traces.shared.figure_style import GREY, MARKERS, grid, line, make_logarithm
 
 @dataclass(frozen=True)
 class PricedPoint:
-    """A deployment with its price and what it shows.
+    """A deployment with its price and latencies.
 
     Attributes:
         device: Name of its GPUs.
-        label: What else it is, in a few words.
-        cost_per_hour_usd: Its price.
-        values: Seconds by objective, such as "tbt_p99"; None: nobody has shown it.
-        met: Whether it keeps all bounds.
-        fronts: Objectives in which no cheaper deployment is as good.
+        label: Short description of the rest of the deployment.
+        cost_per_hour_usd: Price, US dollars per hour.
+        values: Seconds by objective, such as "tbt_p99"; None: no value.
+        met: Whether it meets every bound.
+        fronts: Objectives for which no cheaper deployment is as good.
     """
 
     device: str
@@ -33,29 +33,29 @@ class PricedPoint:
 
 @styled
 def cost_against_latency(deployments: Sequence[PricedPoint], bounds: Mapping[str, float]) -> Figure:
-    """Draw a panel for each objective: deployments within all bounds in colour by device, others grey, and the front.
+    """Draw one panel per objective, with its Pareto front.
+
+    Deployments that meet every bound have the colour of their device; the others are grey.
 
     Args:
-        deployments: What was tried.
+        deployments: Evaluated deployments.
         bounds: Seconds by objective.
     """
     figure, panels = grid(1, len(bounds), width=5.4, height=4.8)
-    devices = list(dict.fromkeys(one.device for one in deployments))
+    devices = list(dict.fromkeys(deployment.device for deployment in deployments))
     for axes, (objective, bound_s) in zip(panels, bounds.items(), strict=True):
-        _tried(axes, deployments, objective, devices)
+        _draw_deployments(axes, deployments, objective, devices)
         front = sorted(
-            (one.cost_per_hour_usd, seconds, f"{one.device}, {one.label}")
-            for one in deployments
-            if objective in one.fronts and (seconds := one.values[objective]) is not None
+            (deployment.cost_per_hour_usd, seconds, f"{deployment.device}, {deployment.label}")
+            for deployment in deployments
+            if objective in deployment.fronts and (seconds := deployment.values[objective]) is not None
         )
         if front:
-            cost, seconds_of, labels = zip(*front, strict=True)
-            axes.step(
-                cost, seconds_of, where="post", color="black", linewidth=1, label="Pareto front within all bounds"
-            )
-            for place, text in enumerate(labels):
+            costs, latencies, labels = zip(*front, strict=True)
+            axes.step(costs, latencies, where="post", color="black", linewidth=1, label="Pareto front, SLO met")
+            for index, text in enumerate(labels):
                 axes.annotate(
-                    text, (cost[place], seconds_of[place]), (5, 4), textcoords="offset points", fontsize=7, rotation=30
+                    text, (costs[index], latencies[index]), (5, 4), textcoords="offset points", fontsize=7, rotation=30
                 )
         axes.axhline(bound_s, color=GREY, linestyle=(0, (5, 2)), linewidth=1, label=f"bound, {bound_s:g} s")
         axes.set(xlabel="cost, US dollars per hour", ylabel=objective_label(objective))
@@ -65,17 +65,19 @@ def cost_against_latency(deployments: Sequence[PricedPoint], bounds: Mapping[str
     return figure
 
 
-def _tried(axes: Axes, deployments: Sequence[PricedPoint], objective: str, devices: Sequence[str]) -> None:
-    for place, device in enumerate(devices):
+def _draw_deployments(axes: Axes, deployments: Sequence[PricedPoint], objective: str, devices: Sequence[str]) -> None:
+    for index, device in enumerate(devices):
         for met in (False, True):
             points = [
-                (one.cost_per_hour_usd, seconds)
-                for one in deployments
-                if one.device == device and one.met == met and (seconds := one.values[objective]) is not None
+                (deployment.cost_per_hour_usd, seconds)
+                for deployment in deployments
+                if deployment.device == device
+                and deployment.met == met
+                and (seconds := deployment.values[objective]) is not None
             ]
             if points:
-                cost, seconds_of = zip(*points, strict=True)
-                colour = line(place)["color"] if met else "#BBBBBB"
-                label = device if met else f"{device}, outside a bound"
-                marker = MARKERS[place % len(MARKERS)]
-                axes.scatter(cost, seconds_of, s=20, marker=marker, color=colour, label=label, linewidth=0)
+                costs, latencies = zip(*points, strict=True)
+                colour = line(index)["color"] if met else "#BBBBBB"
+                label = device if met else f"{device}, SLO missed"
+                marker = MARKERS[index % len(MARKERS)]
+                axes.scatter(costs, latencies, s=20, marker=marker, color=colour, label=label, linewidth=0)

@@ -1,4 +1,4 @@
-"""Latencies of runs as cumulative distributions."""
+"""Latency distributions of runs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ _POINTS = 1000
 
 
 def objective_label(objective: str) -> str:
-    """Name a statistic of a latency on an axis, for example "tbt_p99" or "chat.tbt_p99"."""
+    """Return the axis label of a latency statistic such as "tbt_p99" or "chat.tbt_p99"."""
     client, _, own = objective.rpartition(".")
     metric, _, statistic = own.rpartition("_")
     return f"{client} {statistic.upper()} {LABELS[f'{metric}_s']}".lstrip()
@@ -22,11 +22,11 @@ def objective_label(objective: str) -> str:
 
 @styled
 def latency_cdfs(runs: Mapping[str, Result], metrics: Sequence[str] = ("ttft_s", "tbt_s", "e2e_s")) -> Figure:
-    """Draw the share of requests, or of gaps between tokens, up to each latency; a dot marks each P99.
+    """Draw the CDF of each latency; a dot marks each P99.
 
     Args:
         runs: Runs by name.
-        metrics: Which of LABELS, a panel each.
+        metrics: Keys of LABELS, one panel each.
     """
     figure, panels = grid(1, len(metrics), width=4.0, height=3.0 + 0.2 * len(runs))
     for axes, metric in zip(panels, metrics, strict=True):
@@ -39,12 +39,12 @@ def latency_cdfs(runs: Mapping[str, Result], metrics: Sequence[str] = ("ttft_s",
 
 def _draw(axes: Axes, latencies: Mapping[str, Distribution]) -> None:
     lowest, highest = [], []
-    for place, (name, latency) in enumerate(latencies.items()):
+    for index, (name, latency) in enumerate(latencies.items()):
         values, shares = latency.cdf()
         if len(values) == 0:
-            axes.plot([], [], label=f"{legible(name)}, none", **line(place))
+            axes.plot([], [], label=f"{legible(name)}, no data", **line(index))
             continue
-        # The sample may be of millions; these points are exact values of it.
+        # There may be millions of samples; the points drawn are exact values of the CDF.
         shown = np.unique(np.searchsorted(shares, np.linspace(0, 1, _POINTS)).clip(max=len(values) - 1))
         p99 = latency.statistic("p99") or 0.0
         axes.step(
@@ -52,9 +52,9 @@ def _draw(axes: Axes, latencies: Mapping[str, Distribution]) -> None:
             100 * shares[shown],
             where="post",
             label=f"{legible(name)}, P99 {duration(p99)}",
-            **line(place),
+            **line(index),
         )
-        axes.plot([p99], [99], "o", color=line(place)["color"], markersize=4)
+        axes.plot([p99], [99], "o", color=line(index)["color"], markersize=4)
         lowest.append(values[values > 0].min(initial=values[-1]))
         highest.append(values[-1])
     if highest and min(lowest) > 0 and max(highest) > 10 * min(lowest):

@@ -1,4 +1,4 @@
-"""KV memory and queue over time."""
+"""KV cache usage and queue length over time."""
 
 from collections.abc import Mapping
 
@@ -15,9 +15,9 @@ _BINS = 400
 
 @styled
 def kv_and_queue(runs: Mapping[str, Result]) -> Figure:
-    """Draw the share of KV blocks that are held, and the requests that wait, over time.
+    """Draw the share of KV blocks in use and the number of waiting requests over time.
 
-    Lines are exact means over short intervals; pale areas reach to the largest value in each.
+    Lines are exact means over short intervals; shading reaches to the maximum in each.
 
     Args:
         runs: Runs by name.
@@ -26,13 +26,13 @@ def kv_and_queue(runs: Mapping[str, Result]) -> Figure:
     begin_s, end_s = time_span(runs.values())
     unit, seconds = time_unit(end_s - begin_s)
     edges = np.linspace(begin_s, end_s, _BINS + 1)
-    for place, (name, run) in enumerate(runs.items()):
+    for index, (name, run) in enumerate(runs.items()):
         use, waiting = kv_use(run), queue_length(run)
-        _draw(memory, Steps(use.time_s, 100 * use.value), edges, seconds, place, name)
-        _draw(queue, waiting, edges, seconds, place, name)
-    memory.set(ylabel="KV blocks held, %", xlim=(begin_s / seconds, end_s / seconds))
+        _draw(memory, Steps(use.time_s, 100 * use.value), edges, seconds, index, name)
+        _draw(queue, waiting, edges, seconds, index, name)
+    memory.set(ylabel="KV blocks in use, %", xlim=(begin_s / seconds, end_s / seconds))
     queue.set(ylabel="requests waiting", xlabel=f"time, {unit}", xlim=(begin_s / seconds, end_s / seconds))
-    memory.set_title("means of short intervals; pale: up to the largest value in each", loc="left", fontsize=8)
+    memory.set_title("line: mean of short intervals; shaded: up to their maximum", loc="left", fontsize=8)
     for axes in (memory, queue):
         axes.set_ylim(bottom=0)
     if len(runs) > 1:
@@ -40,9 +40,9 @@ def kv_and_queue(runs: Mapping[str, Result]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, steps: Steps, edges: NDArray[np.float64], seconds: float, place: int, name: str) -> None:
+def _draw(axes: Axes, steps: Steps, edges: NDArray[np.float64], seconds: float, index: int, name: str) -> None:
     mean, largest = steps.mean(edges), steps.largest(edges)
-    style = line(place)
+    style = line(index)
     middle = (edges[:-1] + edges[1:]) / 2 / seconds
     axes.fill_between(middle, mean, largest, color=style["color"], alpha=0.15, linewidth=0)
     axes.plot(middle, mean, label=legible(name), **{**style, "linewidth": 1.1})

@@ -1,4 +1,4 @@
-"""Which pictures there are of a finished run, sweep or search."""
+"""Plots that are available for a finished run, sweep or search."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,50 +35,50 @@ OF_EACH_RUN = ("batches", "pipeline", "roofline")
 OF_SWEEPS = ("load", "capacity", "pareto")
 
 
-def pictures_of(paths: Mapping[str, Path], notes: list[str]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
-    """Yield the kind of each picture, the name of its file without ending, and what draws it.
+def pictures_of(paths: Mapping[str, Path], warnings: list[str]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """Yield the plots of some folders: kind, file name without suffix, and drawing function.
 
     Args:
-        paths: Folders by name: of runs, which are drawn together, sweeps, searches and capacities.
-        notes: Gets what to know of the pictures.
+        paths: Folders by name: sweeps, searches, capacities and runs; runs are drawn together.
+        warnings: Warnings about the plots are appended to it.
 
     Raises:
         UsageError: A folder is none of these.
         RunError: A run cannot be loaded.
     """
-    found: list[tuple[str, str, Callable[[], Figure]]] = []
+    pictures: list[tuple[str, str, Callable[[], Figure]]] = []
     runs = {}
     for name, path in paths.items():
         if (path / "sweep.csv").is_file():
-            found += [(kind, name, draw) for kind, draw in _of_sweep(path, notes)]
+            pictures += [(kind, name, draw) for kind, draw in _pictures_of_sweep(path, warnings)]
         elif (path / "search.json").is_file():
-            found.append(("pareto", name, partial(_pareto, path)))
+            pictures.append(("pareto", name, partial(_draw_pareto, path)))
         elif (path / "capacity.json").is_file():
-            found.append(("load", name, partial(_trials, path)))
+            pictures.append(("load", name, partial(_draw_trials, path)))
         elif path.is_dir() and not (path / SUMMARY).exists():
-            raise UsageError(f"{path} is no folder of a run, a sweep, a search or a capacity")
+            raise UsageError(f"{path} is not a folder of a run, a sweep, a search or a capacity")
         else:
             runs[name] = path
-    # The name of a folder is in the names of its pictures where another folder could have pictures of the kind.
-    kinds = Counter(kind for kind, _, _ in found)
-    found = [(kind, name if kinds[kind] > 1 else "", draw) for kind, name, draw in found]
-    return _different([*found, *(_of_runs(runs) if runs else [])])
+    # File names include the folder's name only where several folders have a plot of the kind.
+    kinds = Counter(kind for kind, _, _ in pictures)
+    pictures = [(kind, name if kinds[kind] > 1 else "", draw) for kind, name, draw in pictures]
+    return _with_unique_names([*pictures, *(_pictures_of_runs(runs) if runs else [])])
 
 
-def _different(
+def _with_unique_names(
     pictures: Iterable[tuple[str, str, Callable[[], Figure]]],
 ) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
-    """Make names of files of kinds and the names of folders, all different."""
+    """Replace the folder of each plot by a unique file name, made of the kind and the folder."""
     taken: set[str] = set()
     for kind, folder, draw in pictures:
         first = f"{kind}_{_file_name(folder)}" if folder else kind
         numbered = (f"{first}_{number}" for number in count(2))
-        name = next(one for one in chain([first], numbered) if one not in taken)
+        name = next(candidate for candidate in chain([first], numbered) if candidate not in taken)
         taken.add(name)
         yield kind, name, draw
 
 
-def _of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+def _pictures_of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     runs = {name: load_result(path) for name, path in paths.items()}
     yield "latency", "", partial(latency_cdfs, runs)
     if any(len(replica.logged.end_s) for run in runs.values() for replica in run.replicas):
@@ -88,37 +88,37 @@ def _of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[],
         if caching:
             yield "prefixes", "", partial(prefix_cache, caching)
     for name, run in runs.items():
-        own = name if len(runs) > 1 else ""
-        yield from ((kind, own, draw) for kind, draw in pictures_of_run(run, load_summary(paths[name])))
+        folder = name if len(runs) > 1 else ""
+        yield from ((kind, folder, draw) for kind, draw in pictures_of_run(run, load_summary(paths[name])))
 
 
 def pictures_of_run(run: Result, summary: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """Yield the pictures of one run alone, those of OF_EACH_RUN that there are.
+    """Yield the plots of a single run, by kind: those of OF_EACH_RUN that are available.
 
     Args:
         run: The run.
         summary: Its summary.json.
     """
-    first = next((number for number, one in enumerate(run.replicas) if len(one.logged.end_s)), None)
+    first = next((index for index, replica in enumerate(run.replicas) if len(replica.logged.end_s)), None)
     if first is None:
         return
     yield "batches", partial(batch_composition, run, first)
     if run.replicas[first].stage_spans is not None and run.replicas[first].placement.pp > 1:
         yield "pipeline", partial(pipeline_timeline, run, first)
-    yield "roofline", partial(_roofline, run, summary, first)
+    yield "roofline", partial(_draw_roofline, run, summary, first)
 
 
-def _roofline(run: Result, summary: Mapping[str, Any], replica: int) -> Figure:
-    from simulator.plot.typical_batches import typical_batches  # needs Hydra, which nothing else here does
+def _draw_roofline(run: Result, summary: Mapping[str, Any], replica: int) -> Figure:
+    from simulator.plot.typical_batches import typical_batches  # needs Hydra, unlike the rest of this module
 
     device, batches = typical_batches(run.replicas[replica], summary["config"])
     return roofline(device, batches)
 
 
-def _of_sweep(folder: Path, notes: list[str]) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def _pictures_of_sweep(folder: Path, warnings: list[str]) -> Iterator[tuple[str, Callable[[], Figure]]]:
     jobs, num_failed = read_sweep(folder)
     if num_failed:
-        notes.append(f"{num_failed} of {num_failed + len(jobs)} jobs of {folder} failed and are left out")
+        warnings.append(f"{num_failed} of {num_failed + len(jobs)} jobs of {folder} failed and are left out")
     if "capacity_qps" not in jobs[0].row:
         yield "load", lambda: latency_against_load(load_series(jobs), overloaded=overloaded_loads(jobs))
         return
@@ -129,12 +129,12 @@ def _of_sweep(folder: Path, notes: list[str]) -> Iterator[tuple[str, Callable[[]
         yield "capacity", partial(capacity_against_slo, curves.curves, curves.objective, curves.intervals)
 
 
-def _trials(folder: Path) -> Figure:
-    found = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps")
-    return latency_against_load(trial_series(found), found["slo"], found["capacity_qps"])
+def _draw_trials(folder: Path) -> Figure:
+    capacity = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps")
+    return latency_against_load(trial_series(capacity), capacity["slo"], capacity["capacity_qps"])
 
 
-def _pareto(folder: Path) -> Figure:
+def _draw_pareto(folder: Path) -> Figure:
     bounds = read_json(folder / "search.json", "slo")["slo"]
     return cost_against_latency(list(priced_points(folder, list(bounds))), bounds)
 

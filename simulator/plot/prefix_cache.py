@@ -1,11 +1,11 @@
-"""Prefix cache over time."""
+"""Prefix cache hits and evictions over time."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from simulator.results import Result, evicted_blocks, found_tokens, time_span
+from simulator.results import Result, evicted_blocks, prefix_cache_hits, time_span
 from traces.shared.figure_style import grid, legible, line, styled, time_unit
 
 _BINS = 60
@@ -13,9 +13,9 @@ _BINS = 60
 
 @styled
 def prefix_cache(runs: Mapping[str, Result]) -> Figure:
-    """Draw the share of prompt tokens that were found in the prefix cache, and the KV blocks that were evicted.
+    """Draw the share of prompt tokens that hit the prefix cache, and the KV blocks evicted, over time.
 
-    Both are of intervals: of the requests that were admitted in each, preempted ones left out; a gap: none was.
+    The hit rate of an interval counts the requests first admitted in it; it has a gap where there are none.
 
     Args:
         runs: Runs by name.
@@ -25,14 +25,14 @@ def prefix_cache(runs: Mapping[str, Result]) -> Figure:
     unit, seconds = time_unit(end_s - begin_s)
     edges = np.linspace(begin_s, end_s, _BINS + 1)
     span_s = edges[1] - edges[0]
-    for place, (name, run) in enumerate(runs.items()):
-        known, found = (np.diff(one.at(edges)) for one in found_tokens(run))
-        share = np.divide(100 * found, known, out=np.full(_BINS, np.nan), where=known > 0)
+    for index, (name, run) in enumerate(runs.items()):
+        prompt, cached = (np.diff(steps.at(edges)) for steps in prefix_cache_hits(run))
+        hit_rate = np.divide(100 * cached, prompt, out=np.full(_BINS, np.nan), where=prompt > 0)
         evicted = np.diff(evicted_blocks(run).at(edges)) / span_s
-        for axes, values in ((hits, share), (evictions, evicted)):
-            axes.stairs(values, edges / seconds, baseline=None, label=legible(name), **line(place))
-    hits.set(ylabel="prompt tokens found, %", ylim=(0, 100))
-    evictions.set(ylabel="blocks evicted per s", xlabel=f"time, {unit}")
+        for axes, values in ((hits, hit_rate), (evictions, evicted)):
+            axes.stairs(values, edges / seconds, baseline=None, label=legible(name), **line(index))
+    hits.set(ylabel="prompt tokens cached, %", ylim=(0, 100))
+    evictions.set(ylabel="blocks evicted/s", xlabel=f"time, {unit}")
     for axes in (hits, evictions):
         axes.set_xlim(begin_s / seconds, end_s / seconds)
     evictions.set_ylim(0, max(1.0, evictions.get_ylim()[1]))

@@ -1,4 +1,4 @@
-"""Where the operators of a batch lie on the roofline of a GPU."""
+"""Roofline plot: the kernels of a batch under the roofline of a GPU."""
 
 import math
 from collections.abc import Mapping
@@ -14,39 +14,40 @@ from simulator.model import Device
 from traces.shared.figure_style import GREY, MARKERS, grid, line, make_logarithmic, styled
 
 _TERA = 1e12
-# Kernels that take a smaller share of the time of all kernels are not drawn.
+# Kernels that take a smaller share of the total kernel time are not drawn.
 LEAST_SHARE = 0.01
+# Labels are to the left of kernels beyond this arithmetic intensity, FLOP/byte.
 _LABEL_LEFT_FROM = 300.0
 _LABELLED_SHARE = 0.03
-# In decades.
-_NEAR = 0.35
+# No two labels are closer than this, in decades.
+_MIN_LABEL_DISTANCE = 0.35
 
 
 @styled
 def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
-    """Draw the FLOP rate that each kernel attains against its arithmetic intensity; size shows its share of the time.
+    """Draw the FLOP rate of each kernel against its arithmetic intensity; marker size is its share of the time.
 
     Kernels under LEAST_SHARE of the time are left out.
 
     Args:
-        device: The GPU; its peaks in half precision make the roof.
-        batches: What `simulator.iteration_time.explain` returns, by the name of the batch.
+        device: The GPU; its half-precision peaks make the roof.
+        batches: Breakdowns of `simulator.iteration_time.time_breakdown`, by batch name.
 
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """
     figure, (axes,) = grid(1, 1, width=7.2, height=4.2)
     intensities, labelled = [], list[tuple[float, float]]()
-    for place, (name, batch) in enumerate(batches.items()):
-        look = {"marker": MARKERS[place % len(MARKERS)], "color": line(place)["color"]}
+    for index, (name, batch) in enumerate(batches.items()):
+        style = {"marker": MARKERS[index % len(MARKERS)], "color": line(index)["color"]}
         label = f"{name}: {batch['iteration_s'] * 1e3:.1f} ms, MFU {batch['mfu']:.0%}, MBU {batch['mbu']:.0%}"
-        axes.plot([], [], linestyle="none", markersize=6, label=label, **look)
+        axes.plot([], [], linestyle="none", markersize=6, label=label, **style)
         kernels = _kernels(batch)
-        for one in kernels:
-            axes.scatter(one.intensity, one.tflops, s=14 + 240 * one.share, alpha=0.75, linewidth=0, **look)
-            intensities.append(one.intensity)
+        for kernel in kernels:
+            axes.scatter(kernel.intensity, kernel.tflops, s=14 + 240 * kernel.share, alpha=0.75, linewidth=0, **style)
+            intensities.append(kernel.intensity)
         _label(axes, kernels, labelled)
     low, high = min([*intensities, 1.0]) / 2, max([*intensities, 1000.0]) * 2
-    _roof(axes, device, np.geomspace(low, high, 200))
+    _draw_roof(axes, device, np.geomspace(low, high, 200))
     axes.margins(y=0.15)
     make_logarithmic(axes, x=True, y=True)
     axes.set(xlabel="arithmetic intensity, FLOP/byte", ylabel="attained, TFLOP/s")
@@ -57,7 +58,7 @@ def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A kernel of a batch on one GPU, all its layers and stages together."""
+    """A kernel of a batch on one GPU, summed over layers and stages."""
 
     name: str
     intensity: float
@@ -66,34 +67,34 @@ class _Kernel:
 
 
 def _kernels(batch: dict[str, Any]) -> list[_Kernel]:
-    """Kernels that multiply and take a visible share of the time of all of them."""
-    sums: dict[str, list[float]] = {}
+    """Return the kernels with FLOPs that take at least LEAST_SHARE of the time of all such kernels."""
+    totals: dict[str, list[float]] = {}
     for row in batch["operators"]:
         if row["flops"] > 0 and row["bytes"] > 0:
-            one = sums.setdefault(row["name"], [0.0, 0.0, 0.0])
-            for number, key in enumerate(("flops", "bytes", "seconds")):
-                one[number] += row[key]
-    total_s = sum(seconds for _, _, seconds in sums.values())
+            total = totals.setdefault(row["name"], [0.0, 0.0, 0.0])
+            for index, key in enumerate(("flops", "bytes", "seconds")):
+                total[index] += row[key]
+    total_s = sum(seconds for _, _, seconds in totals.values())
     return [
         _Kernel(name.replace("_", " "), flops / num_bytes, flops / seconds / _TERA, seconds / total_s)
-        for name, (flops, num_bytes, seconds) in sums.items()
+        for name, (flops, num_bytes, seconds) in totals.items()
         if seconds >= LEAST_SHARE * total_s
     ]
 
 
 def _label(axes: Axes, kernels: list[_Kernel], labelled: list[tuple[float, float]]) -> None:
-    """Name the larger kernels, those at about the same place together, and no place twice."""
-    places: dict[tuple[int, int], list[_Kernel]] = {}
-    for one in (one for one in kernels if one.share >= _LABELLED_SHARE):
-        where = round(2 * math.log10(one.intensity)), round(2 * math.log10(one.tflops))
-        places.setdefault(where, []).append(one)
-    for together in places.values():
-        largest = max(together, key=lambda one: one.share)
-        here = math.log10(largest.intensity), math.log10(largest.tflops)
-        if any(math.dist(here, other) < _NEAR for other in labelled):
+    """Label the larger kernels: one label for kernels that are close together, and none close to another label."""
+    clusters: dict[tuple[int, int], list[_Kernel]] = {}
+    for kernel in (kernel for kernel in kernels if kernel.share >= _LABELLED_SHARE):
+        cell = round(2 * math.log10(kernel.intensity)), round(2 * math.log10(kernel.tflops))
+        clusters.setdefault(cell, []).append(kernel)
+    for cluster in clusters.values():
+        largest = max(cluster, key=lambda kernel: kernel.share)
+        position = math.log10(largest.intensity), math.log10(largest.tflops)
+        if any(math.dist(position, previous) < _MIN_LABEL_DISTANCE for previous in labelled):
             continue
-        labelled.append(here)
-        text = ", ".join(one.name for one in sorted(together, key=lambda one: -one.share))
+        labelled.append(position)
+        text = ", ".join(kernel.name for kernel in sorted(cluster, key=lambda kernel: -kernel.share))
         on_the_right = largest.intensity > _LABEL_LEFT_FROM
         axes.annotate(
             text,
@@ -105,7 +106,7 @@ def _label(axes: Axes, kernels: list[_Kernel], labelled: list[tuple[float, float
         )
 
 
-def _roof(axes: Axes, device: Device, intensity: NDArray[np.float64]) -> None:
+def _draw_roof(axes: Axes, device: Device, intensity: NDArray[np.float64]) -> None:
     roof = np.minimum(device.peak_tflops, intensity * device.bandwidth_gb_per_s / 1e3)
     axes.plot(intensity, roof, color=GREY, linewidth=1.2)
     ridge = device.peak_tflops / device.bandwidth_gb_per_s * 1e3

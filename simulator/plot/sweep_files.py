@@ -1,4 +1,4 @@
-"""Reads what sweeps and searches wrote, as series to draw."""
+"""Read results of sweeps and searches as series to draw."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +11,19 @@ from simulator.plot import PricedPoint
 from simulator.results import deployment_label
 
 LOAD = "arrival.qps"
-# Drawn against the load, as columns of sweep.csv name them.
+# Latency statistics that are drawn against the load.
 STATISTICS = ("ttft_p90", "tbt_p99", "e2e_p50")
 Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a sweep that succeeded.
+    """A successful job of a sweep.
 
     Attributes:
-        overrides: What the sweep varied, by key.
+        overrides: Overrides that differ between jobs, by key.
         row: Its row of sweep.csv.
-        folder: Its results.
+        folder: Folder with its results.
     """
 
     overrides: Mapping[str, str]
@@ -32,10 +32,12 @@ class Job:
 
 
 def read_sweep(folder: Path) -> tuple[list[Job], int]:
-    """Return the jobs of a sweep that succeeded, with the overrides that differ among all, and how many failed.
+    """Return the successful jobs of a sweep, and the number of failed jobs.
+
+    Overrides count as different if they differ among all jobs, failed ones included.
 
     Raises:
-        UsageError: There are none.
+        UsageError: No job succeeded, or a file cannot be read.
     """
     try:
         with open(folder / "sweep.csv", encoding="utf-8", newline="") as file:
@@ -45,32 +47,32 @@ def read_sweep(folder: Path) -> tuple[list[Job], int]:
         overrides = [_overrides(folder / row["folder"]) for row in rows]
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise UsageError(f"{folder / 'sweep.csv'} cannot be read: {error}") from error
-    names = list(dict.fromkeys(name for one in overrides for name in one))
-    varied = [name for name in names if len({one.get(name) for one in overrides}) > 1]
+    names = list(dict.fromkeys(name for job_overrides in overrides for name in job_overrides))
+    varied = [name for name in names if len({job_overrides.get(name) for job_overrides in overrides}) > 1]
     jobs = [
-        Job({name: one[name] for name in varied if name in one}, row, folder / row["folder"])
-        for one, row in zip(overrides, rows, strict=True)
+        Job({name: job_overrides[name] for name in varied if name in job_overrides}, row, folder / row["folder"])
+        for job_overrides, row in zip(overrides, rows, strict=True)
         if not row.get("error")
     ]
     return jobs, len(rows) - len(jobs)
 
 
 def _overrides(folder: Path) -> dict[str, str]:
-    found = {}
+    values = {}
     for override in read_json(folder / "job.json", "overrides")["overrides"]:
         name, _, value = override.partition("=")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def load_series(jobs: Sequence[Job]) -> dict[str, dict[str, Points]]:
-    """Return latencies against the load: by statistic and by name of the other overrides.
+    """Return latency against load, by statistic and then by the other overrides.
 
     Raises:
         UsageError: The sweep did not vary the load.
     """
     if LOAD not in jobs[0].overrides:
-        raise UsageError(f"the sweep did not vary {LOAD}, which latencies are drawn against")
+        raise UsageError(f"the sweep did not vary {LOAD}, the load that latency is drawn against")
     series: dict[str, dict[str, Points]] = {}
     for statistic in STATISTICS:
         metric, _, which = statistic.rpartition("_")
@@ -83,16 +85,21 @@ def load_series(jobs: Sequence[Job]) -> dict[str, dict[str, Points]]:
 
 
 def overloaded_loads(jobs: Sequence[Job]) -> dict[str, list[float]]:
-    """Return the loads at which runs were overloaded, by name as in `load_series`."""
-    found: dict[str, list[float]] = {}
+    """Return the loads of overloaded runs, by name as in `load_series`."""
+    loads: dict[str, list[float]] = {}
     for job in jobs:
         if job.row.get("overloaded") == "True" and LOAD in job.overrides:
-            found.setdefault(name_of(job, LOAD), []).append(float(job.overrides[LOAD]))
-    return found
+            loads.setdefault(name_of(job, LOAD), []).append(float(job.overrides[LOAD]))
+    return loads
 
 
 def name_of(job: Job, *without: str) -> str:
-    """Name a job by what it varies: "sarathi", or "sarathi, parallel.tp=2" of several."""
+    """Return a name for a job from its overrides, such as "sarathi" or "sarathi, parallel.tp=2".
+
+    Args:
+        job: The job.
+        without: Keys to leave out.
+    """
     parts = [
         value if name in ("scheduler", "slo", "model", "device", "deployment", "trace") else f"{name}={value}"
         for name, value in job.overrides.items()
@@ -103,12 +110,12 @@ def name_of(job: Job, *without: str) -> str:
 
 @dataclass(frozen=True)
 class CapacityCurves:
-    """Capacities of a sweep whose jobs differ in one bound.
+    """Capacities of a sweep over one latency bound.
 
     Attributes:
-        objective: What is bounded.
+        objective: Bounded latency statistic.
         curves: By name: (bound, requests/s).
-        intervals: By name: their confidence intervals, as far as there are any.
+        intervals: By name: confidence intervals of the capacities; only names with one for every point.
     """
 
     objective: str
@@ -117,27 +124,27 @@ class CapacityCurves:
 
 
 def capacity_curves(jobs: Sequence[Job]) -> CapacityCurves | None:
-    """Return capacities against the bound that the sweep varied; None: it varied none, or it takes two values."""
+    """Return capacities against the first bound that takes at least three values; None: there is none."""
     bounds = [read_json(job.folder / "capacity.json", "slo")["slo"] for job in jobs]
-    varied = [name for name in bounds[0] if len({one.get(name) for one in bounds}) > 2]
+    varied = [name for name in bounds[0] if len({job_bounds.get(name) for job_bounds in bounds}) > 2]
     if not varied:
         return None
     objective = varied[0]
     curves: dict[str, Points] = {}
     intervals: dict[str, list[tuple[float, float]]] = {}
-    for job, bound in zip(jobs, bounds, strict=True):
-        own = f"slo.{objective}"
-        name = name_of(job, own if own in job.overrides else "slo")
-        curves.setdefault(name, []).append((bound[objective], float(job.row["capacity_qps"])))
+    for job, job_bounds in zip(jobs, bounds, strict=True):
+        key = f"slo.{objective}"
+        name = name_of(job, key if key in job.overrides else "slo")
+        curves.setdefault(name, []).append((job_bounds[objective], float(job.row["capacity_qps"])))
         if job.row.get("confidence_low_qps"):
-            pair = float(job.row["confidence_low_qps"]), float(job.row["confidence_high_qps"])
-            intervals.setdefault(name, []).append(pair)
-    whole = {name: pairs for name, pairs in intervals.items() if len(pairs) == len(curves[name])}
-    return CapacityCurves(objective, curves, whole)
+            interval = float(job.row["confidence_low_qps"]), float(job.row["confidence_high_qps"])
+            intervals.setdefault(name, []).append(interval)
+    complete = {name: pairs for name, pairs in intervals.items() if len(pairs) == len(curves[name])}
+    return CapacityCurves(objective, curves, complete)
 
 
 def capacity_bars(jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
-    """Return capacities by the first override that the sweep varied (a series) and by the others (a group)."""
+    """Return capacities by the first varied override (series), then by the other overrides (group)."""
     rates: dict[str, dict[str, float]] = {}
     first = next(iter(jobs[0].overrides), "")
     for job in jobs:
@@ -147,10 +154,10 @@ def capacity_bars(jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
 
 
 def trial_series(capacity: Mapping[str, Any]) -> dict[str, dict[str, Points]]:
-    """Return what the trials of a search for a capacity showed, by objective and by seed if there are several.
+    """Return the latencies of the trials of a capacity search, by objective and, if there are several, by seed.
 
     Raises:
-        UsageError: They are not as the search writes them.
+        UsageError: The trials are malformed.
     """
     series: dict[str, dict[str, Points]] = {objective: {} for objective in capacity["slo"]}
     try:
@@ -161,12 +168,12 @@ def trial_series(capacity: Mapping[str, Any]) -> dict[str, dict[str, Points]]:
                 if trial["values"].get(objective) is not None:
                     curves.setdefault(name, []).append((float(trial["qps"]), float(trial["values"][objective])))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UsageError(f"capacity.json is not whole: its trials have no {error}") from error
+        raise UsageError(f"capacity.json has malformed trials: {error}") from error
     return series
 
 
 def priced_points(folder: Path, objectives: Sequence[str]) -> Iterator[PricedPoint]:
-    """Yield the deployments that a search tried, of its search.csv.
+    """Yield the deployments in the search.csv of a search.
 
     Raises:
         UsageError: It cannot be read.

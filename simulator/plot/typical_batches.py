@@ -1,4 +1,4 @@
-"""Batches that are typical of a run, and what their time is made of."""
+"""Typical batches of a run, with their time breakdowns."""
 
 from typing import Any
 
@@ -14,35 +14,37 @@ from simulator.results import ReplicaResult
 
 
 def typical_batches(replica: ReplicaResult, config: dict[str, Any]) -> tuple[Device, dict[str, dict[str, Any]]]:
-    """Return the device of a run, and what the time of some of its batches is made of, by name.
+    """Return the device of a replica, and the time breakdowns of typical batches by name.
 
-    They are the medians, by tokens, of batches of decodes alone, of one prompt or chunk with decodes, and of one alone.
+    These are the medians, by tokens, of three kinds of batches: decodes only, one prompt or chunk with decodes, and
+    one prompt or chunk only.
 
     Args:
-        replica: What a replica did.
-        config: The configuration of the run, of its summary.json.
+        replica: Result of the replica.
+        config: Configuration of the run, from its summary.json.
 
     Raises:
-        ConfigError: What served cannot be built again, for example because it was read from a file.
+        ConfigError: There is no such batch, or the deployment cannot be rebuilt, for example because the run was read
+            from a file.
     """
     groups = config["cluster"].get("groups")
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         compose("config")
-        own = {} if groups is None else groups[replica.placement.group]
-        deployment = deployment_of(OmegaConf.create(config), OmegaConf.create(own))
+        group = {} if groups is None else groups[replica.placement.group]
+        deployment = deployment_of(OmegaConf.create(config), OmegaConf.create(group))
     times = deployment.stage_times()
     columns = replica.logged.columns
     prompts, decodes = columns["num_prefills"], columns["num_decodes"]
     batches = {}
-    for wanted in ((prompts == 0) & (decodes > 0), (prompts == 1) & (decodes > 0), (prompts == 1) & (decodes == 0)):
-        found = np.flatnonzero(wanted)
-        if len(found):
-            tokens = columns["num_prefill_tokens"][found] + decodes[found]
-            middle = int(found[np.argsort(tokens, kind="stable")[len(found) // 2]])
-            row = {name: int(column[middle]) for name, column in columns.items() if not name.endswith("_s")}
+    for mask in ((prompts == 0) & (decodes > 0), (prompts == 1) & (decodes > 0), (prompts == 1) & (decodes == 0)):
+        iterations = np.flatnonzero(mask)
+        if len(iterations):
+            tokens = columns["num_prefill_tokens"][iterations] + decodes[iterations]
+            median = int(iterations[np.argsort(tokens, kind="stable")[len(iterations) // 2]])
+            row = {name: int(column[median]) for name, column in columns.items() if not name.endswith("_s")}
             batches[_name(row)] = time_breakdown(times, deployment.device, _batch(row))
     if not batches:
-        raise ConfigError("no iteration of the run has decodes alone or a single prompt")
+        raise ConfigError("no iteration of the run has decodes only or a single prompt")
     return deployment.device, batches
 
 

@@ -1,4 +1,4 @@
-"""One replica of the model: its queue, its running requests, its KV blocks, and the batch it computes."""
+"""One replica of the model: queue, running requests, KV blocks and batches."""
 
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.caching import CachingReplica

@@ -1,4 +1,4 @@
-"""What one iteration computes: the value that a scheduler returns."""
+"""The batch of one iteration, as a scheduler returns it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class PrefillChunk:
         request: Index of the request.
         num_tokens: Tokens computed in this iteration, at least 1.
         context_tokens: Tokens of the request before the chunk that are already in the KV cache,
-            computed earlier or (at admission) found in a prefix cache.
-        num_blocks: KV blocks that the replica takes for the request when the chunk starts. How many
-            is the policy's decision: the whole prompt at admission, or only what the chunk needs.
+            computed earlier or, at admission, found in a prefix cache.
+        num_blocks: KV blocks that the replica allocates to the request when the chunk starts. The policy
+            decides how many: those of the whole prompt at admission, or only those the chunk needs.
     """
 
     request: int
@@ -24,33 +24,33 @@ class PrefillChunk:
 
 
 class Batch:
-    """What one iteration computes, and what has to happen before it can.
+    """Tokens computed in one iteration, and changes to the requests before it.
 
-    A batch says how many requests decode and not which: all that are between iterations, without
-    `preempted` and `skipped_decodes`. A policy fills it in and returns it; after that only the replica changes
-    it, and only to repeat it. It may hold no tokens at all and only say who is preempted or ignored.
+    A batch gives the number of decodes and not the requests: all decoding requests that are not in flight take part,
+    except `preempted` and `skipped_decodes`. A policy fills it in and returns it; after that only the replica
+    changes it, and only to repeat it. It may have no tokens and only preempt or ignore requests.
 
     Attributes:
         num_decodes: Requests that decode one token each.
         decode_context_tokens: Tokens of these requests already in the KV cache, summed.
-        chunks: Prefill chunks in the batch's own order; add one with `add_chunk`.
+        chunks: Prefill chunks in batch order; `add_chunk` appends to them.
         num_prefill_tokens: Tokens of the chunks, summed.
         prefill_context_tokens: Tokens before the chunks already in the KV cache, summed.
-        preempted: Requests that lose their KV blocks first, in order of preemption.
+        preempted: Requests that lose their KV blocks before the iteration, in order of preemption.
         ignored: Waiting requests that are refused because they are too long.
         skipped_decodes: Decoding requests that do not take part in this iteration.
-        running_order: The replica's running requests in a new order; None leaves it as it is.
-        repeats: Whether the policy would decide the same again and again, each chunk going on by as many
-            tokens, until a request arrives or ends, a prefill has less than a chunk to go, or no more KV
-            blocks are free than the decodes need. The engine then goes on without asking.
-        until_arrival: Whether a request that arrives could change a decision that stands. It cannot if
-            the head of a queue without overtaking waits, or if the token budget is used up.
-        is_open: Whether the policy decides the batch in several steps and this is not the last one. It is
-            carried out, and the policy is asked again with the batch so far in `OverlappingReplica.step`.
-        blocks_before: KV blocks that requests are given, in the same call, before one is preempted: what nobody
-            holds is reused for them first. They get them with a later step.
-        undone: Tokens of these that the preempted request itself was given; they are not computed.
-        note: What the policy wants to find in the replica when it is asked again; None: what it noted before.
+        running_order: The replica's running requests in a new order; None keeps the order.
+        repeats: Whether the policy would decide the same again, each chunk continuing with as many tokens, until
+            a request arrives or ends, a prefill has less than a chunk left, or no more KV blocks are free than
+            the decodes need. Until then the engine repeats the batch without calling the policy.
+        until_arrival: Whether an arrival could change a decision that repeats. It cannot if the head of a queue
+            without overtaking waits, or if the token budget is used up.
+        is_open: Whether the policy decides the batch in several steps and this is not the last one. The replica
+            carries the step out, and the policy is called again with the batch so far in `OverlappingReplica.step`.
+        blocks_before: KV blocks given to requests earlier in the same call, before the preemption. Cached blocks
+            are evicted for them first; the requests are allocated the blocks in a later step.
+        undone: Tokens given to the preempted request itself earlier in the same call; they are not computed.
+        note: State that the policy keeps in the replica for its next call; None keeps the previous note.
     """
 
     __slots__ = (
@@ -89,13 +89,13 @@ class Batch:
         self.note: object = None
 
     def add_chunk(self, request: int, num_tokens: int, context_tokens: int = 0, num_blocks: int = 0) -> None:
-        """Compute a chunk of a prefill in this iteration; the arguments are those of `PrefillChunk`."""
+        """Add a prefill chunk; the arguments are those of `PrefillChunk`."""
         self.chunks.append(PrefillChunk(request, num_tokens, context_tokens, num_blocks))
         self.num_prefill_tokens += num_tokens
         self.prefill_context_tokens += context_tokens
 
     def extend(self, step: "Batch") -> None:
-        """Add what the next step of the same decision says."""
+        """Add the next step of the same decision."""
         self.num_decodes += step.num_decodes
         self.decode_context_tokens += step.decode_context_tokens
         self.chunks += step.chunks
@@ -106,16 +106,16 @@ class Batch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that are computed."""
+        """Prefill and decode tokens of the iteration."""
         return self.num_prefill_tokens + self.num_decodes
 
     @classmethod
     def of(cls, prefills: Iterable[tuple[int, int]], decodes: Iterable[tuple[int, int]]) -> "Batch":
-        """Return a batch of given sizes.
+        """Build a batch of given sizes.
 
         Args:
-            prefills: (tokens of the chunk, tokens before it in the KV cache) for each prefill.
-            decodes: (number of decodes, tokens in the KV cache of each).
+            prefills: (tokens of the chunk, tokens before it in the KV cache) of each prefill.
+            decodes: (number of decodes, tokens that each has in the KV cache) of each group.
         """
         groups = list(decodes)
         batch = cls(sum(count for count, _ in groups), sum(count * context for count, context in groups))
@@ -125,5 +125,5 @@ class Batch:
 
     @property
     def decides_anything(self) -> bool:
-        """Whether it computes tokens or preempts or ignores requests."""
+        """Whether the batch computes tokens or preempts or ignores requests."""
         return bool(self.num_decodes or self.chunks or self.preempted or self.ignored)

@@ -1,4 +1,4 @@
-"""Decode-phase requests kept as running totals."""
+"""Decoding requests, kept as running totals."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -6,19 +6,19 @@ from simulator.log import DecodeSpan
 
 
 class DecodeSet:
-    """Requests that decode together, kept as totals so that an iteration costs the same for any number.
+    """Requests that decode together, kept as totals: an iteration costs the same for any number.
 
     Each member gains one token per iteration. So `context - iteration` is constant for a member, and
     the summed context, the members whose last KV block is full and those that emit their last token
     are known without a loop over the members.
 
     Attributes:
-        index: Number of the set within its replica.
+        index: Index of the set in its replica.
         iteration: Iterations computed so far.
         num_requests: Number of members.
         context_tokens: Tokens in the KV cache, summed over the members. The newest token of a request
             enters the cache only with the next iteration and does not count.
-        num_new_blocks: KV blocks that the members need for their next token.
+        num_new_blocks: KV blocks that the members need for their next tokens.
     """
 
     __slots__ = (
@@ -40,11 +40,11 @@ class DecodeSet:
         self.context_tokens = 0
         self.num_new_blocks = 0
         self._block_size = block_size
-        # Of each member: context tokens minus iteration count (constant while it decodes), and the
-        # iteration counts at which it joined and emits its last token.
+        # By member: context tokens minus iteration count (constant while it decodes), and the
+        # iteration counts at which it joined and at which it emits its last token.
         self._members: dict[int, tuple[int, int, int]] = {}
         self._finishing: dict[int, list[int]] = {}
-        # Members that append blocks, by offset modulo block_size: one residue crosses per iteration.
+        # Members that append blocks, by offset modulo block_size: one residue needs blocks in each iteration.
         self._by_residue: list[dict[int, None]] = [{} for _ in range(block_size)]
 
     def __contains__(self, request: int) -> bool:
@@ -54,11 +54,11 @@ class DecodeSet:
         return iter(self._members)
 
     def context_of(self, request: int) -> int:
-        """Tokens of a member that are in the KV cache."""
+        """Return the tokens of a member in the KV cache."""
         return self._members[request][0] + self.iteration
 
     def remaining_of(self, request: int) -> int:
-        """Tokens that a member has still to emit."""
+        """Return the tokens that a member still has to emit."""
         return self._members[request][2] - self.iteration
 
     def needs_block(self, request: int) -> bool:
@@ -66,22 +66,22 @@ class DecodeSet:
         residue = -self.iteration % self._block_size
         return request in self._by_residue[residue]
 
-    def before_full(self, num_tokens: int) -> Iterable[int]:
-        """Members whose last KV block is full with so many tokens more, modulo its size."""
+    def full_after(self, num_tokens: int) -> Iterable[int]:
+        """Return members whose context plus `num_tokens` is a multiple of the block size."""
         return self._by_residue[(-self.iteration - num_tokens) % self._block_size]
 
     def open_decode_spans(self) -> list[DecodeSpan]:
-        """Stays of the present members so far."""
+        """Return the decode spans of the present members so far."""
         return [(request, self.index, joined, self.iteration) for request, (_, joined, _) in self._members.items()]
 
     def add(self, request: int, context_tokens: int, num_remaining: int, appends_blocks: bool) -> None:
-        """Let a request decode.
+        """Add a request.
 
         Args:
             request: Index of the request, not a member yet.
             context_tokens: Its tokens in the KV cache.
-            num_remaining: Tokens it has still to emit, at least 1.
-            appends_blocks: Whether it takes another KV block when its last one is full.
+            num_remaining: Tokens it still has to emit, at least 1.
+            appends_blocks: Whether it is allocated another KV block when its last one is full.
         """
         iteration = self.iteration
         offset = context_tokens - iteration
@@ -99,7 +99,7 @@ class DecodeSet:
             self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
 
     def remove(self, request: int) -> DecodeSpan:
-        """Take a member out before its last token."""
+        """Remove a member before its last token, and return its decode span."""
         last = self._members[request][2]
         finishing = self._finishing[last]
         finishing.remove(request)
@@ -110,7 +110,7 @@ class DecodeSet:
         return decode_span
 
     def advance(self) -> Sequence[DecodeSpan]:
-        """Emit one token for each member, and take out those for which it was the last."""
+        """Emit one token for each member, remove finished members, and return their decode spans."""
         self.iteration = iteration = self.iteration + 1
         self.context_tokens += self.num_requests
         left: Sequence[DecodeSpan] = ()
@@ -119,11 +119,13 @@ class DecodeSet:
         self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
         return left
 
-    def advance_all(self, free_blocks: int) -> int | None:
-        """Emit one token for each member if it is nobody's last and more blocks are free than the next ones need.
+    def try_advance(self, free_blocks: int) -> int | None:
+        """Emit one token for each member, unless one would finish or free blocks run short.
+
+        They run short if no more are free than the members need for the tokens after these.
 
         Returns:
-            Blocks that the members need for their next token; None if nothing was done.
+            KV blocks that the members need for their next tokens; None: nothing was done.
         """
         iteration = self.iteration + 1
         num_new_blocks = len(self._by_residue[-iteration % self._block_size])

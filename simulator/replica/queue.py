@@ -1,4 +1,4 @@
-"""A queue that is sorted by something else than arrival."""
+"""A waiting queue sorted by a key, such as priority."""
 
 from bisect import insort
 from collections import deque
@@ -9,19 +9,19 @@ Rank = Callable[[int], Any]
 
 
 class SortedQueue(deque[int]):
-    """Waiting requests, the smallest by a key in front, wherever they are put."""
+    """Waiting requests sorted by a key, the smallest at the head."""
 
     def __init__(self, rank: Rank) -> None:
         """Start empty.
 
         Args:
-            rank: What requests are sorted by.
+            rank: Sort key of a request.
         """
         super().__init__()
         self._rank = rank
 
     def append(self, request: int) -> None:
-        """Put a request in its place."""
+        """Insert a request in sorted order."""
         insort(self, request, key=self._rank)
 
     appendleft = append

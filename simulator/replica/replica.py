@@ -1,4 +1,4 @@
-"""One full copy of the model: its queues, running requests and KV blocks."""
+"""One full copy of the model: queue, running requests and KV blocks."""
 
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -11,37 +11,37 @@ from simulator.replica.requests import RequestTable
 
 
 class Replica:
-    """Queues, running requests and KV blocks of one copy of the model.
+    """Queue, running requests and KV blocks of one copy of the model.
 
-    With the lengths in the request table that it shares, it is the only state that changes in a run.
+    Together with the lengths in the request table that replicas share, it is the only state that a simulation changes.
 
-    Schedulers read it; `enqueue`, `start`, `finish` and `fail` alone change it, so that conservation of
-    requests and blocks holds for any policy.
+    Schedulers read it. Only `enqueue`, `start`, `repeat`, `finish` and `fail` change it, so requests and blocks are
+    conserved under any policy.
 
     Attributes:
-        requests: Table of all requests of the run.
-        num_blocks: KV blocks in all.
-        free_blocks: KV blocks that nobody holds.
+        requests: Table of all requests of the simulation.
+        num_blocks: KV blocks in total.
+        free_blocks: KV blocks that no request references.
         block_size: Tokens per KV block.
-        watermark_blocks: Blocks that an admission should leave free, if the policy has a watermark.
-        max_model_len: Longest sequence that is admitted, tokens.
+        watermark_blocks: KV blocks that an admission should leave free, if the policy has a watermark.
+        max_model_len: Longest sequence that is admitted, in tokens.
         waiting: Arrived requests that are not admitted, head of the queue first.
         running: Admitted, unfinished requests, in flight or not, in the engine's order.
         prefilling: Running requests with an unfinished prefill or one in flight, and how many of
             their tokens are computed or being computed.
-        decoding: Decode-phase requests that are not in flight.
+        decoding: Decoding requests that are not in flight.
         in_flight: Batches in the pipeline and the requests that decode in each, oldest first.
         has_ties: Whether requests with equal arrival times have arrived.
-        last_batch_prefilled: Whether the last batch that was put in flight had prefill chunks.
-        request_events: What happened to requests so far.
-        num_finished: Batches finished.
+        last_batch_prefilled: Whether the batch started last has prefill chunks.
+        request_events: Events of requests so far.
+        num_finished: Number of finished batches.
         num_futile_preemptions: Preemptions, since the last token or arrival, of requests at least as urgent as all
-            others that run; 0 in a replica that does not count them.
+            other running ones; 0 in a replica that does not count them.
     """
 
     __slots__ = (
+        "_allocated_blocks",
         "_appends_blocks",
-        "_held_blocks",
         "_idle_sets",
         "_last_arrival_s",
         "_stale",
@@ -77,14 +77,14 @@ class Replica:
         """Start empty.
 
         Args:
-            requests: Table of all requests of the run.
-            num_blocks: KV blocks in all.
+            requests: Table of all requests of the simulation.
+            num_blocks: KV blocks in total.
             block_size: Tokens per KV block.
-            max_model_len: Longest sequence that is admitted, tokens.
-            watermark_blocks: Blocks that an admission should leave free.
-            num_stages: Pipeline stages, so the most batches in flight.
-            appends_blocks: Whether a decode takes another KV block when its last one is full. False:
-                what it got at admission is all it ever has.
+            max_model_len: Longest sequence that is admitted, in tokens.
+            watermark_blocks: KV blocks that an admission should leave free.
+            num_stages: Pipeline stages, and so the most batches in flight.
+            appends_blocks: Whether a decode is allocated another KV block when its last one is full. False:
+                all its blocks are allocated at admission.
         """
         self.requests = requests
         self.num_blocks = num_blocks
@@ -103,52 +103,52 @@ class Replica:
         self.num_finished = 0
         self.num_futile_preemptions = 0
         self._appends_blocks = appends_blocks
-        # Blocks of running requests whose number does not follow from their context.
-        self._held_blocks: dict[int, int] = {}
-        # Chunks in flight whose request was preempted: their result is dropped.
+        # Running requests whose number of blocks does not follow from their context.
+        self._allocated_blocks: dict[int, int] = {}
+        # Chunks in flight whose request was preempted: their results are discarded.
         self._stale: list[PrefillChunk] = []
-        # One set per batch in flight and one for the requests between iterations.
+        # One set per batch in flight and one for the requests that are not in flight.
         self.decoding, *self._idle_sets = [DecodeSet(index, block_size) for index in range(num_stages + 1)]
 
     # -- questions that policies ask ------------------------------------------------------------
 
     def by_arrival(self) -> list[int]:
-        """Running requests by arrival time; those that arrived together in the engine's order."""
+        """Return the running requests by arrival time, ties in the engine's order."""
         return sorted(self.running, key=self.requests.arrival_s.__getitem__)
 
     def paused_prefills(self) -> Collection[int]:
-        """Running requests with an unfinished prefill that are not in flight, by arrival time."""
+        """Return running requests with an unfinished prefill and not in flight, by arrival time."""
         paused: Collection[int] = self.prefilling
         if self.in_flight:
-            flying = {chunk.request for batch, _ in self.in_flight for chunk in batch.chunks}
-            paused = [request for request in paused if request not in flying]
+            in_flight = {chunk.request for batch, _ in self.in_flight for chunk in batch.chunks}
+            paused = [request for request in paused if request not in in_flight]
         if len(paused) > 1:
             members = set(paused)
             paused = [request for request in self.by_arrival() if request in members]
         return paused
 
     def blocks_for(self, num_tokens: int) -> int:
-        """KV blocks that hold `num_tokens` tokens."""
+        """Return the KV blocks that `num_tokens` tokens need."""
         return -(-num_tokens // self.block_size)
 
     def blocks_held(self, request: int) -> int:
-        """KV blocks that a running request holds."""
-        held = self._held_blocks.get(request)
-        if held is not None:
-            return held
+        """Return the number of KV blocks of a running request."""
+        num_blocks = self._allocated_blocks.get(request)
+        if num_blocks is not None:
+            return num_blocks
         if request in self.decoding:
             return self.blocks_for(self.decoding.context_of(request))
-        return self.blocks_for(self._flight_of(request).context_of(request) + 1)
+        return self.blocks_for(self._decode_set_in_flight(request).context_of(request) + 1)
 
     def known_tokens(self, request: int) -> int:
-        """Prompt and output tokens of a waiting or running request that exist so far."""
+        """Return how many prompt and output tokens of a waiting or running request exist."""
         if request not in self.running or request in self.prefilling:
             return self.requests.known_tokens[request]
-        decodes = self.decoding if request in self.decoding else self._flight_of(request)
+        decodes = self.decoding if request in self.decoding else self._decode_set_in_flight(request)
         return decodes.context_of(request) + 1
 
     def computed_tokens(self, request: int) -> int:
-        """Prefill tokens of a running request whose computation has ended."""
+        """Return the prefill tokens of a running request that are computed, without those in flight."""
         if request not in self.prefilling:
             return self.requests.known_tokens[request]
         return self.prefilling[request] - sum(chunk.num_tokens for chunk in self._chunks_in_flight(request))
@@ -156,22 +156,23 @@ class Replica:
     @property
     def cached_tokens(self) -> int:
         """Tokens of running requests whose keys and values are in the KV cache."""
-        flying = [decodes.context_tokens for _, decodes in self.in_flight if decodes is not None]
-        return self.decoding.context_tokens + sum(flying) + sum(map(self.computed_tokens, self.prefilling))
+        in_flight = [decodes.context_tokens for _, decodes in self.in_flight if decodes is not None]
+        return self.decoding.context_tokens + sum(in_flight) + sum(map(self.computed_tokens, self.prefilling))
 
     def decode_sets(self) -> list[DecodeSet]:
-        """Sets that decoding requests may be in."""
+        """Return the decode sets that may have members."""
         return [self.decoding, *(decodes for _, decodes in self.in_flight if decodes is not None)]
 
     def decode_spans(self) -> list[DecodeSpan]:
-        """Stays of requests in decode sets, those that have not ended included."""
-        stays = [stay for decodes in self.decode_sets() for stay in decodes.open_decode_spans()]
-        return self.request_events.decode_spans + [stay for stay in stays if stay[3] > stay[2]]
+        """Return all decode spans so far, open ones included."""
+        spans = [span for decodes in self.decode_sets() for span in decodes.open_decode_spans()]
+        return self.request_events.decode_spans + [span for span in spans if span[3] > span[2]]
 
     def members(self) -> Members:
-        """Request, tokens and whether they are prompt tokens of each member of the batch that was started last.
+        """Return the members of the batch started last.
 
-        In the batch's own order: prefills in the order added, then decodes by arrival.
+        Each is (request, tokens, whether they are prompt tokens), in batch order: prefills in the order added, then
+        decodes by arrival.
         """
         batch, decodes = self.in_flight[-1]
         rows = [(chunk.request, chunk.num_tokens, True) for chunk in batch.chunks]
@@ -182,10 +183,10 @@ class Replica:
     # -- changes --------------------------------------------------------------------------------
 
     def enqueue(self, request: int) -> bool:
-        """Put an arriving request at the back of the queue. Requests arrive in order of their arrival time.
+        """Append an arriving request to the queue; requests arrive in order of arrival time.
 
         Returns:
-            Whether it is there; if not, it was refused.
+            Whether it waits; False: it was refused.
         """
         arrival_s = self.requests.arrival_s[request]
         if arrival_s == self._last_arrival_s:
@@ -195,16 +196,16 @@ class Replica:
         return True
 
     def start(self, batch: Batch) -> Batch | None:
-        """Carry out a decision: evict, take KV blocks, and put the batch in flight if it has tokens.
+        """Carry out a decision: preempt, allocate KV blocks, and put a batch with tokens in flight.
 
         Returns:
-            The batch that is now in flight; None: there is none, or the decision goes on.
+            The batch now in flight; None: it has no tokens, or the decision has further steps.
 
         Raises:
-            RuntimeError: The decision does not fit the replica's state; nothing can be simulated from it.
+            RuntimeError: The decision does not fit the replica's state, which is invalid afterwards.
         """
         if batch.preempted or batch.ignored or batch.running_order is not None:
-            self._make_room(batch)
+            self._preempt_and_ignore(batch)
         decodes: DecodeSet | None = None
         if batch.num_decodes:
             decodes = self.decoding
@@ -223,15 +224,15 @@ class Replica:
             self.prefilling[request] = chunk.context_tokens + chunk.num_tokens
             if chunk.num_blocks:
                 self.free_blocks -= chunk.num_blocks
-                self._held_blocks[request] = self._held_blocks.get(request, 0) + chunk.num_blocks
+                self._allocated_blocks[request] = self._allocated_blocks.get(request, 0) + chunk.num_blocks
         if self.free_blocks < 0:
-            raise RuntimeError(f"the batch takes {-self.free_blocks} KV blocks more than there are")
+            raise RuntimeError(f"the batch needs {-self.free_blocks} more KV blocks than are free")
         self.in_flight.append((batch, decodes))
         self.last_batch_prefilled = bool(batch.chunks)
         return batch
 
     def finish(self) -> list[int]:
-        """End the oldest batch in flight: advance its requests, and free those that are done.
+        """End the oldest batch in flight: advance its requests, and free the finished ones.
 
         Returns:
             Requests that emitted their last token.
@@ -255,21 +256,21 @@ class Replica:
             elif chunk.context_tokens + chunk.num_tokens >= known_tokens[chunk.request]:
                 self._end_prefill(chunk.request, finished)
         for request in finished:
-            self._release(request)
+            self._free_request(request)
         self.num_finished += 1
         return finished
 
     def repeat(self, batch: Batch) -> Iterator[int]:
-        """End the batch in flight and start the same decision again, each chunk going on by as many tokens.
+        """Repeat the batch in flight: end it and start it again, each chunk continuing with as many tokens.
 
-        It ends when a request emits its last token, a prefill ends or has less than a chunk to go, or free
-        KV blocks run short; the batch that is then in flight is to be finished.
+        The repeats stop when the batch in flight gives a request its last token or has the last full chunk of a
+        prefill, or when free KV blocks run short. `finish` ends that batch.
 
         Args:
-            batch: The batch in flight, the only one. It becomes that of each new iteration.
+            batch: The only batch in flight. Its totals and chunks become those of each new iteration.
 
         Yields:
-            KV blocks that nobody holds in the new iteration.
+            Free KV blocks in the new iteration.
         """
         decodes = self.in_flight[0][1]
         chunks = batch.chunks
@@ -277,7 +278,7 @@ class Replica:
         left = [(known_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens for chunk in chunks]
         for _ in range(min(left) - 1) if chunks else count():
             if decodes is not None:
-                num_new_blocks = decodes.advance_all(self.free_blocks)
+                num_new_blocks = decodes.try_advance(self.free_blocks)
                 if num_new_blocks is None:
                     return
                 self.free_blocks -= num_new_blocks
@@ -290,25 +291,25 @@ class Replica:
             yield self.free_blocks
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Lose everything: batches in flight, KV blocks, running and waiting requests.
+        """Drop everything: batches in flight, KV blocks, running and waiting requests.
 
-        The prefill of a running request becomes what is known of it, as with a preemption. Batches in flight
+        All known tokens of a running request become its prefill, as after a preemption. Batches in flight
         count as finished without a token.
 
         Returns:
-            Requests that ran, by arrival, and requests that waited, head of the queue first.
+            Requests that were running, by arrival, and requests that were waiting, head of the queue first.
 
         Raises:
             RuntimeError: KV blocks are missing afterwards.
         """
         running, waiting = self.by_arrival(), list(self.waiting)
         for request in running:
-            self._evict(request)
+            self._remove_running(request)
         self.waiting.clear()
         self._stale.clear()
         for _, decodes in self.in_flight:
             if decodes is not None:
-                decodes.advance()  # nobody is left in it; its batches are counted on
+                decodes.advance()  # it has no members; its iteration count still includes the batch
                 self._idle_sets.append(decodes)
         self.num_finished += len(self.in_flight)
         self.in_flight.clear()
@@ -340,14 +341,14 @@ class Replica:
             finished.append(request)
             return
         if self._appends_blocks:
-            del self._held_blocks[request]
+            del self._allocated_blocks[request]
         self.decoding.add(request, context_tokens, num_remaining, self._appends_blocks)
 
-    def _release(self, request: int) -> None:
-        held = self._held_blocks.pop(request, None)
-        if held is None:
-            held = self.blocks_for(self.requests.total_tokens[request] - 1)
-        self.free_blocks += held
+    def _free_request(self, request: int) -> None:
+        num_blocks = self._allocated_blocks.pop(request, None)
+        if num_blocks is None:
+            num_blocks = self.blocks_for(self.requests.total_tokens[request] - 1)
+        self.free_blocks += num_blocks
         del self.running[request]
         self.request_events.finishes.append((request, self.num_finished))
 
@@ -355,8 +356,8 @@ class Replica:
         for request in batch.skipped_decodes:
             self._move(request, decodes, self.decoding)
 
-    def _merge(self, one: DecodeSet, other: DecodeSet) -> DecodeSet:
-        small, large = (one, other) if one.num_requests < other.num_requests else (other, one)
+    def _merge(self, first: DecodeSet, second: DecodeSet) -> DecodeSet:
+        small, large = (first, second) if first.num_requests < second.num_requests else (second, first)
         for request in list(small):
             self._move(request, small, large)
         self._idle_sets.append(small)
@@ -372,7 +373,7 @@ class Replica:
         if left > joined:
             self.request_events.decode_spans.append(decode_span)
 
-    def _make_room(self, batch: Batch) -> None:
+    def _preempt_and_ignore(self, batch: Batch) -> None:
         if batch.running_order is not None:
             self.running = dict.fromkeys(batch.running_order)
         for request in batch.preempted:
@@ -382,20 +383,20 @@ class Replica:
             self.request_events.ignored.append(request)
 
     def _preempt(self, request: int) -> None:
-        self._evict(request)
+        self._remove_running(request)
         self.waiting.appendleft(request)
         self.request_events.preemptions.append((request, self._next_batch))
 
-    def _evict(self, request: int) -> None:
-        """Take a running request's KV blocks and what was computed for it; its tokens are prefill from now on."""
+    def _remove_running(self, request: int) -> None:
+        """Remove a running request: free its KV blocks; all its known tokens become prefill."""
         self.free_blocks += self.blocks_held(request)
-        self._held_blocks.pop(request, None)
+        self._allocated_blocks.pop(request, None)
         if request in self.prefilling:
             del self.prefilling[request]
             self._stale += self._chunks_in_flight(request)
         else:
             self.requests.known_tokens[request] = self.known_tokens(request)
-            decodes = self.decoding if request in self.decoding else self._flight_of(request)
+            decodes = self.decoding if request in self.decoding else self._decode_set_in_flight(request)
             self._log_decode_span(decodes.remove(request))
         del self.running[request]
 
@@ -403,7 +404,7 @@ class Replica:
         chunks = [chunk for batch, _ in self.in_flight for chunk in batch.chunks if chunk.request == request]
         return [chunk for chunk in chunks if not any(chunk is stale for stale in self._stale)]
 
-    def _flight_of(self, request: int) -> DecodeSet:
+    def _decode_set_in_flight(self, request: int) -> DecodeSet:
         for _, decodes in self.in_flight:
             if decodes is not None and request in decodes:
                 return decodes

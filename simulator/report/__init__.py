@@ -1,4 +1,4 @@
-"""Runs as one page to read: what came out, what limited it, and what was run."""
+"""HTML reports of runs: metrics, bottlenecks, plots and configuration."""
 
 from simulator.results import Finding, limits, utilisation
 

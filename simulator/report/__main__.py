@@ -1,4 +1,4 @@
-"""`python -m simulator.report`: one page about a run, or about several side by side."""
+"""`python -m simulator.report`: an HTML report of one run, or of several runs side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ from simulator.report.page import page
 from traces.shared.whole_files import whole_file
 
 HELP = """\
-Writes one self-contained HTML page about a run, or about several runs side by side.
+Writes a self-contained HTML report of one run, or of several runs side by side.
 
   python -m simulator.report RUN [RUN ...] [output=FILE]
 
-  RUN            a folder of `python -m simulator`
-  NAME=RUN       the same, shown as NAME
-  output=FILE    the page; default: report.html in the folder of the run, of several runs here
+  RUN            folder of a `python -m simulator` run
+  NAME=RUN       the same, labelled NAME
+  output=FILE    the report; default: report.html in the folder of the run, or in the current folder for several runs
 
-Exit status: 0, 2 for a mistake in the input."""
+Exit status: 0, 2 for invalid input."""
 
 
 def main() -> None:
@@ -28,20 +28,20 @@ def main() -> None:
 
 
 def _report(arguments: Sequence[str], console: Console) -> None:
-    asked = parse(arguments, {"output": ""})
-    folders = list(asked.runs.values())
+    parsed = parse(arguments, {"output": ""})
+    folders = list(parsed.runs.values())
     default = folders[0] / REPORT if len(folders) == 1 else Path(REPORT)
-    path = Path(asked.options["output"] or default)
-    for name, folder in asked.runs.items():
-        if any((folder / other).is_file() for other in ("sweep.csv", "search.json", "capacity.json")):
-            raise UsageError(f"{name} is no run: python -m simulator.plot draws sweeps, searches and capacities")
+    path = Path(parsed.options["output"] or default)
+    for name, folder in parsed.runs.items():
+        if any((folder / file_name).is_file() for file_name in ("sweep.csv", "search.json", "capacity.json")):
+            raise UsageError(f"{name} is not a run: python -m simulator.plot draws sweeps, searches and capacities")
     if path.is_dir():
         raise UsageError(f"output={path} is a folder; it must be a file")
     if path.suffix not in (".html", ".htm"):
         raise UsageError(f"output={path} must end in .html")
-    if asked.options["output"] and not path.parent.is_dir():
+    if parsed.options["output"] and not path.parent.is_dir():
         raise UsageError(f"output={path}: there is no folder {path.parent}")
-    runs = {name: (load_result(folder), load_summary(folder)) for name, folder in asked.runs.items()}
+    runs = {name: (load_result(folder), load_summary(folder)) for name, folder in parsed.runs.items()}
     text = page(runs)
     with whole_file(path) as file:
         file.write(text)

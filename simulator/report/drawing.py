@@ -1,4 +1,4 @@
-"""The pictures of a report, as SVG that stands in a page."""
+"""Plots of a report, as inline SVG."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,26 +12,26 @@ from simulator import plot
 from simulator.results import LATENCIES, Result
 from traces.shared.figure_style import rendered
 
-# Groups are numbered anew in each picture, and nothing refers to them.
+# Each SVG numbers its groups from the start, so their ids clash in one page; nothing refers to them.
 _GROUP_ID = re.compile(r"<g id=\"[^\"]*\"")
 _SIZE = re.compile(r" (?:width|height)=\"[^\"]*\"")
 
 _TITLES = {
-    "batches": "What batches are made of",
-    "pipeline": "Pipeline stages and their bubbles",
-    "roofline": "Where typical batches lie on the roofline",
+    "batches": "Batch composition",
+    "pipeline": "Pipeline stages and bubbles",
+    "roofline": "Roofline of typical batches",
 }
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in a page.
+    """A plot in a report.
 
     Attributes:
-        title: What it shows.
-        svg: The picture; empty: it could not be drawn.
-        note: Why it could not be drawn.
-        wide: Whether it needs the width of the page.
+        title: Caption.
+        svg: SVG element; empty: it could not be drawn.
+        note: Reason why it could not be drawn.
+        wide: Whether it takes the full width of the page.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Picture:
 
 
 def pictures(runs: Mapping[str, tuple[Result, Mapping[str, object]]]) -> Iterator[Picture]:
-    """Yield the pictures of a page: those of all runs together, then those of each one.
+    """Yield the plots of a report: first those of all runs together, then those of each run.
 
     Args:
         runs: Result and summary by name.
@@ -53,14 +53,14 @@ def pictures(runs: Mapping[str, tuple[Result, Mapping[str, object]]]) -> Iterato
     if not any(len(replica.logged.end_s) for result in results.values() for replica in result.replicas):
         return
     yield _picture("Generation stalls: output tokens over time", partial(plot.generation_stalls, results), wide=True)
-    yield _picture("KV memory and queue over time", partial(plot.kv_and_queue, results), wide=True)
+    yield _picture("KV cache usage and queue over time", partial(plot.kv_and_queue, results), wide=True)
     caching = {name: result for name, result in results.items() if result.summary["prefix_cache"] is not None}
     if caching:
         yield _picture("Prefix cache over time", partial(plot.prefix_cache, caching), wide=True)
     for name, (result, summary) in runs.items():
-        whose = f": {name}" if len(runs) > 1 else ""
+        run_name = f": {name}" if len(runs) > 1 else ""
         for kind, draw in plot.pictures_of_run(result, summary):
-            yield _picture(f"{_TITLES[kind]}{whose}", draw, wide=True)
+            yield _picture(f"{_TITLES[kind]}{run_name}", draw, wide=True)
 
 
 def _picture(title: str, draw: Callable[[], Figure], wide: bool = False) -> Picture:
@@ -72,7 +72,7 @@ def _picture(title: str, draw: Callable[[], Figure], wide: bool = False) -> Pict
 
 
 def as_svg(figure: Figure, title: str) -> str:
-    """Return a figure as an element of a page that is as wide as its place."""
+    """Return a figure as an inline SVG element that scales to the width of its container."""
     text = rendered(figure, "svg").decode()
     head, _, rest = text[text.index("<svg") :].partition(">")
     label = f'<svg role="img" aria-label="{escape(title)}" '

@@ -1,4 +1,4 @@
-"""The page about runs: what is shown, and the template that it is put into."""
+"""HTML page of a report, rendered from its template."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from simulator.config import VERSION
 from simulator.report.drawing import pictures
-from simulator.report.tables import Runs, compared, settings, tables
+from simulator.report.tables import Runs, comparison_table, configuration_table, tables
 from simulator.results import duration, figure, limits, share, utilisation
 
 
 def page(runs: Runs) -> str:
-    """Return the HTML of a page.
+    """Return the HTML of a report.
 
     Args:
         runs: Result and summary by name.
@@ -23,61 +23,57 @@ def page(runs: Runs) -> str:
     environment = Environment(loader=PackageLoader("simulator.report"), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     several = len(runs) > 1
-    shown = [
+    sections = [
         {
             "name": name,
             "cards": _cards(summary),
             "warnings": summary["warnings"],
             "limits": limits(result),
             "utilisation": utilisation(result),
-            "about": _about(summary),
+            "description": _description(summary),
         }
         for name, (result, summary) in runs.items()
     ]
     return environment.get_template("page.html").render(
         title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
-        runs=shown,
+        runs=sections,
         several=several,
-        # Matplotlib has escaped the names in them.
-        pictures=[(one, Markup(one.svg)) for one in pictures(runs)],  # nosec B704
+        # Matplotlib has escaped the names in the SVG.
+        pictures=[(picture, Markup(picture.svg)) for picture in pictures(runs)],  # nosec B704
         tables=list(tables(runs)),
-        comparison=compared(runs) if several else None,
-        differences=settings(runs, only_differences=True) if several else None,
-        configurations=settings(runs, only_differences=False),
+        comparison=comparison_table(runs) if several else None,
+        differences=configuration_table(runs, only_differences=True) if several else None,
+        configurations=configuration_table(runs, only_differences=False),
         version=VERSION,
     )
 
 
 def _cards(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Name, value and remark of the figures at the top."""
+    """Return the name, value and remark of each metric at the top."""
     cost = summary["cluster"]["cost_per_million_output_tokens_usd"]
     busy = [stage["busy"] for replica in summary["replicas"] for stage in replica["stages"] or []]
     cards = [
-        ("requests", f"{summary['num_finished']:,}", f"finished, of {summary['num_requests']:,}"),
-        (
-            "throughput",
-            f"{figure(summary['requests_per_s'])}/s",
-            f"{figure(summary['output_tokens_per_s'])} tokens/s",
-        ),
-        ("TTFT, P50", duration(summary["ttft_s"]["p50"]), f"P99 {duration(summary['ttft_s']['p99'])}"),
-        ("TBT, P99", duration(summary["tbt_s"]["p99"]), f"P50 {duration(summary['tbt_s']['p50'])}"),
-        ("end to end, P50", duration(summary["e2e_s"]["p50"]), f"P99 {duration(summary['e2e_s']['p99'])}"),
-        ("KV cache", share(summary["kv_use"]["mean"]), f"at most {share(summary['kv_use']['max'])}"),
+        ("finished", f"{summary['num_finished']:,}", f"of {summary['num_requests']:,} requests"),
+        ("requests/s", figure(summary["requests_per_s"]), f"{figure(summary['output_tokens_per_s'])} output tokens/s"),
+        ("TTFT P50", duration(summary["ttft_s"]["p50"]), f"P99 {duration(summary['ttft_s']['p99'])}"),
+        ("TBT P99", duration(summary["tbt_s"]["p99"]), f"P50 {duration(summary['tbt_s']['p50'])}"),
+        ("end to end P50", duration(summary["e2e_s"]["p50"]), f"P99 {duration(summary['e2e_s']['p99'])}"),
+        ("KV cache usage", share(summary["kv_use"]["mean"]), f"peak {share(summary['kv_use']['max'])}"),
         ("stages busy", share(float(np.mean(busy)) if busy else None), _count(summary["cluster"]["num_gpus"], "GPU")),
     ]
     prefix = summary["prefix_cache"]
     if prefix is not None:
-        remark = f"of the prompt tokens; {prefix['num_evicted_blocks']:,} blocks evicted"
+        remark = f"of prompt tokens; {prefix['num_evicted_blocks']:,} blocks evicted"
         cards.append(("prefix cache hits", share(prefix["hit_rate_tokens"]), remark))
     if cost is not None:
         cards.append(("cost", f"${cost:,.2f}", "per million output tokens"))
     return cards
 
 
-def _about(summary: Mapping[str, Any]) -> str:
-    """What was simulated, in a line."""
+def _description(summary: Mapping[str, Any]) -> str:
+    """Describe the simulated system and workload in one line."""
     config, replicas = summary["config"], summary["replicas"]
-    kinds = Counter((one["device"], one["tp"], one["pp"]) for one in replicas)
+    kinds = Counter((replica["device"], replica["tp"], replica["pp"]) for replica in replicas)
     parts = [f"{count} x {device} TP{tp} PP{pp}" for (device, tp, pp), count in kinds.items()]
     scheduler = str(config["scheduler"]["_target_"]).split(".")[-1]
     options = config["scheduler"]
@@ -86,7 +82,7 @@ def _about(summary: Mapping[str, Any]) -> str:
     words = [
         f"{config['model']['name']} on {', '.join(parts)}",
         scheduler if budget is None else f"{scheduler} with a token budget of {budget:,}",
-        f"{summary['num_requests']:,} requests" + ("" if rate is None else f", {rate:.3g} arriving per second"),
+        f"{summary['num_requests']:,} requests" + ("" if rate is None else f" at {rate:.3g} requests/s"),
     ]
     return "; ".join(words) + "."
 

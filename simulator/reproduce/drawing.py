@@ -1,4 +1,4 @@
-"""The figures, drawn like the paper's: its numbers pale, ours beside them."""
+"""Plots like the paper's figures: published numbers pale, simulated ones next to them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ PALE = 0.35
 
 
 def draw(figure: str, rows: Sequence[Row], folder: Path) -> Path:
-    """Draw one figure or table and return its file."""
+    """Draw one figure or table and return the path of its file."""
     path = folder / f"{figure.replace(' ', '_') if figure.startswith('table') else f'figure_{figure}'}.png"
     save(picture(figure, rows), path)
     return path
@@ -28,9 +28,9 @@ def picture(figure: str, rows: Sequence[Row]) -> Figure:
 
     Args:
         figure: One of `figures.FIGURES`.
-        rows: Its numbers, and those of others.
+        rows: Rows of this figure; those of other figures are ignored.
     """
-    inside = [row for row in rows if row.figure == figure and not row.metric.startswith("speedup")]
+    drawn = [row for row in rows if row.figure == figure and not row.metric.startswith("speedup")]
     painters: dict[str, Callable[[Sequence[Row]], Figure]] = {
         "10": _capacities,
         "11": _capacities,
@@ -38,15 +38,15 @@ def picture(figure: str, rows: Sequence[Row]) -> Figure:
         "13": _figure_13,
         "6": _figure_6,
     }
-    return painters.get(figure, _pairs)(inside)
+    return painters.get(figure, _pairs)(drawn)
 
 
 def _bars(axes: Any, groups: Sequence[str], series: Sequence[tuple[str, str, Sequence[Row]]], unit: str) -> None:
-    """Draw groups of bars: for each series the paper's value pale, ours beside it in full colour."""
+    """Draw groups of bars: for each series the published value pale, the simulated one in full colour."""
     width = 0.8 / (2 * len(series))
-    for place, (name, colour, rows) in enumerate(series):
+    for index, (name, colour, rows) in enumerate(series):
         for shift, (attribute, alpha, label) in enumerate((("paper", PALE, "paper"), ("simulated", 1.0, "simulated"))):
-            x = [number - 0.4 + (2 * place + shift + 0.5) * width for number in range(len(groups))]
+            x = [number - 0.4 + (2 * index + shift + 0.5) * width for number in range(len(groups))]
             heights = [getattr(row, attribute) for row in rows]
             bars = axes.bar(x, heights, width, color=colour, alpha=alpha, label=f"{name}, {label}")
             axes.bar_label(bars, [f"{height:.3g}" for height in heights], fontsize=6, rotation=90, padding=2)
@@ -119,18 +119,18 @@ def _figure_6(rows: Sequence[Row]) -> Figure:
         axes.plot(tokens, [row.paper for row in cells], "o--", color=colour, alpha=0.5)
         axes.plot(tokens, [row.simulated for row in cells], "s-", color=colour, label=layout)
     make_logarithmic(axes, x=True, y=True)
-    powers = [one for one in tokens if one & (one - 1) == 0]
-    axes.set_xticks(powers, [str(one) for one in powers])
+    powers = [count for count in tokens if count & (count - 1) == 0]
+    axes.set_xticks(powers, list(map(str, powers)))
     axes.set(xlabel="tokens", ylabel="linear layers of an iteration, ms", title="LLaMA2-70B on A100 (dashed: paper)")
     axes.legend()
     return figure
 
 
 def _pairs(rows: Sequence[Row]) -> Figure:
-    """Draw any rows: for each metric and model a panel of pairs of bars."""
+    """Draw any rows: one panel of paired bars for each metric, model and trace."""
     panels = list(dict.fromkeys((row.metric, row.model, row.trace) for row in rows))
-    figure, places = grid(len(panels), 1, 9.0, 2.6)
-    for axes, (metric, model, trace) in zip(places, panels, strict=True):
+    figure, all_axes = grid(len(panels), 1, 9.0, 2.6)
+    for axes, (metric, model, trace) in zip(all_axes, panels, strict=True):
         cells = [row for row in rows if (row.metric, row.model, row.trace) == (metric, model, trace)]
         names = [row.scheduler.replace(", ", "\n") for row in cells]
         _bars(axes, names, [(metric, SERIES[0], cells)], metric)

@@ -1,4 +1,4 @@
-"""The experiments of the paper as functions of their settings; each runs in a process of its own."""
+"""Experiments of the paper as functions of their settings; each can run in its own process."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -22,23 +22,25 @@ LINEAR = ("qkv_proj", "o_proj", "gate_up_proj", "up_proj", "down_proj")
 
 
 def capacity(overrides: Overrides) -> Figures:
-    """Search for a capacity by the paper's protocol; the mean over the seeds."""
+    """Return the capacity by the paper's protocol, the mean over the seeds."""
     task = load_capacity(*PROTOCOL, *overrides)
-    found = [find_capacity(task.experiment.trials(seed), task.search).qps for seed in task.seeds]
-    return {"capacity_qps": sum(found) / len(found)}
+    rates = [find_capacity(task.experiment.trials(seed), task.search).qps for seed in task.seeds]
+    return {"capacity_qps": sum(rates) / len(rates)}
 
 
 def serving(overrides: Overrides) -> Figures:
-    """Serve a load and return P50 and P99 of its latencies."""
+    """Return P50 and P99 of TTFT and TBT under a load; NaN: not measured."""
     latencies = simulate(**load_config(*overrides)).latencies
-    found = {
-        f"{name}_{which}": latencies[name].statistic(which) for name in ("ttft_s", "tbt_s") for which in ("p50", "p99")
+    values = {
+        f"{name}_{statistic}": latencies[name].statistic(statistic)
+        for name in ("ttft_s", "tbt_s")
+        for statistic in ("p50", "p99")
     }
-    return {name: float("nan") if value is None else value for name, value in found.items()}
+    return {name: float("nan") if value is None else value for name, value in values.items()}
 
 
 def hybrid_batch(overrides: Overrides, batch: int, context: int, budget: int) -> Figures:
-    """Milliseconds of decodes alone, with the last chunk of a prompt up to the budget, and with a whole prompt."""
+    """Return the ms of decodes alone, with a prompt's last chunk up to the budget, and with a whole prompt."""
     times = _stage_times(overrides)
     decodes, chunk = [(batch, context)], budget - batch
     return {
@@ -49,7 +51,7 @@ def hybrid_batch(overrides: Overrides, batch: int, context: int, budget: int) ->
 
 
 def chunking_overhead(overrides: Overrides, prompt: int, chunk: int) -> Figures:
-    """Time of a prompt in chunks over its time in one piece."""
+    """Return the time of a prompt in chunks, relative to its time as a whole."""
     times = _stage_times(overrides)
     starts = range(0, prompt, chunk)
     chunked = sum(_ms(times, Batch.of([(min(chunk, prompt - start), start)], [])) for start in starts)
@@ -57,7 +59,7 @@ def chunking_overhead(overrides: Overrides, prompt: int, chunk: int) -> Figures:
 
 
 def bubble(overrides: Overrides, prompt: int, batch: int, context: int) -> Figures:
-    """Seconds of a prompt and of decodes in the first pipeline stage, and what the next stage waits between them."""
+    """Return the seconds of a prompt and of decodes in the first pipeline stage, and the bubble between them."""
     times = _stage_times(overrides)
     prefill_s = times(Batch.of([(prompt, 0)], []))[0]
     decode_s = times(Batch.of([], [(batch, context)]))[0]
@@ -65,23 +67,23 @@ def bubble(overrides: Overrides, prompt: int, batch: int, context: int) -> Figur
 
 
 def linear_layers(overrides: Overrides, tokens: Sequence[int]) -> Figures:
-    """Milliseconds of the linear layers of an iteration by tokens, and FLOP/byte.
+    """Return the ms and FLOP/byte of the linear layers of an iteration by number of tokens.
 
-    `balance_tokens` is where the time at few tokens, which is that of reading the weights, meets the line
-    through the times at many tokens, which is that of computing.
+    `balance_tokens` is where the memory-bound time (at 64 tokens) meets the compute-bound line (through 2048 and
+    4096 tokens, without its offset).
     """
     times = _stage_times(overrides)
     assert isinstance(times, Composed)
-    found: Figures = {}
+    values: Figures = {}
     for count in sorted({*tokens, 64, 2048, 4096}):
-        parts = [one for one in times.operators(Batch.of([(count, 0)], []), 0) if one.name in LINEAR]
-        found[f"linear_ms_{count}"] = 1e3 * sum(one.seconds_per_layer * one.layers for one in parts)
+        operators = [row for row in times.operators(Batch.of([(count, 0)], []), 0) if row.name in LINEAR]
+        values[f"linear_ms_{count}"] = 1e3 * sum(row.seconds_per_layer * row.layers for row in operators)
         num_flops, num_bytes = (
-            sum(getattr(one, name) for one in parts) for name in ("flops_per_layer", "bytes_per_layer")
+            sum(getattr(row, name) for row in operators) for name in ("flops_per_layer", "bytes_per_layer")
         )
-        found[f"intensity_{count}"] = num_flops / num_bytes
-    slope = (found["linear_ms_4096"] - found["linear_ms_2048"]) / 2048
-    return found | {"balance_tokens": found["linear_ms_64"] / slope}
+        values[f"intensity_{count}"] = num_flops / num_bytes
+    slope = (values["linear_ms_4096"] - values["linear_ms_2048"]) / 2048
+    return values | {"balance_tokens": values["linear_ms_64"] / slope}
 
 
 def _stage_times(overrides: Overrides) -> StageTimes:

@@ -1,4 +1,4 @@
-"""Which experiments make up each figure and table of the paper."""
+"""Experiments of each figure and table of the paper."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from simulator.reproduce import published as paper
 from simulator.reproduce.experiments import TRACES, Overrides
 from simulator.reproduce.published import CHAT, SCHEDULERS, SETTINGS, SLOS
 
-# Differences below this are below the paper's own resolution.
+# Resolution of the published capacities; smaller differences count as none.
 RESOLUTION_QPS = 0.01
 YI, FALCON = "Yi-34B", "Falcon-180B"
 
@@ -19,8 +19,8 @@ class Job:
     """An experiment and its settings.
 
     Attributes:
-        run: One of `experiments`.
-        arguments: What it is called with.
+        run: Function of `experiments`.
+        arguments: Its arguments.
     """
 
     run: Callable[..., dict[str, float]]
@@ -33,13 +33,13 @@ class Row:
 
     Attributes:
         figure: Figure or table, for example "10" or "table 4".
-        model: Model of the paper.
+        model: Model, as the paper names it.
         trace: Dataset; empty: none.
         slo: "strict", "relaxed" or a bound; empty: none.
         scheduler: Policy or layout; empty: none.
-        metric: What it is, with its unit.
-        paper: As published.
-        simulated: As simulated; NaN until then.
+        metric: Metric with its unit.
+        paper: Published value.
+        simulated: Simulated value; NaN before the experiment has run.
     """
 
     figure: str
@@ -53,7 +53,7 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """Share by which the simulation is off; 0 within the resolution of a capacity."""
+        """Relative error of the simulation; 0 within the resolution of a capacity."""
         off = self.simulated - self.paper
         within = self.metric == "capacity_qps" and abs(off) <= RESOLUTION_QPS + 1e-9
         return 0.0 if within else off / self.paper
@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Planned:
-    """A row, and the experiment and the figure of it that it takes."""
+    """A row, and the experiment and its result that fill it."""
 
     row: Row
     job: Job
@@ -72,12 +72,12 @@ FIGURES = ("5", "6", "9", "10", "11", "12", "13", "14", "table 4")
 
 
 def plan(figure: str, more: Overrides, seeds: int = 1) -> list[Planned]:
-    """Return what a figure needs.
+    """Return the rows of a figure and their experiments.
 
     Args:
         figure: One of FIGURES.
-        more: Overrides of every experiment.
-        seeds: Searches for each capacity.
+        more: Overrides for every experiment.
+        seeds: Searches per capacity.
     """
     planners: Mapping[str, Callable[[], Iterator[Planned]]] = {
         "5": _figure_5,
@@ -90,16 +90,16 @@ def plan(figure: str, more: Overrides, seeds: int = 1) -> list[Planned]:
         "14": _figure_14,
         "table 4": _table_4,
     }
-    return [_with(more, seeds, one) for one in planners[figure]()]
+    return [_with_overrides(row, more, seeds) for row in planners[figure]()]
 
 
 def complete(planned: Sequence[Planned], results: Mapping[Job, dict[str, float]]) -> list[Row]:
-    """Fill the rows, and add those that follow from capacities."""
-    rows = [replace(one.row, simulated=results[one.job][one.figure]) for one in planned]
+    """Fill the rows with results, and add the speed-ups that follow from capacities."""
+    rows = [replace(entry.row, simulated=results[entry.job][entry.figure]) for entry in planned]
     return [*rows, *_speedups(rows)]
 
 
-def _with(more: Overrides, seeds: int, planned: Planned) -> Planned:
+def _with_overrides(planned: Planned, more: Overrides, seeds: int) -> Planned:
     overrides, *rest = planned.job.arguments
     if planned.job.run is experiments.capacity:
         more = (*more, f"capacity.seeds={seeds}")
@@ -130,13 +130,14 @@ def _capacities(figure: str) -> Iterator[Planned]:
 
 
 def _speedups(rows: Sequence[Row]) -> Iterator[Row]:
-    found = {(one.model, one.trace, one.slo, one.scheduler): one for one in rows if one.figure in ("10", "11")}
+    capacities = {(row.model, row.trace, row.slo, row.scheduler): row for row in rows if row.figure in ("10", "11")}
     for (model, trace, slo), labels in paper.SPEEDUPS.items():
-        for other, label in zip(("orca", "vllm"), labels, strict=True):
-            ours, theirs = found.get((model, trace, slo, "sarathi")), found.get((model, trace, slo, other))
-            if ours is not None and theirs is not None:
-                ratio = ours.simulated / theirs.simulated if theirs.simulated else float("inf")
-                yield Row(ours.figure, model, trace, slo, "sarathi", f"speedup_over_{other}", label, ratio)
+        sarathi = capacities.get((model, trace, slo, "sarathi"))
+        for scheduler, label in zip(("orca", "vllm"), labels, strict=True):
+            baseline = capacities.get((model, trace, slo, scheduler))
+            if sarathi is not None and baseline is not None:
+                ratio = sarathi.simulated / baseline.simulated if baseline.simulated else float("inf")
+                yield Row(sarathi.figure, model, trace, slo, "sarathi", f"speedup_over_{scheduler}", label, ratio)
 
 
 def _figure_12() -> Iterator[Planned]:

@@ -1,7 +1,7 @@
 """Numbers of Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve" (OSDI 2024).
 
-From the text, tables and labels of arXiv:2403.02310 and the heights of its bars; settings as in the published
-artifact. Nothing in the simulator is fitted to any of them.
+Read from the text, tables, labels and bar heights of arXiv:2403.02310; settings from the published artifact. Nothing
+in the simulator is fitted to these numbers.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ SLOS = ("strict", "relaxed")
 
 @dataclass(frozen=True)
 class Setting:
-    """How the paper serves a model.
+    """Settings of the paper for a model.
 
     Attributes:
-        deployment: Model, device and layout, a file of configs/deployment.
-        orca: Orca's limit of requests, a file of configs/experiment.
-        relaxed_sarathi: Sarathi's token budget under the relaxed SLO, a file of configs/experiment.
-        start_qps: First rate of a search by trace.
+        deployment: Model, device and layout: a file of configs/deployment.
+        orca: Orca with its request limit: a file of configs/experiment.
+        relaxed_sarathi: Sarathi with its token budget under the relaxed SLO: a file of configs/experiment.
+        start_qps: First rate of a capacity search, by trace.
     """
 
     deployment: str
@@ -55,7 +55,7 @@ CAPACITIES = {
     ("Falcon-180B", ARXIV, "strict"): (0.05, 0.07, 0.21),
     ("Falcon-180B", ARXIV, "relaxed"): (0.08, 0.12, 0.22),
 }
-# Labels above the bars: capacity of Sarathi over Orca, and over vLLM as the bars say.
+# Labels above the bars: capacity of Sarathi relative to Orca; relative to vLLM from the bar heights.
 SPEEDUPS = {
     ("Mistral-7B", CHAT, "strict"): (2.78, 2.64),
     ("Mistral-7B", CHAT, "relaxed"): (2.15, 1.46),
@@ -94,20 +94,20 @@ FIGURE_12 = {
     },
 }
 
-# Figure 13: Falcon-180B on chat. P50 TBT in seconds by batch at 0.75 requests/s, and capacities.
+# Figure 13: Falcon-180B on chat. P50 TBT in seconds by batch size at 0.75 requests/s, and capacities.
 FIGURE_13_BATCHES = (8, 16, 32, 64, 128)
 FIGURE_13_TBT = {
     "TP8": (0.191, 0.205, 0.209, 0.248, 0.360),
     "TP4-PP2": (0.085, 0.091, 0.103, 0.133, 0.151),
 }
 FIGURE_13_QPS = 0.75
-# Capacities of TP8; those of TP4-PP2 are the ones of figure 11.
+# Capacities of TP8; figure 11 has those of TP4-PP2.
 FIGURE_13_TP8 = {"strict": 0.14, "relaxed": 0.16}
 # Section 3.3: a prompt of 4,096 tokens and 32 decodes of 4,096 tokens in one stage, and the bubble between them, s.
 SECTION_3_3 = {"prefill_4096_s": 1.15, "decode_32_s": 0.2, "bubble_s": 0.95}
 
-# Figure 14: time of a prompt in chunks over its time in one piece, Yi-34B TP2, by (prompt, chunk). Prompts of
-# powers of two are bars; the others are the artifact's measurements.
+# Figure 14: time of a prompt in chunks relative to its time as a whole, Yi-34B TP2, by (prompt, chunk). Powers of two
+# are read from the bars; the other prompts are measurements of the artifact.
 FIGURE_14 = {
     (2048, 512): 1.29,
     (4096, 512): 1.33,
@@ -143,11 +143,11 @@ TABLE_4 = {
     ("sarathi", CHAT): (0.76, 0.14),
     ("sarathi", ARXIV): (3.90, 0.17),
 }
-# The paper says 1024, the artifact runs 512.
+# The paper states 1024, the artifact runs 512.
 TABLE_4_CHUNKS = (512, 1024)
 
-# Figure 9: ms of decodes alone, with a chunk up to the budget, with a whole prompt of the same context;
-# by (batch, context).
+# Figure 9: ms of decodes alone, with a chunk up to the budget, and with a whole prompt as long as the context; by
+# (batch, context).
 FIGURE_9_DEPLOYMENTS = {
     "Mistral-7B": ("deployment=mistral_7b_a100",),
     "LLaMA2-70B": ("model=llama2_70b", "device=a100_80gb", "parallel.tp=4"),
@@ -178,13 +178,13 @@ FIGURE_9: dict[str, dict[tuple[int, int], tuple[float, float, float]]] = {
     },
 }
 
-# Figure 5: FLOP/byte of the linear layers of LLaMA2-70B on four A100 by tokens, and where computing takes as long
-# as reading.
+# Figure 5: FLOP/byte of the linear layers of LLaMA2-70B on four A100 by tokens, and the tokens at which compute and
+# memory time are equal.
 FIGURE_5_INTENSITY = {64: 64.0, 600: 512.0}
 FIGURE_5_BALANCE_TOKENS = 600.0
 
 # Figure 6: ms of the linear layers of an iteration of LLaMA2-70B on A100 at TP2 and TP4, by tokens. 264 and 392
-# stand for "just above" 256 and 384.
+# represent points "just above" 256 and 384.
 FIGURE_6 = {
     128: (60, 30),
     256: (80, 47),

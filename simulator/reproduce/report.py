@@ -1,4 +1,4 @@
-"""The rows as a table and as a file."""
+"""Terminal table and CSV file of the rows."""
 
 import csv
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from simulator.reproduce.published import SCHEDULERS
 from traces.shared.whole_files import whole_file
 
 COLUMNS = ("figure", "model", "trace", "slo", "scheduler", "metric", "paper", "simulated", "difference")
-# The paper separates two schedulers if one carries so much more.
+# Ratio of published capacities above which one scheduler is clearly ahead of another.
 SEPARATED = 1.10
 SPEEDUP_WITHIN = 0.20
 
@@ -30,7 +30,7 @@ def write(rows: Sequence[Row], path: Path) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """Read what `write` wrote."""
+    """Read a reproduction.csv."""
     with open(path, encoding="utf-8", newline="") as file:
         return [
             Row(
@@ -48,43 +48,43 @@ def read(path: Path) -> list[Row]:
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:
-    """Print paper, simulated and difference of every number, and what the capacities come to."""
+    """Print published value, simulated value and difference of every row, and the verdict on the capacities."""
     table = Table()
     for name in COLUMNS:
         right = name in ("paper", "simulated", "difference")
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     for row in rows:
-        words = [getattr(row, name) for name in COLUMNS[:-3]]
-        table.add_row(*words, f"{row.paper:g}", f"{row.simulated:.3g}", f"{row.difference:+.0%}")
+        labels = [getattr(row, name) for name in COLUMNS[:-3]]
+        table.add_row(*labels, f"{row.paper:g}", f"{row.simulated:.3g}", f"{row.difference:+.0%}")
     print_wide(table, console)
     for line in verdict(rows):
         console.print(line, soft_wrap=True, highlight=False)
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """Say how far the capacities of figures 10 and 11 are off; nothing without them."""
+    """Return lines on the errors of the capacities in figures 10 and 11; empty without them."""
     capacities = [row for row in rows if row.figure in ("10", "11") and row.metric == "capacity_qps"]
     if not capacities:
         return []
-    off = [abs(row.difference) for row in capacities]
+    errors = [abs(row.difference) for row in capacities]
     speedups = [row for row in rows if row.metric == "speedup_over_vllm"]
-    near = sum(abs(row.difference) <= SPEEDUP_WITHIN for row in speedups)
-    turned = reversals(capacities)
+    num_within = sum(abs(row.difference) <= SPEEDUP_WITHIN for row in speedups)
+    reversed_pairs = reversals(capacities)
     return [
-        f"{len(off)} capacities: median absolute difference {median(off):.1%}, worst {max(off):.0%}",
-        f"speed-up of Sarathi over vLLM within {SPEEDUP_WITHIN:.0%} in {near} of {len(speedups)} cells",
-        f"orderings of schedulers reversed: {', '.join(turned) if turned else 'none'}",
+        f"{len(errors)} capacities: median absolute difference {median(errors):.1%}, worst {max(errors):.0%}",
+        f"speed-up of Sarathi over vLLM within {SPEEDUP_WITHIN:.0%} in {num_within} of {len(speedups)} cells",
+        f"orderings of schedulers reversed: {', '.join(reversed_pairs) if reversed_pairs else 'none'}",
     ]
 
 
 def reversals(capacities: Sequence[Row]) -> list[str]:
-    """Name the cells where a scheduler that the paper puts clearly ahead of another falls behind it."""
+    """Return the pairs of schedulers that the paper separates clearly and the simulation reverses."""
     cells = {(row.model, row.trace, row.slo, row.scheduler): row for row in capacities}
-    found = []
+    pairs = []
     for model, trace, slo in dict.fromkeys((row.model, row.trace, row.slo) for row in capacities):
         by_policy = {name: cells[model, trace, slo, name] for name in SCHEDULERS}
-        for ahead, one in by_policy.items():
-            for behind, other in by_policy.items():
-                if one.paper > SEPARATED * other.paper and one.simulated < other.simulated:
-                    found.append(f"{ahead} below {behind} ({model}, {trace}, {slo})")
-    return found
+        for ahead, faster in by_policy.items():
+            for behind, slower in by_policy.items():
+                if faster.paper > SEPARATED * slower.paper and faster.simulated < slower.simulated:
+                    pairs.append(f"{ahead} below {behind} ({model}, {trace}, {slo})")
+    return pairs

@@ -1,4 +1,4 @@
-"""The result of a simulation: arrays by request and iteration, and every figure computed from them."""
+"""Result of a run: arrays by request and iteration, and the metrics computed from them."""
 
 from simulator.results.bottlenecks import Finding, limits, utilisation
 from simulator.results.clients import client_figures, client_warnings
@@ -10,10 +10,10 @@ from simulator.results.over_time import (
     after_idle,
     blocks_used,
     evicted_blocks,
-    found_tokens,
     kv_use,
     num_running,
     output_tokens,
+    prefix_cache_hits,
     queue_length,
     stalls,
     time_span,
@@ -21,9 +21,10 @@ from simulator.results.over_time import (
 from simulator.results.prefix_cache import CACHED_TOKENS, cached_tokens
 from simulator.results.replica import ReplicaResult, RequestEventArrays
 from simulator.results.result import BATCH_COLUMNS, REQUEST_COLUMNS, MetricOptions, Result
-from simulator.results.slo import SLO, Objective, of_clients
+from simulator.results.slo import SLO, Objective, objectives_of
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
 from simulator.results.summary import STAGE_SHARES
+from simulator.results.warnings import Warning
 
 __all__ = [
     "BATCH_COLUMNS",
@@ -50,6 +51,7 @@ __all__ = [
     "RequestEventArrays",
     "Result",
     "Steps",
+    "Warning",
     "after_idle",
     "blocks_used",
     "cached_tokens",
@@ -59,13 +61,13 @@ __all__ = [
     "duration",
     "evicted_blocks",
     "figure",
-    "found_tokens",
     "kv_use",
     "limits",
     "num_running",
-    "of_clients",
+    "objectives_of",
     "output_tokens",
     "percentile_of",
+    "prefix_cache_hits",
     "queue_length",
     "rank",
     "share",

@@ -1,4 +1,4 @@
-"""What limited a run, in plain words, from exact sums over its requests and iterations."""
+"""Bottlenecks of a run as text, from exact sums over its requests and iterations."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.results.formatting import duration
-from simulator.results.latency import gap_spans, percentile_of, rank
+from simulator.results.latency import percentile_of, rank
 from simulator.results.over_time import queue_length
 from simulator.results.replica import ReplicaResult
 from simulator.results.result import Result
+from simulator.results.tokens import gap_spans
 
-# From which share on something counts as a limit, and as a strong one.
+# Smallest shares of some and of strong bottlenecks.
 SOME, STRONG = 0.05, 0.2
 _SATURATED = 0.9
 _LITTLE = 0.01
@@ -20,11 +21,11 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that may have limited a run.
+    """A possible bottleneck of a run.
 
     Attributes:
         name: "queueing", "KV memory", "prefill interference", "pipeline bubbles" or "host overhead".
-        share: How much of the time in question it took, 0 to 1; what that time is, `text` says.
+        share: Share of a time that it took, 0 to 1; `text` says of which time.
         text: One or two sentences with the figures.
     """
 
@@ -34,28 +35,30 @@ class Finding:
 
     @property
     def level(self) -> str:
-        """How much it limits: strong, some or none."""
+        """Severity: strong, some or none."""
         return "strong" if self.share >= STRONG else "some" if self.share >= SOME else "none"
 
 
 def limits(result: Result) -> list[Finding]:
-    """Return what may have limited a run, the largest share first; what cannot be told of it is left out."""
-    found = [_queueing(result), _memory(result), _interference(result), _bubbles(result), _host(result)]
-    return sorted((one for one in found if one is not None), key=lambda one: -one.share)
+    """Return the possible bottlenecks of a run, largest share first; those that it has no data on are left out."""
+    findings = [_queueing(result), _memory(result), _interference(result), _bubbles(result), _host(result)]
+    return sorted((finding for finding in findings if finding is not None), key=lambda finding: -finding.share)
 
 
 def utilisation(result: Result) -> str:
-    """Say in a sentence or two how busy the GPUs were."""
+    """Describe in a sentence or two how busy the GPUs were."""
     stages = [stage for replica in result.summary["replicas"] for stage in replica["stages"] or []]
     if not stages:
         return "The run took no time."
     busy, no_work = (float(np.mean([stage[name] for stage in stages])) for name in ("busy", "no_work"))
-    text = f"Stages were busy in {busy:.0%} of the time and had nothing to do in {no_work:.0%}."
-    waits_for_ever = result.num_by_status["num_stuck"] or result.num_by_status["num_unfinished"]
+    text = f"Stages were busy {busy:.0%} of the time and had no work {no_work:.0%} of the time."
+    waits_forever = result.num_by_status["num_stuck"] or result.num_by_status["num_unfinished"]
     if busy >= _SATURATED:
-        more = "they carried less than arrived" if result.overloaded else "yet larger batches may take little longer"
-        text += f" That is nearly always; {more}."
-    elif no_work >= STRONG and not waits_for_ever and not result.overloaded:
+        if result.overloaded:
+            text += " They were saturated: more requests arrived than they could serve."
+        else:
+            text += " They were nearly saturated, yet larger batches may take little longer."
+    elif no_work >= STRONG and not waits_forever and not result.overloaded:
         text += " Fewer requests arrived than could be served."
     return text
 
@@ -67,45 +70,45 @@ def _queueing(result: Result) -> Finding | None:
     mean_s = delay.statistic("mean")
     if mean_s is None:
         return None
-    text = f"Requests waited {duration(mean_s)} in the mean, P99 {duration(delay.statistic('p99'))}, to be scheduled"
+    text = f"Requests waited {duration(mean_s)} on average (P99 {duration(delay.statistic('p99'))}) to be scheduled"
     ttft_s = float((table["first_token_s"] - table["arrival_s"])[started].sum())
     share = 1.0
     if ttft_s > 0:
         waited_s = float((table["first_scheduled_s"] - table["arrival_s"])[started].sum())
         share = waited_s / ttft_s
-        text += f": {share:.0%} of the time to first token of those that got one"
+        text += f": {share:.0%} of the time to first token, over requests that got one"
     text += "."
     if result.overloaded:
         text += " The queue was still growing when the last request arrived: the run is overloaded."
     num_stuck = result.num_by_status["num_stuck"]
     if num_stuck:
-        text += f" {num_stuck:,} requests wait for ever."
+        text += f" {num_stuck:,} requests wait forever."
     return Finding("queueing", share, text)
 
 
 def _memory(result: Result) -> Finding | None:
     blocked = [_blocked_s(result, number) for number in range(len(result.replicas))]
-    waiting_s, memory_s = (sum(one[place] for one in blocked) for place in (0, 1))
+    waiting_s, memory_s = (sum(seconds[index] for seconds in blocked) for index in (0, 1))
     span_s = len(result.replicas) * (result.end_s - float(np.nanmin(result.requests["arrival_s"])))
     use = result.summary["kv_use"]
     if span_s <= 0 or use["mean"] is None:
         return None
     waiting, share = waiting_s / span_s, memory_s / span_s
-    text = f"{use['mean']:.0%} of the KV blocks were held in the mean, {use['max']:.0%} at most. "
+    text = f"KV blocks were {use['mean']:.0%} used on average, {use['max']:.0%} at most. "
     if waiting < _LITTLE:
         text += "Requests hardly ever waited."
     else:
-        text += f"Requests waited in {waiting:.0%} of the time; in {share:.0%} too few blocks were free for the next "
-        text += "one, else the iteration under way or the policy's limits on tokens and sequences held it up."
+        text += f"Requests waited {waiting:.0%} of the time: {share:.0%} because too few blocks were free for the next "
+        text += "request, the rest because of the current iteration or the policy's limits on tokens and sequences."
     num_preemptions = sum(replica.num_preemptions for replica in result.replicas)
     if num_preemptions:
         num_preempted = int(np.count_nonzero(result.requests["num_preemptions"]))
-        text += f" {num_preemptions:,} preemptions made {num_preempted:,} requests compute their tokens again."
+        text += f" {num_preemptions:,} preemptions made {num_preempted:,} requests recompute their tokens."
     return Finding("KV memory", share, text)
 
 
 def _blocked_s(result: Result, number: int) -> tuple[float, float]:
-    """Seconds with requests waiting, and those of them in which too few blocks were free for the next one admitted."""
+    """Return seconds with requests waiting, and those of them with too few free blocks for the next admission."""
     replica = result.replicas[number]
     columns, request_events = replica.logged.columns, replica.request_events
     scheduled_s = columns["schedule_s"]
@@ -116,30 +119,30 @@ def _blocked_s(result: Result, number: int) -> tuple[float, float]:
     waiting_s = float(length_s[queue.value > 0].sum())
     if len(scheduled_s) == 0:
         return waiting_s, 0.0
-    # A decision that leaves requests waiting although the next one admitted has too few blocks.
-    place = np.searchsorted(queue.time_s, scheduled_s, side="right") - 1
-    left_waiting = (place >= 0) & (queue.value[np.maximum(place, 0)] > 0)
+    # Decisions that leave requests waiting although the next one to be admitted has too few blocks.
+    index = np.searchsorted(queue.time_s, scheduled_s, side="right") - 1
+    left_waiting = (index >= 0) & (queue.value[np.maximum(index, 0)] > 0)
     last_s = replica.logged.end_s.max()
     decided_s = np.append(scheduled_s[1:], last_s) - scheduled_s
-    # The first admission by a later decision; those that are stuck at the end wait for blocks if nothing else.
+    # The first admission by a later decision; requests that are stuck at the end wait for blocks if there is none.
     following = np.searchsorted(request_events.admissions[:, 1], np.arange(len(scheduled_s)), side="right")
-    needed = np.append(request_events.blocks_needed, _blocks_of_the_rest(result, number))[following]
+    needed = np.append(request_events.blocks_needed, _blocks_needed_after_the_last(result, number))[following]
     memory_s = float(decided_s[left_waiting & (columns["free_blocks"] < needed)].sum())
     if replica.stuck_reason:
-        # Those that wait when no iteration is formed any more.
+        # Requests that wait after the last iteration.
         later_s = np.clip(np.append(queue.time_s, result.end_s), last_s, result.end_s)
         memory_s += float(np.diff(later_s)[queue.value > 0].sum())
     return waiting_s, memory_s
 
 
-def _blocks_of_the_rest(result: Result, number: int) -> int:
-    """KV blocks that a request which is never admitted needs: more than there are if it can never be."""
+def _blocks_needed_after_the_last(result: Result, number: int) -> int:
+    """Return the KV blocks needed after the last admission: more than all if a request is stuck, else 0."""
     replica = result.replicas[number]
     return replica.num_blocks + 1 if replica.stuck_reason else 0
 
 
 def _interference(result: Result) -> Finding | None:
-    """Compare gaps between tokens in which prompt tokens were computed with the others."""
+    """Compare token gaps in which prompt tokens were computed with the others."""
     parts = [_gaps(replica, result.counted) for replica in result.replicas]
     gaps, weights, beside = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     total, with_prompts = int(weights.sum()), int(weights[beside].sum())
@@ -147,7 +150,7 @@ def _interference(result: Result) -> Finding | None:
         return None
     if with_prompts in (0, total):
         share_text = "all" if with_prompts else "none"
-        text = f"Prompt tokens were computed in {share_text} of the gaps between two tokens of a request."
+        text = f"Prompt tokens were computed in {share_text} of the gaps between consecutive tokens of a request."
         return Finding("prefill interference", 0.0, text)
     alone_s = float((gaps * weights)[~beside].sum() / (total - with_prompts))
     beside_s = float((gaps * weights)[beside].sum() / with_prompts)
@@ -157,9 +160,9 @@ def _interference(result: Result) -> Finding | None:
     tail = order[np.searchsorted(np.cumsum(weights[order]), rank(percentile_of("p99"), total)) :]
     in_tail = weights[tail][beside[tail]].sum() / weights[tail].sum()
     text = (
-        f"The next token took {duration(alone_s)} in the mean while no prompt was computed and "
+        f"The next token took {duration(alone_s)} on average while no prompt was computed and "
         f"{duration(beside_s)} when one was ({with_prompts / total:.0%} of gaps, {in_tail:.0%} of the slowest 1%); "
-        f"prompts make up {share:.0%} of the time between tokens."
+        f"prompts add {share:.0%} of the time between tokens."
     )
     return Finding("prefill interference", share, text)
 
@@ -167,7 +170,7 @@ def _interference(result: Result) -> Finding | None:
 def _gaps(
     replica: ReplicaResult, counted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Return gaps, how many requests waited so long, and whether prompt tokens were computed meanwhile."""
+    """Return token gaps in seconds, requests with each gap, and whether prompt tokens were computed in it."""
     spans = gap_spans(replica.tokens, counted)
     end_s = replica.logged.end_s
     prompts = np.append(0, np.cumsum(replica.logged.columns["num_prefill_tokens"]))
@@ -177,22 +180,22 @@ def _gaps(
 
 def _bubbles(result: Result) -> Finding | None:
     pipelines = [replica["stages"] for replica in result.summary["replicas"] if replica["pp"] > 1]
-    stages = [stage for one in pipelines for stage in one or []]
+    stages = [stage for pipeline in pipelines for stage in pipeline or []]
     if not stages:
         return None
     causes = {name: float(np.mean([stage[name] for stage in stages])) for name in _BUBBLES}
     share = sum(causes.values())
     largest = max(causes, key=lambda name: causes[name])
-    text = f"Stages of pipelines stood still for {share:.0%} of the time although there was work in the pipeline"
+    text = f"Pipeline stages were idle {share:.0%} of the time although there was work in the pipeline"
     if share > 0:
         text += f", most of it ({causes[largest]:.0%}) because of {_BUBBLES[largest]}"
     return Finding("pipeline bubbles", share, f"{text}.")
 
 
 _BUBBLES = {
-    "waiting_for_upstream": "batches that were still in the stages before",
+    "waiting_for_upstream": "batches that were still in earlier stages",
     "waiting_for_downstream": "a full pipeline, so that no further batch could be formed",
-    "uneven_micro_batches": "micro-batches of different length",
+    "uneven_micro_batches": "micro-batches of different lengths",
 }
 
 
@@ -212,10 +215,10 @@ def _host(result: Result) -> Finding | None:
     if busy_s <= 0:
         return None
     share = host_s / busy_s
-    text = f"Scheduling, preparing inputs and sampling on the host took {share:.0%} of the busy time of the stages."
+    text = f"Scheduling, input preparation and sampling on the host took {share:.0%} of the stages' busy time."
     if launching_s / busy_s >= _LITTLE:
         text += (
-            f" In {launching_s / busy_s:.0%} of it the GPU also waited for its kernels to be launched; by how much, "
+            f" In {launching_s / busy_s:.0%} of it the GPU also waited for its kernels to be launched; "
+            "simulator.predict shows for how long."
         )
-        text += "simulator.predict shows."
     return Finding("host overhead", share, text)

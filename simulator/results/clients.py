@@ -1,35 +1,37 @@
-"""Figures of each class of clients in a run."""
+"""Figures of each client class in a run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simulator.results.result import Result
-from simulator.results.slo import SLO, Objective, of_clients
+from simulator.results.slo import SLO, Objective, objectives_of
 from simulator.results.status import FINISHED
+from simulator.results.warnings import Warning
 
 
 def client_figures(result: Result) -> list[dict[str, Any]]:
-    """Return what summary.json says of each class: counts, throughput, latencies and its SLO."""
+    """Return the summary of each client class: counts, throughput, latencies and SLO."""
     makespan_s = result.throughput["makespan_s"]
     return [_figures(result.of_client(number), makespan_s) for number in range(len(result.clients))]
 
 
-def client_warnings(clients: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say which classes miss what they expect, from their figures."""
-    found = []
-    for one in clients:
-        slo = one["slo"]
+def client_warnings(clients: Sequence[Mapping[str, Any]]) -> list[Warning]:
+    """Return a warning for each client class that misses its SLO, from its figures."""
+    warnings = []
+    for client in clients:
+        slo = client["slo"]
         if slo is None or slo["met"] is not False:
             continue
         missed = ", ".join(slo["missed"])
-        found.append(f"clients.{one['client']} misses its SLO: {missed}")
+        text = f"clients.{client['client']} misses its SLO: {missed}"
         if slo["goodput"] == 0:
-            found[-1] += "; not one of its requests is within every bound"
-    return found
+            text += "; none of its requests meets every bound"
+        warnings.append(Warning("slo", text))
+    return warnings
 
 
 def _figures(own: Result, makespan_s: float | None) -> dict[str, Any]:
-    """Return the figures of a run about one class; throughput is over the makespan of all, as of a replica."""
+    """Return the figures of one client class; throughput is over the makespan of the whole run, as for replicas."""
     assert own.only_client is not None
     client = own.clients[own.only_client]
     counts = own.num_by_status
@@ -42,7 +44,7 @@ def _figures(own: Result, makespan_s: float | None) -> dict[str, Any]:
         "requests_per_s": int(finished.sum()) / makespan_s if makespan_s else None,
         "output_tokens_per_s": num_tokens / makespan_s if makespan_s else None,
         **{name: latency.summary() for name, latency in own.latencies.items()},
-        "slo": _slo(own, objectives) if (objectives := of_clients([client])) else None,
+        "slo": _slo(own, objectives) if (objectives := objectives_of([client])) else None,
     }
 
 
@@ -51,8 +53,12 @@ def _slo(own: Result, objectives: tuple[Objective, ...]) -> dict[str, Any]:
     goodput, missed = slo.goodput(own), slo.missed(own)
     return {
         "objectives": [
-            {"name": f"{one.metric}_{one.statistic}", "bound_s": one.bound_s, "value_s": one.value(own)}
-            for one in slo.objectives
+            {
+                "name": f"{objective.metric}_{objective.statistic}",
+                "bound_s": objective.bound_s,
+                "value_s": objective.value(own),
+            }
+            for objective in slo.objectives
         ],
         "met": not missed if own.counted.any() else None,
         "missed": [name.partition(".")[2] for name in missed],

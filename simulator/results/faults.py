@@ -1,4 +1,4 @@
-"""What went wrong in a run, and what became of the requests that it hit."""
+"""Faults of a run, and the requests that they hit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ _NONE = np.zeros((0, 4))
 
 @dataclass(frozen=True)
 class FaultResult:
-    """What went wrong in a run.
+    """Faults of a run.
 
     Attributes:
-        spans: By the time when they began, each of one replica.
+        spans: Sorted by begin, each of one replica.
         moves: float64[k, 4], of requests that failures hit, by time: request, replica, seconds, and SENT (arrived at
             the replica), LEFT_QUEUE or LEFT_RUNNING (was thrown out of it).
-        tokens_lost: Tokens in the KV cache that failures took, summed.
+        tokens_lost: Tokens in the KV cache lost to failures.
     """
 
     spans: Sequence[FaultSpan] = ()
@@ -35,49 +35,49 @@ class FaultResult:
         return np.unique(self.moves[:, 0]).astype(np.int64)
 
     def arrivals(self, replica: int) -> Floats:
-        """When such requests arrived at a replica: float64[n]."""
+        """Return when such requests arrived at a replica: float64[n]."""
         return self._times(replica, SENT)
 
     def left_queue(self, replica: int) -> Floats:
-        """When such requests were thrown out of a replica's queue: float64[n]."""
+        """Return when such requests were thrown out of a replica's queue: float64[n]."""
         return self._times(replica, LEFT_QUEUE)
 
     def left_running(self, replica: int) -> Floats:
-        """When such requests were thrown out of a replica that was serving them: float64[n]."""
+        """Return when such requests were thrown out while running at a replica: float64[n]."""
         return self._times(replica, LEFT_RUNNING)
 
     def of_moved(self, replica: int, kind: int) -> Floats:
-        """Return such requests and when it happened to them: float64[n, 2]."""
+        """Return the moves of one kind at a replica, request and time: float64[n, 2]."""
         chosen = (self.moves[:, 1] == replica) & (self.moves[:, 3] == kind)
-        found: Floats = self.moves[chosen][:, [0, 2]]
-        return found
+        rows: Floats = self.moves[chosen][:, [0, 2]]
+        return rows
 
     @cached_property
     def _by_replica(self) -> dict[tuple[int | None, str], list[FaultSpan]]:
-        found: dict[tuple[int | None, str], list[FaultSpan]] = {}
+        spans: dict[tuple[int | None, str], list[FaultSpan]] = {}
         for fault in self.spans:
-            found.setdefault((fault.replica, fault.kind), []).append(fault)
-        return found
+            spans.setdefault((fault.replica, fault.kind), []).append(fault)
+        return spans
 
     def within(self, replica: int, begin_s: float, end_s: float) -> list[tuple[str, float, float]]:
-        """Return when something was wrong with a replica within a time: kind, beginning and end, joined by kind."""
-        found = []
+        """Return the faults of a replica within a time: kind, begin and end; faults of one kind do not overlap."""
+        spans = []
         for kind in KINDS:
             reach_s = begin_s
             for fault in self._by_replica.get((replica, kind), ()):
                 first_s, last_s = max(fault.at_s, reach_s), min(fault.end_s, end_s)
                 if last_s > first_s:
-                    found.append((kind, first_s, last_s))
+                    spans.append((kind, first_s, last_s))
                     reach_s = last_s
-        return found
+        return spans
 
     def down_s(self, replica: int, begin_s: float, end_s: float) -> float:
-        """Seconds within a time that a replica was down."""
+        """Return the seconds within a time that a replica was down."""
         return sum(last - first for kind, first, last in self.within(replica, begin_s, end_s) if kind == FAILURE)
 
     def summary(self, num_replicas: int, begin_s: float, end_s: float) -> dict[str, Any]:
-        """Return what the summary says: faults by kind, retries, tokens lost, and the share of the time up."""
-        count = {kind: sum(one.kind == kind for one in self.spans) for kind in KINDS}
+        """Return the `faults` of the summary: faults by kind, retries, tokens lost and availability."""
+        count = {kind: sum(fault.kind == kind for fault in self.spans) for kind in KINDS}
         down_s = sum(self.down_s(replica, begin_s, end_s) for replica in range(num_replicas))
         span_s = (end_s - begin_s) * num_replicas
         return {

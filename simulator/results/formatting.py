@@ -1,8 +1,8 @@
-"""Figures with their units, for people."""
+"""Formatted values with units, for people."""
 
 
 def duration(seconds: float | None) -> str:
-    """A time with three digits: "68.7 ms", "3.16 s", "1,480 s"; "-" for None."""
+    """Format a time to three digits: "68.7 ms", "3.16 s", "1,480 s"; "-" for None."""
     if seconds is None:
         return "-"
     if 0 < abs(seconds) < 1:
@@ -11,16 +11,16 @@ def duration(seconds: float | None) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A figure with four digits: "0.4922", "12,345"; "-" for None."""
+    """Format a number to four digits: "0.4922", "12,345"; "-" for None."""
     return "-" if value is None else f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def share(value: float | None) -> str:
-    """A share in per cent: "12.3%"; "-" for None."""
+    """Format a share as a percentage: "12.3%"; "-" for None."""
     return "-" if value is None else f"{value:.1%}"
 
 
 def deployment_label(replicas: object, tp: object, pp: object, scheduler: str, token_budget: object) -> str:
-    """Name a deployment in a few words; its device is said elsewhere."""
+    """Return a short label of a deployment, without its device."""
     budget = f" {token_budget}" if token_budget else ""
     return f"{replicas} x TP{tp} PP{pp}, {scheduler}{budget}"

@@ -1,4 +1,4 @@
-"""What a run looked like over time, as step functions: queue, running requests, KV use."""
+"""A run over time, as step functions: queue length, running requests, KV use."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.log import LEFT_QUEUE, LEFT_RUNNING, SENT
-from simulator.results.latency import decodes_emitted
-from simulator.results.prefix_cache import admissions
+from simulator.results.prefix_cache import collect_admissions
 from simulator.results.replica import ReplicaResult
 from simulator.results.result import Result
 from simulator.results.status import IGNORED
+from simulator.results.tokens import decodes_emitted
 
 Floats = NDArray[np.float64]
 
@@ -21,8 +21,8 @@ class Steps:
     """A step function.
 
     Attributes:
-        time_s: float64[n], when it changes, increasing.
-        value: float64[n], what it is from then until the next change.
+        time_s: float64[n], times of the steps, increasing.
+        value: float64[n], value from each step to the next; 0 before the first.
     """
 
     time_s: Floats
@@ -30,7 +30,7 @@ class Steps:
 
     @classmethod
     def of_changes(cls, time_s: Floats, change: Floats) -> "Steps":
-        """Return the sum of changes at given times, in any order."""
+        """Sum changes at given times, in any order."""
         order = np.argsort(time_s, kind="stable")
         time_s, value = time_s[order], np.cumsum(change[order])
         last = np.append(time_s[1:] != time_s[:-1], True) if len(time_s) else np.zeros(0, dtype=bool)
@@ -38,46 +38,46 @@ class Steps:
 
     @property
     def changes(self) -> "Steps":
-        """The same function without steps that change nothing."""
+        """The same function, without steps that leave the value as it is."""
         changed = np.append(True, np.diff(self.value) != 0)[: len(self.value)]
         return Steps(self.time_s[changed], self.value[changed])
 
     def at(self, time_s: Floats) -> Floats:
-        """Return its values at some times, changes at that very time included: float64[len(time_s)]."""
-        place = np.searchsorted(self.time_s, time_s, side="right")
-        return np.append(0.0, self.value)[place]
+        """Return the values at some times, steps at exactly that time included: float64[len(time_s)]."""
+        index = np.searchsorted(self.time_s, time_s, side="right")
+        return np.append(0.0, self.value)[index]
 
     def mean(self, edges: Floats) -> Floats:
-        """Return the mean over each interval between neighbouring edges, exactly: float64[len(edges) - 1]."""
+        """Return the exact mean between consecutive edges: float64[len(edges) - 1]."""
         if len(self.time_s) == 0:
             return np.zeros(len(edges) - 1)
         area = np.concatenate([[0.0], np.cumsum(self.value[:-1] * np.diff(self.time_s))])
-        place = np.searchsorted(self.time_s, edges, side="right") - 1
-        inside = np.maximum(place, 0)
-        until = np.where(place < 0, 0.0, area[inside] + self.value[inside] * (edges - self.time_s[inside]))
+        index = np.searchsorted(self.time_s, edges, side="right") - 1
+        inside = np.maximum(index, 0)
+        until = np.where(index < 0, 0.0, area[inside] + self.value[inside] * (edges - self.time_s[inside]))
         return np.asarray(np.diff(until) / np.diff(edges))
 
     def largest(self, edges: Floats) -> Floats:
-        """Return the largest value in each interval between neighbouring edges: float64[len(edges) - 1]."""
+        """Return the largest value between consecutive edges: float64[len(edges) - 1]."""
         values = np.append(0.0, self.value)
         first = np.searchsorted(self.time_s, edges[:-1], side="right")
         last = np.searchsorted(self.time_s, edges[1:], side="left")
-        # At the edge itself, and at each change inside.
+        # The value at the edge, and at each step inside.
         ends = np.stack([first, np.maximum(last, first) + 1], axis=1).ravel()
         return np.maximum.reduceat(np.append(values, 0.0), ends)[::2]
 
 
 def time_span(results: Iterable[Result]) -> tuple[float, float]:
-    """First arrival and end of some runs, seconds; a second apart if they took no time."""
+    """Return the first arrival and the end of some runs, in seconds; a second apart if they took no time."""
     spans = [(float(np.nanmin(result.requests["arrival_s"])), result.end_s) for result in results]
     begin_s, end_s = min(begin for begin, _ in spans), max(end for _, end in spans)
     return begin_s, end_s if end_s > begin_s else begin_s + 1.0
 
 
 def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps:
-    """Requests that have arrived at a replica and are not admitted, preempted ones included.
+    """Return the number of requests waiting at replicas, preempted ones included.
 
-    Those that are held because no replica is up have not arrived at any.
+    Requests that the gateway holds because no replica is up are not waiting at a replica.
 
     Args:
         result: The run. Requests that were ignored as too long are left out.
@@ -108,7 +108,7 @@ def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps
 
 
 def num_running(result: Result, number: int) -> Steps:
-    """Requests that are admitted at a replica and have not emitted their last token."""
+    """Return the number of running requests of a replica: admitted, and without their last token."""
     replica = result.replicas[number]
     request_events = replica.request_events
     times = [
@@ -118,39 +118,39 @@ def num_running(result: Result, number: int) -> Steps:
         result.faults.left_running(number),
         replica.logged.end_s[_ended_waiting(result, number)],
     ]
-    changes = np.repeat([1.0, -1.0, -1.0, -1.0, 1.0], [len(one) for one in times])
+    changes = np.repeat([1.0, -1.0, -1.0, -1.0, 1.0], [len(times_s) for times_s in times])
     return Steps.of_changes(np.concatenate(times), changes)
 
 
 def _ended_waiting(result: Result, number: int) -> NDArray[np.int64]:
-    """Iterations of a replica that brought the last token of a request that had been preempted meanwhile."""
+    """Return the iterations that emitted the last token of a request that was preempted meanwhile."""
     request_events = result.replicas[number].request_events
     thrown_out = result.faults.of_moved(number, LEFT_RUNNING)[:, :1].astype(np.int64)
     left = np.concatenate([request_events.preemptions[:, :1], thrown_out])
     size = 1 + int(request_events.admissions[:, 0].max(initial=-1))
-    admitted, left_again = (np.bincount(one[:, 0], minlength=size) for one in (request_events.admissions, left))
+    admitted, left_again = (np.bincount(rows[:, 0], minlength=size) for rows in (request_events.admissions, left))
     in_queue: NDArray[np.int64] = request_events.finishes[(admitted == left_again)[request_events.finishes[:, 0]], 1]
     return in_queue
 
 
-def found_tokens(result: Result) -> tuple[Steps, Steps]:
-    """Prompt tokens of requests admitted so far, and how many were found in a prefix cache; readmissions left out."""
-    found = admissions(result.replicas)
-    first = found.is_first & found.caches
-    time_s, prompts = found.time_s[first], result.requests["prompt_tokens"][found.request[first]]
-    changes = prompts.astype(np.float64), found.num_found[first].astype(np.float64)
+def prefix_cache_hits(result: Result) -> tuple[Steps, Steps]:
+    """Return the prompt tokens admitted so far, and those found in a prefix cache; readmissions are left out."""
+    admissions = collect_admissions(result.replicas)
+    first = admissions.is_first & admissions.has_prefix_cache
+    time_s, prompts = admissions.time_s[first], result.requests["prompt_tokens"][admissions.request[first]]
+    changes = prompts.astype(np.float64), admissions.num_cached_tokens[first].astype(np.float64)
     return Steps.of_changes(time_s, changes[0]), Steps.of_changes(time_s, changes[1])
 
 
 def evicted_blocks(result: Result) -> Steps:
-    """KV blocks that lost what they held so far."""
-    times = [_scheduled_s(one, one.request_events.evictions[:, 1]) for one in result.replicas]
-    counts = [one.request_events.evictions[:, 0].astype(np.float64) for one in result.replicas]
+    """Return the number of KV blocks evicted so far."""
+    times = [_scheduled_s(replica, replica.request_events.evictions[:, 1]) for replica in result.replicas]
+    counts = [replica.request_events.evictions[:, 0].astype(np.float64) for replica in result.replicas]
     return Steps.of_changes(np.concatenate(times), np.concatenate(counts))
 
 
 def blocks_used(result: Result, number: int) -> Steps:
-    """KV blocks held at a replica, as of each decision; none while nothing runs."""
+    """Return the KV blocks in use at a replica after each scheduling decision; 0 while nothing runs."""
     replica = result.replicas[number]
     columns, end_s = replica.logged.columns, replica.logged.end_s
     scheduled_s = columns["schedule_s"]
@@ -167,22 +167,22 @@ def blocks_used(result: Result, number: int) -> Steps:
 
 
 def after_idle(replica: ReplicaResult) -> NDArray[np.bool_]:
-    """Whether nothing was in flight before the decision for each iteration: bool[num_iterations]."""
+    """Return whether each iteration was scheduled with nothing in flight: bool[num_iterations]."""
     scheduled_s, end_s = replica.logged.columns["schedule_s"], replica.logged.end_s
     return np.append(True, scheduled_s[1:] > np.maximum.accumulate(end_s)[:-1])[: len(end_s)]
 
 
 def kv_use(result: Result) -> Steps:
-    """Share of the KV blocks of all replicas that are held."""
+    """Return the share of the KV blocks of all replicas in use."""
     parts = [blocks_used(result, number) for number in range(len(result.replicas))]
-    changes = [np.diff(one.value, prepend=0.0) for one in parts]
+    changes = [np.diff(used.value, prepend=0.0) for used in parts]
     num_blocks = sum(replica.num_blocks for replica in result.replicas)
-    total = Steps.of_changes(np.concatenate([one.time_s for one in parts]), np.concatenate(changes))
+    total = Steps.of_changes(np.concatenate([used.time_s for used in parts]), np.concatenate(changes))
     return Steps(total.time_s, np.round(total.value) / num_blocks)
 
 
 def output_tokens(result: Result, replicas: Sequence[int] | None = None) -> Steps:
-    """Tokens emitted so far.
+    """Return the number of tokens emitted so far.
 
     Args:
         result: The run.
@@ -199,10 +199,10 @@ def output_tokens(result: Result, replicas: Sequence[int] | None = None) -> Step
 
 
 def stalls(result: Result, number: int) -> tuple[Floats, Floats]:
-    """Times in which no decode of a replica got a token although a request there waited for its next one.
+    """Return the generation stalls of a replica: spans in which requests decode and no decode token is emitted.
 
     Returns:
-        float64[n] their beginnings and float64[n] their lengths, seconds.
+        float64[n] begins and float64[n] lengths, seconds.
     """
     replica = result.replicas[number]
     end_s, request_events = replica.logged.end_s, replica.request_events
@@ -215,13 +215,13 @@ def stalls(result: Result, number: int) -> tuple[Floats, Floats]:
     decoding = Steps.of_changes(np.concatenate([starts_s, ends_s]), changes)
     begins_s = decoding.time_s[(np.append(0.0, decoding.value[:-1]) == 0) & (decoding.value > 0)]
     marks_s = np.unique(np.concatenate([end_s[decodes_emitted(replica.tokens) > 0], begins_s]))
-    place = np.searchsorted(decoding.time_s, marks_s[:-1], side="right") - 1
-    waiting = decoding.value[place] > 0
+    index = np.searchsorted(decoding.time_s, marks_s[:-1], side="right") - 1
+    waiting = decoding.value[index] > 0
     return marks_s[:-1][waiting], np.diff(marks_s)[waiting]
 
 
 def _decodes_of_moved(result: Result, number: int) -> tuple[Floats, Floats]:
-    """When requests that failures hit began to decode at a replica, and when they were thrown out of it then."""
+    """Return when requests hit by failures began to decode at a replica, and when they were thrown out of it."""
     replica, faults = result.replicas[number], result.faults
     tokens = replica.request_events.prefill_ends
     tokens = tokens[np.isin(tokens[:, 0], faults.moved)]
@@ -242,14 +242,14 @@ def _decodes_of_moved(result: Result, number: int) -> tuple[Floats, Floats]:
 
 
 def _scheduled_s(replica: ReplicaResult, iterations: NDArray[np.int64]) -> Floats:
-    """When the decision before an iteration fell; for one that never began, when the last one ended."""
+    """Return when each iteration was scheduled; for one that never began, when the last one ended."""
     scheduled_s = np.append(replica.logged.columns["schedule_s"], replica.logged.end_s.max(initial=0.0))
     return np.asarray(scheduled_s[np.minimum(iterations, len(scheduled_s) - 1)])
 
 
 def _preempted_s(replica: ReplicaResult) -> Floats:
-    """When each preemption was decided."""
+    """Return when each preemption was decided."""
     decided_s = _scheduled_s(replica, replica.request_events.preemptions[:, 1])
-    alone = replica.logged.lone_preemptions
-    decided_s[alone[:, 0].astype(np.int64)] = alone[:, 1]
+    lone = replica.logged.lone_preemptions
+    decided_s[lone[:, 0].astype(np.int64)] = lone[:, 1]
     return decided_s

@@ -1,4 +1,4 @@
-"""What the prefix cache was worth: tokens that were found in it, and KV blocks that were evicted."""
+"""Prefix cache hits and evicted KV blocks of a run."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,68 +14,69 @@ Ints = NDArray[np.int64]
 
 
 class Admissions(NamedTuple):
-    """Moves from waiting to running, in order of time.
+    """Moves of requests from waiting to running, in order of time.
 
     Attributes:
         request: int64[n].
-        time_s: float64[n], when it was decided.
-        num_found: int64[n], tokens that were found in the prefix cache.
-        caches: bool[n], whether the replica has one.
-        is_first: bool[n], whether it is the first one of its request.
+        time_s: float64[n], when the scheduler decided.
+        num_cached_tokens: int64[n], tokens found in the prefix cache.
+        has_prefix_cache: bool[n], whether the replica has one.
+        is_first: bool[n], whether it is the first admission of its request.
     """
 
     request: Ints
     time_s: NDArray[np.float64]
-    num_found: Ints
-    caches: NDArray[np.bool_]
+    num_cached_tokens: Ints
+    has_prefix_cache: NDArray[np.bool_]
     is_first: NDArray[np.bool_]
 
 
-def admissions(replicas: Sequence[ReplicaResult]) -> Admissions:
+def collect_admissions(replicas: Sequence[ReplicaResult]) -> Admissions:
     """Return the admissions of all replicas."""
-    events = [one.request_events.admissions for one in replicas]
-    times = [one.logged.columns["schedule_s"][rows[:, 1]] for one, rows in zip(replicas, events, strict=True)]
-    caches = np.repeat([one.caches_prefixes for one in replicas], [len(rows) for rows in events])
+    events = [replica.request_events.admissions for replica in replicas]
+    times = [replica.logged.columns["schedule_s"][rows[:, 1]] for replica, rows in zip(replicas, events, strict=True)]
+    has_prefix_cache = np.repeat([replica.caches_prefixes for replica in replicas], [len(rows) for rows in events])
     rows, time_s = np.concatenate(events), np.concatenate(times)
     order = np.argsort(time_s, kind="stable")
     request = rows[order, 0]
     is_first = np.zeros(len(order), dtype=bool)
     is_first[np.unique(request, return_index=True)[1]] = True
-    return Admissions(request, time_s[order], rows[order, 2], caches[order], is_first)
+    return Admissions(request, time_s[order], rows[order, 2], has_prefix_cache[order], is_first)
 
 
 def cached_tokens(replicas: Sequence[ReplicaResult], num_requests: int) -> dict[str, Ints]:
-    """Return int64[num_requests] tokens found at the first admission of each request, and at all others; by column."""
-    found = admissions(replicas)
+    """Return the CACHED_TOKENS columns: int64[num_requests] at the first admission, and at all later ones."""
+    admissions = collect_admissions(replicas)
     columns = []
-    for chosen in (found.is_first, ~found.is_first):
+    for chosen in (admissions.is_first, ~admissions.is_first):
         column = np.zeros(num_requests, dtype=np.int64)
-        np.add.at(column, found.request[chosen], found.num_found[chosen])
+        np.add.at(column, admissions.request[chosen], admissions.num_cached_tokens[chosen])
         columns.append(column)
     return dict(zip(CACHED_TOKENS, columns, strict=True))
 
 
-def prefix_figures(
+def prefix_cache_figures(
     replicas: Sequence[ReplicaResult], requests: dict[str, NDArray[Any]], counted: NDArray[np.bool_]
 ) -> dict[str, Any] | None:
-    """Return what summary.json says of prefix caches; None: no replica has one.
+    """Return the `prefix_cache` of the summary; None: no replica has one.
 
-    Rates are about the first admissions of counted requests, at replicas with a prefix cache.
+    Rates are over the first admissions of counted requests at replicas with a prefix cache.
 
     Args:
-        replicas: What they did.
+        replicas: All replicas of the run.
         requests: Arrays by request, those of CACHED_TOKENS among them.
         counted: bool[num_requests], the requests that the figures are about.
     """
-    if not any(one.caches_prefixes for one in replicas):
+    if not any(replica.caches_prefixes for replica in replicas):
         return None
-    found = admissions(replicas)
-    first = found.is_first & found.caches & counted[found.request]
-    num_found, prompts = found.num_found[first], requests["prompt_tokens"][found.request[first]]
+    admissions = collect_admissions(replicas)
+    first = admissions.is_first & admissions.has_prefix_cache & counted[admissions.request]
+    num_cached = admissions.num_cached_tokens[first]
+    prompts = requests["prompt_tokens"][admissions.request[first]]
     return {
-        "hit_rate_tokens": int(num_found.sum()) / int(prompts.sum()) if len(prompts) else None,
-        "hit_rate_requests": int(np.count_nonzero(num_found)) / len(num_found) if len(prompts) else None,
-        "cached_tokens": int(num_found.sum()),
+        "hit_rate_tokens": int(num_cached.sum()) / int(prompts.sum()) if len(prompts) else None,
+        "hit_rate_requests": int(np.count_nonzero(num_cached)) / len(num_cached) if len(prompts) else None,
+        "cached_tokens": int(num_cached.sum()),
         "cached_tokens_readmissions": int(requests["cached_tokens_readmissions"][counted].sum()),
-        "num_evicted_blocks": sum(int(one.request_events.evictions[:, 0].sum()) for one in replicas),
+        "num_evicted_blocks": sum(int(replica.request_events.evictions[:, 0].sum()) for replica in replicas),
     }

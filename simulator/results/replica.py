@@ -1,4 +1,4 @@
-"""What one replica did in a run, as arrays."""
+"""Log of one replica in a run, as arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from simulator.iteration_time import Provenance
 from simulator.log import LoggedIterations, Members, StageUse
 from simulator.model import Placement
-from simulator.results.latency import TokenLog
+from simulator.results.tokens import TokenLog
 
 
 @dataclass(frozen=True)
 class RequestEventArrays:
-    """What happened to the requests of a replica, by the number of the iteration.
+    """Request events of a replica, by iteration.
 
     Attributes:
-        admissions: int64[k, 4], request, iteration, tokens found in the prefix cache, and KV blocks of these that
-            others hold, of each move from waiting to running.
-        blocks_needed: int64[k], KV blocks that had to be free for each of them, what others hold left out; of
-            further ones of a preempted request those of its last one.
+        admissions: int64[k, 4], of each move from waiting to running: request, iteration, tokens found in the prefix
+            cache, and KV blocks of these that other requests reference.
+        blocks_needed: int64[k], KV blocks that had to be free for each admission, without those that other requests
+            reference; for further admissions of a preempted request, those of its last one.
         prefill_ends: int64[k, 2], request and iteration of each completed prefill.
         finishes: int64[k, 2], request and iteration of each last token.
         preemptions: int64[k, 2], request and the iteration that began next.
-        evictions: int64[k, 2], KV blocks that lost what they held, and the iteration that began next.
+        evictions: int64[k, 2], number of evicted KV blocks and the iteration that began next.
         decode_spans: int64[k, 4], as in `TokenLog`.
     """
 
@@ -41,17 +41,17 @@ class RequestEventArrays:
 
 @dataclass(frozen=True)
 class ReplicaResult:
-    """What one replica did.
+    """Log of one replica.
 
     Attributes:
-        logged: Its iterations as they were logged.
-        request_events: What happened to its requests, by iteration.
-        stages: What each pipeline stage did with its time.
+        logged: Its iterations as logged.
+        request_events: Its request events, by iteration.
+        stages: How each pipeline stage spent its time.
         num_blocks: KV blocks.
-        caches_prefixes: Whether KV blocks were found again by what they held.
-        members: (request, tokens, whether they are prompt tokens) of each batch, if they were logged.
-        stuck_reason: Why requests at the head of the queue can never be admitted; empty: there is none.
-        provenance: Where its iteration times come from; None: they do not say.
+        caches_prefixes: Whether it has a prefix cache.
+        members: (request, tokens, whether they are prompt tokens) of each batch; None: not logged.
+        stuck_reason: Why the request at the head of the queue can never be admitted; empty: none is stuck.
+        provenance: Where its iteration times come from; None: unknown.
         placement: Its GPUs.
         moved: int64[l], requests that failures threw out or held up, here or elsewhere.
     """
@@ -69,7 +69,7 @@ class ReplicaResult:
 
     @property
     def iterations(self) -> dict[str, NDArray[Any]]:
-        """The iterations, float64 or int64[num_iterations] by name.
+        """Iterations by column, float64 or int64[num_iterations].
 
         schedule_s (when the scheduler decided), start_s (first stage), end_s (last stage), num_prefills (chunks),
         num_prefill_tokens, num_decodes, prefill_context_tokens and decode_context_tokens (of those requests in the KV
@@ -79,12 +79,12 @@ class ReplicaResult:
 
     @property
     def num_preemptions(self) -> int:
-        """Preemptions of any request."""
+        """Preemptions, of all requests."""
         return len(self.request_events.preemptions)
 
     @cached_property
     def tokens(self) -> TokenLog:
-        """When requests emitted tokens."""
+        """Tokens that it emitted."""
         decode_set: NDArray[Any] = self.logged.columns["decode_set"]
         request_events = self.request_events
         return TokenLog(
@@ -93,7 +93,7 @@ class ReplicaResult:
 
     @property
     def stage_spans(self) -> NDArray[np.float64] | None:
-        """When each stage began and ended to compute: float64[num_iterations, pp, 2]; None: it was not logged."""
+        """Begin and end of each stage's computation: float64[num_iterations, pp, 2]; None: not logged."""
         if self.placement.pp > 1:
             return self.logged.stage_spans
         return np.stack([self.logged.columns["start_s"], self.logged.end_s], axis=-1)[:, np.newaxis]

@@ -1,4 +1,4 @@
-"""What a run returns: arrays by request and by iteration, and the summary of both."""
+"""Result of a run: arrays by request and by iteration, and the summary of both."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,19 +12,13 @@ from numpy.typing import NDArray
 from simulator.iteration_time import describe, extent_of
 from simulator.log import NO_REPLICA
 from simulator.results.faults import FaultResult
-from simulator.results.latency import (
-    Distribution,
-    Ints,
-    distributions,
-    gaps_above,
-    gaps_of_moved,
-    is_overloaded,
-)
-from simulator.results.prefix_cache import CACHED_TOKENS, prefix_figures
+from simulator.results.latency import Distribution, distributions, is_overloaded
+from simulator.results.prefix_cache import CACHED_TOKENS, prefix_cache_figures
 from simulator.results.replica import ReplicaResult
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES
 from simulator.results.summary import cluster_totals, kv_use, replica_totals, stage_shares
-from simulator.results.warnings import run_warnings
+from simulator.results.tokens import Ints, gaps_above, gaps_of_moved
+from simulator.results.warnings import Warning, run_warnings
 from traces import Client
 
 if TYPE_CHECKING:
@@ -42,16 +36,16 @@ REQUEST_COLUMNS = (
     "ignored",
     "replica",
 )
-# Of what the trace has, what failures did, and what was found in a prefix cache.
+# From the trace, from faults and from the prefix cache.
 OPTIONAL_COLUMNS = ("session", "client", "priority", "num_retries", *CACHED_TOKENS)
 
 
 @dataclass(frozen=True)
 class MetricOptions:
-    """What the figures leave out and count.
+    """Options of the metrics: which requests and gaps count.
 
     Attributes:
-        warmup_s: Requests that arrive earlier are simulated but left out.
+        warmup_s: Requests that arrive earlier are simulated but not measured.
         zero_first_gap: Count a TBT sample of 0 s for each first token, as Sarathi-Serve's artifact does.
     """
 
@@ -71,25 +65,25 @@ BATCH_COLUMNS = ("iteration", "start_s", "end_s", "request_id", "num_tokens", "p
 
 @dataclass(frozen=True)
 class Result:
-    """What happened in a run.
+    """Result of a run.
 
     Attributes:
-        requests: Arrays by request, keys as in requests.csv; a time that never came is NaN. Of what its
-            trace has, also the session (int64, negative: in none), the client (its number in `clients`) and the
-            priority; with faults, num_retries: how often failures made the gateway send it again; with a prefix
-            cache, tokens found there at the first admission and at others.
+        requests: Arrays by request, keys as in requests.csv; NaN for an event that did not happen. If the trace has
+            them, also the session (int64, negative: none), the client (its index in `clients`) and the priority;
+            with faults, num_retries: how often the gateway sent it again after failures; with a prefix cache, tokens
+            found there at the first admission and at later ones.
         status: int64[num_requests]: FINISHED, IGNORED (too long), UNFINISHED (the time limit came first),
-            STUCK (nothing could move any more), NOT_ARRIVED (would arrive after the time limit, or waited
-            for the end of a request that did not come) or LOST (a replica failed, and nobody sent it again).
-        replicas: What each replica did.
-        metrics: What the figures leave out and count.
-        end_s: When the last thing happened.
-        notes: Warnings of what the run was given.
-        clients: Classes of clients.
-        num_skipped: Malformed rows of the trace file that were left out.
-        num_broken_off: Turns that were not sent because one before them in their session was ignored or lost.
-        faults: What went wrong.
-        only_client: The class that the figures are about; None: all requests.
+            STUCK (nothing could make progress), NOT_ARRIVED (would arrive after the time limit, or waited
+            for a request that never ended) or LOST (a replica failed, and it was not sent again).
+        replicas: Log of each replica.
+        metrics: Which requests and gaps count.
+        end_s: Time of the last event.
+        notes: Texts of warnings about the input.
+        clients: Client classes.
+        num_skipped: Malformed rows of the trace file that were skipped.
+        num_broken_off: Turns that were not sent because an earlier turn of their session was ignored or lost.
+        faults: Faults and the requests that they hit.
+        only_client: Index of the client class that the figures are about; None: all requests.
     """
 
     requests: dict[str, NDArray[Any]]
@@ -105,7 +99,7 @@ class Result:
     only_client: int | None = None
 
     def of_client(self, client: int) -> "Result":
-        """Return the same run with figures about one class of clients, by its number in `clients`."""
+        """Return the same run with the figures of one client class, by its index in `clients`."""
         return self if client == self.only_client else self._by_client[client]
 
     @cached_property
@@ -114,13 +108,13 @@ class Result:
 
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
-        """Requests that the figures are about: bool[num_requests], arrived after the warm-up."""
+        """Requests that are measured: bool[num_requests], arrived after the warm-up."""
         warm = self.requests["arrival_s"] >= self.metrics.warmup_s
-        return np.asarray((self.status != NOT_ARRIVED) & warm & self._within)
+        return np.asarray((self.status != NOT_ARRIVED) & warm & self._is_of_client)
 
     @cached_property
     def known_until_s(self) -> NDArray[np.float64]:
-        """Until when something is known of each request: float64[num_requests], the end, or when it was lost."""
+        """Time until which each request is known: float64[num_requests], the end, or when it was lost."""
         until_s = np.full(len(self.status), self.end_s)
         until_s[self.status == LOST] = self.requests["arrival_s"][self.status == LOST]
         lost = self.faults.moves[np.isin(self.faults.moves[:, 0], np.flatnonzero(self.status == LOST))]
@@ -128,7 +122,7 @@ class Result:
         return until_s
 
     @cached_property
-    def _within(self) -> NDArray[np.bool_]:
+    def _is_of_client(self) -> NDArray[np.bool_]:
         if self.only_client is None:
             return np.ones(len(self.status), dtype=bool)
         return np.asarray(self.requests["client"] == self.only_client)
@@ -145,22 +139,22 @@ class Result:
         )
 
     def gaps_above(self, bound_s: float) -> tuple[Ints, Ints]:
-        """Count the times between tokens of each request that are longer than a bound.
+        """Count the token gaps of each request that exceed a bound.
 
         Returns:
-            int64[num_requests] gaps that are longer, and int64[num_requests] all gaps.
+            int64[num_requests] gaps above the bound, and int64[num_requests] all gaps.
         """
         logs = [replica.tokens for replica in self.replicas]
-        found = [gaps_above(log, bound_s, len(self.status)) for log in logs]
-        above, every = (np.sum(counts, axis=0) for counts in zip(*found, strict=True))
+        by_replica = [gaps_above(log, bound_s, len(self.status)) for log in logs]
+        num_above, num_gaps = (np.sum(counts, axis=0) for counts in zip(*by_replica, strict=True))
         moved, gaps_s = gaps_of_moved(logs)
-        np.add.at(above, moved, gaps_s > bound_s)
-        np.add.at(every, moved, 1)
-        return above, every
+        np.add.at(num_above, moved, gaps_s > bound_s)
+        np.add.at(num_gaps, moved, 1)
+        return num_above, num_gaps
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """The figures of the run; None where there is nothing to measure."""
+        """Summary of the run, as in summary.json; None where there is nothing to measure."""
         iterations = [replica.iterations for replica in self.replicas]
         span_s = self.end_s - float(np.nanmin(self.requests["arrival_s"]))
         stages = stage_shares(self.replicas, span_s)
@@ -169,13 +163,13 @@ class Result:
             "num_skipped_rows": self.num_skipped,
             "num_measured": int(np.count_nonzero(self.counted)),
             **self.num_by_status,
-            "num_iterations": sum(len(one["end_s"]) for one in iterations),
+            "num_iterations": sum(len(columns["end_s"]) for columns in iterations),
             "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
             "arrivals_per_s": self.arrivals_per_s,
             **self.throughput,
             **{name: latency.summary() for name, latency in self.latencies.items()},
             "kv_use": kv_use(self.replicas),
-            "prefix_cache": prefix_figures(self.replicas, self.requests, self.counted),
+            "prefix_cache": prefix_cache_figures(self.replicas, self.requests, self.counted),
             "busy_fraction": stages.pop("busy"),
             "bubbles": stages,
             "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),
@@ -183,12 +177,12 @@ class Result:
             "iteration_time": self.iteration_time[0],
             "faults": self.faults.summary(len(self.replicas), self.end_s - span_s, self.end_s),
             "overloaded": self.overloaded,
-            "warnings": self.warnings,
+            "warnings": [warning.text for warning in self.warnings],
         }
 
     @cached_property
-    def warnings(self) -> list[str]:
-        """What a user should know before trusting the figures."""
+    def warnings(self) -> list[Warning]:
+        """Warnings of the run: what a user should know before trusting its figures."""
         return run_warnings(self)
 
     def to_dataframe(self) -> "pd.DataFrame":
@@ -203,9 +197,9 @@ class Result:
         return [*REQUEST_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in self.requests)]
 
     def column(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
-        """Return a column of requests.csv, or some of its rows; clients by their names."""
+        """Return a column of requests.csv or some of its rows; clients by name."""
         values = self.requests[name][rows]
-        return np.array([one.name for one in self.clients])[values] if name == "client" else values
+        return np.array([client.name for client in self.clients])[values] if name == "client" else values
 
     def batches(self) -> Iterator[tuple[int, float, float, Any, int, str, int]]:
         """Yield one row per batch member, columns as in batches.csv, in each batch's own order.
@@ -226,7 +220,7 @@ class Result:
 
     @cached_property
     def iteration_time(self) -> tuple[dict[str, Any], list[str]]:
-        """Where the iteration times come from, and what to know about that."""
+        """Sources of the iteration times, and warnings about them."""
         started = ~np.isnan(self.requests["first_scheduled_s"]) & (self.requests["replica"] != NO_REPLICA)
         longest = np.zeros(len(self.replicas), dtype=np.int64)
         np.maximum.at(longest, self.requests["replica"][started], self.requests["prompt_tokens"][started])
@@ -238,29 +232,29 @@ class Result:
 
     @cached_property
     def num_by_status(self) -> dict[str, int]:
-        """Requests that finished, were ignored, ...: the counts of the summary."""
-        status = self.status[self._within]
+        """Number of requests by final status, as in the summary."""
+        status = self.status[self._is_of_client]
         return {name: int(np.count_nonzero(status == code)) for name, code in STATUS_NAMES.items()}
 
     @cached_property
     def overloaded(self) -> bool:
         """Whether the queue was still growing when the last request arrived."""
-        arrived = ~np.isin(self.status, (NOT_ARRIVED, IGNORED, LOST)) & self._within
+        arrived = ~np.isin(self.status, (NOT_ARRIVED, IGNORED, LOST)) & self._is_of_client
         arrival_s, scheduled_s = self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived]
-        # Requests that waited for others did not arrive in their order.
+        # Requests that waited for others did not arrive in the order of the trace.
         order = np.argsort(arrival_s, kind="stable")
         return is_overloaded(arrival_s[order], scheduled_s[order])
 
     @cached_property
     def arrivals_per_s(self) -> float | None:
-        """Requests that arrived per second from the first to the last arrival; None: all at once, or none."""
+        """Arrival rate from the first to the last arrival, requests per second; None: all at once, or none."""
         arrival_s = self.requests["arrival_s"][self.status != NOT_ARRIVED]
         span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
         return (len(arrival_s) - 1) / span_s if span_s > 0 else None
 
     @cached_property
     def throughput(self) -> dict[str, float | None]:
-        """Makespan, and finished requests and their output tokens per second of it."""
+        """Makespan in seconds, and finished requests and their output tokens per second of it."""
         finished = self.counted & (self.status == FINISHED)
         if not finished.any():
             return {"makespan_s": None, "requests_per_s": None, "output_tokens_per_s": None}
@@ -273,7 +267,7 @@ class Result:
         }
 
     def _replica_totals(self, span_s: float) -> list[dict[str, Any]]:
-        """Figures of each replica; its throughput is over the makespan of all."""
+        """Return the figures of each replica; throughput is over the makespan of the whole run."""
         replica, makespan_s = self.requests["replica"], self.throughput["makespan_s"]
         finished = self.counted & (self.status == FINISHED)
         output_tokens = self.requests["output_tokens"]
@@ -292,9 +286,9 @@ class Result:
                 **{name: int(counts[number]) for name, counts in count.items()},
                 "requests_per_s": float(num_done[number] / makespan_s) if makespan_s else None,
                 "output_tokens_per_s": float(num_tokens[number] / makespan_s) if makespan_s else None,
-                **replica_totals(one, span_s),
+                **replica_totals(log, span_s),
             }
-            for number, one in enumerate(self.replicas)
+            for number, log in enumerate(self.replicas)
         ]
 
 

@@ -1,4 +1,4 @@
-"""Service level objectives: bounds on latencies, and how much of the load stays within them."""
+"""Service level objectives: bounds on latencies, and the goodput within them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.results.latency import Distribution, Ints, percentile_of, rank
+from simulator.results.latency import Distribution, percentile_of, rank
 from simulator.results.result import Result
 from simulator.results.status import FINISHED, IGNORED, UNFINISHED
+from simulator.results.tokens import Ints
 from traces import Client
 
 METRICS = ("tbt", "ttft", "tpot", "e2e", "scheduling_delay")
 LONGEST_S = 1e6
-# In configurations p99_9 stands for p99.9, which would be two keys.
+# Configurations write p99_9 for p99.9, which would be two keys.
 _DECIMAL = re.compile(r"^(p\d+)_(\d+)$")
-# What a request has to reach for a latency to end.
-_REACHED = {"ttft": "first_token_s", "e2e": "completed_s", "scheduling_delay": "first_scheduled_s"}
+# The event that ends each latency.
+_END_COLUMN = {"ttft": "first_token_s", "e2e": "completed_s", "scheduling_delay": "first_scheduled_s"}
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Objective:
     Attributes:
         metric: One of METRICS.
         statistic: "mean", "max" or a percentile such as "p99".
-        bound_s: What it may be at most, seconds.
-        client: Name of the class of clients whose requests it is about; None: of all.
+        bound_s: Upper bound, seconds.
+        client: Name of the client class that it is about; None: all requests.
     """
 
     metric: str
@@ -51,23 +52,23 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """Name of the objective, for example "tbt_p99", or "chat.tbt_p99" of one class of clients."""
-        whose = "" if self.client is None else f"{self.client}."
-        return f"{whose}{self.metric}_{self.statistic}"
+        """Name such as "tbt_p99", or "chat.tbt_p99" for a client class."""
+        prefix = "" if self.client is None else f"{self.client}."
+        return f"{prefix}{self.metric}_{self.statistic}"
 
-    def among(self, result: Result) -> Result:
-        """Return a run with figures about the requests that the objective is about."""
+    def scope(self, result: Result) -> Result:
+        """Return a run with the figures of the requests that the objective is about."""
         if self.client is None:
             return result
-        return result.of_client([one.name for one in result.clients].index(self.client))
+        return result.of_client([client.name for client in result.clients].index(self.client))
 
     def value(self, result: Result) -> float | None:
-        """What a run shows, seconds; None where it has nothing to measure.
+        """Return the value in a run, in seconds; None: nothing to measure.
 
-        A request that is still waiting counts with what it has waited so far.
+        A request that is still waiting counts with its waiting time so far.
         """
-        result = self.among(result)
-        if self.metric not in _REACHED:
+        result = self.scope(result)
+        if self.metric not in _END_COLUMN:
             return result.latencies[f"{self.metric}_s"].statistic(self.statistic)
         considered = result.counted & (result.status != IGNORED)
         return Distribution(_waited_s(self.metric, result)[considered]).statistic(self.statistic)
@@ -81,11 +82,11 @@ METRIC_STATISTIC = (
 
 @dataclass(frozen=True)
 class Goodput:
-    """Requests that stay within every objective on their own.
+    """Requests that meet every objective on their own.
 
     Attributes:
-        share: Of the requests whose fate is known; None: there are none.
-        requests_per_s: Such requests per second of the run; None: the run took no time.
+        share: Their share of the requests whose outcome is known; None: there are none.
+        requests_per_s: Their number per second of the run; None: the run took no time.
     """
 
     share: float | None
@@ -94,7 +95,7 @@ class Goodput:
 
 @dataclass(frozen=True)
 class SLO:
-    """Objectives that have to be met together.
+    """Set of objectives that must all be met.
 
     Attributes:
         objectives: At least one.
@@ -109,52 +110,52 @@ class SLO:
 
     @classmethod
     def of(cls, bounds: Mapping[str, float | None]) -> "SLO":
-        """Build it of bounds in seconds by name, for example {"tbt_p99": 0.2}.
+        """Build an SLO from bounds in seconds by name, such as {"tbt_p99": 0.2}.
 
         Raises:
-            ValueError: A name or a bound that is not allowed, or none at all.
+            ValueError: A name or a bound is not allowed, or there is none.
         """
         return cls(_objectives(bounds))
 
     @property
     def bounds_waiting(self) -> bool:
-        """Whether an objective is missed when requests wait ever longer before they are served."""
-        return any(one.metric in _REACHED for one in self.objectives)
+        """Whether an objective bounds the time that requests wait to be served."""
+        return any(objective.metric in _END_COLUMN for objective in self.objectives)
 
     def bounds(self) -> dict[str, float]:
         """Return the bounds in seconds by name."""
-        return {one.name: one.bound_s for one in self.objectives}
+        return {objective.name: objective.bound_s for objective in self.objectives}
 
     def values(self, result: Result) -> dict[str, float | None]:
-        """Return what a run shows, seconds by name of the objective."""
-        return {one.name: one.value(result) for one in self.objectives}
+        """Return the values in a run in seconds, by name of the objective."""
+        return {objective.name: objective.value(result) for objective in self.objectives}
 
     def missed(self, result: Result) -> list[str]:
-        """Names of the objectives that a run misses, the worst one (by its share of the bound) first.
+        """Return the names of the objectives that a run misses, largest ratio of value to bound first.
 
-        A latency that nobody has shown is missed, unless there were requests and all finished. A class of clients
+        A latency without a value is missed, unless there were requests and all finished. A client class
         without a request misses nothing.
         """
         shares = {}
-        for one in self.objectives:
-            value, counted = one.value(result), one.among(result).counted
-            if one.client is not None and not counted.any():
+        for objective in self.objectives:
+            value, counted = objective.value(result), objective.scope(result).counted
+            if objective.client is not None and not counted.any():
                 continue
             ended = counted.any() and (result.status[counted] == FINISHED).all()
-            share = (0.0 if ended else np.inf) if value is None else value / one.bound_s
+            share = (0.0 if ended else np.inf) if value is None else value / objective.bound_s
             if share > 1:
-                shares[one.name] = share
+                shares[objective.name] = share
         return sorted(shares, key=lambda name: -shares[name])
 
     def goodput(self, result: Result) -> Goodput:
-        """Requests that finished with each of their own latencies within the bounds.
+        """Return the goodput: requests that finished with each of their own latencies within the bounds.
 
-        Of TBT the statistic of the request's own gaps counts: with tbt_p99, 99 % of them have to be within the
-        bound. A request that the time limit cut off counts as missed if it is late already, else not at all.
+        For TBT, the statistic of the request's own gaps counts: with tbt_p99, 99 % of them must be within the
+        bound. A request that the time limit cut off counts as missed if it is already late, else not at all.
         """
         late = np.zeros(len(result.status), dtype=bool)
-        for one in self.objectives:
-            late |= _late(one, result) & one.among(result).counted
+        for objective in self.objectives:
+            late |= _is_late(objective, result) & objective.scope(result).counted
         counted, status = result.counted, result.status
         good = counted & (status == FINISHED) & ~late
         known = counted & ((status != UNFINISHED) | late)
@@ -165,25 +166,25 @@ class SLO:
         return Goodput(num_good / num_known if num_known else None, num_good / span_s if span_s > 0 else None)
 
 
-def of_clients(clients: Sequence[Client]) -> tuple[Objective, ...]:
-    """Return what classes of clients expect.
+def objectives_of(clients: Sequence[Client]) -> tuple[Objective, ...]:
+    """Return the objectives of client classes.
 
     Raises:
-        ValueError: A name or a bound that is not allowed.
+        ValueError: A name or a bound is not allowed.
     """
-    found: list[Objective] = []
+    objectives: list[Objective] = []
     for client in clients:
         try:
-            found += _objectives(client.slo, client.name)
+            objectives += _objectives(client.slo, client.name)
         except ValueError as error:
             raise ValueError(f"clients.{client.name}.slo: {error}") from error
-    return tuple(found)
+    return tuple(objectives)
 
 
 def _objectives(bounds: Mapping[str, float | None], client: str | None = None) -> tuple[Objective, ...]:
-    """Return the objectives; one without a bound is none."""
-    found = {str(name): bound for name, bound in bounds.items() if bound is not None}
-    return tuple(Objective(*_split(name), bound, client) for name, bound in found.items())
+    """Return the objectives; names without a bound are left out."""
+    given = {str(name): bound for name, bound in bounds.items() if bound is not None}
+    return tuple(Objective(*_split(name), bound, client) for name, bound in given.items())
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -193,12 +194,12 @@ def _split(name: str) -> tuple[str, str]:
     raise ValueError(f"{name} is not an objective: {METRIC_STATISTIC}")
 
 
-def _late(objective: Objective, result: Result) -> NDArray[np.bool_]:
-    """Whether each request misses the bound on its own: bool[num_requests]."""
+def _is_late(objective: Objective, result: Result) -> NDArray[np.bool_]:
+    """Return whether each request misses the bound on its own: bool[num_requests]."""
     table, bound_s, statistic = result.requests, objective.bound_s, objective.statistic
     if objective.metric == "tbt" and statistic != "mean":
-        above, every = result.gaps_above(bound_s)
-        return np.asarray(above > _allowed(statistic, every))
+        num_above, num_gaps = result.gaps_above(bound_s)
+        return np.asarray(num_above > _num_allowed(statistic, num_gaps))
     if objective.metric in ("tbt", "tpot"):
         gaps = table["output_tokens"] - 1
         decode_s = table["completed_s"] - table["first_token_s"]
@@ -207,16 +208,16 @@ def _late(objective: Objective, result: Result) -> NDArray[np.bool_]:
 
 
 def _waited_s(metric: str, result: Result) -> NDArray[np.float64]:
-    """How long each request waited for what ends a latency, or has waited so far: float64[num_requests]."""
-    reached_s = result.requests[_REACHED[metric]]
-    return np.asarray(np.where(np.isnan(reached_s), result.end_s, reached_s) - result.requests["arrival_s"])
+    """Return the latency of each request, or its waiting time so far: float64[num_requests]."""
+    end_s = result.requests[_END_COLUMN[metric]]
+    return np.asarray(np.where(np.isnan(end_s), result.end_s, end_s) - result.requests["arrival_s"])
 
 
-def _allowed(statistic: str, every: Ints) -> Ints:
-    """How many gaps of each request may be longer than the bound: int64[num_requests]."""
+def _num_allowed(statistic: str, num_gaps: Ints) -> Ints:
+    """Return how many gaps of each request may exceed the bound: int64[num_requests]."""
     if statistic == "max":
-        return np.zeros_like(every)
+        return np.zeros_like(num_gaps)
     percentile = percentile_of(statistic)
-    counts, inverse = np.unique(every, return_inverse=True)
+    counts, inverse = np.unique(num_gaps, return_inverse=True)
     allowed = np.array([count - rank(percentile, count) for count in counts.tolist()], dtype=np.int64)
     return np.asarray(allowed[inverse])

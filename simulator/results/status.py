@@ -1,4 +1,4 @@
-"""How requests of a run ended."""
+"""Final statuses of requests, and their names in the summary."""
 
 FINISHED, IGNORED, UNFINISHED, STUCK, NOT_ARRIVED, LOST = range(6)
 STATUS_NAMES = {

@@ -1,4 +1,4 @@
-"""Figures of replicas and of the cluster that they make: memory, pipeline stages, size and cost."""
+"""Figures of replicas and of the cluster: KV memory, pipeline stages, size and cost."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,12 +13,12 @@ STAGE_SHARES = ("busy", "no_work", "down", "waiting_for_upstream", "waiting_for_
 
 
 def kv_use(replicas: Sequence[ReplicaResult]) -> dict[str, float | int | None]:
-    """Share of the KV blocks held, over all iterations weighted by their time."""
+    """Return the share of KV blocks in use, over all iterations weighted by their time."""
     used, seconds = [], []
     for replica in replicas:
-        one = replica.iterations
-        used.append((replica.num_blocks - one["free_blocks"]) / replica.num_blocks)
-        seconds.append(one["end_s"] - one["start_s"])
+        iterations = replica.iterations
+        used.append((replica.num_blocks - iterations["free_blocks"]) / replica.num_blocks)
+        seconds.append(iterations["end_s"] - iterations["start_s"])
     shares, weights = np.concatenate(used), np.concatenate(seconds)
     present = bool(weights.sum() > 0)
     return {
@@ -29,10 +29,10 @@ def kv_use(replicas: Sequence[ReplicaResult]) -> dict[str, float | int | None]:
 
 
 def stage_shares(replicas: Sequence[ReplicaResult], span_s: float) -> dict[str, list[float] | None]:
-    """Shares of a time by what each stage did, mean over the replicas that have so many stages.
+    """Return how each pipeline stage spent its time, averaged over the replicas that have this stage.
 
     Args:
-        replicas: What they did.
+        replicas: All replicas of the run.
         span_s: From the first arrival to the end of the run.
 
     Returns:
@@ -41,12 +41,12 @@ def stage_shares(replicas: Sequence[ReplicaResult], span_s: float) -> dict[str, 
     if span_s <= 0:
         return dict.fromkeys(STAGE_SHARES)
     by_replica = [_shares_of(replica, span_s) for replica in replicas]
-    by_stage = [[one for one in column if one is not None] for column in zip_longest(*by_replica)]
-    return {name: [float(np.mean([one[name] for one in stage])) for stage in by_stage] for name in STAGE_SHARES}
+    by_stage = [[shares for shares in column if shares is not None] for column in zip_longest(*by_replica)]
+    return {name: [float(np.mean([shares[name] for shares in stage])) for stage in by_stage] for name in STAGE_SHARES}
 
 
 def replica_totals(replica: ReplicaResult, span_s: float) -> dict[str, Any]:
-    """Figures of one replica that its log alone tells."""
+    """Return the figures of one replica that need only its log."""
     return {
         "group": replica.placement.group,
         "device": replica.placement.device,
@@ -65,7 +65,7 @@ def replica_totals(replica: ReplicaResult, span_s: float) -> dict[str, Any]:
 def cluster_totals(
     replicas: Sequence[ReplicaResult], output_tokens_per_s: float | None
 ) -> dict[str, float | int | None]:
-    """Size of the cluster and what it costs; None where a price is unknown or nothing was produced."""
+    """Return the size and cost of the cluster; None where a price is unknown or no token was emitted."""
     prices = [replica.placement.price_per_hour_usd for replica in replicas]
     per_hour = None if None in prices else float(sum(price for price in prices if price is not None))
     per_million = None
@@ -80,7 +80,7 @@ def cluster_totals(
 
 
 def _shares_of(replica: ReplicaResult, span_s: float) -> list[dict[str, float]]:
-    """What each stage of a replica did, by the names of STAGE_SHARES."""
+    """Return the STAGE_SHARES of each stage of a replica."""
     shares = []
     for stage in replica.stages:
         known = {name.removesuffix("_s"): seconds / span_s for name, seconds in asdict(stage).items()}

@@ -1,6 +1,7 @@
-"""What a user should know before trusting the figures of a run."""
+"""Warnings of a run: what a user should know before trusting its figures."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -10,45 +11,82 @@ from simulator.results.status import STUCK
 if TYPE_CHECKING:
     from simulator.results.result import Result
 
+Kind = Literal[
+    "overloaded",
+    "stuck",
+    "lost",
+    "unfinished",
+    "early_turns",
+    "unsent_turns",
+    "not_arrived",
+    "nothing_measured",
+    "ignored",
+    "input",
+    "iteration_time",
+    "slo",
+]
 
-def run_warnings(result: "Result") -> list[str]:
-    """Return a sentence for each."""
-    count, found = result.num_by_status, []
+
+@dataclass(frozen=True)
+class Warning:
+    """A reason to doubt the figures of a run.
+
+    Attributes:
+        kind: What code reads; "input" is about the trace and the deployment as given.
+        text: What people read: a sentence or two.
+    """
+
+    kind: Kind
+    text: str
+
+
+def run_warnings(result: "Result") -> list[Warning]:
+    """Return the warnings of a run."""
+    count, warnings = result.num_by_status, list[Warning]()
     if result.overloaded:
-        found.append("overloaded: the queue was still growing when the last request arrived")
+        text = "overloaded: the queue was still growing when the last request arrived"
+        warnings.append(Warning("overloaded", text))
     if count["num_stuck"]:
         stuck_reasons = [replica.stuck_reason for replica in result.replicas if replica.stuck_reason]
         if (result.requests["replica"][result.status == STUCK] == NO_REPLICA).any():
-            stuck_reasons.append("No replica came back for those that a failure left without one.")
-        found.append(f"{count['num_stuck']} requests are stuck for ever. {' '.join(stuck_reasons)}".rstrip())
+            stuck_reasons.append("No replica came back for requests that a failure left without one.")
+        text = f"{count['num_stuck']} requests are stuck forever. {' '.join(stuck_reasons)}".rstrip()
+        warnings.append(Warning("stuck", text))
     if count["num_lost"]:
-        found.append(f"{count['num_lost']} requests were lost: a replica failed, and they were not sent again")
+        text = f"{count['num_lost']} requests were lost: a replica failed, and they were not sent again"
+        warnings.append(Warning("lost", text))
     if count["num_unfinished"]:
-        found.append(f"{count['num_unfinished']} requests were unfinished at the time limit")
-    found += _about_sessions(result)
+        text = f"{count['num_unfinished']} requests were unfinished at the time limit"
+        warnings.append(Warning("unfinished", text))
+    warnings += _about_sessions(result)
     num_late = count["num_not_arrived"] - result.num_broken_off
     if num_late:
-        # Those that wait have no arrival time before their time has come.
+        # A request that waits for another one has no arrival time yet.
         waited = ", or waited for one that did not end" if np.isnan(result.requests["arrival_s"]).any() else ""
-        found.append(f"{num_late} requests would have arrived after the time limit{waited}")
+        text = f"{num_late} requests would have arrived after the time limit{waited}"
+        warnings.append(Warning("not_arrived", text))
     if not result.counted.any():
-        found.append("no request is left to measure: all arrive in the warm-up or after the time limit")
+        text = "no request is left to measure: all arrive in the warm-up or after the time limit"
+        warnings.append(Warning("nothing_measured", text))
     if count["num_ignored"]:
-        found.append(f"{count['num_ignored']} requests were ignored: longer than the engine admits")
-    return [*found, *result.notes, *result.iteration_time[1]]
+        text = f"{count['num_ignored']} requests were ignored: longer than the engine admits"
+        warnings.append(Warning("ignored", text))
+    warnings += [Warning("input", note) for note in result.notes]
+    warnings += [Warning("iteration_time", text) for text in result.iteration_time[1]]
+    return warnings
 
 
-def _about_sessions(result: "Result") -> list[str]:
-    found = []
+def _about_sessions(result: "Result") -> list[Warning]:
+    warnings = []
     num_early = _num_early_turns(result)
     if num_early:
-        early = f"{num_early} turns of sessions arrived before the answer to the turn before them"
-        found.append(f"{early}; arrival=sessions or closed_loop lets them wait")
+        early = f"{num_early} turns arrived before the previous turn of their session was answered"
+        text = f"{early}; arrival=sessions or closed_loop makes them wait"
+        warnings.append(Warning("early_turns", text))
     if result.num_broken_off:
-        found.append(
-            f"{result.num_broken_off} turns were not sent: one before them in their session was ignored or lost"
-        )
-    return found
+        text = f"{result.num_broken_off} turns were not sent: an earlier turn of their session was ignored or lost"
+        warnings.append(Warning("unsent_turns", text))
+    return warnings
 
 
 def _num_early_turns(result: "Result") -> int:

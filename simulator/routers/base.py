@@ -1,4 +1,4 @@
-"""What every router is asked, and what it can see."""
+"""The protocol of a router, and what a router sees."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ NO_SESSION = -1
 
 @dataclass(slots=True)
 class ReplicaLoad:
-    """A replica as a gateway knows it: what it is, what was sent there and came back, and the engine's own metrics.
+    """A replica as a gateway sees it: its hardware, its outstanding requests, and the engine's metrics.
 
-    How many tokens an answer will have, how far a prefill is and what the scheduler plans stay unknown. A router
-    reads it and changes nothing.
+    Output lengths, the progress of prefills and the scheduler's plans stay unknown. A router reads a load and
+    changes nothing.
 
     Attributes:
         device: Name of its GPUs.
-        num_gpus: GPUs that it has.
+        num_gpus: Number of its GPUs.
         num_routed: Requests sent there so far.
-        num_requests: Requests sent there whose answer has not ended.
-        num_tokens: Prompt tokens of those.
+        num_requests: Outstanding requests: sent there and not ended.
+        num_tokens: Prompt tokens of the outstanding requests.
     """
 
     _replica: Replica
@@ -35,18 +35,18 @@ class ReplicaLoad:
 
     @property
     def kv_used(self) -> float:
-        """Share of the KV blocks that is held, as engines report it."""
+        """Share of the KV blocks in use, as engines report it."""
         return 1 - self._replica.free_blocks / self._replica.num_blocks
 
 
 @dataclass(slots=True)
 class Arrival:
-    """A request as a gateway knows it.
+    """A request as a gateway sees it.
 
     Attributes:
         request: Its number in order of arrival, from 0.
         prompt_tokens: Tokens of its prompt.
-        session: Number of the session that it belongs to; NO_SESSION: none.
+        session: Number of its session; NO_SESSION: none.
         home: Replica of the request before it in its session; None: it is the first, or has no session.
     """
 
@@ -57,7 +57,7 @@ class Arrival:
 
 
 class Router(Protocol):
-    """Chooses the replica of each arriving request. It changes nothing and keeps nothing."""
+    """Chooses a replica for each arriving request; changes nothing and keeps no state."""
 
     def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
         """Return the number of the replica that serves the request.
@@ -65,11 +65,11 @@ class Router(Protocol):
         Args:
             arrival: The request.
             loads: One per replica.
-            random: Randomness of routing; one for the whole run, of its own.
+            random: Generator for routing alone; the same one throughout a simulation.
         """
         ...
 
 
-def least_requests(loads: Sequence[ReplicaLoad]) -> int:
-    """Return the replica with the fewest outstanding requests; of several, the one that was sent the fewest."""
-    return min(range(len(loads)), key=lambda one: (loads[one].num_requests, loads[one].num_routed))
+def pick_fewest_requests(loads: Sequence[ReplicaLoad]) -> int:
+    """Return the replica with the fewest outstanding requests; among equals, the one sent the fewest."""
+    return min(range(len(loads)), key=lambda replica: (loads[replica].num_requests, loads[replica].num_routed))

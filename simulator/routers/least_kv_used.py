@@ -1,4 +1,4 @@
-"""Least KV used: where the smallest share of the KV cache is held."""
+"""Least KV used: the replica with the smallest share of its KV cache in use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,15 @@ from simulator.routers.base import Arrival, ReplicaLoad
 
 @dataclass(frozen=True)
 class LeastKVUsed:
-    """The replica that holds the smallest share of its KV blocks; of several, the one with the fewest requests.
+    """The replica with the smallest share of its KV blocks in use.
 
-    The share is what engines report at this moment. Requests that wait in a replica hold no blocks yet.
+    Among equals, the one with the fewest outstanding requests, then the one that was sent the fewest. The share is
+    what engines report at this moment; requests that wait at a replica have no blocks yet.
     """
 
     def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
         """Return the number of the replica that serves the request."""
         return min(
-            range(len(loads)), key=lambda one: (loads[one].kv_used, loads[one].num_requests, loads[one].num_routed)
+            range(len(loads)),
+            key=lambda replica: (loads[replica].kv_used, loads[replica].num_requests, loads[replica].num_routed),
         )

@@ -1,17 +1,17 @@
-"""Least outstanding requests: where the fewest answers are still to come."""
+"""Least outstanding requests: the replica with the fewest unfinished requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.routers.base import Arrival, ReplicaLoad, least_requests
+from simulator.routers.base import Arrival, ReplicaLoad, pick_fewest_requests
 
 
 @dataclass(frozen=True)
 class LeastOutstandingRequests:
-    """The replica with the fewest outstanding requests; of several, the one that was sent the fewest."""
+    """The replica with the fewest outstanding requests; among equals, the one that was sent the fewest."""
 
     def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
         """Return the number of the replica that serves the request."""
-        return least_requests(loads)
+        return pick_fewest_requests(loads)

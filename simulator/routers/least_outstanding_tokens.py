@@ -1,4 +1,4 @@
-"""Least outstanding tokens: where the prompts whose answers are still to come are shortest together."""
+"""Least outstanding tokens: the replica with the fewest prompt tokens of unfinished requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ from simulator.routers.base import Arrival, ReplicaLoad
 
 @dataclass(frozen=True)
 class LeastOutstandingTokens:
-    """The replica with the fewest prompt tokens of outstanding requests; of several, the one that was sent the fewest.
+    """The replica with the fewest prompt tokens of outstanding requests.
 
-    Tokens of the answers play no part: a gateway does not know how many are to come.
+    Among equals, the one that was sent the fewest requests. Output tokens do not count: a gateway does not know how
+    many there will be.
     """
 
     def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
         """Return the number of the replica that serves the request."""
-        return min(range(len(loads)), key=lambda one: (loads[one].num_tokens, loads[one].num_routed))
+        return min(range(len(loads)), key=lambda replica: (loads[replica].num_tokens, loads[replica].num_routed))

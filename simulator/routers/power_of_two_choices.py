@@ -1,4 +1,4 @@
-"""Power of two choices: the better one of two replicas that are drawn at random."""
+"""Power of two choices: the less loaded of two replicas drawn at random."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from simulator.routers.base import Arrival, ReplicaLoad
 
 @dataclass(frozen=True)
 class PowerOfTwoChoices:
-    """Of two different replicas drawn at random, the one with fewer outstanding requests; of equals the first drawn.
+    """The one with fewer outstanding requests of two different replicas drawn at random; if equal, the first drawn.
 
     Source: Mitzenmacher, IEEE Transactions on Parallel and Distributed Systems 2001.
     """
@@ -20,6 +20,6 @@ class PowerOfTwoChoices:
         if len(loads) == 1:
             return 0
         first = int(random.integers(len(loads)))
-        other = int(random.integers(len(loads) - 1))
-        other += other >= first
-        return other if loads[other].num_requests < loads[first].num_requests else first
+        second = int(random.integers(len(loads) - 1))
+        second += second >= first
+        return second if loads[second].num_requests < loads[first].num_requests else first

@@ -1,4 +1,4 @@
-"""Random: any replica, each as likely."""
+"""Random: each replica with equal probability."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from simulator.routers.base import Arrival, ReplicaLoad
 
 @dataclass(frozen=True)
 class Random:
-    """Every replica is as likely for every request."""
+    """Each replica with equal probability, independently for each request."""
 
     def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
         """Return the number of the replica that serves the request."""

@@ -10,7 +10,7 @@ from simulator.routers.base import Arrival, ReplicaLoad
 
 @dataclass(frozen=True)
 class RoundRobin:
-    """The n-th request goes to the n-th replica, and after the last one to the first again."""
+    """The replicas in order, one request each, starting over after the last."""
 
     def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
         """Return the number of the replica that serves the request."""

@@ -1,4 +1,4 @@
-"""Sticky: a session stays where it began."""
+"""Sticky: a session stays at the replica where it began."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from simulator.routers.base import Arrival, ReplicaLoad, least_requests
+from simulator.routers.base import Arrival, ReplicaLoad, pick_fewest_requests
 
 
 @dataclass(frozen=True)
 class Sticky:
-    """A request follows the one before it in its session; others go where the fewest answers are still to come."""
+    """The replica of the request before it in the session; else the one with the fewest outstanding requests."""
 
     needs_sessions: ClassVar[bool] = True
 
     def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
         """Return the number of the replica that serves the request."""
-        return least_requests(loads) if arrival.home is None else arrival.home
+        return pick_fewest_requests(loads) if arrival.home is None else arrival.home

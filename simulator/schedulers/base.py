@@ -1,7 +1,7 @@
-"""What every scheduling policy answers, and the steps that several policies share.
+"""The protocol of a scheduling policy, and the steps that several policies share.
 
-The steps are the decisions of sarathi-serve's schedulers (Agrawal et al., OSDI 2024). They return what
-they would do and change nothing.
+The steps are the decisions of sarathi-serve's schedulers (Agrawal et al., OSDI 2024). They return a
+decision and change nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ from simulator.replica import Batch, DecodeSet, Replica
 
 
 class Scheduler(Protocol):
-    """A scheduling policy. It reads a replica and returns a decision; it changes nothing.
+    """A scheduling policy: reads a replica, returns a decision, changes nothing.
 
     Attributes:
         appends_blocks: Whether a decode takes another KV block when its last one is full. False: the
-            policy reserves at admission all blocks that a request will ever have.
+            policy reserves all blocks of a request at admission.
     """
 
     appends_blocks: ClassVar[bool]
@@ -28,22 +28,25 @@ class Scheduler(Protocol):
 
         Returns:
             The next batch; None if nothing can be done until a request arrives or a batch in flight
-            ends. A batch without tokens (requests preempted or ignored only) is carried out, and
-            the policy is asked again at once.
+            ends. A batch without tokens (it only preempts or ignores requests) is carried out, and
+            the policy is called again at once.
         """
         ...
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """KV blocks that have to be free for the policy to admit a request of so many known tokens."""
+        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
         ...
 
 
 @runtime_checkable
 class SizedBatches(Protocol):
-    """A policy that says how large its batches get; others are taken to have at most max_model_len tokens."""
+    """A policy that states the size of its largest batch.
+
+    The largest batch of any other policy is taken to be max_model_len tokens.
+    """
 
     def profiled_tokens(self, max_model_len: int) -> int:
-        """Tokens of the forward pass by which the engine finds out how much memory activations take.
+        """Return the number of tokens in the engine's memory profiling run.
 
         Source: memory profiling of sarathi-serve and vLLM, which run the largest batch before they size the KV cache.
         """
@@ -52,13 +55,13 @@ class SizedBatches(Protocol):
 
 @dataclass(frozen=True)
 class Overlap:
-    """How the batches of a replica overlap, and what else such a replica has to know.
+    """How the batches of a replica overlap, and what else an overlapping replica needs to know.
 
     Attributes:
-        lookahead: Whether a batch is formed while the one before it runs, on top of one for each pipeline stage.
+        lookahead: Whether a batch is scheduled while the one before it runs, beside one batch per pipeline stage.
         by_priority: Whether waiting requests are sorted by priority.
         watermark: Share of the KV blocks that an admission leaves free.
-        max_running: Running requests at most.
+        max_running: Most running requests.
     """
 
     lookahead: bool
@@ -67,7 +70,7 @@ class Overlap:
     max_running: int
 
     def depth(self, num_stages: int) -> int:
-        """Batches that are decided before the oldest one has to end."""
+        """Return how many batches are scheduled before the oldest one has to end."""
         return num_stages + self.lookahead
 
 
@@ -81,27 +84,27 @@ class Overlapping(Protocol):
         ...
 
 
-def require_at_least(name: str, value: int, least: int) -> None:
-    """Check a policy's parameter.
+def require_at_least(name: str, value: int, low: int) -> None:
+    """Check an integer parameter of a policy.
 
     Raises:
-        ValueError: It is not an integer of at least `least` and below 2^31.
+        ValueError: It is not an integer of at least `low` and below 2^31.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
-        raise ValueError(f"{name} must be an integer of at least {least} and below 2^31, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
+        raise ValueError(f"{name} must be an integer of at least {low} and below 2^31, got {value!r}")
 
 
 class Admissions:
-    """Heads of the queue that may be admitted, one after another.
+    """Waiting requests that pass the length and memory tests, head of the queue first.
 
-    A head that is longer than the limit is ignored and the next one is looked at. A head for which there
-    is no memory ends the iteration: nothing behind it is looked at. The policy's own caps are the last
-    test. A policy leaves the loop if one of them fails; going on means that the head is admitted.
+    A head that is longer than the limit is ignored, and the next one is tested. A head that does not
+    fit in memory ends the loop: no request behind it is tested. The policy tests its own caps last and
+    leaves the loop if one of them fails; continuing the loop admits the head.
 
     Attributes:
         replica: Where the requests wait.
         ignored: Heads that were too long.
-        exhausted: Whether nobody waits behind those that were admitted.
+        exhausted: Whether the loop reached the end of the queue.
     """
 
     __slots__ = ("_free_blocks", "_limit", "_preempted", "_reserved_blocks", "exhausted", "ignored", "replica")
@@ -115,14 +118,14 @@ class Admissions:
         reserved_blocks: int | None = None,
         preempted: Sequence[int] = (),
     ) -> None:
-        """Look at the queue of a replica.
+        """Start at the head of a replica's queue.
 
         Args:
             replica: Where the requests wait.
             free_blocks: KV blocks that admissions may take.
             limit: Longest known sequence that is admitted, tokens.
-            reserved_blocks: Blocks that every admission takes; None: those of its known tokens.
-            preempted: Requests preempted in the same call, in that order: they wait at the head.
+            reserved_blocks: Blocks that each admission takes; None: those of its known tokens.
+            preempted: Requests preempted in the same call, in order of preemption: they wait at the head.
         """
         self.replica = replica
         self.ignored: list[int] = []
@@ -133,7 +136,7 @@ class Admissions:
         self._preempted = preempted
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        """Yield request, known tokens and KV blocks of each head."""
+        """Yield the request, known tokens and KV blocks of each head."""
         replica, preempted = self.replica, self._preempted
         known_tokens = replica.requests.known_tokens
         free_blocks = self._free_blocks
@@ -151,21 +154,21 @@ class Admissions:
 
 
 def every_decode(decodes: DecodeSet) -> Batch:
-    """Return a batch of all decodes; with nothing else in it, it stands."""
+    """Return a batch of all decodes, marked as one that repeats."""
     batch = Batch(decodes.num_requests, decodes.context_tokens)
     batch.repeats = True
     return batch
 
 
 def decodes_that_fit(replica: Replica) -> Batch:
-    """Give every decode a KV slot for its next token, preempting the latest arrivals while no block is free.
+    """Return a batch of all decodes, preempting the latest arrivals while no KV block is free.
 
-    A request is preempted when no block is free even if the one that asks has room in its last block,
-    as the real engines do. With more free blocks than needed this can happen to nobody, and the totals
-    of the decode set are the answer.
+    A request is preempted when no block is free, even if the decode that is next in line still has room
+    in its last block, as in the real engines. With more free blocks than the decodes need, no request
+    is preempted, and the totals of the decode set give the batch.
 
     Returns:
-        A batch of the decodes that got a slot, and of the requests that are preempted for them.
+        A batch of the decodes that get a KV slot for their next token, and of the requests preempted for them.
     """
     decodes = replica.decoding
     if replica.free_blocks > decodes.num_new_blocks or not decodes.num_requests:
@@ -195,7 +198,7 @@ def decodes_that_fit(replica: Replica) -> Batch:
 
 
 def free_blocks_after(replica: Replica, batch: Batch) -> int:
-    """KV blocks that nobody holds once the preemptions and decodes of a batch have happened."""
+    """Return the free KV blocks once a batch's preemptions and decodes have happened."""
     decodes = replica.decoding
     free_blocks = replica.free_blocks - decodes.num_new_blocks
     for request in batch.preempted:
@@ -207,13 +210,13 @@ def free_blocks_after(replica: Replica, batch: Batch) -> int:
 def whole_prompts(
     admissions: Admissions, max_num_seqs: int, max_tokens: float = inf, batch: Batch | None = None
 ) -> Batch:
-    """Add whole prompts to a batch, in the queue's order, up to the caps.
+    """Add whole prompts to a batch, in queue order, up to the caps.
 
     Args:
-        admissions: Heads that pass the tests of length and memory.
-        max_num_seqs: Running requests at most.
-        max_tokens: Prompt tokens at most.
-        batch: What the prompts are added to; None: a new batch.
+        admissions: Heads that pass the length and memory tests.
+        max_num_seqs: Most running requests.
+        max_tokens: Most prompt tokens.
+        batch: Batch to add the prompts to; None: a new batch.
     """
     batch = batch or Batch()
     num_running = len(admissions.replica.running)
@@ -228,7 +231,7 @@ def whole_prompts(
 
 
 def reserving_admissions(replica: Replica) -> Admissions:
-    """Heads of the queue for a policy that reserves max_model_len tokens for each, without a watermark."""
+    """Return admissions that each reserve max_model_len tokens, without a watermark."""
     return Admissions(
         replica,
         free_blocks=replica.free_blocks,

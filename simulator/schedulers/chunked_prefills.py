@@ -1,4 +1,4 @@
-"""Chunked prefills alone: chunks and decodes take turns and never share an iteration."""
+"""Chunked prefills only: chunks and decodes take turns and never share an iteration."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,14 +9,14 @@ from simulator.schedulers.base import Admissions, decodes_that_fit, require_at_l
 
 @dataclass(frozen=True)
 class ChunkedPrefills:
-    """An iteration of prefill chunks up to the chunk size, then one of all decodes, and so on.
+    """Alternating iterations of prefill chunks, up to the chunk size, and of all decodes.
 
-    Where one of the two has nothing to do the other has its turn. A prompt takes the KV blocks of its whole
-    length at admission.
+    If one of the two has nothing to compute, the other takes its turn. A prompt takes the KV blocks of its
+    whole length at admission.
 
     Attributes:
         chunk_size: Prompt tokens per iteration.
-        max_num_seqs: Admitted requests at most, over all batches in flight.
+        max_num_seqs: Most admitted requests, over all batches in flight.
 
     Source: "chunked-prefills-only" of the ablation in Agrawal et al., OSDI 2024 (arXiv:2403.02310), section 5.4.
     """
@@ -41,21 +41,21 @@ class ChunkedPrefills:
         return batch if batch.decides_anything else None
 
     def profiled_tokens(self, max_model_len: int) -> int:
-        """Tokens of the forward pass by which the engine finds out how much memory activations take."""
+        """Return the number of tokens in the engine's memory profiling run."""
         return min(self.chunk_size, max_model_len)
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """KV blocks that have to be free to admit a request of so many known tokens."""
+        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks
 
     def _decodes(self, replica: Replica) -> Batch:
-        """Return all decodes; the same again only if nobody could take a turn."""
+        """Return all decodes; they repeat only if no prefill could take a turn."""
         batch = decodes_that_fit(replica)
         batch.repeats = batch.repeats and not replica.prefilling and not replica.waiting
         return batch
 
     def _chunks(self, replica: Replica) -> Batch:
-        """Return the next chunks of unfinished prefills; only without any, the first ones of new requests."""
+        """Return the next chunks of unfinished prefills; if there are none, the first chunks of new requests."""
         batch = Batch()
         for request in replica.paused_prefills():
             computed = replica.prefilling[request]

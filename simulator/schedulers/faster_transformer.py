@@ -9,12 +9,12 @@ from simulator.schedulers.base import every_decode, require_at_least, reserving_
 
 @dataclass(frozen=True)
 class FasterTransformer:
-    """A batch of requests is served to its end before the next one is admitted.
+    """Request-level batching: the next batch is admitted when the last one has finished.
 
     Each request reserves the KV blocks of max_model_len tokens. The batch shrinks as its members finish.
 
     Attributes:
-        max_num_seqs: Admitted requests at most, over all batches in flight.
+        max_num_seqs: Most admitted requests, over all batches in flight.
 
     Source: NVIDIA FasterTransformer; the decode-first baseline of Agrawal et al. (arXiv:2403.02310).
     """
@@ -36,9 +36,9 @@ class FasterTransformer:
         return batch if batch.decides_anything else None
 
     def profiled_tokens(self, max_model_len: int) -> int:
-        """Tokens of the forward pass by which the engine finds out how much memory activations take."""
+        """Return the number of tokens in the engine's memory profiling run."""
         return self.max_num_seqs * max_model_len
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """KV blocks that have to be free to admit a request of so many known tokens."""
+        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
         return replica.blocks_for(replica.max_model_len)

@@ -9,13 +9,13 @@ from simulator.schedulers.base import every_decode, require_at_least, reserving_
 
 @dataclass(frozen=True)
 class Orca:
-    """Every decode, and beside them the whole prompts of all requests that can be admitted.
+    """Iteration-level batching: all decodes, and whole prompts of all requests that can be admitted.
 
-    Each request reserves the KV blocks of max_model_len tokens, so nothing is ever preempted. There is
-    no token budget.
+    Each request reserves the KV blocks of max_model_len tokens, so no request is ever
+    preempted. There is no token budget.
 
     Attributes:
-        max_num_seqs: Admitted requests at most, over all batches in flight.
+        max_num_seqs: Most admitted requests, over all batches in flight.
 
     Source: Yu et al., OSDI 2022.
     """
@@ -35,9 +35,9 @@ class Orca:
         return batch if batch.decides_anything else None
 
     def profiled_tokens(self, max_model_len: int) -> int:
-        """Tokens of the forward pass by which the engine finds out how much memory activations take."""
+        """Return the number of tokens in the engine's memory profiling run."""
         return self.max_num_seqs * max_model_len
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """KV blocks that have to be free to admit a request of so many known tokens."""
+        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
         return replica.blocks_for(replica.max_model_len)

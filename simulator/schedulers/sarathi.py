@@ -42,7 +42,7 @@ class DynamicChunks:
         return [round(size / step) * step for size in reversed(levels)]
 
     def size_at(self, computed_tokens: int) -> int:
-        """Chunk size of a prefill with so many tokens computed; the last one beyond `max_tokens`."""
+        """Return the chunk size after `computed_tokens` of a prefill; beyond `max_tokens`, that of the last stage."""
         stage_tokens = -(-self.max_tokens // self.stages)
         return self.sizes[min(computed_tokens // stage_tokens, self.stages - 1)]
 
@@ -56,8 +56,8 @@ class Sarathi:
 
     Attributes:
         token_budget: Tokens per iteration, decodes included.
-        max_num_seqs: Admitted requests at most, over all batches in flight.
-        dynamic_chunks: Chunk sizes by progress of the prefill, in place of the token budget.
+        max_num_seqs: Most admitted requests, over all batches in flight.
+        dynamic_chunks: Chunk sizes by progress of a prefill, in place of the token budget.
 
     Source: Agrawal et al., OSDI 2024 (arXiv:2403.02310), section 4.
     """
@@ -88,16 +88,16 @@ class Sarathi:
         return None
 
     def profiled_tokens(self, max_model_len: int) -> int:
-        """Tokens of the forward pass by which the engine finds out how much memory activations take."""
+        """Return the number of tokens in the engine's memory profiling run."""
         largest = self.dynamic_chunks.high if self.dynamic_chunks.stages else self.token_budget
         return min(largest, max_model_len)
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """KV blocks that have to be free to admit a request of so many known tokens."""
+        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks
 
     def _room(self, batch: Batch, computed_tokens: int) -> int:
-        """Tokens that the budget leaves for a chunk of a prefill with so many tokens computed; 0 or less: none."""
+        """Return the tokens left in the budget for a chunk after `computed_tokens` of a prefill; 0 or less: none."""
         dynamic = self.dynamic_chunks
         budget = dynamic.size_at(computed_tokens) if dynamic.stages else self.token_budget
         return budget - batch.num_decodes - batch.num_prefill_tokens
@@ -115,7 +115,7 @@ class Sarathi:
             batch.running_order = _order_after(replica, paused)
 
     def _admit(self, replica: Replica, batch: Batch) -> None:
-        """Add the first chunks of the requests that are admitted."""
+        """Admit requests with their first chunks."""
         preempted = batch.preempted
         if not preempted and not self.dynamic_chunks.stages and self._room(batch, 0) <= 0:
             batch.until_arrival = False
@@ -128,8 +128,8 @@ class Sarathi:
             preempted=preempted,
         )
         for request, known_tokens, num_blocks in admissions:
-            # A request preempted in this call is measured by the progress that it has just lost: nothing
-            # remains of a complete prefill, and that ends the admissions.
+            # A request preempted in this call still counts the progress that it has just lost, as in the engine:
+            # a complete prefill has no tokens left to compute, which ends the admissions.
             lost = replica.computed_tokens(request) if request in preempted else 0
             remaining = replica.requests.known_tokens[request] - lost if lost else known_tokens
             num_tokens = min(remaining, self._room(batch, lost))
@@ -142,7 +142,7 @@ class Sarathi:
 
 
 def _order_after(replica: Replica, paused: Collection[int]) -> list[int]:
-    """Running requests by arrival, with unfinished prefills behind all others, as the engine leaves them."""
-    behind = set(paused)
+    """Return running requests by arrival, unfinished prefills last, as the engine orders them."""
+    last = set(paused)
     order = replica.by_arrival()
-    return [request for request in order if request not in behind] + [r for r in order if r in behind]
+    return [request for request in order if request not in last] + [request for request in order if request in last]

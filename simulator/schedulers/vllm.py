@@ -9,11 +9,11 @@ from simulator.schedulers.base import Admissions, decodes_that_fit, require_at_l
 
 @dataclass(frozen=True)
 class VLLM:
-    """Whole prompts as soon as there is memory for them; decodes run only when none can be admitted.
+    """Whole prompts as soon as they fit in memory; decodes only when no prompt can be admitted.
 
     Attributes:
         max_num_batched_tokens: Prompt tokens per iteration, at most max_model_len; None: max_model_len.
-        max_num_seqs: Admitted requests at most, over all batches in flight.
+        max_num_seqs: Most admitted requests, over all batches in flight.
 
     Source: Kwon et al., SOSP 2023 (arXiv:2309.06180).
     """
@@ -45,9 +45,9 @@ class VLLM:
         return batch if batch.decides_anything else None
 
     def profiled_tokens(self, max_model_len: int) -> int:
-        """Tokens of the forward pass by which the engine finds out how much memory activations take."""
+        """Return the number of tokens in the engine's memory profiling run."""
         return min(self.max_num_batched_tokens or max_model_len, max_model_len)
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """KV blocks that have to be free to admit a request of so many known tokens."""
+        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks

@@ -1,4 +1,4 @@
-"""What a deployment cannot beat: rooflines at the peaks of the data sheets."""
+"""Lower bounds on replicas and latency: rooflines at the data-sheet peaks."""
 
 import math
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from traces import Trace
 
 @dataclass(frozen=True)
 class Load:
-    """What one request of a sustained load needs in the mean.
+    """Mean work per request of a sustained load.
 
     Attributes:
         qps: Requests per second.
-        tokens: Tokens that go through the model: the prompt, and all output tokens but the last.
-        context_products: Pairs of a token and one before it.
+        tokens: Tokens that the model computes: the prompt, and all output tokens but the last.
+        context_products: Pairs of a token and an earlier token.
         decodes: Output tokens after the first.
-        decode_context: Tokens in the KV cache that decodes read, summed over a request's decodes.
+        decode_context: Context tokens that decodes read, summed over the decodes of a request.
         prompts: int64[num_requests], prompt tokens, sorted.
     """
 
@@ -34,7 +34,7 @@ class Load:
 
     @classmethod
     def of(cls, trace: Trace, qps: float) -> "Load":
-        """Measure a trace."""
+        """Return the load of a trace at a rate."""
         prompt = trace.prompt_tokens.astype(np.float64)
         decodes = trace.output_tokens - 1.0
         tokens = prompt + decodes
@@ -49,10 +49,10 @@ class Load:
 
 
 def fewest_replicas(deployment: Deployment, load: Load) -> int:
-    """Return how many replicas it takes at least, if every GPU computed and read at its peaks all the time.
+    """Return a lower bound on the replicas: every GPU always runs at its peaks.
 
-    A request takes the FLOPs of its tokens and of its attention, and each decode reads keys and values of its
-    request. Reading the weights is left out: a batch may be as large as it likes.
+    Counts the FLOPs of tokens and attention, and the KV reads of decodes. Reads of the weights are left out, because
+    the batch size has no bound here.
     """
     model, device, parallel = deployment.model, deployment.device, deployment.parallel
     attention = attention_of(model, 1, deployment.kv_cache.dtype)
@@ -64,33 +64,32 @@ def fewest_replicas(deployment: Deployment, load: Load) -> int:
 
 
 def ruled_out(deployment: Deployment, slo: SLO, load: Load) -> str:
-    """Say which objective no number of replicas can meet; empty: none is ruled out.
+    """Return why no number of replicas can meet an objective; empty if all may be met.
 
-    A decode reads the weights of all stages, one after another; a prompt takes its FLOPs on all GPUs of a stage
-    at once.
+    A decode reads the weights of all stages in turn. The GPUs of a stage share the FLOPs of a prompt.
     """
     model, device, tp = deployment.model, deployment.device, deployment.parallel.tp
-    products = [one for part in layer_operators(model, tp) for one in part if isinstance(one, MatMul)]
-    weight_bytes = model.num_layers * sum(float(one.bytes_moved(1.0)) for one in products)
+    matmuls = [operator for part in layer_operators(model, tp) for operator in part if isinstance(operator, MatMul)]
+    weight_bytes = model.num_layers * sum(float(matmul.bytes_moved(1.0)) for matmul in matmuls)
     decode_s = weight_bytes / (device.bandwidth_gb_per_s * 1e9)
-    for one in slo.objectives:
-        if one.metric in ("tbt", "tpot") and decode_s > one.bound_s:
-            return f"{one.name}: reading the weights alone takes {decode_s:.3g} s"
-        if one.metric in ("ttft", "e2e") and one.statistic.startswith("p") and one.client is None:
-            prompt = float(load.prompts[rank(percentile_of(one.statistic), len(load.prompts)) - 1])
+    for objective in slo.objectives:
+        if objective.metric in ("tbt", "tpot") and decode_s > objective.bound_s:
+            return f"{objective.name}: reading the weights alone takes {decode_s:.3g} s"
+        if objective.metric in ("ttft", "e2e") and objective.statistic.startswith("p") and objective.client is None:
+            prompt = float(load.prompts[rank(percentile_of(objective.statistic), len(load.prompts)) - 1])
             prefill_s = prompt * _flops_per_token(model) / (_peak_flops(deployment) * tp)
-            if prefill_s > one.bound_s:
-                return f"{one.name}: a prompt of {prompt:,.0f} tokens takes {prefill_s:.3g} s at the peak rate"
+            if prefill_s > objective.bound_s:
+                return f"{objective.name}: a prompt of {prompt:,.0f} tokens takes {prefill_s:.3g} s at the peak rate"
     return ""
 
 
 def _flops_per_token(model: Model) -> float:
-    """FLOPs of a token in the matrix products of all layers."""
-    products = [one for part in layer_operators(model, 1) for one in part if isinstance(one, MatMul)]
-    return model.num_layers * sum(float(one.flops(1.0)) for one in products)
+    """Return the FLOPs of a token in the matrix products of all layers."""
+    matmuls = [operator for part in layer_operators(model, 1) for operator in part if isinstance(operator, MatMul)]
+    return model.num_layers * sum(float(matmul.flops(1.0)) for matmul in matmuls)
 
 
 def _peak_flops(deployment: Deployment) -> float:
-    """Best rate that the device has for the model, FLOP/s."""
+    """Return the highest rate of the device for the model, FLOP/s."""
     device = deployment.device
     return 1e12 * max(device.tflops(deployment.model.dtype), device.peak_tflops)

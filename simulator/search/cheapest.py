@@ -1,4 +1,4 @@
-"""The search itself: Optuna proposes, the simulator serves."""
+"""The search: Optuna proposes deployments, the simulator evaluates them."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from simulator.search.outcomes import SLACK, Candidate, Outcome
 from simulator.search.space import Option
 
-# Proposals of a generation: NSGA-II's default of 50 would leave a search of 100 trials two of them.
+# Proposals per generation; NSGA-II's default of 50 would leave only two generations in 100 trials.
 POPULATION = 24
 _OUTCOMES = "outcomes"
 _NO_BUDGET: Sequence[int | None] = (None,)
@@ -26,12 +26,12 @@ _NO_BUDGET: Sequence[int | None] = (None,)
 
 @dataclass(frozen=True)
 class Served:
-    """How a candidate served the load.
+    """Latencies of a candidate under the load.
 
     Attributes:
-        values: Seconds by objective; NEVER_S: nobody has shown it.
-        keeps_up: Whether the queue did not grow without end.
-        warnings: What the run warned of.
+        values: Seconds by objective; NEVER_S: not measured.
+        keeps_up: Whether the queue had stopped growing when the last request arrived.
+        warnings: Warnings of the run.
     """
 
     values: Mapping[str, float]
@@ -40,17 +40,17 @@ class Served:
 
 
 class CannotServeError(Exception):
-    """A candidate that does not fit its machines or memory."""
+    """A candidate does not fit its nodes or memory."""
 
 
 Serve = Callable[[Candidate], Served]
 
 
 class Search:
-    """A search for the cheapest deployment; several processes may share its storage.
+    """Search for the cheapest deployment; several processes may share its storage.
 
-    Optuna proposes device, layout, policy and token budget. For each proposal the fewest replicas within the SLO
-    are found by bisection.
+    Optuna proposes device, layout, policy and token budget. Bisection finds the fewest replicas within the SLO for
+    each proposal.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class Search:
         serve: Serve,
         problem: Mapping[str, Any],
     ) -> None:
-        """Take what is searched.
+        """Define the search space.
 
         Args:
             kept: Devices and layouts.
-            policies: Token budgets by policy; empty where it has none.
+            policies: Token budgets by policy; empty if the policy has none.
             bounds: Seconds by objective.
-            max_gpus: GPUs of a deployment at most.
-            serve: Serves the load with a candidate.
-            problem: What makes two searches the same; trials are shared only between those.
+            max_gpus: Maximum number of GPUs of a deployment.
+            serve: Simulates the load with a candidate.
+            problem: Identity of the search; only searches with equal problems share trials.
         """
-        self._options = {one.name: one for one in kept}
+        self._options = {option.name: option for option in kept}
         self._policies = policies
         self._bounds = bounds
         self._max_gpus = max_gpus
@@ -82,22 +82,22 @@ class Search:
 
     @property
     def num_points(self) -> int:
-        """Different proposals that there are."""
+        """Number of different proposals."""
         return len(self._options) * sum(max(1, len(budgets)) for budgets in self._policies.values())
 
     def run(self, trials: int, seed: int, storage: str | None, done: Callable[[int], None]) -> list[Outcome]:
-        """Try proposals until so many different ones have been tried, those in the storage included.
+        """Try different proposals, up to `trials` in total with those in the storage.
 
-        If there are no more than that, each is tried; else NSGA-II proposes.
+        A space of at most `trials` proposals is searched exhaustively; else NSGA-II proposes.
 
         Args:
-            trials: Proposals in all.
+            trials: Maximum number of different proposals.
             seed: Seed of the proposals.
-            storage: NAME.journal, a URL of a database, or None.
-            done: Called with the number of proposals that have been tried so far.
+            storage: NAME.journal, the URL of a database, or None.
+            done: Called with the number of proposals tried so far.
 
         Returns:
-            Every deployment that was simulated.
+            Every simulated deployment.
 
         Raises:
             ValueError: The storage cannot be used.
@@ -105,11 +105,11 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         wanted = min(trials, self.num_points)
         try:
-            return self._tried_all(self._study(storage, seed), wanted, trials, done)
-        except json.JSONDecodeError as error:  # a journal whose last line was not written to its end
-            raise ValueError(f"storage={storage}: it is damaged: {error}; move it away") from error
+            return self._run_trials(self._study(storage, seed), wanted, trials, done)
+        except json.JSONDecodeError as error:  # a journal whose last line is incomplete
+            raise ValueError(f"storage={storage} is damaged, move it away: {error}") from error
 
-    def _tried_all(self, study: optuna.Study, wanted: int, trials: int, done: Callable[[int], None]) -> list[Outcome]:
+    def _run_trials(self, study: optuna.Study, wanted: int, trials: int, done: Callable[[int], None]) -> list[Outcome]:
         repeated = False
         while (count := len(_tried(study))) < wanted:
             done(count)
@@ -121,7 +121,7 @@ class Search:
         return [Outcome(**plain) for trial in _ended(study) for plain in trial.user_attrs.get(_OUTCOMES, ())]
 
     def _study(self, storage: str | None, seed: int) -> optuna.Study:
-        """Open the study. Each process and each continuation draws other proposals."""
+        """Open the study; each process and each resumed search draws different proposals."""
         opened = open_storage(storage)
         directions = [StudyDirection.MINIMIZE] * (1 + len(self._bounds))
         try:
@@ -129,10 +129,10 @@ class Search:
                 storage=opened, study_name=self._name, load_if_exists=True, directions=directions
             )
             draws = np.random.SeedSequence([seed, len(study.trials), 0 if storage is None else os.getpid()])
-        except Exception as error:  # of whatever driver the storage has
+        except Exception as error:  # any error of the storage's driver
             raise ValueError(f"storage={storage}: {' '.join(str(error).split())}") from error
-        number = int(draws.generate_state(1)[0])
-        study.sampler = optuna.samplers.NSGAIISampler(seed=number, population_size=POPULATION)
+        sampler_seed = int(draws.generate_state(1)[0])
+        study.sampler = optuna.samplers.NSGAIISampler(seed=sampler_seed, population_size=POPULATION)
         return study
 
     def _points(self) -> Iterator[dict[str, Any]]:
@@ -144,12 +144,12 @@ class Search:
                     yield {"option": option, "scheduler": scheduler, **tokens}
 
     def _untried(self, study: optuna.Study) -> dict[str, Any]:
-        """Return a proposal that nobody has tried; if possible, one that nobody is trying either."""
+        """Return an untried proposal, preferably one that no other process is trying."""
         tried = _tried(study)
         running = {_key(trial.params) for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
-        left = [point for point in self._points() if _key(point) not in tried]
-        free = [point for point in left if _key(point) not in running]
-        return (free or left)[0]
+        untried = [point for point in self._points() if _key(point) not in tried]
+        idle = [point for point in untried if _key(point) not in running]
+        return (idle or untried)[0]
 
     def _objective(self, trial: Trial) -> Sequence[float]:
         option = self._options[trial.suggest_categorical("option", list(self._options))]
@@ -157,22 +157,23 @@ class Search:
         budgets = self._policies[scheduler]
         budget = trial.suggest_categorical(f"token_budget of {scheduler}", list(budgets)) if budgets else None
         ended = _ended(trial.study)
-        twin = next((one for one in ended if _key(one.params) == _key(trial.params)), None)
-        if twin is None:
+        same = next((earlier for earlier in ended if _key(earlier.params) == _key(trial.params)), None)
+        if same is None:
             outcomes = self._fewest_replicas(option, scheduler, budget, self._most_replicas(option, ended))
-            trial.set_user_attr(_OUTCOMES, [asdict(one) for one in outcomes])
+            trial.set_user_attr(_OUTCOMES, [asdict(outcome) for outcome in outcomes])
         else:
-            outcomes = [Outcome(**plain) for plain in twin.user_attrs.get(_OUTCOMES, ())]
+            outcomes = [Outcome(**plain) for plain in same.user_attrs.get(_OUTCOMES, ())]
         if not outcomes:
             raise optuna.TrialPruned
-        within = [one for one in outcomes if one.met]
-        best = min(within or outcomes, key=lambda one: one.cost_per_hour_usd if one.met else -one.cost_per_hour_usd)
+        within = [outcome for outcome in outcomes if outcome.met]
+        # If all miss the SLO: the one with the most replicas.
+        best = min(within or outcomes, key=_cost_order)
         for name, bound in self._bounds.items():
             trial.set_constraint(name, best.values[name] / bound - 1)
         return [best.cost_per_hour_usd, *best.values.values()]
 
     def _most_replicas(self, option: Option, ended: Sequence[FrozenTrial]) -> int:
-        """Replicas beyond which an option is not looked at: GPUs, or SLACK times the cheapest cost so far."""
+        """Return the maximum replicas of an option, from max_gpus and SLACK times the lowest cost so far."""
         costs = [
             plain["cost_per_hour_usd"]
             for trial in ended
@@ -183,26 +184,26 @@ class Search:
         return min(most, int(SLACK * min(costs) / option.price_per_hour_usd)) if costs else most
 
     def _fewest_replicas(self, option: Option, scheduler: str, budget: int | None, most: int) -> list[Outcome]:
-        """Bisect over replicas, and return all outcomes on the way; empty: it cannot win."""
-        found: dict[int, Outcome] = {}
+        """Bisect over replicas; return the outcome of every count tried, empty if none may be tried."""
+        outcomes: dict[int, Outcome] = {}
 
         def met(replicas: int) -> bool:
-            if replicas not in found:
-                found[replicas] = self._outcome(Candidate(option, replicas, scheduler, budget))
-            return found[replicas].met
+            if replicas not in outcomes:
+                outcomes[replicas] = self._outcome(Candidate(option, replicas, scheduler, budget))
+            return outcomes[replicas].met
 
         low, high = option.fewest_replicas - 1, option.fewest_replicas
         try:
             while high <= most and not met(high):
                 low, high = high, max(high + 1, min(2 * high, most))
             if high > most:
-                return list(found.values())
+                return list(outcomes.values())
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (low, middle) if met(middle) else (middle, high)
         except CannotServeError:
             pass
-        return list(found.values())
+        return list(outcomes.values())
 
     def _outcome(self, candidate: Candidate) -> Outcome:
         option = candidate.option
@@ -223,10 +224,10 @@ class Search:
 
 
 def open_storage(storage: str | None) -> BaseStorage | None:
-    """Open what trials are kept in; None: they are kept nowhere.
+    """Open the storage of the trials; None keeps them in memory only.
 
     Raises:
-        ValueError: It cannot be used.
+        ValueError: The storage cannot be used.
     """
     if storage is None:
         return None
@@ -237,8 +238,12 @@ def open_storage(storage: str | None) -> BaseStorage | None:
             raise ValueError("write a file NAME.journal or sqlite:///NAME.db")
         Path(storage).parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(storage))
-    except Exception as error:  # of whatever driver the database has
+    except Exception as error:  # any error of the database's driver
         raise ValueError(f"storage={storage}: {' '.join(str(error).split())}") from error
+
+
+def _cost_order(outcome: Outcome) -> float:
+    return outcome.cost_per_hour_usd if outcome.met else -outcome.cost_per_hour_usd
 
 
 def _ended(study: optuna.Study) -> list[FrozenTrial]:
@@ -246,7 +251,7 @@ def _ended(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _tried(study: optuna.Study) -> set[tuple[tuple[str, Any], ...]]:
-    """Different proposals that have been tried."""
+    """Return the different proposals that were tried."""
     return {_key(trial.params) for trial in _ended(study)}
 
 

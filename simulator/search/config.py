@@ -1,4 +1,4 @@
-"""Builds what the configuration says of a search."""
+"""Build a search from the configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,25 +36,25 @@ _KEYS = ("devices", "tp", "pp", "schedulers", "token_budgets", "max_gpus", "tria
 
 @dataclass(frozen=True)
 class SearchTask:
-    """A search as it was asked for.
+    """A search to run.
 
     Attributes:
-        kept: Devices and layouts that may win.
-        pruned: Those that cannot, with the reason.
-        policies: Token budgets by policy; empty where it has none.
-        slo: What has to be met.
-        max_gpus: GPUs of a deployment at most.
-        trials: Trials in all.
-        storage: Where they are kept.
+        kept: Devices and layouts to search.
+        pruned: Devices and layouts that are ruled out, with the reasons.
+        policies: Token budgets by policy; empty if the policy has none.
+        slo: SLO of the deployments.
+        max_gpus: Maximum number of GPUs of a deployment.
+        trials: Maximum number of trials.
+        storage: Storage of the trials, see `cheapest.open_storage`.
         seed: Seed of the load and of the proposals.
-        problem: What makes two searches the same.
-        build: Returns a replica of a device, tp, pp and scheduler.
-        trace: The load.
+        problem: Identity of the search.
+        build: Returns a deployment of one replica for a device, tp, pp and scheduler.
+        trace: Load.
         router: Chooses the replica of a request.
-        time_limit_s: Seconds of serving.
-        metrics: What the figures leave out and count.
-        faults: What goes wrong.
-        check: Check every run, see `simulate`.
+        time_limit_s: Simulated seconds of a trial; None: no limit.
+        metrics: Options of the metrics.
+        faults: Faults to inject.
+        check: Whether to check invariants, see `simulate`.
     """
 
     kept: Sequence[Option]
@@ -75,10 +75,10 @@ class SearchTask:
     check: bool
 
     def serve(self, candidate: Candidate) -> Served:
-        """Serve the load with a candidate.
+        """Simulate the load with a candidate.
 
         Raises:
-            CannotServeError: It does not fit its machines or memory.
+            CannotServeError: It does not fit its nodes or memory.
         """
         option = candidate.option
         deployment = self.build(option.device, option.tp, option.pp, candidate.scheduler)
@@ -100,16 +100,19 @@ class SearchTask:
             check=self.check,
         )
         missed, values = self.slo.missed(result), self.slo.values(result)
-        never = {name: NEVER_S if name in missed else 0.0 for name in values}
-        seconds = {name: never[name] if value is None else value for name, value in values.items()}
+        unmeasured = {name: NEVER_S if name in missed else 0.0 for name in values}
+        seconds = {name: unmeasured[name] if value is None else value for name, value in values.items()}
         return Served(seconds, not result.summary["overloaded"], lasting_warnings(result))
 
 
 def build_search(config: DictConfig) -> SearchTask:
-    """Build what `configs/search.yaml` composes.
+    """Build a search.
+
+    Args:
+        config: `configs/search.yaml`, composed.
 
     Raises:
-        ConfigError: A key or a value that is not allowed; the message names it.
+        ConfigError: A key or a value is not allowed; the message names it.
     """
     node = config.search
     space = _space(node)
@@ -120,7 +123,7 @@ def build_search(config: DictConfig) -> SearchTask:
     with named("trace"):
         trace = parts["workload"].trace(parts["seed"])
     if any(isinstance(bound, DictConfig) and "decode_iterations" in bound for bound in config.slo.values()):
-        raise ConfigError("slo: a search compares deployments, so give bounds in seconds, for example slo.tbt_p99=0.2")
+        raise ConfigError("slo: a search compares deployments, so set bounds in seconds, for example slo.tbt_p99=0.2")
     slo = build_slo(config.slo, parts["deployment"], trace.clients)
     load = _load(trace, parts["deployment"], parts["metrics"])
     policies = {name: _budgets(config, name, space) for name in space.schedulers}
@@ -161,25 +164,26 @@ def _space(node: Any) -> Space:
 
 
 def _load(trace: Trace, deployment: Deployment, metrics: MetricOptions) -> Load:
-    """Measure the requests that count: what an engine refuses or the warm-up leaves out sets no bound.
+    """Return the load of the measured requests, without rejected requests and the warm-up.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: There are no such requests.
     """
     assert trace.arrival_s is not None
-    # What waits for an answer may arrive at any time, so that nothing bounds the rate from below either.
+    # Requests that wait for an answer may arrive at any time, so there is no lower bound on the rate.
     waits = np.isnan(trace.arrival_s)
-    counts = (trace.prompt_tokens <= deployment.model.max_model_len) & ((trace.arrival_s >= metrics.warmup_s) | waits)
-    if not counts.any():
+    is_admitted = trace.prompt_tokens <= deployment.model.max_model_len
+    is_measured = is_admitted & ((trace.arrival_s >= metrics.warmup_s) | waits)
+    if not is_measured.any():
         raise ConfigError("no request is left to measure: all are longer than model.max_model_len or in the warm-up")
     span_s = 0.0 if waits.any() else float(trace.arrival_s[-1])
-    admitted = Trace(trace.prompt_tokens[counts], trace.output_tokens[counts])
-    share = float(np.count_nonzero(trace.prompt_tokens <= deployment.model.max_model_len)) / len(trace)
-    return Load.of(admitted, share * len(trace) / span_s if span_s > 0 else 0.0)
+    measured = Trace(trace.prompt_tokens[is_measured], trace.output_tokens[is_measured])
+    share = float(np.count_nonzero(is_admitted)) / len(trace)
+    return Load.of(measured, share * len(trace) / span_s if span_s > 0 else 0.0)
 
 
 def _problem(config: DictConfig, space: Space, build: Build) -> dict[str, Any]:
-    """Return what makes two searches the same: the load, the axes, and what every candidate is made of."""
+    """Return the identity of a search: load, axes, components of the candidates, and digests."""
     problem = resolved(config)
     problem["search"] = {name: value for name, value in problem["search"].items() if name not in ("trials", "storage")}
     bases = [(device, scheduler) for device in space.devices for scheduler in space.schedulers]
@@ -188,17 +192,21 @@ def _problem(config: DictConfig, space: Space, build: Build) -> dict[str, Any]:
 
 
 def _smallest(config: DictConfig) -> DictConfig:
-    """Return the configuration without what the search decides, so that its own deployment need not fit."""
-    own = config.copy()
-    OmegaConf.set_struct(own, False)
-    own.kv_cache.num_blocks = 1
-    own.cluster.replicas, own.cluster.groups, own.cluster.num_nodes = 1, None, None
-    own.parallel.tp = own.parallel.pp = 1
-    return own
+    """Return the configuration with the smallest deployment, so that the configured one need not fit."""
+    smallest = config.copy()
+    OmegaConf.set_struct(smallest, False)
+    smallest.kv_cache.num_blocks = 1
+    smallest.cluster.replicas, smallest.cluster.groups, smallest.cluster.num_nodes = 1, None, None
+    smallest.parallel.tp = smallest.parallel.pp = 1
+    return smallest
 
 
 def _builder(config: DictConfig, devices: Sequence[str]) -> Build:
-    """Return what builds a replica; a device with a policy is composed once. Checks that there are such devices."""
+    """Return a function that builds a deployment of one replica; composes each device and policy once.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
     for device in devices:
         deployment_of(_smallest(config), OmegaConf.create({"device": device}))
 
@@ -207,14 +215,18 @@ def _builder(config: DictConfig, devices: Sequence[str]) -> Build:
         return deployment_of(config, OmegaConf.create({"device": device, "scheduler": scheduler, "replicas": 1}))
 
     def build(device: str, tp: int, pp: int, scheduler: str) -> Deployment:
-        found = base(device, scheduler)
-        return replace(found, parallel=replace(found.parallel, tp=tp, pp=pp))
+        deployment = base(device, scheduler)
+        return replace(deployment, parallel=replace(deployment.parallel, tp=tp, pp=pp))
 
     return build
 
 
 def _budgets(config: DictConfig, scheduler: str, space: Space) -> list[int]:
-    """Token budgets that a policy can have; checks that there is such a policy."""
+    """Return the token budgets of a policy; empty if it has none.
+
+    Raises:
+        ConfigError: There is no such policy, or it does not allow a budget.
+    """
     group = OmegaConf.create({"scheduler": scheduler})
     with named("search.schedulers", ": "):
         deployment = deployment_of(_smallest(config), group)
@@ -228,8 +240,8 @@ def _budgets(config: DictConfig, scheduler: str, space: Space) -> list[int]:
 
 def _list(node: Any, key: str, kind: type) -> list[Any]:
     values = list(node) if isinstance(node, ListConfig) else []
-    good = all(type(one) is kind and not (isinstance(one, int) and one < 1) for one in values)
-    if not values or not good or len(set(values)) != len(values):
-        what = "names" if kind is str else "whole numbers of at least 1"
-        raise ConfigError(f"{key} must be a list of different {what}, got {node}")
+    is_valid = all(type(value) is kind and not (isinstance(value, int) and value < 1) for value in values)
+    if not values or not is_valid or len(set(values)) != len(values):
+        items = "names" if kind is str else "integers of at least 1"
+        raise ConfigError(f"{key} must be a list of different {items}, got {node}")
     return values

@@ -1,4 +1,4 @@
-"""Picture of a search: cost against each objective."""
+"""Plot of a search: cost against each objective."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,23 +9,23 @@ from simulator.search.report import fronts
 
 
 def draw(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
-    """Draw every deployment that was tried, and the front, for each objective.
+    """Draw every simulated deployment, and the Pareto front, for each objective.
 
     Args:
-        outcomes: What was tried.
+        outcomes: Simulated deployments.
         bounds: Seconds by objective.
         path: PNG file.
     """
-    on = fronts(outcomes, bounds)
+    front_by_objective = fronts(outcomes, bounds)
     points = [
         PricedPoint(
-            device=one.device,
-            label=one.label,
-            cost_per_hour_usd=one.cost_per_hour_usd,
-            values={name: None if seconds >= NEVER_S else seconds for name, seconds in one.values.items()},
-            met=one.met,
-            fronts=[name for name in bounds if one in on[name]],
+            device=outcome.device,
+            label=outcome.label,
+            cost_per_hour_usd=outcome.cost_per_hour_usd,
+            values={name: None if seconds >= NEVER_S else seconds for name, seconds in outcome.values.items()},
+            met=outcome.met,
+            fronts=[name for name in bounds if outcome in front_by_objective[name]],
         )
-        for one in set_of(outcomes)
+        for outcome in set_of(outcomes)
     ]
     save(cost_against_latency(points, bounds), path)

@@ -1,4 +1,4 @@
-"""Deployments that were tried, and which of them nothing beats."""
+"""Simulated deployments and their Pareto front."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,21 +8,21 @@ from typing import Any
 from simulator.results import deployment_label
 from simulator.search.space import Option
 
-# A latency that nobody has shown is worse than any.
+# Latency of an objective that is missed without a measurement: worse than any.
 NEVER_S = 1e9
-# Deployments of more than so many times the cost of the cheapest one are not looked at.
+# Deployments that cost more than this multiple of the cheapest one are not simulated.
 SLACK = 2.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A deployment to try.
+    """A deployment to simulate.
 
     Attributes:
         option: Device and layout.
-        replicas: How many.
+        replicas: Number of replicas.
         scheduler: Name of the policy.
-        token_budget: Its token budget; None: it has none.
+        token_budget: Token budget; None: the policy has none.
     """
 
     option: Option
@@ -33,20 +33,20 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a candidate shows.
+    """A simulated deployment.
 
     Attributes:
         device: Name of the device.
         tp: Tensor-parallel degree.
         pp: Pipeline-parallel degree.
-        replicas: How many.
+        replicas: Number of replicas.
         scheduler: Name of the policy.
-        token_budget: Its token budget; None: it has none.
-        num_gpus: GPUs in all.
-        cost_per_hour_usd: Price of them.
-        values: Seconds by objective; NEVER_S: nobody has shown it.
-        met: Whether all objectives are met and the queue did not grow without end.
-        warnings: What its run warned of.
+        token_budget: Token budget; None: the policy has none.
+        num_gpus: GPUs of all replicas.
+        cost_per_hour_usd: Price of all GPUs.
+        values: Seconds by objective; NEVER_S: not measured.
+        met: Whether all objectives are met and the queue had stopped growing when the last request arrived.
+        warnings: Warnings of the run.
     """
 
     device: str
@@ -63,28 +63,29 @@ class Outcome:
 
     @property
     def label(self) -> str:
-        """What it is besides its device, in a few words."""
+        """Short description without the device."""
         return deployment_label(self.replicas, self.tp, self.pp, self.scheduler, self.token_budget)
 
 
 def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:
-    """Return the deployments within the SLO that no other beats in both cost and one objective, cheapest first.
+    """Return the Pareto front of cost and one objective within the SLO, cheapest first.
 
-    Up to SLACK times the cost of the cheapest: beyond, too little was looked at to say so.
+    Deployments above SLACK times the lowest cost are excluded, because the search does not cover them.
     """
     front: list[Outcome] = []
     best_s = math.inf
-    most_usd = SLACK * min((one.cost_per_hour_usd for one in outcomes if one.met), default=math.inf)
-    for one in sorted(set_of(outcomes), key=lambda one: (one.cost_per_hour_usd, one.values[objective])):
-        if one.met and one.cost_per_hour_usd <= most_usd and one.values[objective] < best_s:
-            best_s = one.values[objective]
-            front.append(one)
+    max_usd = SLACK * min((outcome.cost_per_hour_usd for outcome in outcomes if outcome.met), default=math.inf)
+    for outcome in sorted(set_of(outcomes), key=lambda outcome: (outcome.cost_per_hour_usd, outcome.values[objective])):
+        if outcome.met and outcome.cost_per_hour_usd <= max_usd and outcome.values[objective] < best_s:
+            best_s = outcome.values[objective]
+            front.append(outcome)
     return front
 
 
 def set_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return different deployments once."""
-    found: dict[tuple[Any, ...], Outcome] = {}
-    for one in outcomes:
-        found.setdefault((one.device, one.tp, one.pp, one.replicas, one.scheduler, one.token_budget), one)
-    return list(found.values())
+    """Return the outcomes without duplicates; the first of each deployment stays."""
+    unique: dict[tuple[Any, ...], Outcome] = {}
+    for outcome in outcomes:
+        key = (outcome.device, outcome.tp, outcome.pp, outcome.replicas, outcome.scheduler, outcome.token_budget)
+        unique.setdefault(key, outcome)
+    return list(unique.values())

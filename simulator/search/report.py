@@ -1,4 +1,4 @@
-"""What `python -m simulator.search` writes and prints."""
+"""Files and terminal report of `python -m simulator.search`."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -22,90 +22,93 @@ def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str
 
 
 def cheapest(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """Return the cheapest deployment within the SLO, of several the best in the first objective, or None."""
-    within = [one for one in outcomes if one.met]
-    return min(within, key=lambda one: (one.cost_per_hour_usd, *one.values.values())) if within else None
+    """Return the cheapest deployment within the SLO, or None; ties go to the best in the first objective."""
+    within = [outcome for outcome in outcomes if outcome.met]
+    return min(within, key=lambda outcome: (outcome.cost_per_hour_usd, *outcome.values.values())) if within else None
 
 
 def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
-    """Write search.csv: every deployment that was tried, and whether it is on a front."""
-    on = fronts(outcomes, bounds)
+    """Write search.csv: every simulated deployment, and whether it is on a Pareto front."""
+    front_by_objective = fronts(outcomes, bounds)
     with whole_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = [field.name for field in fields(Outcome) if field.name not in ("values", "met", "warnings")]
         writer.writerow([*columns, *bounds, "met", *(f"pareto_{name}" for name in bounds)])
-        for one in sorted(set_of(outcomes), key=_order):
-            plain = asdict(one)
-            seconds = ["" if value >= NEVER_S else value for value in one.values.values()]
-            marks = [int(one in on[name]) for name in bounds]
-            writer.writerow([*(plain[name] for name in columns), *seconds, int(one.met), *marks])
+        for outcome in sorted(set_of(outcomes), key=_order):
+            plain = asdict(outcome)
+            seconds = ["" if value >= NEVER_S else value for value in outcome.values.values()]
+            is_pareto = [int(outcome in front_by_objective[name]) for name in bounds]
+            writer.writerow([*(plain[name] for name in columns), *seconds, int(outcome.met), *is_pareto])
 
 
 def summarize(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) -> dict[str, Any]:
     """Return the content of search.json.
 
     Args:
-        task: What was asked for.
-        outcomes: Every deployment that was simulated.
-        num_points: Proposals that there are.
+        task: Search that was run.
+        outcomes: Every simulated deployment.
+        num_points: Number of different proposals.
     """
     bounds = task.slo.bounds()
     best = cheapest(outcomes)
     return {
         "cheapest": None if best is None else asdict(best),
-        "pareto": {name: [asdict(one) for one in front] for name, front in fronts(outcomes, bounds).items()},
+        "pareto": {name: [asdict(outcome) for outcome in front] for name, front in fronts(outcomes, bounds).items()},
         "slo": bounds,
         "num_deployments": len(set_of(outcomes)),
         "num_proposals": num_points,
         "warnings": _warnings(task, outcomes, num_points),
-        "pruned": [asdict(one) for one in task.pruned],
+        "pruned": [asdict(pruned) for pruned in task.pruned],
     }
 
 
 def _warnings(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) -> list[str]:
-    """What to know before trusting the result: how much was tried, and the warnings of what is shown."""
+    """Return a warning if not all proposals were tried, and the warnings of the deployments on the fronts."""
     warnings = []
     if task.trials < num_points:
         warnings.append(f"{task.trials} of {num_points} proposals were tried: there may be cheaper deployments")
     bounds = task.slo.bounds()
-    shown = [one for front in fronts(outcomes, bounds).values() for one in front]
-    return list(dict.fromkeys([*warnings, *(f"{one.device}: {text}" for one in shown for text in one.warnings)]))
+    shown = [outcome for front in fronts(outcomes, bounds).values() for outcome in front]
+    of_shown = (f"{outcome.device}: {text}" for outcome in shown for text in outcome.warnings)
+    return list(dict.fromkeys([*warnings, *of_shown]))
 
 
 def print_search(task: SearchTask, outcomes: Sequence[Outcome], warnings: Sequence[str], console: Console) -> None:
-    """Print what was ruled out, the fronts, the cheapest deployment and the warnings."""
+    """Print the layouts that were ruled out, the fronts, the cheapest deployment and the warnings."""
     bounds = task.slo.bounds()
     console.print(
-        f"{len(task.kept)} layouts may win, {len(task.pruned)} cannot; "
-        f"{len(set_of(outcomes))} deployments were simulated",
+        f"{len(task.kept)} layouts searched, {len(task.pruned)} ruled out; "
+        f"{len(set_of(outcomes))} deployments simulated",
         highlight=False,
     )
     for pruned in task.pruned:
-        console.print(Text(f"  without {pruned.name}: {pruned.reason}", style="dim"), soft_wrap=True)
-    on = fronts(outcomes, bounds)
-    shown = sorted({id(one): one for front in on.values() for one in front}.values(), key=_order)
+        console.print(Text(f"  ruled out {pruned.name}: {pruned.reason}", style="dim"), soft_wrap=True)
+    front_by_objective = fronts(outcomes, bounds)
+    on_a_front = {id(outcome): outcome for front in front_by_objective.values() for outcome in front}
+    shown = sorted(on_a_front.values(), key=_order)
     if not shown:
-        console.print(Text("warning: no deployment that was tried is within the SLO", style="bold yellow"))
+        console.print(Text("warning: no simulated deployment meets the SLO", style="bold yellow"))
         shown = sorted(
-            set_of(outcomes), key=lambda one: max(one.values[name] / bound for name, bound in bounds.items())
+            set_of(outcomes), key=lambda outcome: max(outcome.values[name] / bound for name, bound in bounds.items())
         )[:5]
-    table = Table(title="Pareto front" if any(on.values()) else "closest to the SLO", title_justify="left")
+    table = Table(title="Pareto front" if on_a_front else "closest to the SLO", title_justify="left")
     for name in ("$/h", "device", "tp", "pp", "replicas", "scheduler", "token budget"):
         table.add_column(name, justify="left" if name in ("device", "scheduler") else "right", no_wrap=True)
     for name, bound in bounds.items():
         table.add_column(f"{name}\n<= {bound:.4g} s", justify="right")
     best = cheapest(outcomes)
-    for one in shown:
+    for outcome in shown:
         cells = [
-            f"{one.cost_per_hour_usd:,.2f}",
-            one.device,
-            str(one.tp),
-            str(one.pp),
-            str(one.replicas),
-            one.scheduler,
+            f"{outcome.cost_per_hour_usd:,.2f}",
+            outcome.device,
+            str(outcome.tp),
+            str(outcome.pp),
+            str(outcome.replicas),
+            outcome.scheduler,
+            "-" if outcome.token_budget is None else str(outcome.token_budget),
         ]
-        cells.append("-" if one.token_budget is None else str(one.token_budget))
-        table.add_row(*cells, *(_seconds(one.values[name]) for name in bounds), style="bold" if one is best else "")
+        seconds = (_seconds(outcome.values[name]) for name in bounds)
+        table.add_row(*cells, *seconds, style="bold" if outcome is best else "")
     print_wide(table, console)
     if best is not None:
         layout = f"{best.replicas} x {best.device} tp{best.tp} pp{best.pp}, {best.scheduler}"
@@ -114,8 +117,9 @@ def print_search(task: SearchTask, outcomes: Sequence[Outcome], warnings: Sequen
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
 
 
-def _order(one: Outcome) -> tuple[Any, ...]:
-    return (one.cost_per_hour_usd, one.device, one.tp, one.pp, one.replicas, one.scheduler, one.token_budget or 0)
+def _order(outcome: Outcome) -> tuple[Any, ...]:
+    layout = (outcome.device, outcome.tp, outcome.pp, outcome.replicas)
+    return (outcome.cost_per_hour_usd, *layout, outcome.scheduler, outcome.token_budget or 0)
 
 
 def _seconds(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What is searched: devices and layouts, without those that cannot win."""
+"""Search space: devices and layouts, and which of them are ruled out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Space:
         tp: Tensor-parallel degrees.
         pp: Pipeline-parallel degrees.
         schedulers: Names of policies.
-        token_budgets: Token budgets of policies that have one.
-        max_gpus: GPUs of a deployment at most.
+        token_budgets: Token budgets, for policies that have one.
+        max_gpus: Maximum number of GPUs of a deployment.
     """
 
     devices: Sequence[str]
@@ -31,15 +31,15 @@ class Space:
 
 @dataclass(frozen=True)
 class Option:
-    """A device and a layout that may win.
+    """A device and a layout to search.
 
     Attributes:
         name: For example "a40 tp4 pp2".
         device: Name of the device.
         tp: Tensor-parallel degree.
         pp: Pipeline-parallel degree.
-        fewest_replicas: Replicas that it takes at least.
-        price_per_hour_usd: Of one replica.
+        fewest_replicas: Lower bound on the replicas.
+        price_per_hour_usd: Price of one replica.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Pruned:
-    """A device and a layout that cannot win, and why."""
+    """A device and a layout that are ruled out, and why."""
 
     name: str
     reason: str
@@ -62,13 +62,13 @@ Build = Callable[..., Deployment]
 
 
 def options(space: Space, slo: SLO, load: Load, build: Build) -> tuple[list[Option], list[Pruned]]:
-    """Sort out what cannot win before anything is simulated: by shape, memory, price and rooflines.
+    """Return the layouts to search, and those ruled out by shape, memory, price or rooflines.
 
     Args:
-        space: The axes.
-        slo: What has to be met.
-        load: What has to be served.
-        build: Returns a replica of a device, tp, pp and scheduler; ValueError: it cannot be built.
+        space: Axes of the search.
+        slo: SLO of the deployments.
+        load: Load to serve.
+        build: Returns a deployment of one replica for a device, tp, pp and scheduler, or raises ValueError.
     """
     kept: list[Option] = []
     pruned: list[Pruned] = []
@@ -95,10 +95,10 @@ def options(space: Space, slo: SLO, load: Load, build: Build) -> tuple[list[Opti
 
 
 def _with_room(deployments: Sequence[Deployment]) -> Deployment:
-    """Return the first one whose memory has room.
+    """Return the first deployment that fits in memory.
 
     Raises:
-        ValueError: None has; what the first one says.
+        ValueError: None fits; the error of the first one.
     """
     reasons = []
     for deployment in deployments:

@@ -1,4 +1,4 @@
-"""The token budget of Sarathi: the largest within the TBT SLO, and the one of the highest capacity."""
+"""Token budgets: the largest within the TBT SLO, and the one with the highest capacity."""
 
 from simulator.token_budget.curve import Curve, IterationLoad, largest_budget, measure
 from simulator.token_budget.maximize import best_budget

@@ -1,4 +1,4 @@
-"""`python -m simulator.token_budget`: how many tokens an iteration may have."""
+"""`python -m simulator.token_budget`: the token budget for a TBT SLO."""
 
 import csv
 import json
@@ -20,26 +20,26 @@ from simulator.token_budget.maximize import best_budget
 from traces.shared.whole_files import whole_file
 
 HELP = """\
-Finds the largest token budget whose iterations are within the TBT bound of the SLO: the one-time profiling that
-Sarathi-Serve asks for. On request also the budget of the highest capacity.
+Finds the largest token budget that keeps every iteration within the TBT bound of the SLO: the one-time profiling of
+Sarathi-Serve. Optionally also searches for the budget with the highest capacity.
 
   python -m simulator.token_budget [key=value ...]
   python -m simulator.token_budget deployment=yi_34b_a100_tp2 slo.tbt_p99=0.2 'token_budget.decode=[[64,2000]]'
   python -m simulator.token_budget trace=sharegpt slo=relaxed token_budget.maximize_capacity=true
 
-  slo=strict                   as in `python -m simulator.capacity --help`; the tightest bound on tbt counts
+  slo=strict                   as in `python -m simulator.capacity --help`; the tightest bound on tbt applies
   token_budget.decode=[[32,4096]]
-                               decodes in the batch: [how many, tokens in the KV cache of each], ...
+                               decodes in the batch: [number of decodes, context tokens of each], ...
   token_budget.prefill_context=4096
-                               tokens of the prompt before the chunk; the further on, the longer it takes
-  token_budget.tile=128        budgets are multiples of it
+                               context tokens of the prefill chunk; the more, the longer the iteration
+  token_budget.tile=128        budgets are multiples of this many tokens
   token_budget.max_tokens=8192 largest budget
   token_budget.maximize_capacity=false
-                               search for the budget of the highest capacity too, see
-                               `python -m simulator.capacity --help` for capacity.*
+                               also search for the budget with the highest capacity; capacity.* are the options
+                               of `python -m simulator.capacity --help`
 
-and everything of `python -m simulator --help`. Writes token_budget.json, token_budget.csv (tokens, iteration_s)
-and token_budget.png, and with maximize_capacity capacity_by_budget.csv.
+All options of `python -m simulator --help` apply. Writes token_budget.json, token_budget.csv (tokens, iteration_s)
+and token_budget.png; with maximize_capacity also capacity_by_budget.csv.
 
 Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted."""
 
@@ -69,7 +69,7 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
 
 def _summary(task: BudgetTask, curve: Curve, budget: int | None, capacities: dict[int, float]) -> dict[str, Any]:
     seconds = dict(zip(curve.tokens, curve.seconds, strict=True))
-    best = max(capacities, key=lambda one: capacities[one]) if any(capacities.values()) else None
+    best = max(capacities, key=lambda candidate: capacities[candidate]) if any(capacities.values()) else None
     return {
         "token_budget": budget,
         "iteration_s": None if budget is None else seconds[budget],
@@ -88,9 +88,9 @@ def _warnings(task: BudgetTask, budget: int | None, capacities: dict[int, float]
     warnings = []
     if budget is None:
         bound = f"{1e3 * task.bound_s:.4g} ms"
-        warnings.append(f"no token budget is within {bound}: not even one tile of {task.tile} tokens")
+        warnings.append(f"no token budget is within {bound}; budgets are multiples of {task.tile} tokens")
     if capacities and not any(capacities.values()):
-        warnings.append("no token budget carries any load within the SLO")
+        warnings.append("no token budget sustains any load within the SLO")
     times = task.deployment.stage_times()
     if isinstance(times, Documented):
         batch = task.load.batch(budget or task.tile)
@@ -123,8 +123,8 @@ def _print(summary: dict[str, Any], capacities: dict[int, float], folder: Path) 
     console.print(table)
     if capacities:
         tried = Table("token budget", "requests/s")
-        for one, qps in capacities.items():
-            tried.add_row(f"{one:,}", f"{qps:.4g}")
+        for candidate, qps in capacities.items():
+            tried.add_row(f"{candidate:,}", f"{qps:.4g}")
         console.print(tried)
     for warning in summary["warnings"]:
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Iteration time against the tokens of a batch: Sarathi-Serve's one-time profiling."""
+"""Iteration time over batch tokens: the one-time profiling of Sarathi-Serve."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from simulator.iteration_time import StageTimes
 from simulator.replica import Batch
 
-STEP = 8  # tokens between two points of the curve
+STEP = 8  # tokens between points of the curve
 
 
 @dataclass(frozen=True)
 class IterationLoad:
-    """What shares an iteration with the prefill chunk.
+    """Decodes beside a prefill chunk, and the chunk's context.
 
     Attributes:
-        decode: How many decodes, and the tokens in the KV cache of each, for each group of them.
-        prefill_context: Tokens of the prompt before the chunk.
+        decode: (number of decodes, context tokens of each), for each group of decodes.
+        prefill_context: Prompt tokens before the chunk.
     """
 
     decode: Sequence[tuple[int, int]]
@@ -27,18 +27,18 @@ class IterationLoad:
         return sum(count for count, _ in self.decode)
 
     def batch(self, num_tokens: int) -> Batch:
-        """Return a batch of so many tokens, decodes included."""
+        """Return a batch of `num_tokens` tokens, decodes included."""
         chunk = num_tokens - self.num_decodes
         return Batch.of([(chunk, self.prefill_context)] if chunk > 0 else [], self.decode)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Iteration time by the tokens of a batch.
+    """Iteration time over batch tokens.
 
     Attributes:
-        tokens: Tokens, decodes included, increasing.
-        seconds: Time of the iteration through all stages.
+        tokens: Tokens of the batch, decodes included, increasing.
+        seconds: Iteration time through all stages.
     """
 
     tokens: Sequence[int]
@@ -46,13 +46,13 @@ class Curve:
 
 
 def measure(times: StageTimes, load: IterationLoad, tile: int, max_tokens: int) -> Curve:
-    """Return the curve from the decodes alone up to a number of tokens, on a fine grid and at every tile.
+    """Return the iteration time on a fine grid of tokens and at every tile.
 
     Args:
         times: Stage times of the deployment.
-        load: What shares the iteration.
+        load: Decodes and context; the curve starts at the decodes alone.
         tile: Tokens of a tile.
-        max_tokens: Where the curve ends.
+        max_tokens: Last point of the curve.
     """
     first = max(1, load.num_decodes)
     grid = {*range(first, max_tokens + 1, STEP), *range(tile, max_tokens + 1, tile), max_tokens}
@@ -61,9 +61,9 @@ def measure(times: StageTimes, load: IterationLoad, tile: int, max_tokens: int) 
 
 
 def largest_budget(curve: Curve, bound_s: float, tile: int) -> int | None:
-    """Return the largest multiple of a tile up to which every iteration is within a bound; None: there is none.
+    """Return the largest multiple of a tile up to which every iteration meets a bound; None if none does.
 
-    A budget has to leave room for a prefill, or it would be no budget: decodes alone do not count.
+    A budget must leave room for a prefill, so the decodes alone do not count.
     """
     best = None
     for count, seconds in zip(curve.tokens, curve.seconds, strict=True):

@@ -1,27 +1,26 @@
-"""Picture of iteration time, and of capacity, against the token budget."""
+"""Figure of iteration time and capacity over the token budget."""
 
 from pathlib import Path
 
 from simulator.token_budget.curve import Curve
 from traces.shared.figure_style import GREY, grid, line, points, save, styled
 
-# The picture shows at least so many tokens.
-NARROWEST = 2048
+NARROWEST = 2048  # tokens that the x-axis shows at least
 
 
 @styled
 def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int, float], path: Path) -> None:
-    """Draw the curve with its bound and, if there are any, the capacities.
+    """Draw the iteration time with its bound and, if any, the capacities.
 
     Args:
-        curve: Iteration time by tokens.
-        bound_s: Bound on the TBT.
-        budget: Largest budget within it; None: there is none.
+        curve: Iteration time over batch tokens.
+        bound_s: Bound on the TBT, seconds.
+        budget: Largest budget within the bound; None: there is none.
         capacities: Requests per second by budget; may be empty.
-        path: PNG file.
+        path: PNG file to write.
     """
     panels = 2 if capacities else 1
-    figure, (axes, *others) = grid(1, panels, width=6.0, height=3.8)
+    figure, (axes, *capacity_axes) = grid(1, panels, width=6.0, height=3.8)
     axes.plot(curve.tokens, [1e3 * seconds for seconds in curve.seconds], **line(0))
     axes.axhline(1e3 * bound_s, color=GREY, linestyle=(0, (5, 2)), label=f"TBT bound {1e3 * bound_s:.4g} ms")
     if budget is not None:
@@ -31,10 +30,10 @@ def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int,
     shown = [seconds for count, seconds in zip(curve.tokens, curve.seconds, strict=True) if count <= axes.get_xlim()[1]]
     axes.set_ylim(0, 1e3 * max(*shown, bound_s) * 1.08)
     axes.legend()
-    for right in others:
+    for right in capacity_axes:
         right.plot(list(capacities), list(capacities.values()), **points(0))
         right.set_xscale("log", base=2)
-        right.set_xticks(list(capacities), [str(one) for one in capacities], rotation=60, fontsize=8)
+        right.set_xticks(list(capacities), [str(candidate) for candidate in capacities], rotation=60, fontsize=8)
         right.minorticks_off()
         right.set(xlabel="token budget", ylabel="capacity, requests/s")
         right.set_ylim(bottom=0)

@@ -1,39 +1,39 @@
-"""The token budget of the highest capacity."""
+"""Search for the token budget with the highest capacity."""
 
 from collections.abc import Callable
 
 
 def best_budget(capacity: Callable[[int], float], tile: int, max_tokens: int) -> dict[int, float]:
-    """Search for the budget of the highest capacity among the multiples of a tile.
+    """Search the multiples of a tile for the budget with the highest capacity.
 
-    First over octaves, then around the best one in steps that halve. Capacity rises with the budget while
-    iterations get more efficient and falls where they break the TBT bound; beyond, where few iterations are
-    long, it may rise again. Of equal capacities the smaller budget is better.
+    Tries powers of two, then steps around the best one that halve. Capacity rises with the budget while iterations
+    get more efficient, and falls once they violate the TBT bound; beyond that, where long iterations are few, it may
+    rise again. At equal capacity the smaller budget wins.
 
     Args:
         capacity: Requests per second by budget.
-        tile: Budgets are multiples of it.
-        max_tokens: Largest budget.
+        tile: Budgets are multiples of this many tokens.
+        max_tokens: Largest budget, tokens.
 
     Returns:
-        The capacity of every budget that was tried, in the order of the budgets.
+        Capacity of every budget that was tried, in increasing order of the budgets.
     """
-    found: dict[int, float] = {}
+    capacities: dict[int, float] = {}
 
     def best() -> int:
-        return max(sorted(found), key=lambda budget: found[budget])
+        return max(sorted(capacities), key=lambda budget: capacities[budget])
 
     budget = tile
     while budget <= max_tokens:
-        found[budget] = capacity(budget)
+        capacities[budget] = capacity(budget)
         budget *= 2
-    if not found:
-        return found
+    if not capacities:
+        return capacities
     step = best() // 2 // tile * tile
     while step >= tile:
         centre = best()
         for budget in (centre - step, centre + step):
-            if tile <= budget <= max_tokens and budget not in found:
-                found[budget] = capacity(budget)
+            if tile <= budget <= max_tokens and budget not in capacities:
+                capacities[budget] = capacity(budget)
         step = step // 2 // tile * tile
-    return dict(sorted(found.items()))
+    return dict(sorted(capacities.items()))

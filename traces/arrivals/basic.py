@@ -1,4 +1,7 @@
-"""Arrival processes: independent gaps, and recorded times."""
+"""Renewal processes, constant gaps and recorded arrival times.
+
+A gap is the time between two arrivals. Unless stated otherwise, the first gap comes before the first request.
+"""
 
 import math
 from collections.abc import Sequence
@@ -19,22 +22,22 @@ def require_rate(qps: float) -> None:
     """Check a rate in requests per second.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a number from 1e-6 to 1e9.
     """
     number("qps", qps, 1e-6, 1e9)
 
 
 def gamma_gaps(cv: float, count: int, rng: np.random.Generator) -> Floats:
-    """Draw gaps of mean 1 that are gamma-distributed: float64[count]; with a cv of 0 all are 1."""
+    """Draw gamma-distributed gaps of mean 1, float64[count]; with cv=0 all are 1."""
     return np.ones(count) if cv == 0 else rng.gamma(cv**-2, cv**2, count)
 
 
 @dataclass(frozen=True)
 class Poisson:
-    """Independent, exponentially distributed gaps; the first one before the first request.
+    """A Poisson process: independent, exponentially distributed gaps.
 
     Attributes:
-        qps: Requests per second in the mean.
+        qps: Mean rate, requests per second.
     """
 
     qps: float
@@ -50,11 +53,11 @@ class Poisson:
 
 @dataclass(frozen=True)
 class Gamma:
-    """Independent, gamma-distributed gaps; the first one before the first request.
+    """A renewal process with gamma-distributed gaps.
 
     Attributes:
-        qps: Requests per second in the mean.
-        cv: Coefficient of variation of the gaps: 1 is a Poisson process, above 1 burstier.
+        qps: Mean rate, requests per second.
+        cv: Coefficient of variation of the gaps: 1 for a Poisson process, above 1 for burstier arrivals.
     """
 
     qps: float
@@ -76,11 +79,11 @@ class Gamma:
 
 @dataclass(frozen=True)
 class Weibull:
-    """Independent, Weibull-distributed gaps; the first one before the first request.
+    """A renewal process with Weibull-distributed gaps.
 
     Attributes:
-        qps: Requests per second in the mean.
-        cv: Coefficient of variation of the gaps: 1 is a Poisson process, above 1 burstier.
+        qps: Mean rate, requests per second.
+        cv: Coefficient of variation of the gaps: 1 for a Poisson process, above 1 for burstier arrivals.
     """
 
     qps: float
@@ -100,8 +103,8 @@ class Weibull:
 
 @cache
 def weibull_shape(cv: float) -> float:
-    """Return the shape of a Weibull distribution with a coefficient of variation of 0.01 to 100."""
-    # Takes a third of a second to import, which other arrivals need not wait for.
+    """Return the shape parameter of a Weibull distribution with a CV of 0.01 to 100."""
+    # The import takes a third of a second, which other processes need not pay.
     from scipy.optimize import brentq
 
     def excess(log_shape: float) -> float:
@@ -113,12 +116,12 @@ def weibull_shape(cv: float) -> float:
 
 @dataclass(frozen=True)
 class Renewal:
-    """Independent gaps of any distribution; the first one before the first request.
+    """A renewal process with gaps of any distribution.
 
     Attributes:
-        qps: Requests per second in the mean.
-        gaps: Quantiles of the gaps, in proportion to each other, straight lines between them; not decreasing.
-        levels: Of these quantiles, rising from 0 to 1; None: at equal steps.
+        qps: Mean rate, requests per second.
+        gaps: Quantiles of the gaps on any scale, not decreasing; the distribution is linear between them.
+        levels: Levels of these quantiles, increasing from 0 to 1; None: equally spaced.
     """
 
     qps: float
@@ -146,7 +149,7 @@ class Constant:
     """Equal gaps; the first request arrives at time 0.
 
     Attributes:
-        qps: Requests per second.
+        qps: Rate, requests per second.
     """
 
     qps: float
@@ -162,11 +165,11 @@ class Constant:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The arrival times that the trace brings along, faster or slower. Think times stay as they are.
+    """The arrival times of the trace, optionally sped up or slowed down; think times are unchanged.
 
     Attributes:
-        speed: How many times as fast; 2 halves every gap.
-        qps: Requests per second in the mean from the first to the last arrival, in place of a speed; None: see speed.
+        speed: Factor of the rate; 2 halves every gap.
+        qps: Mean rate from the first to the last arrival, requests per second, instead of a speed; None: use `speed`.
     """
 
     keeps_times: ClassVar = True
@@ -180,13 +183,13 @@ class Recorded:
         if self.qps is not None:
             require_rate(self.qps)
             if self.speed != 1:
-                raise ValueError(f"speed and qps cannot be given both, got {self.speed!r} and {self.qps!r}")
+                raise ValueError(f"speed and qps cannot both be given, got {self.speed!r} and {self.qps!r}")
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
         """Return the trace with its times divided by the speed.
 
         Raises:
-            ValueError: It has no arrival times, or all requests arrive at once and cannot have a rate.
+            ValueError: The trace has no arrival times, or all are equal, so that no rate can be set.
         """
         if trace.arrival_s is None:
             raise ValueError("arrival=trace needs a trace with arrival times (a column arrival_s); this one has none")
@@ -196,6 +199,6 @@ class Recorded:
             span_s = float(known_s[-1] - known_s[0]) if len(known_s) else 0.0
             if span_s == 0:
                 raise ValueError("qps needs a trace of requests that arrive at different times")
-            # As many gaps as there are requests behind the first.
+            # One gap for each request after the first, also for requests that wait.
             speed = self.qps * span_s / max(1, len(trace) - 1)
         return trace if speed == 1 else trace.arriving(trace.arrival_s / speed, trace.think_s)

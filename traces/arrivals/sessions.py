@@ -1,4 +1,4 @@
-"""Arrivals that depend on answers: sessions whose turns wait for each other, and a closed loop of users."""
+"""Arrivals that depend on answers: sessions of turns, and a closed loop of users."""
 
 from dataclasses import dataclass, replace
 
@@ -12,25 +12,25 @@ from traces.trace import PrefixBlocks, Trace
 MOST_USERS = 10**6
 
 
-def thinking(mean_s: float, cv: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw times between an answer and the next request: float64[count], gamma-distributed, or all the same."""
+def draw_think_times(mean_s: float, cv: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw gamma-distributed think times, float64[count]; with cv=0 all are equal."""
     return gamma_gaps(cv, count, rng) * mean_s
 
 
-def _require_thinking(mean_s: float, cv: float) -> None:
+def _require_think_times(mean_s: float, cv: float) -> None:
     number("think_s", mean_s, 0, 1e9)
     number("think_cv", cv, 0, 100)
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions start at random; each later turn comes a think time after the answer to the one before.
+    """Sessions that start at random; each later turn follows a think time after the previous answer.
 
     Attributes:
-        qps: Requests per second in the mean: sessions start at this rate over their mean number of turns.
-        cv: Coefficient of variation of the gaps between starts, gamma-distributed; 1: a Poisson process.
-        think_s: Mean time between an answer and the next turn, seconds; None: the think times of the trace.
-        think_cv: Coefficient of variation of the think times, gamma-distributed; 0: all the same.
+        qps: Mean rate, requests per second; sessions start at this rate over their mean number of turns.
+        cv: Coefficient of variation of the gamma-distributed gaps between session starts; 1: a Poisson process.
+        think_s: Mean think time, seconds, from an answer to the next turn; None: the think times of the trace.
+        think_cv: Coefficient of variation of the gamma-distributed think times; 0: all equal.
     """
 
     qps: float
@@ -42,50 +42,50 @@ class Sessions:
         """Check the ranges."""
         require_rate(self.qps)
         number("cv", self.cv, 0.01, 100)
-        _require_thinking(0.0 if self.think_s is None else self.think_s, self.think_cv)
+        _require_think_times(0.0 if self.think_s is None else self.think_s, self.think_cv)
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
-        """Return the trace with arrival times of first turns and think times of the others.
+        """Return the trace with arrival times for first turns and think times for later ones.
 
         Raises:
-            ValueError: The trace has no sessions, or no think times of its own that were asked for.
+            ValueError: The trace has no sessions, or `think_s` is None and the trace lacks think times.
         """
         if trace.session is None:
             raise ValueError(
                 "arrival=sessions needs a trace with sessions, and this one has none; "
                 "trace.find_sessions=true finds them in a file with prefix blocks"
             )
-        of_starts, of_thinking = rng.spawn(2)
+        starts_rng, think_rng = rng.spawn(2)
         session, turn = trace.turns()
-        later = turn > 0
+        is_later = turn > 0
         num_sessions = int(session.max()) + 1
-        starts = Gamma(self.qps * num_sessions / len(trace), self.cv).times_s(num_sessions, of_starts)
-        think_s = self._think_s(trace, later, of_thinking)
-        return trace.arriving(np.where(later, np.nan, starts[session]), think_s if later.any() else None)
+        starts = Gamma(self.qps * num_sessions / len(trace), self.cv).times_s(num_sessions, starts_rng)
+        think_s = self._think_times(trace, is_later, think_rng)
+        return trace.arriving(np.where(is_later, np.nan, starts[session]), think_s if is_later.any() else None)
 
-    def _think_s(self, trace: Trace, later: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64]:
-        drawn = np.full(len(trace), np.nan)
+    def _think_times(self, trace: Trace, is_later: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64]:
+        think_s = np.full(len(trace), np.nan)
         if self.think_s is not None:
-            drawn[later] = thinking(self.think_s, self.think_cv, int(np.count_nonzero(later)), rng)
-            return drawn
-        if trace.think_s is None or np.isnan(trace.think_s[later]).any():
+            think_s[is_later] = draw_think_times(self.think_s, self.think_cv, int(np.count_nonzero(is_later)), rng)
+            return think_s
+        if trace.think_s is None or np.isnan(trace.think_s[is_later]).any():
             raise ValueError("think_s=null needs a trace with a think time in each later turn, and this one has none")
-        drawn[later] = trace.think_s[later]
-        return drawn
+        think_s[is_later] = trace.think_s[is_later]
+        return think_s
 
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """A number of users, each of whom sends the next request a think time after the answer to the last.
+    """A closed loop: each user sends the next request a think time after the previous answer.
 
-    A user goes through a session turn by turn and then takes the next one of the trace; a request in no session
+    A user goes through a session turn by turn and then takes the next session of the trace. A request in no session
     is a session of one turn.
 
     Attributes:
-        users: Concurrent users.
-        think_s: Mean time between an answer and the user's next request, seconds.
-        think_cv: Coefficient of variation of the think times, gamma-distributed; 0: all the same.
-        ramp_s: The users begin at equal distances within so many seconds; 0: all at time 0.
+        users: Number of concurrent users.
+        think_s: Mean think time, seconds, from an answer to the user's next request.
+        think_cv: Coefficient of variation of the gamma-distributed think times; 0: all equal.
+        ramp_s: Duration over which the users start, equally spaced, seconds; 0: all start at time 0.
     """
 
     users: int
@@ -96,73 +96,77 @@ class ClosedLoop:
     def __post_init__(self) -> None:
         """Check the ranges."""
         integer("users", self.users, 1, MOST_USERS)
-        _require_thinking(self.think_s, self.think_cv)
+        _require_think_times(self.think_s, self.think_cv)
         number("ramp_s", self.ramp_s, 0, 1e9)
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
-        """Return the trace with arrival times of the users' first requests and think times of the others."""
+        """Return the trace with arrival times for the users' first requests and think times for the others."""
         session, turn = trace.turns()
-        first = (turn == 0) & (session < self.users)
-        think_s = np.where(first, np.nan, thinking(self.think_s, self.think_cv, len(trace), rng))
-        arrival_s = np.where(first, session * self.ramp_s / self.users, np.nan)
-        closed = trace.arriving(arrival_s, None if first.all() else think_s)
+        is_first = (turn == 0) & (session < self.users)
+        think_s = np.where(is_first, np.nan, draw_think_times(self.think_s, self.think_cv, len(trace), rng))
+        arrival_s = np.where(is_first, session * self.ramp_s / self.users, np.nan)
+        closed = trace.arriving(arrival_s, None if is_first.all() else think_s)
         num_sessions = int(session.max()) + 1
         if num_sessions >= self.users:
             return closed
-        note = f"of {self.users:,} users only {num_sessions:,} have anything to send, as the trace has no more sessions"
+        note = f"only {num_sessions:,} of {self.users:,} users send requests, as the trace has no more sessions"
         return replace(closed, notes=(*closed.notes, note))
 
 
 def find_sessions(trace: Trace) -> NDArray[np.int64]:
-    """Find out which requests are turns of one session: int64[num_requests], numbered in order of first turns.
+    """Infer the sessions of requests from their prefix blocks or lengths.
 
-    With prefix blocks, a request is the next turn after the last one whose whole blocks its prompt begins with, if
-    its prompt has room for the answer too and if that request was the first with its last whole block: what several
-    conversations begin with, such as a system prompt, makes none of them the next turn of another. If several
-    requests go on from one, the first of them does; the others begin sessions of their own.
+    With prefix blocks, a request is the next turn of the earlier request with the longest prompt, in full blocks, that
+    its own prompt begins with, provided that its prompt is long enough to hold the answer too and that the earlier
+    request was the first with its last full block. The last condition keeps apart conversations that only share a
+    system prompt. If several requests continue the same one, the first of them is its next turn, and the others start
+    sessions of their own.
 
-    Without blocks and arrival times, as in files of the rounds of chats one after the other, a row is the next turn
-    after the row above if its prompt has room for that row's prompt and answer.
+    Without prefix blocks and arrival times, as in files that list the rounds of each chat in order, a row is the next
+    turn of the row above if its prompt is long enough to hold that row's prompt and answer.
+
+    Returns:
+        int64[num_requests], session of each request, numbered by first turns.
 
     Raises:
         ValueError: The trace has arrival times and no prefix blocks, or their size is unknown.
     """
     blocks = trace.prefix
     if blocks is None and trace.arrival_s is None:
-        goes_on = trace.prompt_tokens[1:] >= (trace.prompt_tokens + trace.output_tokens)[:-1]
-        return np.cumsum(np.concatenate([[0], ~goes_on]))
+        continues = trace.prompt_tokens[1:] >= (trace.prompt_tokens + trace.output_tokens)[:-1]
+        return np.cumsum(np.concatenate([[0], ~continues]))
     if blocks is None or blocks.block_tokens is None:
         raise ValueError(
             "find_sessions=true needs prefix blocks of a known size, or rounds of chats in order without arrival times"
         )
-    return _by_prefix(trace, blocks, blocks.block_tokens)
+    return _sessions_by_prefix(trace, blocks, blocks.block_tokens)
 
 
-def _by_prefix(trace: Trace, blocks: PrefixBlocks, block_tokens: int) -> NDArray[np.int64]:
-    whole = trace.prompt_tokens // block_tokens
-    # Whole blocks of prompts alone: the last one of a prompt may be filled by the answer of the turn before.
-    of_prompts = blocks.ids[blocks.within(whole)]
-    blocks = PrefixBlocks.of_lengths(of_prompts, np.minimum(np.diff(blocks.starts), whole))
-    first_with = _first_with(blocks)
-    ends: dict[int, int] = {}  # latest turns of sessions by their last whole blocks
+def _sessions_by_prefix(trace: Trace, blocks: PrefixBlocks, block_tokens: int) -> NDArray[np.int64]:
+    num_full = trace.prompt_tokens // block_tokens
+    # Only full blocks of the prompts: the answer may fill up the last block of a prompt.
+    prompt_ids = blocks.ids[blocks.first_mask(num_full)]
+    blocks = PrefixBlocks.of_lengths(prompt_ids, np.minimum(np.diff(blocks.starts), num_full))
+    first_request = _first_requests(blocks)
+    latest_turns: dict[int, int] = {}  # by the last full block of their prompts
     session = np.empty(len(trace), dtype=np.int64)
     prompts, totals = trace.prompt_tokens.tolist(), (trace.prompt_tokens + trace.output_tokens).tolist()
     num_sessions = 0
     for request, prompt in enumerate(prompts):
         ids = blocks.of(request).tolist()
-        end = next((one for one in reversed(ids) if one in ends), None)
-        if end is not None and prompt >= totals[ends[end]]:
-            session[request] = session[ends.pop(end)]
+        block = next((block for block in reversed(ids) if block in latest_turns), None)
+        if block is not None and prompt >= totals[latest_turns[block]]:
+            session[request] = session[latest_turns.pop(block)]
         else:
             session[request] = num_sessions
             num_sessions += 1
-        if 0 < prompt // block_tokens == len(ids) and first_with[ids[-1]] == request:
-            ends[ids[-1]] = request
+        if 0 < prompt // block_tokens == len(ids) and first_request[ids[-1]] == request:
+            latest_turns[ids[-1]] = request
     return session
 
 
-def _first_with(blocks: PrefixBlocks) -> dict[int, int]:
-    """Return the first request that has each block."""
-    owner = np.repeat(np.arange(len(blocks)), np.diff(blocks.starts))
+def _first_requests(blocks: PrefixBlocks) -> dict[int, int]:
+    """Return the first request with each block, by block id."""
+    request = np.repeat(np.arange(len(blocks)), np.diff(blocks.starts))
     ids, first = np.unique(blocks.ids, return_index=True)
-    return dict(zip(ids.tolist(), owner[first].tolist(), strict=True))
+    return dict(zip(ids.tolist(), request[first].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Arrival processes whose rate changes: bursts of a Markov chain, and a rate as a function of time."""
+"""Arrival processes with a varying rate: Markov-modulated, or a function of time."""
 
 import csv
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from traces.shared.value_checks import is_finite, number
 from traces.trace import Trace
 
 Floats = NDArray[np.float64]
-_STAYS_AT_A_TIME, _MOST_STAYS = 1024, 10**8
+_STAYS_PER_DRAW, _MOST_STAYS = 1024, 10**8
 
 
 @dataclass(frozen=True)
 class MarkovModulated:
-    """A Poisson process whose rate jumps between states, a Markov-modulated Poisson process.
+    """A Markov-modulated Poisson process: the rate jumps between states.
 
-    Each stay in a state takes an exponentially distributed time; the next state is any of the others. It begins in
-    the state and for the time of a process that has run for ever.
+    The time in a state is exponentially distributed; every other state is equally likely to be next. The process
+    starts in its stationary distribution.
 
     Attributes:
-        qps: Requests per second in the long mean.
-        rates: Rates of the states, in proportion to each other.
-        dwell_s: Mean stay in each state, seconds.
+        qps: Long-run mean rate, requests per second.
+        rates: Relative rates of the states.
+        dwell_s: Mean time in each state per visit, seconds.
     """
 
     qps: float
@@ -46,43 +46,44 @@ class MarkovModulated:
                 f"rates and dwell_s must be of equal length, got {len(self.rates)} and {len(self.dwell_s)}"
             )
         if not max(self.rates) > 0:
-            raise ValueError("rates must hold one above 0")
+            raise ValueError("rates must contain a rate above 0")
 
     @property
     def rates_qps(self) -> Floats:
-        """Requests per second in each state: float64[num_states]."""
+        """Rate in each state, requests per second: float64[num_states]."""
         rates, dwell_s = np.array(self.rates, dtype=np.float64), np.array(self.dwell_s, dtype=np.float64)
-        # Each state is as often the next one as any other, so that time is shared by the length of the stays.
+        # All states are visited equally often, so that a state's share of the time is proportional to its dwell time.
         return np.asarray(self.qps * rates / (rates @ dwell_s / dwell_s.sum()))
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
         """Return the trace with arrival times."""
-        of_states, of_requests = rng.spawn(2)
-        needed = np.cumsum(of_requests.exponential(1.0, len(trace)))
-        edges_s, expected = self._path(float(needed[-1]), of_states)
-        return trace.arriving(np.interp(needed, expected, edges_s))
+        states_rng, requests_rng = rng.spawn(2)
+        targets = np.cumsum(requests_rng.exponential(1.0, len(trace)))
+        ends_s, expected = self._draw_path(float(targets[-1]), states_rng)
+        return trace.arriving(np.interp(targets, expected, ends_s))
 
-    def _path(self, requests: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Draw stays until so many requests are expected.
+    def _draw_path(self, num_requests: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Draw stays in states until `num_requests` are expected.
 
         Returns:
-            float64[num_stays + 1] ends of the stays and float64[num_stays + 1] requests expected by then, both from 0.
+            float64[num_stays + 1] ends of the stays, seconds, and float64[num_stays + 1] requests expected by then;
+            both start with 0.
 
         Raises:
-            ValueError: That would be too many stays.
+            ValueError: That takes too many stays.
         """
         rates, dwell_s = self.rates_qps, np.array(self.dwell_s, dtype=np.float64)
-        if requests / self.qps / dwell_s.mean() > _MOST_STAYS:
+        if num_requests / self.qps / dwell_s.mean() > _MOST_STAYS:
             raise ValueError(
-                f"dwell_s: stays of {dwell_s.mean():g} s are too short for a trace of {requests / self.qps:g} s"
+                f"dwell_s: stays of {dwell_s.mean():g} s are too short for a trace of {num_requests / self.qps:g} s"
             )
         state = int(rng.choice(len(rates), p=dwell_s / dwell_s.sum()))
         stays: list[Floats] = []
         counts: list[Floats] = []
         total = 0.0
-        while total <= requests:
-            # Each step leads to any of the other states.
-            steps = rng.integers(1, len(rates), _STAYS_AT_A_TIME)
+        while total <= num_requests:
+            # A step of 1 to num_states - 1 leads to any of the other states.
+            steps = rng.integers(1, len(rates), _STAYS_PER_DRAW)
             states = (state + np.concatenate([[0], np.cumsum(steps)])) % len(rates)
             stays.append(rng.exponential(dwell_s[states[:-1]]))
             counts.append(stays[-1] * rates[states[:-1]])
@@ -93,14 +94,15 @@ class MarkovModulated:
 
 @dataclass(frozen=True)
 class VaryingRate:
-    """A rate as a function of time, repeated: between the points that are given it is on straight lines.
+    """A periodic, piecewise linear rate.
 
     Attributes:
-        points: [seconds, rate] pairs, from second 0 on; the last time is the period. Rates are requests per second
-            or, with `qps`, in proportion to each other.
-        path: A CSV file with columns time_s and qps, in place of `points`.
-        qps: Requests per second in the mean over a period; None: the rates are meant as they are.
-        cv: Coefficient of variation of the gaps at a constant rate, gamma-distributed; 1: a Poisson process.
+        points: [seconds, rate] pairs that start at second 0; the last time is the period. Rates are requests per
+            second or, if `qps` is given, relative.
+        path: A CSV file with columns time_s and qps, instead of `points`.
+        qps: Mean rate over a period, requests per second; None: the rates of the points.
+        cv: Coefficient of variation of the gamma-distributed gaps in time rescaled to a constant rate; 1: a Poisson
+            process.
     """
 
     points: Sequence[Sequence[float]] | None = None
@@ -111,7 +113,7 @@ class VaryingRate:
     def __post_init__(self) -> None:
         """Check the ranges."""
         if (self.points is None) == (self.path is None):
-            raise ValueError("points or path must be given, one of them")
+            raise ValueError("points or path must be given, not both")
         if self.qps is not None:
             require_rate(self.qps)
         number("cv", self.cv, 0.01, 100)
@@ -122,24 +124,24 @@ class VaryingRate:
         """Return the trace with arrival times.
 
         Raises:
-            ValueError: The file cannot be read or holds no such points.
+            ValueError: The file cannot be read, or its points are invalid.
         """
-        times_s, rates = np.array(self._points(), dtype=np.float64).T
+        times_s, rates = np.array(self._load_points(), dtype=np.float64).T
         steps_s = np.diff(times_s)
         counts = np.concatenate([[0.0], np.cumsum(steps_s * (rates[1:] + rates[:-1]) / 2)])
         if self.qps is not None:
             scale = self.qps * times_s[-1] / counts[-1]
             rates, counts = rates * scale, counts * scale
-        needed = np.cumsum(gamma_gaps(self.cv, len(trace), rng))
-        periods, left = np.divmod(needed, counts[-1])
-        piece = np.minimum(np.searchsorted(counts, left, side="right") - 1, len(steps_s) - 1)
+        targets = np.cumsum(gamma_gaps(self.cv, len(trace), rng))
+        periods, rest = np.divmod(targets, counts[-1])
+        piece = np.minimum(np.searchsorted(counts, rest, side="right") - 1, len(steps_s) - 1)
         return trace.arriving(
             periods * times_s[-1]
             + times_s[piece]
-            + _reach_s(left - counts[piece], rates[piece], rates[piece + 1], steps_s[piece])
+            + _time_to_count_s(rest - counts[piece], rates[piece], rates[piece + 1], steps_s[piece])
         )
 
-    def _points(self) -> Sequence[Sequence[float]]:
+    def _load_points(self) -> Sequence[Sequence[float]]:
         if self.path is None:
             assert self.points is not None
             return self.points
@@ -164,20 +166,28 @@ class VaryingRate:
 
 def _require_points(name: str, points: Sequence[Sequence[float]]) -> None:
     good = isinstance(points, Sequence) and len(points) >= 2
-    good = good and all(isinstance(one, Sequence) and len(one) == 2 and all(map(is_finite, one)) for one in points)
+    good = good and all(isinstance(pair, Sequence) and len(pair) == 2 and all(map(is_finite, pair)) for pair in points)
     if not good:
         raise ValueError(f"{name} must be at least 2 pairs [seconds, rate] of finite numbers")
     times_s, rates = np.array(points, dtype=np.float64).T
     if times_s[0] != 0 or np.any(np.diff(times_s) <= 0):
-        raise ValueError(f"{name} must have rising times from 0 on")
+        raise ValueError(f"{name} must have increasing times that start at 0")
     if rates.min() < 0 or not np.any(rates > 0):
-        raise ValueError(f"{name} must have rates of at least 0 and one above 0")
+        raise ValueError(f"{name} must have rates of at least 0, one of them above 0")
 
 
-def _reach_s(count: Floats, first: Floats, last: Floats, span_s: Floats) -> Floats:
-    """Return when so many requests are expected while a rate goes from `first` to `last` within `span_s`."""
+def _time_to_count_s(count: Floats, first: Floats, last: Floats, span_s: Floats) -> Floats:
+    """Return the time by which `count` requests are expected, at a linear rate.
+
+    Args:
+        count: Expected requests: float64[num_requests], as the others.
+        first: Rate at the start, requests per second.
+        last: Rate after `span_s`, requests per second.
+        span_s: Duration of the piece, seconds.
+    """
     slope = (last - first) / span_s
-    # The root of first t + slope t^2 / 2 = count in the form that also holds for a slope of 0.
+    # Solves first t + slope t^2 / 2 = count, in the form that also holds for slope = 0.
     root = np.sqrt(np.maximum(first**2 + 2 * slope * count, 0.0))
-    below = first + root
-    return np.asarray(np.minimum(np.where(below > 0, 2 * count / np.where(below > 0, below, 1.0), 0.0), span_s))
+    denominator = first + root
+    positive = denominator > 0
+    return np.asarray(np.minimum(np.where(positive, 2 * count / np.where(positive, denominator, 1.0), 0.0), span_s))

@@ -1,4 +1,4 @@
-"""Generators of requests."""
+"""Request generators and length distributions."""
 
 from traces.generators.conversations import Conversations
 from traces.generators.empirical import Empirical

@@ -1,4 +1,4 @@
-"""Generated conversations: a turn's prompt holds all turns before it."""
+"""Generated conversations, in which a prompt holds all earlier turns."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,25 @@ from traces.generators.synthetic import require_count, stratified_levels
 from traces.trace import Trace
 
 Ints = NDArray[np.int64]
-# Conversations without any turn that fits, after which a generator gives up.
+# Rounds without a single turn that fits, after which the generator gives up.
 _MOST_ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
 class Conversations:
-    """Sessions of several turns, the requests of each in a row.
+    """Sessions of several turns, whose requests are consecutive in the trace.
 
-    The prompt of a turn is everything said so far and the new question. A conversation ends before a turn that
-    would be longer than `max_total_tokens`.
+    The prompt of a turn holds all earlier questions and answers and the new question. A conversation ends before a
+    turn that would exceed `max_total_tokens`.
 
     Attributes:
         turns: Distribution of the number of turns.
-        question: Distribution of what a user adds in a turn, tokens.
-        opening: Distribution of the prompts of first turns, without `system_tokens`; None: as of a question.
-        answer: Distribution of the answers, tokens.
+        question: Distribution of the tokens that a user adds in a turn.
+        opening: Distribution of the prompt tokens of first turns, without `system_tokens`; None: that of `question`.
+        answer: Distribution of the answer tokens.
         max_total_tokens: Longest prompt and output together.
-        system_tokens: Tokens in front of the first question, the same in each conversation.
-        num_requests: Turns to generate, the last conversation may be cut short.
+        system_tokens: Length of the system prompt that every conversation starts with, tokens.
+        num_requests: Turns to generate; the last conversation may be cut short.
     """
 
     turns: Lengths
@@ -51,40 +51,40 @@ class Conversations:
         """Generate the requests.
 
         Raises:
-            ValueError: Not even first turns fit into max_total_tokens.
+            ValueError: No first turn fits into max_total_tokens.
         """
         parts: list[tuple[Ints, Ints, Ints]] = []
         num_sessions = num_turns = attempts = 0
         while num_turns < self.num_requests:
             count = max(16, (self.num_requests - num_turns) // 4)
-            session, prompt, output = self._some(count, rng)
+            session, prompt, output = self._generate(count, rng)
             parts.append((session + num_sessions, prompt, output))
             num_sessions += count
             num_turns += len(session)
             attempts += num_turns == 0
             if attempts > _MOST_ATTEMPTS:
                 raise ValueError(f"max_total_tokens={self.max_total_tokens} leaves no room for first turns")
-        session, prompt, output = (np.concatenate(one)[: self.num_requests] for one in zip(*parts, strict=True))
+        session, prompt, output = (np.concatenate(arrays)[: self.num_requests] for arrays in zip(*parts, strict=True))
         return Trace(prompt, output, session=session)
 
-    def _some(self, count: int, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
-        """Generate conversations: session, prompt and output of each turn, int64[num_turns]."""
-        # More turns than tokens there cannot be.
-        turns = np.clip(_whole(self.turns.quantile(stratified_levels(count, rng))), 1, self.max_total_tokens)
+    def _generate(self, count: int, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
+        """Generate `count` conversations; return session, prompt and output tokens of each turn, int64[num_turns]."""
+        # Every turn takes at least a token.
+        turns = np.clip(_round(self.turns.quantile(stratified_levels(count, rng))), 1, self.max_total_tokens)
         session = np.repeat(np.arange(count), turns)
         question, answer = (
-            np.clip(_whole(one.quantile(stratified_levels(len(session), rng))), 1, self.max_total_tokens)
-            for one in (self.question, self.answer)
+            np.clip(_round(lengths.quantile(stratified_levels(len(session), rng))), 1, self.max_total_tokens)
+            for lengths in (self.question, self.answer)
         )
         if self.opening is not None:
-            first = _whole(self.opening.quantile(stratified_levels(count, rng)))
+            first = _round(self.opening.quantile(stratified_levels(count, rng)))
             question[np.cumsum(turns) - turns] = np.clip(first, 1, self.max_total_tokens)
-        said = np.cumsum(question + answer)
-        before = np.concatenate([[0], said])[np.cumsum(turns) - turns]
-        total = self.system_tokens + said - np.repeat(before, turns)
+        cumulated = np.cumsum(question + answer)
+        before = np.concatenate([[0], cumulated])[np.cumsum(turns) - turns]
+        total = self.system_tokens + cumulated - np.repeat(before, turns)
         fits = total <= self.max_total_tokens
         return session[fits], (total - answer)[fits], answer[fits]
 
 
-def _whole(values: NDArray[np.float64]) -> Ints:
+def _round(values: NDArray[np.float64]) -> Ints:
     return np.rint(values).astype(np.int64)

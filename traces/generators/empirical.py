@@ -1,4 +1,4 @@
-"""Requests drawn from those of a file."""
+"""Requests drawn from a file."""
 
 from dataclasses import dataclass, replace
 
@@ -11,16 +11,17 @@ from traces.trace import Trace
 
 @dataclass(frozen=True)
 class Empirical:
-    """Rows of a file drawn with replacement: prompt, output, client class and priority stay together.
+    """Rows of a file, drawn with replacement.
 
-    What depends on other rows is left behind: arrival times, sessions and prefix blocks.
+    Prompt, output, client class and priority of a row stay together. Arrival times, think times, request ids, sessions
+    and prefix blocks are dropped, as they depend on other rows.
 
     Attributes:
-        path: A file of any format that `TraceFile` reads.
+        path: A file in any format that `TraceFile` reads.
         num_requests: Requests to draw.
-        max_total_tokens: Longest prompt and output together, longer rows are not drawn; None: any.
-        on_error: What to do with a malformed row: "error" or "skip".
-        tokenizer: A tokenizer.json of Hugging Face, for files that hold texts.
+        max_total_tokens: Longest prompt and output together; longer rows are not drawn. None: no limit.
+        on_error: What to do with a malformed row: "error" or "skip", see `TraceFile`.
+        tokenizer: A Hugging Face tokenizer.json, for files that contain text.
     """
 
     path: str

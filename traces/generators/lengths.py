@@ -1,4 +1,4 @@
-"""Distributions of prompt and output lengths, by their quantile functions."""
+"""Distributions of prompt and output lengths, as quantile functions."""
 
 import math
 from collections.abc import Sequence
@@ -17,24 +17,24 @@ _LONGEST = 10**7
 
 
 class Lengths(Protocol):
-    """A distribution of lengths, in tokens, as real numbers."""
+    """A distribution of lengths in tokens, before rounding."""
 
     def quantile(self, levels: Floats) -> Floats:
-        """Return the lengths at levels between 0 and 1: float64[n] -> float64[n]."""
+        """Return the quantiles at levels between 0 and 1: float64[n] -> float64[n]."""
         ...
 
     def level(self, lengths: Floats) -> Floats:
-        """Return the share of lengths up to each of these: float64[n] -> float64[n]."""
+        """Return the cumulative distribution function at lengths: float64[n] -> float64[n]."""
         ...
 
 
 @dataclass(frozen=True)
 class Table:
-    """Quantiles from the smallest to the largest length, straight lines between them.
+    """A distribution given by quantiles, with linear interpolation between them.
 
     Attributes:
-        values: Quantiles at the levels; not decreasing.
-        levels: Rising, from 0 to 1; None: at equal steps, 0, 1/(n-1), ..., 1.
+        values: Quantiles from the smallest to the largest length, tokens; not decreasing.
+        levels: Levels of these quantiles, increasing from 0 to 1; None: equally spaced, 0, 1/(n-1), ..., 1.
     """
 
     values: Sequence[float]
@@ -51,11 +51,11 @@ class Table:
         return np.linspace(0, 1, len(self.values)) if self.levels is None else np.array(self.levels, dtype=np.float64)
 
     def quantile(self, levels: Floats) -> Floats:
-        """Return the lengths at these levels."""
+        """Return the quantiles at these levels."""
         return np.interp(levels, self._levels, self.values)
 
     def level(self, lengths: Floats) -> Floats:
-        """Return the share of lengths up to each of these."""
+        """Return the share of lengths up to each of these lengths."""
         return np.interp(lengths, self.values, self._levels)
 
 
@@ -68,11 +68,11 @@ def _require_lengths(low: int, high: int) -> None:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Each length of a range as often as any other.
+    """Integer lengths of a range, all equally likely.
 
     Attributes:
-        low: Shortest, tokens.
-        high: Longest, tokens; may be the same.
+        low: Shortest length, tokens.
+        high: Longest length, tokens; may equal `low`.
     """
 
     low: int
@@ -83,22 +83,22 @@ class Uniform:
         _require_lengths(self.low, self.high)
 
     def quantile(self, levels: Floats) -> Floats:
-        """Return the lengths at these levels."""
+        """Return the quantiles at these levels."""
         return np.asarray(np.minimum(self.low + np.floor(levels * (self.high - self.low + 1)), self.high))
 
     def level(self, lengths: Floats) -> Floats:
-        """Return the share of lengths up to each of these."""
+        """Return the share of lengths up to each of these lengths."""
         return np.asarray(np.clip((np.floor(lengths) - self.low + 1) / (self.high - self.low + 1), 0, 1))
 
 
 @dataclass(frozen=True)
 class Zipf:
-    """Lengths of a range whose frequency falls with a power of the length.
+    """A Zipf distribution over the integer lengths of a range.
 
     Attributes:
-        exponent: Each length k is as frequent as k**-exponent; 0: all the same.
-        low: Shortest, tokens.
-        high: Longest, tokens.
+        exponent: The probability of length k is proportional to k**-exponent; 0: uniform.
+        low: Shortest length, tokens.
+        high: Longest length, tokens.
     """
 
     exponent: float
@@ -111,27 +111,27 @@ class Zipf:
         _require_lengths(self.low, self.high)
 
     @cached_property
-    def _cumulated(self) -> Floats:
+    def _cumulative(self) -> Floats:
         weights = np.arange(self.low, self.high + 1, dtype=np.float64) ** -self.exponent
         return np.asarray(np.cumsum(weights) / weights.sum())
 
     def quantile(self, levels: Floats) -> Floats:
-        """Return the lengths at these levels."""
-        rank = np.searchsorted(self._cumulated, levels, side="left")
+        """Return the quantiles at these levels."""
+        rank = np.searchsorted(self._cumulative, levels, side="left")
         return np.asarray(self.low + np.minimum(rank, self.high - self.low), dtype=np.float64)
 
     def level(self, lengths: Floats) -> Floats:
-        """Return the share of lengths up to each of these."""
+        """Return the share of lengths up to each of these lengths."""
         rank = np.clip(np.floor(lengths) - self.low + 1, 0, self.high - self.low + 1).astype(np.int64)
-        return np.asarray(np.concatenate([[0.0], self._cumulated])[rank])
+        return np.asarray(np.concatenate([[0.0], self._cumulative])[rank])
 
 
 @dataclass(frozen=True)
 class Geometric:
-    """Whole numbers from 1 on, each next one less frequent by the same factor; for numbers of turns.
+    """A geometric distribution of integers from 1, such as numbers of turns.
 
     Attributes:
-        mean: Their mean, above 1.
+        mean: Mean of the distribution, above 1.
     """
 
     mean: float
@@ -142,17 +142,17 @@ class Geometric:
             raise ValueError(f"mean must be a number above 1 and up to {_LONGEST}, got {self.mean!r}")
 
     def quantile(self, levels: Floats) -> Floats:
-        """Return the numbers at these levels."""
+        """Return the quantiles at these levels."""
         return np.maximum(np.ceil(np.log1p(-levels) / math.log1p(-1 / self.mean)), 1.0)
 
     def level(self, lengths: Floats) -> Floats:
-        """Return the share of numbers up to each of these."""
+        """Return the share of numbers up to each of these numbers."""
         return -np.expm1(np.floor(lengths) * math.log1p(-1 / self.mean))
 
 
 @dataclass(frozen=True)
 class LogNormal:
-    """Lengths whose logarithm is normally distributed.
+    """A log-normal distribution of lengths.
 
     Attributes:
         median: Median length, tokens.
@@ -168,17 +168,17 @@ class LogNormal:
             raise ValueError(f"median and sigma must be above 0, got {self.median!r} and {self.sigma!r}")
 
     def quantile(self, levels: Floats) -> Floats:
-        """Return the lengths at these levels."""
+        """Return the quantiles at these levels."""
         return np.asarray(self.median * np.exp(self.sigma * ndtri(levels)))
 
     def level(self, lengths: Floats) -> Floats:
-        """Return the share of lengths up to each of these."""
+        """Return the share of lengths up to each of these lengths."""
         return np.asarray(ndtr(np.log(lengths / self.median) / self.sigma))
 
 
 @dataclass(frozen=True)
 class SplitNormal:
-    """Two halves of normal distributions that meet at the median.
+    """A split normal distribution: half-normals of different width on each side of the median.
 
     Attributes:
         median: Median length, tokens.
@@ -196,11 +196,11 @@ class SplitNormal:
             raise ValueError("median, lower_sigma and upper_sigma must be above 0")
 
     def quantile(self, levels: Floats) -> Floats:
-        """Return the lengths at these levels."""
+        """Return the quantiles at these levels."""
         z = ndtri(levels)
         return np.asarray(self.median + np.where(z < 0, self.lower_sigma, self.upper_sigma) * z)
 
     def level(self, lengths: Floats) -> Floats:
-        """Return the share of lengths up to each of these."""
+        """Return the share of lengths up to each of these lengths."""
         distance = lengths - self.median
         return np.asarray(ndtr(distance / np.where(distance < 0, self.lower_sigma, self.upper_sigma)))

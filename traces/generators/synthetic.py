@@ -1,4 +1,4 @@
-"""Generated requests."""
+"""Generated requests: independent lengths, and equal lengths."""
 
 from dataclasses import dataclass
 
@@ -19,31 +19,33 @@ def require_count(name: str, value: int) -> None:
     """Check a number of requests or tokens.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not an integer from 1 to 1e8.
     """
     integer(name, value, 1, _LARGEST)
 
 
 def require_total(value: object, least: int = 2, why: str = "") -> None:
-    """Check the longest prompt and output together.
+    """Check a limit on prompt and output together.
 
     Args:
-        value: What was given.
-        least: The shortest that leaves room for a token of each.
-        why: What that is made of, for the message.
+        value: The limit that the user gave.
+        least: Smallest limit with room for a prompt token and an output token.
+        why: How `least` comes about, for the message.
 
     Raises:
-        ValueError: It is neither an integer from there on nor null.
+        ValueError: It is neither None nor an integer of at least `least`.
     """
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
         raise ValueError(f"max_total_tokens must be an integer of at least {least}{why} or null, got {value!r}")
 
 
 def stratified_levels(count: int, rng: np.random.Generator) -> Floats:
-    """Levels between 0 and 1 in random order, one in each of `count` equal parts.
+    """Draw levels between 0 and 1, one in each of `count` equal parts, in random order.
 
-    A sample drawn at these levels has the quantiles of its distribution without the noise of
-    independent draws.
+    A sample at these levels has the quantiles of its distribution without the noise of independent draws.
+
+    Returns:
+        float64[count].
     """
     return rng.permutation((np.arange(count) + rng.random(count)) / count)
 
@@ -56,40 +58,44 @@ def stratified_lengths(
     rng: np.random.Generator,
     rank_correlation: float = 0.0,
 ) -> tuple[Ints, Ints]:
-    """Draw lengths at stratified levels, prompts from the part of their distribution that leaves room for the output.
+    """Draw prompt and output lengths at stratified levels.
+
+    Prompts are drawn from the part of their distribution that leaves room for the output.
 
     Args:
         prompt: Distribution of the prompt lengths before the cut.
         output: Distribution of the output lengths.
-        longest: float64[count], longest prompt and output together, at least 2; None: no cut.
-        count: Requests.
+        longest: float64[count], longest prompt and output together of each request, at least 2; None: no cut.
+        count: Number of requests.
         rng: Randomness.
-        rank_correlation: Spearman's correlation of prompt and output before the cut, by a Gaussian copula.
+        rank_correlation: Spearman's rank correlation of prompt and output before the cut, by a Gaussian copula.
 
     Returns:
-        int64[count] prompt tokens and int64[count] output tokens, at least 1 each.
+        int64[count] prompt tokens and int64[count] output tokens, all at least 1.
     """
     output_levels = stratified_levels(count, rng)
     outputs = np.clip(np.rint(output.quantile(output_levels)), 1, _LARGEST if longest is None else longest - 1)
     room = np.full(count, float(_LARGEST)) if longest is None else longest - outputs
     levels = stratified_levels(count, rng)
     if rank_correlation:
-        levels = _correlated(output_levels, levels, rank_correlation, rng)
+        levels = _correlate(output_levels, levels, rank_correlation, rng)
     prompts = np.rint(prompt.quantile(levels if longest is None else levels * prompt.level(room)))
     return np.clip(prompts, 1, room).astype(np.int64), outputs.astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Prompt and output lengths of two distributions, cut by their sum, by a stratified draw.
+    """Prompt and output lengths from two distributions, with a limit on their sum.
+
+    Lengths are a stratified sample, see `stratified_levels`.
 
     Attributes:
         prompt: Distribution of the prompt lengths before the cut.
         output: Distribution of the output lengths.
-        max_total_tokens: Longest prompt and output together: prompts are drawn from the part of their
-            distribution that leaves room for the output. None: no cut.
+        max_total_tokens: Longest prompt and output together. Prompts are drawn from the part of their distribution
+            that leaves room for the output. None: no cut.
         num_requests: Requests to generate.
-        rank_correlation: Spearman's correlation of prompt and output before the cut, by a Gaussian copula.
+        rank_correlation: Spearman's rank correlation of prompt and output before the cut, by a Gaussian copula.
     """
 
     prompt: Lengths
@@ -113,8 +119,8 @@ class Synthetic:
         return Trace(*stratified_lengths(self.prompt, self.output, longest, count, rng, self.rank_correlation))
 
 
-def _correlated(first: Floats, second: Floats, rank_correlation: float, rng: np.random.Generator) -> Floats:
-    """Return the second levels in an order that is correlated with the first."""
+def _correlate(first: Floats, second: Floats, rank_correlation: float, rng: np.random.Generator) -> Floats:
+    """Reorder the second levels so that they correlate with the first."""
     correlation = 2 * np.sin(np.pi * rank_correlation / 6)  # of the normal variables of the copula
     noise = rng.standard_normal(len(first))
     ranks = np.argsort(np.argsort(correlation * ndtri(first) + np.sqrt(1 - correlation**2) * noise))
@@ -123,7 +129,7 @@ def _correlated(first: Floats, second: Floats, rank_correlation: float, rng: np.
 
 @dataclass(frozen=True)
 class Fixed:
-    """Requests of equal lengths.
+    """Requests of the same lengths.
 
     Attributes:
         prompt_tokens: Prompt length of each request.
@@ -142,7 +148,7 @@ class Fixed:
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Generate the requests."""
-        shape = self.num_requests
         return Trace(
-            np.full(shape, self.prompt_tokens, dtype=np.int64), np.full(shape, self.output_tokens, dtype=np.int64)
+            np.full(self.num_requests, self.prompt_tokens, dtype=np.int64),
+            np.full(self.num_requests, self.output_tokens, dtype=np.int64),
         )

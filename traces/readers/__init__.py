@@ -1,4 +1,4 @@
-"""Readers of request files: rows as they stand in the file, and what is wrong with them."""
+"""Readers of request files."""
 
 from traces.readers.rows import OnError
 from traces.readers.trace_file import TraceFile

@@ -1,4 +1,4 @@
-"""Reads conversations as text: a JSON array as ShareGPT was published, each round of a chat one request."""
+"""Reader of conversations as text, such as ShareGPT: each round of a chat is a request."""
 
 import io
 import json
@@ -12,128 +12,133 @@ import numpy as np
 import pyarrow as pa
 
 from traces.readers.rows import Rows
-from traces.readers.tables import Needed
+from traces.readers.tables import ChooseColumns
 
-Tokenise = Callable[[Sequence[str]], Sequence[int]]
-# Who speaks, by the names in published files; everything else (system, tool, ...) is part of the prompt.
+CountTokens = Callable[[Sequence[str]], Sequence[int]]
+# Names of the model in published files; messages of others (user, system, tool, ...) are part of the prompt.
 _ASSISTANT = {"gpt", "chatgpt", "bing", "bard", "assistant"}
 _MESSAGES = ("conversations", "items", "conversation", "messages")
-_AT_A_TIME = 256
+_CHATS_PER_PART = 256
 _PART_CHARACTERS = 1 << 22
-_BETWEEN = re.compile(r"[\s,]*")
+_SEPARATOR = re.compile(r"[\s,]*")
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message.
+    """A message of a conversation.
 
     Attributes:
         is_answer: Whether the model wrote it.
-        text: What it says.
+        text: The text, without a chat template.
     """
 
     is_answer: bool
     text: str
 
 
-def chat_rows(tokenise: Tokenise) -> Callable[[BinaryIO, Needed], Iterator[Rows]]:
-    """Return the reader; a prompt holds all messages before the answer, without what a chat template would add.
+def chat_rows(count_tokens: CountTokens) -> Callable[[BinaryIO, ChooseColumns], Iterator[Rows]]:
+    """Return a reader of a JSON array of conversations.
+
+    The prompt of a request holds all messages before the answer, without the tokens of a chat template.
 
     Args:
-        tokenise: Returns the number of tokens of each text.
+        count_tokens: Returns the number of tokens of each text.
     """
 
-    def rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
-        names = needed(["prompt_tokens", "output_tokens", "session"])
+    def rows(file: BinaryIO, choose_columns: ChooseColumns) -> Iterator[Rows]:
+        names = choose_columns(["prompt_tokens", "output_tokens", "session"])
         elements = enumerate(_elements(file), 1)
-        while numbered := list(islice(elements, _AT_A_TIME)):
-            chats, broken = [], []
+        while numbered := list(islice(elements, _CHATS_PER_PART)):
+            chats, unparsable = [], []
             for number, element in numbered:
                 messages = _messages(element)
                 if isinstance(messages, str):
-                    broken.append((number, messages))
+                    unparsable.append((number, messages))
                 else:
                     chats.append((number, messages))
-            rounds = _rounds(chats, tokenise, names)
-            yield replace(rounds, broken=broken)
+            rounds = _rounds(chats, count_tokens, names)
+            yield replace(rounds, unparsable=unparsable)
 
     return rows
 
 
 def _elements(file: BinaryIO) -> Iterator[Any]:
-    """Yield the elements of a JSON array, which may be larger than memory."""
+    """Yield the elements of a JSON array without holding all of it in memory."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig")
     try:
-        yield from _elements_of(text)
+        yield from _parse_elements(text)
     finally:
         text.detach()
 
 
-def _elements_of(text: TextIO) -> Iterator[Any]:
-    decoder, ended = json.JSONDecoder(), False
+def _parse_elements(text: TextIO) -> Iterator[Any]:
+    decoder, at_end = json.JSONDecoder(), False
     part = text.read(_PART_CHARACTERS)
-    place = part.index("[") + 1
+    position = part.index("[") + 1
     while True:
-        place = _BETWEEN.match(part, place).end()  # type: ignore[union-attr]
-        if part.startswith("]", place):
+        position = _SEPARATOR.match(part, position).end()  # type: ignore[union-attr]
+        if part.startswith("]", position):
             return
         try:
-            element, place = decoder.raw_decode(part, place)
+            element, position = decoder.raw_decode(part, position)
         except RecursionError as error:
-            raise ValueError(f"is not whole JSON: {error}") from None
+            raise ValueError(f"is not complete JSON: {error}") from None
         except ValueError as error:
-            if ended:
-                raise ValueError(f"is not whole JSON: {error}") from None
-            rest = part[place:]
+            if at_end:
+                raise ValueError(f"is not complete JSON: {error}") from None
+            rest = part[position:]
             more = text.read(max(_PART_CHARACTERS, len(rest)))
-            part, place, ended = rest + more, 0, not more
+            part, position, at_end = rest + more, 0, not more
             continue
         yield element
 
 
 def _messages(element: Any) -> list[Message] | str:
     """Return the messages of a conversation, or what is wrong with it."""
-    found = next((element[name] for name in _MESSAGES if name in element), None) if isinstance(element, dict) else None
-    if not isinstance(found, list):
+    entries = None
+    if isinstance(element, dict):
+        entries = next((element[name] for name in _MESSAGES if name in element), None)
+    if not isinstance(entries, list):
         return f"must be an object with a list {' or '.join(_MESSAGES)}"
     messages = []
-    for number, one in enumerate(found, 1):
-        who = one.get("from", one.get("role")) if isinstance(one, dict) else None
-        text = one.get("value", one.get("content")) if isinstance(one, dict) else None
-        if not isinstance(who, str) or not isinstance(text, str):
-            return f"message {number} must have a text from and a text value (or role and content)"
-        messages.append(Message(who.lower() in _ASSISTANT, text))
+    for number, entry in enumerate(entries, 1):
+        author = entry.get("from", entry.get("role")) if isinstance(entry, dict) else None
+        text = entry.get("value", entry.get("content")) if isinstance(entry, dict) else None
+        if not isinstance(author, str) or not isinstance(text, str):
+            return f"message {number} must have strings from and value (or role and content)"
+        messages.append(Message(author.lower() in _ASSISTANT, text))
     return messages
 
 
-def _rounds(chats: Sequence[tuple[int, list[Message]]], tokenise: Tokenise, names: Sequence[str]) -> Rows:
-    """Return one row for each answer that has something before it."""
+def _rounds(chats: Sequence[tuple[int, list[Message]]], count_tokens: CountTokens, names: Sequence[str]) -> Rows:
+    """Return a row for each answer that follows a prompt."""
     texts = [message.text for _, messages in chats for message in messages]
-    counts = iter(tokenise(texts)) if texts else iter(())
+    counts = iter(count_tokens(texts)) if texts else iter(())
     rows = list(chain.from_iterable(_rounds_of(number, messages, counts) for number, messages in chats))
-    prompts, outputs, places = zip(*rows, strict=True) if rows else ((), (), ())
+    prompts, outputs, numbers = zip(*rows, strict=True) if rows else ((), (), ())
     columns = {
         "prompt_tokens": pa.array(prompts, pa.int64()),
         "output_tokens": pa.array(outputs, pa.int64()),
-        "session": pa.array(places, pa.int64()),
+        "session": pa.array(numbers, pa.int64()),
     }
-    return Rows({name: columns[name] for name in names}, np.array(places, dtype=np.int64))
+    return Rows({name: columns[name] for name in names}, np.array(numbers, dtype=np.int64))
 
 
 def _rounds_of(number: int, messages: Sequence[Message], counts: Iterator[int]) -> Iterator[tuple[int, int, int]]:
-    """Yield prompt tokens, output tokens and the number of the conversation; answers in a row are one.
+    """Yield prompt tokens, output tokens and the number of the conversation.
 
-    An answer of no tokens is a malformed row; one that nothing is before is a part of later prompts.
+    Consecutive answers count as one. An empty answer makes a malformed row; an answer without a prompt becomes part of
+    later prompts.
     """
-    history: int = 0
+    prompt: int = 0
     answer: int | None = None
     for message in messages:
         count = next(counts)
-        if message.is_answer and (history or answer is not None):
+        if message.is_answer and (prompt or answer is not None):
             answer = (answer or 0) + count
             continue
         if answer is not None:
-            yield history, answer, number
-        history, answer = history + (answer or 0) + count, None
+            yield prompt, answer, number
+        prompt, answer = prompt + (answer or 0) + count, None
     if answer is not None:
-        yield history, answer, number
+        yield prompt, answer, number

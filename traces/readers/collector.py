@@ -1,4 +1,4 @@
-"""Collects the rows of a file that are good and wanted to a trace."""
+"""Collection of the valid, selected rows of a file into a trace."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -8,25 +8,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from traces.readers.columns import codes, identifiers, texts
+from traces.readers.columns import encode, to_identifiers, to_strings
 from traces.readers.formats import Format
-from traces.readers.identities import client_classes, is_first, joined, sessions_of_parents
-from traces.readers.rows import Bools, Check, Malformed, Rows
-from traces.readers.values import LARGEST, Floats, Values
+from traces.readers.identities import encode_clients, is_first, join_identifiers, sessions_by_parent
+from traces.readers.rows import Bools, Check, MalformedRows, Rows
+from traces.readers.values import LARGEST, Floats, ValueReader
 from traces.trace import PrefixBlocks, Trace
 
-_TEXTS = ("request_id", "session", "parent", "client")
+_STRING_ROLES = ("request_id", "session", "parent", "client")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of a file's good rows are wanted.
+    """Limits on the valid rows that are read.
 
     Attributes:
-        num_requests: Rows at most, from the first; None: all.
-        max_total_tokens: Longest prompt and output together; None: any.
-        start_s: Rows that arrive earlier are left out; the trace begins there.
-        duration_s: Seconds from `start_s` on; None: to the end.
+        num_requests: Maximum number of rows, from the first; None: all.
+        max_total_tokens: Longest prompt and output together; None: no limit.
+        start_s: Start of the time window, seconds, which becomes time 0 of the trace.
+        duration_s: Length of the time window, seconds; None: to the end.
     """
 
     num_requests: int | None = None
@@ -36,51 +36,51 @@ class Selection:
 
     @property
     def is_window(self) -> bool:
-        """Whether rows are chosen by their time."""
+        """Whether rows are selected by arrival time."""
         return self.start_s > 0 or self.duration_s is not None
 
 
 class Collector:
-    """Takes the rows of a file, part by part, as far as they are wanted."""
+    """Collects the selected rows of a file, part by part."""
 
-    def __init__(self, form: Format, columns: list[str], malformed: Malformed, selection: Selection) -> None:
-        """Start empty.
+    def __init__(self, form: Format, columns: list[str], malformed: MalformedRows, selection: Selection) -> None:
+        """Start without rows.
 
         Args:
-            form: What the columns mean.
-            columns: Names of the columns that the file has.
-            malformed: Refuses or skips rows.
-            selection: Which rows are wanted.
+            form: Format of the file.
+            columns: Columns of the file.
+            malformed: Policy for malformed rows.
+            selection: Limits on the rows.
         """
-        self._columns = form.found_in(columns)
-        self._values = Values(form, self._columns)
+        self._columns = form.columns_by_role(columns)
+        self._values = ValueReader(form, self._columns)
         self._malformed = malformed
         self._selection = selection
         self._parts: dict[str, list[Any]] = defaultdict(list)
-        self._lost: dict[str, int] = {}  # sessions without a turn that was left out, and its place
-        self._num_rows = self._num_seen = self._num_longer = 0
-        self._is_cut = False
+        self._left_out: dict[str, int] = {}  # number of the first turn that was left out, by session
+        self._num_rows = self._num_seen = self._num_too_long = 0
+        self._has_more = False
 
     def add(self, rows: Rows) -> bool:
-        """Take some rows.
+        """Add the selected ones of some rows.
 
         Returns:
-            Whether more are wanted.
+            Whether more rows are needed.
 
         Raises:
-            ValueError: A row is malformed, and such rows are not skipped.
+            ValueError: A row is malformed, and malformed rows are not skipped.
         """
         check = Check(rows)
-        blocks = self._values.blocks(rows, check) if "block_ids" in self._columns else None
+        blocks = self._values.read_blocks(rows, check) if "block_ids" in self._columns else None
         values = self._values.read(rows, check)
         good = check.keep.copy()
         keep, end = self._select(values, check.keep)
         self._num_seen += len(keep) if end is None else end
-        count, first = check.found(end)
+        count, first = check.count_malformed(end)
         if first is not None:
             self._malformed.reject(count, *first)
         if self._selection.max_total_tokens is not None:
-            self._num_longer += int(np.count_nonzero((good & ~self._fits(values))[:end]))
+            self._num_too_long += int(np.count_nonzero((good & ~self._fits(values))[:end]))
         self._store(rows, values, keep, end)
         if blocks is not None:
             self._store_blocks(*blocks, keep)
@@ -88,21 +88,21 @@ class Collector:
         return end is None
 
     def trace(self) -> Trace:
-        """Return what was collected.
+        """Return the collected requests.
 
         Raises:
-            ValueError: That is nothing, or an identifier occurs twice.
+            ValueError: There are none, or two have the same identifier.
         """
         if self._num_rows == 0:
-            seen = max(self._num_seen, self._malformed.count)
-            why = "".join(f"; {note}" for note in (*self._malformed.notes, *self._notes(0)))
-            raise ValueError(f"no request is left of {seen:,} rows{why}" if seen else "no requests")
-        parts = {name: self._joined(name) for name in list(self._parts)}
-        good = self._with_all_turns_before(parts)
+            num_seen = max(self._num_seen, self._malformed.count)
+            reasons = "".join(f"; {note}" for note in (*self._malformed.notes, *self._notes(0)))
+            raise ValueError(f"no request is left of {num_seen:,} rows{reasons}" if num_seen else "no requests")
+        parts = {name: self._join(name) for name in list(self._parts)}
+        good = self._has_all_turns_before(parts)
         num_orphans = int(np.count_nonzero(~good))
         if "request_id" in parts:
-            good &= self._unique(parts, good)
-        trace = self._assembled(parts, good)
+            good &= self._reject_repeated_ids(parts, good)
+        trace = self._build_trace(parts, good)
         notes = self._notes(num_orphans)
         return replace(trace, num_skipped=self._malformed.count, notes=(*self._malformed.notes, *notes))
 
@@ -111,84 +111,90 @@ class Collector:
         return np.asarray(values["prompt_tokens"] + values["output_tokens"] <= (longest or np.inf))
 
     def _select(self, values: dict[str, Floats], good: Bools) -> tuple[Bools, int | None]:
-        """Return the rows that are wanted, and the row behind the last of them if no later ones are; None: they are."""
-        wanted, more = self._selection, True
+        """Select rows.
+
+        Returns:
+            bool[num_rows], the selected rows, and the index after the last row that is needed; None: later rows are
+            needed too.
+        """
+        selection, more = self._selection, True
         keep = good & self._fits(values)
-        if wanted.is_window:
+        if selection.is_window:
             arrival_s = values.get("arrival_s", np.full(len(keep), np.nan))
             if np.isnan(arrival_s[keep]).any():
                 raise ValueError("start_s and duration_s need arrival times in every row")
-            within = arrival_s >= wanted.start_s
-            if wanted.duration_s is not None:
-                more = not bool(np.any(keep & (arrival_s >= wanted.start_s + wanted.duration_s)))
-                within &= arrival_s < wanted.start_s + wanted.duration_s
-            keep &= within
-            values["arrival_s"] = arrival_s - wanted.start_s
-        if wanted.num_requests is not None:
-            left = wanted.num_requests - self._num_rows
-            self._is_cut |= wanted.is_window and int(np.count_nonzero(keep)) > left
-            keep &= np.cumsum(keep) <= left
-            more = more and int(np.count_nonzero(keep)) < left
+            in_window = arrival_s >= selection.start_s
+            if selection.duration_s is not None:
+                more = not bool(np.any(keep & (arrival_s >= selection.start_s + selection.duration_s)))
+                in_window &= arrival_s < selection.start_s + selection.duration_s
+            keep &= in_window
+            values["arrival_s"] = arrival_s - selection.start_s
+        if selection.num_requests is not None:
+            num_left = selection.num_requests - self._num_rows
+            self._has_more |= selection.is_window and int(np.count_nonzero(keep)) > num_left
+            keep &= np.cumsum(keep) <= num_left
+            more = more and int(np.count_nonzero(keep)) < num_left
         if more:
             return keep, None
         return keep, int(np.flatnonzero(keep)[-1]) + 1 if keep.any() else 0
 
     def _store(self, rows: Rows, values: dict[str, Floats], keep: Bools, end: int | None) -> None:
-        for name, one in values.items():
-            self._parts[name].append(one[keep].astype(np.float64 if name.endswith("_s") else np.int64))
+        for name, array in values.items():
+            self._parts[name].append(array[keep].astype(np.float64 if name.endswith("_s") else np.int64))
         mask = pa.array(keep)
-        for role in (role for role in _TEXTS if role in self._columns):
-            column = texts(rows.columns[self._columns[role]])
+        for role in (role for role in _STRING_ROLES if role in self._columns):
+            column = to_strings(rows.columns[self._columns[role]])
             if role == "request_id":
-                self._parts[role].append(identifiers(column.filter(mask)))
+                self._parts[role].append(to_identifiers(column.filter(mask)))
             else:
                 self._parts[role].append(column.filter(mask))
             if role == "session" and "think_s" in values and not keep[:end].all():
                 for row in np.flatnonzero(~keep[:end]).tolist():
-                    self._lost.setdefault(column[row].as_py(), int(rows.places[row]))
+                    self._left_out.setdefault(column[row].as_py(), int(rows.numbers[row]))
         if "request_id" in self._columns or "think_s" in values:
-            self._parts["place"].append(rows.places[keep])
+            self._parts["number"].append(rows.numbers[keep])
 
     def _store_blocks(self, ids: NDArray[np.int64], counts: NDArray[np.int64], keep: Bools) -> None:
         kept = ids if keep.all() else ids[np.repeat(keep, counts)]
-        # Most of the memory of a trace with prefixes, and few have numbers beyond this.
-        small = len(kept) == 0 or (kept.min() >= 0 and kept.max() < LARGEST)
-        self._parts["block_ids"].append(kept.astype(np.int32) if small else kept.copy())
+        # Block ids take most of the memory of such a trace, and few traces have larger ids.
+        is_small = len(kept) == 0 or (kept.min() >= 0 and kept.max() < LARGEST)
+        self._parts["block_ids"].append(kept.astype(np.int32) if is_small else kept.copy())
         self._parts["num_blocks"].append(counts[keep])
 
-    def _joined(self, name: str) -> Any:
+    def _join(self, name: str) -> Any:
         parts = self._parts.pop(name)
         if name == "request_id":
-            return joined(parts)
-        return pa.chunked_array(parts, pa.string()) if name in _TEXTS else np.concatenate(parts)
+            return join_identifiers(parts)
+        return pa.chunked_array(parts, pa.string()) if name in _STRING_ROLES else np.concatenate(parts)
 
-    def _with_all_turns_before(self, parts: dict[str, Any]) -> Bools:
-        """Whether each row is no turn that waits for one that was left out: bool[num_rows]."""
+    def _has_all_turns_before(self, parts: dict[str, Any]) -> Bools:
+        """Return bool[num_rows], False for a turn that waits for one that was left out."""
         good = np.ones(self._num_rows, dtype=bool)
-        self._lost.pop(None, None)  # type: ignore[call-overload]
-        if self._lost and "session" in parts:
-            places = parts["place"].tolist()
+        self._left_out.pop(None, None)  # type: ignore[call-overload]
+        if self._left_out and "session" in parts:
+            numbers = parts["number"].tolist()
             for row, session in enumerate(parts["session"].to_pylist()):
-                lost = self._lost.get(session)
-                good[row] = lost is None or places[row] < lost or np.isnan(parts["think_s"][row])
+                left_out = self._left_out.get(session)
+                good[row] = left_out is None or numbers[row] < left_out or np.isnan(parts["think_s"][row])
         return good
 
-    def _unique(self, parts: dict[str, Any], good: Bools) -> Bools:
+    def _reject_repeated_ids(self, parts: dict[str, Any], good: Bools) -> Bools:
+        """Reject good rows without an identifier of their own; return bool[num_rows], the rows with one."""
         ids, column = parts["request_id"], self._columns["request_id"]
         unique = is_first(ids)
         for row in np.flatnonzero(good & ~unique).tolist():
             self._malformed.reject(
-                1, int(parts["place"][row]), f"{column} must be unique and not empty, got {ids[row]!r}"
+                1, int(parts["number"][row]), f"{column} must be unique and not empty, got {ids[row]!r}"
             )
         return unique
 
-    def _assembled(self, parts: dict[str, Any], good: Bools) -> Trace:
+    def _build_trace(self, parts: dict[str, Any], good: Bools) -> Trace:
         if not good.all():
             mask = pa.array(good)
             blocks = PrefixBlocks.of_lengths(parts["block_ids"], parts["num_blocks"]) if "block_ids" in parts else None
             parts = {
-                name: one.filter(mask) if isinstance(one, pa.ChunkedArray) else one[good]
-                for name, one in parts.items()
+                name: values.filter(mask) if isinstance(values, pa.ChunkedArray) else values[good]
+                for name, values in parts.items()
                 if name not in ("block_ids", "num_blocks")
             }
             if blocks is not None:
@@ -196,10 +202,10 @@ class Collector:
                 parts |= {"block_ids": taken.ids, "num_blocks": np.diff(taken.starts)}
         session = None
         if "session" in parts:
-            session = codes(parts["session"])[0]
+            session = encode(parts["session"])[0]
         elif "parent" in parts:
-            session = sessions_of_parents(parts["request_id"], parts["parent"])
-        clients, client = client_classes(parts["client"]) if "client" in parts else ((), None)
+            session = sessions_by_parent(parts["request_id"], parts["parent"])
+        clients, client = encode_clients(parts["client"]) if "client" in parts else ((), None)
         prefix = None
         if "block_ids" in parts:
             prefix = PrefixBlocks.of_lengths(parts["block_ids"], parts["num_blocks"], self._values.block_tokens)
@@ -217,13 +223,14 @@ class Collector:
         )
 
     def _notes(self, num_orphans: int) -> list[str]:
-        wanted, notes = self._selection, []
-        if self._num_longer:
+        selection, notes = self._selection, []
+        if self._num_too_long:
             notes.append(
-                f"{self._num_longer:,} requests longer than max_total_tokens={wanted.max_total_tokens} were left out"
+                f"{self._num_too_long:,} requests longer than max_total_tokens={selection.max_total_tokens} "
+                "were left out"
             )
         if num_orphans:
-            notes.append(f"{num_orphans:,} turns were left out because a turn before them was")
-        if self._is_cut:
-            notes.append(f"the time that was asked for holds more than num_requests={wanted.num_requests}")
+            notes.append(f"{num_orphans:,} turns were left out because an earlier turn of their session was")
+        if self._has_more:
+            notes.append(f"the time window has more than num_requests={selection.num_requests} requests")
         return notes

@@ -1,4 +1,4 @@
-"""Turns columns of a file into numbers: NaN where a value is none."""
+"""Conversion of Arrow columns to NumPy arrays."""
 
 import re
 
@@ -12,15 +12,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-
-# A prompt of so many blocks there is not.
+# Most blocks of a range; no prompt has as many.
 _MOST_BLOCKS = 1 << 20
-# A block or a range of them; numbers may be negative, as hashes are.
+# A block id or a range of ids; ids that are hashes may be negative.
 _RANGE = re.compile(r"(-?\d+)(?:-(-?\d+))?")
 
 
-def numbers(column: pa.Array) -> Floats:
-    """Return float64[num_rows], NaN for a missing value and for what is no number."""
+def to_floats(column: pa.Array) -> Floats:
+    """Return float64[num_rows], NaN where a value is missing or not a number."""
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         try:
@@ -33,11 +32,11 @@ def numbers(column: pa.Array) -> Floats:
     return np.full(len(column), np.nan)
 
 
-def nanoseconds(column: pa.Array) -> tuple[Ints, Bools]:
-    """Read dates and times of day; without a zone they are UTC.
+def to_nanoseconds(column: pa.Array) -> tuple[Ints, Bools]:
+    """Convert timestamps to nanoseconds since 1970; those without a time zone are UTC.
 
     Returns:
-        int64[num_rows] nanoseconds since 1970, and bool[num_rows] whether there is one.
+        int64[num_rows] nanoseconds, and bool[num_rows] whether the row has a valid timestamp.
     """
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -50,8 +49,8 @@ def nanoseconds(column: pa.Array) -> tuple[Ints, Bools]:
             column = pa.Array.from_pandas(parsed)
     if not pa.types.is_timestamp(column.type):
         return np.zeros(len(column), dtype=np.int64), np.zeros(len(column), dtype=bool)
-    whole = pc.cast(pc.cast(column, pa.timestamp("ns", column.type.tz)), pa.int64())
-    return pc.fill_null(whole, 0).to_numpy(), whole.is_valid().to_numpy(zero_copy_only=False)
+    nanoseconds = pc.cast(pc.cast(column, pa.timestamp("ns", column.type.tz)), pa.int64())
+    return pc.fill_null(nanoseconds, 0).to_numpy(), nanoseconds.is_valid().to_numpy(zero_copy_only=False)
 
 
 def _has_zone(text: str | None) -> bool:
@@ -59,7 +58,7 @@ def _has_zone(text: str | None) -> bool:
     return any(sign in time_of_day for sign in "+-Zz")
 
 
-def texts(column: pa.Array) -> pa.Array:
+def to_strings(column: pa.Array) -> pa.Array:
     """Return strings, null where a value is missing or empty."""
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.string())
@@ -71,35 +70,35 @@ def texts(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(strings, ""), None, strings)
 
 
-def codes(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    """Number the strings in the order in which they first come; a missing one is -1.
+def encode(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+    """Number distinct strings in order of their first occurrence.
 
     Returns:
-        int64[num_rows], and the string of each number.
+        int64[num_rows] number of each row, -1 where a string is missing, and the string of each number.
     """
     encoded = pc.dictionary_encode(column).combine_chunks()
     indices = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     return indices.astype(np.int64), encoded.dictionary
 
 
-def identifiers(column: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
-    """Return strings as an array: int64[num_rows] if all are numbers as one writes them, else of objects."""
+def to_identifiers(column: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
+    """Return int64[num_rows] if all strings are integers in canonical form, else object[num_rows]."""
     if column.null_count == 0:
         try:
-            whole = pc.cast(column, pa.int64())
+            integers = pc.cast(column, pa.int64())
         except pa.ArrowInvalid:
             pass
         else:
-            if pc.all(pc.equal(pc.cast(whole, pa.string()), column), min_count=0).as_py():
-                return np.asarray(whole.to_numpy())
+            if pc.all(pc.equal(pc.cast(integers, pa.string()), column), min_count=0).as_py():
+                return np.asarray(integers.to_numpy())
     return np.asarray(column.to_numpy(zero_copy_only=False).astype(object))
 
 
-def block_lists(column: pa.Array) -> tuple[Ints, Ints, Bools]:
-    """Read lists of block ids, or their text form `first-last;one;first-last`.
+def parse_block_lists(column: pa.Array) -> tuple[Ints, Ints, Bools]:
+    """Parse lists of block ids, or their text form `first-last;single;first-last`.
 
     Returns:
-        int64[num_blocks] ids, int64[num_rows] number of each row, and bool[num_rows] whether the row has such a list.
+        int64[num_blocks] ids, int64[num_rows] blocks of each row, and bool[num_rows] whether the row has a valid list.
     """
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         lists = pc.cast(column, pa.list_(pa.int64()))
@@ -110,22 +109,22 @@ def block_lists(column: pa.Array) -> tuple[Ints, Ints, Bools]:
             good = ~np.isin(np.arange(len(counts)), nulls)
             return ids.fill_null(0).to_numpy(), counts, good
         return ids.to_numpy(zero_copy_only=False), counts, np.ones(len(counts), dtype=bool)
-    rows = [_ranges(text) for text in texts(column).to_pylist()]
-    found = [np.zeros(0, dtype=np.int64) if row is None else row for row in rows]
-    good = np.array([row is not None for row in rows], dtype=bool)
-    ids = np.concatenate([np.zeros(0, dtype=np.int64), *found])
-    return ids, np.array([len(row) for row in found], dtype=np.int64), good
+    parsed = [_parse_ranges(text) for text in to_strings(column).to_pylist()]
+    rows = [np.zeros(0, dtype=np.int64) if row is None else row for row in parsed]
+    good = np.array([row is not None for row in parsed], dtype=bool)
+    ids = np.concatenate([np.zeros(0, dtype=np.int64), *rows])
+    return ids, np.array([len(row) for row in rows], dtype=np.int64), good
 
 
-def _ranges(text: str | None) -> Ints | None:
+def _parse_ranges(text: str | None) -> Ints | None:
     pieces = []
     for piece in (text or "").split(";"):
         if not piece:
             continue
-        found = _RANGE.fullmatch(piece)
-        if found is None:
+        match = _RANGE.fullmatch(piece)
+        if match is None:
             return None
-        low, high = int(found[1]), int(found[2] or found[1])
+        low, high = int(match[1]), int(match[2] or match[1])
         if not -(1 << 63) <= low <= high < min(low + _MOST_BLOCKS, 1 << 63):
             return None
         pieces.append(np.arange(low, high + 1, dtype=np.int64))

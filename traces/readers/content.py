@@ -1,4 +1,4 @@
-"""Finds out what a file is by its content, whatever its name says."""
+"""Detection of a file's format by its content."""
 
 import gzip
 import json
@@ -6,40 +6,40 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-from traces.readers.chats import Tokenise, chat_rows
+from traces.readers.chats import CountTokens, chat_rows
 from traces.readers.rows import Rows
-from traces.readers.tables import Needed, csv_rows, json_rows, parquet_rows
+from traces.readers.tables import ChooseColumns, csv_rows, json_rows, parquet_rows
 from traces.readers.vllm_bench import is_result, result_rows
 
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _LONGEST_LINE = 1 << 26
-Reader = Callable[[BinaryIO, Needed], Iterator[Rows]]
+Reader = Callable[[BinaryIO, ChooseColumns], Iterator[Rows]]
 
 
 @contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
-    """Open a file, plain or gzip, at its beginning."""
+def open_decompressed(path: str) -> Iterator[BinaryIO]:
+    """Open a plain or gzip file for reading."""
     with open(path, "rb") as file:
-        packed = file.read(len(_GZIP)) == _GZIP
+        is_gzip = file.read(len(_GZIP)) == _GZIP
         file.seek(0)
-        if not packed:
+        if not is_gzip:
             yield file
             return
-        with gzip.open(file) as unpacked:
-            yield cast(BinaryIO, unpacked)
+        with gzip.open(file) as decompressed:
+            yield cast(BinaryIO, decompressed)
 
 
-def reader_of(path: str, tokenise: Tokenise) -> tuple[Reader, str]:
-    """Return what reads a file, and what one of its rows is called.
+def detect_reader(path: str, count_tokens: CountTokens) -> tuple[Reader, str]:
+    """Return the reader of a file, and the word for one of its rows.
 
     Args:
         path: The file.
-        tokenise: Counts the tokens of texts, if the file holds texts.
+        count_tokens: Counts the tokens of texts, for files of conversations.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
-    with opened(path) as file:
+    with open_decompressed(path) as file:
         line = file.readline(_LONGEST_LINE)
         if line.startswith(_PARQUET):
             return parquet_rows, "row"
@@ -47,12 +47,12 @@ def reader_of(path: str, tokenise: Tokenise) -> tuple[Reader, str]:
             line = file.readline(_LONGEST_LINE)
     start = line.removeprefix(b"\xef\xbb\xbf").strip()
     if start.startswith(b"["):
-        return chat_rows(tokenise), "conversation"
+        return chat_rows(count_tokens), "conversation"
     if not start.startswith(b"{"):
         return csv_rows, "line"
     try:
         first = json.loads(start)
     except (ValueError, RecursionError):
-        # An object over several lines is a document; one that is closed in its line is a malformed row.
+        # An object over several lines is a document; one that ends on its first line is a malformed row.
         return (json_rows, "line") if start.endswith(b"}") else (result_rows, "request")
     return (result_rows, "request") if is_result(first) else (json_rows, "line")

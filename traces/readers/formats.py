@@ -1,4 +1,4 @@
-"""Published formats of rows: which column means what, in which unit."""
+"""Published trace formats: names, meanings and units of their columns."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -6,50 +6,57 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Format:
-    """Names of a format's columns.
+    """Columns of a trace format.
 
     Attributes:
         name: Name of the format.
-        columns: Column by role, of ROLES or `parent`, the request_id of the turn before. A role that is not here has
-            our own name for it.
-        per_second: Units of the arrival and think times in a second.
-        moments: Whether arrivals are dates and times of day.
-        rebased: Whether the first row arrives at 0, whatever it says.
-        block_tokens: Tokens of a prefix block; None: in the column block_tokens, or unknown.
-        telling: Column that tells it from another format with the same lengths; None: there is none like it.
+        columns: Column names by role. A role is one of ROLES or `parent`, the request_id of the previous turn. A role
+            without an entry has a column of its own name.
+        units_per_second: Units of arrival and think times per second, such as 1000 for milliseconds.
+        has_timestamps: Whether arrivals are timestamps (date and time of day).
+        starts_at_zero: Whether arrival times are shifted so that the first row arrives at 0.
+        block_tokens: Tokens per prefix block; None: in the column block_tokens, or unknown.
+        distinctive: Column that distinguishes the format from another with the same length columns; None: no other
+            has them.
     """
 
     name: str
     columns: Mapping[str, str] = field(default_factory=dict)
-    per_second: float = 1.0
-    moments: bool = False
-    rebased: bool = False
+    units_per_second: float = 1.0
+    has_timestamps: bool = False
+    starts_at_zero: bool = False
     block_tokens: int | None = None
-    telling: str | None = None
+    distinctive: str | None = None
 
     def column(self, role: str) -> str:
-        """Name of the column of a role."""
+        """Return the column name of a role."""
         return self.columns.get(role, role)
 
-    def found_in(self, columns: Collection[str]) -> dict[str, str]:
-        """Return, by role, the columns that are there; our own names and `session_id` are known in every format."""
-        found = {}
+    def columns_by_role(self, columns: Collection[str]) -> dict[str, str]:
+        """Return the columns of a file by role.
+
+        The names in ROLES and `session_id` are known in every format.
+
+        Args:
+            columns: All columns of the file.
+        """
+        by_role = {}
         for role in dict.fromkeys((*ROLES, *self.columns)):
-            # A time under our own name is in seconds, whatever those of the format are in.
-            foreign = role in ("arrival_s", "think_s") and (self.moments or self.per_second != 1)
-            names = [self.column(role), *([] if foreign else [role]), *(["session_id"] if role == "session" else [])]
-            there = [name for name in names if name in columns]
-            if there:
-                found[role] = there[0]
-        return found
+            # Columns named arrival_s and think_s are in seconds; a format with another unit has other names for them.
+            other_unit = role in ("arrival_s", "think_s") and (self.has_timestamps or self.units_per_second != 1)
+            names = [self.column(role), *([] if other_unit else [role]), *(["session_id"] if role == "session" else [])]
+            present = [name for name in names if name in columns]
+            if present:
+                by_role[role] = present[0]
+        return by_role
 
-    def is_in(self, columns: Iterable[str]) -> bool:
-        """Whether these are columns of this format."""
+    def matches(self, columns: Iterable[str]) -> bool:
+        """Return whether a file with these columns has this format."""
         lengths = {self.column("prompt_tokens"), self.column("output_tokens")}
-        return lengths | ({self.telling} if self.telling else set()) <= set(columns)
+        return lengths | ({self.distinctive} if self.distinctive else set()) <= set(columns)
 
 
-# Roles, which are also the names of our own columns.
+# Roles, which are also the names of the simulator's own columns.
 ROLES = (
     "prompt_tokens",
     "output_tokens",
@@ -64,14 +71,14 @@ ROLES = (
 )
 FORMATS = (
     Format("plain"),
-    # Azure/AzurePublicDataset, 2023 to 2025; times of day, with a zone or without.
+    # Azure/AzurePublicDataset, 2023 to 2025; timestamps, with or without a time zone.
     Format(
         "azure",
         {"prompt_tokens": "ContextTokens", "output_tokens": "GeneratedTokens", "arrival_s": "TIMESTAMP"},
-        moments=True,
-        rebased=True,
+        has_timestamps=True,
+        starts_at_zero=True,
     ),
-    # HPMLL/BurstGPT; the zero of its seconds is the start of the campaign, months before the third file.
+    # HPMLL/BurstGPT; its seconds count from the start of the whole recording, months before the third file.
     Format(
         "burstgpt",
         {
@@ -81,9 +88,9 @@ FORMATS = (
             "session": "Session ID",
             "client": "Model",
         },
-        rebased=True,
+        starts_at_zero=True,
     ),
-    # alibaba-edu/qwen-bailian-usagetraces-anon; before Mooncake's, of whose columns it has more.
+    # alibaba-edu/qwen-bailian-usagetraces-anon; before Mooncake, whose length columns it has too.
     Format(
         "bailian",
         {
@@ -96,9 +103,9 @@ FORMATS = (
             "block_ids": "hash_ids",
         },
         block_tokens=16,
-        telling="parent_chat_id",
+        distinctive="parent_chat_id",
     ),
-    # kvcache-ai/Mooncake; session_id and delay are NVIDIA AIPerf's and Dynamo's.
+    # kvcache-ai/Mooncake; session_id and delay come from NVIDIA AIPerf and Dynamo.
     Format(
         "mooncake",
         {
@@ -109,7 +116,7 @@ FORMATS = (
             "session": "session_id",
             "block_ids": "hash_ids",
         },
-        per_second=1000.0,
+        units_per_second=1000.0,
         block_tokens=512,
     ),
     # Mutinifni/splitwise-sim.
@@ -131,12 +138,12 @@ FORMATS = (
 
 
 def recognise(columns: Iterable[str]) -> Format | None:
-    """Return the format that has such columns; None: none."""
+    """Return the format of a file with these columns; None: unknown."""
     names = set(columns)
-    return next((one for one in FORMATS if one.is_in(names)), None)
+    return next((form for form in FORMATS if form.matches(names)), None)
 
 
-def expected() -> str:
-    """Columns that a file may have, in words."""
-    pairs = [f"{one.column('prompt_tokens')} and {one.column('output_tokens')}" for one in FORMATS]
+def list_length_columns() -> str:
+    """Return the pairs of length columns of all formats, as text."""
+    pairs = [f"{form.column('prompt_tokens')} and {form.column('output_tokens')}" for form in FORMATS]
     return ", ".join(dict.fromkeys(pairs))

@@ -1,4 +1,4 @@
-"""Rows as a file holds them, and the one place that refuses or skips malformed ones."""
+"""Rows of a file, and the handling of malformed ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,75 +14,84 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a file.
+    """Consecutive rows of a file.
 
     Attributes:
-        columns: Values by name of the column, as the file has them.
-        places: int64[num_rows], line or number of each row, rising.
-        broken: Places of what is no row at all, and why.
+        columns: Raw values by column name.
+        numbers: int64[num_rows], line or row number in the file, increasing.
+        unparsable: Number of each row that could not be parsed, and the reason.
     """
 
     columns: Mapping[str, pa.Array]
-    places: NDArray[np.int64]
-    broken: Sequence[tuple[int, str]] = ()
+    numbers: NDArray[np.int64]
+    unparsable: Sequence[tuple[int, str]] = ()
 
 
 class Check:
-    """What is wrong with some rows.
+    """Validation of rows.
 
     Attributes:
-        keep: bool[num_rows], rows with which nothing is wrong so far.
+        keep: bool[num_rows], rows that are valid so far.
     """
 
     def __init__(self, rows: Rows) -> None:
-        """Start with nothing wrong."""
-        self.keep = np.ones(len(rows.places), dtype=bool)
+        """Start with all rows valid."""
+        self.keep = np.ones(len(rows.numbers), dtype=bool)
         self._rows = rows
-        self._bad = np.zeros(len(rows.places), dtype=bool)
-        self._rules: list[tuple[int, str, str]] = []  # first row that breaks it, column, rule
+        self._bad = np.zeros(len(rows.numbers), dtype=bool)
+        self._violations: list[tuple[int, str, str]] = []  # first row that breaks a rule, column, rule
 
     def require(self, good: Bools, column: str, rule: str) -> None:
-        """Note the rows that are not good: bool[num_rows]. `keep` loses them."""
+        """Mark the rows where `good` is false as malformed, and drop them from `keep`.
+
+        Args:
+            good: bool[num_rows].
+            column: Column that is checked.
+            rule: What its values must be, for the message.
+        """
         bad = self.keep & ~good
         if bad.any():
-            self._rules.append((int(np.argmax(bad)), column, rule))
+            self._violations.append((int(np.argmax(bad)), column, rule))
             self._bad |= bad
             self.keep &= good
 
-    def found(self, end: int | None) -> tuple[int, tuple[int, str] | None]:
-        """Return how many rows are malformed, and place and reason of the first; None: there is none.
+    def count_malformed(self, end: int | None) -> tuple[int, tuple[int, str] | None]:
+        """Count the malformed rows.
 
         Args:
-            end: Only those in front of this row count; None: all.
+            end: Count only rows before this index; None: all.
+
+        Returns:
+            The count, and number and reason of the first malformed row; None: there is none.
         """
-        rows, broken = self._rows, list(self._rows.broken)
+        rows, unparsable = self._rows, list(self._rows.unparsable)
         if end is None:
-            end = len(rows.places)
+            end = len(rows.numbers)
         else:
-            last = int(rows.places[end - 1]) if end else 0
-            broken = [one for one in broken if one[0] < last]
-        firsts = [(int(rows.places[row]), self._reason(row, *rest)) for row, *rest in self._rules if row < end]
-        first = min([*firsts, *broken], default=None)
-        return int(np.count_nonzero(self._bad[:end])) + len(broken), first
+            last = int(rows.numbers[end - 1]) if end else 0
+            unparsable = [row for row in unparsable if row[0] < last]
+        firsts = [(int(rows.numbers[row]), self._reason(row, *rest)) for row, *rest in self._violations if row < end]
+        first = min([*firsts, *unparsable], default=None)
+        return int(np.count_nonzero(self._bad[:end])) + len(unparsable), first
 
     def _reason(self, row: int, column: str, rule: str) -> str:
         return f"{column} {rule}, got {self._rows.columns[column][row].as_py()!r}"
 
 
-class Malformed:
-    """Malformed rows of a file: the first of them is an error, or all are counted.
+class MalformedRows:
+    """Policy for malformed rows: raise at the first one, or skip and count them.
 
     Attributes:
-        count: Rows that were skipped.
+        count: Number of skipped rows.
     """
 
     def __init__(self, path: str, on_error: OnError, unit: str = "line") -> None:
-        """Start with none.
+        """Start without malformed rows.
 
         Args:
             path: Name of the file.
-            on_error: What to do.
-            unit: What a place is called: line, row, ...
+            on_error: Whether to raise ("error") or to skip ("skip").
+            unit: Word for a row in messages: line, row, ...
         """
         self.count = 0
         self._path = path
@@ -90,13 +99,18 @@ class Malformed:
         self._unit = unit
         self._first = ""
 
-    def reject(self, count: int, place: int, reason: str) -> None:
-        """Refuse or skip so many rows, of which the first has this place.
+    def reject(self, count: int, number: int, reason: str) -> None:
+        """Raise an error or skip rows.
+
+        Args:
+            count: Rows to skip.
+            number: Line or row number of the first.
+            reason: What is wrong with it.
 
         Raises:
             ValueError: Malformed rows are not skipped.
         """
-        message = f"{self._path} {self._unit} {place}: {reason}"
+        message = f"{self._path} {self._unit} {number}: {reason}"
         if self._raises:
             raise ValueError(f"path: {message}; on_error=skip leaves such rows out")
         self._first = self._first or message
@@ -104,7 +118,7 @@ class Malformed:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was skipped, in words."""
+        """Notes about the skipped rows; empty if there are none."""
         if not self.count:
             return ()
         rows = "1 malformed row was" if self.count == 1 else f"{self.count:,} malformed rows were"

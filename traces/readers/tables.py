@@ -1,4 +1,4 @@
-"""Reads CSV, JSON lines and Parquet, part by part."""
+"""Readers of CSV, JSON lines and Parquet, part by part."""
 
 import codecs
 import csv
@@ -18,27 +18,28 @@ from numpy.typing import NDArray
 
 from traces.readers.rows import Rows
 
-# How much is read at a time.
 PART_BYTES = 1 << 23
 _PART_ROWS = 1 << 18
-# The first line of a file that has no end of line is not read without end.
+# Limits what is read of a file without line ends.
 _LONGEST_HEADER = 1 << 20
 _LONGEST_LINE = 1 << 22
 _MOST_COLUMNS = 1000
-# The first objects of a file of JSON lines that show which keys there are.
+# Lines of a JSON lines file whose keys make up its columns.
 _HEADER_ROWS = 1000
-Needed = Callable[[list[str]], list[str]]
+# Given the columns of a file, returns those to read.
+ChooseColumns = Callable[[list[str]], list[str]]
 
 
-def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
-    """Yield the rows under the header of a CSV file; blank lines are none.
+def csv_rows(file: BinaryIO, choose_columns: ChooseColumns) -> Iterator[Rows]:
+    """Yield the rows of a CSV file, without blank lines.
 
     Args:
-        file: At its beginning.
-        needed: Given the names of the columns, returns those to read.
+        file: The file, at its start.
+        choose_columns: Given the columns of the header, returns those to read.
 
     Raises:
-        ValueError: There is no header.
+        ValueError: The header is missing or invalid, or a line is too long.
+        UnicodeDecodeError: The file is not UTF-8.
     """
     first_line, header = 1, file.readline(_LONGEST_HEADER)
     while header and not header.strip():
@@ -48,18 +49,18 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     except csv.Error as error:
         raise ValueError(f"has no header in line {first_line}: {error}") from None
     if not any(names):
-        raise ValueError("has no header, as of an empty file")
+        raise ValueError("has no header; it may be empty")
     _require_columns(names)
-    columns = needed(names)
-    wrong: deque[Any] = deque()
+    columns = choose_columns(names)
+    refused: deque[Any] = deque()
 
-    def skip(row: Any) -> str:
-        wrong.append(row)
+    def refuse(row: Any) -> str:
+        refused.append(row)
         return "skip"
 
     options = {
         "read_options": pa.csv.ReadOptions(use_threads=False, block_size=PART_BYTES, column_names=names),
-        "parse_options": pa.csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=skip),
+        "parse_options": pa.csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=refuse),
         "convert_options": pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
         ),
@@ -74,7 +75,7 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
             return
         raise
     try:
-        yield from _numbered(reader, columns, wrong, first_line + 1)
+        yield from _number_rows(reader, columns, refused, first_line + 1)
     finally:
         reader.close()
     if lines.error is not None:
@@ -82,10 +83,10 @@ def csv_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
 
 
 class _WholeLines(io.RawIOBase):
-    """Hands a file on as far as it is text in lines that are not too long: Arrow fails on others in ways of its own.
+    """A file up to its first invalid character or too long line, on which Arrow would fail in its own ways.
 
     Attributes:
-        error: What is wrong behind what was read; None: nothing.
+        error: Why the file ends early; None: it does not.
     """
 
     def __init__(self, file: BinaryIO, first_line: int) -> None:
@@ -94,97 +95,107 @@ class _WholeLines(io.RawIOBase):
         self._rest = b""
         self._file = file
         self._line = first_line
-        self._begun = 0  # bytes of the line that goes on
+        self._line_bytes = 0  # of the unfinished line
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read so many bytes at most; none from a part that has something wrong."""
+        """Read at most `size` bytes; return none once there is an error."""
         read = b"" if self.error is not None else self._file.read(size)
         try:
             self._decoder.decode(read, final=not read)
         except UnicodeDecodeError as error:
             self.error = error
             return b""
-        # A character that goes on in the next part is handed on with it.
+        # A character that continues in the next part is returned with that part.
         part = self._rest + read
         self._rest = self._decoder.getstate()[0]
         part = part[: len(part) - len(self._rest)]
         end = part.rfind(b"\n")
         if end < 0:
-            self._begun += len(part)
+            self._line_bytes += len(part)
         else:
             longest_gap = max(map(len, part.split(b"\n")))
             self._line += part.count(b"\n")
-            self._begun = max(len(part) - end - 1, longest_gap if longest_gap > _LONGEST_LINE else 0)
-        if self._begun > _LONGEST_LINE:
+            self._line_bytes = max(len(part) - end - 1, longest_gap if longest_gap > _LONGEST_LINE else 0)
+        if self._line_bytes > _LONGEST_LINE:
             self.error = ValueError(f"line {self._line} is longer than {_LONGEST_LINE >> 20} MiB")
             return b""
         return part
 
     def readable(self) -> bool:
-        """Whether it can be read."""
+        """Return that the file can be read."""
         return True
 
 
 def _require_columns(names: list[str]) -> None:
     if len(names) > _MOST_COLUMNS:
         raise ValueError(f"has {len(names):,} columns, more than {_MOST_COLUMNS:,}")
-    twice = sorted(name for name, times in Counter(names).items() if times > 1)
-    if twice:
-        raise ValueError(f"has several columns {twice[0]}")
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
+    if repeated:
+        raise ValueError(f"has more than one column {repeated[0]}")
 
 
-def _numbered(reader: Any, columns: list[str], wrong: deque[Any], first_line: int) -> Iterator[Rows]:
-    """Yield rows with their lines: those that were refused, by their number under the header, take one each too."""
+def _number_rows(reader: Any, columns: list[str], refused: deque[Any], first_line: int) -> Iterator[Rows]:
+    """Yield rows with their line numbers.
+
+    Args:
+        reader: Arrow's reader, which skips rows that it refuses.
+        columns: Columns to return.
+        refused: Rows that Arrow refused so far, numbered from 1 below the header; they take up a line each.
+        first_line: Line below the header.
+    """
     next_line = first_line
     for batch in reader:
         if batch.num_rows == 0:
             continue
-        skipped = np.array([row.number + first_line - 1 for row in wrong], dtype=np.int64)
-        lines = np.arange(next_line, next_line + batch.num_rows + len(skipped))
-        lines = lines[~np.isin(lines, skipped)][: batch.num_rows]
+        refused_lines = np.array([row.number + first_line - 1 for row in refused], dtype=np.int64)
+        lines = np.arange(next_line, next_line + batch.num_rows + len(refused_lines))
+        lines = lines[~np.isin(lines, refused_lines)][: batch.num_rows]
         next_line = int(lines[-1]) + 1
-        broken = _broken(wrong, first_line, next_line)
+        unparsable = _pop_refused(refused, first_line, next_line)
         _require_whole_lines(batch, lines)
-        filled = np.zeros(batch.num_rows, dtype=bool)
+        has_values = np.zeros(batch.num_rows, dtype=bool)
         for column in batch.columns:
-            filled |= pa.compute.not_equal(column, "").to_numpy(zero_copy_only=False)
-            if filled.all():
+            has_values |= pa.compute.not_equal(column, "").to_numpy(zero_copy_only=False)
+            if has_values.all():
                 break
-        rows = batch if filled.all() else batch.filter(pa.array(filled))
-        yield Rows({name: rows.column(name) for name in columns}, lines[filled], broken)
-    nothing = {name: pa.array([], pa.string()) for name in columns}
-    yield Rows(nothing, np.zeros(0, dtype=np.int64), _broken(wrong, first_line))
+        rows = batch if has_values.all() else batch.filter(pa.array(has_values))
+        yield Rows({name: rows.column(name) for name in columns}, lines[has_values], unparsable)
+    empty = {name: pa.array([], pa.string()) for name in columns}
+    yield Rows(empty, np.zeros(0, dtype=np.int64), _pop_refused(refused, first_line))
 
 
-def _broken(wrong: deque[Any], first_line: int, before: int | None = None) -> list[tuple[int, str]]:
-    """Take the rows of another number of fields that are in front of a line; None: all."""
-    found = []
-    while wrong and (before is None or wrong[0].number + first_line - 1 < before):
-        row = wrong.popleft()
+def _pop_refused(refused: deque[Any], first_line: int, before: int | None = None) -> list[tuple[int, str]]:
+    """Remove refused rows above a line (None: all), and return their lines and reasons."""
+    rows = []
+    while refused and (before is None or refused[0].number + first_line - 1 < before):
+        row = refused.popleft()
         fields = f"{row.actual_columns} field{'s' if row.actual_columns > 1 else ''}"
-        found.append((row.number + first_line - 1, f"{fields}, and the header has {row.expected_columns}"))
-    return found
+        rows.append((row.number + first_line - 1, f"{fields}, but the header has {row.expected_columns}"))
+    return rows
 
 
 def _require_whole_lines(batch: Any, lines: NDArray[np.int64]) -> None:
-    """Check that no quoted field goes over several lines: one that is not closed would hide all rows behind it.
+    """Check that no quoted field spans several lines: an unclosed quote would hide all later rows.
 
     Raises:
-        ValueError: There is one.
+        ValueError: A field does.
     """
     for name in batch.schema.names:
-        over = pa.compute.match_substring(batch.column(name), "\n")
-        if pa.compute.any(over).as_py():
-            line = int(lines[int(np.argmax(over.to_numpy(zero_copy_only=False)))])
+        spans_lines = pa.compute.match_substring(batch.column(name), "\n")
+        if pa.compute.any(spans_lines).as_py():
+            line = int(lines[int(np.argmax(spans_lines.to_numpy(zero_copy_only=False)))])
             raise ValueError(f"line {line}: {name} has a quote that is not closed in its line")
 
 
-def json_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
-    """Yield the objects of a file that has one in each line; blank lines are none.
+def json_rows(file: BinaryIO, choose_columns: ChooseColumns) -> Iterator[Rows]:
+    """Yield the rows of a JSON lines file, without blank lines.
 
     Args:
-        file: At its beginning.
-        needed: Given the keys of the first object, returns those to read.
+        file: The file, at its start.
+        choose_columns: Given the keys of the first lines, returns those to read.
+
+    Raises:
+        ValueError: A column to read first appears after the lines that show the columns.
     """
     columns: list[str] | None = None
     keys: list[str] = []
@@ -192,11 +203,11 @@ def json_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
     while lines := file.readlines(PART_BYTES):
         if columns is None:
             keys = _keys(lines[:_HEADER_ROWS])
-            columns = needed(keys)
-        rows, more_keys = _parsed(lines, columns, line) or _parsed_one_by_one(lines, columns, line)
-        late = [name for name in needed([*keys, *more_keys]) if name not in columns]
+            columns = choose_columns(keys)
+        rows, more_keys = _parse_at_once(lines, columns, line) or _parse_one_by_one(lines, columns, line)
+        late = [name for name in choose_columns([*keys, *more_keys]) if name not in columns]
         if late:
-            raise ValueError(f"{late[0]} first comes behind line {_HEADER_ROWS}; give it to the first line, as null")
+            raise ValueError(f"{late[0]} first appears after line {_HEADER_ROWS}; add it to the first line, as null")
         yield rows
         line += len(lines)
 
@@ -205,16 +216,16 @@ def _keys(lines: list[bytes]) -> list[str]:
     keys: dict[str, None] = {}
     for line in lines:
         try:
-            one = json.loads(line)
+            row = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(one, dict):
-            keys |= dict.fromkeys(one)
+        if isinstance(row, dict):
+            keys |= dict.fromkeys(row)
     return list(keys)
 
 
-def _parsed(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]] | None:
-    """Parse many lines at once, and return their keys too; None if anything is unusual in them."""
+def _parse_at_once(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]] | None:
+    """Return the rows of many lines and their keys; None: they need `_parse_one_by_one`."""
     try:
         table = pa.json.read_json(
             io.BytesIO(b"".join(lines)), pa.json.ReadOptions(use_threads=False, block_size=2 * PART_BYTES)
@@ -223,45 +234,48 @@ def _parsed(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Ro
         return None
     if table.num_rows != len(lines):
         return None
-    there = set(table.column_names)
-    values = {name: table.column(name).combine_chunks() if name in there else pa.nulls(len(lines)) for name in columns}
-    if not all(_is_plain(one.type) for one in values.values()):
+    present = set(table.column_names)
+    values = {
+        name: table.column(name).combine_chunks() if name in present else pa.nulls(len(lines)) for name in columns
+    }
+    if not all(_is_plain(column.type) for column in values.values()):
         return None
-    return Rows(values, np.arange(first_line, first_line + len(lines))), there
+    return Rows(values, np.arange(first_line, first_line + len(lines))), present
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether values are all missing, numbers, text or lists of integers."""
+    """Return whether a column is empty or has numbers, strings or lists of integers."""
     of_list = pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)
     of_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     return bool(of_list or of_number or pa.types.is_null(kind) or pa.types.is_string(kind))
 
 
-def _parsed_one_by_one(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]]:
-    found: list[dict[str, Any]] = []
-    places, broken = [], []
-    for place, line in zip(count(first_line), lines, strict=False):
+def _parse_one_by_one(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]]:
+    """Return the rows of lines, with reasons for those that are not JSON objects, and their keys."""
+    rows: list[dict[str, Any]] = []
+    numbers, unparsable = [], []
+    for number, line in zip(count(first_line), lines, strict=False):
         if not line.strip():
             continue
         try:
-            one = json.loads(line)
+            row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            broken.append((place, f"no JSON: {error}"))
+            unparsable.append((number, f"not JSON: {error}"))
             continue
-        if not isinstance(one, dict):
-            broken.append((place, f"no JSON object: {line.strip()[:40].decode(errors='replace')}"))
+        if not isinstance(row, dict):
+            unparsable.append((number, f"not a JSON object: {line.strip()[:40].decode(errors='replace')}"))
             continue
-        found.append(one)
-        places.append(place)
-    values = {name: _array([one.get(name) for one in found]) for name in columns}
-    keys = dict.fromkeys(key for one in found for key in one)
-    return Rows(values, np.array(places, dtype=np.int64), broken), keys
+        rows.append(row)
+        numbers.append(number)
+    values = {name: _array([row.get(name) for row in rows]) for name in columns}
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return Rows(values, np.array(numbers, dtype=np.int64), unparsable), keys
 
 
 def _array(values: list[Any]) -> pa.Array:
-    """Return values as lists where one is a list, as numbers where all are, else as text.
+    """Return an array of lists if any value is a list, of numbers if all are numbers, else of strings.
 
-    What should be a list of integers and is none becomes a list of a null.
+    Among lists, a value that is not a list of integers becomes [null].
     """
     if any(isinstance(value, list) for value in values):
         lists = [value if _is_integers(value) else None if value is None else [None] for value in values]
@@ -276,29 +290,32 @@ def _array(values: list[Any]) -> pa.Array:
 
 
 def _is_integers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(one) is int and abs(one) < 1 << 63 for one in value)
+    return isinstance(value, list) and all(type(element) is int and abs(element) < 1 << 63 for element in value)
 
 
-def _plain(column: Any) -> Any:
-    """Return a column without an encoding of its own."""
+def _decode(column: Any) -> Any:
+    """Return a column without dictionary encoding or string views."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
-def parquet_rows(file: BinaryIO, needed: Needed) -> Iterator[Rows]:
+def parquet_rows(file: BinaryIO, choose_columns: ChooseColumns) -> Iterator[Rows]:
     """Yield the rows of a Parquet file, numbered from 1.
 
     Args:
-        file: At its beginning.
-        needed: Given the names of the columns, returns those to read.
+        file: The file, at its start.
+        choose_columns: Given the columns of the file, returns those to read.
+
+    Raises:
+        ValueError: It has too many columns, or several of one name.
     """
     table = pa.parquet.ParquetFile(pa.PythonFile(file, mode="r"))
     names = table.schema_arrow.names
     _require_columns(names)
-    columns = needed(names)
+    columns = choose_columns(names)
     first = 1
     for batch in table.iter_batches(batch_size=_PART_ROWS, columns=columns):
-        places: NDArray[np.int64] = np.arange(first, first + batch.num_rows)
-        yield Rows({name: _plain(batch.column(name)) for name in columns}, places)
+        numbers: NDArray[np.int64] = np.arange(first, first + batch.num_rows)
+        yield Rows({name: _decode(batch.column(name)) for name in columns}, numbers)
         first += batch.num_rows

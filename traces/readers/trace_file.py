@@ -1,4 +1,4 @@
-"""Requests from a file of any known format."""
+"""Requests of a file in any known format."""
 
 import zlib
 from collections.abc import Sequence
@@ -9,34 +9,33 @@ import pyarrow as pa
 
 from traces.arrivals import find_sessions
 from traces.readers.collector import Collector, Selection
-from traces.readers.content import opened, reader_of
-from traces.readers.formats import expected, recognise
-from traces.readers.rows import Malformed, OnError
+from traces.readers.content import detect_reader, open_decompressed
+from traces.readers.formats import list_length_columns, recognise
+from traces.readers.rows import MalformedRows, OnError
 from traces.readers.tokenizer import token_counter
-from traces.shared.value_checks import is_finite
+from traces.shared.value_checks import flag, is_finite
 from traces.trace import Trace
 
 
 @dataclass(frozen=True)
 class TraceFile:
-    """Requests of a file, plain or gzip, in a format that its content tells.
+    """Requests of a plain or gzip file, whose format is detected from its content.
 
-    CSV, JSON lines and Parquet with the columns of our own (prompt_tokens, output_tokens and optionally
+    Formats: CSV, JSON lines and Parquet with the simulator's own columns (prompt_tokens, output_tokens and optionally
     arrival_s, think_s, request_id, session, client, priority, block_ids, block_tokens) or those of Azure's LLM
     inference traces, BurstGPT, Mooncake (also with session_id and delay), Bailian, Splitwise and Vidur; a JSON array
-    of conversations as ShareGPT's; a detailed result of `vllm bench serve`. Other columns are not read. Columns and
-    units: docs/workloads.md.
+    of conversations like ShareGPT; a detailed result of `vllm bench serve`. Other columns are ignored. See
+    docs/workloads.md for columns and units.
 
     Attributes:
         path: The file.
-        num_requests: Good rows to read at most, from the first; None: all.
-        on_error: What to do with a malformed row: "error" refuses the file, "skip" counts and reports it.
-        max_total_tokens: Longest prompt and output together, longer ones are left out; None: any.
-        start_s: Requests that arrive earlier are left out, and the trace begins there.
-        duration_s: Seconds from `start_s` on; None: to the end.
-        find_sessions: Make sessions of requests that go on from earlier ones, see
-            `traces.arrivals.find_sessions`.
-        tokenizer: A tokenizer.json of Hugging Face, for files that hold texts.
+        num_requests: Maximum number of valid rows to read, from the first; None: all.
+        on_error: What to do with a malformed row: "error" refuses the file, "skip" skips, counts and reports it.
+        max_total_tokens: Longest prompt and output together; longer requests are left out. None: no limit.
+        start_s: Start of the time window, seconds; earlier requests are left out, and time 0 of the trace is here.
+        duration_s: Length of the time window, seconds; None: to the end of the file.
+        find_sessions: Whether to infer sessions, see `traces.arrivals.find_sessions`.
+        tokenizer: A Hugging Face tokenizer.json, for files that contain text.
     """
 
     path: str
@@ -62,8 +61,7 @@ class TraceFile:
             raise ValueError(f"start_s must be a finite number of at least 0, got {self.start_s!r}")
         if self.duration_s is not None and (not is_finite(self.duration_s) or self.duration_s <= 0):
             raise ValueError(f"duration_s must be a finite number above 0 or null, got {self.duration_s!r}")
-        if not isinstance(self.find_sessions, bool):
-            raise ValueError(f"find_sessions must be true or false, got {self.find_sessions!r}")
+        flag("find_sessions", self.find_sessions)
         if self.tokenizer is not None and not isinstance(self.tokenizer, str):
             raise ValueError(f"tokenizer must be the path of a tokenizer.json or null, got {self.tokenizer!r}")
 
@@ -71,38 +69,40 @@ class TraceFile:
         """Read the requests.
 
         Raises:
-            ValueError: The file cannot be read or a row is malformed; with file and line.
+            ValueError: The file cannot be read, or a row is malformed; the message names file and line.
         """
         try:
-            trace = self._collected()
+            trace = self._read()
         except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in reason:
-                reason = "it is no text in UTF-8, nor of another kind that is known"
+                reason = "it is neither UTF-8 text nor of another known format"
             raise ValueError(f"path: cannot read {self.path}: {reason}") from error
         if not self.find_sessions:
             return trace
         if trace.session is not None:
-            raise ValueError(f"find_sessions=true is for files without sessions, and {self.path} has them")
+            raise ValueError(f"find_sessions=true is for files without sessions, but {self.path} has them")
         return replace(trace, session=find_sessions(trace))
 
-    def _collected(self) -> Trace:
-        read, unit = reader_of(self.path, token_counter(self.tokenizer))
-        malformed = Malformed(self.path, self.on_error, unit)
+    def _read(self) -> Trace:
+        read, unit = detect_reader(self.path, token_counter(self.tokenizer))
+        malformed = MalformedRows(self.path, self.on_error, unit)
         selection = Selection(self.num_requests, self.max_total_tokens, float(self.start_s), self.duration_s)
         collectors: list[Collector] = []
 
-        def needed(columns: Sequence[str]) -> list[str]:
+        def choose_columns(columns: Sequence[str]) -> list[str]:
             form = recognise(columns)
             if form is None:
-                raise ValueError(f"needs columns of one of these names: {expected()}; it has: {', '.join(columns)}")
+                raise ValueError(
+                    f"needs one of these pairs of columns: {list_length_columns()}; it has: {', '.join(columns)}"
+                )
             if not collectors:
                 collectors.append(Collector(form, list(columns), malformed, selection))
-            return list(form.found_in(columns).values())
+            return list(form.columns_by_role(columns).values())
 
         try:
-            with opened(self.path) as file:
-                for rows in read(file, needed):
+            with open_decompressed(self.path) as file:
+                for rows in read(file, choose_columns):
                     if not collectors[0].add(rows):
                         break
             if not collectors:

@@ -1,1 +1,1 @@
-"""What all commands share: atomic files, JSON, signals, exit statuses, figure style, value checks."""
+"""Code that all commands share: atomic files, JSON, signals, exit statuses, figure style, value checks."""

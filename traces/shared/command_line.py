@@ -1,4 +1,4 @@
-"""How every command ends: done, with one line about a mistake, or interrupted."""
+"""Exit of every command: success, an error in one line, or an interrupt."""
 
 import os
 import sys
@@ -8,12 +8,12 @@ from collections.abc import Callable
 from traces.shared import interruption
 
 DEBUG = "debug=true"
-_CONFIGURATION = ("hydra", "omegaconf", "yaml")  # packages whose errors are about what the user wrote
-_DEBUG_VARIABLE = "LLM_SIMULATOR_DEBUG"  # of processes that jobs run in
+_CONFIGURATION = ("hydra", "omegaconf", "yaml")  # packages whose errors are mistakes of the user
+_DEBUG_VARIABLE = "LLM_SIMULATOR_DEBUG"  # inherited by the processes of jobs
 
 
 def plain_line(error: BaseException) -> str:
-    """Return what a user needs to know of an error, in one line without characters that a terminal would obey."""
+    """Return the message of an error in one line, with control characters escaped."""
     text = str(error)
     if isinstance(error, OSError) and error.filename:
         text = f"{error.strerror}: {os.fspath(error.filename)!s}"
@@ -21,36 +21,47 @@ def plain_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with control characters written out."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    """Return a text with control characters escaped."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def is_debugging() -> bool:
-    """Whether tracebacks are wanted."""
+    """Return whether debug=true was given."""
     return bool(os.environ.get(_DEBUG_VARIABLE))
 
 
-def described(error: BaseException, one_line: Callable[[Exception], str] = plain_line) -> tuple[str, int]:
-    """Return the line that tells of an error, and the exit status that goes with it: 2 for a mistake, 1 for a fault."""
+def error_line(error: BaseException, one_line: Callable[[Exception], str] = plain_line) -> tuple[str, int]:
+    """Return the line and the exit status for an error; with debug=true also print its traceback.
+
+    Args:
+        error: The error.
+        one_line: Returns the message of a user's mistake.
+
+    Returns:
+        The line, and the exit status: 2 for a mistake of the user, 1 for an internal error.
+    """
     if is_debugging():
         traceback.print_exception(error)
     if isinstance(error, RecursionError):
         return "the input is nested too deeply, or refers to itself", 2
     if isinstance(error, MemoryError):
-        return "there is not enough memory for that", 2
+        return "there is not enough memory", 2
     package = type(error).__module__.partition(".")[0]
     if isinstance(error, ValueError | OSError) or package in _CONFIGURATION:
         assert isinstance(error, Exception)
         return printable(" ".join(one_line(error).split())) or type(error).__name__, 2
-    where = "" if is_debugging() else f"; {DEBUG} shows where"
-    return f"{type(error).__name__}: {plain_line(error) or 'no message'} (a fault of the program{where})", 1
+    hint = "" if is_debugging() else f"; {DEBUG} shows where"
+    return f"{type(error).__name__}: {plain_line(error) or 'no message'} (an internal error{hint})", 1
 
 
 def take_debug(arguments: list[str]) -> list[str]:
-    """Return the arguments without debug=true, and remember it if it is there.
+    """Remove debug=true or debug=false from the arguments, and apply it.
+
+    Returns:
+        The other arguments.
 
     Raises:
-        ValueError: It has another value than true or false.
+        ValueError: The value of debug is neither true nor false.
     """
     rest = []
     for argument in arguments:
@@ -70,24 +81,24 @@ def run(
     one_line: Callable[[Exception], str] = plain_line,
     on_interrupt: Callable[[], str] = lambda: "",
 ) -> None:
-    """Run a command to its exit.
+    """Run a command, print its error or interrupt in one line, and exit.
 
     Args:
         task: Called with the arguments; returns the exit status, or None for 0.
-        arguments: Of the command line.
-        one_line: Says what is wrong in one line.
-        on_interrupt: Called if it was interrupted; says what is left, in one line.
+        arguments: Arguments of the command line.
+        one_line: Returns the message of a user's mistake.
+        on_interrupt: Called after an interrupt; returns a line about what remains.
 
     Raises:
-        SystemExit: With a status other than 0: 1 for a fault of the program, 2 for a mistake in what it was given, 130
-            after Ctrl-C and 143 after SIGTERM.
+        SystemExit: With a status other than 0: 1 for an internal error, 2 for a mistake in the input, 130 after Ctrl-C,
+            141 if the reader of the output went away, 143 after SIGTERM.
     """
-    interruption.begin()
+    interruption.install_handlers()
     status: int | None = 0
     try:
         status = task(take_debug(arguments))
     except BrokenPipeError:
-        # Who read the output has had enough; what Python flushes at its end must not complain either.
+        # The reader of the output has closed it; Python's flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except BaseException as error:
@@ -96,12 +107,12 @@ def run(
         if isinstance(error, KeyboardInterrupt):
             interruption.note_interrupt()
         if not interruption.was_interrupted():
-            text, status = described(error, one_line)
+            text, status = error_line(error, one_line)
             print(f"error: {text}", file=sys.stderr)
-    interruption.rest()
+    interruption.restore_handlers()
     if interruption.was_interrupted():
-        left = on_interrupt()
-        print(f"interrupted{f': {left}' if left else ''}", file=sys.stderr)
+        remark = on_interrupt()
+        print(f"interrupted{f': {remark}' if remark else ''}", file=sys.stderr)
         status = interruption.exit_status()
     if status:
         sys.exit(status)

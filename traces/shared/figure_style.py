@@ -1,7 +1,7 @@
-"""The one look of all pictures: colours, lines, units, files.
+"""Style of all figures: colours, lines, units, files.
 
-Series differ in lightness and in dashes, so that they can be told apart by the colour-blind and in grey;
-`tests/test_plots.py` holds them to it.
+Series differ in lightness and in dashes, so that colour-blind readers can distinguish them, also in greyscale;
+`tests/test_plots.py` checks this.
 """
 
 import math
@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from traces.shared.whole_files import write_whole
 
-# Of the schemes of Paul Tol (personal.sron.nl/~pault) and of Okabe and Ito for the colour-blind.
+# From the colour-blind-safe palettes of Paul Tol (personal.sron.nl/~pault) and of Okabe and Ito.
 COLOURS = ("#004488", "#BB5566", "#56B4E9", "#000000", "#DDAA33", "#117733")
 DASHES: tuple[Any, ...] = (
     "-",
@@ -32,15 +32,15 @@ DASHES: tuple[Any, ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++", "oo", "--")
-# What the parts of a batch look like everywhere.
+# The parts of a batch, in every figure.
 PROMPT, DECODE, IDLE = "#DDAA33", "#004488", "#E4E4E4"
 PROMPT_HATCH = "////"
 GREY = "#777777"
 FORMATS = ("png", "svg")
 DPI = 120
-# Over more decades than this only the powers of ten are named.
+# Axes over more decades than this only label powers of ten.
 _MOST_DECADES = 2.2
-_LONGEST_NAME = 32
+_LONGEST_LABEL = 32
 
 _STYLE: Any = {
     "font.size": 9,
@@ -58,10 +58,10 @@ _STYLE: Any = {
     "hatch.linewidth": 0.6,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
-    # The same picture, the same bytes; text stays text.
+    # The same figure gives the same bytes; text stays text.
     "svg.hashsalt": "figure",
     "svg.fonttype": "none",
-    # Names of runs are no formulas.
+    # Names of runs may contain $.
     "text.parse_math": False,
 }
 
@@ -70,57 +70,57 @@ T = TypeVar("T")
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """Let a function draw in the common look."""
+    """Decorate a function to draw in the common style."""
 
     @wraps(draw)
-    def within(*args: P.args, **kwargs: P.kwargs) -> T:
+    def draw_styled(*args: P.args, **kwargs: P.kwargs) -> T:
         with mpl.rc_context(_STYLE):
             return draw(*args, **kwargs)
 
-    return within
+    return draw_styled
 
 
-def line(place: int) -> dict[str, Any]:
-    """Colour and dashes of a series, by its place among the others."""
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
+def line(index: int) -> dict[str, Any]:
+    """Return colour and dashes of the series with this index."""
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
 
 
-def points(place: int) -> dict[str, Any]:
-    """Colour, dashes and marker of a series of few points."""
-    return {**line(place), "marker": MARKERS[place % len(MARKERS)], "markersize": 4.5}
+def points(index: int) -> dict[str, Any]:
+    """Return colour, dashes and marker of a series of few points."""
+    return {**line(index), "marker": MARKERS[index % len(MARKERS)], "markersize": 4.5}
 
 
-def bars(place: int) -> dict[str, Any]:
-    """Colour and hatch of a series of bars."""
-    return {"color": COLOURS[place % len(COLOURS)], "hatch": HATCHES[place % len(HATCHES)], "edgecolor": "white"}
+def bars(index: int) -> dict[str, Any]:
+    """Return colour and hatch of a series of bars."""
+    return {"color": COLOURS[index % len(COLOURS)], "hatch": HATCHES[index % len(HATCHES)], "edgecolor": "white"}
 
 
 def grid(rows: int, columns: int, width: float = 4.9, height: float = 3.3) -> tuple[Figure, list[Axes]]:
-    """Return a figure and its panels, line by line.
+    """Return a figure and its panels, row by row.
 
     Args:
-        rows: Lines of panels.
-        columns: Panels in a line.
-        width: Of a panel, inches.
-        height: Of a panel, inches.
+        rows: Rows of panels.
+        columns: Panels in a row.
+        width: Width of a panel, inches.
+        height: Height of a panel, inches.
     """
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
 def time_unit(span_s: float) -> tuple[str, float]:
-    """Return the unit in which a span of time is shown, and its seconds."""
+    """Return the unit in which to show a time span, and its length in seconds."""
     return next(((name, size) for name, size in (("h", 3600.0), ("min", 60.0)) if span_s > 3 * size), ("s", 1.0))
 
 
 def legible(name: str) -> str:
-    """Return a name as legends show it: not too long, and also if it begins with an underscore, which hides labels."""
-    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+    """Return a name as a legend label: shortened, and not hidden by a leading underscore."""
+    short = name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
     return f" {short}" if short.startswith("_") else short
 
 
-def _named_ticks(low: float, high: float) -> tuple[float, ...]:
-    """Multiples of the powers of ten that have a name: as few as make at least two within the view."""
+def _labelled_multiples(low: float, high: float) -> tuple[float, ...]:
+    """Return the multiples of powers of ten to label: the fewest that give at least two ticks."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     choices = ((1.0,), (1.0, 2.0, 5.0)) if math.log10(high / low) > _MOST_DECADES else ((1.0, 2.0, 5.0),)
     for subs in choices:
@@ -130,12 +130,12 @@ def _named_ticks(low: float, high: float) -> tuple[float, ...]:
 
 
 def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
-    """Make the scales of a panel on which all is drawn logarithmic, with plain numbers at the ticks.
+    """Make axes of a finished panel logarithmic, with plain numbers as tick labels.
 
     Args:
-        axes: The panel; all that is drawn lies above 0.
-        x: Whether its x axis.
-        y: Whether its y axis.
+        axes: The panel; all its data are above 0.
+        x: Whether to change the x axis.
+        y: Whether to change the y axis.
     """
     if x:
         axes.set_xscale("log")
@@ -143,17 +143,17 @@ def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
         axes.set_yscale("log")
     for axis in [axes.xaxis] * x + [axes.yaxis] * y:
         low, high = axis.get_view_interval()
-        axis.set_major_locator(LogLocator(subs=_named_ticks(low, high)))
+        axis.set_major_locator(LogLocator(subs=_labelled_multiples(low, high)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
 
 
 @styled
 def rendered(figure: Figure, file_format: str = "png") -> bytes:
-    """Return a picture as the content of a file, the same bytes each time.
+    """Return a figure as the content of a file; the same figure gives the same bytes.
 
     Args:
-        figure: The picture.
+        figure: The figure.
         file_format: One of FORMATS.
     """
     content = BytesIO()
@@ -163,14 +163,14 @@ def rendered(figure: Figure, file_format: str = "png") -> bytes:
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write a picture whole, in the format of its suffix.
+    """Write a figure atomically, in the format of the suffix.
 
     Raises:
-        OSError: It cannot be written.
-        ValueError: The suffix is none of FORMATS.
+        OSError: The file cannot be written.
+        ValueError: The suffix is not in FORMATS.
     """
     path = Path(path)
     file_format = path.suffix.removeprefix(".")
     if file_format not in FORMATS:
-        raise ValueError(f"{path.name} must end in {' or '.join(f'.{one}' for one in FORMATS)}")
+        raise ValueError(f"{path.name} must end in {' or '.join(f'.{known}' for known in FORMATS)}")
     write_whole(path, rendered(figure, file_format))

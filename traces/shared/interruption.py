@@ -1,8 +1,8 @@
-"""Ends a command within a second of Ctrl-C or SIGTERM, from its first import to its last file.
+"""Exit within a second of Ctrl-C or SIGTERM, from the first import to the last file.
 
-While a command is importing there is nothing to lose, and it ends at once. Later `Interrupted` is raised. Code of
-others may swallow an exception, or not come back to Python for a while; so it is raised once more, and then the process
-ends without waiting for anything.
+During imports there is nothing to clean up, and the process exits at once. Later, `Interrupted` is raised. A library
+may swallow the exception, or not return to Python for a while; so it is raised a second time, and then the process
+exits without waiting.
 """
 
 import contextlib
@@ -17,23 +17,23 @@ from types import FrameType
 from typing import Any, ClassVar
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-_AGAIN_S, _AT_LAST_S = 0.35, 0.35
+_SECOND_RAISE_S, _FORCED_EXIT_S = 0.35, 0.35  # since the signal, and since the second raise
 _PR_SET_PDEATHSIG = 1
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM; libraries treat it as they treat Ctrl-C."""
+    """Ctrl-C or SIGTERM; a KeyboardInterrupt, so that libraries treat it like Ctrl-C."""
 
 
 class _State:
-    """What this process knows of signals.
+    """Signal state of this process.
 
     Attributes:
-        received: Number of the signal that ends this command; None: none has come.
-        num_raised: How often it was raised.
+        received: Number of the signal that ends the command; None: none was received.
+        num_raised: How often `Interrupted` was raised.
         can_raise: Whether `Interrupted` would be caught.
-        clean_up: What to do before the process ends without further ado.
-        before: What signals did before this command began.
+        clean_up: Called before a forced exit.
+        before: Signal handlers before the command started.
     """
 
     received: int | None = None
@@ -44,38 +44,38 @@ class _State:
 
 
 def listen() -> None:
-    """Let Ctrl-C and SIGTERM end this process within a second."""
+    """Set the signal handlers."""
     for number in _SIGNALS:
         signal.signal(number, _on_alarm if number == signal.SIGALRM else _on_signal)
 
 
-def begin() -> None:
-    """Note that from now on `Interrupted` is caught, until `rest` is called."""
+def install_handlers() -> None:
+    """Set the signal handlers; until `restore_handlers`, the caller catches `Interrupted`."""
     if threading.current_thread() is not threading.main_thread():
-        return  # a program of somebody else, whose main thread gets its signals
+        return  # called by another program, whose main thread receives the signals
     _State.before = {number: signal.getsignal(number) for number in _SIGNALS}
     _State.received, _State.num_raised, _State.can_raise = None, 0, True
     listen()
 
 
 def exit_status() -> int:
-    """Exit status of a command that a signal has ended: 130 after Ctrl-C, 143 after SIGTERM."""
+    """Return the exit status after a signal: 130 after Ctrl-C, 143 after SIGTERM."""
     return 128 + (_State.received or signal.SIGINT)
 
 
 def was_interrupted() -> bool:
-    """Whether a signal has come that is to end this command."""
+    """Return whether a signal that ends the command was received."""
     return _State.received is not None
 
 
 def note_interrupt() -> None:
-    """Note a `KeyboardInterrupt` that came without a signal."""
+    """Record a `KeyboardInterrupt` that was raised without a signal."""
     if _State.received is None:
         _State.received = signal.SIGINT
 
 
-def rest() -> None:
-    """Note that the command is ending by itself: nothing is raised any more, signals do what they did before."""
+def restore_handlers() -> None:
+    """Restore the signal handlers that `install_handlers` replaced, and stop raising `Interrupted`."""
     if not _State.can_raise:
         return
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -84,8 +84,8 @@ def rest() -> None:
         signal.signal(number, handler)
 
 
-def remove_at_last(path: Path) -> Callable[[], None]:
-    """Have a file removed if the process must end without further ado; call what is returned when it is done with."""
+def remove_on_forced_exit(path: Path) -> Callable[[], None]:
+    """Register a file for removal on a forced exit; return a function that cancels this."""
 
     def remove() -> None:
         path.unlink(missing_ok=True)
@@ -95,11 +95,11 @@ def remove_at_last(path: Path) -> Callable[[], None]:
 
 
 def end_with_parent() -> None:
-    """Let this process end when the one that started it does, whatever ends that one, and not before.
+    """End this process when its parent ends, for whatever reason, and not earlier.
 
-    Only Linux tells a process of that; elsewhere it goes on.
+    Only Linux supports this; elsewhere the process outlives its parent.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both processes
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -122,12 +122,12 @@ def _on_alarm(_: int, __: FrameType | None) -> None:
 
 def _raise() -> None:
     _State.num_raised += 1
-    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S if _State.num_raised == 1 else _AT_LAST_S)
+    signal.setitimer(signal.ITIMER_REAL, _SECOND_RAISE_S if _State.num_raised == 1 else _FORCED_EXIT_S)
     raise Interrupted
 
 
 def _end_now() -> None:
-    """End without waiting for anything: half-written files are removed, processes that were started end too."""
+    """Exit at once: remove partial files and kill the processes that this one started."""
     for clean_up in list(_State.clean_up):
         with contextlib.suppress(OSError):
             clean_up()
@@ -140,15 +140,15 @@ def _end_now() -> None:
 
 
 def _descendants(process: int) -> list[int]:
-    """Processes that a process has started, and those that these have; empty where there is no /proc."""
-    found: list[int] = []
+    """Return the processes below a process, deepest first; empty without /proc."""
+    descendants: list[int] = []
     for path in Path(f"/proc/{process}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in map(int, path.read_text().split()):
-                found += [*_descendants(child), child]
-    return found
+                descendants += [*_descendants(child), child]
+    return descendants
 
 
-# As the first import of `python -m PACKAGE`; who uses the packages in a program of their own keeps their handlers.
+# Only during the imports of `python -m PACKAGE`; a program that imports the packages keeps its own handlers.
 if sys.argv[:1] == ["-m"]:
     listen()

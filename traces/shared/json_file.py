@@ -1,4 +1,4 @@
-"""Reads JSON that may be anything: too large, too deep, ambiguous, or no file at all."""
+"""Reader of untrusted JSON files: limits their size and refuses ambiguous content."""
 
 import errno
 import gzip
@@ -9,27 +9,31 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 1 << 28  # of a file, unpacked
+MOST_BYTES = 1 << 28  # of a decompressed file
 _GZIP = b"\x1f\x8b"
 
 
 def read_json(path: Path, *, allow_nan: bool = False) -> Any:
-    """Read a file of JSON, plain or gzip.
+    """Read a JSON file, plain or gzip.
+
+    Args:
+        path: The file.
+        allow_nan: Whether NaN and Infinity are allowed, which are not standard JSON.
 
     Raises:
-        OSError: It cannot be read, or is no file.
-        ValueError: It is no JSON, or more than such files have; without the name of the file.
+        OSError: The file cannot be read, or is not a regular file.
+        ValueError: It is not valid JSON, or too large; the message does not name the file.
     """
     content = read_bytes(path)
     return parse_json(content, allow_nan=allow_nan)
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file, unpacked if it is gzip.
+    """Read a file, decompressed if it is gzip.
 
     Raises:
-        OSError: It cannot be read, or is no file.
-        ValueError: It has more than MOST_BYTES, or is broken gzip; without the name of the file.
+        OSError: The file cannot be read, or is not a regular file.
+        ValueError: It has more than MOST_BYTES, or is broken gzip; the message does not name the file.
     """
     with open(path, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -38,8 +42,8 @@ def read_bytes(path: Path) -> bytes:
         if content.startswith(_GZIP):
             file.seek(0)
             try:
-                with gzip.open(file) as unpacked:
-                    content = unpacked.read(MOST_BYTES + 1)
+                with gzip.open(file) as decompressed:
+                    content = decompressed.read(MOST_BYTES + 1)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise ValueError(f"it is broken gzip: {error}") from error
     if len(content) > MOST_BYTES:
@@ -48,40 +52,40 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(content: bytes, *, allow_nan: bool = False) -> Any:
-    """Parse JSON in UTF-8; a key may not be there twice, as it would not be clear which one counts.
+    """Parse JSON in UTF-8; a repeated key is an error, as its value would be ambiguous.
 
     Args:
         content: The text.
-        allow_nan: Whether NaN and Infinity are numbers, which the standard does not have.
+        allow_nan: Whether NaN and Infinity are allowed, which are not standard JSON.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The content is not valid JSON.
     """
-    constant = float if allow_nan else _refused
+    constant = float if allow_nan else _refuse_constant
     try:
         text = content.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_object, parse_constant=constant, parse_int=_integer)
+        return json.loads(text, object_pairs_hook=_parse_object, parse_constant=constant, parse_int=_parse_integer)
     except UnicodeDecodeError:
-        raise ValueError("it is no text in UTF-8") from None
+        raise ValueError("it is not UTF-8 text") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON: {error}") from None
+        raise ValueError(f"it is not JSON: {error}") from None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"it has {next(name for name in names if names.count(name) > 1)!r} twice in one object")
-    return found
+    return values
 
 
-def _refused(name: str) -> float:
-    raise ValueError(f"it holds {name}, which is no number")
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it contains {name}, which is not valid JSON")
 
 
-def _integer(digits: str) -> int:
+def _parse_integer(digits: str) -> int:
     if len(digits) > 100:
-        raise ValueError(f"it holds a number of {len(digits)} digits")
+        raise ValueError(f"it contains a number of {len(digits)} digits")
     return int(digits)

@@ -1,4 +1,4 @@
-"""Range checks of values that users give. Each raises ValueError in one line that names the value."""
+"""Checks of values that users give; each raises ValueError with one line that names the value."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -42,13 +42,13 @@ def choice(name: str, value: object, allowed: Collection[str]) -> None:
 
 
 def quantile_levels(levels: Sequence[float] | None, count: int) -> None:
-    """Check the levels of `count` quantiles: rising from 0 to 1, or None."""
+    """Check that the levels of `count` quantiles are None or increase from 0 to 1."""
     if levels is None:
         return
     if len(levels) != count or levels[0] != 0 or levels[-1] != 1 or any(high <= low for low, high in pairwise(levels)):
-        raise ValueError(f"levels must be {count} numbers, as many as there are quantiles, rising from 0 to 1")
+        raise ValueError(f"levels must be {count} numbers, one for each quantile, increasing from 0 to 1")
 
 
 def is_finite(value: object) -> bool:
-    """Whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

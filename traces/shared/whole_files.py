@@ -1,4 +1,4 @@
-"""Files that appear under their names only when all of them are written."""
+"""Atomic writes: files get their names only when they are complete."""
 
 import errno
 import os
@@ -9,18 +9,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from traces.shared.interruption import remove_at_last
+from traces.shared.interruption import remove_on_forced_exit
 
-# Processes of other machines, which may write into the same folder, cannot be seen from here.
+# Part of temporary names: other machines may write into the same folder, and their processes are not visible here.
 _HOST = socket.gethostname()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield another name, one of each process, to write to; the file then gets its own name, or is removed.
+    """Yield a temporary path to write to, and rename it to `path` at the end; on an error, remove it.
 
     Raises:
-        OSError: It cannot be written; the error names `path`. A device or a folder is not replaced.
+        OSError: The file cannot be written; the error names `path`. A device or a folder is not replaced.
     """
     with replacing_together([path]) as (partial,):
         yield partial
@@ -28,24 +28,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(paths: list[Path]) -> Iterator[list[Path]]:
-    """Yield other names to write to; at the end all of the files get their own names, or none does.
+    """Yield temporary paths to write to, and rename all of them at the end; on an error, remove them.
 
-    The last file says that the others are there: its old version is removed before they are replaced, and the new
-    one comes last.
+    The last file marks the others as complete: its old version is removed before they are replaced, and its new version
+    is renamed last.
 
     Raises:
-        OSError: One cannot be written; the error names it. A device or a folder is not replaced.
+        OSError: A file cannot be written; the error names it. A device or a folder is not replaced.
     """
     for path in paths:
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "exists and is not a file", str(path))
-        _remove_left(path)
-    own = f"{_HOST}.{os.getpid()}.partial"
-    partials = [path.with_name(f".{path.name}.{own}") for path in paths]
-    with ExitStack() as done:
+        _remove_leftovers(path)
+    suffix = f"{_HOST}.{os.getpid()}.partial"
+    partials = [path.with_name(f".{path.name}.{suffix}") for path in paths]
+    with ExitStack() as cleanup:
         for partial in partials:
-            done.callback(partial.unlink, missing_ok=True)
-            done.callback(remove_at_last(partial))
+            cleanup.callback(partial.unlink, missing_ok=True)
+            cleanup.callback(remove_on_forced_exit(partial))
         try:
             yield partials
             if len(paths) > 1:
@@ -55,7 +55,7 @@ def replacing_together(paths: list[Path]) -> Iterator[list[Path]]:
                     os.replace(partial, path)
         except OSError as error:
             names = {str(partial): str(path) for partial, path in zip(partials, paths, strict=True)}
-            if error.filename is None:  # a full disk does not say for which file
+            if error.filename is None:  # the error of a full disk names no file
                 error.filename = str(paths[-1])
             error.filename = names.get(str(error.filename), error.filename)
             error.filename2 = None
@@ -64,25 +64,25 @@ def replacing_together(paths: list[Path]) -> Iterator[list[Path]]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open a text file that appears under its name only when all of it is written."""
+    """Open a text file for an atomic write."""
     with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         yield file
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when all of it is written."""
+    """Write a file atomically."""
     with replacing(path) as partial:
         partial.write_bytes(content)
 
 
-def _remove_left(path: Path) -> None:
-    """Remove what processes that were killed have left of a file."""
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files that killed processes have left for a path."""
     try:
         names = os.listdir(path.parent)
     except OSError:
-        return  # whoever writes will say so
+        return  # the write itself raises the error
     pattern = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(_HOST)}\.(\d+)\.partial")
     for name in names:
-        found = pattern.fullmatch(name)
-        if found and not Path(f"/proc/{found[1]}").exists() and Path("/proc/self").exists():
+        match = pattern.fullmatch(name)
+        if match and not Path(f"/proc/{match[1]}").exists() and Path("/proc/self").exists():
             path.with_name(name).unlink(missing_ok=True)

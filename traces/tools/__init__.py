@@ -1,4 +1,4 @@
-"""What `python -m traces` does: describe, convert, fit."""
+"""Tools behind `python -m traces`: describe, convert, fit."""
 
 from traces.tools.describe import describe
 from traces.tools.fit import fit

@@ -1,4 +1,4 @@
-"""Figures of a trace: how many requests, how they arrive, how long they are."""
+"""Statistics of a trace: arrivals, lengths, sessions and prefixes."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from traces.trace import Trace
 Floats = NDArray[np.float64]
 QUANTILES = (1, 10, 25, 50, 75, 90, 95, 99)
 WINDOWS_S = (1, 10, 60, 600, 3600)
-# Fewer windows say little about how much their counts vary.
+# With fewer windows, the variance of their counts is too noisy.
 _FEWEST_WINDOWS = 10
-# Times are taken to be recorded in steps if there are fewer different ones than this share of the requests.
-_STEPS = 0.5
+# Arrival times count as recorded in steps if the distinct ones are fewer than this share of the requests.
+_DISTINCT_SHARE = 0.5
 
 
 def describe(trace: Trace) -> dict[str, Any]:
-    """Return the figures of a trace; None where there is nothing to measure.
+    """Return the statistics of a trace.
 
     Returns:
-        num_requests, num_skipped_rows, `arrivals` (see `arrival_figures`), `sessions`, `clients` (requests by name),
-        `lengths` (prompt_tokens, output_tokens, total_tokens, each with mean, std, min, max and quantiles),
-        rank_correlation (Spearman's, of prompt and output), `prefix`, and notes.
+        num_requests, num_skipped_rows, `arrivals` (see `arrival_figures`), `sessions`, `clients` (requests by class
+        name), `lengths` (prompt_tokens, output_tokens, total_tokens, each with mean, std, min, max and percentiles),
+        rank_correlation (Spearman's, of prompt and output), `prefix`, and notes. None for what the trace lacks.
     """
     prompt, output = trace.prompt_tokens, trace.output_tokens
     return {
@@ -44,78 +44,85 @@ def describe(trace: Trace) -> dict[str, Any]:
 
 
 def known_arrivals(trace: Trace) -> Floats:
-    """Return the arrival times that a trace has, without those of requests that wait: float64[n]."""
+    """Return the known arrival times, without requests that wait: float64[n]."""
     if trace.arrival_s is None:
         return np.zeros(0)
     return np.asarray(trace.arrival_s[~np.isnan(trace.arrival_s)])
 
 
 def time_step_s(arrival_s: Floats) -> float | None:
-    """Return the step in which times were recorded: many requests have the same; None: they were not.
+    """Return the resolution of recorded arrival times, seconds.
 
     Args:
         arrival_s: float64[n], not decreasing.
+
+    Returns:
+        The median distance of distinct times; None: too few requests share an arrival time.
     """
-    different = np.unique(arrival_s)
-    if len(different) < 2 or len(different) >= _STEPS * len(arrival_s):
+    distinct = np.unique(arrival_s)
+    if len(distinct) < 2 or len(distinct) >= _DISTINCT_SHARE * len(arrival_s):
         return None
-    return float(np.median(np.diff(different)))
+    return float(np.median(np.diff(distinct)))
 
 
 def arrival_figures(arrival_s: Floats) -> dict[str, Any]:
-    """Return the figures of arrival times.
+    """Return the statistics of arrival times.
 
     Args:
-        arrival_s: float64[n], not decreasing, at least one.
+        arrival_s: float64[n], n at least 1, not decreasing.
 
     Returns:
-        num_arrivals, span_s from the first to the last, qps (gaps over their sum), gap_cv (standard deviation of the
-        gaps over their mean; 1 in a Poisson process), peak_qps by window length (most arrivals in a window) and
-        index_of_dispersion by window length in seconds (variance of the counts in windows side by side over their
-        mean; 1 in a Poisson process). Of windows that fit into the span less than 10 times there is none. Also
-        time_step_s, see there.
+        num_arrivals; span_s from the first to the last arrival; qps (number of inter-arrival times over their sum);
+        gap_cv (coefficient of variation of the inter-arrival times; 1 for a Poisson process); peak_qps (rate in the
+        busiest window) and index_of_dispersion (variance of the counts in adjacent windows over their mean; 1 for a
+        Poisson process), both by window length in seconds, without windows that fit into the span fewer than 10
+        times; time_step_s (see `time_step_s`).
     """
     gaps = np.diff(arrival_s)
     span_s = float(arrival_s[-1] - arrival_s[0])
     if span_s == 0:
-        nothing: dict[str, Any] = {"qps": None, "gap_cv": None, "peak_qps": {}, "index_of_dispersion": {}}
-        return {"num_arrivals": len(arrival_s), "span_s": span_s, **nothing, "time_step_s": None}
+        undefined: dict[str, Any] = {"qps": None, "gap_cv": None, "peak_qps": {}, "index_of_dispersion": {}}
+        return {"num_arrivals": len(arrival_s), "span_s": span_s, **undefined, "time_step_s": None}
     counts = {window_s: window_counts(arrival_s, window_s) for window_s in WINDOWS_S}
-    enough = {window_s: one for window_s, one in counts.items() if len(one) >= _FEWEST_WINDOWS}
+    counts = {window_s: values for window_s, values in counts.items() if len(values) >= _FEWEST_WINDOWS}
     return {
         "num_arrivals": len(arrival_s),
         "span_s": span_s,
         "qps": len(gaps) / span_s,
         "gap_cv": float(gaps.std() / gaps.mean()),
-        "peak_qps": {window_s: float(one.max() / window_s) for window_s, one in enough.items()},
-        "index_of_dispersion": {window_s: float(one.var() / one.mean()) for window_s, one in enough.items()},
+        "peak_qps": {window_s: float(values.max() / window_s) for window_s, values in counts.items()},
+        "index_of_dispersion": {window_s: float(values.var() / values.mean()) for window_s, values in counts.items()},
         "time_step_s": time_step_s(arrival_s),
     }
 
 
 def window_counts(arrival_s: Floats, window_s: float) -> NDArray[np.int64]:
-    """Count the arrivals in each whole window from the first arrival on: int64[num_windows]."""
+    """Count arrivals in adjacent windows from the first arrival on.
+
+    Returns:
+        int64[num_windows], without the last window if the span does not fill it.
+    """
     since_s = arrival_s - arrival_s[0]
     num_windows = int(since_s[-1] // window_s)
-    within = (since_s // window_s).astype(np.int64)
-    return np.bincount(within[within < num_windows], minlength=num_windows)
+    window = (since_s // window_s).astype(np.int64)
+    return np.bincount(window[window < num_windows], minlength=num_windows)
 
 
 def length_figures(tokens: NDArray[np.int64]) -> dict[str, float]:
-    """Return mean, std, min, max and quantiles of lengths."""
+    """Return mean, standard deviation, min, max and percentiles of lengths."""
     levels = np.array(QUANTILES) / 100
-    found = np.quantile(tokens, levels, method="inverted_cdf").tolist()
+    values = np.quantile(tokens, levels, method="inverted_cdf").tolist()
     return {
         "mean": float(tokens.mean()),
         "std": float(tokens.std()),
         "min": int(tokens.min()),
-        **{f"p{name}": int(value) for name, value in zip(QUANTILES, found, strict=True)},
+        **{f"p{name}": int(value) for name, value in zip(QUANTILES, values, strict=True)},
         "max": int(tokens.max()),
     }
 
 
 def rank_correlation(trace: Trace) -> float | None:
-    """Return Spearman's correlation of prompt and output; None: all prompts or all outputs are of one length."""
+    """Return Spearman's rank correlation of prompt and output lengths; None: all prompts or all outputs are equal."""
     if trace.prompt_tokens.min() == trace.prompt_tokens.max() or trace.output_tokens.min() == trace.output_tokens.max():
         return None
     ranks = [pd.Series(tokens).rank().to_numpy() for tokens in (trace.prompt_tokens, trace.output_tokens)]
@@ -124,36 +131,37 @@ def rank_correlation(trace: Trace) -> float | None:
 
 def _session_figures(trace: Trace) -> dict[str, Any]:
     assert trace.session is not None
-    within = trace.session >= 0
-    if not within.any():
+    in_session = trace.session >= 0
+    if not in_session.any():
         return {"num_sessions": 0, "turns": None, "num_in_none": len(trace)}
-    turns = np.unique(trace.session[within], return_counts=True)[1]
-    return {"num_sessions": len(turns), "turns": length_figures(turns), "num_in_none": int(np.count_nonzero(~within))}
+    turns = np.unique(trace.session[in_session], return_counts=True)[1]
+    num_outside = int(np.count_nonzero(~in_session))
+    return {"num_sessions": len(turns), "turns": length_figures(turns), "num_in_none": num_outside}
 
 
 def _client_figures(trace: Trace) -> dict[str, int]:
     counts = np.bincount(np.asarray(trace.client), minlength=len(trace.clients)).tolist()
-    return {one.name: count for one, count in zip(trace.clients, counts, strict=True)}
+    return {client.name: count for client, count in zip(trace.clients, counts, strict=True)}
 
 
 def _prefix_figures(trace: Trace) -> dict[str, Any]:
-    """How many blocks an earlier request had, and the hit rate of an unlimited prefix cache.
+    """Return the repeated blocks and the hit rate of an unlimited prefix cache.
 
-    The hit rate is the share of the prompt tokens in full blocks of an earlier request; None: the size of a
-    block is unknown.
+    The hit rate is the share of prompt tokens in full blocks that an earlier request has too; None: the block size
+    is unknown.
     """
     blocks = trace.prefix
     assert blocks is not None
-    # An id is that of all tokens up to its end, so no request has it twice.
-    seen = pd.Series(blocks.ids).duplicated().to_numpy()
+    # An id stands for all tokens up to the end of its block, so no request has it twice.
+    is_repeated = pd.Series(blocks.ids).duplicated().to_numpy()
     hit_rate = None
     if blocks.block_tokens is not None:
-        num_found = np.count_nonzero(seen & blocks.within(trace.prompt_tokens // blocks.block_tokens))
-        hit_rate = float(num_found * blocks.block_tokens / trace.prompt_tokens.sum())
+        num_hits = np.count_nonzero(is_repeated & blocks.first_mask(trace.prompt_tokens // blocks.block_tokens))
+        hit_rate = float(num_hits * blocks.block_tokens / trace.prompt_tokens.sum())
     return {
         "block_tokens": blocks.block_tokens,
         "num_blocks": len(blocks.ids),
-        "num_distinct_blocks": int(np.count_nonzero(~seen)),
-        "repeated_share": float(seen.mean()) if len(seen) else 0.0,
+        "num_distinct_blocks": int(np.count_nonzero(~is_repeated)),
+        "repeated_share": float(is_repeated.mean()) if len(is_repeated) else 0.0,
         "hit_rate": hit_rate,
     }

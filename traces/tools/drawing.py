@@ -1,4 +1,4 @@
-"""Picture of a trace: when requests arrive and how long they are."""
+"""Plots of a trace: arrivals and lengths."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from traces.shared.figure_style import GREY, grid, line, make_logarithmic, save,
 from traces.tools.describe import known_arrivals, window_counts
 from traces.trace import Trace
 
-# The rate is drawn over so many windows at most, of one of these lengths, s.
+# The rate is drawn over at most this many windows, of one of these lengths in seconds.
 _MOST_WINDOWS = 200
 _WINDOWS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 86400, 604800)
 _CDF_POINTS = 2000
@@ -19,19 +19,19 @@ _CDF_POINTS = 2000
 
 @styled
 def draw(trace: Trace, title: str, path: Path) -> None:
-    """Draw rate, gaps and dispersion (if there are arrival times), lengths, and prompt against output.
+    """Plot rate and inter-arrival times (if known), lengths, and output against prompt.
 
     Args:
         trace: The requests.
         title: Name of the trace.
-        path: PNG file.
+        path: PNG file to write.
     """
     panels: list[Callable[[Axes, Trace], None]] = [_lengths, _prompt_and_output]
     known_s = known_arrivals(trace)
     if len(known_s) and known_s[0] < known_s[-1]:
         panels = [_rate, _gaps, *panels]
-    figure, places = grid(len(panels) // 2, 2, width=5.2, height=3.6)
-    for axes, panel in zip(places, panels, strict=True):
+    figure, all_axes = grid(len(panels) // 2, 2, width=5.2, height=3.6)
+    for axes, panel in zip(all_axes, panels, strict=True):
         panel(axes, trace)
     figure.suptitle(f"{title}: {len(trace):,} requests", fontsize=11)
     save(figure, path)
@@ -40,7 +40,7 @@ def draw(trace: Trace, title: str, path: Path) -> None:
 def _rate(axes: Axes, trace: Trace) -> None:
     arrival_s = known_arrivals(trace)
     span_s = arrival_s[-1] - arrival_s[0]
-    window_s = next((one for one in _WINDOWS_S if span_s <= one * _MOST_WINDOWS), _WINDOWS_S[-1])
+    window_s = next((length_s for length_s in _WINDOWS_S if span_s <= length_s * _MOST_WINDOWS), _WINDOWS_S[-1])
     counts = window_counts(arrival_s, window_s)
     unit, seconds = next(((name, size) for name, size in (("h", 3600), ("min", 60)) if span_s > 3 * size), ("s", 1))
     start = np.arange(len(counts) + 1) * window_s / seconds
@@ -56,12 +56,12 @@ def _gaps(axes: Axes, trace: Trace) -> None:
     mean = gaps.mean()
     levels = np.linspace(0, 1, _CDF_POINTS)
     shown = np.quantile(gaps, levels)
-    # Gaps of 0 are drawn at the left edge.
-    none = f", {np.mean(gaps == 0):.0%} are 0" if gaps[0] == 0 else ""
+    # A logarithmic axis has no 0: gaps of 0 are drawn at its left edge.
+    zeros = f", {np.mean(gaps == 0):.0%} are 0" if gaps[0] == 0 else ""
     floor = max(min(float(np.quantile(gaps[gaps > 0], 0.001)), mean / 100), 1e-6)
-    axes.plot(np.maximum(shown, floor), 100 * levels, **line(0), label=f"gaps, CV {gaps.std() / mean:.3g}{none}")
-    grid = np.geomspace(floor, gaps[-1], 300)
-    axes.plot(grid, 100 * -np.expm1(-grid / mean), color=GREY, linestyle="--", label="Poisson process, CV 1")
+    axes.plot(np.maximum(shown, floor), 100 * levels, **line(0), label=f"gaps, CV {gaps.std() / mean:.3g}{zeros}")
+    times_s = np.geomspace(floor, gaps[-1], 300)
+    axes.plot(times_s, 100 * -np.expm1(-times_s / mean), color=GREY, linestyle="--", label="Poisson process, CV 1")
     make_logarithmic(axes, x=True)
     axes.set(xlabel="time between arrivals, s", ylabel="gaps up to that, %", ylim=(0, 101))
     axes.legend()
@@ -69,9 +69,9 @@ def _gaps(axes: Axes, trace: Trace) -> None:
 
 def _lengths(axes: Axes, trace: Trace) -> None:
     levels = np.linspace(0, 1, _CDF_POINTS)
-    for place, (name, tokens) in enumerate((("prompt", trace.prompt_tokens), ("output", trace.output_tokens))):
+    for index, (name, tokens) in enumerate((("prompt", trace.prompt_tokens), ("output", trace.output_tokens))):
         label = f"{name}, median {np.median(tokens):,.0f}"
-        axes.plot(np.quantile(tokens, levels), 100 * levels, label=label, **line(place))
+        axes.plot(np.quantile(tokens, levels), 100 * levels, label=label, **line(index))
     make_logarithmic(axes, x=True)
     axes.set(xlabel="tokens", ylabel="requests up to that, %", ylim=(0, 101))
     axes.legend()

@@ -1,4 +1,4 @@
-"""Fits generators to a trace: the lengths, how they go together, and how requests arrive."""
+"""Generators fitted to a trace: lengths, their correlation, and arrivals."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,33 +13,33 @@ from traces.tools.describe import arrival_figures, length_figures, rank_correlat
 from traces.trace import Trace
 
 Floats = NDArray[np.float64]
-# Levels of the quantiles in a table: every percent, and closer at the end, where few values are far apart.
+# Quantile levels of a table: every percent, and finer in the tail, where values are far apart.
 _LEVELS = (
     *(number / 100 for number in range(99)),
     *(number / 1000 for number in range(990, 999)),
     *(number / 10000 for number in range(9990, 10001)),
 )
-# Gaps of independent arrivals get a table if no distribution of two parameters comes as near as this.
-_NEAR = 0.05
-# Gaps that vary less are taken to be equal.
-_EVEN = 0.01
-# A rate that varies is fitted with at most so many pieces, each of at least so many requests.
+# Largest distance of a gamma, Weibull or exponential distribution from the measured gaps; beyond it they get a table.
+_MOST_DISTANCE = 0.05
+# Gaps with a smaller coefficient of variation count as equal.
+_CONSTANT_CV = 0.01
+# A varying rate is fitted with at most this many pieces, each of at least this many requests.
 _MOST_PIECES, _PIECE_REQUESTS = 96, 100
-# The rate varies if counts in windows of a tenth of the span vary by so many times more than independent gaps of
-# the measured variation make them vary. Counts that do not vary more reach 3 times once in 2,300 traces
-# (10 windows: a chi-squared variable of 9 degrees above 30).
+# The rate varies if the counts in windows of a tenth of the span vary this many times more than independent gaps of
+# the measured CV would make them. At a constant rate, one trace in 2,300 reaches 3 times (10 windows: a chi-squared
+# variable of 9 degrees of freedom above 30).
 _VARIES, _SLOW_WINDOWS = 3.0, 10
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Generators that were fitted to a trace.
+    """Generators fitted to a trace.
 
     Attributes:
-        source: Generates the requests.
-        arrivals: Generates the arrivals; None: the trace has none.
-        notes: What the generators leave out.
+        source: Generator of the requests.
+        arrivals: Arrival process; None: no arrivals could be fitted.
+        notes: What the generators leave out, a sentence each.
     """
 
     source: Source
@@ -48,13 +48,15 @@ class Fit:
 
     def sample(self, seed: int = SEED) -> Trace:
         """Generate a trace."""
-        of_requests, of_arrivals = np.random.default_rng(seed).spawn(2)
-        trace = self.source.load(of_requests)
-        return trace if self.arrivals is None else self.arrivals.assign(trace, of_arrivals)
+        requests_rng, arrivals_rng = np.random.default_rng(seed).spawn(2)
+        trace = self.source.load(requests_rng)
+        return trace if self.arrivals is None else self.arrivals.assign(trace, arrivals_rng)
 
 
 def fit(trace: Trace) -> Fit:
-    """Fit generators: conversations if the trace has sessions of several turns, else independent requests.
+    """Fit generators to a trace.
+
+    Sessions of several turns give `Conversations`, other traces independent requests.
 
     Raises:
         ValueError: The trace has fewer than 2 requests.
@@ -63,15 +65,15 @@ def fit(trace: Trace) -> Fit:
         raise ValueError("needs at least 2 requests")
     notes = []
     if trace.client is not None:
-        notes.append("classes of clients are taken together")
+        notes.append("client classes are merged")
     if trace.priority is not None:
         notes.append("priorities are left out")
     if trace.prefix is not None:
         notes.append("prefix blocks are left out")
     _, turn = trace.turns()
     if trace.session is not None and turn.any():
-        arrivals, more = _session_arrivals(trace, turn)
-        return Fit(_conversations(trace, turn), arrivals, (*notes, *more))
+        arrivals, session_notes = _fit_sessions(trace, turn)
+        return Fit(_fit_conversations(trace, turn), arrivals, (*notes, *session_notes))
     source = Synthetic(
         prompt=_table(trace.prompt_tokens),
         output=_table(trace.output_tokens),
@@ -88,40 +90,44 @@ def fit(trace: Trace) -> Fit:
         try:
             process = fit_arrivals(known_s)
         except ValueError as error:
-            notes.append(f"arrivals are left out, as no process can have them: {error}")
+            notes.append(f"arrivals are left out, as no arrival process can be fitted: {error}")
     return Fit(source, process, tuple(notes))
 
 
 def without_steps(trace: Trace) -> Trace:
-    """Return a trace whose arrival times were recorded in steps with the requests of a step spread over it at random.
+    """Spread requests at random over the steps in which arrival times were recorded.
 
-    Any other trace is returned as it is.
+    Returns a trace without such steps unchanged.
     """
     if trace.arrival_s is None or np.isnan(trace.arrival_s).any():
         return trace
     step_s = time_step_s(trace.arrival_s)
     if step_s is None:
         return trace
-    within = np.random.default_rng(SEED).random(len(trace)) * step_s
-    note = f"arrival times are recorded in steps of {step_s:g} s; requests were spread over their steps"
-    return replace(trace, arrival_s=np.sort(trace.arrival_s + within), notes=(*trace.notes, note))
+    offset_s = np.random.default_rng(SEED).random(len(trace)) * step_s
+    note = f"arrival times are recorded in steps of {step_s:g} s; requests were spread at random over these steps"
+    return replace(trace, arrival_s=np.sort(trace.arrival_s + offset_s), notes=(*trace.notes, note))
 
 
 def fit_arrivals(arrival_s: Floats) -> Arrivals:
-    """Fit a process to arrival times: with a rate that varies, or of independent gaps.
+    """Fit an arrival process: a varying rate, or independent inter-arrival times.
 
-    Of independent gaps the distribution (gamma or Weibull of their mean and variation, or exponential) is the one
-    whose largest distance from the measured one is the smallest; if none is near, it is the measured one.
+    Independent inter-arrival times are constant, exponential, gamma or Weibull (the last two with the measured CV),
+    whichever is nearest to the measured distribution by the Kolmogorov-Smirnov distance. If none is near, they follow
+    the measured distribution itself.
 
     Args:
         arrival_s: float64[n], not decreasing, not all the same.
+
+    Raises:
+        ValueError: The rate is outside the range of the arrival processes.
     """
     figures = arrival_figures(arrival_s)
     qps, cv = figures["qps"], figures["gap_cv"]
     slow = window_counts(arrival_s, figures["span_s"] / _SLOW_WINDOWS * (1 - 1e-12))
     if slow.var() / slow.mean() > _VARIES * max(cv**2, 1.0):
-        return _varying(arrival_s, figures["span_s"])
-    if cv < _EVEN:
+        return _fit_varying_rate(arrival_s, figures["span_s"])
+    if cv < _CONSTANT_CV:
         return Constant(qps=_short(qps))
     cv = min(cv, 100.0)
     gaps = np.diff(arrival_s)
@@ -130,20 +136,20 @@ def fit_arrivals(arrival_s: Floats) -> Arrivals:
         Gamma(qps=_short(qps), cv=_short(cv)),
         Weibull(qps=_short(qps), cv=_short(cv)),
     ]
-    distances = [distance(gaps, np.diff(_times(one, len(gaps) + 1))) for one in candidates]
-    if min(distances) <= _NEAR:
+    distances = [distance(gaps, np.diff(_draw_times(process, len(gaps) + 1))) for process in candidates]
+    if min(distances) <= _MOST_DISTANCE:
         return candidates[int(np.argmin(distances))]
     quantiles = np.quantile(gaps, _LEVELS, method="inverted_cdf") * qps
-    return Renewal(qps=_short(qps), gaps=[_short(one) for one in quantiles], levels=_LEVELS)
+    return Renewal(qps=_short(qps), gaps=[_short(gap) for gap in quantiles], levels=_LEVELS)
 
 
-def _varying(arrival_s: Floats, span_s: float) -> VaryingRate:
-    """Fit a rate on straight lines, and the variation of the gaps that is left at a constant rate."""
-    pieces = int(np.clip(len(arrival_s) // _PIECE_REQUESTS, 2, _MOST_PIECES))
+def _fit_varying_rate(arrival_s: Floats, span_s: float) -> VaryingRate:
+    """Fit a piecewise linear rate, and the CV of the gaps once time is rescaled to a constant rate."""
+    num_pieces = int(np.clip(len(arrival_s) // _PIECE_REQUESTS, 2, _MOST_PIECES))
     since_s = arrival_s - arrival_s[0]
-    counts, edges = np.histogram(since_s, bins=pieces, range=(0, span_s))
+    counts, edges = np.histogram(since_s, bins=num_pieces, range=(0, span_s))
     rates = counts / np.diff(edges)
-    # The rate of a piece is that of its middle; at both ends it goes on as it was.
+    # The rate of a piece applies to its middle; before the first middle and after the last it is constant.
     times = [0.0, *((edges[1:] + edges[:-1]) / 2).tolist(), span_s]
     values = [rates[0], *rates.tolist(), rates[-1]]
     points = [[_short(time_s), _short(rate)] for time_s, rate in zip(times, values, strict=True)]
@@ -153,8 +159,8 @@ def _varying(arrival_s: Floats, span_s: float) -> VaryingRate:
     return VaryingRate(points=points, cv=_short(min(max(float(cv), 0.01), 100.0)))
 
 
-def _session_arrivals(trace: Trace, turn: NDArray[np.int64]) -> tuple[Sessions | None, tuple[str, ...]]:
-    """Fit starts of sessions and think times."""
+def _fit_sessions(trace: Trace, turn: NDArray[np.int64]) -> tuple[Sessions | None, tuple[str, ...]]:
+    """Fit session starts and think times; also return notes."""
     if trace.arrival_s is None:
         return None, ()
     session, _ = trace.turns()
@@ -168,7 +174,7 @@ def _session_arrivals(trace: Trace, turn: NDArray[np.int64]) -> tuple[Sessions |
         order = np.lexsort((turn, session))
         think_s = np.diff(trace.arrival_s[order])[(turn[order] > 0)[1:]]
         think_s = think_s[~np.isnan(think_s)]
-        notes = ("think times were not recorded: they are the times between the turns, the answers in them included",)
+        notes = ("think times were not recorded: the times between turns are used, which include the answers",)
     qps = figures["qps"] * len(trace) / (int(session.max()) + 1)
     mean_s = float(think_s.mean()) if len(think_s) else 0.0
     cv = float(think_s.std() / mean_s) if mean_s else 0.0
@@ -176,8 +182,8 @@ def _session_arrivals(trace: Trace, turn: NDArray[np.int64]) -> tuple[Sessions |
     return Sessions(qps=_short(qps), cv=_short(gap_cv), think_s=_short(mean_s), think_cv=_short(min(cv, 100.0))), notes
 
 
-def _conversations(trace: Trace, turn: NDArray[np.int64]) -> Conversations:
-    """Fit turns, and what questions and answers add; what the first turn begins with counts as its question."""
+def _fit_conversations(trace: Trace, turn: NDArray[np.int64]) -> Conversations:
+    """Fit turns, questions and answers; the whole prompt of a first turn counts as its question."""
     session, _ = trace.turns()
     order = np.lexsort((turn, session))
     prompt, output, first = trace.prompt_tokens[order], trace.output_tokens[order], turn[order] == 0
@@ -194,49 +200,52 @@ def _conversations(trace: Trace, turn: NDArray[np.int64]) -> Conversations:
 
 
 def match(trace: Trace, fitted: Fit, seed: int = SEED) -> list[dict[str, Any]]:
-    """Compare a trace with a generated one of as many requests.
+    """Compare a trace with a generated trace of the same number of requests.
 
     Returns:
-        For each figure `name`, `trace`, `generated` and `error` (relative; of a correlation and of a largest distance
-        of distributions, 0 to 1, the difference itself).
+        Rows of `name`, `trace`, `generated` and `error`. The error is relative, except for a correlation (the
+        difference) and for two distributions (their Kolmogorov-Smirnov distance, 0 to 1, without the other values).
     """
-    other = fitted.sample(seed)
+    generated = fitted.sample(seed)
     rows = []
     for name in ("prompt_tokens", "output_tokens"):
-        ours, theirs = getattr(trace, name), getattr(other, name)
-        one, two = length_figures(ours), length_figures(theirs)
-        rows += [_row(f"{name} {which}", one[which], two[which]) for which in ("mean", "p50", "p90", "p99")]
+        ours, theirs = getattr(trace, name), getattr(generated, name)
+        our_figures, their_figures = length_figures(ours), length_figures(theirs)
+        rows += [
+            _row(f"{name} {statistic}", our_figures[statistic], their_figures[statistic])
+            for statistic in ("mean", "p50", "p90", "p99")
+        ]
         rows.append(_distance_row(f"{name} distribution", distance(ours, theirs)))
-    ours_r, theirs_r = rank_correlation(trace), rank_correlation(other)
+    ours_r, theirs_r = rank_correlation(trace), rank_correlation(generated)
     if ours_r is not None and theirs_r is not None:
         rows.append({"name": "rank correlation", "trace": ours_r, "generated": theirs_r, "error": theirs_r - ours_r})
     if fitted.arrivals is not None:
-        rows += _arrival_rows(trace, other)
+        rows += _arrival_rows(trace, generated)
     return rows
 
 
-def _arrival_rows(trace: Trace, other: Trace) -> list[dict[str, Any]]:
-    """Compare arrivals; of sessions those of the first turns, as the others depend on the answers."""
+def _arrival_rows(trace: Trace, generated: Trace) -> list[dict[str, Any]]:
+    """Compare arrivals; of sessions only first turns, as later ones depend on the answers."""
     times = []
-    for one in (trace, other):
-        _, turn = one.turns()
-        first = turn == 0 if other.think_s is not None else np.ones(len(one), dtype=bool)
-        times.append(np.asarray(one.arrival_s)[first])
-    ours, theirs = (arrival_figures(np.sort(one)) for one in times)
-    rows = [_row("requests/s" if other.think_s is None else "sessions/s", ours["qps"], theirs["qps"])]
+    for requests in (trace, generated):
+        _, turn = requests.turns()
+        is_first = turn == 0 if generated.think_s is not None else np.ones(len(requests), dtype=bool)
+        times.append(np.asarray(requests.arrival_s)[is_first])
+    ours, theirs = (arrival_figures(np.sort(arrival_s)) for arrival_s in times)
+    rows = [_row("requests/s" if generated.think_s is None else "sessions/s", ours["qps"], theirs["qps"])]
     rows.append(_row("CV of gaps", ours["gap_cv"], theirs["gap_cv"]))
     for window_s, value in ours["index_of_dispersion"].items():
         if window_s in theirs["index_of_dispersion"]:
             rows.append(_row(f"dispersion in {window_s} s", value, theirs["index_of_dispersion"][window_s]))
-    rows.append(_distance_row("gap distribution", distance(*(np.diff(one) for one in times))))
+    rows.append(_distance_row("gap distribution", distance(*(np.diff(arrival_s) for arrival_s in times))))
     return rows
 
 
 def distance(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """Return the largest distance of two samples' distribution functions (Kolmogorov and Smirnov's), 0 to 1."""
+    """Return the Kolmogorov-Smirnov distance of two samples, 0 to 1."""
     ours, theirs = np.sort(ours), np.sort(theirs)
     values = np.concatenate([ours, theirs])
-    shares = [np.searchsorted(one, values, side="right") / len(one) for one in (ours, theirs)]
+    shares = [np.searchsorted(sample, values, side="right") / len(sample) for sample in (ours, theirs)]
     return float(np.abs(shares[0] - shares[1]).max())
 
 
@@ -249,14 +258,14 @@ def _distance_row(name: str, value: float) -> dict[str, Any]:
 
 
 def _table(values: NDArray[np.int64]) -> Table:
-    return Table([int(one) for one in np.quantile(values, _LEVELS, method="inverted_cdf")], _LEVELS)
+    return Table([int(value) for value in np.quantile(values, _LEVELS, method="inverted_cdf")], _LEVELS)
 
 
-def _times(arrivals: Arrivals, count: int) -> Floats:
+def _draw_times(arrivals: Arrivals, count: int) -> Floats:
     ones = np.ones(count, dtype=np.int64)
     return np.asarray(arrivals.assign(Trace(ones, ones), np.random.default_rng(SEED)).arrival_s)
 
 
 def _short(value: float) -> float:
-    """Round to 5 digits."""
+    """Round to 5 significant digits."""
     return float(f"{value:.5g}")

@@ -1,4 +1,4 @@
-"""Writes fitted generators as configuration files."""
+"""Configuration files of fitted generators."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -11,25 +11,25 @@ from traces.base import Arrivals, Source
 from traces.shared.whole_files import write_whole
 from traces.tools.fit import Fit
 
-# Requests of a run, as of the other generators.
+# Requests of a run by default, as in the other files of configs/trace.
 NUM_REQUESTS = 512
 _WIDTH = 110
 
 
 def write_generators(fitted: Fit, folder: Path, name: str, comments: Sequence[str]) -> list[Path]:
-    """Write trace/NAME.yaml and, if arrivals were fitted, arrival/NAME.yaml, for `--config-dir`.
+    """Write trace/NAME.yaml and, if fitted, arrival/NAME.yaml, for `--config-dir`.
 
     Args:
         fitted: The generators.
-        folder: Gets the folders trace and arrival.
-        name: Name of both choices.
-        comments: Lines at the top.
+        folder: Folder for `--config-dir`, in which the folders trace and arrival are made.
+        name: Name of both files, without suffix.
+        comments: Comment lines at the top of each file.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        OSError: A file cannot be written. None is left half-written.
+        OSError: A file cannot be written; no partial file is left.
     """
     parts: dict[str, Source | Arrivals | None] = {"trace": fitted.source, "arrival": fitted.arrivals}
     paths = []
@@ -49,8 +49,9 @@ def write_generators(fitted: Fit, folder: Path, name: str, comments: Sequence[st
 
 
 def as_node(part: Any) -> Any:
-    """Return what builds an object: its class as `_target_` and its fields, as plain values."""
+    """Return the configuration of a dataclass: `_target_` and its fields as plain values."""
     if is_dataclass(part) and not isinstance(part, type):
-        own = {one.name: as_node(getattr(part, one.name)) for one in fields(part)}
-        return {"_target_": f"{type(part).__module__}.{type(part).__qualname__}", **own}
-    return [as_node(one) for one in part] if isinstance(part, list | tuple) else part
+        values = {field.name: as_node(getattr(part, field.name)) for field in fields(part)}
+        package = type(part).__module__.rpartition(".")[0]  # the package exports the class
+        return {"_target_": f"{package}.{type(part).__qualname__}", **values}
+    return [as_node(element) for element in part] if isinstance(part, list | tuple) else part

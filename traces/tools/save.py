@@ -1,4 +1,4 @@
-"""Writes a trace to a file that `TraceFile` reads back."""
+"""Trace files that `TraceFile` reads back."""
 
 import gzip
 import json
@@ -15,24 +15,24 @@ from traces.shared.whole_files import replacing
 from traces.trace import PrefixBlocks, Trace
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
-_ROWS_AT_A_TIME = 1 << 16
+_CHUNK_ROWS = 1 << 16
 
 
 def save(trace: Trace, path: Path) -> None:
-    """Write a trace with the columns of our own, in the format that the suffix of the file names.
+    """Write a trace with the simulator's own columns, in the format of the suffix.
 
     Raises:
-        ValueError: The suffix is none of SUFFIXES.
-        OSError: The file cannot be written. None is left half-written.
+        ValueError: The suffix is not in SUFFIXES.
+        OSError: The file cannot be written; no partial file is left.
     """
-    suffix = next((one for one in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(one)), None)
+    suffix = next((known for known in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(known)), None)
     if suffix is None:
         raise ValueError(f"{path.name} must end in one of {', '.join(SUFFIXES)}")
     with replacing(path) as partial, open(partial, "wb") as file:
         if suffix.endswith(".gz"):
-            # Without a time and a name in it, the same trace gives the same bytes.
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                _write(trace, packed, suffix.removesuffix(".gz"))  # type: ignore[arg-type]
+            # No name and no time in the header: the same trace gives the same bytes.
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as compressed:
+                _write(trace, compressed, suffix.removesuffix(".gz"))  # type: ignore[arg-type]
         else:
             _write(trace, file, suffix)
 
@@ -52,14 +52,14 @@ def _write(trace: Trace, file: BinaryIO, suffix: str) -> None:
     else:
         for part in _tables(trace, lists=True):
             for row in part.to_pylist():
-                # With all keys in the first line, whatever it has.
+                # Every line has all keys, also the first, from which the reader takes them.
                 file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
 
 
 def _tables(trace: Trace, lists: bool) -> Iterator[pa.Table]:
-    """Yield the rows in parts, block ids as lists or as text."""
-    for start in range(0, len(trace), _ROWS_AT_A_TIME):
-        rows = np.arange(start, min(start + _ROWS_AT_A_TIME, len(trace)))
+    """Yield the rows in chunks, with block ids as lists or as text."""
+    for start in range(0, len(trace), _CHUNK_ROWS):
+        rows = np.arange(start, min(start + _CHUNK_ROWS, len(trace)))
         part = trace.take(rows)
         yield pa.table({name: values for name, values in _columns(part, lists) if values is not None})
 
@@ -69,13 +69,13 @@ def _columns(part: Trace, lists: bool) -> Iterator[tuple[str, Any]]:
         "request_id",
         None if part.request_id is None else pa.array(list(map(str, part.request_id.tolist())), pa.string()),
     )
-    yield "arrival_s", _with_nothing(part.arrival_s)
-    yield "think_s", _with_nothing(part.think_s)
+    yield "arrival_s", _with_nulls(part.arrival_s)
+    yield "think_s", _with_nulls(part.think_s)
     yield "prompt_tokens", pa.array(part.prompt_tokens)
     yield "output_tokens", pa.array(part.output_tokens)
     yield "session", None if part.session is None else pa.array(part.session, mask=part.session < 0)
     if part.client is not None:
-        yield "client", pa.array([part.clients[one].name for one in part.client.tolist()], pa.string())
+        yield "client", pa.array([part.clients[client].name for client in part.client.tolist()], pa.string())
     yield "priority", None if part.priority is None else pa.array(part.priority)
     if part.prefix is not None:
         yield "block_ids", _lists(part.prefix) if lists else pa.array(_ranges(part.prefix), pa.string())
@@ -83,7 +83,7 @@ def _columns(part: Trace, lists: bool) -> Iterator[tuple[str, Any]]:
             yield "block_tokens", pa.array(np.full(len(part), part.prefix.block_tokens))
 
 
-def _with_nothing(times_s: Any) -> Any:
+def _with_nulls(times_s: Any) -> Any:
     return None if times_s is None else pa.array(times_s, mask=np.isnan(times_s))
 
 
@@ -92,10 +92,10 @@ def _lists(prefix: PrefixBlocks) -> pa.Array:
 
 
 def _ranges(prefix: PrefixBlocks) -> list[str]:
-    """Blocks as text, `first-last;one`."""
-    found = []
+    """Return the blocks of each request as text: `first-last;single`."""
+    lines = []
     for request in range(len(prefix)):
         ids = prefix.of(request)
         runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
-        found.append(";".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs if len(run)))
-    return found
+        lines.append(";".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs if len(run)))
+    return lines

@@ -9,12 +9,9 @@ import pytest
 
 from simulator import Result, simulate
 from simulator.config import load_config
-from tests import golden
-from tests.golden import read
-from tests.helpers import SHARED, needs_shared
+from tests import recorded_schedules
+from tests.recorded_schedules import cases, read
 
-GOLDEN = SHARED / "golden_vllm_v1"
-CASES = sorted(path.name for path in GOLDEN.iterdir()) if GOLDEN.is_dir() else ["absent"]
 TOLERANCE_S = 2e-9
 
 
@@ -23,18 +20,16 @@ def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
     options = dict(case["options"])
     caching = str(options.pop("enable_prefix_caching")).lower()
     return [
-        *golden.overrides_of(case, requests),
+        *recorded_schedules.overrides_of(case, requests),
         *(f"scheduler.{name}={json.dumps(value)}" for name, value in options.items() if not isinstance(value, str)),
         f"scheduler.policy={options['policy']}",
         f"kv_cache.prefix_caching={caching}",
     ]
 
 
-@pytest.fixture(params=CASES, scope="module")
+@pytest.fixture(params=cases("golden_vllm_v1"), scope="module")
 def replayed(request: pytest.FixtureRequest) -> tuple[Path, Result]:
-    folder = GOLDEN / request.param
-    if not folder.is_dir():
-        pytest.skip("the recorded schedules are not here")
+    folder = request.param
     case = json.loads((folder / "case.json").read_text())
     overrides = overrides_of(case, folder / "requests.csv")
     if case["summary"]["truncated"]:  # it would go on for ever
@@ -43,7 +38,6 @@ def replayed(request: pytest.FixtureRequest) -> tuple[Path, Result]:
     return folder, simulate(**load_config(*overrides))
 
 
-@needs_shared
 def test_batches_are_those_of_the_real_scheduler(replayed: tuple[Path, Result]) -> None:
     folder, result = replayed
     recorded = read(folder / "batches.csv.gz")
@@ -56,7 +50,6 @@ def test_batches_are_those_of_the_real_scheduler(replayed: tuple[Path, Result]) 
         assert np.abs(np.array([row[place] for row in simulated]) - expected).max(initial=0) <= TOLERANCE_S
 
 
-@needs_shared
 def test_memory_and_context_after_each_decision_are_those_of_the_real_scheduler(
     replayed: tuple[Path, Result],
 ) -> None:
@@ -70,7 +63,6 @@ def test_memory_and_context_after_each_decision_are_those_of_the_real_scheduler(
     assert np.abs(iterations["schedule_s"] - decided_s).max(initial=0) <= TOLERANCE_S
 
 
-@needs_shared
 def test_requests_fare_as_in_the_real_engine(replayed: tuple[Path, Result]) -> None:
     folder, result = replayed
     recorded = read(folder / "result.csv")
