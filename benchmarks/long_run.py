@@ -16,7 +16,7 @@ from simulator.simulation import simulate
 
 DAY_S = 86_400
 # Bytes of an event: a tuple, its slot in a list, and its own number.
-_EVENT_BYTES = {"admissions": 104, "prefill_ends": 88, "finishes": 88, "preemptions": 88, "residencies": 120}
+_EVENT_BYTES = {"admissions": 104, "prefill_ends": 88, "finishes": 88, "preemptions": 88, "decode_spans": 120}
 
 
 def resident_bytes() -> int:

@@ -273,7 +273,9 @@ MISTAKES = {
         "faults.schedule[0].mttr is not a key; allowed are: kind, at_s, for_s, replica, slowdown"
     ),
     "schedule=[{kind:slowdown,at_s:1}]": "faults.schedule[0].slowdown must be above 1 for a slowdown, got 1.0",
-    "schedule=[{kind:failure,at_s:1,replica:1}]": "faults: replica 1 does not exist; the cluster has 1, numbered from 0",
+    "schedule=[{kind:failure,at_s:1,replica:1}]": (
+        "faults: replica 1 does not exist; the cluster has 1, numbered from 0"
+    ),
     "rates=[{kind:failure,every_s:0,for_s:1}]": "faults.rates[0].every_s must be a number from 0.001 to 1e+12, got 0",
     "rates=[{kind:failure,every_s:9}]": "faults.rates[0] lacks for_s",
     "max_retries=-1": "faults.max_retries must be an integer from 0 to 1000000, got -1",

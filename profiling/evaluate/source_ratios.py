@@ -16,8 +16,8 @@ SAME = {
 SPREAD = (0.05, 0.95)
 
 
-def ratios(folder: Path, other: Path) -> pd.DataFrame:
-    """Divide the times of one folder by those of another.
+def ratios(folder: Path, reference: Path) -> pd.DataFrame:
+    """Divide the times of one folder by those of a reference folder.
 
     Returns:
         Columns family, operator, ratio (median), p5, p95 and num_cases; one row per operator.
@@ -25,12 +25,14 @@ def ratios(folder: Path, other: Path) -> pd.DataFrame:
     Raises:
         TableError: The folders are of different devices, or have no case in common.
     """
-    device, other_device = Header.read(folder).device, Header.read(other).device
-    if device != other_device:
-        raise TableError(f"{folder} is of {device}, {other} of {other_device}: only one device can be compared")
-    parts = [rows for family, keys in SAME.items() if len(rows := _family_ratios(folder, other, family, list(keys)))]
+    device, reference_device = Header.read(folder).device, Header.read(reference).device
+    if device != reference_device:
+        raise TableError(f"{folder} is of {device}, {reference} of {reference_device}: only one device can be compared")
+    parts = [
+        rows for family, keys in SAME.items() if len(rows := _family_ratios(folder, reference, family, list(keys)))
+    ]
     if not parts:
-        raise TableError(f"{folder} and {other} have no case in common")
+        raise TableError(f"{folder} and {reference} have no case in common")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -39,14 +41,14 @@ def _round_contexts(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(context=(rows["context"] + 1) // 2 * 2) if "context" in rows else rows
 
 
-def _family_ratios(folder: Path, other: Path, family: str, keys: list[str]) -> pd.DataFrame:
+def _family_ratios(folder: Path, reference: Path, family: str, keys: list[str]) -> pd.DataFrame:
     names = list(dict.fromkeys(["operator", *keys]))
     own = medians(_round_contexts(read_table(folder, family)), names)
-    theirs = medians(_round_contexts(read_table(other, family)), keys)
-    both = own.merge(theirs, on=keys, suffixes=("", "_other"))
+    reference_rows = medians(_round_contexts(read_table(reference, family)), keys)
+    both = own.merge(reference_rows, on=keys, suffixes=("", "_reference"))
     if not len(both):
         return both
-    both["ratio"] = both["seconds"] / both["seconds_other"]
+    both["ratio"] = both["seconds"] / both["seconds_reference"]
     grouped = both.groupby("operator")["ratio"]
     low, high = (grouped.quantile(share) for share in SPREAD)
     columns = {"ratio": grouped.median(), "p5": low, "p95": high, "num_cases": grouped.size()}

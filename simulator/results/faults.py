@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.log import FAILURE, KINDS, LEFT_QUEUE, LEFT_RUNNING, SENT, FaultSpan
+from simulator.log import FAILURE, KINDS, LEFT_RUNNING, SENT, FaultSpan
 
 Floats = NDArray[np.float64]
 _NONE = np.zeros((0, 4))
@@ -34,17 +34,10 @@ class FaultResult:
         """Requests that failures threw out of a replica, or that were held while none was up."""
         return np.unique(self.moves[:, 0]).astype(np.int64)
 
-    def arrivals(self, replica: int) -> Floats:
-        """Return when such requests arrived at a replica: float64[n]."""
-        return self._times(replica, SENT)
-
-    def left_queue(self, replica: int) -> Floats:
-        """Return when such requests were thrown out of a replica's queue: float64[n]."""
-        return self._times(replica, LEFT_QUEUE)
-
     def left_running(self, replica: int) -> Floats:
         """Return when such requests were thrown out while running at a replica: float64[n]."""
-        return self._times(replica, LEFT_RUNNING)
+        times: Floats = self.of_moved(replica, LEFT_RUNNING)[:, 1]
+        return times
 
     def of_moved(self, replica: int, kind: int) -> Floats:
         """Return the moves of one kind at a replica, request and time: float64[n, 2]."""
@@ -88,7 +81,3 @@ class FaultResult:
             "kv_tokens_lost": self.tokens_lost,
             "availability": 1 - down_s / span_s if span_s > 0 else None,
         }
-
-    def _times(self, replica: int, kind: int) -> Floats:
-        times: Floats = self.of_moved(replica, kind)[:, 1]
-        return times

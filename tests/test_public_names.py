@@ -1,0 +1,81 @@
+"""What each package exports: the names that configurations, other packages and users may use."""
+
+from importlib import import_module
+
+import pytest
+
+from tests.test_imports import KNOWN, exports_of
+
+EXPORTS = {
+    "simulator": "ConfigError Deployment MetricOptions Objective Result SLO load_config load_result simulate",
+    "simulator.capacity": "Bisection Capacity CapacityExperiment CapacityTask Trial build_capacity build_slo"
+    " find_capacity lasting_warnings load_capacity",
+    "simulator.cli": "Figures HELP SweepReport as_written print_summary print_wide run_command",
+    "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
+    " groups_of has_token_budget request_table with_token_budget",
+    "simulator.compare": "ReadError Run read_run",
+    "simulator.config": "CONFIG_DIR ConfigError GROUPS VERSION allowing build build_experiment build_prediction"
+    " check_config_dir check_override choices code_digest component composed deployment_of files_of input_digests"
+    " integer_pairs load_config named one_line require_integer require_keys require_mapping resolved to_hydra",
+    "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
+    " StuckReason stuck_reason",
+    "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
+    "simulator.iteration_time": "Affine Attention AttentionFit Collectives Composed ComposedTimes CorrectedPhysics"
+    " DeviceProfile Documented Elementwise Extent Floats Gpu HostPart InEngine IterationTime LinkCurve MatMul"
+    " MeasuredLinks Profile ProfileKernels Provenance Roofline StageTimes TiledLines Trees attention_key"
+    " attention_of decode_features decode_terms describe elementwise_features elementwise_key elementwise_terms"
+    " embedding extent_of extent_of_batch head_operators layer_operators load_links load_profile matmul_features"
+    " matmul_key matmul_terms prefill_features prefill_terms time_breakdown",
+    "simulator.kv_cache": "BlockHashCache BlockHashes",
+    "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
+    " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
+    "simulator.model": "Device HALF HALF_BYTES HostOverhead HostTime IterationOverhead KVMemory Layout Link Model"
+    " Network Node Parallelism Placement bytes_per_value read_hf_config",
+    "simulator.output": "Files REPORT RunError SUMMARY UsageError load_result load_summary parse read_json"
+    " write_result",
+    "simulator.plot": "PricedPoint batch_composition capacities capacity_against_slo cost_against_latency"
+    " generation_stalls knee kv_and_queue latency_against_load latency_cdfs pictures_of_run pipeline_timeline"
+    " prefix_cache roofline save",
+    "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
+    "simulator.report": "Finding limits utilisation",
+    "simulator.reproduce": "FIGURE_6 LINEAR",
+    "simulator.results": "BATCH_COLUMNS CACHED_TOKENS Distribution FINISHED FaultResult Finding IGNORED LATENCIES LOST"
+    " MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS ReplicaResult RequestEventArrays Result SLO"
+    " STAGE_SHARES STATUS_NAMES STUCK SUMMARY Steps UNFINISHED Warning after_idle blocks_used cached_tokens"
+    " client_figures client_warnings deployment_label duration evicted_blocks figure kv_use limits num_running"
+    " objectives_of output_tokens percentile_of prefix_cache_hits queue_length rank share stalls time_span"
+    " utilisation",
+    "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
+    " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
+    "simulator.schedulers": "Admissions ChunkedPrefills DynamicChunks FasterTransformer Orca Overlap Overlapping"
+    " Sarathi Scheduler SizedBatches VLLM VLLMV1 decodes_that_fit every_decode free_blocks_after"
+    " reserving_admissions whole_prompts",
+    "simulator.search": "Load Option Outcome Space fewest_replicas options pareto ruled_out",
+    "simulator.token_budget": "Curve IterationLoad best_budget largest_budget measure",
+    "traces": "Arrivals Client PrefixBlocks Source Trace Workload",
+    "traces.arrivals": "ClosedLoop Constant Gamma MarkovModulated Poisson Recorded Renewal Sessions VaryingRate"
+    " Weibull find_sessions",
+    "traces.generators": "ClientClass Conversations Empirical Fixed Geometric Lengths LogNormal Mix SharedPrefix"
+    " SplitNormal Synthetic Table Uniform Zipf",
+    "traces.readers": "OnError TraceFile",
+    "traces.tools": "SUFFIXES describe fit save",
+}
+
+
+@pytest.mark.parametrize("package", EXPORTS)
+def test_a_package_exports_these_names(package: str) -> None:
+    module = import_module(package)
+    assert sorted(module.__all__) == sorted(EXPORTS[package].split())
+    assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_every_package_that_exports_names_is_in_the_list() -> None:
+    exporting = {name for name in KNOWN if name.split(".")[0] != "profiling" and exports_of(name)}
+    assert exporting == set(EXPORTS)
+
+
+def test_the_version_is_that_of_the_configuration() -> None:
+    simulator, config = import_module("simulator"), import_module("simulator.config")
+    assert simulator.__version__ == config.VERSION
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        simulator.nothing  # noqa: B018
