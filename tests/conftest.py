@@ -2,6 +2,12 @@
 
 import os
 
+# Before NumPy is imported: the tests share the cores, and threads that wait for each other cost more than they give.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# ruff: noqa: E402
+
 import pytest
 
 from simulator.simulation import CHECK_VARIABLE

@@ -10,15 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import REPOSITORY
+from tests.helpers import REPOSITORY, command
 from tests.recorded_schedules import COMMITTED
 from tests.test_recorded_schedules import overrides_of
 
 SMALL = ["trace=fixed", "trace.num_requests=20", "trace.output_tokens=8"]
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Start the simulator in an empty folder of its own."""
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the simulator in a folder, in this process."""
+    return command(folder, "simulator", *arguments)
+
+
+def started(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Start the simulator in a folder, as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "simulator", *arguments],
         cwd=folder,
@@ -35,7 +40,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_main_command_writes_its_files_and_prints_its_figures(tmp_path: Path) -> None:
-    done = run(tmp_path, "+scheduler=sarathi", "+trace=arxiv", "hydra.run.dir=out")
+    done = started(tmp_path, "+scheduler=sarathi", "+trace=arxiv", "hydra.run.dir=out")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["log.npz", "requests.csv", "summary.json"]
@@ -60,7 +65,7 @@ def test_same_seed_same_bytes_wherever_and_however_often(tmp_path: Path) -> None
     folders = [tmp_path / name for name in ("one", "other")]
     for folder, hash_seed in zip(folders, ("1", "2"), strict=True):
         folder.mkdir()
-        run(folder, "scheduler=vllm", "trace.num_requests=50", "hydra.run.dir=out", PYTHONHASHSEED=hash_seed)
+        started(folder, "scheduler=vllm", "trace.num_requests=50", "hydra.run.dir=out", PYTHONHASHSEED=hash_seed)
     for name in ("summary.json", "requests.csv"):
         first, second = ((folder / "out" / name).read_bytes() for folder in folders)
         assert first == second
@@ -145,7 +150,7 @@ def test_overload_and_stuck_requests_are_results(tmp_path: Path) -> None:
 
 
 def test_a_pipe_gets_no_progress_bar_and_no_colours(tmp_path: Path) -> None:
-    done = run(tmp_path, *SMALL)
+    done = started(tmp_path, *SMALL)
     assert "\x1b" not in done.stdout + done.stderr
     assert done.stderr == ""
 

@@ -219,7 +219,8 @@ def test_the_command_writes_the_front(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(override: str, named: str, tmp_path: Path) -> None:
     bound = [] if "slo" in override else ["slo.tbt_p99=1"]
-    done = command(tmp_path, "simulator.search", *bound, override, "trace.num_requests=5")
+    few = ("search.devices=[a100_80gb]", "trace.num_requests=5")
+    done = command(tmp_path, "simulator.search", *few, *bound, override)
     assert done.returncode == 2
     assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -203,9 +203,7 @@ def test_a_capacity_says_when_requests_did_not_arrive_at_its_rate() -> None:
         summary = summarize(task, search(task))
         best = summary["at_capacity"]
         assert (abs(best["arrivals_per_s"] / best["qps"] - 1) > 0.2) == differs
-        assert (
-            any("is the long-run rate of the arrival process" in one for one in summary["warnings"]) == differs
-        )
+        assert any("is the long-run rate of the arrival process" in one for one in summary["warnings"]) == differs
 
 
 def test_users_who_have_nothing_to_send_are_reported() -> None:
