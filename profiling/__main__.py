@@ -33,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
-    options.run(options)
+    try:
+        options.run(options)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] != "sklearn":
+            raise
+        raise TableError("fitting needs scikit-learn: pip install 'llm-serving-simulator[fit]'") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,8 @@
 import gzip
 import importlib.util
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from simulator.config import component, load_config
 from simulator.iteration_time import CorrectedPhysics, Extent, MatMul, Profile, ProfileKernels, load_profile
 from simulator.iteration_time.device_profile import SHIPPED
 from simulator.replica import Batch
-from tests.helpers import A100, SHARED, needs_shared
+from tests.helpers import A100, REPOSITORY, SHARED, needs_shared
 
 DEVICES = ("a100_80gb", "a40", "h100_sxm")
 
@@ -173,3 +175,14 @@ def test_a_missing_package_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
         main(["import", "aiconfigurator", "--system", "a100_sxm", "--output", str(tmp_path)])
     assert stop.value.code == 2
     assert "aiconfigurator-core is not installed" in capsys.readouterr().err
+
+
+def test_without_scikit_learn_fitting_says_what_to_install(tmp_path: Path) -> None:
+    hidden = "import sys; sys.modules['sklearn'] = None; from profiling.__main__ import main; main(sys.argv[1:])"
+    arguments = ["fit", str(REPOSITORY / "profiling" / "measurements"), "--output", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, *arguments], capture_output=True, text=True, check=False, cwd=REPOSITORY
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: fitting needs scikit-learn: pip install 'llm-serving-simulator[fit]'\n"
+    assert not list(tmp_path.iterdir())

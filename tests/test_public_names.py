@@ -1,9 +1,11 @@
 """What each package exports: the names that configurations, other packages and users may use."""
 
+import re
 from importlib import import_module
 
 import pytest
 
+from tests.helpers import REPOSITORY
 from tests.test_imports import KNOWN, exports_of
 
 EXPORTS = {
@@ -29,8 +31,8 @@ EXPORTS = {
     "simulator.kv_cache": "BlockHashCache BlockHashes",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
     " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
-    "simulator.model": "Device HALF HALF_BYTES HostOverhead HostTime IterationOverhead KVMemory Layout Link Model"
-    " Network Node Parallelism Placement bytes_per_value read_hf_config",
+    "simulator.model": "Attained Device HALF HALF_BYTES HostOverhead HostTime IterationOverhead KVMemory Layout Link"
+    " Model Network Node Parallelism Placement bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError load_result load_summary parse read_json"
     " write_result",
     "simulator.plot": "PricedPoint batch_composition capacities capacity_against_slo cost_against_latency"
@@ -72,6 +74,12 @@ def test_a_package_exports_these_names(package: str) -> None:
 def test_every_package_that_exports_names_is_in_the_list() -> None:
     exporting = {name for name in KNOWN if name.split(".")[0] != "profiling" and exports_of(name)}
     assert exporting == set(EXPORTS)
+
+
+def test_configurations_name_packages_and_not_files() -> None:
+    for path in sorted((REPOSITORY / "configs").rglob("*.yaml")):
+        for package, name in re.findall(r"_target_: ([\w.]+)\.(\w+)", path.read_text()):
+            assert name in EXPORTS[package].split(), path
 
 
 def test_the_version_is_that_of_the_configuration() -> None:

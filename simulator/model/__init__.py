@@ -1,7 +1,7 @@
 """Model, GPU and node specifications, and the layout of a model on GPUs."""
 
 from simulator.model.architecture import Model
-from simulator.model.device import Device
+from simulator.model.device import Attained, Device
 from simulator.model.hf_config import read_hf_config
 from simulator.model.host_overhead import HostOverhead, HostTime, IterationOverhead
 from simulator.model.kv_memory import KVMemory
@@ -14,6 +14,7 @@ from simulator.model.placement import Placement
 __all__ = [
     "HALF",
     "HALF_BYTES",
+    "Attained",
     "Device",
     "HostOverhead",
     "HostTime",
