@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from simulator.cli.folder_lock import take
 from simulator.cli.sweep import job_folder
+from tests.helpers import REPOSITORY
 from tests.helpers import command as run_command
 
 QUICK = ["trace=fixed", "trace.num_requests=40", "iteration_time=affine", "slo=none", "slo.ttft_p90=1"]
@@ -25,6 +27,19 @@ PLUGINS = {
 
 def run(folder: Path, *arguments: str, command: str = "simulator.capacity") -> subprocess.CompletedProcess[str]:
     return run_command(folder, command, *arguments)
+
+
+def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Start a sweep as a process of its own: launchers keep the workers of a process, in their folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "simulator.capacity", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -69,14 +84,14 @@ def test_a_sweep_ends_in_one_row_a_job(serial: Path) -> None:
 def test_every_launcher_gives_the_same_bytes(launcher: str, serial: Path, tmp_path: Path) -> None:
     if find_spec(PLUGINS[launcher]) is None:
         pytest.skip(f"{PLUGINS[launcher]} is not installed")
-    done = run(tmp_path, *SWEEP, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep")
+    done = started(tmp_path, *SWEEP, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "sweep") == files(serial)
 
 
 def test_a_sweep_that_goes_on_does_only_what_is_missing(serial: Path, tmp_path: Path) -> None:
-    started = run(tmp_path, "-m", "scheduler=vllm", "arrival=poisson,constant", *QUICK, "hydra.sweep.dir=sweep")
-    assert started.returncode == 0
+    first_run = run(tmp_path, "-m", "scheduler=vllm", "arrival=poisson,constant", *QUICK, "hydra.sweep.dir=sweep")
+    assert first_run.returncode == 0
     first = tmp_path / "sweep" / table(tmp_path / "sweep")[0]["folder"] / "capacity.json"
     before = first.stat().st_mtime_ns
     done = run(tmp_path, *SWEEP, "hydra.sweep.dir=sweep")
@@ -115,7 +130,7 @@ def test_a_failed_job_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
 def test_failures_are_reported_from_other_processes_too(tmp_path: Path) -> None:
     if find_spec(PLUGINS["joblib"]) is None:
         pytest.skip("hydra-joblib-launcher is not installed")
-    done = run(tmp_path, "-m", "slo.tbt_p99=1,-1", *QUICK, "hydra/launcher=joblib", "hydra.sweep.dir=sweep")
+    done = started(tmp_path, "-m", "slo.tbt_p99=1,-1", *QUICK, "hydra/launcher=joblib", "hydra.sweep.dir=sweep")
     assert done.returncode == 2
     assert "slo.tbt_p99 must be" in done.stderr
 
