@@ -57,8 +57,8 @@ def simulate(
         log_members: Log the members of each batch (`Result.batches`); costs time per member.
         log_stages: Log when each pipeline stage computes each batch (`ReplicaResult.stage_spans`).
         check: Check in every iteration that no token, KV block or request is lost and that times are in order, and
-            check the metrics against a slow computation. Up to 4 times slower. Setting the environment
-            variable CHECK_VARIABLE names does the same.
+            check the metrics against a slow computation. Up to 4 times slower. LLM_SIMULATOR_CHECK=1 in the
+            environment does the same.
         progress: Called from time to time with the number of requests that have ended.
 
     Raises:

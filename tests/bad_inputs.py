@@ -1,4 +1,4 @@
-"""Files that are not what they should be; `bad_inputs.txt` has the commands that read them and what these must say."""
+"""Malformed input files; `bad_inputs.txt` lists the commands that read them and the error lines they must print."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ MODEL = {
 
 
 def make_files(folder: Path) -> None:
-    """Fill a folder with what the table below names."""
+    """Write every file that `bad_inputs.txt` names into a folder."""
     make_traces(folder)
     make_models(folder)
     make_profiles(folder)
@@ -86,7 +86,7 @@ def make_profiles(folder: Path) -> None:
     profile = json.loads(gzip.decompress((SHIPPED / "a40.json.gz").read_bytes()))
     key = next(iter(profile["matmul_own"]))
     lines = profile["matmul_own"][key]
-    changed: dict[str, Any] = {
+    profiles: dict[str, Any] = {
         "plain": {"schema": 1},
         "schema": {**profile, "schema": 99},
         "about": {**profile, "about": {}},
@@ -99,7 +99,7 @@ def make_profiles(folder: Path) -> None:
         "trees": {**profile, "matmul": {**profile["matmul"], "trees": {"roots": [5]}}},
         "nobody": {**profile, "matmul": {"coefficients": [0.0], "trees": None}},
     }
-    for name, content in changed.items():
+    for name, content in profiles.items():
         (folder / f"profile_{name}.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
     (folder / "profile_cut.json.gz").write_bytes((SHIPPED / "a40.json.gz").read_bytes()[:1000])
     for name, content in {"about": {"format": 1, "about": 3, "curves": []}, "format": {"format": 9}}.items():
@@ -113,10 +113,10 @@ def make_profiles(folder: Path) -> None:
 def make_runs(folder: Path) -> None:
     write_run(folder / "run", "trace=sharegpt", "trace.num_requests=20", "seed=1")
     write_run(folder / "other", "trace=sharegpt", "trace.num_requests=20", "seed=2")
-    whole = (folder / "run" / LOG).read_bytes()
+    log_bytes = (folder / "run" / LOG).read_bytes()
     with np.load(folder / "run" / LOG) as file:
         arrays = {name: file[name] for name in file.files}
-    changes: dict[str, Callable[[], dict[str, Any]]] = {
+    changes_by_name: dict[str, Callable[[], dict[str, Any]]] = {
         "short": lambda: {"end_s": arrays["end_s"][:3], "end_s_size": np.array([3])},
         "nan": lambda: {"end_s": arrays["end_s"] * np.nan},
         "backwards": lambda: {"end_s": arrays["end_s"][::-1]},
@@ -128,11 +128,11 @@ def make_runs(folder: Path) -> None:
         "residencies": lambda: {"residencies": arrays["residencies"] * 1000},
         "code": lambda: {"about": np.array([print], dtype=object)},
     }
-    for name, changed in changes.items():
-        copy_of(folder / "run", folder / f"run_{name}")
-        np.savez(folder / f"run_{name}" / LOG, **{**arrays, **changed()})
-    for name, log in {"cut": whole[:2000], "none": b""}.items():
-        copy_of(folder / "run", folder / f"run_{name}")
+    for name, change in changes_by_name.items():
+        copy_folder(folder / "run", folder / f"run_{name}")
+        np.savez(folder / f"run_{name}" / LOG, **{**arrays, **change()})
+    for name, log in {"cut": log_bytes[:2000], "none": b""}.items():
+        copy_folder(folder / "run", folder / f"run_{name}")
         (folder / f"run_{name}" / LOG).write_bytes(log)
     for name, summary in {
         "swapped": (folder / "other" / SUMMARY).read_text(),
@@ -140,11 +140,11 @@ def make_runs(folder: Path) -> None:
         "deep": "[" * 100_000,
         "number": '{"ttft_s": 3, "scheduling_delay_s": 3}',
     }.items():
-        copy_of(folder / "run", folder / f"run_{name}")
+        copy_folder(folder / "run", folder / f"run_{name}")
         (folder / f"run_{name}" / SUMMARY).write_text(summary)
 
 
-def copy_of(source: Path, target: Path) -> None:
+def copy_folder(source: Path, target: Path) -> None:
     target.mkdir()
     for path in source.iterdir():
         (target / path.name).write_bytes(path.read_bytes())

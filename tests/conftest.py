@@ -1,8 +1,8 @@
-"""What tests in several files start from."""
+"""Environment and fixtures of all tests."""
 
 import os
 
-# Before NumPy is imported: the tests share the cores, and threads that wait for each other cost more than they give.
+# Set before NumPy is imported: the test workers share the cores, so threads of BLAS slow them down.
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
@@ -12,16 +12,16 @@ import pytest
 
 from simulator.simulation import CHECK_VARIABLE
 
-# Every run of every test checks itself, those of other processes too.
+# Check the invariants in every simulation of every test, in subprocesses too.
 os.environ[CHECK_VARIABLE] = "1"
 
 
 @pytest.fixture(scope="session")
-def words(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tokenizer.json with one token for each word."""
+def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of a tokenizer.json with one token per word."""
     tokenizers = pytest.importorskip("tokenizers")
-    built = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
-    built.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    built.save(str(path))
+    tokenizer.save(str(path))
     return str(path)

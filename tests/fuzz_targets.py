@@ -1,7 +1,7 @@
-"""Whatever a reader or the parser of overrides is given, it accepts it or says in one line what is wrong.
+"""Fuzz targets: readers and the override parser accept an input or reject it with a one-line error.
 
-A target takes bytes. `test_fuzzing.py` feeds them with hypothesis, `python -m tests.fuzz` with atheris, which looks for
-bytes that reach new code.
+A target takes bytes. `test_fuzzing.py` generates them with hypothesis, `python -m tests.fuzz` with atheris, a
+coverage-guided fuzzer.
 """
 
 import gzip
@@ -31,12 +31,13 @@ Target = Callable[[bytes], None]
 
 
 def require_one_line(error: Exception) -> None:
-    """Check what a user would see."""
+    """Check that an error has a message that a user can read."""
     assert str(error).strip(), repr(error)
 
 
 @contextmanager
-def file_of(content: bytes, name: str) -> Iterator[Path]:
+def temporary_file(content: bytes, name: str) -> Iterator[Path]:
+    """Yield the path of a temporary file with a given content."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
@@ -44,34 +45,34 @@ def file_of(content: bytes, name: str) -> Iterator[Path]:
 
 
 def trace(content: bytes) -> None:
-    """Every format of request files."""
-    with file_of(content, "trace") as path:
+    """Load a request file of any format."""
+    with temporary_file(content, "trace") as path:
         try:
-            found = TraceFile(str(path)).load(np.random.default_rng(0))
+            loaded = TraceFile(str(path)).load(np.random.default_rng(0))
         except ValueError as error:
             require_one_line(error)
             return
-    assert len(found) > 0
-    assert (found.prompt_tokens > 0).all()
-    assert (found.output_tokens > 0).all()
-    if found.arrival_s is not None:
-        assert (np.diff(found.arrival_s[~np.isnan(found.arrival_s)]) >= 0).all()
+    assert len(loaded) > 0
+    assert (loaded.prompt_tokens > 0).all()
+    assert (loaded.output_tokens > 0).all()
+    if loaded.arrival_s is not None:
+        assert (np.diff(loaded.arrival_s[~np.isnan(loaded.arrival_s)]) >= 0).all()
 
 
 def model(content: bytes) -> None:
-    """A config.json of Hugging Face."""
-    with file_of(content, "config.json") as path:
+    """Read a Hugging Face config.json."""
+    with temporary_file(content, "config.json") as path:
         try:
-            found = read_hf_config(str(path))
+            loaded = read_hf_config(str(path))
         except ValueError as error:
             require_one_line(error)
             return
-    assert found.num_parameters > 0
+    assert loaded.num_parameters > 0
 
 
 def profile(content: bytes) -> None:
-    """Fitted kernel times."""
-    with file_of(content, "profile.json.gz") as path:
+    """Load a device profile of fitted kernel times."""
+    with temporary_file(content, "profile.json.gz") as path:
         try:
             load_profile(path)
         except ValueError as error:
@@ -79,8 +80,8 @@ def profile(content: bytes) -> None:
 
 
 def links(content: bytes) -> None:
-    """Fitted message times."""
-    with file_of(content, "links.json") as path:
+    """Load a file of fitted link curves."""
+    with temporary_file(content, "links.json") as path:
         try:
             load_links(str(path))
         except ValueError as error:
@@ -88,8 +89,8 @@ def links(content: bytes) -> None:
 
 
 def measured_run(content: bytes) -> None:
-    """A result of `vllm bench serve`, or a summary.json."""
-    with file_of(content, "result.json") as path:
+    """Read a result of `vllm bench serve`, or a summary.json."""
+    with temporary_file(content, "result.json") as path:
         try:
             read_run(path)
         except ValueError as error:
@@ -97,23 +98,23 @@ def measured_run(content: bytes) -> None:
 
 
 def sweep_record(content: bytes) -> None:
-    """The record of a job."""
-    with file_of(content, RECORD) as path:
+    """Read the record of a sweep job."""
+    with temporary_file(content, RECORD) as path:
         _read(path)
 
 
 def saved_run(content: bytes) -> None:
-    """What a run logged: arrays of an npz file, of which one is replaced by other bytes."""
+    """Load a saved run with one array of its log.npz overwritten."""
     folder, arrays = _run()
     if not content:
         return
     name = sorted(arrays)[content[0] % len(arrays)]
-    old = arrays[name]
-    raw = bytearray(old.tobytes())
-    for place, byte in zip(content[1::2], content[2::2], strict=False):
+    original = arrays[name]
+    raw = bytearray(original.tobytes())
+    for position, byte in zip(content[1::2], content[2::2], strict=False):
         if raw:
-            raw[place * len(raw) // 256] = byte
-    changed = np.frombuffer(bytes(raw), dtype=old.dtype).reshape(old.shape)
+            raw[position * len(raw) // 256] = byte
+    changed = np.frombuffer(bytes(raw), dtype=original.dtype).reshape(original.shape)
     if content[0] >= 128:
         changed = changed[: len(changed) * (content[0] - 128) // 128]
     np.savez(folder / LOG, **{**arrays, name: changed})
@@ -134,7 +135,7 @@ def _run() -> tuple[Path, dict[str, np.ndarray]]:
 
 
 def override(content: bytes) -> None:
-    """Any text as an override."""
+    """Load a configuration with an arbitrary override."""
     text = content.decode(errors="surrogateescape")
     try:
         load_config("trace.num_requests=3", text)
@@ -143,8 +144,8 @@ def override(content: bytes) -> None:
 
 
 def configuration(content: bytes) -> None:
-    """A YAML file of the user."""
-    with file_of(content, "mine.yaml") as path:
+    """Check a YAML file of a user's configuration folder."""
+    with temporary_file(content, "mine.yaml") as path:
         try:
             check_config_dir(path.parent)
         except ValueError as error:
@@ -152,7 +153,7 @@ def configuration(content: bytes) -> None:
 
 
 def seeds_of(name: str) -> list[bytes]:
-    """Good inputs of a target, that others are made of."""
+    """Return the valid inputs of a target, from which others are mutated."""
     rows = b"prompt_tokens,output_tokens,arrival_s\n100,10,0\n200,20,1.5\n"
     return {
         "trace": [

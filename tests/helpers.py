@@ -1,4 +1,4 @@
-"""What several tests need: the shared recordings and small deployments."""
+"""Helpers of several test files: paths, small deployments, and commands run in this process."""
 
 import io
 import re
@@ -28,11 +28,11 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared record
 
 
 def code_blocks(path: str, language: str) -> list[str]:
-    """Code in a Markdown file of the repository."""
+    """Return the code blocks of one language in a Markdown file of the repository."""
     return re.findall(rf"```{language}\n(.*?)```", (REPOSITORY / path).read_text(), re.DOTALL)
 
 
-# A policy that is added here inherits the laws of every scheduler.
+# A policy that is added here is tested against the laws in test_every_scheduler.py.
 POLICIES: list[Scheduler] = [
     Sarathi(token_budget=64),
     VLLM(),
@@ -45,7 +45,7 @@ POLICIES: list[Scheduler] = [
 
 
 def tiny_model(max_model_len: int) -> Model:
-    """A model for which only the longest sequence matters."""
+    """Build a small model of which only `max_model_len` matters."""
     return Model(
         name="tiny",
         num_layers=8,
@@ -64,13 +64,13 @@ A100 = load_config()["deployment"].device
 
 
 def trace_of(requests: Sequence[tuple[float, int, int]]) -> Trace:
-    """A trace of (arrival_s, prompt_tokens, output_tokens)."""
+    """Build a trace from tuples (arrival_s, prompt_tokens, output_tokens)."""
     arrival_s, prompt_tokens, output_tokens = zip(*requests, strict=True)
     return Trace(np.array(prompt_tokens), np.array(output_tokens), np.array(arrival_s, dtype=float))
 
 
 def single_server() -> Deployment:
-    """One request at a time, one second a token."""
+    """Build a deployment that serves one request at a time, at one second per token."""
     return Deployment(
         tiny_model(10_000),
         A100,
@@ -93,7 +93,7 @@ def serve(
     time_limit_s: float | None = None,
     metrics: MetricOptions | None = None,
 ) -> Result:
-    """Simulate with iterations of 20 ms plus 0.1 ms a token."""
+    """Simulate requests; by default an iteration takes 20 ms plus 0.1 ms per token."""
     deployment = Deployment(
         tiny_model(max_model_len),
         A100,
@@ -107,7 +107,7 @@ def serve(
 
 
 def write_run(folder: Path, *overrides: str) -> Result:
-    """Simulate and write the files of the run, as `python -m simulator` does."""
+    """Simulate and write the output files, as `python -m simulator` does."""
     folder.mkdir(parents=True, exist_ok=True)
     with composed("config", overrides) as config:
         result = simulate(**build(config))
@@ -122,17 +122,17 @@ def run_main(main: Callable[[], None], arguments: Sequence[str], folder: Path, m
     monkeypatch.setattr(sys, "argv", ["command", *arguments])
     try:
         main()
-    except SystemExit as end:
-        return int(end.code or 0)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
     return 0
 
 
 def command(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m MODULE` in a folder, in this process: what it prints, and its exit status."""
+    """Run `python -m MODULE` in a folder, in this process; return its output and exit status."""
     package = import_module(module)
     main = package.main if hasattr(package, "main") else import_module(f"{module}.__main__").main
     output, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
-        patch.setenv("PYTHONPATH", str(REPOSITORY))  # of the processes that launchers start
+        patch.setenv("PYTHONPATH", str(REPOSITORY))  # for the processes that launchers start
         status = run_main(main, arguments, folder, patch)
     return subprocess.CompletedProcess([module, *arguments], status, output.getvalue(), errors.getvalue())

@@ -1,7 +1,8 @@
-"""The laws of the simulator on a fixed set of small runs; `mutations.py` runs them on faulty simulators.
+"""Laws of the simulator, checked on a fixed set of small runs; `mutations.py` runs them on faulty simulators.
 
-Two kinds: what every run with check=true checks itself, and what is known besides of the policies (they decide as the
-slow reference does), of latencies that are not in a summary, and of two queues, one that grows and one that does not.
+There are two kinds: the invariants that every run with check=true checks itself, and further laws. The further ones say
+that policies decide as the slow reference does, how latencies add up, why requests are stuck, and when a queue counts
+as overloaded.
 """
 
 import random
@@ -31,33 +32,35 @@ from tests.test_reference import check_against_reference
 from tests.v1_cases import differences, random_case
 from traces import Trace
 
-# Random cases of vLLM V1, and some more that reach what is rare: prefills at intervals, admissions that just fit.
+# Random cases of vLLM V1. Those after the range reach rare states: prefill intervals, admissions that just fit.
 SEEDS = (*range(70), 122, 123, 252, 253, 321, 401, 403, 453, 454, 460, 528, 563, 638, 808, 817, 919)
 
 
 def workloads() -> list[Workload]:
-    """Random ones that collide: ties, one-token outputs, little memory, prompts that are too long."""
+    """Return random workloads with ties, one-token outputs, little memory and prompts that are too long."""
     draw = random.Random(7)
-    found = []
-    for number in range(40):
-        size = draw.randint(6, 24)
-        arrivals = sorted(draw.choice([0.0, 0.5, draw.random() * 2]) for _ in range(size))
-        requests = [(at, draw.randint(1, 90), draw.choice([1, 2, draw.randint(1, 60)])) for at in arrivals]
-        found.append(
+    result = []
+    for index in range(40):
+        num_requests = draw.randint(6, 24)
+        arrivals = sorted(draw.choice([0.0, 0.5, draw.random() * 2]) for _ in range(num_requests))
+        requests = [
+            (arrival_s, draw.randint(1, 90), draw.choice([1, 2, draw.randint(1, 60)])) for arrival_s in arrivals
+        ]
+        result.append(
             Workload(
                 requests=requests,
-                num_blocks=[10, 16, 24, 400][number % 4 if number % 3 else 0],
-                max_model_len=[80, 256][number % 2],
-                pp=[1, 2, 1, 3][(number + number // 4) % 4],
-                watermark=[0.0, 0.1][number % 2],
-                max_num_seqs=[3, 8, 1, 20, 8][number % 5],
+                num_blocks=[10, 16, 24, 400][index % 4 if index % 3 else 0],
+                max_model_len=[80, 256][index % 2],
+                pp=[1, 2, 1, 3][(index + index // 4) % 4],
+                watermark=[0.0, 0.1][index % 2],
+                max_num_seqs=[3, 8, 1, 20, 8][index % 5],
             )
         )
-    return found
+    return result
 
 
 def policies(max_num_seqs: int) -> list[Scheduler]:
-    """Each policy, and its options."""
+    """Return every policy with several of its options."""
     return [
         Sarathi(2 + max_num_seqs // 2, max_num_seqs),
         Sarathi(5 + 2 * max_num_seqs, max_num_seqs),
@@ -74,13 +77,13 @@ def policies(max_num_seqs: int) -> list[Scheduler]:
 
 
 def check_alone() -> None:
-    """Run everything with check=true, which the tests switch on, with faults of replicas too."""
+    """Run the simulations with check=true alone, with faults of replicas too."""
     for workload in workloads():
         for policy in policies(workload.max_num_seqs):
             serve_workload(workload, policy)
             options = {"num_blocks": workload.num_blocks, "max_model_len": 256, "pp": workload.pp}
             serve(workload.requests, policy, time_limit_s=0.3, metrics=MetricOptions(warmup_s=0.1), **options)
-    from tests.test_faults import BUSY, failure, served
+    from tests.test_faults import BUSY, failure, serve_with_faults
     from tests.test_python_api import ShortestPromptFirst
 
     for pp in (1, 2, 3):
@@ -88,19 +91,19 @@ def check_alone() -> None:
         result = serve([(0.0, prompt, 9) for prompt in prompts], ShortestPromptFirst(), pp=pp)
         assert result.summary["num_finished"] == len(prompts)
         assert result.replicas[0].iterations["num_decodes"].max() <= 3
-    times = ((0.2, 0), (0.31, 1), (0.42, 0), (0.53, 1), (0.6, 0))
-    often = [failure(at_s, 0.05, replica) for at_s, replica in times]
-    for place, policy in enumerate(policies(8)):
+    fail_times = ((0.2, 0), (0.31, 1), (0.42, 0), (0.53, 1), (0.6, 0))
+    failures = [failure(at_s, 0.05, replica) for at_s, replica in fail_times]
+    for index, policy in enumerate(policies(8)):
         for on_failure in ("resume", "restart"):
-            pp = 1 + (place + (on_failure == "restart")) % 3
-            served(
-                Faults([*often, failure(1.1)], on_failure=on_failure), BUSY[:40], policy=policy, pp=pp, num_blocks=30
+            pp = 1 + (index + (on_failure == "restart")) % 3
+            serve_with_faults(
+                Faults([*failures, failure(1.1)], on_failure=on_failure), BUSY[:40], policy=policy, pp=pp, num_blocks=30
             )
-    check_followers()
+    check_follow_ups()
 
 
-def check_followers() -> None:
-    """A later turn arrives a think time after the answer to the one before it, and not before."""
+def check_follow_ups() -> None:
+    """Check that a follow-up arrives exactly one think time after the answer to the turn before it."""
     trace = Trace(
         np.array([30, 50]),
         np.array([4, 4]),
@@ -117,13 +120,13 @@ def check_followers() -> None:
 
 
 def check_vllm_v1() -> None:
-    """vLLM V1 does what its slow reference does."""
+    """Check that vLLM V1 decides as its slow reference does."""
     for seed in SEEDS:
         assert differences(random_case(seed)) == [], seed
 
 
 def check_all() -> None:
-    """Check whatever is known."""
+    """Check all laws."""
     check_alone()
     for workload in workloads():
         for policy in policies(workload.max_num_seqs):
@@ -142,7 +145,7 @@ def check_all() -> None:
 
 
 def check_turns() -> None:
-    """Chunks and decodes share no iteration and take turns; chunks are as large, and as many, as they may be."""
+    """Check that chunks and decodes alternate, and that chunks fill the budget."""
     policy = ChunkedPrefills(chunk_size=30, max_num_seqs=5)
     requests = [(0.0, 10, 4)] * 9 + [(0.0, 64, 3)] * 2
     members = serve(requests, policy).replicas[0].members or []
@@ -156,14 +159,14 @@ def check_turns() -> None:
 
 
 def check_latencies(result: Result) -> None:
-    """Figures by request and by iteration add up to those of the whole run."""
+    """Check that figures per request and per iteration add up to those of the whole run."""
     gaps, shares = result.latencies["tbt_s"].cdf()
     bound_s = float(np.median(gaps)) if len(gaps) else 0.0
-    above, every = result.gaps_above(bound_s)
+    above, all_gaps = result.gaps_above(bound_s)
     finished = ~np.isnan(result.requests["completed_s"])
-    assert (every[finished] == result.requests["output_tokens"][finished] - 1).all()
+    assert (all_gaps[finished] == result.requests["output_tokens"][finished] - 1).all()
     if len(gaps):
-        assert np.isclose(above.sum() / every.sum(), 1 - shares[np.searchsorted(gaps, bound_s, side="right") - 1])
+        assert np.isclose(above.sum() / all_gaps.sum(), 1 - shares[np.searchsorted(gaps, bound_s, side="right") - 1])
         assert np.isclose(shares[-1], 1)
     replica = result.replicas[0]
     decode_spans = replica.tokens.decode_spans
@@ -173,7 +176,7 @@ def check_latencies(result: Result) -> None:
 
 
 def check_stuck_reason(result: Result, watermark: int) -> None:
-    """Requests that are stuck have a reason, and those that were admitted had the KV blocks that it takes."""
+    """Check that stuck requests have a reason, and that admitted ones had the KV blocks they need."""
     replica = result.replicas[0]
     assert bool(result.summary["num_stuck"]) == bool(replica.stuck_reason)
     assert (replica.request_events.blocks_needed <= replica.num_blocks).all()
@@ -182,7 +185,7 @@ def check_stuck_reason(result: Result, watermark: int) -> None:
 
 
 def check_percentiles() -> None:
-    """Names of percentiles are told from others."""
+    """Check which names are percentiles."""
     for name in ("99", "p", "p0", "p101", "px", "q50", "p1.5.0", "50"):
         try:
             percentile_of(name)
@@ -193,7 +196,7 @@ def check_percentiles() -> None:
 
 
 def check_overload() -> None:
-    """A queue that grows is told from one that does not."""
+    """Check that a growing queue counts as overloaded and a stable one does not."""
     arrival_s = np.arange(100.0)
     assert is_overloaded(arrival_s, 2 * arrival_s)
     assert not is_overloaded(arrival_s, arrival_s + 3)
@@ -201,7 +204,7 @@ def check_overload() -> None:
     assert not is_overloaded(np.zeros(100), np.arange(100.0))
     assert not is_overloaded(np.zeros(0), np.zeros(0))
     assert is_overloaded(arrival_s, np.where(arrival_s < 40, 2 * arrival_s, np.nan))
-    # Ten requests and 5 % of all, and not fewer, have to wait at the last arrival.
+    # Overloaded means that at least ten requests, and 5 % of all, wait at the last arrival.
     many_s = np.arange(200.0)
     for count, expected in ((10, True), (9, False)):
         late_s = many_s + many_s**2 / many_s[-1] ** 2 * count

@@ -1,11 +1,11 @@
-"""Plants faults in the schedulers, the replica and the metrics, one line at a time, and counts which the laws catch.
+"""Plant faults in the schedulers, the replica and the metrics, one at a time, and count those that the laws catch.
 
     python -m tests.mutations [number=60] [seed=0] [laws=all|check] [part=0/1]
 
-Faults are drawn from all places where one of these changes makes another program: a comparison that includes or leaves
-out the equal case or is turned round, plus for minus, a number that is one more, `and` for `or`, a `not` or a statement
-that is gone. Checks of ranges, defaults and messages of errors are left out: no law is about them. Each
-faulty simulator runs in a process of its own; what it does not catch within a time limit hangs, which counts as caught.
+A fault is one change of the syntax tree: a comparison includes or excludes the equal case or is negated, plus becomes
+minus, an integer grows by one, `and` becomes `or`, a `not` or a statement is removed. Faults are drawn from all sites
+where such a change is possible. Range checks, defaults and error messages are excluded: no law is about them. Each
+faulty simulator runs in its own process; one that does not end within the time limit counts as caught.
 """
 
 import ast
@@ -29,11 +29,11 @@ TARGETS = [
     *(f"schedulers/{name}.py" for name in POLICIES),
 ]
 TIME_LIMIT_S = 60
-# What a fault here changes is not what happens but how fast: the engine asks more often than it must.
+# Lines where a fault changes only the speed: the engine asks the policy more often than it must.
 SPEED_ONLY = ("repeats", "until_arrival", "exhausted", "has_ties", "min(left) - 1")
-# What a fault here changes is nothing: one decode set more that nobody is in, the smaller one of two equal numbers, one
-# more of the thousand times that a request is preempted in vain before it counts as stuck, the order of one request,
-# and what is overwritten before anybody reads it.
+# Lines where a fault changes nothing: an additional empty decode set, the smaller of two equal numbers, one more of the
+# thousand futile preemptions before a request counts as stuck, the order of a single request, and a value that is
+# overwritten before it is read.
 NOTHING = (
     "range(num_stages + 1)", "if remaining < room else room", "first.num_requests < second.num_requests",
     "num_futile_preemptions", "len(paused) > 1", "self.undone = 0",
@@ -47,13 +47,13 @@ _SWAPPED = {
 
 @dataclass(frozen=True)
 class Fault:
-    """One changed line.
+    """A planted fault.
 
     Attributes:
-        path: File, from the repository.
-        line: Number of the line.
-        before: What it was.
-        after: What it is.
+        path: File, relative to the repository.
+        line: Line number.
+        before: Code without the fault.
+        after: Code with the fault.
         source: The whole file with the fault.
     """
 
@@ -64,46 +64,46 @@ class Fault:
     source: str
 
 
-# Where a fault can be planted: file, function, node in it, and which of its changes.
-Place = tuple[Path, int, int, int]
+# Where a fault can be planted: file, index of the function, index of the node in it, index of the change of the node.
+Site = tuple[Path, int, int, int]
 
 
-def places_of(path: Path) -> Iterator[Place]:
-    """Yield every place of a file where a fault can be planted."""
+def sites_of(path: Path) -> Iterator[Site]:
+    """Yield the sites of a file where a fault can be planted."""
     text = path.read_text()
-    for place, function in enumerate(_functions(ast.parse(text))):
+    for index, function in enumerate(_functions(ast.parse(text))):
         if function.name == "__post_init__" or function.name.startswith("require"):
             continue
-        for number, node in enumerate(ast.walk(function)):
-            if _counts(node, function, text.splitlines()):
-                yield from ((path, place, number, change) for change, _ in enumerate(_changes(node)))
+        for node_index, node in enumerate(ast.walk(function)):
+            if _is_noticeable(node, function, text.splitlines()):
+                yield from ((path, index, node_index, change) for change, _ in enumerate(_changes(node)))
 
 
-def planted(place: Place) -> Fault:
-    """Plant a fault."""
-    path, function, number, change = place
+def plant(site: Site) -> Fault:
+    """Plant a fault at a site."""
+    path, function_index, node_index, change = site
     tree = ast.parse(path.read_text())
-    node = list(ast.walk(_functions(tree)[function]))[number]
-    before, changed = ast.unparse(node), list(_changes(node))[change]
+    node = list(ast.walk(_functions(tree)[function_index]))[node_index]
+    before, replacement = ast.unparse(node), list(_changes(node))[change]
 
     class Change(ast.NodeTransformer):
-        def visit(self, one: ast.AST) -> ast.AST:
-            return ast.copy_location(changed, one) if one is node else self.generic_visit(one)
+        def visit(self, candidate: ast.AST) -> ast.AST:
+            return ast.copy_location(replacement, candidate) if candidate is node else self.generic_visit(candidate)
 
     source = ast.unparse(ast.fix_missing_locations(Change().visit(tree)))
     name = path.relative_to(REPOSITORY).as_posix()
-    return Fault(name, getattr(node, "lineno", 0), before, ast.unparse(changed), source)
+    return Fault(name, getattr(node, "lineno", 0), before, ast.unparse(replacement), source)
 
 
 def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
-def _counts(node: ast.AST, function: ast.FunctionDef, lines: list[str]) -> bool:
-    """Whether a change of a node could be noticed by a law."""
+def _is_noticeable(node: ast.AST, function: ast.FunctionDef, lines: list[str]) -> bool:
+    """Return whether a law could notice a change of a node."""
     line = getattr(node, "lineno", 0)
-    silent = [one for one in ast.walk(function) if isinstance(one, ast.Raise)]
-    if any(one.lineno <= line <= (one.end_lineno or 0) for one in silent):
+    raises = [statement for statement in ast.walk(function) if isinstance(statement, ast.Raise)]
+    if any(statement.lineno <= line <= (statement.end_lineno or 0) for statement in raises):
         return False
     heads = [function.args, *function.decorator_list, *([function.returns] if function.returns else [])]
     if any(node is part for head in heads for part in ast.walk(head)):
@@ -114,7 +114,7 @@ def _counts(node: ast.AST, function: ast.FunctionDef, lines: list[str]) -> bool:
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield what a node can be changed to."""
+    """Yield the changed versions of a node."""
     if isinstance(node, ast.Compare) and type(node.ops[0]) in _SWAPPED:
         yield ast.Compare(node.left, [_SWAPPED[type(node.ops[0])](), *node.ops[1:]], node.comparators)
     elif isinstance(node, ast.BinOp) and type(node.op) in _SWAPPED:
@@ -134,13 +134,13 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
         yield ast.Pass()
 
 
-def all_places() -> list[Place]:
-    """Every place of every file."""
-    return [place for target in TARGETS for place in places_of(REPOSITORY / "simulator" / target)]
+def all_sites() -> list[Site]:
+    """Return the sites of all target files."""
+    return [site for target in TARGETS for site in sites_of(REPOSITORY / "simulator" / target)]
 
 
 class _Planter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Loads one module from a source of our own."""
+    """Import hook that loads one module with a planted fault."""
 
     def __init__(self, fault: Fault) -> None:
         self.module = fault.path.removesuffix(".py").replace("/", ".")
@@ -154,13 +154,13 @@ class _Planter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def is_caught(fault: Fault, laws: str) -> bool:
-    """Run the laws on a faulty simulator, in a process of its own."""
+    """Return whether the laws catch a fault; they run in a forked process."""
     process = os.fork()
     if process == 0:
         status = 1
         try:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-                signal.signal(number, signal.SIG_DFL)
+            for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+                signal.signal(signal_number, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             sys.meta_path.insert(0, _Planter(fault))
             for name in [name for name in sys.modules if name.split(".")[0] in ("simulator", "tests")]:
@@ -172,8 +172,8 @@ def is_caught(fault: Fault, laws: str) -> bool:
             os._exit(status)
     deadline = time.monotonic() + TIME_LIMIT_S
     while time.monotonic() < deadline:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
+        ended_pid, status = os.waitpid(process, os.WNOHANG)
+        if ended_pid:
             return status != 0
         time.sleep(0.01)
     os.kill(process, signal.SIGKILL)
@@ -181,24 +181,24 @@ def is_caught(fault: Fault, laws: str) -> bool:
     return True
 
 
-def caught_of(number: int, seed: int, laws: str, part: str = "0/1") -> tuple[list[Fault], list[Fault]]:
-    """Plant faults, and return those that were caught and those that were not.
+def plant_and_check(number: int, seed: int, laws: str, part: str = "0/1") -> tuple[list[Fault], list[Fault]]:
+    """Plant random faults; return those that the laws caught and those that they missed.
 
     Args:
         number: Faults to draw.
         seed: Seed of the draw.
-        laws: Which laws are run: all, or check (those of check=true).
-        part: "k/n": every n-th of the faults from number k on, so that n processes can share them.
+        laws: Laws to run: all, or check (those of check=true).
+        part: "k/n": every n-th of the drawn faults, beginning at k, so that n processes can share them.
     """
-    import hypothesis  # noqa: F401  # once, not in every process
+    import hypothesis  # noqa: F401  # imported once, before the forks
     import matplotlib.figure  # noqa: F401
 
     import tests.laws  # noqa: F401
 
-    every = all_places()
-    chosen = [planted(place) for place in random.Random(seed).sample(every, min(number, len(every)))]
+    sites = all_sites()
+    faults = [plant(site) for site in random.Random(seed).sample(sites, min(number, len(sites)))]
     first, step = map(int, part.split("/"))
-    outcome = [(fault, is_caught(fault, laws)) for fault in chosen[first::step]]
+    outcome = [(fault, is_caught(fault, laws)) for fault in faults[first::step]]
     return [fault for fault, caught in outcome if caught], [fault for fault, caught in outcome if not caught]
 
 
@@ -206,13 +206,13 @@ def main() -> None:
     """Run the command line."""
     os.environ["LLM_SIMULATOR_CHECK"] = "1"
     options = {"number": "60", "seed": "0", "laws": "all", "part": "0/1"} | dict(
-        one.split("=", 1) for one in sys.argv[1:]
+        option.split("=", 1) for option in sys.argv[1:]
     )
-    caught, missed = caught_of(int(options["number"]), int(options["seed"]), options["laws"], options["part"])
+    caught, missed = plant_and_check(int(options["number"]), int(options["seed"]), options["laws"], options["part"])
     for fault in missed:
         print(f"not caught: {fault.path}:{fault.line}: {fault.before} -> {fault.after}")
     total = len(caught) + len(missed)
-    print(f"{len(caught)} of {total} faults caught ({len(caught) / total:.1%}), of {len(all_places())} that there are")
+    print(f"{len(caught)} of {total} faults caught ({len(caught) / total:.1%}), drawn from {len(all_sites())}")
 
 
 if __name__ == "__main__":

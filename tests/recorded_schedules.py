@@ -1,4 +1,4 @@
-"""Recorded schedules of real engines: where they are, how a case is replayed, and how its files are read."""
+"""Recorded schedules of real engines: their folders, the overrides that replay a case, and a reader of its files."""
 
 import csv
 import gzip
@@ -11,13 +11,13 @@ from _pytest.mark import ParameterSet
 
 from tests.helpers import REPOSITORY, SHARED
 
-# A few cases of each engine are in the repository; the full sets, or others, are replayed from this folder.
+# A few cases of each engine are in the repository. This folder holds the full sets, or others.
 COMMITTED = REPOSITORY / "tests" / "recorded"
 ELSEWHERE = Path(os.environ.get("RECORDED_SCHEDULES") or SHARED)
 
 
 def cases(engine: str) -> list[ParameterSet]:
-    """Folders of the recorded cases of an engine.
+    """Return the folders of the recorded cases of an engine.
 
     Raises:
         FileNotFoundError: RECORDED_SCHEDULES names a folder without recordings.
@@ -31,7 +31,7 @@ def cases(engine: str) -> list[ParameterSet]:
 
 
 def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
-    """The command line that replays a recorded case, but for the options of its scheduler."""
+    """Return the overrides that replay a recorded case, except the options of its scheduler."""
     return [
         f"scheduler={case['scheduler']}",
         f"scheduler.max_num_seqs={case['max_num_seqs']}",
@@ -50,7 +50,7 @@ def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file, plain or gzip."""
+    """Read the rows of a CSV file, plain or gzip."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", newline="") as file:
         return list(csv.DictReader(file))

@@ -1,8 +1,8 @@
 """A deliberately slow model of four LLM schedulers and their engine loop, to check the fast simulator against.
 
 Each sequence is one object, each queue a list that is walked from end to end, and time jumps from one event to the
-next. Nothing is cached, totalled up or shared with the simulator: when both give the same schedule, batch by batch,
-the shortcuts of the fast one are right. Read it as the long form of what every scheduling policy does.
+next. Nothing is cached, totalled up or shared with the simulator: if both give the same schedule, batch by batch,
+the shortcuts of the fast one are correct.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Outcome:
 
 @dataclass(eq=False)
 class Sequence:
-    """A request on its way through the engine. A preemption moves its `out` tokens into `prompt`."""
+    """A request in the engine. A preemption moves its `out` tokens into `prompt`."""
 
     index: int
     arrival: float
@@ -85,7 +85,7 @@ class Sequence:
 
 @dataclass(eq=False)
 class Member:
-    """A sequence's part in one batch. It is void once the sequence has been preempted since then."""
+    """Share of a sequence in one batch. It is void if the sequence has been preempted since then."""
 
     sequence: Sequence
     num_tokens: int
@@ -95,7 +95,7 @@ class Member:
 
 @dataclass
 class Decision:
-    """What one schedule() call reports."""
+    """Result of one schedule() call."""
 
     members: list[Member] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
@@ -110,7 +110,7 @@ class Decision:
 
 
 class Server:
-    """The queues and the KV blocks that the policies work on."""
+    """State of the policies: queues and KV blocks."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -140,7 +140,7 @@ class Server:
         assert self.free >= 0, "more blocks handed out than there are"
 
     def preempt(self, victim: Sequence, decision: Decision) -> None:
-        """Take the victim's blocks and queue it first. Its lengths keep their values until the call is over."""
+        """Free the victim's blocks and queue it at the head. Its lengths keep their values until the call ends."""
         self.set_blocks(victim, 0)
         victim.num_preemptions += 1
         self.waiting.insert(0, victim)
@@ -148,9 +148,9 @@ class Server:
 
 
 def admit(server: Server, now: float, decision: Decision, tokens_for: Callable[[Sequence], int]) -> None:
-    """Admit from the head of the queue until a check fails; only a too long head is dropped and passed over.
+    """Admit from the head of the queue until a check fails; ignore a head that is too long.
 
-    `tokens_for` says how many prompt tokens the policy lets the head process in this batch, 0 to stop.
+    `tokens_for` returns the prompt tokens that the policy gives the head in this batch, 0 to stop.
     """
     while server.waiting:
         head = server.waiting[0]
@@ -175,9 +175,9 @@ def admit(server: Server, now: float, decision: Decision, tokens_for: Callable[[
 
 
 def add_decodes_preempting(server: Server, decision: Decision) -> list[Sequence]:
-    """Add every decode that gets a slot, earliest arrival first, at the expense of the latest arrivals.
+    """Add every decode that gets a slot, earliest arrival first, and preempt the latest arrivals for it.
 
-    Returns the paused sequences with an unfinished prompt, which it has taken out of `running`.
+    Returns the paused sequences with an unfinished prompt, which it has removed from `running`.
     """
     unvisited = sorted(server.running, key=lambda sequence: sequence.arrival)
     server.running = []
@@ -203,7 +203,7 @@ def add_decodes_preempting(server: Server, decision: Decision) -> list[Sequence]
 
 
 def chunk_size(case: Case, done: int) -> int:
-    """Size of the next chunk after `done` prompt tokens: fixed, or shrinking stage by stage."""
+    """Return the size of the next chunk after `done` prompt tokens: fixed, or smaller in each stage."""
     if case.dynamic_chunks is None:
         return case.token_budget
     stages, low, high, max_tokens = case.dynamic_chunks
@@ -242,7 +242,7 @@ def vllm(server: Server, now: float) -> Decision:
 
 
 def orca(server: Server, now: float) -> Decision:
-    """Every decode together with as many whole new prompts as there are places."""
+    """Every decode, and as many whole new prompts as `max_num_seqs` and memory allow."""
     decision = Decision()
     server.running = sorted(server.running, key=lambda sequence: sequence.arrival)
     for sequence in server.running:
@@ -265,7 +265,7 @@ def faster_transformer(server: Server, now: float) -> Decision:
 
 POLICIES = {"sarathi": sarathi, "vllm": vllm, "orca": orca, "faster_transformer": faster_transformer}
 
-# What happens at one instant happens in this order.
+# Events at the same instant happen in this order.
 LAST_STAGE_ENDS, FIRST_STAGE_ENDS, ARRIVALS = range(3)
 
 
@@ -283,7 +283,7 @@ class Engine:
             self.events.append((arrival, ARRIVALS, []))
 
     def run(self) -> None:
-        """Go from instant to instant until nothing is left to happen."""
+        """Go from event to event until none is left."""
         while self.events:
             now = min(time for time, _, _ in self.events)
             due = sorted((event for event in self.events if event[0] == now), key=lambda event: event[1])
@@ -294,7 +294,7 @@ class Engine:
                 self.schedule(now)
 
     def schedule(self, now: float) -> None:
-        """Form at most one batch. A call that only preempted or ignored requests is made again."""
+        """Form at most one batch. A call that only preempted or ignored requests is repeated."""
         while self.num_in_flight < self.case.pp:
             decision = POLICIES[self.case.scheduler](self.server, now)
             for victim in decision.preempted:
@@ -332,7 +332,7 @@ class Engine:
         self.rows.append(Row(now, starts[0], ends[-1], shown, context, self.server.free))
 
     def complete(self, members: list[Member], now: float) -> None:
-        """Apply the results of a batch, except to those that were preempted while it was in flight."""
+        """Apply the results of a batch, except to sequences preempted while it was in flight."""
         for member in members:
             sequence = member.sequence
             if sequence.num_preemptions != member.num_preemptions:

@@ -1,7 +1,7 @@
 """A deliberately slow model of vLLM's V1 scheduler and engine loop, to check the fast simulator against.
 
 Every KV block is an object that sits in one list or another, every queue is a list that is walked from end to end, and
-each batch in the pipeline is kept until its turn comes. There are no counters that could drift from what they count.
+each batch in the pipeline is kept until it completes. There are no counters that could drift from what they count.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-Label = int | tuple[str, int]
+BlockHash = int | tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Options:
-    """The settings of the scheduler, named as the engine names them."""
+    """Options of the scheduler, named as in vLLM."""
 
     max_num_batched_tokens: int
     max_num_seqs: int
@@ -32,7 +32,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the requests are served on, and how long a batch takes on it."""
+    """KV memory, pipeline stages and iteration time."""
 
     num_blocks: int  # one of them is never used
     block_size: int
@@ -46,7 +46,7 @@ class Machine:
 
 @dataclass
 class Request:
-    """What a client asks for; `block_ids` label the full blocks of its prompt and output."""
+    """A request of the trace; `block_ids` are the hashes of the full blocks of its prompt and output."""
 
     request_id: str
     arrival_s: float
@@ -57,7 +57,7 @@ class Request:
 
 
 class BatchRow(NamedTuple):
-    """One batch as it ran, its members in the order in which they got their tokens."""
+    """A batch as it ran, its members in the order in which they got their tokens."""
 
     iteration: int
     start_s: float
@@ -66,7 +66,7 @@ class BatchRow(NamedTuple):
 
 
 class IterationRow(NamedTuple):
-    """The scheduler right after it formed a batch."""
+    """State of the scheduler right after it formed a batch."""
 
     schedule_s: float
     context_tokens: int
@@ -77,7 +77,7 @@ class IterationRow(NamedTuple):
 
 
 class PreemptionRow(NamedTuple):
-    """One preemption; `iteration` is that of the batch formed by the same call, -1 if it formed none."""
+    """A preemption; `iteration` is that of the batch formed by the same call, -1 if it formed none."""
 
     time_s: float
     iteration: int
@@ -90,7 +90,7 @@ class PreemptionRow(NamedTuple):
 
 
 class AdmissionRow(NamedTuple):
-    """One move from the waiting queue to the running list."""
+    """An admission from the waiting queue to the running list."""
 
     iteration: int
     request_id: str
@@ -101,7 +101,7 @@ class AdmissionRow(NamedTuple):
 
 @dataclass
 class RequestResult:
-    """What became of one request."""
+    """Outcome of one request."""
 
     request_id: str
     first_scheduled_s: float | None = None
@@ -116,7 +116,7 @@ class RequestResult:
 
 @dataclass
 class Outcome:
-    """Everything that happened; `requests` are in the order in which they were given."""
+    """Everything that happened; `requests` are in the order of the input."""
 
     batches: list[BatchRow] = field(default_factory=list)
     iterations: list[IterationRow] = field(default_factory=list)
@@ -128,80 +128,80 @@ class Outcome:
 
 @dataclass(eq=False)
 class Block:
-    """A piece of KV memory; a label says which prefix it ends."""
+    """A KV block; its hash identifies the prefix that it ends."""
 
-    label: Label | None = None
-    num_users: int = 0
+    block_hash: BlockHash | None = None
+    ref_count: int = 0
 
 
 class Memory:
-    """All usable blocks: the queue of those without users, and for each label its blocks, oldest label first."""
+    """All usable blocks: the queue of unreferenced ones, and the blocks of each hash, oldest first."""
 
     def __init__(self, num_usable: int) -> None:
         self.free = [Block() for _ in range(num_usable)]
-        self.labelled: dict[Label, list[Block]] = {}
+        self.cached: dict[BlockHash, list[Block]] = {}
         self.num_evictions = 0
 
     def take(self) -> Block:
-        """Hand out the front of the free queue, which forgets what it held."""
+        """Take the front block of the free queue, and evict its hash."""
         block = self.free.pop(0)
-        if block.label is not None:
-            self.labelled[block.label].remove(block)
-            if not self.labelled[block.label]:
-                del self.labelled[block.label]
-            block.label = None
+        if block.block_hash is not None:
+            self.cached[block.block_hash].remove(block)
+            if not self.cached[block.block_hash]:
+                del self.cached[block.block_hash]
+            block.block_hash = None
             self.num_evictions += 1
-        block.num_users = 1
+        block.ref_count = 1
         return block
 
     def share(self, block: Block) -> None:
-        """Add a user to a block that holds what is needed, wherever in the free queue it may be."""
-        if block.num_users == 0:
+        """Add a reference to a cached block, wherever in the free queue it is."""
+        if block.ref_count == 0:
             self.free.remove(block)
-        block.num_users += 1
+        block.ref_count += 1
 
     def release(self, blocks: list[Block]) -> None:
-        """Drop one user of each block. Unlabelled ones are reused next, labelled ones last and tails before heads."""
+        """Drop one reference of each block. Unhashed blocks are reused first, hashed ones last, tails before heads."""
         for block in blocks:
-            block.num_users -= 1
-        unused = [block for block in reversed(blocks) if block.num_users == 0]
-        in_front = [block for block in unused if block.label is None]
-        at_back = [block for block in unused if block.label is not None]
+            block.ref_count -= 1
+        unused = [block for block in reversed(blocks) if block.ref_count == 0]
+        in_front = [block for block in unused if block.block_hash is None]
+        at_back = [block for block in unused if block.block_hash is not None]
         self.free = in_front + self.free + at_back
 
-    def set_label(self, block: Block, label: Label) -> None:
-        block.label = label
-        self.labelled.setdefault(label, []).append(block)
+    def set_block_hash(self, block: Block, block_hash: BlockHash) -> None:
+        block.block_hash = block_hash
+        self.cached.setdefault(block_hash, []).append(block)
 
 
 @dataclass(eq=False)
 class Sequence:
-    """A request inside the engine. `computed` runs ahead of the truth by what is in flight."""
+    """A request in the engine. `computed` includes the tokens in flight."""
 
     request: Request
     result: RequestResult
     generated: int = 0
     computed: int = 0
-    placeholders: int = 0  # outputs that are being made and not yet known; asynchronous scheduling only
+    placeholders: int = 0  # output tokens in flight, not yet known; asynchronous scheduling only
     blocks: list[Block] = field(default_factory=list)
     in_flight: list[Member] = field(default_factory=list)
     mid_prefill: bool = False  # its latest chunk ended before its last token
-    was_set_aside: bool = False  # since it was last put into the waiting queue
+    was_skipped: bool = False  # since it was last queued
     first_allowed_call: int = 0
     num_admissions: int = 0
 
     @property
     def length(self) -> int:
-        """Known tokens, those of the prompt and those that came out."""
+        """Known tokens: the prompt and the output so far."""
         return self.request.prompt_tokens + self.generated
 
     @property
     def rank(self) -> tuple[int, float, str]:
-        """Place in the waiting queue under the priority policy, smallest first."""
+        """Sort key of the waiting queue under the priority policy, smallest first."""
         return self.request.priority, self.request.arrival_s, self.request.request_id
 
-    def label(self, index: int) -> Label:
-        """Label of its block number `index`, its own one when nothing is known about shared prefixes."""
+    def block_hash(self, index: int) -> BlockHash:
+        """Return the hash of block `index`, unique to the request if its block ids are unknown."""
         if self.request.block_ids is None:
             return self.request.request_id, index
         return self.request.block_ids[index]
@@ -209,7 +209,7 @@ class Sequence:
 
 @dataclass(eq=False)
 class Member:
-    """The part that one sequence has in one batch."""
+    """Share of a sequence in one batch."""
 
     sequence: Sequence
     num_tokens: int
@@ -219,7 +219,7 @@ class Member:
 
     @property
     def is_prefill(self) -> bool:
-        """Whether it is anything but the usual single token of a decode."""
+        """Whether it is anything but the single token of a decode."""
         return self.computed_before < max(self.sequence.request.prompt_tokens, self.sequence.length - 1)
 
 
@@ -248,7 +248,7 @@ class Call:
 
 
 class Scheduler:
-    """The running list, the waiting queue and the memory they compete for."""
+    """The running list, the waiting queue and their KV memory."""
 
     def __init__(self, options: Options, machine: Machine) -> None:
         self.options = options
@@ -260,7 +260,7 @@ class Scheduler:
         self.num_calls = 0
         self.num_batches = 0
         self.last_prefill_batch = -options.prefill_schedule_interval
-        self.queue_is_left = False  # somebody was still queued after the last call that could admit freely
+        self.queue_is_left = False  # requests were still queued after the last call that could admit prefills
 
     # The call
 
@@ -272,7 +272,7 @@ class Scheduler:
         if not call.preemptions:
             self.admit_waiting(call)
             if not call.on_hold:
-                self.queue_is_left = any(not sequence.was_set_aside for sequence in self.waiting)
+                self.queue_is_left = any(not sequence.was_skipped for sequence in self.waiting)
         for member in call.members:
             self.launch(member)
         if call.members:
@@ -282,7 +282,7 @@ class Scheduler:
         return call
 
     def launch(self, member: Member) -> None:
-        """Note that the member's tokens are on their way."""
+        """Mark the tokens of a member as in flight."""
         sequence = member.sequence
         sequence.computed += member.num_tokens
         sequence.in_flight.append(member)
@@ -298,7 +298,7 @@ class Scheduler:
         return most if limit is None else min(most, limit)
 
     def chunk_threshold(self) -> int:
-        """The longest chunk of one request while there are others, 0 if it has no limit."""
+        """Return the longest chunk of a request beside others, 0 if it has no limit."""
         num_requests = len(self.running) + len(self.waiting)
         threshold = self.options.long_prefill_token_threshold if num_requests > 1 else 0
         if self.options.long_prefill_token_threshold_adaptive and num_requests > 0:
@@ -306,7 +306,7 @@ class Scheduler:
         return threshold
 
     def holds_prefills(self) -> bool:
-        """Whether too few batches have run since the last prefill for another one."""
+        """Return whether too few batches have run since the last prefill to schedule another one."""
         interval = self.options.prefill_schedule_interval
         if interval <= 1 or self.num_batches + 1 - self.last_prefill_batch >= interval:
             return False
@@ -315,7 +315,7 @@ class Scheduler:
     # Running requests
 
     def serve_running(self, call: Call) -> None:
-        """Give tokens to the running requests in order of admission, preempting where the memory is too small."""
+        """Give tokens to the running requests in order of admission; preempt when blocks run out."""
         position = 0
         while position < len(self.running) and call.budget > 0:
             sequence = self.running[position]
@@ -338,7 +338,7 @@ class Scheduler:
                 return
 
     def tokens_for_running(self, sequence: Sequence, call: Call) -> int:
-        """Tokens that a running request may compute in this call, 0 or less if it has to sit it out."""
+        """Return the tokens that a running request may compute in this call, 0 or less if it is skipped."""
         if call.on_hold and sequence.mid_prefill:
             return 0
         if self.options.async_scheduling:
@@ -353,13 +353,13 @@ class Scheduler:
         return min(num_tokens, call.budget, self.machine.max_model_len - 1 - sequence.computed)
 
     def choose_victim(self) -> Sequence:
-        """The last one to be admitted, or the least urgent one that stands nearest the front."""
+        """Return the last admitted request or, by priority, the least urgent one, the first of equals."""
         if not self.by_priority:
             return self.running[-1]
         return max(self.running, key=lambda sequence: (sequence.request.priority, sequence.request.arrival_s))
 
     def preempt(self, victim: Sequence, call: Call) -> None:
-        """Take everything from a running request but the tokens it has made, and put it back into the queue."""
+        """Free the blocks of a running request and queue it at the head; it keeps its output tokens."""
         call.take_back(victim)
         call.preemptions.append(
             PreemptionRow(
@@ -380,7 +380,7 @@ class Scheduler:
         victim.computed = 0
         victim.placeholders = 0
         victim.mid_prefill = False
-        victim.was_set_aside = False
+        victim.was_skipped = False
         victim.result.num_preemptions += 1
         self.waiting.insert(0, victim)
         self.sort_waiting()
@@ -396,13 +396,13 @@ class Scheduler:
         self.sort_waiting()
 
     def admit_waiting(self, call: Call) -> None:
-        """Admit from the head of the queue until one does not fit; only preempted work in flight is passed over."""
+        """Admit from the head of the queue until one does not fit; skip preempted requests still in flight."""
         limit = self.options.max_num_active_seqs or self.options.max_num_seqs
         position = 0
         while position < len(self.waiting) and call.budget > 0 and len(self.running) < limit:
             head = self.waiting[position]
             if head.in_flight:
-                head.was_set_aside = True
+                head.was_skipped = True
                 position += 1
                 continue
             hit_blocks = self.cached_prefix(head)
@@ -413,7 +413,7 @@ class Scheduler:
             self.admit(head, num_tokens, len(hit_blocks) * self.machine.block_size, call)
 
     def tokens_for_head(self, head: Sequence, hit: int, call: Call) -> int:
-        """Size of the first chunk of the head of the queue, 0 if it has to stay there."""
+        """Return the size of the first chunk of the head of the queue, 0 if it has to wait."""
         num_tokens = head.length - hit
         if call.on_hold and num_tokens > 1:
             return 0
@@ -424,7 +424,7 @@ class Scheduler:
         return min(num_tokens, call.budget)
 
     def admit(self, head: Sequence, num_tokens: int, hit: int, call: Call) -> None:
-        """Make the head of the queue the last of the running requests."""
+        """Append the head of the queue to the running requests."""
         readmission = head.num_admissions > 0
         head.num_admissions += 1
         if readmission:
@@ -440,28 +440,28 @@ class Scheduler:
     # Memory
 
     def need(self, num_tokens: int) -> int:
-        """Blocks that hold this many tokens."""
+        """Return the blocks that hold `num_tokens` tokens."""
         return -(-num_tokens // self.machine.block_size)
 
     def cached_prefix(self, sequence: Sequence) -> list[Block]:
-        """Blocks that hold the beginning of the sequence, never all of it: its last token is always computed."""
-        found: list[Block] = []
+        """Return the cached blocks of the longest prefix; the last token is always computed."""
+        matches: list[Block] = []
         if not self.machine.prefix_caching:
-            return found
+            return matches
         for index in range((sequence.length - 1) // self.machine.block_size):
-            holders = self.memory.labelled.get(sequence.label(index))
-            if holders is None:
+            blocks = self.memory.cached.get(sequence.block_hash(index))
+            if blocks is None:
                 break
-            found.append(holders[0])
-        return found
+            matches.append(blocks[0])
+        return matches
 
     def allocate(self, sequence: Sequence, num_tokens: int, hit_blocks: list[Block] | None = None) -> bool:
-        """Get the blocks of one more chunk, or change nothing; `hit_blocks` are given for an admission only."""
+        """Allocate the blocks of one more chunk, or change nothing; only an admission passes `hit_blocks`."""
         hits = hit_blocks or []
         computed = sequence.computed if hit_blocks is None else len(hits) * self.machine.block_size
         longest = self.machine.max_model_len
         num_new = max(0, self.need(min(computed + num_tokens, longest)) - len(sequence.blocks) - len(hits))
-        num_out_of_queue = sum(block.num_users == 0 for block in hits)
+        num_out_of_queue = sum(block.ref_count == 0 for block in hits)
         num_spared = 0
         if hit_blocks is not None:
             if self.running:
@@ -475,16 +475,16 @@ class Scheduler:
             self.memory.share(block)
         sequence.blocks += hits
         sequence.blocks += [self.memory.take() for _ in range(num_new)]
-        self.label_blocks(sequence, min(computed + num_tokens, sequence.length))
+        self.cache_blocks(sequence, min(computed + num_tokens, sequence.length))
         return True
 
-    def label_blocks(self, sequence: Sequence, num_tokens: int) -> None:
-        """Make the blocks that the first `num_tokens` tokens fill findable, whether or not they are computed yet."""
+    def cache_blocks(self, sequence: Sequence, num_tokens: int) -> None:
+        """Hash the blocks that the first `num_tokens` tokens fill, computed or not."""
         if not self.machine.prefix_caching:
             return
         for index in range(num_tokens // self.machine.block_size):
-            if sequence.blocks[index].label is None:
-                self.memory.set_label(sequence.blocks[index], sequence.label(index))
+            if sequence.blocks[index].block_hash is None:
+                self.memory.set_block_hash(sequence.blocks[index], sequence.block_hash(index))
 
     def release(self, sequence: Sequence) -> None:
         self.memory.release(sequence.blocks)
@@ -493,7 +493,7 @@ class Scheduler:
     # Results
 
     def process(self, member: Member, now: float) -> None:
-        """Take in what came back for one member of a batch."""
+        """Apply the result of one member of a batch."""
         sequence = member.sequence
         sequence.in_flight.remove(member)
         if not member.makes_token:
@@ -504,8 +504,8 @@ class Scheduler:
             sequence.result.first_token_s = now
         if self.options.async_scheduling and not member.stale:
             sequence.placeholders -= 1
-            on_their_way = sum(other.num_tokens for other in sequence.in_flight)
-            self.label_blocks(sequence, sequence.computed - on_their_way)
+            in_flight_tokens = sum(pending.num_tokens for pending in sequence.in_flight)
+            self.cache_blocks(sequence, sequence.computed - in_flight_tokens)
         if sequence.generated == sequence.request.output_tokens or sequence.length == self.machine.max_model_len:
             sequence.result.completed_s = now
             self.release(sequence)
@@ -514,7 +514,7 @@ class Scheduler:
 
 @dataclass(eq=False)
 class InFlight:
-    """A batch on its way through the pipeline."""
+    """A batch in the pipeline."""
 
     end_s: float
     members: list[Member]
@@ -528,15 +528,15 @@ class Engine:
         self.max_batches = max_batches
         self.scheduler = Scheduler(options, machine)
         self.outcome = Outcome()
-        self.to_come: list[Sequence] = []
+        self.future_arrivals: list[Sequence] = []
         for request in requests:
             result = RequestResult(request.request_id)
             self.outcome.requests.append(result)
             if request.prompt_tokens >= machine.max_model_len:
                 result.ignored = True
             else:
-                self.to_come.append(Sequence(request, result))
-        self.to_come.sort(key=lambda sequence: sequence.request.arrival_s)
+                self.future_arrivals.append(Sequence(request, result))
+        self.future_arrivals.sort(key=lambda sequence: sequence.request.arrival_s)
         self.now = 0.0
         self.queue: list[InFlight] = []
         self.capacity = machine.pp + (1 if options.async_scheduling else 0)
@@ -544,14 +544,14 @@ class Engine:
         self.num_idle_calls = 0  # in a row that did nothing while nothing was in flight
 
     def run(self) -> None:
-        """Serve until everybody is done or cannot go on, or until enough batches have been formed."""
+        """Serve until every request is done or stuck, or until `max_batches` batches are formed."""
         while self.max_batches is None or len(self.outcome.batches) < self.max_batches:
-            self.let_arrive()
+            self.enqueue_arrivals()
             has_requests = bool(self.scheduler.running or self.scheduler.waiting)
             if (not has_requests and not self.queue) or self.is_stuck():
-                if not self.to_come:
+                if not self.future_arrivals:
                     return
-                self.now = max(self.now, self.to_come[0].request.arrival_s)
+                self.now = max(self.now, self.future_arrivals[0].request.arrival_s)
                 continue
             if has_requests:
                 self.call_scheduler()
@@ -559,13 +559,13 @@ class Engine:
                     continue
             self.finish_oldest()
 
-    def let_arrive(self) -> None:
-        while self.to_come and self.to_come[0].request.arrival_s <= self.now:
-            self.scheduler.arrive(self.to_come.pop(0))
+    def enqueue_arrivals(self) -> None:
+        while self.future_arrivals and self.future_arrivals[0].request.arrival_s <= self.now:
+            self.scheduler.arrive(self.future_arrivals.pop(0))
             self.num_idle_calls = 0
 
     def is_stuck(self) -> bool:
-        """Whether the scheduler has had every chance at this instant; a few calls may pass before it may go on."""
+        """Return whether repeated calls at this instant did nothing; a few may pass before one succeeds."""
         return self.num_idle_calls > self.machine.pp + 2
 
     def call_scheduler(self) -> None:
@@ -584,7 +584,7 @@ class Engine:
             self.num_idle_calls += 1
 
     def execute(self, call: Call) -> float:
-        """Send a batch through the stages, each of which takes an equal part of its time; return when it is out."""
+        """Send a batch through the stages, which share its time equally; return its end time."""
         machine = self.machine
         num_tokens = sum(member.num_tokens for member in call.members)
         context = sum(member.computed_before for member in call.members)
@@ -611,12 +611,12 @@ class Engine:
                 free_blocks=len(self.scheduler.memory.free),
                 num_running=len(self.scheduler.running),
                 num_waiting=len(self.scheduler.waiting),
-                cached_hashes=len(self.scheduler.memory.labelled),
+                cached_hashes=len(self.scheduler.memory.cached),
             )
         )
 
     def finish_oldest(self) -> None:
-        """Wait for the batch that was queued first and process its members in order."""
+        """Wait for the oldest batch and process its members in order."""
         batch = self.queue.pop(0)
         self.now = max(self.now, batch.end_s)
         for member in batch.members:

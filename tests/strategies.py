@@ -1,4 +1,4 @@
-"""Random workloads on small deployments, made to collide: ties, one-token outputs, tight memory."""
+"""Hypothesis strategies: small random workloads with ties, one-token outputs and tight memory, and policies."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from tests.helpers import serve
 
 @dataclass(frozen=True)
 class Workload:
-    """What one random run needs."""
+    """A random workload and the deployment that serves it."""
 
     requests: list[tuple[float, int, int]]
     num_blocks: int
@@ -24,9 +24,10 @@ class Workload:
 
 @st.composite
 def workloads(draw: st.DrawFn) -> Workload:
+    """Draw a workload."""
     arrivals = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 2, allow_nan=False, width=32))
     request = st.tuples(arrivals, st.integers(1, 90), st.one_of(st.integers(1, 3), st.integers(1, 60)))
-    requests = sorted(draw(st.lists(request, min_size=1, max_size=14)), key=lambda one: one[0])
+    requests = sorted(draw(st.lists(request, min_size=1, max_size=14)), key=lambda row: row[0])
     return Workload(
         requests=requests,
         num_blocks=draw(st.one_of(st.integers(3, 24), st.just(400))),
@@ -54,7 +55,7 @@ BUDGETS = [2, 5, 16, 48, 200]
 
 
 def policies(max_num_seqs: int) -> st.SearchStrategy[Scheduler]:
-    """A policy with random options; token budgets below the number of decodes included."""
+    """Return a strategy of all policies with random options; token budgets may be below the number of decodes."""
     return st.one_of(
         policies_of_2024(max_num_seqs),
         st.builds(
@@ -72,7 +73,7 @@ def policies(max_num_seqs: int) -> st.SearchStrategy[Scheduler]:
 
 
 def policies_of_2024(max_num_seqs: int) -> st.SearchStrategy[Scheduler]:
-    """Those whose slow reference is `slow_reference`."""
+    """Return a strategy of the policies that `slow_reference` covers."""
     budgets = st.sampled_from(BUDGETS)
     dynamic = st.builds(
         DynamicChunks,

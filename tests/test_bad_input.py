@@ -1,4 +1,4 @@
-"""Mistakes of every kind: one line that names the thing, exit status 2, nothing written."""
+"""Every kind of bad input gives one error line that names it, exit status 2, and no files."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from simulator.config import load_config
 from tests.bad_inputs import make_files
 from tests.helpers import REPOSITORY, run_main
 
-HERE = "HERE"  # the folder of the files, in a message
+HERE = "HERE"  # stands for the folder of the files in a message
 TABLE = (REPOSITORY / "tests" / "bad_inputs.txt").read_text()
 CASES = [tuple(block.removeprefix("$ ").strip().split("\n")) for block in TABLE.split("\n\n")]
 MODULES = {"simulator": "simulator.__main__", "traces": "traces.__main__", "predict": "simulator.predict"}
@@ -29,18 +29,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(files: Path) -> Iterator[None]:
-    before = content_of(files)
+def files_stay_unchanged(files: Path) -> Iterator[None]:
+    before = modified_times(files)
     yield
-    assert content_of(files) == before
+    assert modified_times(files) == before
 
 
-def content_of(folder: Path) -> dict[str, float]:
+def modified_times(folder: Path) -> dict[str, float]:
     return {str(path): path.lstat().st_mtime for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize(("command", "message"), CASES, ids=[command for command, _ in CASES])
-def test_a_mistake_is_one_line_and_exit_status_2(
+def test_bad_input_gives_one_error_line_and_exit_status_2(
     command: str, message: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, *arguments = shlex.split(command)
@@ -49,7 +49,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(
     assert capsys.readouterr().err == f"error: {message.replace(HERE, str(files))}\n"
 
 
-def test_the_table_is_long() -> None:
+def test_the_table_has_many_distinct_cases() -> None:
     assert len(CASES) > 100
     assert len(set(CASES)) == len(CASES)
 
@@ -69,7 +69,7 @@ def test_the_table_is_long() -> None:
         ),
     ],
 )
-def test_a_message_is_one_line_whatever_it_quotes(
+def test_a_message_stays_one_line_whatever_it_quotes(
     arguments: list[str],
     message: str,
     files: Path,
@@ -123,7 +123,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert {path.name: path.read_bytes() for path in (small_disk / "run").iterdir()} == before
 
 
-def test_a_fault_of_the_program_is_one_line_and_debug_shows_where(tmp_path: Path) -> None:
+def test_an_internal_error_is_one_line_and_debug_shows_where(tmp_path: Path) -> None:
     (tmp_path / "my_policy.py").write_text(
         "class Broken:\n    appends_blocks = True\n    def schedule(self, replica):\n        return replica.nothing\n"
         "    def blocks_to_admit(self, replica, num_tokens):\n        return 1\n"

@@ -1,4 +1,4 @@
-"""What is special to vLLM, Orca and FasterTransformer."""
+"""Behaviour special to vLLM, Orca and FasterTransformer."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def test_vllm_budget_is_never_above_the_longest_sequence() -> None:
     assert iterations["num_prefill_tokens"].tolist()[:2] == [300, 200]
 
 
-def test_orca_adds_whole_prompts_beside_decodes() -> None:
+def test_orca_batches_whole_prompts_with_decodes() -> None:
     iterations = serve([(0.0, 16, 40), (0.1, 600, 5)], Orca()).replicas[0].iterations
     mixed = iterations["num_prefill_tokens"] > 0
     assert iterations["num_prefill_tokens"][mixed].tolist() == [16, 600]
@@ -38,7 +38,7 @@ def test_orca_reserves_the_longest_sequence_for_each_request() -> None:
     assert result.summary["num_preemptions"] == 0
 
 
-def test_faster_transformer_admits_nobody_before_its_batch_is_done() -> None:
+def test_faster_transformer_admits_no_request_before_its_batch_is_done() -> None:
     table = serve([(0.0, 16, 5), (0.0, 16, 50), (0.05, 16, 5)], FasterTransformer()).requests
     assert table["first_scheduled_s"][2] == table["completed_s"][:2].max()
     assert table["completed_s"][0] < table["completed_s"][1]

@@ -16,12 +16,12 @@ QUICK = ("trace=fixed", "trace.num_requests=60", "iteration_time=affine")
 
 
 def search(highest: float, **settings_: float) -> tuple[float, list[float]]:
-    """Search where every rate up to the highest is within the SLO."""
-    found = find_capacity(
+    """Search for a capacity of `highest`; return what the search found and the rates it tried."""
+    capacity = find_capacity(
         lambda qps: Trial(qps, missed=[] if qps <= highest else ["tbt_p99"]),
         Bisection(**{"start_qps": 1.0, **settings_}),  # type: ignore[arg-type]
     )
-    return found.qps, [one.qps for one in found.trials]
+    return capacity.qps, [trial.qps for trial in capacity.trials]
 
 
 @given(st.floats(0.02, 500), st.floats(0.01, 100))
@@ -31,16 +31,16 @@ def test_the_search_ends_within_the_granularity_below_the_capacity(highest: floa
     assert qps <= highest
     assert highest - qps <= max(0.026 * highest, 0.0201)
     assert len(tried) == len(set(tried))
-    assert all(round(one, 2) == one for one in tried)
+    assert all(round(rate, 2) == rate for rate in tried)
 
 
-def test_it_bisects_from_the_start_as_the_published_search_does() -> None:
+def test_the_search_bisects_as_the_published_one_does() -> None:
     assert search(0.77, start_qps=4) == (0.77, [4, 2, 1, 0.5, 0.75, 0.88, 0.82, 0.78, 0.76, 0.77])
     # The bracket starts at twice the first rate and moves up while its upper end is within the SLO.
     assert search(5.0, start_qps=1)[1][:5] == [1, 2, 4, 8, 6]
 
 
-def test_a_deployment_that_carries_nothing_has_capacity_0() -> None:
+def test_a_deployment_that_misses_the_slo_at_every_rate_has_capacity_0() -> None:
     qps, tried = search(0.0, start_qps=1)
     assert qps == 0
     assert min(tried) == 0.01
@@ -52,23 +52,23 @@ def test_trials_and_resolution_are_adjustable() -> None:
     assert search(3.3, granularity=0.4)[0] in (2, 3)
 
 
-def test_the_outcome_names_the_bracket_and_what_binds() -> None:
+def test_the_result_names_the_bracket_and_the_binding_objective() -> None:
     def run(qps: float) -> Trial:
         return Trial(qps, missed=["ttft_p90", "tbt_p99"] if qps > 2 else [])
 
-    found = find_capacity(run, Bisection(start_qps=1.5))
-    assert found.bracket == (1.97, 2.02)
-    assert found.binding == "ttft_p90"
-    assert found.best == Trial(1.97, missed=[])
+    capacity = find_capacity(run, Bisection(start_qps=1.5))
+    assert capacity.bracket == (1.97, 2.02)
+    assert capacity.binding == "ttft_p90"
+    assert capacity.best == Trial(1.97, missed=[])
 
 
-def test_the_confidence_interval_is_students() -> None:
+def test_the_confidence_interval_uses_students_t() -> None:
     assert confidence_interval([1.0]) is None
     low, high = confidence_interval([1.0, 2.0, 3.0]) or (0, 0)
     assert (low, high) == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-4)
 
 
-def test_a_capacity_is_what_the_engine_can_compute() -> None:
+def test_the_capacity_is_the_throughput_of_the_engine() -> None:
     # Requests of one token: an iteration takes 0.1 s for up to 4 of them, so 40 a second can be served.
     task = load_capacity(
         "trace=fixed",
@@ -83,9 +83,9 @@ def test_a_capacity_is_what_the_engine_can_compute() -> None:
         "slo=none",
         "slo.scheduling_delay_p50=1",
     )
-    found = find_capacity(task.experiment.trials(0), task.search)
-    assert 40 <= found.qps <= 41.5
-    assert found.binding == "scheduling_delay_p50"
+    capacity = find_capacity(task.experiment.trials(0), task.search)
+    assert 40 <= capacity.qps <= 41.5
+    assert capacity.binding == "scheduling_delay_p50"
 
 
 def test_derived_bounds_are_multiples_of_a_decode_iteration() -> None:
@@ -100,13 +100,13 @@ def test_derived_bounds_are_multiples_of_a_decode_iteration() -> None:
             assert load_capacity(*QUICK, deployment, f"slo={name}").experiment.slo.bounds()["tbt_p99"] == bound
 
 
-def test_objectives_are_added_and_taken_away() -> None:
+def test_objectives_can_be_added_and_removed() -> None:
     slo = load_capacity(*QUICK, "slo.ttft_p90=2", "slo.scheduling_delay_p50=null").experiment.slo
     assert sorted(slo.bounds()) == ["tbt_p99", "ttft_p90"]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "named"),
+    ("overrides", "name"),
     [
         (["slo=none"], "slo"),
         (["slo.tbt_p99=0"], "slo.tbt_p99"),
@@ -121,24 +121,24 @@ def test_objectives_are_added_and_taken_away() -> None:
         (["capacity.bla=0"], "capacity.bla"),
     ],
 )
-def test_mistakes_are_named(overrides: list[str], named: str) -> None:
-    with pytest.raises(ConfigError, match=named) as caught:
+def test_mistakes_are_named(overrides: list[str], name: str) -> None:
+    with pytest.raises(ConfigError, match=name) as error:
         load_capacity(*QUICK, *overrides)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_percentiles_with_decimals_can_be_written_on_the_command_line() -> None:
     assert load_capacity(*QUICK, "slo.ttft_p99.9=2").experiment.slo.bounds()["ttft_p99.9"] == 2
 
 
-def test_a_load_that_leaves_nothing_to_measure_has_no_capacity() -> None:
+def test_the_capacity_is_0_if_no_request_is_left_to_measure() -> None:
     task = load_capacity(*QUICK, "metrics.warmup_s=1e9", "capacity.max_trials=3")
-    found = find_capacity(task.experiment.trials(0), task.search)
-    assert found.qps == 0
-    assert "no request is left to measure" in " ".join(found.trials[0].warnings)
+    capacity = find_capacity(task.experiment.trials(0), task.search)
+    assert capacity.qps == 0
+    assert "no request is left to measure" in " ".join(capacity.trials[0].warnings)
 
 
-def test_an_slo_that_bounds_no_waiting_is_warned_about() -> None:
+def test_an_slo_without_a_bound_on_waiting_gives_a_warning() -> None:
     task = load_capacity(*QUICK, "slo=none", "slo.tbt_p99=10", "capacity.max_trials=4")
     warnings = summarize(task, [find_capacity(task.experiment.trials(0), task.search)])["warnings"]
     assert any("bounds how long requests wait" in warning for warning in warnings)
@@ -153,12 +153,12 @@ def test_the_command_writes_and_prints_the_capacity(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         outputs.append((tmp_path / folder / "out" / "capacity.json").read_bytes())
     assert outputs[0] == outputs[1]
-    found = json.loads(outputs[0])
-    rates = [one["capacity_qps"] for one in found["seeds"]]
-    assert found["capacity_qps"] == pytest.approx(sum(rates) / 3)
-    assert found["confidence_interval_qps"][0] <= found["capacity_qps"] <= found["confidence_interval_qps"][1]
-    assert found["bracket_qps"][0] == rates[0] < found["bracket_qps"][1]
-    assert found["binding"] in found["slo"]
-    assert {one["met"] for one in found["trials"]} == {True, False}
-    for words in ("capacity", "bound by", "SLO", "goodput", "95 % confidence"):
-        assert words in done.stdout
+    report = json.loads(outputs[0])
+    rates = [row["capacity_qps"] for row in report["seeds"]]
+    assert report["capacity_qps"] == pytest.approx(sum(rates) / 3)
+    assert report["confidence_interval_qps"][0] <= report["capacity_qps"] <= report["confidence_interval_qps"][1]
+    assert report["bracket_qps"][0] == rates[0] < report["bracket_qps"][1]
+    assert report["binding"] in report["slo"]
+    assert {trial["met"] for trial in report["trials"]} == {True, False}
+    for text in ("capacity", "bound by", "SLO", "goodput", "95 % confidence"):
+        assert text in done.stdout

@@ -1,4 +1,4 @@
-"""Chunked prefills alone: chunks and decodes take turns."""
+"""The chunked-prefills-only scheduler: chunks and decodes alternate."""
 
 from simulator.iteration_time import Affine
 from simulator.schedulers import ChunkedPrefills
@@ -7,8 +7,8 @@ from tests.helpers import serve
 SECOND = Affine(base_s=1.0, per_token_s=0.0)
 
 
-def test_chunks_and_decodes_take_turns() -> None:
-    # Request 0 has its prefill in the first second. From then on a chunk of request 1, a decode of 0, ...
+def test_chunks_and_decodes_alternate() -> None:
+    # The prefill of request 0 takes the first second. Then chunks of request 1 and decodes of 0 alternate.
     result = serve([(0.0, 8, 4), (0.5, 24, 2)], ChunkedPrefills(chunk_size=8), iteration_time=SECOND)
     sizes = list(
         zip(
@@ -26,7 +26,7 @@ def test_new_requests_start_only_when_no_prefill_is_unfinished() -> None:
     assert result.replicas[0].iterations["num_prefill_tokens"].tolist() == [16, 4, 16, 4]
 
 
-def test_no_iteration_has_chunks_and_decodes() -> None:
+def test_no_iteration_mixes_chunks_and_decodes() -> None:
     requests = [(0.3 * number, 20 + 7 * number % 40, 1 + number % 9) for number in range(60)]
     iterations = serve(requests, ChunkedPrefills(chunk_size=16), num_blocks=40).replicas[0].iterations
     assert not ((iterations["num_prefill_tokens"] > 0) & (iterations["num_decodes"] > 0)).any()

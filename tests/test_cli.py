@@ -1,4 +1,4 @@
-"""The command line, as a user starts it."""
+"""The command line as users start it."""
 
 import csv
 import gzip
@@ -22,8 +22,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return command(folder, "simulator", *arguments)
 
 
-def started(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Start the simulator in a folder, as a process of its own."""
+def run_process(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the simulator in a folder, in a new process."""
     return subprocess.run(
         [sys.executable, "-m", "simulator", *arguments],
         cwd=folder,
@@ -40,7 +40,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_main_command_writes_its_files_and_prints_its_figures(tmp_path: Path) -> None:
-    done = started(tmp_path, "+scheduler=sarathi", "+trace=arxiv", "hydra.run.dir=out")
+    done = run_process(tmp_path, "+scheduler=sarathi", "+trace=arxiv", "hydra.run.dir=out")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["log.npz", "requests.csv", "summary.json"]
@@ -48,37 +48,37 @@ def test_the_main_command_writes_its_files_and_prints_its_figures(tmp_path: Path
     assert summary["num_finished"] == 512
     assert summary["config"]["scheduler"]["token_budget"] == 512
     assert f"{summary['tbt_s']['p99']:.4f}" in done.stdout
-    for words in ("512 finished", "requests/s", "time to first token", "KV cache", "stages busy", "preemptions"):
-        assert words in done.stdout
+    for text in ("512 finished", "requests/s", "time to first token", "KV cache", "stages busy", "preemptions"):
+        assert text in done.stdout
     rows = rows_of(tmp_path / "out" / "requests.csv")
     assert len(rows) == 512
-    last = max(float(row["completed_s"]) for row in rows) - min(float(row["arrival_s"]) for row in rows)
-    assert last == summary["makespan_s"]
+    makespan_s = max(float(row["completed_s"]) for row in rows) - min(float(row["arrival_s"]) for row in rows)
+    assert makespan_s == summary["makespan_s"]
 
 
-def test_files_go_by_default_under_outputs(tmp_path: Path) -> None:
+def test_files_are_written_below_outputs_by_default(tmp_path: Path) -> None:
     assert run(tmp_path, *SMALL).returncode == 0
     assert len(list(tmp_path.glob("outputs/*/*/summary.json"))) == 1
 
 
-def test_same_seed_same_bytes_wherever_and_however_often(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_in_every_folder(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "other")]
     for folder, hash_seed in zip(folders, ("1", "2"), strict=True):
         folder.mkdir()
-        started(folder, "scheduler=vllm", "trace.num_requests=50", "hydra.run.dir=out", PYTHONHASHSEED=hash_seed)
+        run_process(folder, "scheduler=vllm", "trace.num_requests=50", "hydra.run.dir=out", PYTHONHASHSEED=hash_seed)
     for name in ("summary.json", "requests.csv"):
         first, second = ((folder / "out" / name).read_bytes() for folder in folders)
         assert first == second
 
 
-def test_another_seed_gives_another_run(tmp_path: Path) -> None:
+def test_another_seed_gives_another_result(tmp_path: Path) -> None:
     for seed in (1, 2):
         run(tmp_path, "trace.num_requests=50", f"seed={seed}", f"hydra.run.dir=out{seed}")
     assert (tmp_path / "out1/requests.csv").read_bytes() != (tmp_path / "out2/requests.csv").read_bytes()
 
 
 @pytest.mark.parametrize("case", ["w1__sarathi__pp2__tight", "w1__vllm__pp2__tight", "edge_ignored__orca__pp1"])
-def test_batches_csv_holds_the_recorded_schedule(tmp_path: Path, case: str) -> None:
+def test_batches_csv_equals_the_recorded_schedule(tmp_path: Path, case: str) -> None:
     folder = COMMITTED / "golden" / case
     overrides = overrides_of(json.loads((folder / "case.json").read_text()), folder / "requests.csv")
     done = run(tmp_path, *overrides, "hydra.run.dir=out")
@@ -87,12 +87,12 @@ def test_batches_csv_holds_the_recorded_schedule(tmp_path: Path, case: str) -> N
     with gzip.open(folder / "batches.csv.gz", "rt") as file:
         recorded = list(csv.DictReader(file))
     assert list(simulated[0]) == ["iteration", "start_s", "end_s", "request_id", "num_tokens", "phase", "replica"]
-    for ours, theirs in zip(simulated, recorded, strict=True):
-        assert [ours[name] for name in ("iteration", "request_id", "num_tokens")] == [
-            theirs[name] for name in ("iteration", "request_id", "num_tokens")
+    for row, expected in zip(simulated, recorded, strict=True):
+        assert [row[name] for name in ("iteration", "request_id", "num_tokens")] == [
+            expected[name] for name in ("iteration", "request_id", "num_tokens")
         ]
-        assert ours["phase"] == ("prefill" if theirs["is_prefill"] == "1" else "decode")
-        assert float(ours["end_s"]) == pytest.approx(float(theirs["end_s"]), rel=0, abs=1e-6)
+        assert row["phase"] == ("prefill" if expected["is_prefill"] == "1" else "decode")
+        assert float(row["end_s"]) == pytest.approx(float(expected["end_s"]), rel=0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_batches_csv_holds_the_recorded_schedule(tmp_path: Path, case: str) -> N
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_line_that_names_it_and_what_is_allowed(
+def test_the_error_is_one_line_that_names_the_mistake_and_what_is_allowed(
     tmp_path: Path, arguments: list[str], named: str, allowed: str
 ) -> None:
     done = run(tmp_path, *arguments)
@@ -139,7 +139,7 @@ def test_a_mistake_is_one_line_that_names_it_and_what_is_allowed(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_overload_and_stuck_requests_are_results(tmp_path: Path) -> None:
+def test_overload_and_stuck_requests_are_warnings_not_errors(tmp_path: Path) -> None:
     overload = run(tmp_path, "arrival.qps=50", "hydra.run.dir=overload")
     assert overload.returncode == 0
     assert "warning: overloaded" in overload.stdout
@@ -149,8 +149,8 @@ def test_overload_and_stuck_requests_are_results(tmp_path: Path) -> None:
     assert "warning: 20 requests are stuck forever. Request 0 (1024 tokens) needs 64" in stuck.stdout
 
 
-def test_a_pipe_gets_no_progress_bar_and_no_colours(tmp_path: Path) -> None:
-    done = started(tmp_path, *SMALL)
+def test_a_pipe_gets_neither_a_progress_bar_nor_colours(tmp_path: Path) -> None:
+    done = run_process(tmp_path, *SMALL)
     assert "\x1b" not in done.stdout + done.stderr
     assert done.stderr == ""
 
@@ -170,7 +170,7 @@ def test_help_explains_every_key(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 110
 
 
-def test_a_sweep_runs_every_combination_and_goes_on_after_a_mistake(tmp_path: Path) -> None:
+def test_a_sweep_runs_every_combination_and_continues_after_an_error(tmp_path: Path) -> None:
     done = run(tmp_path, "--multirun", "scheduler=vllm,orca", "arrival.qps=0,1", *SMALL, "hydra.sweep.dir=sweep")
     assert done.returncode == 2
     assert done.stderr.count("arrival.qps must be a number from 1e-6 to 1e9, got 0") == 2

@@ -1,4 +1,4 @@
-"""Classes of clients: each with its own requests, rate and SLO, and figures of its own."""
+"""Client classes: each has its own requests, rate, SLO and figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,17 +30,17 @@ def test_each_class_arrives_at_its_own_rate_and_with_its_own_lengths() -> None:
     assert trace.client is not None
     assert trace.arrival_s is not None
     assert len(trace) == 20_000
-    for number, (one, prompt, squared) in enumerate([(3.0, 100, 2.0), (1.0, 2000, 5.0)]):
+    for number, (qps, prompt, second_moment) in enumerate([(3.0, 100, 2.0), (1.0, 2000, 5.0)]):
         own = trace.client == number
         assert set(trace.prompt_tokens[own].tolist()) == {prompt}
-        gaps = np.diff(trace.arrival_s[own], prepend=0.0) * one
+        gaps = np.diff(trace.arrival_s[own], prepend=0.0) * qps
         error = 4 * gaps.std() / len(gaps) ** 0.5
         assert gaps.mean() == pytest.approx(1, abs=error)
         assert error < 0.15
-        assert np.mean(gaps**2) == pytest.approx(squared, rel=0.25)
+        assert np.mean(gaps**2) == pytest.approx(second_moment, rel=0.25)
 
 
-def test_a_class_does_not_change_when_another_one_is_added() -> None:
+def test_a_class_does_not_change_when_another_class_is_added() -> None:
     alone = Mix({"chat": MIX.clients["chat"]}, num_requests=1000).load(np.random.default_rng(5))
     mixed = MIX.load(np.random.default_rng(5))
     assert mixed.client is not None
@@ -49,7 +49,7 @@ def test_a_class_does_not_change_when_another_one_is_added() -> None:
     assert np.array_equal(mixed.arrival_s[mixed.client == 0][:1000], alone.arrival_s)
 
 
-def test_a_rare_class_is_there_until_the_end() -> None:
+def test_a_rare_class_arrives_until_the_end() -> None:
     rare = Mix({"often": ClientClass(Fixed(), Poisson(100)), "rare": ClientClass(Fixed(), Poisson(0.1))}, 30_000)
     trace = rare.load(np.random.default_rng(0))
     assert trace.client is not None
@@ -59,7 +59,7 @@ def test_a_rare_class_is_there_until_the_end() -> None:
     assert trace.arrival_s[-1] == pytest.approx(300, rel=0.05)
 
 
-def test_a_mix_ends_with_the_file_of_a_class(tmp_path: Path) -> None:
+def test_a_mix_ends_when_the_file_of_a_class_ends(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     path.write_text("prompt_tokens,output_tokens,arrival_s\n" + "".join(f"9,3,{second}\n" for second in range(20)))
     overrides = [
@@ -91,7 +91,7 @@ def test_sessions_of_a_class_stay_sessions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "complaint"),
+    ("overrides", "message"),
     [
         (["trace.clients.chat.arrivals.qps=0"], "trace.clients.chat.arrivals.qps must be a number from 1e-6 to 1e9"),
         (["trace.clients.chat.cv=2"], "trace.clients.chat.cv is not a key; allowed are: trace.clients.chat.requests"),
@@ -103,10 +103,10 @@ def test_sessions_of_a_class_stay_sessions() -> None:
     ],
     ids=" ".join,
 )
-def test_mistakes_are_named(overrides: Sequence[str], complaint: str) -> None:
+def test_mistakes_are_named(overrides: Sequence[str], message: str) -> None:
     with pytest.raises(ValueError, match=r".") as error:
         simulate(**load_config("trace=mix", "trace.num_requests=20", *overrides))
-    assert str(error.value).startswith(complaint), str(error.value)
+    assert str(error.value).startswith(message), str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -124,44 +124,44 @@ OVERRIDES = [
 ]
 
 
-def test_figures_of_a_class_are_about_its_requests_alone() -> None:
+def test_figures_of_a_class_cover_only_its_requests() -> None:
     result = simulate(**load_config(*OVERRIDES, "metrics.warmup_s=20"))
     figures = client_figures(result)
-    assert [one["client"] for one in figures] == ["chat", "summarise"]
+    assert [row["client"] for row in figures] == ["chat", "summarise"]
     table = result.requests
-    for number, one in enumerate(figures):
+    for number, row in enumerate(figures):
         own = table["client"] == number
         counted = own & (table["arrival_s"] >= 20)
         ttft_s = (table["first_token_s"] - table["arrival_s"])[counted]
-        assert one["num_requests"] == own.sum()
-        assert one["num_finished"] == own.sum()
-        assert one["ttft_s"] == Distribution(ttft_s).summary()
-        assert one["requests_per_s"] == pytest.approx(counted.sum() / result.summary["makespan_s"])
-    assert sum(one["num_requests"] for one in figures) == 120
+        assert row["num_requests"] == own.sum()
+        assert row["num_finished"] == own.sum()
+        assert row["ttft_s"] == Distribution(ttft_s).summary()
+        assert row["requests_per_s"] == pytest.approx(counted.sum() / result.summary["makespan_s"])
+    assert sum(row["num_requests"] for row in figures) == 120
 
 
-def test_the_slo_of_a_class_is_met_or_missed_on_its_own() -> None:
+def test_the_slo_of_a_class_is_judged_on_its_own_requests() -> None:
     result = simulate(**load_config(*OVERRIDES))
     chat = client_figures(result)[0]
-    objectives = {one["name"]: one for one in chat["slo"]["objectives"]}
+    objectives = {objective["name"]: objective for objective in chat["slo"]["objectives"]}
     assert objectives["ttft_p90"]["value_s"] == chat["ttft_s"]["p90"]
     assert objectives["tbt_p50"]["value_s"] == chat["tbt_s"]["p50"]
-    assert chat["slo"]["met"] == all(one["value_s"] <= one["bound_s"] for one in objectives.values())
+    assert chat["slo"]["met"] == all(row["value_s"] <= row["bound_s"] for row in objectives.values())
     table = result.requests
     own = table["client"] == 0
     late = (table["first_token_s"] - table["arrival_s"])[own] > 0.3
-    above, every = result.gaps_above(0.017)
-    late |= (above > every - np.ceil(every / 2))[own]
+    above, all_gaps = result.gaps_above(0.017)
+    late |= (above > all_gaps - np.ceil(all_gaps / 2))[own]
     assert chat["slo"]["goodput"] == pytest.approx(1 - late.mean())
-    # Together, only requests of the class can miss what the class expects.
+    # Over all requests, only those of the class can miss the objectives of the class.
     together = SLO(objectives_of(result.clients[:1])).goodput(result)
     assert together.share == pytest.approx(1 - late.sum() / len(own))
 
 
-def test_a_class_without_a_request_misses_nothing() -> None:
+def test_a_class_without_requests_misses_no_objective() -> None:
     result = simulate(**load_config("trace=mix", "trace.num_requests=30", "trace.clients.summarise.arrivals.qps=1e-6"))
-    nobody = client_figures(result)[1]
-    assert (nobody["num_requests"], nobody["slo"]["met"], nobody["slo"]["goodput"]) == (0, None, None)
+    empty = client_figures(result)[1]
+    assert (empty["num_requests"], empty["slo"]["met"], empty["slo"]["goodput"]) == (0, None, None)
     assert SLO(objectives_of(result.clients)).missed(result) == []
 
 
@@ -169,10 +169,10 @@ def test_throughput_of_classes_adds_up_to_that_of_the_run() -> None:
     result = simulate(**load_config(*OVERRIDES))
     figures = client_figures(result)
     for name in ("requests_per_s", "output_tokens_per_s"):
-        assert sum(one[name] for one in figures) == pytest.approx(result.summary[name])
+        assert sum(row[name] for row in figures) == pytest.approx(result.summary[name])
 
 
-def test_arrivals_that_would_throw_away_those_of_the_classes_are_refused() -> None:
+def test_arrivals_that_would_replace_those_of_the_classes_are_refused() -> None:
     with pytest.raises(ConfigError, match="arrival: Mix has arrivals of its own, so it needs arrival=trace; Poisson"):
         load_config("trace=mix", "arrival=poisson")
     faster = load_config("trace=mix", "arrival.speed=2")["trace"]
@@ -196,7 +196,7 @@ def test_classes_and_sessions_are_in_the_files(tmp_path: Path) -> None:
     header, first, *_ = (tmp_path / "requests.csv").read_text().splitlines()
     assert header.endswith(",replica,client")
     assert first.rpartition(",")[2] in ("chat", "summarise")
-    found: Any = result.to_dataframe()
-    assert found["client"].value_counts().to_dict() == {
-        one["client"]: one["num_requests"] for one in client_figures(result)
+    frame: Any = result.to_dataframe()
+    assert frame["client"].value_counts().to_dict() == {
+        row["client"]: row["num_requests"] for row in client_figures(result)
     }

@@ -1,4 +1,4 @@
-"""Clusters of different replicas: groups, totals and cost."""
+"""Clusters of heterogeneous replicas: groups, totals and cost."""
 
 import json
 
@@ -17,10 +17,10 @@ MIXED = (
 )
 
 
-def test_a_group_names_what_is_its_own_and_inherits_the_rest() -> None:
+def test_a_group_overrides_its_own_keys_and_inherits_the_rest() -> None:
     a40, h100, a100 = load_config(MIXED, "scheduler.max_num_seqs=99", "kv_cache.block_size=32")["deployment"]
     assert [group.device.name for group in (a40, h100, a100)] == ["a40", "h100_sxm", "a100_80gb"]
-    # A device brings its machine, unless a node is named.
+    # A device implies its node, unless a node is named.
     assert [group.node.name for group in (a40, h100, a100)] == ["a40_8x_pairs", "dgx_h100", "dgx_a100"]
     assert [group.num_replicas for group in (a40, h100, a100)] == [2, 1, 1]
     assert a40.scheduler == Sarathi(token_budget=512, max_num_seqs=99)
@@ -31,26 +31,26 @@ def test_a_group_names_what_is_its_own_and_inherits_the_rest() -> None:
     assert [group.kv_cache.memory_utilization for group in (a40, h100, a100)] == [0.85, 0.85, 0.9]
 
 
-def test_a_name_takes_a_file_as_it_is_and_a_target_replaces_the_whole() -> None:
+def test_a_name_selects_a_file_unchanged_and_a_target_replaces_the_component() -> None:
     target = "{_target_: simulator.schedulers.VLLM, max_num_seqs: 7}"
     groups = f"cluster.groups=[{{scheduler: sarathi, device: a100_80gb}}, {{scheduler: {target}}}, {{}}]"
     changed = ("scheduler.token_budget=1024", "device.memory_gib=40", "cluster.node=dgx_h100")
-    named, replaced, left = load_config(groups, *changed)["deployment"]
+    named, replaced, plain = load_config(groups, *changed)["deployment"]
     assert (named.scheduler.token_budget, named.device.memory_gib, named.node.name) == (512, 80, "azure_nc96ads_v4")
     assert replaced.scheduler == VLLM(max_num_seqs=7)
-    assert (left.scheduler.token_budget, left.device.memory_gib, left.node.name) == (1024, 40, "dgx_h100")
+    assert (plain.scheduler.token_budget, plain.device.memory_gib, plain.node.name) == (1024, 40, "dgx_h100")
 
 
-def test_replicas_of_groups_are_numbered_through_and_have_their_own_times() -> None:
+def test_replicas_are_numbered_across_groups_and_have_their_own_iteration_times() -> None:
     result = simulate(**load_config(MIXED, "trace=sharegpt", "trace.num_requests=80", "arrival.qps=3"))
     replicas = result.summary["replicas"]
-    assert [(one["replica"], one["group"], one["device"], one["num_gpus"]) for one in replicas] == [
+    assert [(row["replica"], row["group"], row["device"], row["num_gpus"]) for row in replicas] == [
         (0, 0, "a40", 1),
         (1, 0, "a40", 1),
         (2, 1, "h100_sxm", 4),
         (3, 2, "a100_80gb", 1),
     ]
-    assert [len(one["stages"]) for one in replicas] == [1, 1, 2, 1]
+    assert [len(row["stages"]) for row in replicas] == [1, 1, 2, 1]
     means = [float(np.mean(np.diff(replica.iterations["end_s"]))) for replica in result.replicas]
     assert means[0] > means[3]
     sources = " ".join(result.summary["iteration_time"]["sources"])
@@ -61,11 +61,11 @@ def test_totals_of_replicas_add_up_to_those_of_the_cluster() -> None:
     overrides = (MIXED, "trace=sharegpt", "trace.num_requests=80", "arrival.qps=3", "cluster.router=random")
     summary = simulate(**load_config(*overrides)).summary
     for name in ("num_requests", "num_finished", "num_iterations", "num_preemptions"):
-        assert sum(one[name] for one in summary["replicas"]) == summary[name]
+        assert sum(row[name] for row in summary["replicas"]) == summary[name]
     for name in ("requests_per_s", "output_tokens_per_s"):
-        assert sum(one[name] for one in summary["replicas"]) == pytest.approx(summary[name])
-    assert sum(one["num_gpus"] for one in summary["replicas"]) == summary["cluster"]["num_gpus"] == 7
-    assert sum(one["kv_use"]["num_blocks"] for one in summary["replicas"]) == summary["kv_use"]["num_blocks"]
+        assert sum(row[name] for row in summary["replicas"]) == pytest.approx(summary[name])
+    assert sum(row["num_gpus"] for row in summary["replicas"]) == summary["cluster"]["num_gpus"] == 7
+    assert sum(row["kv_use"]["num_blocks"] for row in summary["replicas"]) == summary["kv_use"]["num_blocks"]
     json.dumps(summary, allow_nan=False)
 
 
@@ -73,13 +73,13 @@ def test_cost_follows_from_prices_and_output() -> None:
     overrides = (MIXED, "trace=sharegpt", "trace.num_requests=40", "device.price_per_hour_usd=3")
     summary = simulate(**load_config(*overrides)).summary
     per_hour = summary["cluster"]["cost_per_hour_usd"]
-    # The third group has the device of the configuration, with the price that it was given.
+    # The third group has the device of the configuration, with its overridden price.
     assert per_hour == pytest.approx(2 * 0.44 + 4 * 6.88 + 3)
     tokens_per_hour = summary["output_tokens_per_s"] * 3600
     assert summary["cluster"]["cost_per_million_output_tokens_usd"] == pytest.approx(per_hour / tokens_per_hour * 1e6)
 
 
-def test_an_unknown_price_leaves_the_cost_open() -> None:
+def test_an_unknown_price_leaves_the_cost_unknown() -> None:
     overrides = ("device.price_per_hour_usd=null", "trace=fixed", "trace.num_requests=3")
     cluster = simulate(**load_config(*overrides)).summary["cluster"]
     assert cluster == {
@@ -127,13 +127,13 @@ def test_groups_can_be_built_without_a_configuration() -> None:
     groups = [Deployment(tiny_model(1024), A100, scheduler) for scheduler in (Sarathi(), VLLM())]
     result = simulate(trace_of([(0.1 * number, 50, 7) for number in range(10)]), groups)
     assert result.summary["num_finished"] == 10
-    assert [one["group"] for one in result.summary["replicas"]] == [0, 1]
+    assert [row["group"] for row in result.summary["replicas"]] == [0, 1]
 
 
-def test_groups_that_are_alike_are_one_deployment() -> None:
+def test_equal_groups_behave_as_one_deployment() -> None:
     requests = [(0.05 * number, 50 + number, 7) for number in range(40)]
     alike = load_config("cluster.groups=[{replicas: 1}, {replicas: 1}]", "trace.num_requests=30")
     together = load_config("cluster.replicas=2", "trace.num_requests=30")
-    one, other = simulate(**alike), simulate(**together)
-    assert one.requests["completed_s"].tolist() == other.requests["completed_s"].tolist()
+    grouped, single = simulate(**alike), simulate(**together)
+    assert grouped.requests["completed_s"].tolist() == single.requests["completed_s"].tolist()
     assert len(serve(requests, Sarathi(), num_replicas=2).summary["replicas"]) == 2

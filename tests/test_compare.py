@@ -1,4 +1,4 @@
-"""Runs side by side."""
+"""The compare command: runs side by side."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import pytest
 from simulator.compare import ReadError, read_run
 from tests.helpers import command as run_command
 
-# What `vllm bench serve --save-result` writes, as far as it is read; times in ms.
+# The part of a `vllm bench serve --save-result` file that is read; times in ms.
 SERVED = {
     "completed": 3,
     "request_throughput": 0.5,
@@ -28,45 +28,45 @@ def run(folder: Path, command: str, *arguments: str) -> subprocess.CompletedProc
 def test_a_result_of_vllm_bench_serve_is_read_in_seconds(tmp_path: Path) -> None:
     path = tmp_path / "served.json"
     path.write_text(json.dumps(SERVED))
-    found = read_run(path)
-    assert (found.name, found.measured, found.num_finished) == ("served", True, 3)
-    assert found.throughputs == {"requests_per_s": 0.5, "output_tokens_per_s": 12.0}
-    assert found.latencies["tbt_s"]["p50"] == 0.01
-    assert found.latencies["tbt_s"]["p99"] == 0.09
-    assert found.latencies["e2e_s"]["mean"] == 0.02
-    assert found.latencies["ttft_s"]["p90"] is None
-    assert set(found.latencies["scheduling_delay_s"].values()) == {None}
+    measured = read_run(path)
+    assert (measured.name, measured.measured, measured.num_finished) == ("served", True, 3)
+    assert measured.throughputs == {"requests_per_s": 0.5, "output_tokens_per_s": 12.0}
+    assert measured.latencies["tbt_s"]["p50"] == 0.01
+    assert measured.latencies["tbt_s"]["p99"] == 0.09
+    assert measured.latencies["e2e_s"]["mean"] == 0.02
+    assert measured.latencies["ttft_s"]["p90"] is None
+    assert set(measured.latencies["scheduling_delay_s"].values()) == {None}
 
 
-def test_of_a_detailed_result_the_latencies_themselves_count(tmp_path: Path) -> None:
+def test_latencies_of_a_detailed_result_take_precedence_over_its_statistics(tmp_path: Path) -> None:
     path = tmp_path / "served.json"
     detail = {
         "ttfts": [0.5, 1.5, 1.0, 0.0],
         "itls": [[0.1, 0.3], [0.2], [], []],
-        "output_lens": [5, 2, 1, 0],  # the first one got several tokens at once; the last one failed
+        "output_lens": [5, 2, 1, 0],  # the first request got several tokens at once; the last one failed
         "errors": ["", "", "", "refused"],
     }
     path.write_text(json.dumps(SERVED | detail))
-    found = read_run(path)
-    assert found.latencies["ttft_s"]["p50"] == 1.0
-    assert found.latencies["ttft_s"]["max"] == 1.5
-    assert found.latencies["tbt_s"]["mean"] == pytest.approx(0.2)
-    assert found.latencies["tpot_s"]["mean"] == pytest.approx((0.1 + 0.2) / 2)
-    assert found.latencies["e2e_s"]["max"] == pytest.approx(1.7)
+    measured = read_run(path)
+    assert measured.latencies["ttft_s"]["p50"] == 1.0
+    assert measured.latencies["ttft_s"]["max"] == 1.5
+    assert measured.latencies["tbt_s"]["mean"] == pytest.approx(0.2)
+    assert measured.latencies["tpot_s"]["mean"] == pytest.approx((0.1 + 0.2) / 2)
+    assert measured.latencies["e2e_s"]["max"] == pytest.approx(1.7)
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"request_throughput": 1}', '{"ttft_s": 1, "scheduling_delay_s": 1}']
 )
-def test_what_is_no_run_is_refused(content: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_run_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(content)
-    with pytest.raises(ReadError, match=r"x\.json") as caught:
+    with pytest.raises(ReadError, match=r"x\.json") as error:
         read_run(path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
-def test_runs_are_put_side_by_side(tmp_path: Path) -> None:
+def test_runs_are_compared_side_by_side(tmp_path: Path) -> None:
     for name, scheduler in (("one", "vllm"), ("two", "sarathi")):
         done = run(
             tmp_path,
@@ -92,7 +92,7 @@ def test_runs_are_put_side_by_side(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_runs_with_the_same_name_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.json").write_text(json.dumps(SERVED))
     done = run(tmp_path, "simulator.compare", "x=a.json", "x=b.json")

@@ -1,4 +1,4 @@
-"""Every YAML file can be instantiated, and every key and default of the command line is there."""
+"""Every YAML file runs, defaults are the documented ones, and errors name the key."""
 
 import pytest
 
@@ -49,12 +49,12 @@ def test_every_configuration_file_runs(group: str, name: str, tmp_path_factory: 
     assert result.summary["num_finished"] == 20
 
 
-def test_every_file_is_reached_through_a_group() -> None:
-    found = {path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml")}
-    assert found == {f"{group.replace('.', '/')}/{name}" for group, name in CHOICES} | TOP_LEVEL
+def test_every_file_belongs_to_a_group() -> None:
+    files = {path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml")}
+    assert files == {f"{group.replace('.', '/')}/{name}" for group, name in CHOICES} | TOP_LEVEL
 
 
-def test_defaults_are_those_of_the_documentation() -> None:
+def test_defaults_are_the_documented_ones() -> None:
     built = load_config()
     deployment = built["deployment"]
     assert deployment.scheduler == Sarathi(token_budget=512, max_num_seqs=128, dynamic_chunks=DynamicChunks(stages=0))
@@ -79,11 +79,11 @@ def test_the_default_load_is_below_the_capacity_of_the_default_deployment() -> N
     assert warning.startswith("iteration time is extrapolated beyond its measurements")
 
 
-def test_plus_and_no_plus_choose_the_same() -> None:
+def test_a_choice_means_the_same_with_and_without_a_plus() -> None:
     assert load_config("+scheduler=vllm", "+trace=fixed")["deployment"] == load_config("scheduler=vllm")["deployment"]
 
 
-def test_a_policy_of_the_users_own_needs_only_its_target() -> None:
+def test_a_user_defined_policy_needs_only_its_target() -> None:
     built = load_config(
         "allow_targets=[tests]",
         "scheduler._target_=tests.test_python_api.ShortestPromptFirst",

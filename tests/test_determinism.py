@@ -1,6 +1,6 @@
-"""The same configuration and seed give the same bytes, wherever and however often; streams of randomness are apart.
+"""Equal configurations and seeds give equal bytes in every environment, and random streams are independent.
 
-That launchers of sweeps make no difference either is in test_sweep.py.
+test_sweep.py covers the launchers of sweeps.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ RUN = (
     "cluster.router=power_of_two_choices output.timeline=true seed=3 "
     "faults.rates=[{kind:failure,every_s:20,for_s:2}]"
 )
-# What a user may start, in the same folder and in this order.
+# Commands of a user, run in one folder in this order.
 COMMANDS = {
     "run": f"simulator {RUN} hydra.run.dir=run",
     "capacity": "simulator.capacity trace=sharegpt trace.num_requests=30 slo.tbt_p99=0.2 hydra.run.dir=capacity",
@@ -32,7 +32,7 @@ COMMANDS = {
     "compare": "simulator.compare a=run b=run output=compared",
     "sweep": "simulator -m scheduler=vllm,sarathi trace=sharegpt trace.num_requests=30 hydra.sweep.dir=sweep",
 }
-# What is not to matter.
+# Environments that must not change the output.
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "plain": {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
     "again": {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
@@ -45,7 +45,7 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Digest of each file; Hydra writes the name of the folder into one of its own."""
+    """Return the digest of each file, except the one into which Hydra writes the name of the folder."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "multirun.yaml"]
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
@@ -66,20 +66,20 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("plain")
     for command in COMMANDS.values():
         start(folder, command, ENVIRONMENTS["plain"])
-    found = digests(folder)
-    assert len(found) >= 20
-    return found
+    result = digests(folder)
+    assert len(result) >= 20
+    return result
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ENVIRONMENTS if name != "plain"])
-def test_the_same_bytes_in_every_process(name: str, plain: dict[str, str], tmp_path: Path) -> None:
+def test_the_bytes_are_the_same_in_every_process(name: str, plain: dict[str, str], tmp_path: Path) -> None:
     commands = COMMANDS if name == "again" else {key: COMMANDS[key] for key in ("run", "report", "sweep")}
     for command in commands.values():
         start(tmp_path, command, ENVIRONMENTS[name])
-    found = digests(tmp_path)
-    assert found == {path: digest for path, digest in plain.items() if path in found}
-    assert name != "again" or found == plain
+    result = digests(tmp_path)
+    assert result == {path: digest for path, digest in plain.items() if path in result}
+    assert name != "again" or result == plain
 
 
 def parts(*overrides: str) -> dict[str, Any]:
@@ -102,22 +102,22 @@ def lengths_and_times(*overrides: str) -> tuple[list[int], list[float]]:
         "check=true",
     ],
 )
-def test_requests_and_arrivals_do_not_depend_on_what_serves_them(change: str) -> None:
+def test_requests_and_arrivals_do_not_depend_on_the_deployment(change: str) -> None:
     assert lengths_and_times(change) == lengths_and_times()
 
 
-def test_lengths_do_not_depend_on_arrivals_nor_arrivals_on_lengths() -> None:
-    usual, faster, other = lengths_and_times(), lengths_and_times("arrival.qps=16"), lengths_and_times("trace=arxiv")
+def test_lengths_and_arrivals_are_independent() -> None:
+    usual, faster, arxiv = lengths_and_times(), lengths_and_times("arrival.qps=16"), lengths_and_times("trace=arxiv")
     assert faster[0] == usual[0]
     assert np.allclose(np.array(faster[1]) * 2, usual[1])
-    assert other[0] != usual[0]
-    assert other[1][:100] == usual[1][:100]
+    assert arxiv[0] != usual[0]
+    assert arxiv[1][:100] == usual[1][:100]
     assert lengths_and_times("arrival=gamma")[0] == usual[0]
     assert lengths_and_times("seed=1")[0] != usual[0]
     assert lengths_and_times("seed=1")[1] != usual[1]
 
 
-def test_faults_do_not_depend_on_routing_nor_routing_on_faults() -> None:
+def test_faults_and_routing_are_independent() -> None:
     rates = "faults.rates=[{kind:slowdown,every_s:9,for_s:1,slowdown:1.0001}]"
     router = "cluster.router=random"
     faulty = simulate(**parts("cluster.replicas=3", rates, router))
@@ -128,7 +128,7 @@ def test_faults_do_not_depend_on_routing_nor_routing_on_faults() -> None:
     assert np.array_equal(faulty.requests["replica"], without.requests["replica"])
 
 
-def test_a_run_does_not_depend_on_runs_before_it() -> None:
+def test_a_run_does_not_depend_on_earlier_runs() -> None:
     alone = simulate(**parts()).summary
     simulate(**parts("scheduler=vllm", "seed=9", "cluster.replicas=2"))
     assert simulate(**parts()).summary == alone

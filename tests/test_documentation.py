@@ -1,4 +1,4 @@
-"""What the documentation shows runs, and prints what it says."""
+"""Commands and snippets of the documentation run and print what it shows."""
 
 import json
 import os
@@ -20,15 +20,15 @@ README = (REPOSITORY / "README.md").read_text()
 
 
 def run(folder: Path, shown: str, *more: str) -> str:
-    """Run a command of the documentation in this process, and return what it prints."""
+    """Run a documented command in this process and return what it prints."""
     _, _, module, *arguments = shlex.split(shown)
     done = run_command(folder, module, *arguments, *more)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def started(folder: Path, command: list[str]) -> str:
-    """Run a command as a process of its own, which finds modules in its folder."""
+def run_process(folder: Path, command: list[str]) -> str:
+    """Run a command in a new process that can import modules of its folder; return what it prints."""
     environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{folder}", "MPLBACKEND": "agg"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -36,7 +36,7 @@ def started(folder: Path, command: list[str]) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, however its lines are broken, without the name of the folder that was written."""
+    """Split a text into words, without the name of the output folder at its end."""
     return text.partition("written to")[0].split()
 
 
@@ -97,23 +97,25 @@ def test_the_commands_about_capacity_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["docs/python.md", "docs/capacity.md", "docs/seeing.md"])
 def test_python_snippets_run(tmp_path: Path, path: str) -> None:
     for snippet in code_blocks(path, "python"):
-        started(tmp_path, [sys.executable, "-c", snippet])
+        run_process(tmp_path, [sys.executable, "-c", snippet])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("place", "module", "config"),
+    ("index", "module", "config"),
     [(0, "my_policies", "scheduler/shortest_first"), (1, "my_routers", "cluster/router/short_first")],
 )
 def test_the_policies_of_the_documentation_run_from_their_two_files(
-    tmp_path: Path, place: int, module: str, config: str
+    tmp_path: Path, index: int, module: str, config: str
 ) -> None:
-    python, yaml, bash = (code_blocks("docs/policies.md", language)[place] for language in ("python", "yaml", "bash"))
+    python, yaml, bash = (code_blocks("docs/policies.md", language)[index] for language in ("python", "yaml", "bash"))
     (tmp_path / f"{module}.py").write_text(python)
     path = tmp_path / "my_configs" / f"{config}.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(yaml)
-    printed = started(tmp_path, [sys.executable, *shlex.split(bash.replace("\\\n", ""))[1:], "trace.num_requests=40"])
+    printed = run_process(
+        tmp_path, [sys.executable, *shlex.split(bash.replace("\\\n", ""))[1:], "trace.num_requests=40"]
+    )
     assert "40 finished" in printed
 
 
@@ -127,11 +129,11 @@ def test_a_vllm_deployment_is_planned_in_five_commands(tmp_path: Path) -> None:
     assert (tmp_path / "outputs" / "plots" / "prefixes.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_figures_of_the_vllm_example_are_those_of_its_commands() -> None:
+def test_the_figures_of_the_vllm_example_match_its_commands() -> None:
     document = (REPOSITORY / "docs" / "vllm.md").read_text()
     common = ("deployment=vllm_v1_llama3_8b_h100", "trace=shared_prefix", "arrival.qps=10")
     cached, plain = (
-        simulate(**load_config(*common, f"kv_cache.prefix_caching={one}")).summary for one in ("true", "false")
+        simulate(**load_config(*common, f"kv_cache.prefix_caching={value}")).summary for value in ("true", "false")
     )
     assert f"| prompt tokens cached | {cached['prefix_cache']['hit_rate_tokens']:.1%} |" in document
     for title, metric, statistic in (
@@ -139,7 +141,7 @@ def test_the_figures_of_the_vllm_example_are_those_of_its_commands() -> None:
         ("TTFT, P99", "ttft_s", "p99"),
         ("TBT, P99", "tbt_s", "p99"),
     ):
-        times = [f"{1e3 * one[metric][statistic]:.0f} ms" for one in (cached, plain)]
+        times = [f"{1e3 * summary[metric][statistic]:.0f} ms" for summary in (cached, plain)]
         assert f"| {title} | {times[0]} | {times[1]} |" in document
 
 
@@ -179,14 +181,14 @@ SAMPLES = {
 
 
 @pytest.mark.slow
-def test_the_commands_about_workloads_run(tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each on a few rows in the format of the file that it names; runs that have no options in this process."""
+def test_the_commands_about_workloads_run(tmp_path: Path, tokenizer_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command reads a few rows in the format of the file that it names."""
     monkeypatch.chdir(tmp_path)
     for name, sample in SAMPLES.items():
         text = FORMATS[sample][0].replace("2024-05-12 00:00:00+00:00", "2024-05-11 12:00:00+00:00")
         (tmp_path / name).write_text(text)
     (tmp_path / "ShareGPT_V3_unfiltered_cleaned_split.json").write_text(json.dumps(CHATS))
-    (tmp_path / "tokenizer.json").write_bytes(Path(words).read_bytes())
+    (tmp_path / "tokenizer.json").write_bytes(Path(tokenizer_path).read_bytes())
     document = (REPOSITORY / "docs" / "workloads.md").read_text()
     shown = [line for block in code_blocks("docs/workloads.md", "bash") for line in block.splitlines()]
     shown += re.findall(r"`(python -m simulator trace=[^`]+)` \|$", document, re.MULTILINE)
@@ -201,23 +203,23 @@ def test_the_commands_about_workloads_run(tmp_path: Path, words: str, monkeypatc
 
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-MOST_LINES = 32
+MAX_LINES = 32
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_notebooks_hold_no_output_and_no_logic(path: Path) -> None:
+def test_notebooks_contain_no_output_and_no_logic(path: Path) -> None:
     for cell in json.loads(path.read_text())["cells"]:
         if cell["cell_type"] == "code":
             assert cell["outputs"] == []
             assert cell["execution_count"] is None
-            assert len(cell["source"]) <= MOST_LINES
+            assert len(cell["source"]) <= MAX_LINES
     assert path.stat().st_size < 10_000
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_notebooks_run_and_show_pictures(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebooks_run_and_show_figures(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
@@ -228,7 +230,7 @@ def test_notebooks_run_and_show_pictures(path: Path, monkeypatch: pytest.MonkeyP
     assert sum("image/png" in output.get("data", {}) for output in shown) >= 2
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_are_valid() -> None:
     for path in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             if not target.startswith("http"):
@@ -250,7 +252,7 @@ def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
     )
 
 
-def test_every_picture_of_the_documentation_is_there_and_small() -> None:
+def test_every_figure_of_the_documentation_exists_and_is_small() -> None:
     pictures = list((REPOSITORY / "docs").rglob("*.png"))
     assert all(path.stat().st_size < 600_000 for path in pictures)
     for document in (REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")):

@@ -1,4 +1,4 @@
-"""What happens at the same instant happens in a defined order."""
+"""Simultaneous events happen in a defined order."""
 
 import pytest
 
@@ -23,21 +23,21 @@ def test_requests_that_arrive_together_are_seen_by_the_same_decision(policy: Sch
 
 
 def test_with_stages_a_completion_is_handled_before_the_arrivals_of_the_same_instant() -> None:
-    # Two stages of half a second: request 0 ends at 1.0, when request 1 arrives. The decision for the
-    # completed batch comes first and sees the arrival.
+    # Two stages of half a second: the batch of request 0 completes at 1.0, when request 1 arrives. The decision after
+    # the completion comes first and sees the arrival.
     result = serve([(0.0, 10, 3), (1.0, 10, 1)], Sarathi(), pp=2, iteration_time=SECOND)
     members = result.replicas[0].members
     assert members is not None
     assert members[1] == [(1, 10, True), (0, 1, False)]
 
 
-def test_arrival_times_are_met_exactly() -> None:
+def test_arrival_times_are_exact() -> None:
     arrivals = [0.1 * index for index in range(1, 200)]
     result = serve([(arrival_s, 5, 1) for arrival_s in arrivals], Sarathi(), iteration_time=Affine(0.001, 0.0))
     assert result.requests["first_scheduled_s"].tolist() == arrivals
 
 
-def test_the_clock_goes_straight_to_a_time_before_which_nothing_is_due() -> None:
+def test_the_clock_jumps_to_a_time_before_which_no_event_is_due() -> None:
     clock = Clock()
     assert clock.wake_at(3.0, ARRIVAL) is None
     assert clock.now == 3.0

@@ -1,4 +1,4 @@
-"""Laws that hold for every policy. A policy added to `helpers.POLICIES` inherits them."""
+"""Laws of every scheduling policy; those added to `helpers.POLICIES` are tested too."""
 
 import json
 from collections import Counter
@@ -48,9 +48,9 @@ def test_times_are_in_order(workload: Workload, data: st.DataObject) -> None:
 
 @given(workloads(), st.data())
 @settings(max_examples=150, deadline=None)
-def test_held_and_free_blocks_are_all_blocks_after_every_decision(workload: Workload, data: st.DataObject) -> None:
+def test_used_and_free_blocks_add_up_after_every_decision(workload: Workload, data: st.DataObject) -> None:
     policy = data.draw(policies(workload.max_num_seqs))
-    replica = closed_replica(workload, policy)
+    replica = loaded_replica(workload, policy)
     for _ in range(2000):
         check_conservation(replica)
         batch = ask(policy, replica) if len(replica.in_flight) < depth_of(policy, workload.pp) else None
@@ -63,8 +63,8 @@ def test_held_and_free_blocks_are_all_blocks_after_every_decision(workload: Work
         check_conservation(replica)
 
 
-def closed_replica(workload: Workload, policy: Scheduler) -> Replica:
-    """A replica with all requests waiting, driven by hand."""
+def loaded_replica(workload: Workload, policy: Scheduler) -> Replica:
+    """Build a replica whose waiting queue has all requests."""
     prompts = [prompt for _, prompt, _ in workload.requests]
     totals = [prompt + output for _, prompt, output in workload.requests]
     spec = ReplicaSpec(
@@ -83,41 +83,41 @@ def closed_replica(workload: Workload, policy: Scheduler) -> Replica:
 
 
 def depth_of(policy: Scheduler, pp: int) -> int:
-    """Batches in flight at most."""
+    """Return the most batches in flight."""
     return policy.overlap.depth(pp) if isinstance(policy, Overlapping) else pp
 
 
 def ask(policy: Scheduler, replica: Replica) -> Batch | None:
-    """The next step of a decision, as engines ask for it."""
+    """Ask the policy for the next batch, as the engines do."""
     if isinstance(replica, OverlappingReplica) and replica.step is None:
         replica.begin_schedule()
     return policy.schedule(replica)
 
 
 def check_conservation(replica: Replica) -> None:
-    held = sum(replica.blocks_held(request) for request in replica.running)
-    assert held + replica.free_blocks == replica.num_blocks
+    num_used = sum(replica.blocks_held(request) for request in replica.running)
+    assert num_used + replica.free_blocks == replica.num_blocks
     assert replica.free_blocks >= 0
-    for decodes in replica.decode_sets():
-        assert decodes.num_requests == len(list(decodes))
-        assert decodes.context_tokens == sum(decodes.context_of(request) for request in decodes)
-        assert decodes.num_new_blocks == sum(decodes.needs_block(request) for request in decodes)
-    phases = [*replica.prefilling, *(request for decodes in replica.decode_sets() for request in decodes)]
+    for decode_set in replica.decode_sets():
+        assert decode_set.num_requests == len(list(decode_set))
+        assert decode_set.context_tokens == sum(decode_set.context_of(request) for request in decode_set)
+        assert decode_set.num_new_blocks == sum(decode_set.needs_block(request) for request in decode_set)
+    phases = [*replica.prefilling, *(request for decode_set in replica.decode_sets() for request in decode_set)]
     assert len(set(phases)) == len(phases)
     missing = set(replica.running) - set(phases)
-    # Requests whose last token is being made decode no more if the policy schedules ahead.
+    # With lookahead, requests whose last token is in flight are in no decode set.
     assert not missing or (isinstance(replica, OverlappingReplica) and replica.lookahead)
     assert not set(replica.waiting) & set(replica.running)
 
 
 @given(workloads(), st.data())
 @settings(max_examples=100, deadline=None)
-def test_a_decision_changes_nothing(workload: Workload, data: st.DataObject) -> None:
+def test_scheduling_again_before_the_batch_starts_gives_the_same_batch(workload: Workload, data: st.DataObject) -> None:
     policy = data.draw(policies(workload.max_num_seqs))
-    replica = closed_replica(workload, policy)
+    replica = loaded_replica(workload, policy)
     for _ in range(60):
         first, second = ask(policy, replica), policy.schedule(replica)
-        assert described(first) == described(second)
+        assert fields_of(first) == fields_of(second)
         if first is not None and len(replica.in_flight) < depth_of(policy, workload.pp):
             replica.start(first)
         elif replica.in_flight:
@@ -126,7 +126,7 @@ def test_a_decision_changes_nothing(workload: Workload, data: st.DataObject) -> 
             break
 
 
-def described(batch: Batch | None) -> object:
+def fields_of(batch: Batch | None) -> object:
     return batch and {name: repr(getattr(batch, name)) for name in Batch.__slots__}
 
 
@@ -140,7 +140,7 @@ def test_every_request_of_a_burst_is_served(policy: Scheduler, pp: int) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("pp", [1, 2, 4])
-def test_at_most_one_batch_per_stage_is_in_flight_and_stages_do_one_at_a_time(policy: Scheduler, pp: int) -> None:
+def test_each_stage_runs_one_batch_at_a_time_and_the_depth_limits_batches_in_flight(policy: Scheduler, pp: int) -> None:
     iterations = serve(BUSY, policy, pp=pp).replicas[0].iterations
     starts, ends, decided = iterations["start_s"], iterations["end_s"], iterations["schedule_s"]
     assert np.all(np.diff(ends) > 0)
@@ -152,16 +152,18 @@ def test_at_most_one_batch_per_stage_is_in_flight_and_stages_do_one_at_a_time(po
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 def test_a_policy_does_not_know_output_lengths(policy: Scheduler) -> None:
-    """Until the first request ends, decisions are the same whatever the outputs will be."""
+    """Until the first request ends, decisions do not depend on the output lengths."""
     short = serve([(0.0, 40, 9)] * 5, policy)
     long = serve([(0.0, 40, 90)] * 5, policy)
-    until = len([end for end in short.replicas[0].iterations["end_s"] if end <= short.requests["completed_s"].min()])
-    assert until > 5
-    assert short.replicas[0].members[:until] == long.replicas[0].members[:until]
+    num_batches = len(
+        [end for end in short.replicas[0].iterations["end_s"] if end <= short.requests["completed_s"].min()]
+    )
+    assert num_batches > 5
+    assert short.replicas[0].members[:num_batches] == long.replicas[0].members[:num_batches]
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
-def test_same_input_same_bytes(policy: Scheduler) -> None:
+def test_the_same_input_gives_the_same_bytes(policy: Scheduler) -> None:
     summaries = [json.dumps(serve(BUSY, policy, num_blocks=80, pp=2).summary) for _ in range(2)]
     assert summaries[0] == summaries[1]
 

@@ -1,4 +1,4 @@
-"""Readers and the parser of overrides against inputs that nobody would think of."""
+"""Readers and the override parser against mutated and random inputs."""
 
 import random
 
@@ -15,39 +15,39 @@ PIECES = [
 ]  # fmt: skip
 
 
-def mutated(seed: bytes, number: int) -> bytes:
-    """Change a good input in a few places, as a fuzzer does."""
-    draw = random.Random(number)
+def mutate(seed: bytes, random_seed: int) -> bytes:
+    """Mutate a valid input in a few positions, as a fuzzer does."""
+    draw = random.Random(random_seed)
     content = bytearray(seed)
     for _ in range(draw.choice([1, 1, 2, 5])):
-        place = draw.randint(0, len(content))
+        position = draw.randint(0, len(content))
         match draw.randint(0, 3):
             case 0:
-                content[place:place] = draw.choice(PIECES)
+                content[position:position] = draw.choice(PIECES)
             case 1:
-                del content[place : place + draw.randint(1, 8)]
+                del content[position : position + draw.randint(1, 8)]
             case 2:
-                content[place : place + 1] = bytes([draw.randint(0, 255)])
+                content[position : position + 1] = bytes([draw.randint(0, 255)])
             case _:
-                content[place:place] = content[: draw.randint(0, 40)]
+                content[position:position] = content[: draw.randint(0, 40)]
     return bytes(content)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_whatever_is_read_is_accepted_or_refused_in_one_line(name: str) -> None:
+def test_every_input_is_accepted_or_refused_in_one_line(name: str) -> None:
     seeds = seeds_of(name)
-    # Large files take long to read, and so do compositions.
-    count = 40 if name == "profile" else 120 if name in ("override", "saved_run") else 300
+    # Profiles are large files; overrides and saved runs are slow to load.
+    max_examples = 40 if name == "profile" else 120 if name in ("override", "saved_run") else 300
 
     @given(
         st.one_of(
             st.binary(max_size=60),
             st.text(max_size=40).map(str.encode),
-            st.builds(mutated, st.sampled_from(seeds), st.integers(0, 1 << 30)),
+            st.builds(mutate, st.sampled_from(seeds), st.integers(0, 1 << 30)),
         )
     )
-    @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
-    def fed(content: bytes) -> None:
+    @settings(max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck))
+    def run_target(content: bytes) -> None:
         TARGETS[name](content)
 
-    fed()
+    run_target()

@@ -1,4 +1,4 @@
-"""The measuring harness without a GPU: grids, timing, journal, and its operators in torch on the CPU."""
+"""The profiling harness without a GPU: token grids, timing, journal, and its operators in torch on the CPU."""
 
 import time
 from collections import Counter
@@ -25,12 +25,12 @@ MODEL = tiny_model(64)
 CASES = layer_cases(MODEL, [1, 2], OPERATORS, 64)
 
 
-def in_seconds(case: Case) -> Measured:
-    """A fake timer: a microsecond a token."""
+def fake_measurement(case: Case) -> Measured:
+    """Fake a measurement of one microsecond per token."""
     return Measured(Sample(case["num_tokens"] * 1e-6, 1e-6, 0.0), "fake 1")
 
 
-def test_every_number_of_tokens_to_512_and_every_tile_to_2048_is_measured() -> None:
+def test_the_grid_has_every_count_up_to_512_and_every_tile_up_to_2048() -> None:
     grid = token_grid(16384)
     assert grid[:512] == list(range(1, 513))
     eighths, after_edges = range(520, 2049, 8), range(513, 2049, 64)
@@ -47,7 +47,7 @@ def test_every_operator_has_cases_and_powers_of_two_come_first() -> None:
     assert len(set(CASES)) == len(CASES)
 
 
-def test_rotated_buffers_do_not_fit_the_cache_twice() -> None:
+def test_rotated_buffers_exceed_the_cache() -> None:
     assert copies_beyond(40 << 20, 1 << 20) == 64
     assert copies_beyond(40 << 20, 10 << 20) == 8
     assert copies_beyond(40 << 20, 1 << 30) == 1
@@ -65,52 +65,52 @@ def test_rotated_buffers_do_not_fit_the_cache_twice() -> None:
 
 
 def test_tables_hold_every_case_in_the_documented_columns(tmp_path: Path) -> None:
-    outcome = Session(tmp_path, "tiny_gpu").run(CASES, in_seconds)
+    outcome = Session(tmp_path, "tiny_gpu").run(CASES, fake_measurement)
     assert (outcome.num_measured, outcome.num_known, outcome.num_left) == (len(CASES), 0, 0)
-    found = 0
+    num_rows = 0
     for family in ("matmul", "elementwise", "attention"):
         table = read_table(tmp_path, family)
         assert list(table.columns) == columns_of(family)
         assert table["seconds"].to_numpy() == pytest.approx(table["num_tokens"].to_numpy() * 1e-6)
-        found += len(table)
-    assert found == len(CASES)
+        num_rows += len(table)
+    assert num_rows == len(CASES)
 
 
-def test_a_stopped_session_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_session_continues_where_it_stopped(tmp_path: Path) -> None:
     calls: list[Case] = []
 
-    def break_off(case: Case) -> Measured:
+    def interrupt(case: Case) -> Measured:
         if len(calls) == 10:
             raise KeyboardInterrupt
         calls.append(case)
-        return in_seconds(case)
+        return fake_measurement(case)
 
     with pytest.raises(KeyboardInterrupt):
-        Session(tmp_path, "tiny_gpu").run(CASES, break_off)
+        Session(tmp_path, "tiny_gpu").run(CASES, interrupt)
     assert not list(tmp_path.glob("*.journal.csv"))
-    outcome = Session(tmp_path, "tiny_gpu").run(CASES, in_seconds)
+    outcome = Session(tmp_path, "tiny_gpu").run(CASES, fake_measurement)
     assert (outcome.num_known, outcome.num_measured) == (10, len(CASES) - 10)
 
 
 def test_a_killed_session_loses_at_most_the_line_it_was_writing(tmp_path: Path) -> None:
-    case, other = [one for one in CASES if one.family == "matmul"][:2]
-    Session(tmp_path, "tiny_gpu").run([case], in_seconds)
-    whole = ",".join(map(str, ["tiny_gpu", *other.values, 1e-6, 1e-6, 0.0, "fake 1"]))
+    first, second = [case for case in CASES if case.family == "matmul"][:2]
+    Session(tmp_path, "tiny_gpu").run([first], fake_measurement)
+    whole = ",".join(map(str, ["tiny_gpu", *second.values, 1e-6, 1e-6, 0.0, "fake 1"]))
     head = ",".join(columns_of("matmul"))
     (tmp_path / "matmul.journal.csv").write_text(f"{head}\n{whole}\n{whole[:20]}")
-    outcome = Session(tmp_path, "tiny_gpu").run([case, other], in_seconds)
+    outcome = Session(tmp_path, "tiny_gpu").run([first, second], fake_measurement)
     assert (outcome.num_known, outcome.num_measured) == (2, 0)
 
 
 def test_the_time_budget_ends_a_session(tmp_path: Path) -> None:
     seconds = iter(range(1000))
-    outcome = Session(tmp_path, "tiny_gpu").run(CASES, in_seconds, time_budget_s=5, clock=lambda: next(seconds))
+    outcome = Session(tmp_path, "tiny_gpu").run(CASES, fake_measurement, time_budget_s=5, clock=lambda: next(seconds))
     assert outcome.num_measured == 4
     assert outcome.num_left == len(CASES) - 4
 
 
 @pytest.mark.torch
-def test_without_a_gpu_measuring_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_measuring_without_a_gpu_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -130,7 +130,7 @@ def test_without_a_gpu_measuring_says_so(capsys: pytest.CaptureFixture[str], tmp
         (["--model", "llama3_8b", "--max-tokens", "0"], "--max-tokens must be at least 1, got 0"),
     ],
 )
-def test_wrong_options_are_named(
+def test_invalid_options_are_named(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -163,21 +163,21 @@ def test_every_operator_runs_in_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.torch
-def test_kernels_compute_as_many_values_as_their_case_says() -> None:
+def test_kernel_outputs_have_the_shape_of_their_case() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     kernels = kernels_on_cpu(torch)
     for case in CASES:
         if case["num_tokens"] == 16 and case["tp"] == 2:
-            found = kernels.prepare(case).build()()
+            output = kernels.prepare(case).build()()
             tokens = case["num_tokens"]
             if case.family == "matmul":
-                assert found.shape == (tokens, case["n"])
+                assert output.shape == (tokens, case["n"])
             elif case.family == "attention":
-                assert found.shape == (tokens, case["q_heads"], case["head_dim"])
+                assert output.shape == (tokens, case["q_heads"], case["head_dim"])
             elif case["operator"] == "rope":  # queries and keys, read and written
-                assert 2 * sum(one.numel() for one in found) == tokens * case["width"]
+                assert 2 * sum(tensor.numel() for tensor in output) == tokens * case["width"]
             elif case["operator"] in ("input_norm", "final_norm", "post_attention_norm", "embedding"):
-                assert 2 * found.numel() == tokens * case["width"]
+                assert 2 * output.numel() == tokens * case["width"]
 
 
 @pytest.mark.torch
@@ -211,38 +211,38 @@ def test_the_engine_is_measured_on_made_up_batches(tmp_path: Path) -> None:
     assert decodes[128] > 3 * decodes[8]
 
 
-def slowly(case: Case) -> Measured:
-    """A fake timer that takes a fiftieth of a second."""
+def slow_measurement(case: Case) -> Measured:
+    """Fake a measurement that takes 20 ms."""
     time.sleep(0.02)
-    return in_seconds(case)
+    return fake_measurement(case)
 
 
 def test_a_short_budget_measures_some_of_each_part(tmp_path: Path) -> None:
     parts = [[case for case in CASES if case.family == family] for family in ("matmul", "elementwise")]
-    outcome = measure_parts(Session(tmp_path, "tiny_gpu"), parts, slowly, 1.0)
+    outcome = measure_parts(Session(tmp_path, "tiny_gpu"), parts, slow_measurement, 1.0)
     counts = [len(read_table(tmp_path, family)) for family in ("matmul", "elementwise")]
     assert all(0 < count < len(part) for count, part in zip(counts, parts, strict=True))
     assert (outcome.num_measured, outcome.num_left) == (sum(counts), sum(map(len, parts)) - sum(counts))
 
 
 @pytest.mark.torch
-def test_nothing_to_measure_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_measurement_succeeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     arguments = ["measure", "--on", "cpu", "--model", "llama_small", "--operators", "all_reduce"]
     main([*arguments, "--output", str(tmp_path)])
     assert "0 measured" in capsys.readouterr().out
 
 
-def test_all_operators_are_measured_at_the_edges_of_tiles_before_sizes_between() -> None:
+def test_all_operators_are_measured_at_tile_edges_before_sizes_in_between() -> None:
     layer = layer_cases(load_config("model=llama3_8b")["deployment"].model, [1], OPERATORS, 4096)
-    places = {(case["operator"], case["num_tokens"]): place for place, case in enumerate(layer)}
+    positions = {(case["operator"], case["num_tokens"]): position for position, case in enumerate(layer)}
     for operator in ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"):
-        assert places[operator, 193] < places["activation", 200]
-        assert places[operator, 1985] < places["activation", 8 * 9]
-        assert places[operator, 320] < places["activation", 576]
+        assert positions[operator, 193] < positions["activation", 200]
+        assert positions[operator, 1985] < positions["activation", 8 * 9]
+        assert positions[operator, 320] < positions["activation", 576]
 
 
-def test_only_a_gpu_launches_and_captures() -> None:
+def test_only_gpu_cases_launch_kernels_and_capture_graphs() -> None:
     model = tiny_model(2048)
     on_gpu = {case["operator"] for case in engine_cases(model, CUDA, True, 2048)}
     assert on_gpu == {*WAITED_FOR, *LAUNCHED, "iteration"}

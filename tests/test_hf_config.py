@@ -1,4 +1,4 @@
-"""Models by the config.json that they are published with."""
+"""Models read from the config.json that they are published with."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from simulator import simulate
 from simulator.config import ConfigError, component, load_config
 from simulator.model import read_hf_config
 
-# Keys that matter of files on huggingface.co, and published numbers of parameters.
+# Relevant keys of files on huggingface.co, and published numbers of parameters.
 FILES: dict[str, tuple[dict[str, Any], float]] = {
     "Mistral-7B-Instruct-v0.2": (
         {"model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
@@ -57,7 +57,7 @@ FILES: dict[str, tuple[dict[str, Any], float]] = {
         | {"vocab_size": 65024},
         60 * (2 * 8192 * 32768 + 8192 * 64 * 2 * 136) + 65024 * 8192,
     ),
-    # Saved again with 71 key-value heads, of which multi_query leaves one.
+    # The file was saved again with 71 key-value heads; multi_query reduces them to one.
     "falcon-7b": (
         {"model_type": "falcon", "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71}
         | {"num_kv_heads": 71, "multi_query": True, "new_decoder_architecture": False, "vocab_size": 65024},
@@ -86,7 +86,7 @@ def test_published_models_have_the_published_number_of_parameters(name: str, tmp
     assert model.num_parameters == pytest.approx(FILES[name][1], rel=0.001)
 
 
-def test_a_file_gives_the_model_that_is_shipped(tmp_path: Path) -> None:
+def test_a_file_gives_the_same_model_as_the_shipped_configuration(tmp_path: Path) -> None:
     path = write(tmp_path, "Meta-Llama-3-8B")
     (tmp_path / "Meta-Llama-3-8B").rename(tmp_path / "llama3_8b")
     path = path.replace("Meta-Llama-3-8B", "llama3_8b")
@@ -114,7 +114,9 @@ def test_a_file_gives_the_model_that_is_shipped(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_quantised_checkpoints_say_their_format(quantised: dict[str, Any], dtype: str, tmp_path: Path) -> None:
+def test_the_number_format_of_quantised_checkpoints_is_read(
+    quantised: dict[str, Any], dtype: str, tmp_path: Path
+) -> None:
     path = write(tmp_path, "Qwen2.5-7B", quantization_config=quantised)
     model = read_hf_config(path)
     assert model.dtype + (", weight-only" if model.weight_only else "") == dtype
@@ -150,7 +152,7 @@ def test_quantised_checkpoints_say_their_format(quantised: dict[str, Any], dtype
         ),
     ],
 )
-def test_what_is_not_understood_is_refused_by_name(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_unsupported_keys_and_values_are_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = write(tmp_path, "Qwen2.5-7B", **changes)
     with pytest.raises(ConfigError, match=message) as error:
         load_config("model=hf", f"model.path={path}")
@@ -158,7 +160,7 @@ def test_what_is_not_understood_is_refused_by_name(changes: dict[str, Any], mess
     assert "\n" not in str(error.value)
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.path has no default"):
         load_config("model=hf")
     with pytest.raises(ConfigError, match=r"model\.path: cannot read /nowhere\.json: No such file"):
@@ -170,7 +172,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         load_config("model=hf", f"model.path={write(tmp_path, 'Qwen2.5-7B')}", "model.dtype=fp4")
 
 
-def test_a_mixture_of_experts_is_served_by_a_roofline_and_says_so(tmp_path: Path) -> None:
+def test_a_mixture_of_experts_uses_a_roofline_and_warns(tmp_path: Path) -> None:
     path = write(tmp_path, "Mixtral-8x7B-v0.1")
     overrides = ("model=hf", f"model.path={path}", "model.max_model_len=8192", "parallel.tp=2", "trace=fixed")
     result = simulate(**load_config(*overrides, "trace.num_requests=20"))

@@ -1,4 +1,4 @@
-"""Which package may import which: one table, and what follows from it."""
+"""Imports between packages: one table of allowed imports, no cycles, few layers, public names only."""
 
 import ast
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import REPOSITORY
 
-# Package or file: what it may import besides itself, NumPy and the standard library. The longest name that fits counts.
+# Package or file: what it may import besides itself, NumPy and the standard library. The longest matching name counts.
 TABLE = {
     "traces.shared": "matplotlib",
     "traces": "traces.shared",
@@ -74,13 +74,13 @@ TABLE = {
     " profiling.serving profiling.tables profiling.validate traces.* pandas",
     "profiling": "traces.shared",
 }
-MOST_FLOORS = 10
-# Modules that are imported by their own names: each is a tool of its own.
+MAX_LAYERS = 10
+# Packages whose modules are imported directly: each module is a separate tool.
 TOOLS = ("traces.shared", "traces.tools", "simulator.cli", "profiling")
 
 
 def modules() -> list[str]:
-    """Dotted names of all modules, packages by the name of their folder."""
+    """Return the dotted names of all modules; a package has the name of its folder."""
     paths = [
         path for name in ("traces", "simulator", "profiling") for path in sorted((REPOSITORY / name).rglob("*.py"))
     ]
@@ -89,7 +89,7 @@ def modules() -> list[str]:
 
 @cache
 def imports_of(module: str) -> frozenset[str]:
-    """Absolute names of the modules that a module imports, inside functions too."""
+    """Return the absolute names of the modules that a module imports, inside functions too."""
     folder = REPOSITORY.joinpath(*module.split("."))
     path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     names: set[str] = set()
@@ -108,7 +108,7 @@ def imports_of(module: str) -> frozenset[str]:
 
 @cache
 def exports_of(package: str) -> frozenset[str]:
-    """What a package of ours names in `__all__`; nothing of other modules."""
+    """Return the names in `__all__` of a package of the project, none for other modules."""
     path = REPOSITORY.joinpath(*package.split("."), "__init__.py")
     if package not in KNOWN or not path.is_file():
         return frozenset()
@@ -120,12 +120,12 @@ KNOWN = frozenset(modules())
 
 
 def row_of(module: str) -> str:
-    """The longest name in the table that a module is or is part of."""
+    """Return the most specific row of the table for a module."""
     return max((row for row in TABLE if f"{module}.".startswith(f"{row}.")), key=len)
 
 
 def package_of(module: str) -> str:
-    """The package of a module: traces, profiling, or one of those in simulator."""
+    """Return the package of a module: traces, profiling, or a package or module of simulator."""
     top, _, rest = module.partition(".")
     folder = f"{top}.{rest.partition('.')[0]}"
     is_package = top == "simulator" and rest and (REPOSITORY / folder.replace(".", "/")).is_dir()
@@ -133,7 +133,7 @@ def package_of(module: str) -> str:
 
 
 def arrows() -> Iterator[tuple[str, str]]:
-    """Yield each module and each module of ours that it imports."""
+    """Yield pairs of a module and a module of the project that it imports."""
     yield from ((module, name) for module in modules() for name in imports_of(module) if name in KNOWN)
 
 
@@ -144,10 +144,10 @@ def test_imports_are_in_the_table(module: str) -> None:
     for name in imports_of(module):
         if name in KNOWN:
             target = row_of(name)
-            wholesale = f"{name.partition('.')[0]}.*"
+            wildcard = f"{name.partition('.')[0]}.*"
             package = ".".join(row.split(".")[:2])  # files with a row of their own belong to their package
-            known = target in allowed or target.startswith(package) or wholesale in allowed
-            assert known, f"{module} imports {name}; {row} may import: {TABLE[row]}"
+            is_allowed = target in allowed or target.startswith(package) or wildcard in allowed
+            assert is_allowed, f"{module} imports {name}; {row} may import: {TABLE[row]}"
         elif (library := name.partition(".")[0]) not in sys.stdlib_module_names:
             assert library in {*allowed, "numpy"}, f"{module} imports {library}; {row} may import: {TABLE[row]}"
 
@@ -163,38 +163,40 @@ def test_every_row_is_needed() -> None:
 
 
 def package_arrows() -> set[tuple[str, str]]:
-    """Pairs of packages of which the first imports the second."""
+    """Return pairs of packages; the first imports the second."""
     pairs = {(package_of(module), package_of(name)) for module, name in arrows()}
     return {(above, below) for above, below in pairs if above != below}
 
 
-def floors() -> dict[str, int]:
-    """How many packages stand on each other up to each one; a module of its own stands on what it joins.
+def layers() -> dict[str, int]:
+    """Return the layer of each package and module: one above the highest package that it imports.
+
+    A module adds no layer of its own.
 
     Raises:
-        AssertionError: Packages import each other in a circle.
+        AssertionError: Packages import each other in a cycle.
     """
-    under: dict[str, set[str]] = {}
+    imported: dict[str, set[str]] = {}
     for above, below in package_arrows():
-        under.setdefault(above, set()).add(below)
-        under.setdefault(below, set())
+        imported.setdefault(above, set()).add(below)
+        imported.setdefault(below, set())
     known: dict[str, int] = {}
 
-    def floor(package: str, above: tuple[str, ...] = ()) -> int:
-        assert package not in above, f"circle: {' -> '.join([*above, package])}"
+    def layer_of(package: str, above: tuple[str, ...] = ()) -> int:
+        assert package not in above, f"cycle: {' -> '.join([*above, package])}"
         if package not in known:
-            height = max((floor(below, (*above, package)) for below in under[package]), default=0)
-            known[package] = height + (REPOSITORY / package.replace(".", "/")).is_dir()
+            layer = max((layer_of(below, (*above, package)) for below in imported[package]), default=0)
+            known[package] = layer + (REPOSITORY / package.replace(".", "/")).is_dir()
         return known[package]
 
-    return {package: floor(package) for package in sorted(under)}
+    return {package: layer_of(package) for package in sorted(imported)}
 
 
-def test_packages_form_no_circle_and_few_floors() -> None:
-    assert max(height for package, height in floors().items() if package.startswith("simulator")) <= MOST_FLOORS
+def test_packages_form_no_cycle_and_few_layers() -> None:
+    assert max(layer for package, layer in layers().items() if package.startswith("simulator")) <= MAX_LAYERS
 
 
-def test_packages_are_imported_by_their_public_names() -> None:
+def test_packages_are_imported_through_their_public_names() -> None:
     files = [
         f"{module} imports {name}"
         for module, name in arrows()

@@ -1,4 +1,4 @@
-"""Factors of operators within an engine, its host time, and its CUDA graphs."""
+"""In-engine factors of operators, host time, and CUDA graphs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,40 +40,40 @@ def write_iterations(folder: Path, seconds: np.ndarray[tuple[int], np.dtype[np.f
     write_table(folder, "iteration", rows.assign(device="cpu", **measures))
 
 
-def test_factors_that_made_the_iterations_are_found_again(tmp_path: Path) -> None:
+def test_the_fit_recovers_the_factors_of_the_iterations(tmp_path: Path) -> None:
     profile = cpu_profile()
     write_iterations(tmp_path)
     parts = iterations_of(profile, tmp_path).parts
     true = np.concatenate([1.6 - 0.05 * np.arange(len(KNOTS)), [1.2, 0.9]])
     write_iterations(tmp_path, parts @ true)
-    found = with_in_engine(profile, tmp_path)
-    assert found.in_engine.prefill_attention == pytest.approx(1.2, abs=0.1)
-    assert found.in_engine.decode_attention == pytest.approx(0.9, abs=0.1)
-    assert found.in_engine.times(np.array([8.0, 256.0])) == pytest.approx([1.45, 1.2], abs=0.1)
-    assert "52 iterations" in found.about["notes"][-1]
-    again = DeviceProfile.from_json(found.to_json())
-    assert again.in_engine.times(np.array([100.0])) == pytest.approx(found.in_engine.times(np.array([100.0])))
+    fitted = with_in_engine(profile, tmp_path)
+    assert fitted.in_engine.prefill_attention == pytest.approx(1.2, abs=0.1)
+    assert fitted.in_engine.decode_attention == pytest.approx(0.9, abs=0.1)
+    assert fitted.in_engine.times(np.array([8.0, 256.0])) == pytest.approx([1.45, 1.2], abs=0.1)
+    assert "52 iterations" in fitted.about["notes"][-1]
+    again = DeviceProfile.from_json(fitted.to_json())
+    assert again.in_engine.times(np.array([100.0])) == pytest.approx(fitted.in_engine.times(np.array([100.0])))
 
 
-def test_a_few_disturbed_iterations_do_not_move_the_factors(tmp_path: Path) -> None:
+def test_a_few_outliers_do_not_change_the_factors(tmp_path: Path) -> None:
     profile = cpu_profile()
     write_iterations(tmp_path)
     parts = iterations_of(profile, tmp_path).parts
     seconds = parts @ np.full(parts.shape[1], 1.2)
     seconds[::13] *= 1.5  # four of 52
     write_iterations(tmp_path, seconds)
-    found = with_in_engine(profile, tmp_path).in_engine
-    assert found.times(np.array([4.0, 64.0, 1024.0])) == pytest.approx(1.2, abs=0.03)
+    factors = with_in_engine(profile, tmp_path).in_engine
+    assert factors.times(np.array([4.0, 64.0, 1024.0])) == pytest.approx(1.2, abs=0.03)
 
 
-def test_without_iterations_operators_take_as_long_as_alone(tmp_path: Path) -> None:
+def test_without_iterations_the_factors_are_one(tmp_path: Path) -> None:
     header(tmp_path)
     profile = cpu_profile()
     assert with_in_engine(profile, tmp_path) is profile
     assert profile.in_engine.times(np.array([1.0, 5000.0])).tolist() == [1.0, 1.0]
 
 
-def test_factors_between_two_sizes_are_straight_over_the_logarithm() -> None:
+def test_factors_are_interpolated_over_the_logarithm_of_tokens() -> None:
     factors = InEngine(tokens=[4.0, 16.0], factors=[1.0, 2.0])
     assert factors.times(np.array([1.0, 4.0, 8.0, 16.0, 99.0])).tolist() == [1.0, 1.0, 1.5, 2.0, 2.0]
     for wrong in (
@@ -85,7 +85,7 @@ def test_factors_between_two_sizes_are_straight_over_the_logarithm() -> None:
             InEngine(**wrong)  # type: ignore[arg-type]
 
 
-def test_host_time_is_the_sum_of_what_the_gpu_waits_for(tmp_path: Path) -> None:
+def test_host_time_is_the_sum_of_the_parts_that_the_gpu_waits_for(tmp_path: Path) -> None:
     header(tmp_path)
     parts = {"schedule": (20, 1), "prepare_inputs": (100, 3), "synchronize": (30, 0), "process_outputs": (10, 1)}
     rows = [
@@ -94,11 +94,11 @@ def test_host_time_is_the_sum_of_what_the_gpu_waits_for(tmp_path: Path) -> None:
         for batch in (1, 8, 64)
     ]
     write_table(tmp_path, "host", pd.DataFrame(rows, columns=columns_of("host")))
-    found = host_time(tmp_path)
-    assert found.base_s == pytest.approx(160e-6)
-    assert found.per_seq_s == pytest.approx(5e-6)
-    assert found.launch_per_layer_s == pytest.approx(200e-6)  # two layers
-    assert found.launch_graph_s == pytest.approx(90e-6)
+    host = host_time(tmp_path)
+    assert host.base_s == pytest.approx(160e-6)
+    assert host.per_seq_s == pytest.approx(5e-6)
+    assert host.launch_per_layer_s == pytest.approx(200e-6)  # two layers
+    assert host.launch_graph_s == pytest.approx(90e-6)
 
 
 # --- CUDA graphs -----------------------------------------------------------------------------------------
@@ -122,22 +122,22 @@ def test_decodes_are_padded_to_the_next_captured_size() -> None:
     assert padded_sizes([]) == []
     plain, captured = times_with([]), times_with([4, 16])
 
-    def linear(times: Composed, batch: Batch) -> float:
-        rows = [one for one in times.operators(batch, 0) if one.name != "decode_attention"]
-        return sum(one.seconds_per_layer * one.layers for one in rows)
+    def linear_s(times: Composed, batch: Batch) -> float:
+        operators = [operator for operator in times.operators(batch, 0) if operator.name != "decode_attention"]
+        return sum(operator.seconds_per_layer * operator.layers for operator in operators)
 
-    assert linear(captured, decodes(5)) == pytest.approx(linear(plain, decodes(16)))
-    assert linear(captured, decodes(16)) == pytest.approx(linear(plain, decodes(16)))
-    assert linear(captured, decodes(17)) == pytest.approx(linear(plain, decodes(17)))
+    assert linear_s(captured, decodes(5)) == pytest.approx(linear_s(plain, decodes(16)))
+    assert linear_s(captured, decodes(16)) == pytest.approx(linear_s(plain, decodes(16)))
+    assert linear_s(captured, decodes(17)) == pytest.approx(linear_s(plain, decodes(17)))
     (padded_s,), (alone_s,) = captured(decodes(5)), plain(decodes(5))
-    attention_s = next(one for one in captured.operators(decodes(5), 0) if one.name == "decode_attention")
-    assert padded_s == pytest.approx(linear(plain, decodes(16)) + attention_s.seconds_per_layer * attention_s.layers)
+    attention = next(row for row in captured.operators(decodes(5), 0) if row.name == "decode_attention")
+    assert padded_s == pytest.approx(linear_s(plain, decodes(16)) + attention.seconds_per_layer * attention.layers)
     assert padded_s > alone_s
     hybrid = Batch.of([(100, 0)], [(5, 1000)])
     assert captured(hybrid) == plain(hybrid)
 
 
-def test_a_captured_batch_waits_for_its_graph_and_another_for_its_kernels() -> None:
+def test_a_captured_batch_waits_for_its_graph_launch_and_others_for_kernel_launches() -> None:
     times = times_with([8], launch_per_layer_s=0.5, launch_graph_s=0.25)
     assert times(decodes(3))[0] == pytest.approx(0.25)
     assert times(decodes(9))[0] == pytest.approx(1.0)
@@ -148,8 +148,10 @@ def test_a_captured_batch_waits_for_its_graph_and_another_for_its_kernels() -> N
 def test_operators_of_a_captured_batch_add_up_to_its_time(pp: int) -> None:
     times = times_with([8, 64], launch_per_layer_s=1e-5, launch_graph_s=2e-5, pp=pp)
     for batch in (decodes(3), decodes(40), decodes(65), Batch.of([(30, 10)], [(3, 50)])):
-        parts = [one for stage in range(pp) for one in times.operators(batch, stage)]
-        assert sum(one.seconds_per_layer * one.layers for one in parts) == pytest.approx(sum(times(batch)))
+        operators = [operator for stage in range(pp) for operator in times.operators(batch, stage)]
+        assert sum(operator.seconds_per_layer * operator.layers for operator in operators) == pytest.approx(
+            sum(times(batch))
+        )
 
 
 @pytest.mark.parametrize("sizes", [[0], [True], "12", [4, 4], [4, 2], [1.5], 3])

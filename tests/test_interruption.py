@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGKILL at any moment: a second later nothing runs, and what is there is whole."""
+"""Ctrl-C, SIGTERM and SIGKILL at any moment: all processes end within a second, and no file is partial."""
 
 import os
 import signal
@@ -17,12 +17,12 @@ from tests.helpers import REPOSITORY, write_run
 from traces.shared.whole_files import replacing_together, whole_file
 
 LONG = ["trace=sharegpt", "trace.num_requests=400000", "arrival.qps=2", "hydra.run.dir=run"]
-# A second, and what a busy machine takes to say so.
-SOON_S = 2.0
+# One second, and a margin for a busy machine.
+END_LIMIT_S = 2.0
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-def started(folder: Path, *arguments: str, module: str = "simulator") -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, module: str = "simulator") -> subprocess.Popen[str]:
     return popen(folder, [sys.executable, "-m", module, *arguments])
 
 
@@ -40,72 +40,72 @@ def popen(folder: Path, command: Sequence[str]) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
-    while not what():
+    while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def ended(process: subprocess.Popen[str], number: signal.Signals) -> str:
-    """Send a signal, check how the process ends, and return the line that it says."""
+def interrupt(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """Send a signal, check how the process ends, and return its only error line."""
     begin_s = time.monotonic()
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     took_s = time.monotonic() - begin_s
     assert process.returncode == STATUS[number], stderr
-    assert took_s < SOON_S
+    assert took_s < END_LIMIT_S
     lines = stderr.splitlines()
     assert [line for line in lines if line.startswith("interrupted")] == lines
     assert len(lines) == 1
-    while group_of(process):  # those that were told to end
-        assert time.monotonic() < begin_s + SOON_S
+    while group_of(process):  # child processes may end a little later
+        assert time.monotonic() < begin_s + END_LIMIT_S
         time.sleep(0.02)
     return lines[0]
 
 
 def group_of(process: subprocess.Popen[str]) -> list[int]:
-    """Processes that one has started and that still run, whoever has adopted them."""
-    found = []
+    """Return the running processes in the session of a process, without the process itself."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[3]) == process.pid and fields[0] != "Z" and int(path.parent.name) != process.pid:
-            found.append(int(path.parent.name))
-    return found
+            pids.append(int(path.parent.name))
+    return pids
 
 
 @pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
 @pytest.mark.parametrize("after_s", [0.15, 0.4])
-def test_a_command_that_is_interrupted_while_it_loads_says_so(
-    number: signal.Signals, after_s: float, tmp_path: Path
-) -> None:
-    process = started(tmp_path, *LONG)
+def test_a_command_reports_an_interrupt_while_it_loads(number: signal.Signals, after_s: float, tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG)
     time.sleep(after_s)
-    assert ended(process, number).startswith("interrupted")
+    assert interrupt(process, number).startswith("interrupted")
     assert not list(tmp_path.rglob("*.*"))
 
 
 @pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
-def test_a_run_that_is_interrupted_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    process = started(tmp_path, *LONG)
+def test_an_interrupted_run_leaves_no_files(number: signal.Signals, tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG)
     wait_for((tmp_path / "run" / LOCK).exists, process)
     time.sleep(1.0)
-    assert ended(process, number) == "interrupted: nothing was written"
+    assert interrupt(process, number) == "interrupted: nothing was written"
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
-def test_a_run_that_is_interrupted_leaves_an_earlier_one_as_it_was(number: signal.Signals, tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_the_files_of_an_earlier_run_unchanged(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     write_run(tmp_path / "run", "trace.num_requests=5")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    process = started(tmp_path, *LONG)
+    process = start(tmp_path, *LONG)
     wait_for((tmp_path / "run" / LOCK).exists, process)
     time.sleep(0.5)
-    assert ended(process, number) == f"interrupted: the files in {tmp_path}/run are complete"
+    assert interrupt(process, number) == f"interrupted: the files in {tmp_path}/run are complete"
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
@@ -115,45 +115,45 @@ JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [[], JOBLIB], ids=["basic", "joblib"])
-def test_a_sweep_says_what_is_done_and_goes_on_from_there(launcher: list[str], tmp_path: Path) -> None:
+def test_an_interrupted_sweep_reports_finished_jobs_and_resumes(launcher: list[str], tmp_path: Path) -> None:
     if launcher:
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    process = started(tmp_path, *SWEEP, *launcher)
+    process = start(tmp_path, *SWEEP, *launcher)
     wait_for(lambda: list(tmp_path.glob("sweep/*/job.json")), process)
-    line = ended(process, signal.SIGTERM)
-    records = len(list(tmp_path.glob("sweep/*/job.json")))
-    assert 1 <= records < 6
+    line = interrupt(process, signal.SIGTERM)
+    num_done = len(list(tmp_path.glob("sweep/*/job.json")))
+    assert 1 <= num_done < 6
     left = "jobs are done in sweep/sweep.csv; rerun with hydra.sweep.dir=sweep to run the rest"
-    assert line == f"interrupted: {records} of 6 {left}"
-    assert len((tmp_path / "sweep" / "sweep.csv").read_text().splitlines()) == 1 + records
+    assert line == f"interrupted: {num_done} of 6 {left}"
+    assert len((tmp_path / "sweep" / "sweep.csv").read_text().splitlines()) == 1 + num_done
     assert not list(tmp_path.rglob("*.partial"))
-    rest, stderr = started(tmp_path, *SWEEP, *launcher).communicate(timeout=120)
+    rest, stderr = start(tmp_path, *SWEEP, *launcher).communicate(timeout=120)
     assert stderr == ""
-    whole, _ = started(tmp_path, *SWEEP[:-1], "hydra.sweep.dir=whole").communicate(timeout=120)
+    whole, _ = start(tmp_path, *SWEEP[:-1], "hydra.sweep.dir=whole").communicate(timeout=120)
     assert "6 jobs, 0 failed" in rest
     assert "6 jobs, 0 failed" in whole
     assert content_of(tmp_path / "sweep") == content_of(tmp_path / "whole")
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
-    """Files of a sweep; Hydra writes the name of the folder into one of its own."""
+    """Return the content of the files of a sweep, without the one that holds the name of the folder."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "multirun.yaml"]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
-def test_jobs_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
+def test_jobs_end_when_their_sweep_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    process = started(tmp_path, *SWEEP, *JOBLIB)
+    process = start(tmp_path, *SWEEP, *JOBLIB)
     wait_for(lambda: list(tmp_path.glob("sweep/*/job.json")), process)
     process.kill()
-    process.communicate(timeout=20)  # until nobody is left who could write there
-    rest, _ = started(tmp_path, *SWEEP, *JOBLIB).communicate(timeout=120)
+    process.communicate(timeout=20)  # until all processes that could write there have ended
+    rest, _ = start(tmp_path, *SWEEP, *JOBLIB).communicate(timeout=120)
     assert "6 jobs, 0 failed" in rest
 
 
-SWALLOWS = """
+SWALLOWING_SCRIPT = """
 import sys, time
 from pathlib import Path
 from traces.shared import command_line
@@ -174,32 +174,32 @@ command_line.run(task, [])
 
 
 @pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
-def test_code_that_swallows_an_interrupt_cannot_hold_it_up(number: signal.Signals, tmp_path: Path) -> None:
-    process = popen(tmp_path, [sys.executable, "-c", SWALLOWS])
+def test_code_that_swallows_exceptions_cannot_delay_an_interrupt(number: signal.Signals, tmp_path: Path) -> None:
+    process = popen(tmp_path, [sys.executable, "-c", SWALLOWING_SCRIPT])
     wait_for(lambda: list(tmp_path.glob(".file.txt.*.partial")), process)
-    assert ended(process, number) == "interrupted"
+    assert interrupt(process, number) == "interrupted"
     assert not list(tmp_path.iterdir())
 
 
-def test_one_run_at_a_time_writes_into_a_folder(tmp_path: Path) -> None:
-    first = started(tmp_path, *LONG)
+def test_only_one_run_at_a_time_writes_into_a_folder(tmp_path: Path) -> None:
+    first = start(tmp_path, *LONG)
     wait_for((tmp_path / "run" / LOCK).exists, first)
-    _, stderr = started(tmp_path, "trace.num_requests=5", "hydra.run.dir=run").communicate(timeout=60)
+    _, stderr = start(tmp_path, "trace.num_requests=5", "hydra.run.dir=run").communicate(timeout=60)
     assert stderr.startswith(f"error: {tmp_path}/run is in use by process {first.pid} on ")
     assert len(stderr.splitlines()) == 1
     first.kill()
     first.communicate()
-    _, stderr = started(tmp_path, "trace.num_requests=5", "hydra.run.dir=run").communicate(timeout=60)
+    _, stderr = start(tmp_path, "trace.num_requests=5", "hydra.run.dir=run").communicate(timeout=60)
     assert stderr == ""
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["log.npz", "requests.csv", "summary.json"]
     load_result(tmp_path / "run")
 
 
-def test_a_folder_is_free_again_when_it_is_given_back(tmp_path: Path) -> None:
-    give_back = take(tmp_path)
+def test_a_folder_can_be_taken_again_after_its_release(tmp_path: Path) -> None:
+    release = take(tmp_path)
     with pytest.raises(FolderTakenError, match="is in use by process"):
         take(tmp_path)
-    give_back()
+    release()
     take(tmp_path)()
     assert not list(tmp_path.iterdir())
 
@@ -209,12 +209,12 @@ def test_files_that_belong_together_are_replaced_together(tmp_path: Path) -> Non
     for path in paths:
         path.write_text("old")
 
-    def broken_off() -> None:
+    def fail_half_way() -> None:
         with replacing_together(paths) as partials:
             partials[0].write_text("new")
             raise ValueError("half way")
 
-    def with_a_folder_in_its_place() -> None:
+    def put_a_folder_at_a_target() -> None:
         with replacing_together(paths) as partials:
             for partial in partials:
                 partial.write_text("new")
@@ -222,17 +222,17 @@ def test_files_that_belong_together_are_replaced_together(tmp_path: Path) -> Non
             paths[1].mkdir()
 
     with pytest.raises(ValueError, match="half way"):
-        broken_off()
+        fail_half_way()
     assert [path.read_text() for path in paths] == ["old"] * 3
-    # The second cannot be put in its place: the last one, which says that all are there, is gone.
+    # The second file cannot be replaced: the last one, which marks the set as complete, is removed.
     with pytest.raises(OSError, match="b"):
-        with_a_folder_in_its_place()
+        put_a_folder_at_a_target()
     assert paths[0].read_text() == "new"
     assert not paths[2].exists()
     assert not list(tmp_path.glob(".*"))
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     host = socket.gethostname()
     (tmp_path / f".file.txt.{host}.999999999.partial").write_text("half")
     others = [f".file.txt.{host}.{os.getppid()}.partial", ".file.txt.elsewhere.999999999.partial"]
@@ -243,7 +243,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "file.txt"])
 
 
-def test_output_that_nobody_reads_is_no_mistake(tmp_path: Path) -> None:
+def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m simulator --help | head -c 10"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],

@@ -1,4 +1,4 @@
-"""Replicas on machines: who is next to whom, and what their messages cost."""
+"""Layouts of replicas on machines: the links between GPUs, and the time of their messages."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +15,7 @@ from simulator.replica import Batch
 from tests.helpers import A100, tiny_model
 
 ETHERNET = Network("Ethernet", 10.0, 1, 0.5, 0.8, 60.0, 30.0)
-# Pairs at 100 GB/s, pairs joined at 20 GB/s; nothing was measured.
+# Pairs of GPUs at 100 GB/s, two pairs joined at 20 GB/s; without measured links.
 PAIRS = Node("pairs", "a100_80gb", 4, [Link(2, 100.0, 5.0), Link(4, 20.0, 10.0)], ETHERNET)
 MODEL = replace(tiny_model(1024), num_q_heads=24, num_kv_heads=24, num_layers=8)
 GB = 1e9
@@ -28,7 +28,7 @@ def layout(tp: int, pp: int = 1, node: Node = PAIRS, **options: object) -> Layou
 # --- placement -----------------------------------------------------------------------------------
 
 
-def test_stages_are_neighbours_on_a_machine_and_then_on_the_next() -> None:
+def test_stages_fill_one_machine_before_the_next() -> None:
     single = layout(1, 6)
     pair, board = PAIRS.links
     assert [single.send_link(stage) for stage in range(5)] == [pair, board, pair, None, pair]
@@ -38,10 +38,10 @@ def test_stages_are_neighbours_on_a_machine_and_then_on_the_next() -> None:
     assert layout(8, 2).send_link(0) is None
 
 
-def test_small_replicas_share_a_machine_and_large_ones_take_several() -> None:
+def test_small_replicas_share_a_machine_and_large_ones_span_several() -> None:
     assert [layout(1).nodes_for(count) for count in (1, 4, 5)] == [1, 1, 2]
     assert [layout(2).nodes_for(count) for count in (2, 3)] == [1, 2]
-    # Two replicas of three GPUs do not fit four.
+    # A machine of four GPUs has room for only one replica of three.
     assert layout(3).nodes_for(2) == 2
     assert layout(4, 2).nodes_for(3) == 6
 
@@ -81,7 +81,7 @@ def test_small_replicas_share_a_machine_and_large_ones_take_several() -> None:
     ],
     ids=str,
 )
-def test_layouts_that_do_not_fit_the_machines_are_refused_with_the_reason(
+def test_layouts_that_do_not_fit_the_machines_are_refused_with_a_reason(
     overrides: list[str], message: str | None
 ) -> None:
     if message is None:
@@ -101,7 +101,7 @@ def test_several_gpus_need_a_known_machine() -> None:
 # --- messages ------------------------------------------------------------------------------------
 
 
-def test_an_all_reduce_takes_the_slowest_link_of_its_ring() -> None:
+def test_an_all_reduce_runs_at_the_slowest_link_of_its_ring() -> None:
     assert Collectives(layout(1)).all_reduce_time(GB) == 0
     assert Collectives(layout(2)).all_reduce_time(GB) == pytest.approx(5e-6 + 1 / 100)
     assert Collectives(layout(4)).all_reduce_time(GB) == pytest.approx(10e-6 + 1.5 / 20)
@@ -111,40 +111,40 @@ def test_an_all_reduce_takes_the_slowest_link_of_its_ring() -> None:
     assert Collectives(layout(8, node=wide)).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 20)
 
 
-def test_an_all_gather_is_half_of_an_all_reduce() -> None:
+def test_an_all_gather_takes_half_the_time_of_an_all_reduce() -> None:
     four = Collectives(layout(4))
     assert four.all_gather_time(GB) == four.all_reduce_time(GB) / 2
 
 
 def test_messages_between_machines_share_the_adapters() -> None:
-    # Each GPU sends all of it; four share 10 GB/s at 80 %.
+    # Each of four GPUs sends the whole message; they share 10 GB/s at 80 %.
     assert Collectives(layout(4, 2)).send_time(0, GB) == pytest.approx(30e-6 + 4 / 8)
     assert Collectives(layout(1, 6)).send_time(3, GB) == pytest.approx(30e-6 + 1 / 8)
     sliced = Collectives(layout(4, 2, sliced_sends=True))
     assert sliced.send_time(0, GB) == pytest.approx(30e-6 + 1 / 8)
 
 
-def test_messages_within_a_machine_take_the_link_between_the_two() -> None:
+def test_messages_within_a_machine_use_the_link_between_the_stages() -> None:
     stages = Collectives(layout(1, 4))
     assert [stages.send_time(stage, GB) for stage in range(3)] == pytest.approx([0.010005, 0.05001, 0.010005])
 
 
-def test_measured_times_come_before_formulas() -> None:
+def test_measured_times_take_precedence_over_formulas() -> None:
     known = load_links("a100_nvlink_pairs").curve("all_reduce", 4, 4)
     assert known is not None
     azure = component("cluster.node", "azure_nc96ads_v4")
-    found = Collectives(layout(4, node=azure))
-    assert found.all_reduce_time(1e7) == known.time(1e7)
-    assert found.sources == ["all_reduce of 4 GPUs: a100_nvlink_pairs"]
-    assert not found.warnings
-    # Three GPUs were not measured: a ring over the slowest link.
+    four = Collectives(layout(4, node=azure))
+    assert four.all_reduce_time(1e7) == known.time(1e7)
+    assert four.sources == ["all_reduce of 4 GPUs: a100_nvlink_pairs"]
+    assert not four.warnings
+    # Without a measurement of three GPUs: a ring over the slowest link.
     three = Collectives(layout(3, node=azure))
     assert three.all_reduce_time(1e9) == pytest.approx(20e-6 + 4 / 3 / 29.8)
     assert three.sources == []
     assert three.warnings == ["all-reduce of 3 GPUs was not measured on azure_nc96ads_v4: a ring at 29.8 GB/s"]
 
 
-def test_what_the_times_are_not_made_for_is_said() -> None:
+def test_message_times_beyond_their_measurements_give_warnings() -> None:
     azure = component("cluster.node", "azure_nc96ads_v4")
     (warning,) = Collectives(layout(4, 2, node=azure)).warnings
     assert warning.startswith("messages between machines were not measured: 100 Gbps Ethernet")
@@ -155,7 +155,7 @@ def test_what_the_times_are_not_made_for_is_said() -> None:
     assert warning.startswith("links of dgx_h100 are known for h100_sxm and assumed unchanged for a100_80gb")
 
 
-def test_pairs_are_fast_and_what_crosses_pcie_is_slow() -> None:
+def test_pairs_are_fast_and_messages_over_pcie_are_slow() -> None:
     """183 and 24 to 30 GB/s of bus bandwidth were measured on this machine."""
     links = load_links("a100_nvlink_pairs")
     for num_gpus, low, high in ((2, 175, 190), (4, 24, 32)):
@@ -165,14 +165,14 @@ def test_pairs_are_fast_and_what_crosses_pcie_is_slow() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.json")))
-def test_longer_messages_do_not_take_less(name: str) -> None:
+def test_longer_messages_do_not_take_less_time(name: str) -> None:
     for curve in load_links(name).curves:
         seconds = curve.time(np.geomspace(16, 1e11, 500))
         assert (np.diff(seconds) >= 0).all()
         assert seconds[0] == pytest.approx(curve.seconds[0])
 
 
-def test_a_curve_is_straight_between_its_knots_and_goes_on_beyond_them() -> None:
+def test_a_curve_is_interpolated_between_its_knots_and_extrapolated_beyond_them() -> None:
     curve = LinkCurve("send", 2, 2, [1e3, 1e6, 2e6], [1e-5, 1e-4, 3e-4])
     assert curve.time(10.0) == curve.time(1e3) == pytest.approx(1e-5)
     assert curve.time(1e3 * 1000**0.5) == pytest.approx(1e-5 * 10**0.5)
@@ -201,7 +201,7 @@ def test_a_curve_is_straight_between_its_knots_and_goes_on_beyond_them() -> None
         ),
     ],
 )
-def test_files_that_are_not_message_times_are_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_files_that_are_not_link_curves_are_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "links.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as error:
@@ -213,7 +213,7 @@ def test_files_that_are_not_message_times_are_refused(text: str, message: str, t
 
 
 def test_slower_links_make_longer_iterations() -> None:
-    """More GPUs share the work; what they save is less the slower the links between them are."""
+    """Tensor parallelism saves less time the slower the links are."""
 
     def seconds(*overrides: str) -> float:
         times = load_config("model=llama2_70b", "parallel.tp=8", "device=a100_80gb_sxm", *overrides)
@@ -226,7 +226,7 @@ def test_slower_links_make_longer_iterations() -> None:
         assert faster < slower
 
 
-def test_slices_are_gathered_by_the_stage_that_receives_them() -> None:
+def test_the_receiving_stage_gathers_sliced_sends() -> None:
     overrides = ("parallel.pp=2", "parallel.tp=2", "engine=none", "iteration_time=roofline")
     batch = Batch.of([(512, 0)], [])
     whole, sliced = (
@@ -239,8 +239,8 @@ def test_slices_are_gathered_by_the_stage_that_receives_them() -> None:
     assert sliced[2] - whole[2] == pytest.approx(gather_s)
 
 
-def test_the_slowest_pair_of_gpus_decides() -> None:
-    # Three GPUs a stage on eight: the second stage has GPUs 3, 4 and 5, on both sides of the fast four.
+def test_the_slowest_link_between_its_gpus_limits_a_stage() -> None:
+    # Three GPUs per stage: the second stage has GPUs 3, 4 and 5, in both groups of four.
     node = Node("eight", "a100_80gb", 8, [Link(2, 100.0, 5.0), Link(4, 50.0, 5.0), Link(8, 20.0, 10.0)], ETHERNET)
     assert layout(3, 2, node=node).tp_link == node.links[2]
     assert layout(3, node=node).tp_link == node.links[1]
@@ -256,7 +256,7 @@ def test_the_slowest_pair_of_gpus_decides() -> None:
         ([], "must be a list of at least one Link"),
     ],
 )
-def test_links_that_cannot_be_are_refused(links: list[Link], message: str) -> None:
+def test_impossible_links_are_refused(links: list[Link], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Node("odd", "a100_80gb", 3, links, ETHERNET)
 
@@ -266,7 +266,7 @@ def test_stages_may_have_different_numbers_of_layers() -> None:
     times = load_config(*overrides, "parallel.stage_layers=[24,8]")["deployment"].stage_times()
     even = load_config(*overrides)["deployment"].stage_times()
     batch = Batch.of([(512, 0)], [])
-    (first, message, second), (half, same_message, other) = times(batch), even(batch)
-    assert message == same_message > 0
-    assert first == pytest.approx(half * 24 / 16, rel=0.02)
-    assert first + second == pytest.approx(half + other)
+    (first, message, second), (even_first, even_message, even_second) = times(batch), even(batch)
+    assert message == even_message > 0
+    assert first == pytest.approx(even_first * 24 / 16, rel=0.02)
+    assert first + second == pytest.approx(even_first + even_second)

@@ -1,4 +1,4 @@
-"""Weights, KV bytes and blocks by hand-computed values."""
+"""Weight bytes, KV bytes and KV blocks against values computed by hand."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def layout_of(shape: Model, tp: int = 1, pp: int = 1, kv_dtype: str = "fp16") ->
         ("qwen3_32b", 32.762),
     ],
 )
-def test_parameter_counts_are_the_published_ones(name: str, billions: float) -> None:
+def test_parameter_counts_match_the_published_ones(name: str, billions: float) -> None:
     assert model(name).num_parameters / 1e9 == pytest.approx(billions, rel=0.01)
 
 
@@ -47,15 +47,15 @@ def test_parameter_counts_are_the_published_ones(name: str, billions: float) -> 
         ("llama2_70b", 4, 2 * 2 * 128 * 2),
         ("llama2_7b", 2, 2 * 16 * 128 * 2),
         ("falcon_180b", 8, 2 * 1 * 64 * 2),
-        # 8 key-value heads on 232 GPUs: each holds a copy of one.
+        # 8 key-value heads on 232 GPUs: each GPU holds a copy of one head.
         ("falcon_180b", 232, 2 * 1 * 64 * 2),
     ],
 )
-def test_kv_bytes_per_token_and_layer(name: str, tp: int, num_bytes: int) -> None:
+def test_kv_bytes_are_per_token_and_layer(name: str, tp: int, num_bytes: int) -> None:
     assert layout_of(model(name), tp).kv_bytes_per_token == num_bytes
 
 
-def test_blocks_are_what_weights_and_activations_leave() -> None:
+def test_kv_blocks_take_the_memory_that_weights_and_activations_leave() -> None:
     mistral = model("mistral_7b")
     usable = 80 * GIB * 0.85
     weights = 2 * (32 * (4096 * 128 * 2 * 40 + 3 * 4096 * 14336) + 2 * 32000 * 4096)
@@ -67,7 +67,7 @@ def test_blocks_are_what_weights_and_activations_leave() -> None:
     assert KVMemory().blocks_for(layout, 16384) == (usable - weights - activations) // block
 
 
-def test_the_stage_with_the_least_room_decides() -> None:
+def test_the_stage_with_the_least_room_limits_the_kv_blocks() -> None:
     yi = model("yi_34b")
     halves = layout_of(yi, pp=2)
     assert halves.weight_bytes(0) == halves.weight_bytes(1)
@@ -91,23 +91,23 @@ def test_the_stage_with_the_least_room_decides() -> None:
     ],
     ids=str,
 )
-def test_activations_are_those_of_the_largest_batch_of_the_policy(overrides: list[str], num_tokens: int) -> None:
+def test_activations_are_sized_for_the_largest_batch_of_the_policy(overrides: list[str], num_tokens: int) -> None:
     deployment = load_config(*overrides)["deployment"]
     (spec,) = deployment.replica_specs()
     assert spec.num_blocks == KVMemory().blocks_for(deployment.layout, num_tokens)
 
 
-def test_of_a_policy_that_does_not_say_it_activations_are_those_of_the_longest_sequence() -> None:
+def test_activations_are_sized_for_the_longest_sequence_if_the_policy_states_no_limit() -> None:
     deployment = replace(load_config()["deployment"], scheduler=ShortestPromptFirst())
     (spec,) = deployment.replica_specs()
     assert spec.num_blocks == KVMemory().blocks_for(deployment.layout, 16384)
 
 
-def test_given_blocks_are_taken_as_given() -> None:
+def test_a_given_number_of_kv_blocks_is_used_unchanged() -> None:
     assert KVMemory(num_blocks=7).blocks_for(layout_of(model("falcon_180b")), 512) == 7
 
 
-def test_weights_of_layers_are_quantised_and_the_embeddings_are_not() -> None:
+def test_layer_weights_are_quantised_and_embeddings_are_not() -> None:
     layers, embeddings = 32 * (4096 * 128 * 2 * 40 + 3 * 4096 * 14336), 2 * 32000 * 4096
     for dtype, num_bytes in (("fp16", 2), ("bf16", 2), ("fp8", 1), ("int8", 1), ("int4", 0.5)):
         quantised = replace(model("mistral_7b"), dtype=dtype)
@@ -122,11 +122,11 @@ def test_an_eight_bit_kv_cache_holds_twice_the_tokens() -> None:
         assert blocks // 2 == KVMemory().blocks_for(layout_of(mistral), 512)
 
 
-def test_a_mixture_of_experts_holds_all_of_them() -> None:
+def test_a_mixture_of_experts_stores_every_expert() -> None:
     mixtral = replace(model("mistral_7b"), num_experts=8, experts_per_token=2)
     layer = 4096 * 128 * 2 * 40 + 8 * 3 * 4096 * 14336 + 8 * 4096
     assert mixtral.num_parameters == 32 * layer + 2 * 32000 * 4096
-    # 46,702,792,704 is published for Mixtral-8x7B-v0.1, norms included.
+    # The published count for Mixtral-8x7B-v0.1 is 46,702,792,704, norms included.
     assert mixtral.num_parameters / 46_702_792_704 == pytest.approx(1, abs=1e-5)
     assert layout_of(mixtral, tp=2).weight_bytes(0) == mixtral.num_parameters
 
@@ -148,10 +148,10 @@ def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic() -> None:
         (Parallelism(pp=2, stage_layers=[4, 5]), r"stage_layers=\[4, 5\] must add up to the 8 layers of tiny, got 9"),
     ],
 )
-def test_layouts_that_cannot_be_are_refused(layout: Parallelism, message: str) -> None:
+def test_impossible_layouts_are_refused(layout: Parallelism, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Layout(tiny_model(100), A100, layout)
 
 
-def test_layers_are_spread_evenly_with_the_rest_in_front() -> None:
+def test_layers_are_spread_evenly_and_the_first_stages_take_the_remainder() -> None:
     assert layout_of(tiny_model(100), pp=3).stage_layers == [3, 3, 2]

@@ -1,4 +1,4 @@
-"""Figures are exact: hand-computed samples, and the definitions spelled out per token."""
+"""Metrics are exact: samples computed by hand, and definitions applied token by token."""
 
 import math
 
@@ -22,14 +22,14 @@ SECOND = Affine(base_s=1.0, per_token_s=0.0)
 def test_a_quantile_is_the_smallest_value_whose_cumulative_weight_reaches_it(pairs: list[tuple[float, int]]) -> None:
     values, weights = np.array([value for value, _ in pairs]), np.array([weight for _, weight in pairs])
     sample = sorted(value for value, weight in pairs for _ in range(weight))
-    figures = Distribution(values, weights).summary()
+    summary = Distribution(values, weights).summary()
     if not sample:
-        assert set(figures.values()) == {None}
+        assert set(summary.values()) == {None}
         return
     for percentile in (50, 90, 95, 99):
-        assert figures[f"p{percentile}"] == sample[math.ceil(percentile * len(sample) / 100) - 1]
-    assert figures["mean"] == pytest.approx(sum(sample) / len(sample))
-    assert figures["max"] == sample[-1]
+        assert summary[f"p{percentile}"] == sample[math.ceil(percentile * len(sample) / 100) - 1]
+    assert summary["mean"] == pytest.approx(sum(sample) / len(sample))
+    assert summary["max"] == sample[-1]
 
 
 def test_quantiles_that_fall_on_a_sample_are_that_sample() -> None:
@@ -60,7 +60,7 @@ def test_a_prefill_between_two_tokens_is_in_the_gap() -> None:
     assert result.summary["tbt_s"] == {"mean": 1.25, "p50": 1.0, "p90": 2.0, "p95": 2.0, "p99": 2.0, "max": 2.0}
 
 
-def test_first_tokens_count_as_gaps_of_zero_if_asked_for() -> None:
+def test_first_tokens_count_as_zero_gaps_with_zero_first_gap() -> None:
     requests = [(0.0, 8, 3), (0.0, 8, 2)]
     with_zero = serve(requests, Sarathi(), iteration_time=SECOND, metrics=MetricOptions(zero_first_gap=True))
     assert with_zero.summary["tbt_s"]["mean"] == 3 / 5
@@ -73,7 +73,7 @@ def test_one_token_outputs_have_no_tpot_and_no_gap() -> None:
     assert summary["ttft_s"] == summary["e2e_s"]
 
 
-def test_requests_of_the_warm_up_are_simulated_but_left_out() -> None:
+def test_warm_up_requests_are_simulated_but_not_measured() -> None:
     requests = [(0.0, 500, 3), (0.2, 8, 3), (5.0, 8, 3)]
     result = serve(requests, VLLM(), metrics=MetricOptions(warmup_s=1.0))
     alone = serve([(5.0, 8, 3)], VLLM())
@@ -83,7 +83,7 @@ def test_requests_of_the_warm_up_are_simulated_but_left_out() -> None:
         assert result.summary[name] == alone.summary[name], name
 
 
-def test_a_time_limit_lets_no_later_iteration_start_and_counts_what_is_left() -> None:
+def test_no_iteration_starts_after_the_time_limit_and_the_rest_is_counted() -> None:
     requests = [(0.0, 8, 50), (3.0, 8, 50), (40.0, 8, 5)]
     result = serve(requests, Sarathi(), iteration_time=SECOND, time_limit_s=20)
     assert result.replicas[0].iterations["start_s"].max() == 20
@@ -91,7 +91,7 @@ def test_a_time_limit_lets_no_later_iteration_start_and_counts_what_is_left() ->
     assert (summary["num_finished"], summary["num_unfinished"], summary["num_not_arrived"]) == (0, 2, 1)
     assert summary["makespan_s"] is None
     assert summary["num_measured"] == 2
-    # Tokens so far count: request 0 has emitted 21 and request 1 18, all a second apart.
+    # Gaps of unfinished requests count: request 0 has emitted 21 tokens and request 1 18, all a second apart.
     assert summary["tbt_s"]["max"] == 1.0
 
 
@@ -101,7 +101,7 @@ def test_a_request_that_was_never_scheduled_waited_until_the_end() -> None:
     assert result.summary["scheduling_delay_s"]["max"] == 21 - 3
 
 
-def test_a_run_without_a_finished_request_has_null_figures() -> None:
+def test_a_run_without_a_finished_request_has_null_metrics() -> None:
     summary = serve([(0.0, 5000, 3)], VLLM()).summary
     assert summary["num_ignored"] == 1
     assert summary["num_iterations"] == 0
@@ -112,7 +112,7 @@ def test_a_run_without_a_finished_request_has_null_figures() -> None:
 
 @pytest.mark.parametrize(("rate", "overloaded"), [(0.5, False), (0.8, False), (1.3, True), (5.0, True)])
 def test_overload_is_a_queue_that_still_grows_when_the_last_request_arrives(rate: float, overloaded: bool) -> None:
-    # One request at a time, one second each.
+    # The server takes one request at a time, for one second each.
     rng = np.random.default_rng(5)
     arrivals = np.cumsum(rng.exponential(1 / rate, 400))
     result = serve([(arrival_s, 8, 1) for arrival_s in arrivals], Sarathi(max_num_seqs=1), iteration_time=SECOND)
@@ -120,17 +120,17 @@ def test_overload_is_a_queue_that_still_grows_when_the_last_request_arrives(rate
     assert any(warning.kind == "overloaded" for warning in result.warnings) is overloaded
 
 
-def test_a_burst_at_one_instant_is_no_overload() -> None:
+def test_a_burst_at_one_instant_is_not_an_overload() -> None:
     assert not is_overloaded(np.zeros(100), np.arange(100.0))
 
 
 def test_kv_use_is_weighted_by_time() -> None:
-    # One request of 16 tokens in blocks of 16: 1 block for a second, then 2 blocks for three.
+    # One request of 16 tokens in blocks of 16: 1 block for one second, then 2 blocks for three seconds.
     result = serve([(0.0, 16, 4)], Sarathi(), num_blocks=10, iteration_time=SECOND)
     assert result.replicas[0].iterations["free_blocks"].tolist() == [9, 8, 8, 8]
     assert result.summary["kv_use"] == {"mean": pytest.approx(0.175), "max": 0.2, "num_blocks": 10}
 
 
-def test_both_stages_of_a_pipeline_report_their_busy_share() -> None:
+def test_both_stages_of_a_pipeline_report_their_busy_fraction() -> None:
     summary = serve([(0.0, 8, 3)], Sarathi(), pp=2, iteration_time=SECOND).summary
     assert summary["busy_fraction"] == [0.5, 0.5]

@@ -1,4 +1,4 @@
-"""The laws bite: of faults planted in schedulers, replica and metrics at least nine in ten are caught."""
+"""The laws catch at least nine in ten faults planted in schedulers, replica and metrics."""
 
 import os
 import re
@@ -13,15 +13,15 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 
 
 @pytest.mark.slow
-def test_the_laws_hold_where_no_fault_is_planted() -> None:
-    holds = [sys.executable, "-c", "from tests.laws import check_all; check_all()"]
-    subprocess.run(holds, check=True, env=ENVIRONMENT, cwd=REPOSITORY)
+def test_the_laws_hold_without_planted_faults() -> None:
+    command = [sys.executable, "-c", "from tests.laws import check_all; check_all()"]
+    subprocess.run(command, check=True, env=ENVIRONMENT, cwd=REPOSITORY)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["0/2", "1/2"])
 def test_the_laws_catch_nine_in_ten_planted_faults(part: str) -> None:
-    # In a process of its own, which forks.
+    # A separate process, because it forks.
     command = [sys.executable, "-m", "tests.mutations", "number=40", f"part={part}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT, cwd=REPOSITORY)
     counts = re.search(r"(\d+) of (\d+) faults caught", done.stdout)

@@ -1,4 +1,4 @@
-"""What the stages of a pipeline do with their time."""
+"""Busy time and bubbles of pipeline stages."""
 
 from dataclasses import asdict, dataclass, field
 
@@ -18,7 +18,7 @@ from tests.helpers import A100, POLICIES, serve, tiny_model, trace_of
 
 @dataclass(frozen=True)
 class PerToken:
-    """Seconds per token of each stage, and a message of constant length between them."""
+    """Seconds per token of each stage, and a constant message time between stages."""
 
     stages: list[float] = field(default_factory=lambda: [1.0, 1.0])
     message_s: float = 0.0
@@ -60,8 +60,8 @@ def test_one_batch_fills_the_pipeline() -> None:
 
 
 def test_a_long_batch_behind_a_short_one_leaves_an_uneven_bubble() -> None:
-    # Stage 0: 1 token to 1 s, 5 tokens to 6 s. Stage 1 ends the first at 2 s and waits until 6 s: the second one
-    # takes 4 s longer than the first one did.
+    # Stage 0 computes 1 token until 1 s and 5 tokens until 6 s. Stage 1 finishes the first batch at 2 s and waits until
+    # 6 s: the second batch takes 4 s longer than the first.
     stages = stages_of(2)
     stages.pass_through([1.0, 0.0, 1.0], 0.0, 0.0)
     assert stages.pass_through([5.0, 0.0, 5.0], 0.5, 1.0) == (6.0, 11.0)
@@ -70,15 +70,15 @@ def test_a_long_batch_behind_a_short_one_leaves_an_uneven_bubble() -> None:
 
 
 def test_a_full_pipeline_makes_the_first_stage_wait_for_the_last() -> None:
-    # Long (10 s a stage) and short (1 s): stage 0 ends the short one at 11 s, and no third batch may be formed
-    # before the long one leaves at 20 s.
+    # A long batch (10 s per stage) and a short one (1 s): stage 0 finishes the short batch at 11 s, and no third batch
+    # may be formed before the long one leaves at 20 s.
     stages = stages_of(2)
     stages.pass_through([10.0, 0.0, 10.0], 0.0, 0.0)
     stages.pass_through([1.0, 0.0, 1.0], 10.0, 10.0)
     stages.make_room(20.0, [10.0, 0.0, 10.0])
     stages.pass_through([1.0, 0.0, 1.0], 20.0, 20.0)
     assert stages.use[0] == StageUse(busy_s=12.0, uneven_micro_batches_s=9.0)
-    # The same with a slow last stage and batches of one length is no matter of their lengths.
+    # With a slow last stage and equal batches, uneven batches are not the cause.
     stages = stages_of(2)
     stages.pass_through([1.0, 0.0, 10.0], 0.0, 0.0)
     stages.pass_through([1.0, 0.0, 10.0], 1.0, 1.0)
@@ -87,9 +87,9 @@ def test_a_full_pipeline_makes_the_first_stage_wait_for_the_last() -> None:
     assert stages.use[0] == StageUse(busy_s=3.0, waiting_for_downstream_s=9.0)
 
 
-def test_of_one_long_batch_among_short_ones_every_stage_waits_because_of_its_length() -> None:
-    # Four stages hold a batch of 10 s and three of 1 s a stage; each leaves when the next round's may be formed.
-    # The short ones end stage 0 at 13 s, the long one leaves at 40 s, when the next long one may be formed.
+def test_one_long_batch_among_short_ones_makes_every_stage_wait_for_it() -> None:
+    # Four stages hold a batch of 10 s per stage and three of 1 s; a batch of the next round may be formed when one
+    # leaves. Stage 0 finishes the short batches at 13 s. The long one leaves at 40 s, and the next long one is formed.
     long, short = [10.0, 0.0] * 3 + [10.0], [1.0, 0.0] * 3 + [1.0]
     stages = stages_of(4)
     stages.pass_through(long, 0.0, 0.0)
@@ -102,12 +102,12 @@ def test_of_one_long_batch_among_short_ones_every_stage_waits_because_of_its_len
         {name: seconds - earlier[name] for name, seconds in asdict(use).items() if name != "busy_s"}
         for use, earlier in zip(stages.use, before, strict=True)
     ]
-    # Idle for 27 s each: from 13, 23, 33 and 43 s to 40, 50, 60 and 70 s; 9 s of it for each stage in between.
+    # Each stage is idle for 27 s: from 13, 23, 33 and 43 s to 40, 50, 60 and 70 s; 9 s of it per stage in between.
     assert [sum(wait.values()) for wait in waits] == [27.0] * 4
     assert [wait["uneven_micro_batches_s"] for wait in waits] == [27.0, 17.0 + 9.0, 7.0 + 18.0, 27.0]
 
 
-def test_a_stage_that_sends_is_busy_unless_sends_overlap() -> None:
+def test_a_sending_stage_is_busy_unless_sends_overlap() -> None:
     for overlap, ends, busy_s in ((False, [(3.0, 4.0), (6.0, 7.0)], 6.0), (True, [(1.0, 4.0), (2.0, 6.0)], 2.0)):
         stages = stages_of(2, overlap_sends=overlap)
         assert [stages.pass_through([1.0, 2.0, 1.0], 0.0, start_s) for start_s in (0.0, ends[0][0])] == ends
@@ -159,7 +159,7 @@ def test_every_second_of_every_stage_has_one_cause(
     assert result.replicas[0].stages[-1].busy_s == pytest.approx(work_s)
 
 
-def test_messages_do_not_change_what_is_decided_when_they_take_no_time() -> None:
+def test_overlapping_sends_that_take_no_time_changes_no_batch() -> None:
     requests = [(0.1 * number, 50 + number, 9) for number in range(40)]
     logs = []
     for overlap_sends in (False, True):

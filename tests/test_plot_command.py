@@ -1,4 +1,4 @@
-"""`python -m simulator.plot`: which pictures there are of what."""
+"""`python -m simulator.plot`: the pictures of runs, sweeps, searches and capacities."""
 
 import json
 import shlex
@@ -19,7 +19,7 @@ FEW = ("trace.num_requests=12",)
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the documentation draws, on a few requests, a cluster of groups, and more capacities."""
+    """Return a folder with the runs that the documentation draws (on few requests), a cluster and more capacities."""
     folder = tmp_path_factory.mktemp("written")
     write_run(folder / "groups", "cluster.groups=[{device: a40},{scheduler: vllm}]", "trace=sharegpt", *FEW)
     capacity = ("simulator.capacity", "trace=sharegpt")
@@ -33,8 +33,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if "search.trials=40" in arguments:
             arguments[arguments.index("search.trials=40")] = "search.trials=4"
         if module == "simulator" and "-m" not in arguments:
-            (place,) = [one for one in arguments if one.startswith("hydra.run.dir=")]
-            write_run(folder / place.partition("=")[2], *(one for one in arguments if one != place), *FEW)
+            (run_dir,) = [argument for argument in arguments if argument.startswith("hydra.run.dir=")]
+            arguments.remove(run_dir)
+            write_run(folder / run_dir.partition("=")[2], *arguments, *FEW)
         elif module not in ("simulator.plot", "simulator.report"):
             wanted.append((module, *arguments))
     assert len(wanted) == 7
@@ -46,13 +47,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RUN = ["latency", "stalls", "memory", "batches", "roofline"]
-ONE = ["batches", "roofline"]
+PER_RUN = ["batches", "roofline"]
 CASES = [
     (["outputs/vllm"], RUN),
     (["outputs/pipeline"], [*RUN, "pipeline"]),
     (
         ["outputs/vllm", "a b=outputs/pipeline"],
-        [*RUN[:3], *(f"{one}_vllm" for one in ONE), *(f"{one}_a_b" for one in [*ONE, "pipeline"])],
+        [*RUN[:3], *(f"{name}_vllm" for name in PER_RUN), *(f"{name}_a_b" for name in [*PER_RUN, "pipeline"])],
     ),
     (["groups"], RUN),
     (["outputs/load"], ["load"]),
@@ -68,7 +69,7 @@ CASES = [
 
 
 @pytest.mark.slow
-def test_what_the_documentation_draws_can_be_drawn(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_plot_of_the_documentation_can_be_drawn(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mains = {"simulator.plot": main, "simulator.report": report}
     drawn = [line for line in SHOWN if line.split()[2] in mains]
     assert len(drawn) == 5
@@ -84,7 +85,7 @@ def test_what_the_documentation_draws_can_be_drawn(written: Path, monkeypatch: p
 
 
 @pytest.mark.slow
-def test_there_are_pictures_of_all_that_is_written(
+def test_every_kind_of_folder_gets_its_pictures(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, (inputs, pictures) in enumerate(CASES):
@@ -92,12 +93,12 @@ def test_there_are_pictures_of_all_that_is_written(
         assert run_main(main, [*inputs, f"output={folder}", "format=png,svg"], written, monkeypatch) == 0
         printed = capsys.readouterr()
         assert printed.err == ""
-        names = sorted(f"{one}.{kind}" for one in pictures for kind in ("png", "svg"))
+        names = sorted(f"{picture}.{kind}" for picture in pictures for kind in ("png", "svg"))
         assert sorted(path.name for path in folder.iterdir()) == names
         assert sorted(Path(line).name for line in printed.out.splitlines()) == names
 
 
-def test_paths_are_shown_as_they_are_and_missing_pictures_are_said(
+def test_paths_are_printed_unchanged_and_missing_pictures_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path / "run", "trace.num_requests=5")
@@ -107,7 +108,7 @@ def test_paths_are_shown_as_they_are_and_missing_pictures_are_said(
     assert printed == ["x[red]/[/y]/latency.png", "warning: pipeline is left out: these inputs do not have it"]
 
 
-def test_failed_jobs_are_said_and_runs_of_a_sweep_are_named_by_what_differs(
+def test_failed_jobs_are_reported_and_runs_of_a_sweep_are_named_by_their_differences(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = ["job,folder,ttft_s.p90,overloaded,error"]
@@ -127,7 +128,7 @@ def test_failed_jobs_are_said_and_runs_of_a_sweep_are_named_by_what_differs(
     assert list(parse(folders, {}).runs) == [f"arrival.qps={qps}" for qps in (-1, 1, 2, 3)]
 
 
-def test_bounds_that_vary_beside_the_drawn_one_are_in_the_names(tmp_path: Path) -> None:
+def test_other_bounds_that_vary_are_in_the_curve_names(tmp_path: Path) -> None:
     jobs = []
     for tbt in (0.05, 0.1, 0.2):
         for ttft in (1, 2, 3):
@@ -143,13 +144,13 @@ def test_bounds_that_vary_beside_the_drawn_one_are_in_the_names(tmp_path: Path) 
     assert len(curves.curves) == 3
 
 
-def test_it_is_a_command(tmp_path: Path) -> None:
+def test_plot_runs_as_a_command(tmp_path: Path) -> None:
     write_run(tmp_path / "run", "trace.num_requests=5")
     done = command(tmp_path, "simulator.plot", "run", "plots=latency")
     assert (done.returncode, done.stdout, done.stderr) == (0, "plots/latency.png\n", "")
 
 
-def broken(folder: Path) -> Iterator[tuple[list[str], str]]:
+def mistakes(folder: Path) -> Iterator[tuple[list[str], str]]:
     run = str(folder / "run")
     yield [], "no arguments; see --help"
     yield ["nowhere"], "error: there is no folder nowhere"
@@ -165,24 +166,24 @@ def broken(folder: Path) -> Iterator[tuple[list[str], str]]:
     (folder / "file").write_text("")
     yield [run, f"output={folder}/file"], "file is not a folder"
     yield [str(folder / "file")], "file is not a folder of a run"
-    only = folder / "only_scheduler"
-    only.mkdir()
-    (only / "sweep.csv").write_text("job,folder,error\n0,nowhere,\n")
-    yield [str(only)], "job.json cannot be read"
-    (only / "sweep.csv").write_text("job,folder,error\n0,nowhere,went wrong\n")
-    yield [str(only)], "no job of"
+    sweep = folder / "only_scheduler"
+    sweep.mkdir()
+    (sweep / "sweep.csv").write_text("job,folder,error\n0,nowhere,\n")
+    yield [str(sweep)], "job.json cannot be read"
+    (sweep / "sweep.csv").write_text("job,folder,error\n0,nowhere,went wrong\n")
+    yield [str(sweep)], "no job of"
     job = {"overrides": ["scheduler=vllm"]}
-    (only / "job.json").write_text(json.dumps(job))
-    (only / "sweep.csv").write_text("job,folder,ttft_s.p90,error\n0,.,1.5,\n")
-    yield [str(only), "plots=capacity"], "error: plots=capacity: not available; these inputs have load"
-    yield [str(only)], "the sweep did not vary arrival.qps"
-    (only / "sweep.csv").unlink()
-    (only / "capacity.json").write_text("[]")
-    yield [str(only)], "capacity.json holds no JSON object"
-    (only / "capacity.json").write_text(json.dumps({"slo": {}}))
-    yield [str(only)], "capacity.json is incomplete: it has no trials"
-    (only / "capacity.json").write_text(json.dumps({"slo": {}, "trials": [1], "capacity_qps": 1}))
-    yield [str(only)], "capacity.json has malformed trials"
+    (sweep / "job.json").write_text(json.dumps(job))
+    (sweep / "sweep.csv").write_text("job,folder,ttft_s.p90,error\n0,.,1.5,\n")
+    yield [str(sweep), "plots=capacity"], "error: plots=capacity: not available; these inputs have load"
+    yield [str(sweep)], "the sweep did not vary arrival.qps"
+    (sweep / "sweep.csv").unlink()
+    (sweep / "capacity.json").write_text("[]")
+    yield [str(sweep)], "capacity.json holds no JSON object"
+    (sweep / "capacity.json").write_text(json.dumps({"slo": {}}))
+    yield [str(sweep)], "capacity.json is incomplete: it has no trials"
+    (sweep / "capacity.json").write_text(json.dumps({"slo": {}, "trials": [1], "capacity_qps": 1}))
+    yield [str(sweep)], "capacity.json has malformed trials"
     (folder / "run" / "summary.json").write_text('{"ttft_s": 1}')
     yield [run], "log.npz are not from the same run"
 
@@ -191,9 +192,9 @@ def test_mistakes_are_named_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(tmp_path / "run", "trace.num_requests=5")
-    for arguments, message in broken(tmp_path):
+    for arguments, message in mistakes(tmp_path):
         out = f"output={tmp_path}/out"
-        if arguments and not any(one.startswith("output=") for one in arguments):
+        if arguments and not any(argument.startswith("output=") for argument in arguments):
             arguments = [*arguments, out]
         assert run_main(main, arguments, tmp_path, monkeypatch) == 2
         printed = capsys.readouterr()

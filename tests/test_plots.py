@@ -1,4 +1,4 @@
-"""Pictures: what they show is what the runs did, and they look the same everywhere."""
+"""Pictures show what the runs did, and their bytes are reproducible."""
 
 import xml.etree.ElementTree as ET
 from itertools import combinations, pairwise
@@ -43,12 +43,12 @@ def pipelined() -> Result:
     return simulate(**load_config("model=yi_34b", "parallel.pp=4", "scheduler=vllm", *few))
 
 
-def lab(colour: str, seen: np.ndarray) -> np.ndarray:
-    """CIELAB of a colour as somebody sees it (Machado et al. 2009, severity 1)."""
-    rgb = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+def lab(colour: str, vision: np.ndarray) -> np.ndarray:
+    """Return the CIELAB of a colour under simulated vision (Machado et al. 2009, severity 1)."""
+    rgb = np.array([int(colour[index : index + 2], 16) for index in (1, 3, 5)]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = to_xyz @ np.clip(seen @ linear, 0, 1) / np.array([0.9505, 1, 1.089])
+    xyz = to_xyz @ np.clip(vision @ linear, 0, 1) / np.array([0.9505, 1, 1.089])
     x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
@@ -68,19 +68,19 @@ VISION = {
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_the_colour_blind_can_tell_series_apart(vision: str) -> None:
-    for (place, one), (other_place, other) in combinations(enumerate(COLOURS), 2):
-        difference = np.linalg.norm(lab(one, VISION[vision]) - lab(other, VISION[vision]))
-        assert difference > (30 if max(place, other_place) < 4 else 12), (one, other)
+def test_colour_blind_readers_can_distinguish_series(vision: str) -> None:
+    for (_, first), (index, second) in combinations(enumerate(COLOURS), 2):
+        difference = np.linalg.norm(lab(first, VISION[vision]) - lab(second, VISION[vision]))
+        assert difference > (30 if index < 4 else 12), (first, second)
 
 
-def test_series_can_be_told_apart_in_grey() -> None:
+def test_series_can_be_distinguished_in_grey() -> None:
     lightness = [float(lab(colour, VISION["normal"])[0]) for colour in COLOURS]
-    assert min(abs(one - other) for one, other in combinations(lightness[:4], 2)) > 15
+    assert min(abs(first - second) for first, second in combinations(lightness[:4], 2)) > 15
     assert len({str(dashes) for dashes in DASHES}) == len(DASHES) >= len(COLOURS)
 
 
-def test_latencies_are_drawn_as_they_are_distributed(runs: dict[str, Result]) -> None:
+def test_latency_curves_follow_the_distributions(runs: dict[str, Result]) -> None:
     figure = latency_cdfs(runs)
     for axes, metric in zip(figure.axes, ("ttft_s", "tbt_s", "e2e_s"), strict=True):
         curves = [line for line in axes.lines if len(line.get_xdata()) > 1]
@@ -103,7 +103,7 @@ def figures(runs: dict[str, Result], pipelined: Result) -> dict[str, Figure]:
     }
 
 
-def test_pictures_are_files_of_both_kinds_and_the_same_bytes_each_time(
+def test_pictures_are_saved_in_both_formats_with_the_same_bytes_each_time(
     runs: dict[str, Result], pipelined: Result, tmp_path: Path
 ) -> None:
     first, second = figures(runs, pipelined), figures(runs, pipelined)
@@ -119,12 +119,12 @@ def test_pictures_are_files_of_both_kinds_and_the_same_bytes_each_time(
         save(first["latency"], tmp_path / "x.pdf")
 
 
-def test_names_of_runs_are_no_formulas(runs: dict[str, Result]) -> None:
+def test_run_names_are_not_parsed_as_formulas(runs: dict[str, Result]) -> None:
     text = rendered(latency_cdfs({"a$x^2$<b>&": runs["vllm"]}, ["ttft_s"]), "svg").decode()
     assert "a$x^2$&lt;b&gt;&amp;" in text
 
 
-def test_steps_count_what_happened(runs: dict[str, Result], pipelined: Result) -> None:
+def test_steps_match_the_requests_and_iterations(runs: dict[str, Result], pipelined: Result) -> None:
     for run in (*runs.values(), pipelined):
         (replica,) = run.replicas
         tokens = output_tokens(run)
@@ -144,13 +144,13 @@ def test_means_and_maxima_of_steps_are_exact(runs: dict[str, Result]) -> None:
     steps = kv_use(runs["vllm"])
     edges = np.linspace(0, runs["vllm"].end_s * 1.1, 37)
     mean, largest = steps.mean(edges), steps.largest(edges)
-    for place, (low, high) in enumerate(pairwise(edges)):
+    for index, (low, high) in enumerate(pairwise(edges)):
         inside = steps.time_s[(steps.time_s > low) & (steps.time_s < high)]
         marks = np.concatenate([[low], inside, [high]])
         before = np.searchsorted(steps.time_s, marks[:-1], side="right") - 1
         values = np.where(before < 0, 0.0, steps.value[before])
-        assert mean[place] == pytest.approx(np.dot(values, np.diff(marks)) / (high - low), abs=1e-9)
-        assert largest[place] == values.max()
+        assert mean[index] == pytest.approx(np.dot(values, np.diff(marks)) / (high - low), abs=1e-9)
+        assert largest[index] == values.max()
 
 
 def test_preempted_requests_wait_again() -> None:
@@ -163,7 +163,7 @@ def test_preempted_requests_wait_again() -> None:
     assert queue.value[later].max() >= 1
 
 
-def test_a_whole_prompt_stalls_decodes_and_a_chunk_does_so_for_less() -> None:
+def test_a_whole_prompt_stalls_decodes_longer_than_a_chunk() -> None:
     requests = [(0.0, 16, 200), (1.0, 900, 5)]
     whole, chunks = serve(requests, VLLM()), serve(requests, Sarathi(token_budget=64))
     stall = longest_stall(whole)
@@ -176,12 +176,12 @@ def test_a_whole_prompt_stalls_decodes_and_a_chunk_does_so_for_less() -> None:
     assert stalls(whole, 0)[1].max() == whole.summary["tbt_s"]["max"]
 
 
-def test_bubbles_are_the_gaps_between_what_stages_compute(pipelined: Result) -> None:
+def test_stage_spans_do_not_overlap_and_busy_time_adds_only_sends(pipelined: Result) -> None:
     (replica,) = pipelined.replicas
     spans = replica.stage_spans
     assert spans is not None
-    assert (spans[:, :-1, 1] <= spans[:, 1:, 0]).all()  # a batch goes from stage to stage
-    assert (spans[:-1, :, 1] <= spans[1:, :, 0]).all()  # a stage computes one batch after the other
+    assert (spans[:, :-1, 1] <= spans[:, 1:, 0]).all()  # a batch passes the stages in order
+    assert (spans[:-1, :, 1] <= spans[1:, :, 0]).all()  # a stage computes one batch at a time
     assert np.array_equal(spans[:, 0, 0], replica.logged.columns["start_s"])
     assert np.array_equal(spans[:, -1, 1], replica.logged.end_s)
     computed = (spans[:, :, 1] - spans[:, :, 0]).sum(axis=0)
@@ -190,7 +190,7 @@ def test_bubbles_are_the_gaps_between_what_stages_compute(pipelined: Result) -> 
     assert sent[-1] == pytest.approx(0)
 
 
-def test_a_pipeline_is_not_drawn_without_its_stages() -> None:
+def test_a_pipeline_is_not_drawn_without_logged_stages() -> None:
     result = serve([(0.0, 16, 4)], Sarathi(), pp=2)
     with pytest.raises(ValueError, match="log_stages=True"):
         pipeline_timeline(result)
@@ -198,11 +198,11 @@ def test_a_pipeline_is_not_drawn_without_its_stages() -> None:
 
 def test_the_knee_is_where_load_over_latency_is_largest() -> None:
     loads = np.linspace(0.1, 0.9, 81)
-    # In M/M/1 the power is largest at half of the capacity (Kleinrock 1979).
+    # In an M/M/1 queue, power is largest at half the capacity (Kleinrock 1979).
     assert loads[knee(loads.tolist(), (1 / (1 - loads)).tolist())] == pytest.approx(0.5)
 
 
-def test_a_knee_at_the_edge_is_none() -> None:
+def test_a_knee_at_either_end_of_a_curve_is_not_marked() -> None:
     curve = [(1.0, 1.0), (2.0, 1.1), (3.0, 1.2)]
     texts = latency_against_load({"ttft_p90": {"vllm": curve}}).axes[0].get_legend_handles_labels()[1]
     assert texts == ["vllm, no knee up to 3 requests/s"]
@@ -211,7 +211,7 @@ def test_a_knee_at_the_edge_is_none() -> None:
     assert texts == ["knee at or below 1 requests/s"]
 
 
-def test_capacities_are_drawn_against_their_bounds_in_order() -> None:
+def test_capacities_are_drawn_in_order_of_their_bounds() -> None:
     axes = capacity_against_slo({"vllm": [(0.5, 2.0), (0.1, 1.0)]}, "tbt_p99", {"vllm": [(1.5, 2.5), (0.9, 1.1)]}).axes[
         0
     ]
@@ -231,14 +231,14 @@ def test_a_run_without_a_token_can_be_drawn() -> None:
     assert rendered(batch_composition(result)).startswith(PNG)
 
 
-def test_a_pipeline_window_shows_all_that_is_computed_in_it(pipelined: Result) -> None:
+def test_a_pipeline_window_shows_every_batch_computed_in_it(pipelined: Result) -> None:
     (axes,) = pipeline_timeline(pipelined).axes
     begin_s, end_s = axes.get_xlim()
     spans = pipelined.replicas[0].stage_spans
     assert spans is not None
     computed_s = (spans.clip(begin_s, end_s)[:, :, 1] - spans.clip(begin_s, end_s)[:, :, 0]).sum()
-    (words,) = [text.get_text() for text in axes.figure.legends[0].get_texts() if "not computing" in text.get_text()]
-    assert words == f"not computing ({1 - computed_s / (4 * (end_s - begin_s)):.0%} of this window)"
+    (label,) = [text.get_text() for text in axes.figure.legends[0].get_texts() if "not computing" in text.get_text()]
+    assert label == f"not computing ({1 - computed_s / (4 * (end_s - begin_s)):.0%} of this window)"
 
 
 def test_long_and_odd_names_are_legible(runs: dict[str, Result]) -> None:
@@ -247,7 +247,7 @@ def test_long_and_odd_names_are_legible(runs: dict[str, Result]) -> None:
     assert [label.partition(",")[0] for label in labels] == [" _hidden", f"{'a' * 31}\N{HORIZONTAL ELLIPSIS}"]
 
 
-def test_an_axis_names_two_numbers_at_least() -> None:
+def test_an_axis_has_at_least_two_tick_labels() -> None:
     for low, high in ((0.07, 0.1), (1.2, 4.5), (0.001, 900.0), (3.0, 8.0)):
         axes = latency_against_load({"ttft_p90": {"": [(1.0, low), (2.0, (low * high) ** 0.5), (3.0, high)]}}).axes[0]
         inside = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]

@@ -1,4 +1,4 @@
-"""Formats of weights and of the KV cache: bytes, rates, and what is said about them."""
+"""Formats of weights and of the KV cache: bytes, rates and warnings."""
 
 import pytest
 
@@ -17,26 +17,26 @@ def seconds(batch: Batch, *overrides: str) -> float:
 
 
 def warnings(*overrides: str) -> list[str]:
-    found: list[str] = simulate(**load_config("trace=fixed", "trace.num_requests=3", *overrides)).summary["warnings"]
-    return found
+    texts: list[str] = simulate(**load_config("trace=fixed", "trace.num_requests=3", *overrides)).summary["warnings"]
+    return texts
 
 
-def test_a_product_reads_its_weights_in_their_format() -> None:
+def test_a_matmul_reads_its_weights_in_their_format() -> None:
     for dtype, num_bytes in (("bf16", 2), ("fp8", 1), ("int8", 1), ("int4", 0.5)):
         assert MatMul("m", 100, 200, dtype=dtype).bytes_moved(3) == 100 * 200 * num_bytes + 2 * 300 * 3
         assert MatMul("m", 100, 200, dtype=dtype).flops(3) == 2 * 100 * 200 * 3
 
 
-def test_experts_are_read_as_far_as_tokens_reach_them() -> None:
+def test_only_experts_that_tokens_reach_are_read() -> None:
     experts = MatMul("m", 100, 200, num_experts=8, experts_per_token=2)
-    # One token reaches two of eight; two tokens reach 8 (1 - (6/8)^2) = 3.5 at random; many reach all.
+    # One token reaches two of eight experts; two random tokens reach 8 (1 - (6/8)^2) = 3.5; many reach all.
     assert experts.bytes_moved(1) == 2 * 20000 * 2 + 2 * 300 * 2
     assert experts.bytes_moved(2) == pytest.approx(3.5 * 20000 * 2 + 2 * 300 * 2 * 2)
     assert experts.bytes_moved(10_000) == pytest.approx(8 * 20000 * 2 + 2 * 300 * 2 * 10_000)
     assert experts.flops(5) == 2 * 20000 * 2 * 5
 
 
-def test_devices_compute_in_the_formats_that_they_have_units_for() -> None:
+def test_devices_compute_in_the_formats_of_their_units() -> None:
     a100, h100 = component("device", "a100_80gb"), component("device", "h100_sxm")
     assert [a100.tflops(dtype) for dtype in ("bf16", "fp8", "int8", "int4")] == [312, 312, 624, 312]
     assert [h100.tflops(dtype) for dtype in ("fp16", "fp8", "int8", "int4")] == [989.4, 1979, 1979, 989.4]
@@ -46,12 +46,12 @@ def test_devices_compute_in_the_formats_that_they_have_units_for() -> None:
     import numpy as np
 
     tokens = np.array([8192.0])
-    fast, slow = (float(RooflineKernels(h100).matmul_time(one, tokens)[0]) for one in square)
+    fast, slow = (float(RooflineKernels(h100).matmul_time(matmul, tokens)[0]) for matmul in square)
     assert slow / fast == pytest.approx(2, rel=0.02)
 
 
 @pytest.mark.parametrize("time", ["profile", "roofline"])
-def test_lighter_weights_make_decodes_faster_and_prompts_only_where_there_are_units(time: str) -> None:
+def test_smaller_weights_speed_up_decodes_and_prompts_only_on_devices_with_units(time: str) -> None:
     common = (f"iteration_time={time}", "device=a100_80gb")
     plain, eight, four = (seconds(DECODES, *common, f"model.dtype={dtype}") for dtype in ("bf16", "fp8", "int4"))
     assert plain > 1.4 * eight
@@ -61,7 +61,7 @@ def test_lighter_weights_make_decodes_faster_and_prompts_only_where_there_are_un
     assert units < 0.7 * plain
 
 
-def test_weights_that_are_widened_are_multiplied_in_half_precision() -> None:
+def test_weight_only_quantisation_multiplies_in_half_precision() -> None:
     widened, eight = (seconds(PROMPT, "model.dtype=int8", f"model.weight_only={flag}") for flag in ("true", "false"))
     assert widened == pytest.approx(seconds(PROMPT), rel=0.02)
     assert eight < 0.7 * widened
@@ -78,7 +78,7 @@ def test_a_smaller_kv_cache_is_read_faster(time: str) -> None:
     assert Attention(32, 8, 128, kv_dtype="fp8").decode_bytes(10) == 10 * 2 * 8 * 128
 
 
-def test_what_was_not_measured_is_said() -> None:
+def test_formats_that_were_not_measured_are_reported() -> None:
     assert warnings() == []
     (weights,) = warnings("model.dtype=fp8", "device=h100_sxm")
     assert weights.startswith("fp8 weights were not measured: their matmuls take the time of half precision times")

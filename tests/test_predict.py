@@ -1,4 +1,4 @@
-"""`python -m simulator.predict`: one batch explained."""
+"""`python -m simulator.predict`: the time breakdown of one batch."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def report_of(*overrides: str, prefill: list[tuple[int, int]], decode: list[tupl
 
 @pytest.mark.parametrize("iteration_time", ["profile", "roofline"])
 @pytest.mark.parametrize("layout", [("parallel.tp=1", "parallel.pp=1"), ("parallel.tp=4", "parallel.pp=2")])
-def test_operators_add_up_to_the_iteration(iteration_time: str, layout: tuple[str, str]) -> None:
+def test_operator_times_add_up_to_the_iteration(iteration_time: str, layout: tuple[str, str]) -> None:
     overrides = (f"iteration_time={iteration_time}", *layout)
     report = report_of(*overrides, prefill=[(512, 0), (64, 1000)], decode=[(32, 4000)])
     assert sum(row["seconds"] for row in report["operators"]) == pytest.approx(report["iteration_s"])
@@ -38,7 +38,7 @@ def test_operators_add_up_to_the_iteration(iteration_time: str, layout: tuple[st
             assert row["bound"] == ("compute" if row["compute_s"] >= row["memory_s"] else "memory")
 
 
-def test_prefill_is_bound_by_compute_and_decode_by_memory() -> None:
+def test_prefill_is_compute_bound_and_decode_is_memory_bound() -> None:
     bound = {row["name"]: row["bound"] for row in report_of(prefill=[(2048, 0)], decode=[])["operators"]}
     assert bound["gate_up_proj"] == bound["prefill_attention"] == "compute"
     bound = {row["name"]: row["bound"] for row in report_of(prefill=[], decode=[(8, 2000)])["operators"]}

@@ -1,4 +1,4 @@
-"""Fitted kernel times: regressions, their files, and what they predict."""
+"""Fitted kernel times: regressors, profile files and predictions."""
 
 import gzip
 import importlib.util
@@ -25,7 +25,7 @@ from tests.helpers import A100, REPOSITORY, SHARED, needs_shared
 DEVICES = ("a100_80gb", "a40", "h100_sxm")
 
 
-def test_plain_trees_predict_as_scikit_learn_does() -> None:
+def test_plain_trees_predict_the_same_as_scikit_learn() -> None:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     random = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def test_plain_trees_predict_as_scikit_learn_does() -> None:
     assert plain_trees(boosted).predict(features) == pytest.approx(boosted.predict(features), abs=1e-9)
 
 
-def test_lines_break_where_the_stairs_are_and_nowhere_else() -> None:
+def test_piecewise_lines_break_only_at_the_steps() -> None:
     tokens = np.arange(8.0, 513.0, 8.0)
     seconds = 1e-4 * np.ceil(tokens / 128) + 1e-8 * tokens
     assert len(cut(tokens, seconds, 1e-3)) == 4
@@ -45,7 +45,7 @@ def test_lines_break_where_the_stairs_are_and_nowhere_else() -> None:
     assert fitted.predict(between) == pytest.approx([2.0129e-4, 3.0257e-4, 3.0384e-4], rel=1e-3)
 
 
-def test_physics_is_recovered_and_a_fit_survives_its_file() -> None:
+def test_coefficients_are_recovered_and_survive_a_round_trip_through_json() -> None:
     random = np.random.default_rng(0)
     terms = random.uniform(1e-6, 1e-3, size=(300, 2))
     features = np.log2(terms)
@@ -53,12 +53,12 @@ def test_physics_is_recovered_and_a_fit_survives_its_file() -> None:
     physics = CorrectedPhysicsRegressor(2, max_iter=0).fit(np.hstack([terms, features]), seconds)
     assert physics.model_.coefficients == pytest.approx([1.5, 0.5], rel=1e-6)
     corrected = CorrectedPhysicsRegressor(2, max_iter=20).fit(np.hstack([terms, features]), seconds).model_
-    again = CorrectedPhysics.from_json(json.loads(json.dumps(corrected.to_json())))
-    assert again.predict(terms, features) == pytest.approx(corrected.predict(terms, features), rel=1e-4)
+    loaded = CorrectedPhysics.from_json(json.loads(json.dumps(corrected.to_json())))
+    assert loaded.predict(terms, features) == pytest.approx(corrected.predict(terms, features), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", DEVICES)
-def test_shipped_profiles_say_where_they_come_from_and_are_small(name: str) -> None:
+def test_shipped_profiles_state_their_source_and_are_small(name: str) -> None:
     path = SHIPPED / f"{name}.json.gz"
     about = load_profile(path).about
     assert path.stat().st_size < 2_000_000
@@ -67,26 +67,26 @@ def test_shipped_profiles_say_where_they_come_from_and_are_small(name: str) -> N
     assert ("derived" in " ".join(about["notes"])) == (name == "a40")
 
 
-@pytest.mark.parametrize(("tokens", "over"), [(256, 1.2), (384, 1.25)])
-def test_one_token_beyond_a_tile_takes_the_next_step(tokens: int, over: float) -> None:
+@pytest.mark.parametrize(("tokens", "step"), [(256, 1.2), (384, 1.25)])
+def test_one_token_beyond_a_tile_costs_the_next_step(tokens: int, step: float) -> None:
     kernels = ProfileKernels(load_profile(SHIPPED / "a100_80gb.json.gz"), A100)
     gate_up = MatMul("gate_up_proj", 8192, 14336)  # Llama2-70B, TP4
     full, beyond = kernels.matmul_time(gate_up, np.array([tokens, tokens + 1.0]))
-    assert beyond / full > over
+    assert beyond / full > step
 
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_times_grow_beyond_the_measured_range(name: str) -> None:
     device = component("device", name)
     times = load_config(f"device={name}", "engine=none")["deployment"].stage_times()
-    ends = [sum(times(Batch.of([(count, 0)], []))) for count in (4096, 16384, 65536)]
-    assert ends[0] * 3 < ends[1] < ends[2] / 3
+    prefills = [sum(times(Batch.of([(count, 0)], []))) for count in (4096, 16384, 65536)]
+    assert prefills[0] * 3 < prefills[1] < prefills[2] / 3
     decodes = [sum(times(Batch.of([], [(200, context)]))) for context in (4000, 16000, 64000)]
     assert decodes[0] < decodes[1] < decodes[2]
     assert device.profile == name
 
 
-def test_decodes_never_read_faster_than_the_memory_allows() -> None:
+def test_decode_attention_is_never_faster_than_the_memory_bandwidth() -> None:
     kernels = ProfileKernels(load_profile(SHIPPED / "a100_80gb.json.gz"), A100)
     from simulator.iteration_time import Attention
 
@@ -96,13 +96,13 @@ def test_decodes_never_read_faster_than_the_memory_allows() -> None:
         assert table.decode_time(count, count * 4000) >= 0.999 * num_bytes / (0.85 * 1935e9)
 
 
-def test_a_device_without_a_fit_warns_and_takes_the_roofline() -> None:
+def test_a_device_without_a_profile_warns_and_uses_the_roofline() -> None:
     result = simulate(**load_config("device=h200_sxm", "trace=fixed", "trace.num_requests=5"))
     assert any("no kernel times were measured for h200_sxm" in warning for warning in result.summary["warnings"])
     assert result.summary["iteration_time"]["sources"] == ["roofline of h200_sxm"]
 
 
-def test_times_beyond_the_measurements_are_said() -> None:
+def test_times_beyond_the_measurements_are_reported() -> None:
     within = simulate(**load_config("trace=fixed", "trace.num_requests=5")).summary
     assert (within["iteration_time"]["beyond_measured"], within["warnings"]) == ({}, [])
     beyond = simulate(**load_config("trace=fixed", "trace.num_requests=5", "trace.prompt_tokens=9000")).summary
@@ -111,16 +111,16 @@ def test_times_beyond_the_measurements_are_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no gzip", *(gzip.compress(one, mtime=0) for one in (b"[1]", b"{}", b'{"schema": 9}'))]
+    "content", [b"", b"no gzip", *(gzip.compress(text, mtime=0) for text in (b"[1]", b"{}", b'{"schema": 9}'))]
 )
-def test_a_file_that_is_no_profile_is_named(content: bytes, tmp_path: Path) -> None:
+def test_an_invalid_profile_file_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "own.json.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"own\.json\.gz"):
         Profile(path=str(path)).kernels(component("device", "a40"))
 
 
-def test_extents_are_of_the_shipped_measurements() -> None:
+def test_the_measured_extent_is_that_of_the_shipped_measurements() -> None:
     measured = load_profile(SHIPPED / "a100_80gb.json.gz").measured
     assert replace(measured, batch_tokens=0) == Extent(0, 128, 4032, 4096)
 
@@ -156,13 +156,13 @@ def test_mistakes_of_the_profiling_command_are_one_line(tmp_path: Path, capsys: 
         assert message.count("\n") == 1
 
 
-def test_what_aiconfigurator_ships_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_of_aiconfigurator_are_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("aiconfigurator_core", reason="aiconfigurator-core is not installed")
     main(["import", "aiconfigurator", "--system", "a100_sxm", "--output", str(tmp_path)])
     assert "rows of matmul" in capsys.readouterr().out
     folder = tmp_path / "a100_80gb_sxm"
-    products = read_table(folder, "matmul")
-    rates = 2 * products["num_tokens"] * products["k"] * products["n"] / products["seconds"] / 312e12
+    matmuls = read_table(folder, "matmul")
+    rates = 2 * matmuls["num_tokens"] * matmuls["k"] * matmuls["n"] / matmuls["seconds"] / 312e12
     assert 0.6 < rates.max() < 1
     messages = read_table(folder, "communication").sort_values("num_bytes").iloc[-1]
     assert 100e9 < 2 * 7 / 8 * messages["num_bytes"] / messages["seconds"] < 300e9

@@ -1,4 +1,4 @@
-"""The documented Python interface, and a policy of one's own."""
+"""The documented Python interface, and a user-defined policy."""
 
 import gc
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def test_arrays_by_request_and_by_iteration_agree() -> None:
     assert np.all(iterations["start_s"][1:] >= iterations["end_s"][:-1])
 
 
-def test_members_have_to_be_asked_for() -> None:
+def test_batches_need_log_members() -> None:
     result = simulate(**load_config("trace=fixed", "trace.num_requests=3"))
     with pytest.raises(ValueError, match="log_members=True"):
         next(result.batches())
@@ -47,14 +47,14 @@ def test_a_trace_needs_arrival_times() -> None:
         simulate(**arguments)
 
 
-def test_requests_are_dealt_to_replicas_in_turn() -> None:
+def test_requests_are_sent_to_replicas_in_turn() -> None:
     result = serve([(0.1 * index, 50, 7) for index in range(10)], Sarathi(), num_replicas=3)
     assert result.requests["replica"].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
     assert len(result.replicas) == 3
     assert result.summary["num_finished"] == 10
 
 
-def test_replicas_do_not_change_each_other() -> None:
+def test_replicas_are_independent() -> None:
     requests = [(0.05 * index, 50 + index, 7) for index in range(40)]
     both = serve(requests, Sarathi(), num_replicas=2).requests
     for replica in (0, 1):
@@ -62,7 +62,7 @@ def test_replicas_do_not_change_each_other() -> None:
         assert np.array_equal(both["completed_s"][replica::2], alone["completed_s"])
 
 
-def test_the_trace_is_not_changed_by_a_run() -> None:
+def test_a_run_does_not_change_its_trace() -> None:
     trace = trace_of([(0.0, 40, 60), (0.01, 40, 60)])
     arguments = load_config("kv_cache.num_blocks=10", "kv_cache.watermark=0.2", "scheduler=vllm")
     arguments["trace"] = trace
@@ -74,10 +74,10 @@ def test_the_trace_is_not_changed_by_a_run() -> None:
 
 @dataclass(frozen=True)
 class ShortestPromptFirst:
-    """Every decode and the shortest waiting prompt, blocks chunk by chunk, decodes taken in turns.
+    """Policy that batches some decodes with a chunk of the shortest waiting prompt.
 
-    It admits out of order, takes KV blocks only for what it computes, starts prompts with cached tokens
-    and holds decodes back: what policies may do and the four shipped ones do not.
+    It admits out of order, allocates KV blocks chunk by chunk, starts prompts with cached tokens and skips decodes:
+    policies may do this, and the four shipped ones do not.
     """
 
     max_num_seqs: int = 4
@@ -110,7 +110,7 @@ class ShortestPromptFirst:
 
 
 @pytest.mark.parametrize("pp", [1, 2, 3])
-def test_a_policy_may_admit_out_of_order_by_chunks_with_cached_tokens_and_hold_decodes_back(pp: int) -> None:
+def test_a_policy_may_admit_out_of_order_in_chunks_with_cached_tokens_and_skip_decodes(pp: int) -> None:
     prompts = [70, 20, 50, 90, 30, 40, 60, 80]
     result = serve([(0.0, prompt, 9) for prompt in prompts], ShortestPromptFirst(), pp=pp)
     assert result.summary["num_finished"] == 8
@@ -121,11 +121,11 @@ def test_a_policy_may_admit_out_of_order_by_chunks_with_cached_tokens_and_hold_d
     assert iterations["num_prefill_tokens"].sum() == sum(prompts) - 8 * 16
     assert iterations["free_blocks"].max() < 1000
     if pp == 1:
-        assert result.summary["tbt_s"]["max"] > 0.1  # somebody was held back for several iterations
+        assert result.summary["tbt_s"]["max"] > 0.1  # a decode was skipped for several iterations
 
 
 class TakesTooMuch(Sarathi):
-    """A policy with a fault: it takes blocks that are not there."""
+    """Faulty policy that allocates more KV blocks than are free."""
 
     def schedule(self, replica: Replica) -> Batch | None:
         batch = super().schedule(replica)
@@ -136,7 +136,7 @@ class TakesTooMuch(Sarathi):
 
 
 class ForgetsADecode(Sarathi):
-    """A policy with a fault: its totals leave a decode out."""
+    """Faulty policy whose totals leave out a decode."""
 
     def schedule(self, replica: Replica) -> Batch | None:
         batch = super().schedule(replica)
@@ -157,13 +157,13 @@ def test_a_faulty_policy_is_stopped(policy: Sarathi, message: str, monkeypatch: 
         serve([(0.0, 8, 5)] * 2, policy)
 
 
-def test_a_run_leaves_no_cycles_of_objects_and_the_collector_as_it_was() -> None:
+def test_a_run_leaves_no_reference_cycles_and_reenables_the_garbage_collector() -> None:
     serve([(0.0, 8, 2)], Sarathi())
     gc.collect()
     small = serve([(0.01 * index, 50, 7) for index in range(50)], Sarathi())
-    few = gc.collect()
+    num_small = gc.collect()
     large = serve([(0.01 * index, 50, 7) for index in range(500)], Sarathi())
-    many = gc.collect()
+    num_large = gc.collect()
     assert gc.isenabled()
     assert small.summary["num_finished"] + large.summary["num_finished"] == 550
-    assert many < few + 50
+    assert num_large < num_small + 50

@@ -1,4 +1,4 @@
-"""Limits of queueing theory: one request at a time is a single-server queue."""
+"""Queueing theory: a server that takes one request at a time is a single-server queue."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ NUM_REQUESTS = 40_000
 
 
 def waiting_times(rate: float, output_tokens: np.ndarray, seed: int) -> np.ndarray:
-    """Scheduling delays behind a server that takes one second per token."""
+    """Return the scheduling delays at a server that takes one second per token, float64[NUM_REQUESTS]."""
     trace = Trace(np.ones(NUM_REQUESTS, dtype=np.int64), output_tokens)
     trace = Poisson(qps=rate).assign(trace, np.random.default_rng(seed))
     table = simulate(trace, single_server()).requests
@@ -20,7 +20,7 @@ def waiting_times(rate: float, output_tokens: np.ndarray, seed: int) -> np.ndarr
 
 
 def mean_and_error(samples: np.ndarray) -> tuple[float, float]:
-    """Mean and three standard errors, by batch means since waiting times are correlated."""
+    """Return the mean and three standard errors; batch means, because waiting times are correlated."""
     batches = samples[len(samples) // 20 :].reshape(-1, 20 * 50).mean(axis=1)
     return float(batches.mean()), 3 * float(batches.std(ddof=1)) / len(batches) ** 0.5
 

@@ -1,4 +1,4 @@
-"""Measurements of one device from two sources."""
+"""Ratios of measurements of one device from two sources."""
 
 from pathlib import Path
 
@@ -22,23 +22,28 @@ def write(folder: Path, device: str, seconds: float, tokens: list[int], context:
     return folder
 
 
-def test_ratios_are_over_the_cases_that_both_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = write(tmp_path / "own", "h200_sxm", 3e-6, [1, 2, 4, 8])
-    other = write(tmp_path / "other", "h200_sxm", 2e-6, [2, 8, 16], context=1023)
-    rows = ratios(own, other).set_index("operator")
+def test_ratios_cover_the_cases_that_both_sources_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write(tmp_path / "own", "h200_sxm", 3e-6, [1, 2, 4, 8])
+    second = write(tmp_path / "other", "h200_sxm", 2e-6, [2, 8, 16], context=1023)
+    rows = ratios(first, second).set_index("operator")
     assert rows.loc["qkv_proj", "ratio"] == pytest.approx(1.5)
     assert rows.loc["decode_attention", "p95"] == pytest.approx(1.5)
     assert rows["num_cases"].tolist() == [2, 2]
-    main(["ratios", str(own), str(other)])
+    main(["ratios", str(first), str(second)])
     assert "decode_attention" in capsys.readouterr().out
 
 
-def test_another_device_and_nothing_in_common_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = write(tmp_path / "own", "h200_sxm", 3e-6, [1, 2])
-    other = write(tmp_path / "other", "h100_sxm", 3e-6, [1, 2])
-    apart = write(tmp_path / "apart", "h200_sxm", 3e-6, [4])
-    for folder, message in ((other, "only one device can be compared"), (apart, "have no case in common")):
+def test_different_devices_and_sources_without_a_common_case_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = write(tmp_path / "own", "h200_sxm", 3e-6, [1, 2])
+    different_device = write(tmp_path / "other", "h100_sxm", 3e-6, [1, 2])
+    different_cases = write(tmp_path / "apart", "h200_sxm", 3e-6, [4])
+    for folder, message in (
+        (different_device, "only one device can be compared"),
+        (different_cases, "have no case in common"),
+    ):
         with pytest.raises(SystemExit) as stop:
-            main(["ratios", str(own), str(folder)])
+            main(["ratios", str(first), str(folder)])
         assert stop.value.code == 2
         assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Batch by batch against schedules recorded from the real engine's schedulers."""
+"""Schedules of the simulator, batch by batch, against schedules recorded from the real engine."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ TOLERANCE_S = 1e-6
 
 
 def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
-    """The command line that replays a recorded case."""
+    """Return the overrides that replay a recorded case."""
     options = case["options"]
     overrides = recorded_schedules.overrides_of(case, requests)
     if case["scheduler"] == "sarathi":
@@ -42,7 +42,7 @@ def replayed(request: pytest.FixtureRequest) -> tuple[Path, Result]:
     return folder, simulate(**load_config(*overrides_of(case, folder / "requests.csv")))
 
 
-def test_batches_are_those_of_the_real_scheduler(replayed: tuple[Path, Result]) -> None:
+def test_batches_match_the_real_scheduler(replayed: tuple[Path, Result]) -> None:
     folder, result = replayed
     recorded = read(folder / "batches.csv.gz")
     simulated = list(result.batches())
@@ -54,7 +54,7 @@ def test_batches_are_those_of_the_real_scheduler(replayed: tuple[Path, Result]) 
         assert np.abs(np.array([row[position] for row in simulated]) - expected).max(initial=0) <= TOLERANCE_S
 
 
-def test_memory_and_context_after_each_decision_are_those_of_the_real_scheduler(
+def test_free_blocks_and_context_tokens_match_the_real_scheduler(
     replayed: tuple[Path, Result],
 ) -> None:
     folder, result = replayed
@@ -64,7 +64,7 @@ def test_memory_and_context_after_each_decision_are_those_of_the_real_scheduler(
     assert iterations["context_tokens"].tolist() == [int(row["context_tokens"]) for row in recorded]
 
 
-def test_requests_fare_as_in_the_real_engine(replayed: tuple[Path, Result]) -> None:
+def test_requests_match_the_real_engine(replayed: tuple[Path, Result]) -> None:
     folder, result = replayed
     recorded = read(folder / "result.csv")
     for name in ("first_scheduled_s", "first_token_s", "completed_s"):

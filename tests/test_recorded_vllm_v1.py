@@ -1,4 +1,4 @@
-"""Batch by batch against schedules recorded from the scheduler of vLLM V1."""
+"""Schedules of the simulator, batch by batch, against schedules recorded from vLLM V1."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ TOLERANCE_S = 2e-9
 
 
 def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
-    """The command line that replays a recorded case."""
+    """Return the overrides that replay a recorded case."""
     options = dict(case["options"])
     caching = str(options.pop("enable_prefix_caching")).lower()
     return [
@@ -32,25 +32,25 @@ def replayed(request: pytest.FixtureRequest) -> tuple[Path, Result]:
     folder = request.param
     case = json.loads((folder / "case.json").read_text())
     overrides = overrides_of(case, folder / "requests.csv")
-    if case["summary"]["truncated"]:  # it would go on for ever
+    if case["summary"]["truncated"]:  # the run would go on forever
         last_s = read(folder / "batches.csv.gz")[-1]["start_s"]
         overrides.append(f"time_limit_s={float(last_s) + TOLERANCE_S}")
     return folder, simulate(**load_config(*overrides))
 
 
-def test_batches_are_those_of_the_real_scheduler(replayed: tuple[Path, Result]) -> None:
+def test_batches_match_the_real_scheduler(replayed: tuple[Path, Result]) -> None:
     folder, result = replayed
     recorded = read(folder / "batches.csv.gz")
     simulated = list(result.batches())
     assert [(row[0], row[3], row[4], row[5] == "prefill") for row in simulated] == [
         (int(row["iteration"]), row["request_id"], int(row["num_tokens"]), row["is_prefill"] == "1") for row in recorded
     ]
-    for place, name in ((1, "start_s"), (2, "end_s")):
+    for position, name in ((1, "start_s"), (2, "end_s")):
         expected = np.array([float(row[name]) for row in recorded])
-        assert np.abs(np.array([row[place] for row in simulated]) - expected).max(initial=0) <= TOLERANCE_S
+        assert np.abs(np.array([row[position] for row in simulated]) - expected).max(initial=0) <= TOLERANCE_S
 
 
-def test_memory_and_context_after_each_decision_are_those_of_the_real_scheduler(
+def test_free_blocks_and_context_tokens_match_the_real_scheduler(
     replayed: tuple[Path, Result],
 ) -> None:
     folder, result = replayed
@@ -63,7 +63,7 @@ def test_memory_and_context_after_each_decision_are_those_of_the_real_scheduler(
     assert np.abs(iterations["schedule_s"] - decided_s).max(initial=0) <= TOLERANCE_S
 
 
-def test_requests_fare_as_in_the_real_engine(replayed: tuple[Path, Result]) -> None:
+def test_requests_match_the_real_engine(replayed: tuple[Path, Result]) -> None:
     folder, result = replayed
     recorded = read(folder / "result.csv")
     for name in ("first_scheduled_s", "first_token_s", "completed_s"):

@@ -1,4 +1,4 @@
-"""The recordings that ship: every batch is decided as it was recorded, and predicted as well as the docs say."""
+"""Shipped recordings: the simulator repeats every batch, and predicts times as well as the documentation claims."""
 
 import json
 from functools import cache
@@ -25,7 +25,7 @@ from tests.helpers import REPOSITORY
 RECORDINGS = REPOSITORY / "profiling/recordings"
 MEASUREMENTS = REPOSITORY / "profiling/measurements"
 FOLDERS = recording_folders(RECORDINGS)
-# What docs/fidelity.md claims of each device, per cent: median error of an iteration, and error of the median TBT.
+# Claims of docs/fidelity.md by device, in per cent: median error of an iteration, and error of the median TBT.
 CLAIMS = {"cpu": (12.0, 18.5)}
 
 
@@ -41,8 +41,8 @@ def validation(folder: Path) -> Validation:
 
 
 def errors(folder: Path) -> tuple[list[IterationErrors], list[LatencyError]]:
-    found = validation(folder)
-    return list(iteration_errors(found)), list(latency_errors(found))
+    result = validation(folder)
+    return list(iteration_errors(result)), list(latency_errors(result))
 
 
 def name_of(folder: Path) -> str:
@@ -50,48 +50,48 @@ def name_of(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
-def test_recorded_batches_are_decided_again(folder: Path) -> None:
+def test_the_simulator_repeats_every_recorded_batch(folder: Path) -> None:
     recording = Recording.read(folder)
     result = replay(recording)
-    assert sum(len(one.iterations["end_s"]) for one in result.replicas) == len(recording.served.iterations)
+    assert sum(len(replica.iterations["end_s"]) for replica in result.replicas) == len(recording.served.iterations)
     assert np.isfinite(recording.served.completed_s).all()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
-def test_predictions_are_as_good_as_the_documentation_says(folder: Path) -> None:
+def test_predictions_are_as_accurate_as_the_documentation_claims(folder: Path) -> None:
     iterations, latencies = errors(folder)
     median, tbt = CLAIMS[Recording.read(folder).header.device]
     assert iterations[0].batches == "all"
     assert iterations[0].median <= median
-    (half,) = [one for one in latencies if (one.latency, one.percentile) == ("tbt_s", "p50")]
-    assert abs(half.error) <= tbt
+    (tbt_p50,) = [error for error in latencies if (error.latency, error.percentile) == ("tbt_s", "p50")]
+    assert abs(tbt_p50.error) <= tbt
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
-def test_the_errors_in_the_documentation_are_those_that_come_out(folder: Path) -> None:
+def test_the_documented_errors_match_the_computed_ones(folder: Path) -> None:
     written = json.loads((REPOSITORY / "docs/validation/validation.json").read_text())
     iterations, latencies = errors(folder)
-    found = {(one["recording"], one["batches"]): one["median"] for one in written["iterations"]}
-    for one in iterations:
-        assert found[one.recording, one.batches] == pytest.approx(one.median, abs=0.3)
-    shown = {(one["recording"], one["latency"], one["percentile"]): one["error"] for one in written["latencies"]}
-    for other in latencies:
-        assert shown[other.recording, other.latency, other.percentile] == pytest.approx(other.error, abs=1.0)
+    medians = {(row["recording"], row["batches"]): row["median"] for row in written["iterations"]}
+    for iteration in iterations:
+        assert medians[iteration.recording, iteration.batches] == pytest.approx(iteration.median, abs=0.3)
+    shown = {(row["recording"], row["latency"], row["percentile"]): row["error"] for row in written["latencies"]}
+    for latency in latencies:
+        assert shown[latency.recording, latency.latency, latency.percentile] == pytest.approx(latency.error, abs=1.0)
 
 
-def test_recordings_of_one_configuration_are_as_far_apart_as_the_documentation_says() -> None:
+def test_repeated_recordings_differ_as_much_as_the_documentation_claims() -> None:
     written = json.loads((REPOSITORY / "docs/validation/validation.json").read_text())["repeatability"]
-    found = list(repeatability([validation(folder) for folder in FOLDERS]))
-    assert {len(one.recordings) for one in found} == {2}
-    assert [one["spread"] for one in written] == pytest.approx([one.spread for one in found], abs=0.01)
-    assert [one["error"] for one in written] == pytest.approx([one.error for one in found], abs=1.0)
-    # docs/fidelity.md: 3.0 % off in the median, 37 of 54 between the two.
-    assert np.median([abs(one.error) for one in found]) == pytest.approx(3.0, abs=0.3)
-    assert sum(one.least_s <= one.predicted_s <= one.most_s for one in found) == pytest.approx(37, abs=2)
+    repeats = list(repeatability([validation(folder) for folder in FOLDERS]))
+    assert {len(repeat.recordings) for repeat in repeats} == {2}
+    assert [row["spread"] for row in written] == pytest.approx([repeat.spread for repeat in repeats], abs=0.01)
+    assert [row["error"] for row in written] == pytest.approx([repeat.error for repeat in repeats], abs=1.0)
+    # docs/fidelity.md: median error 3.0 %, 37 of 54 predictions between the two recordings.
+    assert np.median([abs(repeat.error) for repeat in repeats]) == pytest.approx(3.0, abs=0.3)
+    assert sum(repeat.least_s <= repeat.predicted_s <= repeat.most_s for repeat in repeats) == pytest.approx(37, abs=2)
 
 
-@pytest.mark.parametrize("folder", sorted(MEASUREMENTS.iterdir()), ids=lambda one: one.name)
-def test_measurements_that_ship_are_small_and_say_where_they_are_from(folder: Path) -> None:
+@pytest.mark.parametrize("folder", sorted(MEASUREMENTS.iterdir()), ids=lambda path: path.name)
+def test_shipped_measurements_are_small_and_state_their_source(folder: Path) -> None:
     header = Header.read(folder)
     assert header.device == folder.name
     assert header.licence == "Apache-2.0"

@@ -1,4 +1,4 @@
-"""The fast simulator against a slow, obvious one: equal results, exactly."""
+"""The fast simulator gives exactly the results of a slow, obvious one."""
 
 from dataclasses import replace
 

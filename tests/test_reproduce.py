@@ -1,4 +1,4 @@
-"""The paper's experiments and numbers."""
+"""Experiments and published numbers of the paper."""
 
 import csv
 import subprocess
@@ -22,7 +22,7 @@ def shared(name: str) -> list[dict[str, str]]:
 
 
 @needs_shared
-def test_the_published_capacities_are_those_of_the_figures() -> None:
+def test_the_published_capacities_match_the_figures() -> None:
     rows = shared("capacity_fig10_11.csv")
     assert len(rows) == len(paper.CAPACITIES) == 16
     for row in rows:
@@ -32,7 +32,7 @@ def test_the_published_capacities_are_those_of_the_figures() -> None:
 
 
 @needs_shared
-def test_the_other_published_numbers_are_those_of_the_figures() -> None:
+def test_the_other_published_numbers_match_the_figures() -> None:
     for row in shared("fig12.csv"):
         values = tuple(float(row[name]) for name in ("vllm32", "vllm64", "vllm128", "sarathi512", "sarathi2048"))
         assert paper.FIGURE_12[row["model"]][float(row["p99_tbt_slo_s"])] == values
@@ -44,16 +44,16 @@ def test_the_other_published_numbers_are_those_of_the_figures() -> None:
 def test_every_figure_is_planned_with_the_papers_settings() -> None:
     rows = {figure: plan(figure, ()) for figure in FIGURES}
     assert sum(len(rows[figure]) for figure in ("10", "11")) == 48
-    for one in [*rows["10"], *rows["11"]]:
-        (overrides,) = one.job.arguments
-        chat = one.row.trace == paper.CHAT
+    for planned in [*rows["10"], *rows["11"]]:
+        (overrides,) = planned.job.arguments
+        chat = planned.row.trace == paper.CHAT
         assert f"model.max_model_len={8192 if chat else 16384}" in overrides
-        assert f"slo=paper_{one.row.slo}" in overrides
+        assert f"slo=paper_{planned.row.slo}" in overrides
     assert plan("9", ["seed=3"], seeds=5)[0].job.arguments[0][-1] == "seed=3"
     assert plan("10", ["seed=3"], seeds=5)[0].job.arguments[0][-2:] == ("seed=3", "capacity.seeds=5")
 
 
-def test_differences_within_the_papers_resolution_are_none() -> None:
+def test_differences_within_the_papers_resolution_are_zero() -> None:
     row = Row("10", "m", "t", "strict", "vllm", "capacity_qps", paper=0.2, simulated=0.21)
     assert row.difference == 0
     assert replace(row, simulated=0.22).difference == pytest.approx(0.1)
@@ -62,14 +62,14 @@ def test_differences_within_the_papers_resolution_are_none() -> None:
 
 def test_the_verdict_counts_speed_ups_and_reversals() -> None:
     planned = plan("10", ())
-    same = complete(planned, {one.job: {"capacity_qps": one.row.paper} for one in planned})
+    same = complete(planned, {run.job: {"capacity_qps": run.row.paper} for run in planned})
     assert "median absolute difference 0.0%" in verdict(same)[0]
     assert "within 20% in 8 of 8" in verdict(same)[1]
     assert "none" in verdict(same)[2]
-    turned = [replace(row, simulated=0.1) if row.scheduler == "sarathi" else row for row in same]
-    found = reversals([row for row in turned if row.metric == "capacity_qps"])
-    assert len(found) == 16
-    assert "sarathi below vllm (Mistral-7B, openchat_sharegpt4, strict)" in found
+    reversed_rows = [replace(row, simulated=0.1) if row.scheduler == "sarathi" else row for row in same]
+    texts = reversals([row for row in reversed_rows if row.metric == "capacity_qps"])
+    assert len(texts) == 16
+    assert "sarathi below vllm (Mistral-7B, openchat_sharegpt4, strict)" in texts
 
 
 @pytest.mark.slow
@@ -85,9 +85,9 @@ def test_the_command_writes_every_number_and_a_picture(tmp_path: Path) -> None:
     assert all(float(row["simulated"]) > 0 for row in rows)
     pictures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert pictures == ["figure_14.png", "figure_5.png", "figure_6.png", "figure_9.png"]
-    # Decodes and whole prompts of the hybrid batches, to which nothing is fitted.
-    off = sorted(abs(float(row["difference"])) for row in rows if row["figure"] == "9")
-    assert off[len(off) // 2] < 0.1
+    # Hybrid batches, to which nothing is fitted.
+    differences = sorted(abs(float(row["difference"])) for row in rows if row["figure"] == "9")
+    assert differences[len(differences) // 2] < 0.1
 
 
 MISTAKES = [

@@ -1,4 +1,4 @@
-"""The roofline: bounds, monotony, and values computed by hand."""
+"""The roofline: bounds, monotonicity and values computed by hand."""
 
 from dataclasses import fields
 from itertools import pairwise
@@ -19,7 +19,7 @@ LLAMA = load_config("model=llama2_70b", "kv_cache.num_blocks=1")["deployment"].m
 
 
 def batch_of(prefills: list[tuple[int, int]], decodes: tuple[int, int] = (0, 0)) -> Batch:
-    """A batch of (chunk, context) prefills and of (count, context of each) decodes."""
+    """Return a batch of (chunk, context) prefills and of (count, context of each) decodes."""
     batch = Batch(decodes[0], decodes[0] * decodes[1])
     for request, (num_tokens, context_tokens) in enumerate(prefills):
         batch.add_chunk(request, num_tokens, context_tokens)
@@ -32,13 +32,13 @@ def seconds(batch: Batch, model: str = "mistral", tp: int = 1, host: HostTime | 
     return sum(Roofline().for_layout(Layout(shape, A100, Parallelism(tp=tp), NODE), engine)(batch))
 
 
-def test_a_long_prefill_is_bound_by_compute() -> None:
+def test_a_long_prefill_is_compute_bound() -> None:
     flops = 2 * 4096 * MISTRAL.num_parameters
     attained = flops / seconds(batch_of([(4096, 0)])) / 312e12
     assert 0.5 < attained < A100.attained.compute
 
 
-def test_a_small_decode_is_bound_by_reading_the_weights() -> None:
+def test_a_small_decode_batch_is_bound_by_reading_the_weights() -> None:
     weights_s = 2 * MISTRAL.num_parameters / (1935e9 * A100.attained.bandwidth)
     assert weights_s < seconds(batch_of([], (1, 100))) < 1.15 * weights_s
 
@@ -49,7 +49,7 @@ def test_decode_attention_reads_every_cached_key_and_value_once() -> None:
     assert far - near == pytest.approx(kv_bytes / (1935e9 * A100.attained.decode_attention), rel=1e-6)
 
 
-def test_a_matrix_product_takes_the_larger_of_its_two_times() -> None:
+def test_a_matmul_takes_the_larger_of_its_compute_and_memory_time() -> None:
     kernels = RooflineKernels(A100)
     square, tokens = MatMul("square", 4096, 4096), np.array([1.0, 4096.0])
     floor_s = A100.attained.kernel_us * 1e-6
@@ -67,9 +67,9 @@ def test_more_work_takes_longer() -> None:
 
 def test_tensor_parallelism_divides_the_work_and_pays_for_communication() -> None:
     batch = batch_of([(512, 0)], (16, 1000))
-    one, two, four = (seconds(batch, "llama", tp) for tp in (1, 2, 4))
-    assert one / 2 < two < one
-    assert four > one / 4
+    tp1, tp2, tp4 = (seconds(batch, "llama", tp) for tp in (1, 2, 4))
+    assert tp1 / 2 < tp2 < tp1
+    assert tp4 > tp1 / 4
 
 
 def test_pipeline_stages_share_the_layers() -> None:
@@ -104,15 +104,17 @@ def test_a_stage_takes_at_least_as_long_as_launching_its_kernels() -> None:
     assert times(alone)[::2] == pytest.approx([0.001 + 16 * 0.002] * 2)
     assert isinstance(times, Composed)
     for stage in (0, 1):
-        parts = {one.name: one.seconds_per_layer * one.layers for one in times.operators(alone, stage)}
+        parts = {row.name: row.seconds_per_layer * row.layers for row in times.operators(alone, stage)}
         assert parts["wait_for_launches"] > 0
         assert sum(parts.values()) == pytest.approx(sum(times(alone)[2 * stage : 2 * stage + 2]), rel=0.02)
-        assert "wait_for_launches" not in {one.name for one in times.operators(many, stage)}
+        assert "wait_for_launches" not in {row.name for row in times.operators(many, stage)}
 
 
 def test_ungrouped_decodes_read_keys_and_values_for_each_query_head() -> None:
     layout = Layout(MISTRAL, A100, Parallelism())
-    grouped, ungrouped = (Roofline().for_layout(layout, IterationOverhead(grouped_decode=one)) for one in (True, False))
+    grouped, ungrouped = (
+        Roofline().for_layout(layout, IterationOverhead(grouped_decode=flag)) for flag in (True, False)
+    )
     near, far, prompt = batch_of([], (32, 1000)), batch_of([], (32, 2000)), batch_of([(512, 0)])
     per_query_head = 32 * 1000 * 32 * 2 * 32 * 128 * 2
     assert sum(ungrouped(far)) - sum(ungrouped(near)) == pytest.approx(

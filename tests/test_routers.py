@@ -1,4 +1,4 @@
-"""Routing: what each policy chooses, what it can see, and laws for all of them."""
+"""Routers: the choices of each, the information they have, and laws for all of them."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def serve(router: Router, trace: Trace, *, num_replicas: int = 4, seed: int = 0,
 
 
 def loads_of(*outstanding: tuple[int, int, int]) -> list[ReplicaLoad]:
-    """Replicas with (outstanding requests, their prompt tokens, requests sent so far) and empty KV caches."""
+    """Return loads of (outstanding requests, their prompt tokens, requests sent so far) with empty KV caches."""
     table = RequestTable([], [], [], [])
     return [
         ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), "a40", 1, routed, requests, tokens)
@@ -73,36 +73,36 @@ def loads_of(*outstanding: tuple[int, int, int]) -> list[ReplicaLoad]:
     ]
 
 
-def chosen(router: Router, loads: list[ReplicaLoad], *, request: int = 0, home: int | None = None) -> int:
+def choice(router: Router, loads: list[ReplicaLoad], *, request: int = 0, home: int | None = None) -> int:
     arrival = Arrival(request, 100, NO_SESSION, home)
     return router.route(arrival, loads, np.random.default_rng(0))
 
 
-# --- each policy ---------------------------------------------------------------------------------
+# --- each router ---------------------------------------------------------------------------------
 
 
-def test_round_robin_takes_the_replicas_in_turn() -> None:
+def test_round_robin_chooses_the_replicas_in_turn() -> None:
     loads = loads_of((9, 9, 9), (0, 0, 0), (5, 5, 5))
-    assert [chosen(RoundRobin(), loads, request=request) for request in range(5)] == [0, 1, 2, 0, 1]
+    assert [choice(RoundRobin(), loads, request=request) for request in range(5)] == [0, 1, 2, 0, 1]
 
 
-def test_least_outstanding_requests_counts_requests_and_then_what_was_sent() -> None:
-    assert chosen(LeastOutstandingRequests(), loads_of((2, 10, 2), (1, 9000, 5), (3, 5, 3))) == 1
-    assert chosen(LeastOutstandingRequests(), loads_of((1, 10, 7), (1, 10, 5), (1, 5, 6))) == 1
+def test_least_outstanding_requests_breaks_ties_by_requests_sent() -> None:
+    assert choice(LeastOutstandingRequests(), loads_of((2, 10, 2), (1, 9000, 5), (3, 5, 3))) == 1
+    assert choice(LeastOutstandingRequests(), loads_of((1, 10, 7), (1, 10, 5), (1, 5, 6))) == 1
 
 
 def test_least_outstanding_tokens_counts_prompt_tokens() -> None:
-    assert chosen(LeastOutstandingTokens(), loads_of((2, 10, 2), (1, 9000, 5), (3, 5, 3))) == 2
+    assert choice(LeastOutstandingTokens(), loads_of((2, 10, 2), (1, 9000, 5), (3, 5, 3))) == 2
 
 
-def test_least_kv_used_looks_at_the_share_of_blocks() -> None:
+def test_least_kv_used_compares_the_share_of_used_blocks() -> None:
     table = RequestTable([], [], [], [])
     replicas = [Replica(table, num_blocks=10, block_size=16, max_model_len=100) for _ in range(3)]
     for replica, free in zip(replicas, (2, 7, 4), strict=True):
         replica.free_blocks = free
     loads = [ReplicaLoad(replica, "a40", 1) for replica in replicas]
     assert [load.kv_used for load in loads] == pytest.approx([0.8, 0.3, 0.6])
-    assert chosen(LeastKVUsed(), loads) == 1
+    assert choice(LeastKVUsed(), loads) == 1
 
 
 def test_power_of_two_choices_compares_two_different_replicas() -> None:
@@ -110,9 +110,9 @@ def test_power_of_two_choices_compares_two_different_replicas() -> None:
     random, router = np.random.default_rng(0), PowerOfTwoChoices()
     picks = [router.route(Arrival(0, 1, NO_SESSION, None), loads, random) for _ in range(3000)]
     shares = np.bincount(picks, minlength=4) / 3000
-    # Of the six pairs the least loaded replica wins three, the next two, the next one, the most loaded none.
+    # The least loaded replica wins three of the six pairs, the next ones two and one, and the most loaded none.
     assert shares == pytest.approx([1 / 6, 3 / 6, 2 / 6, 0], abs=0.03)
-    assert chosen(router, loads_of((1, 1, 1))) == 0
+    assert choice(router, loads_of((1, 1, 1))) == 0
 
 
 def test_random_is_uniform() -> None:
@@ -120,9 +120,9 @@ def test_random_is_uniform() -> None:
     assert counts == pytest.approx([500] * 4, abs=100)
 
 
-def test_sticky_follows_its_session() -> None:
-    assert chosen(Sticky(), loads_of((9, 0, 0), (0, 0, 0)), home=0) == 0
-    assert chosen(Sticky(), loads_of((9, 0, 0), (0, 0, 0))) == 1
+def test_sticky_keeps_the_requests_of_a_session_on_one_replica() -> None:
+    assert choice(Sticky(), loads_of((9, 0, 0), (0, 0, 0)), home=0) == 0
+    assert choice(Sticky(), loads_of((9, 0, 0), (0, 0, 0))) == 1
     trace = workload()
     result = serve(Sticky(), trace)
     assert trace.session is not None
@@ -143,58 +143,58 @@ def test_sessions_come_from_a_column_of_the_file(tmp_path: Path) -> None:
     assert replica[:5].tolist() == [0, 1, 0, 1, 0]
 
 
-# --- what a router can see -----------------------------------------------------------------------
+# --- information of a router ---------------------------------------------------------------------
 
 
 @every_router
-def test_a_router_does_not_know_how_long_the_answers_are(router: Router) -> None:
+def test_a_router_does_not_know_the_output_lengths(router: Router) -> None:
     trace = workload()
-    # All arrive before any answer can end: the lengths of the answers must not matter.
+    # All requests arrive before any can finish: output lengths must not matter.
     together = Trace(trace.prompt_tokens, trace.output_tokens, np.zeros(400), session=trace.session)
     longer = Trace(trace.prompt_tokens, trace.output_tokens + 100, np.zeros(400), session=trace.session)
     assert serve(router, together).requests["replica"].tolist() == serve(router, longer).requests["replica"].tolist()
 
 
-def test_a_gateway_knows_what_is_outstanding() -> None:
+def test_a_gateway_tracks_outstanding_requests() -> None:
     table = RequestTable([0.0] * 3, [10, 20, 30], [11, 22, 33], [10, 20, 30])
     loads = [
         ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), device, 1)
         for device in ("a40", "h100_sxm")
     ]
 
-    class Watch:
+    class RecordingRouter:
         seen: list[tuple[int, int, int]]
 
         def route(self, arrival: Arrival, loads: list[ReplicaLoad], random: np.random.Generator) -> int:
             self.seen = [(load.num_routed, load.num_requests, load.num_tokens) for load in loads]
             return arrival.request % 2
 
-    watch = Watch()
-    gateway = Gateway(table, None, loads, watch, np.random.default_rng(0))
+    router = RecordingRouter()
+    gateway = Gateway(table, None, loads, router, np.random.default_rng(0))
     gateway.send(0)
     gateway.send(1)
-    assert watch.seen == [(1, 1, 10), (0, 0, 0)]
-    # After a preemption a request has more to prefill; its prompt is still what the gateway sent.
+    assert router.seen == [(1, 1, 10), (0, 0, 0)]
+    # A preempted request has more tokens to prefill; the gateway still counts its prompt only.
     table.known_tokens[0] = 15
     gateway.end(0, [0])
     gateway.send(2)
-    assert watch.seen == [(1, 0, 0), (1, 1, 20)]
+    assert router.seen == [(1, 0, 0), (1, 1, 20)]
     assert gateway.assigned == [0, 1, 0]
 
 
 @pytest.mark.parametrize("chosen", [4, -1, 1.0, None])
-def test_a_replica_that_does_not_exist_is_refused(chosen: int) -> None:
-    class Lost:
+def test_a_choice_of_a_missing_replica_is_refused(chosen: int) -> None:
+    class FaultyRouter:
         def route(self, arrival: Arrival, loads: list[ReplicaLoad], random: np.random.Generator) -> int:
             return chosen
 
     with pytest.raises(RuntimeError, match=f"the router chose replica {chosen}; there are 0 to 3"):
-        serve(Lost(), workload())
+        serve(FaultyRouter(), workload())
 
 
-def test_a_router_by_session_says_that_there_are_none() -> None:
+def test_a_router_by_session_warns_if_the_trace_has_no_sessions() -> None:
     trace = workload()
-    assert not any("routes by session" in one for one in serve(Sticky(), trace).summary["warnings"])
+    assert not any("routes by session" in text for text in serve(Sticky(), trace).summary["warnings"])
     without = Trace(trace.prompt_tokens, trace.output_tokens, trace.arrival_s)
     assert serve(Sticky(), without).summary["warnings"] == ["Sticky routes by session, but the trace has no sessions"]
     assert serve(Random(), without).summary["warnings"] == []
@@ -209,7 +209,7 @@ def test_every_request_is_served_once(router: Router) -> None:
     summary = result.summary
     assert summary["num_finished"] + summary["num_ignored"] == 400
     assert summary["num_ignored"] > 0
-    assert [one["num_requests"] for one in summary["replicas"]] == np.bincount(
+    assert [replica["num_requests"] for replica in summary["replicas"]] == np.bincount(
         result.requests["replica"], minlength=4
     ).tolist()
 
@@ -222,28 +222,28 @@ def test_the_same_seed_gives_the_same_choices(router: Router) -> None:
 
 
 @every_router
-def test_one_replica_gets_everything(router: Router) -> None:
+def test_a_single_replica_gets_every_request(router: Router) -> None:
     assert serve(router, workload(), num_replicas=1).requests["replica"].tolist() == [0] * 400
 
 
 def test_refused_requests_are_not_outstanding() -> None:
-    # The first replica gets a request that it refuses; it must not count as busy for ever.
+    # The first replica refuses its request, which must not count as outstanding forever.
     trace = Trace(np.array([600, 10, 10, 10]), np.array([5, 5, 5, 5]), np.array([0.0, 1.0, 2.0, 3.0]))
     result = serve(LeastOutstandingTokens(), trace, num_replicas=2, max_model_len=500)
     assert result.requests["ignored"].tolist() == [1, 0, 0, 0]
     assert result.requests["replica"].tolist() == [0, 1, 0, 1]
 
 
-def test_balancing_by_load_beats_chance() -> None:
+def test_balancing_by_load_beats_random_routing() -> None:
     trace = workload(1500)
     worst = {type(router).__name__: serve(router, trace).summary["ttft_s"]["p99"] for router in ROUTERS}
     assert worst["LeastOutstandingRequests"] < worst["Random"]
     assert worst["PowerOfTwoChoices"] < worst["Random"]
 
 
-def test_replicas_and_routing_do_not_change_what_arrives() -> None:
-    one, many = (
+def test_replicas_and_routing_do_not_change_the_trace() -> None:
+    single, several = (
         load_config("cluster.router=random", f"cluster.replicas={count}", "trace=sharegpt") for count in (1, 3)
     )
     for name in ("arrival_s", "prompt_tokens", "output_tokens"):
-        assert np.array_equal(getattr(one["trace"], name), getattr(many["trace"], name))
+        assert np.array_equal(getattr(single["trace"], name), getattr(several["trace"], name))

@@ -1,4 +1,4 @@
-"""What is special to Sarathi."""
+"""Properties of Sarathi: chunked prefills beside decodes."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_decodes_never_wait_for_a_prompt() -> None:
             assert {0, 1} <= running
 
 
-def test_chunks_fill_the_budget_that_decodes_leave() -> None:
+def test_chunks_fill_the_token_budget_that_decodes_leave() -> None:
     iterations = serve(LONG_PROMPT_BESIDE_DECODES, Sarathi(token_budget=64)).replicas[0].iterations
     prefill, decodes = iterations["num_prefill_tokens"], iterations["num_decodes"]
     mixed = (prefill > 0) & (decodes > 0)
@@ -27,8 +27,8 @@ def test_chunks_fill_the_budget_that_decodes_leave() -> None:
     assert np.all(decodes[mixed] == 2)
 
 
-def test_decodes_above_the_chunk_size_all_run_and_no_prompt_beside_them() -> None:
-    # The first chunk of a prompt may bring the batch to 40 tokens, the later ones only to 2.
+def test_decodes_beyond_the_chunk_size_all_run_and_leave_no_room_for_a_prompt() -> None:
+    # The first chunk of a prompt may fill the batch to 40 tokens, later chunks only to 2.
     dynamic = DynamicChunks(stages=2, low=2, high=40, max_tokens=20)
     result = serve([(0.0, 2, 30)] * 6 + [(0.3, 60, 2)], Sarathi(dynamic_chunks=dynamic))
     iterations = result.replicas[0].iterations
@@ -41,7 +41,7 @@ def test_decodes_above_the_chunk_size_all_run_and_no_prompt_beside_them() -> Non
 def test_chunk_sizes_shrink_with_the_progress_of_a_prefill() -> None:
     dynamic = DynamicChunks(stages=4, low=32, high=128, max_tokens=400)
     assert dynamic.sizes == [128, 96, 64, 32]
-    assert [dynamic.size_at(done) for done in (0, 99, 100, 399, 400, 4000)] == [128, 128, 96, 32, 32, 32]
+    assert [dynamic.size_at(computed) for computed in (0, 99, 100, 399, 400, 4000)] == [128, 128, 96, 32, 32, 32]
     result = serve([(0.0, 500, 2)], Sarathi(dynamic_chunks=dynamic))
     chunks = result.replicas[0].iterations["num_prefill_tokens"].tolist()
     assert chunks == [128, 96, 64, 64, 32, 32, 32, 32, 20, 0]

@@ -1,4 +1,4 @@
-"""A run that was written can be loaded as if it had just been simulated."""
+"""A saved run loads as if it had just been simulated."""
 
 import shutil
 from pathlib import Path
@@ -28,31 +28,31 @@ RUNS = {
 }
 
 
-def written(result: Result, folder: Path) -> Path:
+def save(result: Result, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     write_result(result, folder, {"config": {}, "clients": client_figures(result)}, Files())
     return folder
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_loaded_run_has_the_same_figures(name: str, tmp_path: Path) -> None:
+def test_a_loaded_run_equals_the_simulated_one(name: str, tmp_path: Path) -> None:
     result = simulate(**load_config(*RUNS[name]))
-    loaded = load_result(written(result, tmp_path))
+    loaded = load_result(save(result, tmp_path))
     assert loaded.summary == result.summary
     assert client_figures(loaded) == client_figures(result)
     assert np.array_equal(loaded.status, result.status)
-    for one, column in result.requests.items():
-        assert np.array_equal(loaded.requests[one], column, equal_nan=column.dtype.kind == "f"), one
-    for own, theirs in zip(loaded.replicas, result.replicas, strict=True):
-        for one, column in theirs.iterations.items():
-            assert np.array_equal(own.iterations[one], column), one
-        for one, events in vars(theirs.request_events).items():
-            assert np.array_equal(getattr(own.request_events, one), events), one
-        spans, expected = own.stage_spans, theirs.stage_spans
-        assert expected is not None
-        assert np.array_equal(spans, expected)
-        assert own.placement == theirs.placement
-        assert own.provenance == theirs.provenance
+    for key, column in result.requests.items():
+        assert np.array_equal(loaded.requests[key], column, equal_nan=column.dtype.kind == "f"), key
+    for replica, expected in zip(loaded.replicas, result.replicas, strict=True):
+        for key, column in expected.iterations.items():
+            assert np.array_equal(replica.iterations[key], column), key
+        for key, events in vars(expected.request_events).items():
+            assert np.array_equal(getattr(replica.request_events, key), events), key
+        spans, expected_spans = replica.stage_spans, expected.stage_spans
+        assert expected_spans is not None
+        assert np.array_equal(spans, expected_spans)
+        assert replica.placement == expected.placement
+        assert replica.provenance == expected.provenance
     assert load_summary(tmp_path)["ttft_s"] == result.summary["ttft_s"]
 
 
@@ -60,33 +60,33 @@ def test_the_same_run_is_written_as_the_same_bytes(tmp_path: Path) -> None:
     logs = []
     for name in ("one", "two"):
         result = simulate(**load_config("trace.num_requests=10"))
-        logs.append((written(result, tmp_path / name) / LOG).read_bytes())
+        logs.append((save(result, tmp_path / name) / LOG).read_bytes())
     assert logs[0] == logs[1]
 
 
-def test_preemptions_survive(tmp_path: Path) -> None:
+def test_preemptions_are_saved(tmp_path: Path) -> None:
     result = serve([(0.0, 40, 60), (0.1, 40, 60), (0.2, 40, 60)], VLLM(), num_blocks=12)
-    loaded = load_result(written(result, tmp_path))
+    loaded = load_result(save(result, tmp_path))
     assert loaded.summary == result.summary
     assert loaded.replicas[0].num_preemptions > 0
 
 
-def test_the_time_of_a_preemption_that_formed_no_batch_survives(tmp_path: Path) -> None:
+def test_the_time_of_a_preemption_that_formed_no_batch_is_saved(tmp_path: Path) -> None:
     requests = [(0.0, 4, 2), (0.0, 6, 1), (0.0, 1, 1)]
     tight = {"num_blocks": 10, "block_size": 1, "caching": False, "pp": 3}
     result = served(requests, **tight, long_prefill_token_threshold=2, scheduler_reserve_full_isl=False)
     assert len(result.replicas[0].logged.lone_preemptions) > 0
-    loaded = load_result(written(result, tmp_path))
+    loaded = load_result(save(result, tmp_path))
     times_s = np.linspace(0.0, result.end_s, 50)
     assert queue_length(loaded).at(times_s).tolist() == queue_length(result).at(times_s).tolist()
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there is no folder .*nowhere"):
         load_result(tmp_path / "nowhere")
     with pytest.raises(RunError, match=r"has no summary.json"):
         load_result(tmp_path)
-    run = written(simulate(**load_config("trace.num_requests=3")), tmp_path / "run")
+    run = save(simulate(**load_config("trace.num_requests=3")), tmp_path / "run")
     short = Path(shutil.copytree(run, tmp_path / "short"))
     (short / LOG).unlink()
     with pytest.raises(RunError, match=r"has no log.npz: run it again with output.log=true"):
@@ -104,7 +104,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_log_holds_no_code(tmp_path: Path) -> None:
-    run = written(simulate(**load_config("trace.num_requests=3")), tmp_path / "run")
+    run = save(simulate(**load_config("trace.num_requests=3")), tmp_path / "run")
     with np.load(run / LOG, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     assert all(array.dtype != object for array in arrays.values())
@@ -113,7 +113,7 @@ def test_a_log_holds_no_code(tmp_path: Path) -> None:
         load_result(run)
 
 
-def test_a_log_of_an_earlier_run_does_not_stay(tmp_path: Path) -> None:
+def test_files_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     result = simulate(**load_config("trace.num_requests=3", "output.timeline=true"))
     write_result(result, tmp_path, {}, Files(batches=True, timeline=True))
     assert len(list(tmp_path.iterdir())) == 5
@@ -121,22 +121,22 @@ def test_a_log_of_an_earlier_run_does_not_stay(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["requests.csv", "summary.json"]
 
 
-def test_names_of_requests_stay_what_they_are(tmp_path: Path) -> None:
+def test_request_ids_stay_strings(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("request_id,prompt_tokens,output_tokens\n0,5,5\n1,5,5\n")
     result = simulate(**load_config("trace=file", f"trace.path={tmp_path}/trace.csv"))
-    loaded = load_result(written(result, tmp_path / "run"))
+    loaded = load_result(save(result, tmp_path / "run"))
     assert loaded.requests["request_id"].tolist() == result.requests["request_id"].tolist() == ["0", "1"]
 
 
-def test_a_preempted_request_needed_its_prompt_first() -> None:
+def test_a_preempted_request_needs_its_prompt_first_and_more_later() -> None:
     result = serve([(0.0, 40, 60), (0.1, 40, 60), (0.2, 40, 60)], VLLM(), num_blocks=12)
     request_events = result.replicas[0].request_events
-    again = [
-        place
-        for place, request in enumerate(request_events.admissions[:, 0])
-        if request in request_events.admissions[:place, 0]
+    readmissions = [
+        index
+        for index, request in enumerate(request_events.admissions[:, 0])
+        if request in request_events.admissions[:index, 0]
     ]
     needed = request_events.blocks_needed.tolist()
-    assert again
-    assert {needed[place] for place in range(len(needed)) if place not in again} == {3}
-    assert all(needed[place] > 3 for place in again)
+    assert readmissions
+    assert {needed[index] for index in range(len(needed)) if index not in readmissions} == {3}
+    assert all(needed[index] > 3 for index in readmissions)

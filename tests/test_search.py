@@ -24,12 +24,12 @@ def option(name: str, price: float = 1.0, fewest: int = 1) -> Option:
 
 
 def deployment(*overrides: str) -> Deployment:
-    found: Deployment = load_config(*overrides, "trace.num_requests=1")["deployment"]
-    return found
+    loaded: Deployment = load_config(*overrides, "trace.num_requests=1")["deployment"]
+    return loaded
 
 
 def outcomes_of(needed: Mapping[str, int], prices: Mapping[str, float], trials: int, **settings: Any) -> Any:
-    """Search where a device is within 1 s once it has so many replicas; latency is needed / replicas."""
+    """Search among devices that meet 1 s with `needed` replicas; latency is needed / replicas."""
     served: list[Any] = []
 
     def serve(candidate: Any) -> Any:
@@ -43,66 +43,62 @@ def outcomes_of(needed: Mapping[str, int], prices: Mapping[str, float], trials: 
     return search.run(trials, 0, settings.get("storage"), lambda _: None), served
 
 
-def test_the_fewest_replicas_within_the_slo_are_found_for_each_layout() -> None:
-    found, _ = outcomes_of({"slow": 13, "fast": 3}, {"slow": 1.0, "fast": 5.0}, 10)
-    within = {
-        one.device: min(other.replicas for other in found if other.device == one.device and other.met)
-        for one in found
-        if one.met
-    }
-    assert within["slow"] == 13
-    assert within["fast"] == 3
-    assert min(one.cost_per_hour_usd for one in found if one.met) == 13
+def test_the_search_finds_the_fewest_replicas_within_the_slo_for_each_layout() -> None:
+    outcomes, _ = outcomes_of({"slow": 13, "fast": 3}, {"slow": 1.0, "fast": 5.0}, 10)
+    within = [outcome for outcome in outcomes if outcome.met]
+    assert min(outcome.replicas for outcome in within if outcome.device == "slow") == 13
+    assert min(outcome.replicas for outcome in within if outcome.device == "fast") == 3
+    assert min(outcome.cost_per_hour_usd for outcome in within) == 13
 
 
-def test_what_costs_far_more_than_the_cheapest_is_not_simulated() -> None:
+def test_candidates_far_above_the_cheapest_cost_are_not_simulated() -> None:
     _, served = outcomes_of({"cheap": 2, "dear": 2}, {"cheap": 1.0, "dear": 100.0}, 10)
-    cheapest = max(number for number, one in enumerate(served) if one.option.name == "cheap")
-    assert all(one.option.name == "cheap" for one in served[cheapest:])
+    last_cheap = max(index for index, candidate in enumerate(served) if candidate.option.name == "cheap")
+    assert all(candidate.option.name == "cheap" for candidate in served[last_cheap:])
     _, alone = outcomes_of({"dear": 40}, {"dear": 1.0}, 10)
-    assert max(one.replicas for one in alone) <= 64
+    assert max(candidate.replicas for candidate in alone) <= 64
 
 
 @pytest.mark.parametrize("storage", ["{folder}/search.journal", "sqlite:///{folder}/search.db"])
-def test_a_search_goes_on_from_its_storage(storage: str, tmp_path: Path) -> None:
+def test_a_search_resumes_from_its_storage(storage: str, tmp_path: Path) -> None:
     where = storage.format(folder=tmp_path)
     needed, prices = dict.fromkeys("abcdef", 5), dict.fromkeys("abcdef", 1.0)
     first, served = outcomes_of(needed, prices, 2, storage=where)
     assert served
     everything, more = outcomes_of(needed, prices, 6, storage=where)
-    assert {one.device for one in first} <= {one.device for one in everything}
-    assert not {one.option.name for one in served} & {one.option.name for one in more}
-    again, none = outcomes_of(needed, prices, 6, storage=where)
-    assert none == []
-    assert again == everything
-    _, another = outcomes_of(needed, prices, 6, storage=where, problem={"seed": 1})
-    assert another != []
+    assert {outcome.device for outcome in first} <= {outcome.device for outcome in everything}
+    assert not {candidate.option.name for candidate in served} & {candidate.option.name for candidate in more}
+    repeated, served_again = outcomes_of(needed, prices, 6, storage=where)
+    assert served_again == []
+    assert repeated == everything
+    _, served_anew = outcomes_of(needed, prices, 6, storage=where, problem={"seed": 1})
+    assert served_anew != []
 
 
 @pytest.mark.parametrize("trials", [8, 20])
-def test_every_proposal_of_a_small_space_is_tried_after_an_interruption_too(trials: int, tmp_path: Path) -> None:
+def test_an_interrupted_search_still_tries_every_proposal_of_a_small_space(trials: int, tmp_path: Path) -> None:
     where = f"{tmp_path}/search.journal"
     needed, prices = dict.fromkeys("abcdefgh", 1), dict.fromkeys("abcdefgh", 1.0)
     with pytest.raises(KeyboardInterrupt):
         outcomes_of(needed, prices, trials, storage=where, killed_after=3)
-    found, served = outcomes_of(needed, prices, trials, storage=where)
-    assert {one.device for one in found} == set(needed)
+    outcomes, served = outcomes_of(needed, prices, trials, storage=where)
+    assert {outcome.device for outcome in outcomes} == set(needed)
     assert len(served) == 6
 
 
-def test_a_large_space_goes_on_with_other_proposals(tmp_path: Path) -> None:
+def test_a_resumed_search_of_a_large_space_tries_new_proposals(tmp_path: Path) -> None:
     where = f"{tmp_path}/search.journal"
     names = [f"d{number}" for number in range(60)]
     needed, prices = dict.fromkeys(names, 1), dict.fromkeys(names, 1.0)
     _, first = outcomes_of(needed, prices, 12, storage=where)
     everything, more = outcomes_of(needed, prices, 24, storage=where)
     assert len(first) == len(more) == 12
-    assert len({one.device for one in everything}) == 24
+    assert len({outcome.device for outcome in everything}) == 24
 
 
-def test_the_front_ends_where_nothing_was_looked_at() -> None:
-    found, _ = outcomes_of({"dear": 1, "cheap": 2}, {"dear": 50.0, "cheap": 1.0}, 4)
-    assert {one.device for one in pareto(found, "tbt_p99")} == {"cheap"}
+def test_the_pareto_front_leaves_out_options_that_were_not_simulated() -> None:
+    outcomes, _ = outcomes_of({"dear": 1, "cheap": 2}, {"dear": 50.0, "cheap": 1.0}, 4)
+    assert {outcome.device for outcome in pareto(outcomes, "tbt_p99")} == {"cheap"}
 
 
 def test_a_deployment_whose_queue_grows_without_end_is_not_within_the_slo() -> None:
@@ -110,22 +106,23 @@ def test_a_deployment_whose_queue_grows_without_end_is_not_within_the_slo() -> N
         return study.Served({"tbt_p99": 0.1}, keeps_up=candidate.replicas >= 7)
 
     search = study.Search([option("a")], {"vllm": []}, {"tbt_p99": 1.0}, 64, serve, {})
-    found = search.run(1, 0, None, lambda _: None)
-    assert min(one.replicas for one in found if one.met) == 7
+    outcomes = search.run(1, 0, None, lambda _: None)
+    assert min(outcome.replicas for outcome in outcomes if outcome.met) == 7
 
 
-def test_the_front_has_what_nothing_beats_in_both() -> None:
-    found, _ = outcomes_of({"a": 8, "b": 2}, {"a": 1.0, "b": 6.0}, 4)
-    front = pareto(found, "tbt_p99")
-    costs = [one.cost_per_hour_usd for one in front]
-    latencies = [one.values["tbt_p99"] for one in front]
+def test_nothing_beats_the_pareto_front_in_both_cost_and_latency() -> None:
+    outcomes, _ = outcomes_of({"a": 8, "b": 2}, {"a": 1.0, "b": 6.0}, 4)
+    front = pareto(outcomes, "tbt_p99")
+    costs = [outcome.cost_per_hour_usd for outcome in front]
+    latencies = [outcome.values["tbt_p99"] for outcome in front]
     assert costs == sorted(set(costs))
     assert latencies == sorted(set(latencies), reverse=True)
-    for one in found:
-        if one.met:
+    for outcome in outcomes:
+        if outcome.met:
             assert any(
-                other.cost_per_hour_usd <= one.cost_per_hour_usd and other.values["tbt_p99"] <= one.values["tbt_p99"]
-                for other in front
+                best.cost_per_hour_usd <= outcome.cost_per_hour_usd
+                and best.values["tbt_p99"] <= outcome.values["tbt_p99"]
+                for best in front
             )
 
 
@@ -144,18 +141,21 @@ def test_no_run_beats_the_bounds(layout: tuple[str, str, int]) -> None:
         "engine=none",
     )
     result = simulate(**arguments)
-    one = arguments["deployment"]
+    candidate = arguments["deployment"]
     load = Load.of(arguments["trace"], 1.0)
-    # A replica that is never idle serves so many requests a second; the bound has to allow as many.
+    # The bound must allow the rate at which a replica that is never idle serves requests.
     per_s = 60 / result.summary["makespan_s"]
-    assert fewest_replicas(one, Load(1000 * per_s, *list(vars(load).values())[1:])) <= 1000
-    shown = SLO.of({"tbt_p50": 1, "ttft_p99": 1}).values(result)
-    assert ruled_out(one, SLO.of({"tbt_p50": shown["tbt_p50"] or 0, "ttft_p99": shown["ttft_p99"] or 0}), load) == ""
-    assert "weights" in ruled_out(one, SLO.of({"tbt_p50": 1e-5}), load)
-    assert "prompt" in ruled_out(one, SLO.of({"ttft_p99": 1e-5}), load)
+    assert fewest_replicas(candidate, Load(1000 * per_s, *list(vars(load).values())[1:])) <= 1000
+    values = SLO.of({"tbt_p50": 1, "ttft_p99": 1}).values(result)
+    assert (
+        ruled_out(candidate, SLO.of({"tbt_p50": values["tbt_p50"] or 0, "ttft_p99": values["ttft_p99"] or 0}), load)
+        == ""
+    )
+    assert "weights" in ruled_out(candidate, SLO.of({"tbt_p50": 1e-5}), load)
+    assert "prompt" in ruled_out(candidate, SLO.of({"ttft_p99": 1e-5}), load)
 
 
-def test_layouts_that_cannot_win_are_left_out_with_the_reason() -> None:
+def test_layouts_that_cannot_meet_the_slo_are_ruled_out_with_a_reason() -> None:
     def build(device: str, tp: int, pp: int, scheduler: str) -> Deployment:
         layout = (f"parallel.tp={tp}", f"parallel.pp={pp}", f"scheduler={scheduler}")
         return deployment("model=llama2_70b", f"device={device}", *layout)
@@ -164,14 +164,14 @@ def test_layouts_that_cannot_win_are_left_out_with_the_reason() -> None:
     slo = SLO.of({"tbt_p99": 0.2})
     space = Space(("a40", "h100_sxm"), (1, 4), (1,), ("sarathi",), (512,), 64)
     kept, pruned = options(space, slo, load, build)
-    assert [one.name for one in kept] == ["a40 tp4 pp1", "h100_sxm tp4 pp1"]
-    assert all("does not fit" in one.reason for one in pruned)
+    assert [layout.name for layout in kept] == ["a40 tp4 pp1", "h100_sxm tp4 pp1"]
+    assert all("does not fit" in layout.reason for layout in pruned)
     none, pruned = options(Space(("a40",), (4,), (1,), ("sarathi",), (512,), 2), slo, load, build)
     assert none == []
     assert "search.max_gpus" in pruned[0].reason
 
 
-def test_the_command_writes_the_front(tmp_path: Path) -> None:
+def test_the_command_writes_the_pareto_front(tmp_path: Path) -> None:
     arguments = [
         "trace=sharegpt",
         "trace.num_requests=60",
@@ -190,10 +190,10 @@ def test_the_command_writes_the_front(tmp_path: Path) -> None:
     files = ("search.storage=s.journal", "hydra.run.dir=out")
     done = command(tmp_path, "simulator.search", *arguments, *space, *files)
     assert (done.returncode, done.stderr) == (0, "")
-    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    written = json.loads((tmp_path / "out" / "search.json").read_text())
     rows = list(csv.DictReader((tmp_path / "out" / "search.csv").read_text().splitlines()))
     within = [row for row in rows if row["met"] == "1"]
-    assert found["cheapest"]["cost_per_hour_usd"] == min(float(row["cost_per_hour_usd"]) for row in within)
+    assert written["cheapest"]["cost_per_hour_usd"] == min(float(row["cost_per_hour_usd"]) for row in within)
     assert all(float(row["tbt_p99"]) <= 0.2 and float(row["ttft_p90"]) <= 2 for row in within)
     assert {row["pareto_tbt_p99"] for row in rows} == {"0", "1"}
     assert (tmp_path / "out" / "search.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""A configuration builds classes of the simulator and runs nothing else, however it is written."""
+"""A configuration builds classes of the simulator and runs no other code, however it is written."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from simulator.__main__ import main
 from tests.helpers import run_main
 
-# Executes whatever a file says; Hydra itself refuses os.system and its like, but not this.
+# Executes code from a file. Hydra itself refuses os.system and the like, but not this.
 EVIL = "{_target_: numpy.load, file: evil.npy, allow_pickle: true}"
 OURS = "_target_: traces.arrivals.Poisson\n"
 CALLBACK = f"callbacks: {{x: {EVIL}}}\n"
@@ -19,13 +19,17 @@ NOT_OURS = "numpy.load is not in simulator or traces"
 FILES = {
     "a target": ("arrival", f"_target_: numpy.load\nqps: {EVIL}\n", NOT_OURS),
     "a target in a value": ("arrival", f"{OURS}qps: {EVIL}\n", NOT_OURS),
-    "what an interpolation makes": ("arrival", f'{OURS}qps: "${{oc.create:{EVIL.replace(" ", "")}}}"\n', NOT_OURS),
-    "what an interpolation makes of another": (
+    "an interpolated target": ("arrival", f'{OURS}qps: "${{oc.create:{EVIL.replace(" ", "")}}}"\n', NOT_OURS),
+    "a nested interpolation": (
         "arrival",
         f'{OURS}qps: "\\\\${{oc.create:{EVIL.replace(" ", "")}}}"\n',
         "must not contain '${' after interpolation",
     ),
-    "an allowance": ("arrival", f"{SET}allow_targets: [numpy]\narrival: {EVIL}\n", "allow_targets can only be set on"),
+    "an allowed target": (
+        "arrival",
+        f"{SET}allow_targets: [numpy]\narrival: {EVIL}\n",
+        "allow_targets can only be set on",
+    ),
     "a callback": ("experiment", f"{SET}hydra:\n  {CALLBACK}", HYDRA),
     "an escaped key": ("experiment", f'{SET}"hy\\x64ra":\n  {CALLBACK}', HYDRA),
     "a merged key": ("experiment", f"{SET}<<:\n  hydra:\n    {CALLBACK}", HYDRA),
@@ -37,7 +41,7 @@ FILES = {
 
 
 @pytest.mark.parametrize(("group", "content", "message"), FILES.values(), ids=FILES)
-def test_a_file_cannot_run_anything(
+def test_a_configuration_file_cannot_run_code(
     group: str,
     content: str,
     message: str,
@@ -48,7 +52,7 @@ def test_a_file_cannot_run_anything(
     (tmp_path / "real" / group).mkdir(parents=True)
     (tmp_path / "real" / group / "x.yaml").write_text(content)
     (tmp_path / "configs").mkdir()
-    os.symlink(tmp_path / "real" / group, tmp_path / "configs" / group)  # a link is followed as Hydra follows it
+    os.symlink(tmp_path / "real" / group, tmp_path / "configs" / group)  # the check follows links, as Hydra does
     arguments = ["--config-dir", "configs", f"{group}=x", "trace.num_requests=3", "hydra.run.dir=run"]
     assert run_main(main, arguments, tmp_path, monkeypatch) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -77,7 +81,7 @@ def test_a_file_cannot_run_anything(
         "arrival._target_=simulatorx.evil",
     ],
 )
-def test_an_override_cannot_run_anything(
+def test_an_override_cannot_run_code(
     override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["-m", override, "trace.num_requests=3", "hydra.sweep.dir=sweep"]

@@ -1,4 +1,4 @@
-"""The serving engine that recordings are made with, on the CPU: it computes what it should, and logs what it did."""
+"""The serving engine that makes recordings, on the CPU: its logits and its logs are correct."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ from traces import Trace
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
-torch.set_num_threads(1)  # the tests share the cores
+torch.set_num_threads(1)  # parallel tests share the cores
 
 SHAPE = AttentionShape(q_heads=4, kv_heads=2, head_dim=16, block_size=4)
 SMALL = ("model=llama_small", "model.max_model_len=256", "engine=torch_loop", "scheduler.token_budget=32")
@@ -45,8 +45,8 @@ def blocks(*numbers: int) -> NDArray[np.int32]:
     return np.array(numbers, dtype=np.int32)
 
 
-def error(found: Any, expected: Any) -> float:
-    return float((found.double() - expected.double()).norm() / expected.double().norm())
+def relative_error(result: Any, expected: Any) -> float:
+    return float((result.double() - expected.double()).norm() / expected.double().norm())
 
 
 # --- attention over a paged cache ------------------------------------------------------------------------
@@ -55,12 +55,12 @@ CHUNKS = [Span(blocks(7, 2, 5), 6, 4), Span(blocks(0, 9), 7, 0)]
 DECODES = [Span(blocks(1, 3, 8, 4), 1, 12), Span(blocks(6), 1, 0)]
 
 
-def attended(q: Any, cache: tuple[Any, Any], spans: Sequence[Span]) -> Any:
-    """Attention in double precision, written down as it is defined."""
+def reference_attention(q: Any, cache: tuple[Any, Any], spans: Sequence[Span]) -> Any:
+    """Compute causal attention by its definition, in double precision."""
     out, start = [], 0
     for span in spans:
         keys, values = (part[torch.from_numpy(span.blocks).long()].flatten(0, 1)[: span.total] for part in cache)
-        keys, values = (one.double().repeat_interleave(2, dim=1) for one in (keys, values))
+        keys, values = (part.double().repeat_interleave(2, dim=1) for part in (keys, values))
         queries = q[start : start + span.num_tokens].double()
         scores = torch.einsum("qhd,khd->hqk", queries, keys) / 16**0.5
         seen = torch.arange(span.total)[None, :] <= torch.arange(span.num_tokens)[:, None] + span.context
@@ -86,16 +86,16 @@ def test_attention_over_scattered_blocks_is_causal_attention(
     cache = tuple(torch.randn(*sizes, generator=generator, dtype=torch.bfloat16) for _ in range(2))
     attention = attention_maker(torch, flashinfer, device)(shape)
     attention.plan(chunks, decodes)
-    found = attention.run(q.to(device), tuple(one.to(device) for one in cache)).cpu()
+    result = attention.run(q.to(device), tuple(part.to(device) for part in cache)).cpu()
     scaled = q * (16**0.5 / shape.head_dim**0.5)  # the reference divides by the root of 16
-    assert error(found, attended(scaled, cache, [*chunks, *decodes])) < 0.02
+    assert relative_error(result, reference_attention(scaled, cache, [*chunks, *decodes])) < 0.02
 
 
 # --- a decoder -------------------------------------------------------------------------------------------
 
 
 class Engine:
-    """A decoder and its cache; each call computes an iteration and returns the logits."""
+    """Decoder with a KV cache; a call computes one iteration and returns the logits."""
 
     def __init__(self) -> None:
         self.tables = BlockTables(64, 4, 128)
@@ -104,18 +104,18 @@ class Engine:
         self.attention = TorchAttention(torch, SHAPE, CPU)
 
     def __call__(self, known: Sequence[Tokens], chunks: Sequence[tuple[int, int, int]], decodes: dict[int, int]) -> Any:
-        """Chunks are (request, tokens, tokens before); decodes are tokens in the cache by request."""
+        """Compute chunks (request, new tokens, cached tokens) and decodes (cached tokens by request)."""
         work = Work(
             [*(request for request, _, _ in chunks), *decodes],
-            [Span(self.tables.extend(one, new + before), new, before) for one, new, before in chunks],
-            [Span(self.tables.extend(one, before + 1), 1, before) for one, before in decodes.items()],
+            [Span(self.tables.extend(request, new + cached), new, cached) for request, new, cached in chunks],
+            [Span(self.tables.extend(request, cached + 1), 1, cached) for request, cached in decodes.items()],
         )
         self.attention.plan(work.chunks, work.decodes)
         with torch.inference_mode():
             return self.decoder.logits(self.inputs.make(work, known), self.attention)
 
 
-def test_a_prompt_in_chunks_beside_decodes_gives_the_logits_of_the_whole_prompt() -> None:
+def test_a_chunked_prompt_beside_decodes_has_the_logits_of_the_whole_prompt() -> None:
     random = np.random.default_rng(0)
     known = [random.integers(0, 100, 30) for _ in range(2)]
     whole = Engine()(known, [(0, 24, 0)], {})
@@ -123,36 +123,36 @@ def test_a_prompt_in_chunks_beside_decodes_gives_the_logits_of_the_whole_prompt(
     engine(known, [(1, 9, 0), (0, 10, 0)], {})
     engine(known, [(0, 5, 10)], {1: 9})
     in_chunks = engine(known, [(0, 9, 15)], {1: 10})
-    assert error(in_chunks[:1], whole) < 0.03
+    assert relative_error(in_chunks[:1], whole) < 0.03
     # A decode is a chunk of one token.
     again = Engine()
     again(known, [(1, 10, 0)], {})
-    assert error(in_chunks[1:], again(known, [], {1: 10})) < 0.03
-    # The token that comes last matters: another one gives other logits.
+    assert relative_error(in_chunks[1:], again(known, [], {1: 10})) < 0.03
+    # A different last token gives different logits.
     changed = [known[0].copy(), known[1]]
     changed[0][23] += 1
-    assert error(Engine()(changed, [(0, 24, 0)], {}), whole) > 0.1
+    assert relative_error(Engine()(changed, [(0, 24, 0)], {}), whole) > 0.1
 
 
-def test_kv_blocks_are_held_until_they_are_released() -> None:
+def test_kv_blocks_stay_allocated_until_they_are_released() -> None:
     tables = BlockTables(5, 4, 64)
     first = tables.extend(7, 9).tolist()
     assert len(first) == 3
     assert tables.extend(7, 12).tolist() == first
-    other = tables.extend(8, 5).tolist()
-    assert sorted(first + other) == [0, 1, 2, 3, 4]
+    second = tables.extend(8, 5).tolist()
+    assert sorted(first + second) == [0, 1, 2, 3, 4]
     with pytest.raises(RuntimeError, match="request 8 needs 1 more KV blocks, 0 are free"):
         tables.extend(8, 9)
     tables.release([7])
     assert tables.num_free == 3
-    assert set(tables.extend(8, 9).tolist()) > set(other)
+    assert set(tables.extend(8, 9).tolist()) > set(second)
 
 
 # --- the loop --------------------------------------------------------------------------------------------
 
 
 class FakeEngine:
-    """Takes a made-up time for each iteration, and remembers what it was asked to compute."""
+    """Engine with made-up iteration times that records the work it is given."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -166,7 +166,7 @@ class FakeEngine:
         return np.full(len(work.requests), 5), ExecutionTimes(0.0, 0.001, 0.002)
 
     def clock(self) -> float:
-        self.now_s += 1e-6  # time passes on the host too
+        self.now_s += 1e-6  # the host takes time too
         return self.now_s
 
     def sleep(self, seconds: float) -> None:
@@ -174,7 +174,7 @@ class FakeEngine:
 
 
 def no_time(batch: Batch) -> Sequence[float]:
-    raise AssertionError(f"the engine takes its own time, also for {batch.num_decodes} decodes")
+    raise AssertionError(f"the engine must not predict times, here of {batch.num_decodes} decodes")
 
 
 def serve(trace: Trace, policy: Scheduler, num_blocks: int) -> tuple[Served, FakeEngine]:
@@ -191,7 +191,7 @@ def recorded(trace: Trace, served: Served, *overrides: str) -> Recording:
 
 
 def crowded(num_requests: int = 40) -> Trace:
-    """More than fits, in bursts with pauses between them."""
+    """Return requests that exceed the KV memory, in bursts with pauses between them."""
     random = np.random.default_rng(1)
     arrival_s = np.cumsum(random.exponential(0.05, num_requests) + (np.arange(num_requests) % 13 == 12) * 8.0)
     lengths = random.integers(1, 120, (2, num_requests)).tolist()
@@ -208,14 +208,14 @@ OPTIONS = {
 }
 
 
-SYNCHRONOUS = [one for one in POLICIES if not getattr(one, "async_scheduling", False)]
+SYNCHRONOUS = [policy for policy in POLICIES if not getattr(policy, "async_scheduling", False)]
 
 
-@pytest.mark.parametrize("policy", SYNCHRONOUS, ids=lambda one: type(one).__name__)
-def test_the_simulator_decides_what_the_loop_decided(policy: Scheduler, tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", SYNCHRONOUS, ids=lambda policy: type(policy).__name__)
+def test_the_simulator_repeats_the_decisions_of_the_loop(policy: Scheduler, tmp_path: Path) -> None:
     trace = crowded()
     served, _ = serve(trace, policy, num_blocks=40)
-    values = {one.name: getattr(policy, one.name) for one in fields(policy)}  # type: ignore[arg-type]
+    values = {field.name: getattr(policy, field.name) for field in fields(policy)}  # type: ignore[arg-type]
     numbers = {name: value for name, value in values.items() if isinstance(value, int)}
     options = [
         f"scheduler={OPTIONS[type(policy).__name__]}",
@@ -229,17 +229,17 @@ def test_the_simulator_decides_what_the_loop_decided(policy: Scheduler, tmp_path
     assert result.column("completed_s") == pytest.approx(served.completed_s, abs=1e-6)
 
 
-def test_what_cannot_be_executed_as_it_is_decided_is_not_recorded() -> None:
-    for policy, caches in ((VLLMV1(async_scheduling=True), False), (VLLMV1(), True)):
-        spec = ReplicaSpec(policy, no_time, 40, 16, 0.0, 512, prefix_caching=caches)
+def test_the_loop_refuses_async_scheduling_and_prefix_caching() -> None:
+    for policy, caching in ((VLLMV1(async_scheduling=True), False), (VLLMV1(), True)):
+        spec = ReplicaSpec(policy, no_time, 40, 16, 0.0, 512, prefix_caching=caching)
         engine = FakeEngine()
         with pytest.raises(ValueError, match=r"kv_cache.prefix_caching=false and scheduler.async_scheduling=false"):
             ServingLoop(crowded(), spec, 100, engine.execute, engine.clock, engine.sleep)
 
 
-def test_a_full_cache_preempts_and_what_was_emitted_is_computed_again() -> None:
+def test_full_kv_memory_preempts_and_emitted_tokens_are_recomputed() -> None:
     served, engine = serve(crowded(), POLICIES[0], num_blocks=20)
-    victims = [request for one in served.iterations for request in one.preempted]
+    victims = [request for iteration in served.iterations for request in iteration.preempted]
     assert victims
     totals = [
         (span.context, span.total)
@@ -247,30 +247,30 @@ def test_a_full_cache_preempts_and_what_was_emitted_is_computed_again() -> None:
         for request, span in zip(work.requests, work.spans, strict=True)
         if request == victims[0]
     ]
-    begun = [place for place, (context, _) in enumerate(totals) if context == 0]
-    assert len(begun) == 1 + victims.count(victims[0])
-    # What was emitted before is computed again, and then it goes on: nothing is skipped.
-    before, again = totals[: begun[1]], totals[begun[1] :]
+    starts = [index for index, (context, _) in enumerate(totals) if context == 0]
+    assert len(starts) == 1 + victims.count(victims[0])
+    # The request recomputes the tokens that it had emitted and continues without skipping any.
+    before, again = totals[: starts[1]], totals[starts[1] :]
     assert max(total for _, total in again) > max(total for _, total in before)
     assert all(context == total for (_, total), (context, _) in pairwise(again) if context)
 
 
-def test_iterations_follow_each_other_and_an_arrival_starts_the_next_one() -> None:
+def test_iterations_are_back_to_back_until_idle_and_an_arrival_starts_the_next() -> None:
     trace = trace_of([(0.5, 20, 3), (0.5, 20, 3), (9.0, 20, 3)])
     served, _ = serve(trace, POLICIES[0], num_blocks=40)
-    starts = [one.start_s for one in served.iterations]
-    ends = [one.end_s for one in served.iterations]
+    starts = [iteration.start_s for iteration in served.iterations]
+    ends = [iteration.end_s for iteration in served.iterations]
     assert starts[0] == 0.5
     assert starts[1:3] == ends[:2]
     assert starts[3] == 9.0
-    assert [len(one.chunks) for one in served.iterations][:3] == [2, 0, 0]
+    assert [len(iteration.chunks) for iteration in served.iterations][:3] == [2, 0, 0]
     assert served.first_token_s.tolist() == [ends[0], ends[0], ends[3]]
-    for one in served.iterations:
-        parts = one.schedule_s + one.prepare_s + one.finish_s
-        assert 0 < parts < one.end_s - one.start_s
+    for iteration in served.iterations:
+        parts = iteration.schedule_s + iteration.prepare_s + iteration.finish_s
+        assert 0 < parts < iteration.end_s - iteration.start_s
 
 
-def test_a_recording_that_was_changed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_modified_recording_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import gzip
 
     trace = crowded()
@@ -280,7 +280,7 @@ def test_a_recording_that_was_changed_is_refused(tmp_path: Path, capsys: pytest.
     recording.write(tmp_path)
     lines = gzip.decompress((tmp_path / ITERATIONS).read_bytes()).decode().splitlines()
     cells = lines[3].split(",")
-    cells[8] = str(int(cells[8]) + 1)  # tokens in the KV cache of the decodes
+    cells[8] = str(int(cells[8]) + 1)  # context tokens of the decodes
     lines[3] = ",".join(cells)
     (tmp_path / ITERATIONS).write_bytes(gzip.compress("\n".join(lines).encode()))
     with pytest.raises(ReplayError, match=r"iteration 2 from .* recorded .*, the simulator decides"):
@@ -300,29 +300,29 @@ def test_a_recording_on_the_cpu_is_validated(tmp_path: Path, capsys: pytest.Capt
     assert "6 of 6 requests completed" in capsys.readouterr().out
     recording = Recording.read(folder)
     assert recording.header.engine_generation.startswith(f"torch {torch.__version__}")
-    for one in recording.served.iterations:
-        assert 0 < one.device_s < one.end_s - one.start_s
-    main(["validate", str(folder), "--output", str(tmp_path / "found")])
+    for iteration in recording.served.iterations:
+        assert 0 < iteration.device_s < iteration.end_s - iteration.start_s
+    main(["validate", str(folder), "--output", str(tmp_path / "validation")])
     printed = capsys.readouterr().out
     assert "few" in printed
     assert "ttft_s" in printed
-    assert {path.name for path in (tmp_path / "found").iterdir()} == {"few.png", "validation.json"}
+    assert {path.name for path in (tmp_path / "validation").iterdir()} == {"few.png", "validation.json"}
 
 
-def test_a_second_in_which_everything_takes_longer_is_disturbed() -> None:
+def test_iterations_of_a_slow_second_are_disturbed() -> None:
     start_s = np.arange(100) / 10
-    ratio = np.full(100, 0.8)  # predicted too long throughout: nothing is disturbed
+    ratio = np.full(100, 0.8)  # all predictions are too long: nothing is disturbed
     with_chunk = np.zeros(100, dtype=bool)
     assert not disturbed_iterations(start_s, ratio, with_chunk).any()
     with_chunk[80:] = True
-    ratio[80:] = 1.2  # batches with a chunk are predicted too short
+    ratio[80:] = 1.2  # predictions of batches with a chunk are too short
     assert not disturbed_iterations(start_s, ratio, with_chunk).any()
-    ratio[30:40] = 1.0  # a second of it, a quarter longer than the others
+    ratio[30:40] = 1.0  # one second, a quarter longer than the others
     ratio[[5, 17]] = 3.0  # single iterations
     assert np.flatnonzero(disturbed_iterations(start_s, ratio, with_chunk)).tolist() == list(range(30, 40))
 
 
-def test_what_cannot_be_recorded_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_configurations_that_cannot_be_recorded_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = [
         (["cluster.replicas=2"], "cluster: only one replica can be recorded"),
         (["parallel.tp=2"], "parallel: only one GPU can be recorded"),
@@ -341,7 +341,7 @@ def test_what_cannot_be_recorded_is_named(tmp_path: Path, capsys: pytest.Capture
         assert not output.exists()
 
 
-def test_a_recording_is_not_replaced_and_a_folder_without_one_is_named(
+def test_a_recording_is_not_overwritten_and_a_folder_without_one_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "recording.json").write_text("{}")
@@ -358,13 +358,14 @@ def test_a_recording_is_not_replaced_and_a_folder_without_one_is_named(
 
 
 @pytest.mark.slow
-def test_a_campaign_records_every_policy_and_load_and_goes_on_where_it_was(
+def test_a_campaign_records_every_policy_and_load_and_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here = tmp_path / "measurements/cpu"
-    shutil.copytree(REPOSITORY / "profiling/measurements/cpu", here)
+    measurements = tmp_path / "measurements/cpu"
+    shutil.copytree(REPOSITORY / "profiling/measurements/cpu", measurements)
     library = operators_on(CPU, torch, None).kernel_library
-    replace(Header.read(here), engine_generation=library, num_sms=torch.get_num_threads()).write(here)
+    header = replace(Header.read(measurements), engine_generation=library, num_sms=torch.get_num_threads())
+    header.write(measurements)
     lengths = ["trace=fixed", "trace.prompt_tokens=20", "trace.output_tokens=6"]
     sizes = ["model.max_model_len=128", "kv_cache.num_blocks=200", *lengths]
     arguments = ["--model", "llama_small", "--max-tokens", "128", "--measure-s", "0", "--record-s", "0.1"]
@@ -374,24 +375,26 @@ def test_a_campaign_records_every_policy_and_load_and_goes_on_where_it_was(
     names = [f"{policy}_{load}" for policy in ("sarathi", "vllm") for load in ("busy", "light", "overload")]
     assert [folder.name for folder in folders] == names
     written = [(folder / ITERATIONS).stat().st_mtime_ns for folder in folders]
-    qps = [next(one for one in Recording.read(folder).overrides if "qps" in one) for folder in folders[:3]]
-    busy, light, overload = (float(one.partition("=")[2]) for one in qps)
+    rates = [next(text for text in Recording.read(folder).overrides if "qps" in text) for folder in folders[:3]]
+    busy, light, overload = (float(rate.partition("=")[2]) for rate in rates)
     assert light == pytest.approx(busy * 0.3 / 0.8, rel=0.01)
     assert overload == pytest.approx(busy * 1.3 / 0.8, rel=0.01)
     validation = json.loads((tmp_path / "validation/validation.json").read_text())
-    assert {one["recording"] for one in validation["iterations"]} == set(names)
+    assert {row["recording"] for row in validation["iterations"]} == set(names)
     assert all((tmp_path / f"validation/{name}.png").exists() for name in names)
-    main([*campaign, "--repeats", "2", "--token-budget", "32"])  # repeats are those of what is there
+    main(
+        [*campaign, "--repeats", "2", "--token-budget", "32"]
+    )  # repeats use the configurations of the recordings in the folder
     assert [(folder / ITERATIONS).stat().st_mtime_ns for folder in folders] == written
     assert {folder.name for folder in recording_folders(tmp_path)} == {*names, *(f"{name}_2" for name in names)}
     repeats = json.loads((tmp_path / "validation/validation.json").read_text())["repeatability"]
-    assert {tuple(one["recordings"]) for one in repeats} == {(name, f"{name}_2") for name in names}
-    assert all(one["most_s"] >= one["least_s"] > 0 for one in repeats)
+    assert {tuple(row["recordings"]) for row in repeats} == {(name, f"{name}_2") for name in names}
+    assert all(row["most_s"] >= row["least_s"] > 0 for row in repeats)
     assert "recorded more than once" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("device", ["h100_sxm", "h200_sxm"])
-def test_what_a_campaign_records_on_a_gpu_is_a_configuration(device: str) -> None:
+def test_the_options_of_a_gpu_campaign_are_a_valid_configuration(device: str) -> None:
     common = [f"device={device}", "model=llama3_8b", "engine=torch_loop", "engine.hosts=null", "trace=sharegpt"]
     deployment = load_config(*common, "scheduler=vllm", "engine.decode_graph_sizes=[1,2,4,8]")["deployment"]
     assert deployment.engine.decode_graph_sizes == (1, 2, 4, 8)
@@ -401,10 +404,10 @@ def test_what_a_campaign_records_on_a_gpu_is_a_configuration(device: str) -> Non
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_captured_decodes_emit_what_launched_ones_do() -> None:
+def test_decodes_from_cuda_graphs_emit_the_tokens_of_launched_ones() -> None:
     flashinfer = pytest.importorskip("flashinfer")
     model = tiny_model(128)
-    found = []
+    results = []
     with torch.inference_mode():
         for sizes in ((), (1, 2, 4)):
             executor = Executor(torch, flashinfer, model, CUDA, 64, 16, sizes, lambda: 0.0)
@@ -418,5 +421,5 @@ def test_captured_decodes_emit_what_launched_ones_do() -> None:
                 return emitted, times
 
             ServingLoop(trace, spec, model.vocab_size, execute).serve()
-            found.append(tokens)
-    assert found[0] == found[1]
+            results.append(tokens)
+    assert results[0] == results[1]

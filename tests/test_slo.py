@@ -1,4 +1,4 @@
-"""Objectives, and which requests stay within them."""
+"""SLOs: objectives, goodput and missed bounds."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SECOND = Affine(base_s=1.0, per_token_s=0.0)
 STALLED = [(0.0, 8, 4), (2.0, 8, 2)]
 
 
-def test_an_objective_is_a_statistic_of_a_latency() -> None:
+def test_an_objective_bounds_a_statistic_of_a_latency() -> None:
     result = serve(STALLED, VLLM(), iteration_time=SECOND)
     slo = SLO.of({"tbt_p99": 1.5, "ttft_max": 2, "tpot_mean": 1.2, "e2e_p50": 2})
     assert slo.values(result) == {"tbt_p99": 2.0, "ttft_max": 1.0, "tpot_mean": pytest.approx(7 / 6), "e2e_p50": 2.0}
@@ -25,12 +25,12 @@ def test_an_objective_is_a_statistic_of_a_latency() -> None:
     assert SLO.of({"tbt_p99": 1.9, "e2e_max": 1}).missed(result) == ["e2e_max", "tbt_p99"]
 
 
-def test_goodput_counts_requests_that_are_within_every_bound_on_their_own() -> None:
+def test_goodput_counts_requests_that_individually_meet_every_bound() -> None:
     result = serve(STALLED, VLLM(), iteration_time=SECOND)
-    # Gaps of request 0: 1, 2, 1; of request 1: 1. Half of the requests have no gap above 1.5 s, in 5 s.
+    # Gaps of request 0: 1, 2, 1 s; of request 1: 1 s. One of two requests has no gap above 1.5 s; the run takes 5 s.
     assert SLO.of({"tbt_max": 1.5}).goodput(result).share == 0.5
     assert SLO.of({"tbt_max": 1.5}).goodput(result).requests_per_s == 1 / 5
-    # Two of three gaps of request 0 are within: enough for its median, not for its 90th percentile.
+    # Two of three gaps of request 0 are within the bound: enough for its median, not for its 90th percentile.
     assert SLO.of({"tbt_p50": 1.5}).goodput(result).share == 1.0
     assert SLO.of({"tbt_p90": 1.5}).goodput(result).share == 0.5
     assert SLO.of({"tbt_mean": 1.2}).goodput(result).share == 0.5
@@ -38,21 +38,21 @@ def test_goodput_counts_requests_that_are_within_every_bound_on_their_own() -> N
     assert SLO.of({"ttft_p99": 0.5}).goodput(result).share == 0.0
 
 
-def test_a_request_that_the_time_limit_cut_off_is_missed_if_it_is_late_already() -> None:
+def test_a_request_cut_off_by_the_time_limit_counts_as_missed_if_it_is_already_late() -> None:
     result = serve([(0.0, 8, 50), (0.0, 8, 2)], VLLM(max_num_seqs=1), iteration_time=SECOND, time_limit_s=10)
     assert SLO.of({"ttft_max": 20}).goodput(result).share is None
     assert SLO.of({"ttft_max": 5}).goodput(result).share == 0.0
     assert SLO.of({"scheduling_delay_max": 5}).missed(result) == ["scheduling_delay_max"]
 
 
-def test_requests_that_still_wait_count_with_what_they_have_waited() -> None:
-    # One request decodes for 50 s; ten wait behind it and have no first token after 10 s.
+def test_waiting_requests_count_with_the_time_they_have_waited() -> None:
+    # One request decodes for 50 s; ten others wait for it and have no first token after 10 s.
     result = serve([(0.0, 8, 50), *[(0.0, 8, 2)] * 10], VLLM(max_num_seqs=1), iteration_time=SECOND, time_limit_s=10)
     assert result.summary["ttft_s"]["max"] == 1.0
     assert SLO.of({"ttft_p90": 5, "e2e_p50": 5}).values(result) == {"ttft_p90": 11.0, "e2e_p50": 11.0}
 
 
-def test_a_latency_that_nobody_shows_is_missed_unless_all_requests_ended() -> None:
+def test_a_latency_without_samples_is_missed_unless_all_requests_finished() -> None:
     ended = serve([(0.0, 8, 1)], VLLM(), iteration_time=SECOND)
     assert SLO.of({"tbt_p99": 0.1}).missed(ended) == []
     cut = serve([(0.0, 8, 1), (0.5, 8, 9)], VLLM(max_num_seqs=1), iteration_time=SECOND, time_limit_s=0.9)
@@ -61,31 +61,31 @@ def test_a_latency_that_nobody_shows_is_missed_unless_all_requests_ended() -> No
 
 @given(workloads(), st.data())
 @settings(max_examples=150, deadline=None)
-def test_gaps_above_a_bound_are_those_of_the_distribution(workload: Workload, data: st.DataObject) -> None:
+def test_gaps_above_a_bound_match_the_distribution(workload: Workload, data: st.DataObject) -> None:
     policy: Scheduler = data.draw(policies(workload.max_num_seqs))
     result = serve_workload(workload, policy, Affine(base_s=0.011, per_token_s=0.0003))
-    log, everyone = result.replicas[0].tokens, np.ones(len(workload.requests), dtype=bool)
-    gaps, weights = token_gaps(log, everyone)
+    log, all_requests = result.replicas[0].tokens, np.ones(len(workload.requests), dtype=bool)
+    gaps, weights = token_gaps(log, all_requests)
     bound_s = data.draw(st.sampled_from(sorted({0.0, *gaps.tolist()})))
-    above, every = gaps_above(log, bound_s, len(everyone))
-    assert every.sum() == weights.sum()
+    above, total = gaps_above(log, bound_s, len(all_requests))
+    assert total.sum() == weights.sum()
     assert above.sum() == weights[gaps > bound_s].sum()
-    for request in range(len(everyone)):
-        alone = np.arange(len(everyone)) == request
+    for request in range(len(all_requests)):
+        alone = np.arange(len(all_requests)) == request
         own, own_weights = token_gaps(log, alone)
-        assert (above[request], every[request]) == (own_weights[own > bound_s].sum(), own_weights.sum())
+        assert (above[request], total[request]) == (own_weights[own > bound_s].sum(), own_weights.sum())
 
 
 @pytest.mark.parametrize(
     ("name", "bound"),
     [("tbt_p0", 1), ("tbt_p101", 1), ("tbt", 1), ("bla_p50", 1), ("tbt_median", 1), ("tbt_p99", 0), ("tbt_p99", "x")],
 )
-def test_what_is_no_objective_is_refused(name: str, bound: float) -> None:
+def test_an_invalid_objective_is_refused(name: str, bound: float) -> None:
     with pytest.raises(ValueError, match=name):
         SLO.of({name: bound})
 
 
-def test_an_slo_has_an_objective() -> None:
+def test_an_slo_needs_an_objective() -> None:
     with pytest.raises(ValueError, match="no objective"):
         SLO.of({})
 

@@ -1,4 +1,4 @@
-"""Sweeps over several jobs: one table, whatever launches them; what is done is not done again."""
+"""Sweeps: one table with any launcher, and finished jobs are not repeated."""
 
 import csv
 import json
@@ -29,8 +29,8 @@ def run(folder: Path, *arguments: str, command: str = "simulator.capacity") -> s
     return run_command(folder, command, *arguments)
 
 
-def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Start a sweep as a process of its own: launchers keep the workers of a process, in their folder."""
+def run_in_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a sweep in a separate process, because launchers keep their workers and working folder per process."""
     return subprocess.run(
         [sys.executable, "-m", "simulator.capacity", *arguments],
         cwd=folder,
@@ -47,14 +47,14 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every result of a sweep; not what launchers leave of their own."""
-    found = (path for path in folder.rglob("*") if path.is_file() and ".submitit" not in path.parts)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.name != "multirun.yaml"}
+    """Return the bytes of every result of a sweep, without the files of launchers."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and ".submitit" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.name != "multirun.yaml"}
 
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of four jobs, one after another."""
+    """Run a sweep of four jobs, one after another, and return its folder."""
     folder = tmp_path_factory.mktemp("serial")
     done = run(folder, *SWEEP, "hydra.sweep.dir=sweep")
     assert (done.returncode, done.stderr) == (0, "")
@@ -63,7 +63,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "sweep"
 
 
-def test_a_sweep_ends_in_one_row_a_job(serial: Path) -> None:
+def test_a_sweep_writes_one_row_per_job(serial: Path) -> None:
     rows = table(serial)
     assert [row["job"] for row in rows] == ["0", "1", "2", "3"]
     assert [(row["scheduler"], row["arrival"]) for row in rows] == [
@@ -73,9 +73,9 @@ def test_a_sweep_ends_in_one_row_a_job(serial: Path) -> None:
         ("sarathi", "constant"),
     ]
     for row in rows:
-        found = json.loads((serial / row["folder"] / "capacity.json").read_text())
-        assert float(row["capacity_qps"]) == found["capacity_qps"]
-        assert row["binding"] == found["binding"]
+        written = json.loads((serial / row["folder"] / "capacity.json").read_text())
+        assert float(row["capacity_qps"]) == written["capacity_qps"]
+        assert row["binding"] == written["binding"]
         assert row["error"] == ""
 
 
@@ -84,12 +84,12 @@ def test_a_sweep_ends_in_one_row_a_job(serial: Path) -> None:
 def test_every_launcher_gives_the_same_bytes(launcher: str, serial: Path, tmp_path: Path) -> None:
     if find_spec(PLUGINS[launcher]) is None:
         pytest.skip(f"{PLUGINS[launcher]} is not installed")
-    done = started(tmp_path, *SWEEP, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep")
+    done = run_in_process(tmp_path, *SWEEP, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "sweep") == files(serial)
 
 
-def test_a_sweep_that_goes_on_does_only_what_is_missing(serial: Path, tmp_path: Path) -> None:
+def test_a_resumed_sweep_runs_only_missing_jobs(serial: Path, tmp_path: Path) -> None:
     first_run = run(tmp_path, "-m", "scheduler=vllm", "arrival=poisson,constant", *QUICK, "hydra.sweep.dir=sweep")
     assert first_run.returncode == 0
     first = tmp_path / "sweep" / table(tmp_path / "sweep")[0]["folder"] / "capacity.json"
@@ -101,12 +101,12 @@ def test_a_sweep_that_goes_on_does_only_what_is_missing(serial: Path, tmp_path: 
     assert files(tmp_path / "sweep") == files(serial)
 
 
-def test_a_job_that_changed_is_run_again_and_others_leave_the_table(tmp_path: Path) -> None:
-    again = ["-m", "scheduler=vllm,orca", *QUICK, "hydra.sweep.dir=sweep"]
-    assert run(tmp_path, *again).returncode == 0
+def test_a_changed_job_is_run_again_and_the_table_lists_only_the_jobs_of_the_sweep(tmp_path: Path) -> None:
+    sweep = ["-m", "scheduler=vllm,orca", *QUICK, "hydra.sweep.dir=sweep"]
+    assert run(tmp_path, *sweep).returncode == 0
     record = next((tmp_path / "sweep").glob("*orca*/job.json"))
     record.write_text(record.read_text().replace('"seed": 0', '"seed": 7'))
-    done = run(tmp_path, *again)
+    done = run(tmp_path, *sweep)
     assert done.stdout.count("already done") == 1
     assert run(tmp_path, "-m", "scheduler=orca", *QUICK, "hydra.sweep.dir=sweep").returncode == 0
     assert [row["scheduler"] for row in table(tmp_path / "sweep")] == ["orca"]
@@ -121,21 +121,21 @@ def test_a_failed_job_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
     assert "scheduler=vllm, slo.tbt_p99=-1" in errors[0]
-    mended = run(tmp_path, "-m", "scheduler=vllm,orca", "slo.tbt_p99=1,2", *QUICK, "hydra.sweep.dir=sweep")
-    assert mended.returncode == 0
-    assert mended.stdout.count("already done") == 2
+    fixed = run(tmp_path, "-m", "scheduler=vllm,orca", "slo.tbt_p99=1,2", *QUICK, "hydra.sweep.dir=sweep")
+    assert fixed.returncode == 0
+    assert fixed.stdout.count("already done") == 2
 
 
 @pytest.mark.slow
-def test_failures_are_reported_from_other_processes_too(tmp_path: Path) -> None:
+def test_failures_in_other_processes_are_reported_too(tmp_path: Path) -> None:
     if find_spec(PLUGINS["joblib"]) is None:
         pytest.skip("hydra-joblib-launcher is not installed")
-    done = started(tmp_path, "-m", "slo.tbt_p99=1,-1", *QUICK, "hydra/launcher=joblib", "hydra.sweep.dir=sweep")
+    done = run_in_process(tmp_path, "-m", "slo.tbt_p99=1,-1", *QUICK, "hydra/launcher=joblib", "hydra.sweep.dir=sweep")
     assert done.returncode == 2
     assert "slo.tbt_p99 must be" in done.stderr
 
 
-def test_settings_of_one_scheduler_are_swept_by_experiment_files(tmp_path: Path) -> None:
+def test_experiment_files_sweep_settings_of_one_scheduler(tmp_path: Path) -> None:
     sweep = ["-m", "experiment=orca_8,vllm_64,sarathi_2048", "trace=fixed", "trace.num_requests=20"]
     done = run(tmp_path, *sweep, "hydra.sweep.dir=sweep", command="simulator")
     assert done.returncode == 0, done.stderr
@@ -155,27 +155,26 @@ def test_a_job_whose_input_or_results_changed_is_run_again(tmp_path: Path) -> No
     assert run(tmp_path, *sweep, command="simulator").stdout.count("already done") == 0
 
 
-def test_folders_of_jobs_may_be_nested(tmp_path: Path) -> None:
+def test_job_folders_may_be_nested(tmp_path: Path) -> None:
     sweep = ["-m", "slo.tbt_p99=1,-1", *QUICK, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=x/${hydra.job.num}"]
     done = run(tmp_path, *sweep)
     assert done.returncode == 2
     assert [row["folder"] for row in table(tmp_path / "sweep")] == ["x/0", "x/1"]
 
 
-def test_a_folder_is_for_one_sweep_at_a_time(tmp_path: Path) -> None:
-    give_back = take(tmp_path / "sweep")
+def test_only_one_sweep_at_a_time_may_use_a_folder(tmp_path: Path) -> None:
+    release = take(tmp_path / "sweep")
     done = run(tmp_path, "-m", "scheduler=vllm", *QUICK, "hydra.sweep.dir=sweep")
     assert done.returncode == 2
     assert done.stderr == f"error: sweep is in use by process {os.getpid()} on {socket.gethostname()}\n"
-    give_back()
-    (tmp_path / "sweep" / ".lock").write_text(
-        f"process {os.getpid()} on {socket.gethostname()}"
-    )  # left by a killed one
+    release()
+    # A lock left by a killed process.
+    (tmp_path / "sweep" / ".lock").write_text(f"process {os.getpid()} on {socket.gethostname()}")
     assert run(tmp_path, "-m", "scheduler=vllm", *QUICK, "hydra.sweep.dir=sweep").returncode == 0
     assert not (tmp_path / "sweep" / ".lock").exists()
 
 
-def test_folders_are_named_after_what_was_asked_for() -> None:
+def test_job_folders_are_named_after_their_overrides() -> None:
     assert job_folder("arrival.qps=1,scheduler=vllm") == "arrival.qps=1,scheduler=vllm"
     long, special = job_folder("a" * 300), job_folder("cluster.groups=[{device: a40}]")
     assert len(long) < 128

@@ -1,4 +1,4 @@
-"""The timeline of a run is what the trace event format says, and tells what happened."""
+"""The timeline follows the trace event format and shows what the run did."""
 
 import json
 from collections import defaultdict
@@ -29,7 +29,7 @@ RUNS = {
     "sessions": ["trace=sharegpt_sessions", "arrival=closed_loop", "trace.num_requests=20"],
     "nothing": ["trace.num_requests=2", "time_limit_s=0.001"],
 }
-# Fields that each phase has besides ph, pid, tid and ts, by the format.
+# Fields of each phase in the format, besides ph, pid, tid and ts.
 FIELDS = {
     "X": {"name", "dur", "args"},
     "C": {"name", "args"},
@@ -53,7 +53,7 @@ def simulated(*overrides: str) -> Result:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_event_is_as_the_format_says(name: str, tmp_path: Path) -> None:
+def test_every_event_follows_the_format(name: str, tmp_path: Path) -> None:
     content = timeline_of(simulated(*RUNS[name]), tmp_path / "timeline.json")
     assert set(content) == {"displayTimeUnit", "otherData", "traceEvents"}
     assert content["displayTimeUnit"] in ("ms", "ns")
@@ -87,15 +87,14 @@ def test_slices_of_a_track_do_not_overlap_and_flows_bind_to_them(name: str, tmp_
     events = timeline_of(simulated(*RUNS[name]), tmp_path / "timeline.json")["traceEvents"]
     tracks = by_track(events)
     for slices in tracks.values():
-        ends = [round(10 * (one["ts"] + one["dur"])) for one in slices]
+        ends = [round(10 * (span["ts"] + span["dur"])) for span in slices]
         assert all(end <= round(10 * after["ts"]) for end, after in zip(ends, slices[1:], strict=False))
     flows = defaultdict(list)
     for event in events:
         if event["ph"] in "stf":
             flows[event["id"]].append(event["ph"])
-            around = [
-                one for one in tracks[event["pid"], event["tid"]] if one["ts"] <= event["ts"] <= one["ts"] + one["dur"]
-            ]
+            slices = tracks[event["pid"], event["tid"]]
+            around = [span for span in slices if span["ts"] <= event["ts"] <= span["ts"] + span["dur"]]
             assert len(around) == 1
     for kinds in flows.values():
         assert kinds[0] == "s"
@@ -104,22 +103,22 @@ def test_slices_of_a_track_do_not_overlap_and_flows_bind_to_them(name: str, tmp_
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_phases_of_requests_nest(name: str, tmp_path: Path) -> None:
+def test_phases_of_requests_are_nested(name: str, tmp_path: Path) -> None:
     result = simulated(*RUNS[name])
     events = timeline_of(result, tmp_path / "timeline.json")["traceEvents"]
-    open_ones: dict[int, list[str]] = defaultdict(list)
+    open_phases: dict[int, list[str]] = defaultdict(list)
     begun = set()
     for event in events:
         if event["ph"] == "b":
-            open_ones[event["id"]].append(event["name"])
+            open_phases[event["id"]].append(event["name"])
             begun.add(event["id"])
         elif event["ph"] == "e":
-            assert open_ones[event["id"]].pop() == event["name"]
-    assert not any(open_ones.values())
+            assert open_phases[event["id"]].pop() == event["name"]
+    assert not any(open_phases.values())
     assert begun == set(np.flatnonzero(~np.isnan(result.requests["first_scheduled_s"])).tolist())
 
 
-def test_slices_tell_what_each_iteration_computed(tmp_path: Path) -> None:
+def test_slices_show_what_each_iteration_computed(tmp_path: Path) -> None:
     result = simulated(*RUNS["a pipeline"])
     events = timeline_of(result, tmp_path / "timeline.json")["traceEvents"]
     (replica,) = result.replicas
@@ -128,20 +127,20 @@ def test_slices_tell_what_each_iteration_computed(tmp_path: Path) -> None:
     for (pid, tid), slices in by_track(events).items():
         assert pid == 1
         stage = tid - 1
-        assert [one["args"]["iteration"] for one in slices] == list(range(len(spans)))
-        assert np.allclose([one["ts"] for one in slices], spans[:, stage, 0] * 1e6, atol=0.06)
-        assert [one["args"]["decodes"] for one in slices] == columns["num_decodes"].tolist()
-        assert [one["args"]["context"] for one in slices] == columns["context_tokens"].tolist()
-        prefill = [sum(one["args"].get("prefill", {}).values()) for one in slices]
+        assert [span["args"]["iteration"] for span in slices] == list(range(len(spans)))
+        assert np.allclose([span["ts"] for span in slices], spans[:, stage, 0] * 1e6, atol=0.06)
+        assert [span["args"]["decodes"] for span in slices] == columns["num_decodes"].tolist()
+        assert [span["args"]["context"] for span in slices] == columns["context_tokens"].tolist()
+        prefill = [sum(span["args"].get("prefill", {}).values()) for span in slices]
         assert prefill == columns["num_prefill_tokens"].tolist()
     computed: dict[str, int] = defaultdict(int)
-    for one in by_track(events)[1, 1]:
-        for request, tokens in one["args"].get("prefill", {}).items():
+    for span in by_track(events)[1, 1]:
+        for request, tokens in span["args"].get("prefill", {}).items():
             computed[request] += tokens
     assert list(computed.values()) == result.requests["prompt_tokens"].tolist()
 
 
-def test_counters_end_at_nothing_and_reach_what_the_run_reached(tmp_path: Path) -> None:
+def test_counters_end_at_zero_and_reach_the_maximum_of_the_run(tmp_path: Path) -> None:
     result = simulated(*RUNS["sarathi"])
     counters = defaultdict(list)
     for event in timeline_of(result, tmp_path / "timeline.json")["traceEvents"]:
@@ -153,22 +152,22 @@ def test_counters_end_at_nothing_and_reach_what_the_run_reached(tmp_path: Path) 
     assert 0.98 * most <= max(counters["KV blocks"]) <= most
 
 
-def test_a_preempted_request_flows_on(tmp_path: Path) -> None:
+def test_the_flow_of_a_preempted_request_continues(tmp_path: Path) -> None:
     result = serve([(0.0, 40, 60), (0.1, 40, 60), (0.2, 40, 60)], VLLM(), num_blocks=12)
     preempted, times = np.unique(result.replicas[0].request_events.preemptions[:, 0], return_counts=True)
     request, count = int(preempted[0]), int(times[0])
     events = timeline_of(result, tmp_path / "timeline.json")["traceEvents"]
     kinds = [event["ph"] for event in events if event.get("id") == request and event["ph"] in "stf"]
-    # Admitted and first token in one iteration, so again after each preemption, and the end.
+    # A start for admission and first token in one iteration, a step after each preemption, and the end.
     assert kinds == ["s", *"t" * count, "f"]
 
 
 @pytest.mark.parametrize("overrides", [[], ["scheduler=vllm", "model=yi_34b", "parallel.pp=4"]])
-def test_too_many_iterations_are_joined_and_nothing_is_lost(
+def test_too_many_iterations_are_joined_without_losing_any(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = ("trace=sharegpt", "trace.num_requests=20", "arrival.qps=2")
-    result = simulated(*few, *overrides)
+    trace = ("trace=sharegpt", "trace.num_requests=20", "arrival.qps=2")
+    result = simulated(*trace, *overrides)
     whole = by_track(timeline_of(result, tmp_path / "timeline.json")["traceEvents"])
     total = sum(map(len, whole.values()))
     for limit in (total // 2, total // 30):
@@ -181,8 +180,10 @@ def test_too_many_iterations_are_joined_and_nothing_is_lost(
         joined = by_track(content["traceEvents"])
         for track, slices in joined.items():
             assert len(slices) < len(whole[track])
-            assert sum(one["args"].get("iterations", 1) for one in slices) == len(whole[track])
-            assert sum(one["args"]["decodes"] for one in slices) == sum(one["args"]["decodes"] for one in whole[track])
+            assert sum(span["args"].get("iterations", 1) for span in slices) == len(whole[track])
+            assert sum(span["args"]["decodes"] for span in slices) == sum(
+                span["args"]["decodes"] for span in whole[track]
+            )
             last, last_whole = slices[-1], whole[track][-1]
             assert last["ts"] + last["dur"] == pytest.approx(last_whole["ts"] + last_whole["dur"])
         assert max(len(slices) for slices in joined.values()) * len(joined) <= 1.2 * limit
@@ -202,7 +203,7 @@ def test_two_thousand_requests_stay_under_20_mb(name: str, tmp_path: Path) -> No
     assert (tmp_path / "timeline.json").stat().st_size < 20e6
 
 
-def test_counters_are_thinned_and_keep_their_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thinned_counters_keep_their_last_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_COUNTS", 40)
     notes = write_timeline(simulated(*RUNS["sarathi"]), tmp_path / "timeline.json")
     assert "counters show every" in notes[0]

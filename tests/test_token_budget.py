@@ -1,4 +1,4 @@
-"""The largest token budget within the TBT bound, and the one of the highest capacity."""
+"""The largest token budget within the TBT bound, and the budget of the highest capacity."""
 
 import csv
 import json
@@ -11,18 +11,18 @@ from simulator.token_budget import Curve, IterationLoad, best_budget, largest_bu
 from tests.helpers import command
 
 
-def stairs(batch: Batch) -> list[float]:
-    """Ten milliseconds for each tile that is begun, and 1 us for each cached token of a decode or prompt."""
+def tiled_time(batch: Batch) -> list[float]:
+    """Return 10 ms for each tile, begun or full, plus 1 us for each context token."""
     tokens = batch.num_prefill_tokens + batch.num_decodes
     cached = batch.decode_context_tokens + batch.prefill_context_tokens
     return [0.01 * -(-tokens // 128) + 1e-6 * cached]
 
 
-def test_the_largest_budget_is_the_last_tile_within_the_bound() -> None:
-    curve = measure(stairs, IterationLoad([(32, 100)], 0), tile=128, max_tokens=1024)
+def test_the_largest_budget_ends_at_the_last_tile_within_the_bound() -> None:
+    curve = measure(tiled_time, IterationLoad([(32, 100)], 0), tile=128, max_tokens=1024)
     assert curve.tokens[0] == 32
     assert {128, 256, 1024} <= set(curve.tokens)
-    # 3.2 ms for the decodes: three tiles take 33.2 ms.
+    # The decodes take 3.2 ms, so three tiles take 33.2 ms.
     assert largest_budget(curve, 0.0332001, 128) == 384
     assert largest_budget(curve, 0.0331, 128) == 256
     assert largest_budget(curve, 0.0132, 128) == 128
@@ -31,12 +31,12 @@ def test_the_largest_budget_is_the_last_tile_within_the_bound() -> None:
 
 
 def test_every_iteration_up_to_the_budget_is_within_the_bound() -> None:
-    # Times that go up and down again, as on some devices: 256 tokens are within the bound, fewer are not.
+    # Times rise and fall again on some devices: 256 tokens are within the bound, 192 are not.
     curve = Curve([1, 128, 192, 256], [0.01, 0.01, 0.05, 0.02])
     assert largest_budget(curve, 0.03, 128) == 128
 
 
-def test_the_load_shares_the_iteration() -> None:
+def test_prefill_takes_the_budget_that_decodes_leave() -> None:
     load = IterationLoad([(30, 1000), (2, 5000)], 4096)
     batch = load.batch(512)
     assert (batch.num_decodes, batch.num_prefill_tokens) == (32, 480)
@@ -46,16 +46,16 @@ def test_the_load_shares_the_iteration() -> None:
 
 @pytest.mark.parametrize("peak", [128, 384, 640, 1408, 8192])
 def test_the_budget_of_the_highest_capacity_is_found(peak: int) -> None:
-    asked: list[int] = []
+    tried: list[int] = []
 
     def capacity(budget: int) -> float:
-        asked.append(budget)
+        tried.append(budget)
         return 10 - abs(budget - peak) / 1000
 
-    found = best_budget(capacity, 128, 8192)
-    assert max(found, key=lambda budget: found[budget]) == peak
-    assert list(found) == sorted(found)
-    assert len(asked) == len(set(asked)) < 24
+    capacities = best_budget(capacity, 128, 8192)
+    assert max(capacities, key=lambda budget: capacities[budget]) == peak
+    assert list(capacities) == sorted(capacities)
+    assert len(tried) == len(set(tried)) < 24
 
 
 def test_the_command_writes_the_curve_and_the_budget(tmp_path: Path) -> None:
@@ -63,18 +63,18 @@ def test_the_command_writes_the_curve_and_the_budget(tmp_path: Path) -> None:
     more = ("token_budget.maximize_capacity=true", "hydra.run.dir=out")
     done = command(tmp_path, "simulator.token_budget", *arguments, *more)
     assert (done.returncode, done.stderr) == (0, "")
-    found = json.loads((tmp_path / "out" / "token_budget.json").read_text())
+    written = json.loads((tmp_path / "out" / "token_budget.json").read_text())
     curve = {
         int(row["tokens"]): float(row["iteration_s"])
         for row in csv.DictReader((tmp_path / "out" / "token_budget.csv").read_text().splitlines())
     }
-    budget = found["token_budget"]
+    budget = written["token_budget"]
     assert budget % 128 == 0
     assert all(seconds <= 0.1 for tokens, seconds in curve.items() if tokens <= budget)
     assert any(seconds > 0.1 for tokens, seconds in curve.items() if tokens <= budget + 128)
     assert (tmp_path / "out" / "token_budget.png").read_bytes().startswith(b"\x89PNG")
     tried = list(csv.DictReader((tmp_path / "out" / "capacity_by_budget.csv").read_text().splitlines()))
-    assert found["capacity_qps"] == max(float(row["capacity_qps"]) for row in tried)
+    assert written["capacity_qps"] == max(float(row["capacity_qps"]) for row in tried)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m traces`: what it describes, converts and fits is what the file holds."""
+"""`python -m traces`: describe, convert and fit match the contents of the file."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def generated(arrivals: Arrivals | None = None, count: int = 20_000) -> Trace:
     return trace if arrivals is None else arrivals.assign(trace, np.random.default_rng(1))
 
 
-def test_figures_are_those_of_the_definitions() -> None:
+def test_figures_follow_their_definitions() -> None:
     trace = Trace(
         np.array([10, 20, 30, 40]),
         np.array([4, 3, 2, 1]),
@@ -51,40 +51,40 @@ def test_figures_are_those_of_the_definitions() -> None:
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["blocks of prompts", "blocks of prompts and outputs"])
-def test_the_hit_rate_is_that_of_a_cache_that_forgets_nothing(answers: bool) -> None:
+def test_the_hit_rate_is_that_of_an_unlimited_prefix_cache(answers: bool) -> None:
     trace = SharedPrefix(Uniform(1, 60), Uniform(1, 60), None, 200, 5, 70).load(np.random.default_rng(0))
     if answers:
         chats = Conversations(Geometric(4), Uniform(1, 9), Uniform(20, 90), 2000, num_requests=200)
         trace = chats.load(np.random.default_rng(0))
         counts = (trace.prompt_tokens + trace.output_tokens) // 16
         session = np.asarray(trace.session)
-        ids = np.concatenate([1000 * one + np.arange(count) for one, count in zip(session, counts, strict=True)])
+        ids = np.concatenate([1000 * number + np.arange(count) for number, count in zip(session, counts, strict=True)])
         trace = replace(trace, prefix=PrefixBlocks.of_lengths(ids, counts, 16))
     assert trace.prefix is not None
     cache: set[int] = set()
-    found = 0
+    num_hit_tokens = 0
     for request, prompt in enumerate(trace.prompt_tokens.tolist()):
         ids = trace.prefix.of(request).tolist()
-        found += 16 * sum(one in cache for one in ids[: prompt // 16])
+        num_hit_tokens += 16 * sum(block in cache for block in ids[: prompt // 16])
         cache |= set(ids)
     figures = describe(trace)["prefix"]
     assert figures["num_distinct_blocks"] == len(cache)
-    assert figures["hit_rate"] == pytest.approx(found / trace.prompt_tokens.sum())
+    assert figures["hit_rate"] == pytest.approx(num_hit_tokens / trace.prompt_tokens.sum())
     assert figures["hit_rate"] > 0.3
     unknown = replace(trace, prefix=replace(trace.prefix, block_tokens=None))
     assert describe(unknown)["prefix"]["hit_rate"] is None
 
 
-def test_what_prefixes_save_is_printed(tmp_path: Path) -> None:
+def test_describe_prints_prefix_cache_hits(tmp_path: Path) -> None:
     text = "prompt_tokens,output_tokens,block_ids{0}\n40,9,0-1;7{1}\n40,1,0-1;8{1}\n"
     for name, columns in (("known", (",block_tokens", ",16")), ("unknown", ("", ""))):
         (tmp_path / f"{name}.csv").write_text(text.format(*columns))
         done = run(tmp_path, "describe", f"{name}.csv", f"json={name}.json")
         assert done.returncode == 0, done.stderr
-        said = " ".join(done.stdout.split())
-        assert "6 blocks of" in said
-        assert "33.3% of them repeated" in said
-        assert ("40.0% of the prompt tokens hit an unlimited prefix cache" in said) == (name == "known")
+        printed = " ".join(done.stdout.split())
+        assert "6 blocks of" in printed
+        assert "33.3% of them repeated" in printed
+        assert ("40.0% of the prompt tokens hit an unlimited prefix cache" in printed) == (name == "known")
 
 
 def test_dispersion_is_the_variance_of_counts_over_their_mean() -> None:
@@ -96,7 +96,7 @@ def test_dispersion_is_the_variance_of_counts_over_their_mean() -> None:
     assert figures["peak_qps"] == {1: 7.0}
 
 
-def test_all_at_once_has_no_rate(tmp_path: Path) -> None:
+def test_simultaneous_arrivals_have_no_rate(tmp_path: Path) -> None:
     save(Trace(np.array([5, 6]), np.array([1, 2]), np.array([2.0, 2.0])), tmp_path / "a.csv")
     done = run(tmp_path, "describe", "a.csv")
     assert done.returncode == 0, done.stderr
@@ -113,33 +113,33 @@ PROCESSES: dict[str, Arrivals] = {
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_fit_finds_the_process_that_made_the_arrivals(name: str) -> None:
     process = PROCESSES[name]
-    found = fit_arrivals(np.asarray(generated(process).arrival_s))
+    fitted = fit_arrivals(np.asarray(generated(process).arrival_s))
     if name == "poisson":
-        # Both others can be exponential too.
-        assert getattr(found, "cv", 1.0) == pytest.approx(1, abs=0.03)
+        # Gamma and Weibull gaps can be exponential too.
+        assert getattr(fitted, "cv", 1.0) == pytest.approx(1, abs=0.03)
     else:
-        assert type(found) is type(process)
-        assert found.cv == pytest.approx(process.cv, rel=0.05)  # type: ignore[attr-defined]
-    assert found.qps == pytest.approx(process.qps, rel=0.06)  # type: ignore[attr-defined]
+        assert type(fitted) is type(process)
+        assert fitted.cv == pytest.approx(process.cv, rel=0.05)  # type: ignore[attr-defined]
+    assert fitted.qps == pytest.approx(process.qps, rel=0.06)  # type: ignore[attr-defined]
 
 
 def test_a_fit_finds_a_rate_that_varies() -> None:
     process = VaryingRate(points=[[0, 1], [2000, 9], [4000, 1]])
-    found = fit_arrivals(np.asarray(generated(process).arrival_s))
-    assert isinstance(found, VaryingRate)
-    assert found.points is not None
-    assert found.cv == pytest.approx(1, abs=0.05)
-    times_s, rates = np.array(found.points).T
+    fitted = fit_arrivals(np.asarray(generated(process).arrival_s))
+    assert isinstance(fitted, VaryingRate)
+    assert fitted.points is not None
+    assert fitted.cv == pytest.approx(1, abs=0.05)
+    times_s, rates = np.array(fitted.points).T
     expected = np.interp(times_s[1:-1] % 4000, [0, 2000, 4000], [1, 9, 1])
     assert np.mean(np.abs(rates[1:-1] / expected - 1)) < 0.12
 
 
-def test_gaps_of_no_known_distribution_are_kept_as_they_are() -> None:
+def test_gaps_of_an_unknown_distribution_are_kept_as_a_table() -> None:
     process = Renewal(qps=2, gaps=[0.1, 0.3, 5, 6], levels=[0, 0.7, 0.7001, 1])
     trace = generated(process)
-    found = fit(trace)
-    assert isinstance(found.arrivals, Renewal)
-    errors = {row["name"]: row["error"] for row in match(trace, found)}
+    fitted = fit(trace)
+    assert isinstance(fitted.arrivals, Renewal)
+    errors = {row["name"]: row["error"] for row in match(trace, fitted)}
     assert abs(errors["CV of gaps"]) < 0.03
     assert errors["gap distribution"] < 0.03
 
@@ -154,7 +154,7 @@ def test_lengths_and_their_correlation_are_matched() -> None:
         assert abs(errors[name]) < 0.02, name
 
 
-def test_the_error_of_a_match_shows_a_bad_one() -> None:
+def test_a_bad_match_has_large_errors() -> None:
     rows = match(generated(), fit(Synthetic(Uniform(5, 50), Uniform(5, 50), None, 2000).load(np.random.default_rng(0))))
     errors = {row["name"]: row["error"] for row in rows}
     assert errors["prompt_tokens p50"] < -0.9
@@ -162,24 +162,24 @@ def test_the_error_of_a_match_shows_a_bad_one() -> None:
     assert distance(np.array([1, 2, 3, 4]), np.array([3, 4, 5, 6])) == 0.5
 
 
-def test_conversations_are_matched() -> None:
+def test_a_fit_matches_conversations() -> None:
     chats = Conversations(
         Geometric(4), Uniform(5, 60), Uniform(20, 200), 3000, num_requests=20_000, opening=Uniform(100, 900)
     )
     trace = Sessions(qps=4, cv=2, think_s=12, think_cv=0.5).assign(
         chats.load(np.random.default_rng(0)), np.random.default_rng(1)
     )
-    found = fit(trace)
-    assert isinstance(found.arrivals, Sessions)
-    assert found.arrivals.qps == pytest.approx(4, rel=0.1)
-    assert (found.arrivals.cv, found.arrivals.think_s) == (pytest.approx(2, rel=0.1), pytest.approx(12, rel=0.02))
-    assert found.arrivals.think_cv == pytest.approx(0.5, rel=0.03)
-    errors = {row["name"]: row["error"] for row in match(trace, found)}
+    fitted = fit(trace)
+    assert isinstance(fitted.arrivals, Sessions)
+    assert fitted.arrivals.qps == pytest.approx(4, rel=0.1)
+    assert (fitted.arrivals.cv, fitted.arrivals.think_s) == (pytest.approx(2, rel=0.1), pytest.approx(12, rel=0.02))
+    assert fitted.arrivals.think_cv == pytest.approx(0.5, rel=0.03)
+    errors = {row["name"]: row["error"] for row in match(trace, fitted)}
     assert errors["prompt_tokens distribution"] < 0.03
     assert errors["output_tokens distribution"] < 0.01
 
 
-def test_times_in_steps_are_spread_over_them() -> None:
+def test_times_recorded_in_steps_are_spread_over_the_steps() -> None:
     trace = generated(Poisson(qps=4))
     assert trace.arrival_s is not None
     assert without_steps(trace) is trace
@@ -189,7 +189,7 @@ def test_times_in_steps_are_spread_over_them() -> None:
     assert np.array_equal(np.floor(spread.arrival_s / 3) * 3, stepped.arrival_s)
     assert isinstance(fit_arrivals(spread.arrival_s), Poisson | Gamma | Weibull)
     assert "recorded in steps of 3 s" in spread.notes[0]
-    # Whole seconds, in bursts an hour apart: nobody is moved by more than a second.
+    # Bursts an hour apart, in whole seconds: no request moves by more than one second.
     bursts = np.floor(
         np.repeat(np.arange(24) * 3600.0, 400) + np.tile(np.sort(np.random.default_rng(0).random(400) * 60), 24)
     )
@@ -214,7 +214,7 @@ def test_describe_prints_figures_and_draws_them(file: Path, tmp_path: Path) -> N
     assert (tmp_path / "trace.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_convert_writes_what_is_read_back(file: Path, tmp_path: Path) -> None:
+def test_convert_writes_a_file_that_loads_the_same_requests(file: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "convert", str(file), "short.parquet", "max_total_tokens=400")
     assert done.returncode == 0, done.stderr
     assert "requests longer than max_total_tokens=400 were left out" in done.stdout
@@ -224,7 +224,7 @@ def test_convert_writes_what_is_read_back(file: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(short.arrival_s), np.asarray(whole.arrival_s)[fits])
 
 
-def test_a_fit_is_a_choice_of_the_simulator(file: Path, tmp_path: Path) -> None:
+def test_a_fit_can_be_selected_in_the_simulator(file: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "fit", str(file), "name=mine", "output=configs")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("python -m simulator --config-dir configs trace=mine arrival=mine")
@@ -238,7 +238,7 @@ def test_a_fit_is_a_choice_of_the_simulator(file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arrivals", PROCESSES.values(), ids=PROCESSES)
-def test_what_a_fit_writes_builds_the_same_generators(arrivals: Arrivals, tmp_path: Path) -> None:
+def test_the_files_of_a_fit_build_the_same_generators(arrivals: Arrivals, tmp_path: Path) -> None:
     fitted = fit(generated(arrivals, 2000))
     paths = write_generators(fitted, tmp_path, "mine", [])
     assert [path.parent.name for path in paths] == ["trace", "arrival"]
@@ -248,8 +248,9 @@ def test_what_a_fit_writes_builds_the_same_generators(arrivals: Arrivals, tmp_pa
     source, process = (instantiate(OmegaConf.load(path), _convert_="all") for path in paths)
     assert source.prompt == type(source.prompt)(list(fitted.source.prompt.values), list(fitted.source.prompt.levels))  # type: ignore[attr-defined]
     trace = source.load(np.random.default_rng(0))
-    ours, theirs = (one.assign(trace, np.random.default_rng(0)).arrival_s for one in (process, fitted.arrivals))
-    assert np.array_equal(ours, theirs)
+    processes = process, fitted.arrivals
+    loaded, expected = (arrivals.assign(trace, np.random.default_rng(0)).arrival_s for arrivals in processes)
+    assert np.array_equal(loaded, expected)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ def test_mistakes_are_named_in_one_line(arguments: list[str], complaint: str, tm
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {complaint}"), done.stderr
     assert done.stderr.count("\n") == 1
-    assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,7 @@ def test_mistakes_are_named_in_one_line(arguments: list[str], complaint: str, tm
         ("a.csv", ["name="], None),
     ],
 )
-def test_a_fit_gets_a_name_that_the_command_line_takes(
+def test_a_fit_gets_a_name_that_is_valid_on_the_command_line(
     tmp_path: Path, file: str, arguments: list[str], name: str | None
 ) -> None:
     (tmp_path / file).write_text("prompt_tokens,output_tokens,arrival_s\n5,1,0\n6,1,1\n7,1,2\n8,1,3\n")
@@ -303,7 +304,7 @@ def test_a_fit_gets_a_name_that_the_command_line_takes(
     if name is None:
         assert done.returncode == 2
         assert done.stderr.startswith("error: name")
-        assert [one.name for one in tmp_path.iterdir()] == [file]
+        assert [path.name for path in tmp_path.iterdir()] == [file]
         return
     assert done.returncode == 0, done.stderr
     command = f"python -m simulator --config-dir configs_of_mine trace={name} arrival={name}"
@@ -311,13 +312,13 @@ def test_a_fit_gets_a_name_that_the_command_line_takes(
     assert "Constant" in (tmp_path / "configs_of_mine" / "arrival" / f"{name}.yaml").read_text()
 
 
-def test_chats_without_arrivals_are_to_be_simulated_as_sessions(tmp_path: Path) -> None:
+def test_chats_without_arrivals_are_simulated_with_arrival_sessions(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt_tokens,output_tokens\n5,1\n9,1\n20,1\n3,1\n9,2\n")
     done = run(tmp_path, "fit", "a.csv", "find_sessions=true")
     assert done.stdout.strip().endswith("--config-dir configs_of_mine trace=a arrival=sessions")
 
 
-def test_a_trace_in_which_everybody_waits_can_be_described(tmp_path: Path) -> None:
+def test_a_trace_without_arrival_times_can_be_described(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt_tokens,output_tokens,arrival_s,think_s\n5,1,,2\n6,1,,3\n")
     done = run(tmp_path, "describe", "a.csv")
     assert done.returncode == 0, done.stderr
@@ -331,7 +332,7 @@ def test_help_explains_every_key(tmp_path: Path) -> None:
         assert name in done.stdout
 
 
-# What a generator fitted to a published trace reaches: largest distances of distributions, relative error of the rest.
+# Largest errors of a generator fitted to a published trace: distances of distributions, relative errors of the rest.
 MATCHES = {
     "AzureLLMInferenceTrace_conv.csv.gz": {"requests/s": 0.03, "CV of gaps": 0.05, "dispersion in 60 s": 0.25},
     "AzureLLMInferenceTrace_code.csv.gz": {"requests/s": 0.3, "CV of gaps": 0.3, "gap distribution": 0.1},
@@ -341,17 +342,17 @@ MATCHES = {
 
 @needs_shared
 @pytest.mark.parametrize("name", MATCHES)
-def test_published_traces_are_matched(name: str) -> None:
+def test_a_fit_matches_published_traces(name: str) -> None:
     trace = without_steps(TraceFile(str(SHARED / "data" / "traces" / name)).load(np.random.default_rng(0)))
     errors = {row["name"]: row["error"] for row in match(trace, fit(trace))}
-    for which in ("prompt_tokens distribution", "output_tokens distribution"):
-        assert errors[which] < 0.02
-    for which, bound in MATCHES[name].items():
-        assert abs(errors[which]) < bound, which
+    for figure in ("prompt_tokens distribution", "output_tokens distribution"):
+        assert errors[figure] < 0.02
+    for figure, bound in MATCHES[name].items():
+        assert abs(errors[figure]) < bound, figure
 
 
 @needs_shared
-def test_the_shipped_conversations_are_what_the_command_writes(tmp_path: Path) -> None:
+def test_the_command_reproduces_the_shipped_conversations(tmp_path: Path) -> None:
     source = SHARED / "data" / "traces" / "sharegpt_8k.csv.gz"
     done = run(tmp_path, "fit", str(source), "find_sessions=true", "name=mine", "output=configs")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Files of requests: every published format is recognised by its content, and what is wrong is named."""
+"""Trace files: published formats are recognised by their content, and malformed rows are named."""
 
 import csv
 import gzip
@@ -38,17 +38,17 @@ def load(path: str | Path, **options: Any) -> Trace:
 
 
 def lists(trace: Trace) -> dict[str, list[Any]]:
-    """The arrays of a trace as lists, None for NaN."""
-    found: dict[str, list[Any]] = {}
+    """Return the arrays of a trace as lists, None for NaN."""
+    columns: dict[str, list[Any]] = {}
     if trace.request_id is not None:
-        found["request_id"] = list(map(str, trace.request_id.tolist()))
+        columns["request_id"] = list(map(str, trace.request_id.tolist()))
     for name in ("prompt_tokens", "output_tokens", "arrival_s", "think_s", "session", "priority"):
         values = getattr(trace, name)
         if values is not None:
-            found[name] = [None if one != one else one for one in values.tolist()]
+            columns[name] = [None if value != value else value for value in values.tolist()]
     if trace.client is not None:
-        found["client"] = [trace.clients[one].name for one in trace.client.tolist()]
-    return found
+        columns["client"] = [trace.clients[client].name for client in trace.client.tolist()]
+    return columns
 
 
 LENGTHS = {"prompt_tokens": [472, 1087], "output_tokens": [18, 230]}
@@ -142,18 +142,18 @@ def test_a_published_format_is_recognised_by_its_content(name: str, packed: bool
     text, expected = FORMATS[name]
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
-    found = lists(load(path))
-    assert found.keys() == (LENGTHS | expected).keys()
+    loaded = lists(load(path))
+    assert loaded.keys() == (LENGTHS | expected).keys()
     for column, values in (LENGTHS | expected).items():
-        assert found[column] == (
+        assert loaded[column] == (
             pytest.approx(values, nan_ok=True) if column.endswith("_s") and None not in values else values
         )
 
 
-def test_prefix_blocks_are_read_with_the_size_of_their_format(tmp_path: Path) -> None:
+def test_prefix_blocks_have_the_block_size_of_their_format(tmp_path: Path) -> None:
     mooncake = load(write(tmp_path / "a", FORMATS["mooncake"][0]))
     assert mooncake.prefix is not None
-    assert (mooncake.prefix.block_tokens, [mooncake.prefix.of(one).tolist() for one in (0, 1)]) == (
+    assert (mooncake.prefix.block_tokens, [mooncake.prefix.of(request).tolist() for request in (0, 1)]) == (
         512,
         [[0], [0, 7, 9]],
     )
@@ -163,7 +163,7 @@ def test_prefix_blocks_are_read_with_the_size_of_their_format(tmp_path: Path) ->
     text = "prompt_tokens,output_tokens,block_ids,block_tokens\n40,9,0-1;7,16\n16,1,0,16\n9,1,,16\n"
     plain = load(write(tmp_path / "c", text)).prefix
     assert plain is not None
-    assert (plain.block_tokens, [plain.of(one).tolist() for one in range(3)]) == (16, [[0, 1, 7], [0], []])
+    assert (plain.block_tokens, [plain.of(request).tolist() for request in range(3)]) == (16, [[0, 1, 7], [0], []])
 
 
 def test_blocks_of_prompt_and_output_are_read_from_their_ranges(tmp_path: Path) -> None:
@@ -173,10 +173,11 @@ def test_blocks_of_prompt_and_output_are_read_from_their_ranges(tmp_path: Path) 
     blocks = load(write(tmp_path / "b", text.replace("9-8", "8-8"))).prefix
     assert blocks is not None
     assert (blocks.block_tokens, blocks.ids.dtype) == (None, np.int32)
-    assert [blocks.of(one).tolist() for one in range(3)] == [[0, 1, 2, 3, 4, 5], [0, 1, 6], [0, 1, 2, 3, 4, 5, 7, 8]]
+    expected = [[0, 1, 2, 3, 4, 5], [0, 1, 6], [0, 1, 2, 3, 4, 5, 7, 8]]
+    assert [blocks.of(request).tolist() for request in range(3)] == expected
 
 
-def test_parquet_is_read_with_its_types(tmp_path: Path) -> None:
+def test_parquet_columns_keep_their_types(tmp_path: Path) -> None:
     moments = pa.array(np.array(["2024-05-10T00:00:01", "2024-05-10T00:00:03.5"], dtype="datetime64[us]"))
     columns = {"TIMESTAMP": moments, "ContextTokens": [472, 1087], "GeneratedTokens": [18.0, 230.0], "text": ["a", "b"]}
     pa.parquet.write_table(pa.table(columns), tmp_path / "file")
@@ -201,9 +202,11 @@ CHATS = [
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_chats_become_rounds_whose_prompts_hold_what_was_said(tmp_path: Path, words: str, indent: int | None) -> None:
+def test_chats_become_turns_whose_prompts_contain_the_conversation_so_far(
+    tmp_path: Path, tokenizer_path: str, indent: int | None
+) -> None:
     path = write(tmp_path / "sharegpt.json", json.dumps(CHATS, indent=indent))
-    trace = load(path, tokenizer=words)
+    trace = load(path, tokenizer=tokenizer_path)
     assert trace.prompt_tokens.tolist() == [5, 8, 1]
     assert trace.output_tokens.tolist() == [2, 4, 2]
     assert trace.session is not None
@@ -225,12 +228,12 @@ def test_chats_become_rounds_whose_prompts_hold_what_was_said(tmp_path: Path, wo
         ("[]", {"tokenizer": True}, "no requests"),
     ],
 )
-def test_what_is_wrong_with_chats_is_named(
-    tmp_path: Path, words: str, text: str, options: dict[str, Any], complaint: str
+def test_errors_in_chats_are_named(
+    tmp_path: Path, tokenizer_path: str, text: str, options: dict[str, Any], complaint: str
 ) -> None:
-    chosen = {name: words if value is True else value for name, value in options.items()}
+    given = {name: tokenizer_path if value is True else value for name, value in options.items()}
     with pytest.raises(ValueError, match=r".") as error:
-        load(write(tmp_path / "chats", text), **chosen)
+        load(write(tmp_path / "chats", text), **given)
     assert complaint in str(error.value)
 
 
@@ -318,7 +321,7 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, text: str, comp
     assert "\n" not in str(error.value)
 
 
-def test_malformed_rows_are_counted_when_they_are_skipped(tmp_path: Path) -> None:
+def test_skipped_malformed_rows_are_counted(tmp_path: Path) -> None:
     text = HEADER + "5,3,2,a\n5,3,1,b\n7,x,3,c\n\n5,3\n8,4,3,a\n9,1,4,d\n0,1,5,e\n"
     trace = load(write(tmp_path / "trace.csv", text), on_error="skip")
     assert trace.prompt_tokens.tolist() == [5, 9]
@@ -349,13 +352,13 @@ TIMES = st.sampled_from(["0", "1", "2.5", "2.5", "1e1", "-1", "soon", "", "inf"]
     st.sampled_from([tables.PART_BYTES, 64]),
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_read_is_what_a_slow_reader_reads(
+def test_the_reader_agrees_with_a_slow_reader(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, rows: list[tuple], part_bytes: int
 ) -> None:
-    """Also when a part of the file is no longer than a few rows."""
+    """The file is also read in parts of only a few rows."""
     monkeypatch.setattr(tables, "PART_BYTES", part_bytes)
     text = "prompt_tokens,output_tokens,arrival_s\n" + "".join(",".join(row) + "\n" for row in rows)
-    expected, skipped = slow_reading(text)
+    expected, skipped = read_slowly(text)
     path = write(tmp_path_factory.mktemp("rows") / "trace.csv", text)
     if not expected:
         with pytest.raises(ValueError, match=r"no request"):
@@ -363,15 +366,15 @@ def test_what_is_read_is_what_a_slow_reader_reads(
         return
     trace = load(path, on_error="skip")
     assert trace.arrival_s is not None
-    found = list(zip(trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), trace.arrival_s.tolist(), strict=True))
-    assert (found, trace.num_skipped) == (expected, skipped)
+    columns = trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), trace.arrival_s.tolist()
+    assert (list(zip(*columns, strict=True)), trace.num_skipped) == (expected, skipped)
     if skipped:
         with pytest.raises(ValueError, match=r"line \d+"):
             load(path)
 
 
-def slow_reading(text: str) -> tuple[list[tuple[int, int, float]], int]:
-    """Good rows, and how many others there are that are not blank."""
+def read_slowly(text: str) -> tuple[list[tuple[int, int, float]], int]:
+    """Return the good rows and the number of malformed rows; blank rows are neither."""
     good: list[tuple[int, int, float]] = []
     skipped = 0
     for row in list(csv.reader(io.StringIO(text)))[1:]:
@@ -390,7 +393,7 @@ def slow_reading(text: str) -> tuple[list[tuple[int, int, float]], int]:
     return good, skipped
 
 
-def test_only_the_rows_that_are_wanted_are_read(tmp_path: Path) -> None:
+def test_only_selected_rows_are_read(tmp_path: Path) -> None:
     rows = "".join(f"{n},{10 * n},1\n" for n in range(10))
     path = write(tmp_path / "trace.csv", "arrival_s,prompt_tokens,output_tokens\n" + rows.replace("0,0,1", "0,5,1"))
     assert load(path, num_requests=3).prompt_tokens.tolist() == [5, 10, 20]
@@ -407,7 +410,7 @@ def test_only_the_rows_that_are_wanted_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"num_requests": 2}, {"duration_s": 2.0}], ids=str)
 @pytest.mark.parametrize("on_error", ["error", "skip"])
 @pytest.mark.parametrize("later", ["9,1", "9,1,x", "2,0,1", ""])
-def test_what_is_behind_the_wanted_rows_does_not_matter(
+def test_rows_after_the_selected_ones_are_ignored(
     tmp_path: Path, options: dict[str, Any], on_error: str, later: str
 ) -> None:
     rows = f"arrival_s,prompt_tokens,output_tokens\n0,5,1\n1,6,1\n2,7,1\n{later}\n"
@@ -415,11 +418,11 @@ def test_what_is_behind_the_wanted_rows_does_not_matter(
     assert (trace.prompt_tokens.tolist(), trace.num_skipped) == ([5, 6], 0)
 
 
-def test_the_first_malformed_line_is_named_whatever_is_wrong_with_it(tmp_path: Path) -> None:
+def test_the_first_malformed_line_is_named_for_every_kind_of_error(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     lines = ["arrival_s,prompt_tokens,output_tokens", "1,5,1", "0,6,1", "2,0,1", "3,7", "4,8,1"]
     for first, reason in ((3, "arrival_s must not decrease"), (4, "prompt_tokens must be"), (5, "2 fields")):
-        kept = [line for place, line in enumerate(lines, 1) if not 3 <= place < first]
+        kept = [line for number, line in enumerate(lines, 1) if not 3 <= number < first]
         write(path, "\n".join([*kept[:2], *[""] * (first - 3), *kept[2:]]) + "\n")
         with pytest.raises(ValueError, match=rf"line {first}: {reason}"):
             load(path)
@@ -427,7 +430,7 @@ def test_the_first_malformed_line_is_named_whatever_is_wrong_with_it(tmp_path: P
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_rows_are_counted_and_numbered_across_the_parts_of_a_large_file(tmp_path: Path, kind: str) -> None:
-    """Parts are of 8 MB: the malformed rows are far behind the first."""
+    """Parts have 8 MB, so the malformed rows are in later parts too."""
     num_rows, bad = 600_000, {3, 250_001, 250_002, 599_998}
     if kind == "csv":
         lines = [f"{row},{row % 50 + 1},{row % 7 + 1},abcdefghijklmnopqrst" for row in range(num_rows)]
@@ -484,7 +487,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"PAR1 and no more", b"\xff\xfe\x00binary,\x00", b"prompt_tokens,output_tokens\n1,\xff\n"]
 )
-def test_a_file_that_is_none_of_these_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_no_known_format_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"trace\.file") as error:
         load(write(tmp_path / "trace.file", content))
     assert "\n" not in str(error.value)
@@ -506,18 +509,18 @@ ROUND_TRIPS = {
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", ROUND_TRIPS)
-def test_what_is_saved_is_read_back(tmp_path: Path, name: str, suffix: str) -> None:
+def test_a_saved_trace_is_read_back(tmp_path: Path, name: str, suffix: str) -> None:
     trace, path = ROUND_TRIPS[name], tmp_path / f"trace{suffix}"
     save(trace, path)
     assert lists(load(path)) == lists(trace)
     first = path.read_bytes()
     save(trace, path)
     assert path.read_bytes() == first
-    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_only_late_rows_have_is_saved_too(tmp_path: Path, suffix: str) -> None:
+def test_columns_that_only_late_rows_fill_are_saved(tmp_path: Path, suffix: str) -> None:
     count = 1500
     late = np.arange(count) >= count - 2
     trace = Trace(
@@ -532,16 +535,16 @@ def test_what_only_late_rows_have_is_saved_too(tmp_path: Path, suffix: str) -> N
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_clients_and_prefixes_are_saved_too(tmp_path: Path, suffix: str) -> None:
+def test_clients_and_prefix_blocks_are_saved(tmp_path: Path, suffix: str) -> None:
     trace = load(write(tmp_path / "bailian", FORMATS["bailian"][0]))
     save(trace, tmp_path / f"trace{suffix}")
-    again = load(tmp_path / f"trace{suffix}")
-    assert lists(again) == lists(trace)
-    assert again.prefix is not None
-    assert (again.prefix.block_tokens, again.prefix.ids.tolist()) == (16, [1089, 1089, 1090])
+    loaded = load(tmp_path / f"trace{suffix}")
+    assert lists(loaded) == lists(trace)
+    assert loaded.prefix is not None
+    assert (loaded.prefix.block_tokens, loaded.prefix.ids.tolist()) == (16, [1089, 1089, 1090])
 
 
-def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     for path in (tmp_path / "folder.csv", Path("/dev/null")):
         with pytest.raises(OSError, match="exists and is not a file") as error:
@@ -555,10 +558,10 @@ def test_a_device_is_not_replaced(tmp_path: Path) -> None:
 def bailian(rows: list[tuple[Any, Any]]) -> str:
     return "".join(
         json.dumps(
-            {"chat_id": one, "parent_chat_id": parent, "timestamp": place, "input_length": 9, "output_length": 2}
+            {"chat_id": chat, "parent_chat_id": parent, "timestamp": index, "input_length": 9, "output_length": 2}
         )
         + "\n"
-        for place, (one, parent) in enumerate(rows)
+        for index, (chat, parent) in enumerate(rows)
     )
 
 
@@ -571,7 +574,7 @@ def bailian(rows: list[tuple[Any, Any]]) -> str:
         ([(1, -1), (None, 1), (3, 1)], [0, 0]),
         ([(8, 7), (9, 8)], [0, 0]),
     ],
-    ids=["chains", "a repeated identifier", "two go on from one", "no identifier", "a parent that is not there"],
+    ids=["chains", "a repeated identifier", "two turns with one parent", "no identifier", "a missing parent"],
 )
 def test_turns_are_chained_by_their_parents(tmp_path: Path, rows: list[tuple[Any, Any]], sessions: list[int]) -> None:
     trace = load(write(tmp_path / "trace.jsonl", bailian(rows)), on_error="skip")
@@ -581,7 +584,7 @@ def test_turns_are_chained_by_their_parents(tmp_path: Path, rows: list[tuple[Any
 
 
 @pytest.mark.parametrize("options", [{"on_error": "skip"}, {"max_total_tokens": 80}], ids=str)
-def test_turns_whose_turn_before_is_left_out_are_left_out_too(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_turns_after_a_turn_that_is_left_out_are_left_out_too(tmp_path: Path, options: dict[str, Any]) -> None:
     first = 0 if "on_error" in options else 900
     text = f"arrival_s,think_s,prompt_tokens,output_tokens,session\n0,,10,5,a\n1,,{first},5,b\n,3,30,5,b\n,4,60,5,a\n"
     trace = load(write(tmp_path / "trace.csv", text), **options)
@@ -602,9 +605,9 @@ def test_blocks_keep_their_numbers_and_their_size(tmp_path: Path) -> None:
     trace = load(write(tmp_path / "a", text))
     for suffix in SUFFIXES:
         save(trace, tmp_path / f"saved{suffix}")
-        for one in (trace, load(tmp_path / f"saved{suffix}")):
-            assert one.prefix is not None
-            assert one.prefix.ids.tolist() == [-4294967295, 1]
+        for loaded in (trace, load(tmp_path / f"saved{suffix}")):
+            assert loaded.prefix is not None
+            assert loaded.prefix.ids.tolist() == [-4294967295, 1]
     text = "prompt_tokens,output_tokens,block_ids,block_tokens\n9,1,0,x\n" + "9,1,0,16\n" * 3
     skipped = load(write(tmp_path / "b", text), on_error="skip")
     assert (len(skipped), skipped.num_skipped) == (3, 1)
@@ -612,13 +615,13 @@ def test_blocks_keep_their_numbers_and_their_size(tmp_path: Path) -> None:
     assert skipped.prefix.block_tokens == 16
 
 
-def test_sessions_that_are_there_are_not_looked_for(tmp_path: Path) -> None:
+def test_find_sessions_is_refused_for_a_file_with_sessions(tmp_path: Path) -> None:
     path = write(tmp_path / "trace", FORMATS["mooncake with delays"][0])
     with pytest.raises(ValueError, match="find_sessions=true is for files without sessions"):
         load(path, find_sessions=True)
 
 
-def test_a_window_that_is_cut_says_so(tmp_path: Path) -> None:
+def test_a_time_window_with_too_many_requests_is_reported(tmp_path: Path) -> None:
     path = write(
         tmp_path / "trace.csv", "arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{n},9,1\n" for n in range(9))
     )
@@ -628,29 +631,29 @@ def test_a_window_that_is_cut_says_so(tmp_path: Path) -> None:
     )
 
 
-def test_settings_for_training_do_not_change_what_a_tokenizer_counts(tmp_path: Path, words: str) -> None:
+def test_padding_and_truncation_do_not_change_token_counts(tmp_path: Path, tokenizer_path: str) -> None:
     from tokenizers import Tokenizer
 
-    built = Tokenizer.from_file(words)
-    built.enable_padding(length=10)
-    built.enable_truncation(max_length=2)
-    built.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(tokenizer_path)
+    tokenizer.enable_padding(length=10)
+    tokenizer.enable_truncation(max_length=2)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
     chats = [
         *CHATS,
         {"id": "d", "conversations": [{"from": "user", "value": "\ud800 half"}, {"from": "gpt", "value": "?"}]},
     ]
     path = write(tmp_path / "chats.json", json.dumps(chats))
-    plain, odd = load(path, tokenizer=words), load(path, tokenizer=str(tmp_path / "tokenizer.json"))
-    assert lists(plain) == lists(odd)
+    plain, padded = load(path, tokenizer=tokenizer_path), load(path, tokenizer=str(tmp_path / "tokenizer.json"))
+    assert lists(plain) == lists(padded)
     assert plain.prompt_tokens.tolist() == [5, 8, 1, 2]
 
 
-def test_an_answer_of_no_tokens_is_malformed(tmp_path: Path, words: str) -> None:
+def test_an_answer_without_tokens_is_malformed(tmp_path: Path, tokenizer_path: str) -> None:
     chats = [{"conversations": [{"from": "human", "value": "one"}, {"from": "gpt", "value": ""}]}, CHATS[2]]
     path = write(tmp_path / "chats.json", json.dumps(chats))
     with pytest.raises(ValueError, match="conversation 1: output_tokens must be"):
-        load(path, tokenizer=words)
-    assert load(path, tokenizer=words, on_error="skip").num_skipped == 1
+        load(path, tokenizer=tokenizer_path)
+    assert load(path, tokenizer=tokenizer_path, on_error="skip").num_skipped == 1
 
 
 def test_parquet_of_other_encodings_is_read(tmp_path: Path) -> None:
@@ -667,7 +670,7 @@ def test_parquet_of_other_encodings_is_read(tmp_path: Path) -> None:
         load(tmp_path / "b.parquet")
 
 
-def test_a_part_without_any_good_row_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_without_any_good_row_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "PART_BYTES", 64)
     text = "prompt_tokens,output_tokens\n1,1\n" + "1\n" * 500 + "2,2\n"
     trace = load(write(tmp_path / "trace.csv", text), on_error="skip")
@@ -687,14 +690,14 @@ PUBLISHED = [
 
 @needs_shared
 @pytest.mark.parametrize(("name", "num_requests", "last_s"), PUBLISHED)
-def test_published_traces_are_read_whole(name: str, num_requests: int, last_s: float | None) -> None:
+def test_published_traces_are_read_completely(name: str, num_requests: int, last_s: float | None) -> None:
     trace = load(SHARED / "data" / "traces" / name)
     assert len(trace) == num_requests
     assert (None if trace.arrival_s is None else trace.arrival_s[-1]) == pytest.approx(last_s)
 
 
 @needs_shared
-def test_mooncake_sessions_go_on_from_their_prefixes() -> None:
+def test_mooncake_sessions_share_their_prefixes() -> None:
     trace = load(SHARED / "data" / "traces" / "mooncake_conversation.jsonl.gz", find_sessions=True)
     assert trace.prefix is not None
     assert len(trace.prefix.ids) == 288500
@@ -705,6 +708,6 @@ def test_mooncake_sessions_go_on_from_their_prefixes() -> None:
     before = np.concatenate([[0], (trace.prompt_tokens + trace.output_tokens)[order][:-1]])
     assert np.all(trace.prompt_tokens[order][later] >= before[later])
     for row in np.flatnonzero(later)[:300]:
-        this, last = order[row], order[row - 1]
-        whole = trace.prompt_tokens[last] // 512
-        assert trace.prefix.of(int(this))[:whole].tolist() == trace.prefix.of(int(last))[:whole].tolist()
+        current, previous = order[row], order[row - 1]
+        whole = trace.prompt_tokens[previous] // 512
+        assert trace.prefix.of(int(current))[:whole].tolist() == trace.prefix.of(int(previous))[:whole].tolist()

@@ -1,4 +1,4 @@
-"""The policy of vLLM V1 against a slow model of its scheduler, cache and engine loop: exactly the same happens."""
+"""Runs of vLLM V1 equal those of a slow reference of its scheduler, prefix cache and engine loop."""
 
 from random import Random
 
@@ -12,34 +12,34 @@ SMALL, LONG = 320, 36
 
 
 @pytest.mark.parametrize("first", range(0, SMALL, 40))
-def test_small_cases_that_collide_are_served_as_by_the_reference(first: int) -> None:
-    differing = {seed: found for seed in range(first, first + 40) if (found := differences(random_case(seed)))}
+def test_small_cases_with_contention_match_the_reference(first: int) -> None:
+    differing = {seed: texts for seed in range(first, first + 40) if (texts := differences(random_case(seed)))}
     assert differing == {}
 
 
 @pytest.mark.parametrize("first", range(0, LONG, 9))
-def test_conversations_are_served_as_by_the_reference(first: int) -> None:
-    differing = {seed: found for seed in range(first, first + 9) if (found := differences(long_case(seed), 1500))}
+def test_conversations_match_the_reference(first: int) -> None:
+    differing = {seed: texts for seed in range(first, first + 9) if (texts := differences(long_case(seed), 1500))}
     assert differing == {}
 
 
-def test_runs_that_do_not_check_themselves_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_without_invariant_checks_match_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CHECK_VARIABLE)
     cases = [*map(random_case, range(1000, 1060)), *map(long_case, range(1000, 1004))]
-    assert [found for case in cases if (found := differences(case))] == []
+    assert [texts for case in cases if (texts := differences(case))] == []
 
 
-def test_long_cases_reach_what_short_ones_do_not() -> None:
-    """Many evictions and preemptions, hits at readmissions, and deep pipelines with them."""
+def test_long_cases_have_many_evictions_hits_and_preemptions() -> None:
+    """Deep pipelines with a prefix cache also have many of each."""
     deep = [case for case in map(long_case, range(LONG)) if case.machine.pp > 2 and case.machine.prefix_caching]
-    figures = [served(case, time_limit_s=20.0).summary for case in deep[:6]]
+    summaries = [served(case, time_limit_s=20.0).summary for case in deep[:6]]
     for name in ("num_evicted_blocks", "cached_tokens", "cached_tokens_readmissions"):
-        assert sum(one["prefix_cache"][name] for one in figures) > 500
-    assert sum(one["num_preemptions"] for one in figures) > 100
+        assert sum(summary["prefix_cache"][name] for summary in summaries) > 500
+    assert sum(summary["num_preemptions"] for summary in summaries) > 100
 
 
 def long_case(seed: int) -> Case:
-    """Some 80 requests, most of them turns that begin with what an earlier one of them left, or with a part of it."""
+    """Return a case of 60 to 100 requests, most of which continue an earlier request or share part of its prefix."""
     random = Random(seed)
     block_size = random.choice([1, 4, 16])
     machine = reference.Machine(
@@ -72,12 +72,12 @@ def _turns(random: Random, machine: reference.Machine) -> list[reference.Request
     for number in range(random.randint(60, 100)):
         arrival_s += round(random.expovariate(rate), 3) * (random.random() < 0.8)
         output = random.randint(1, 40)
-        before = random.choice(requests) if requests and random.random() < 0.7 else None
-        known = 0 if before is None else before.prompt_tokens + before.output_tokens
+        previous = random.choice(requests) if requests and random.random() < 0.7 else None
+        known = 0 if previous is None else previous.prompt_tokens + previous.output_tokens
         if known + 40 > machine.max_model_len:
-            before, known = None, 0
+            previous, known = None, 0
         prompt = known + random.randint(1, 40)
-        ids = [] if before is None else (before.block_ids or [])
+        ids = [] if previous is None else (previous.block_ids or [])
         ids = ids[: random.randint(0, len(ids))] if random.random() < 0.3 else ids
         num_new = (prompt + output) // machine.block_size - len(ids)
         ids = [*ids, *range(num_ids, num_ids + num_new)]

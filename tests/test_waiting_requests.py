@@ -1,4 +1,4 @@
-"""Requests that wait for the end of others: turns of sessions, and the users of a closed loop."""
+"""Requests that wait for others to finish: turns of sessions, and users of a closed loop."""
 
 import dataclasses
 import math
@@ -22,8 +22,8 @@ CHATS = Conversations(Geometric(3), Uniform(5, 60), Uniform(1, 40), 900, num_req
 
 
 def chats(seed: int = 0, **arrivals: float) -> Trace:
-    of_requests, of_arrivals = np.random.default_rng(seed).spawn(2)
-    return Sessions(**({"qps": 5.0, "think_s": 1.0} | arrivals)).assign(CHATS.load(of_requests), of_arrivals)
+    request_random, arrival_random = np.random.default_rng(seed).spawn(2)
+    return Sessions(**({"qps": 5.0, "think_s": 1.0} | arrivals)).assign(CHATS.load(request_random), arrival_random)
 
 
 def serve(
@@ -42,17 +42,17 @@ def serve(
 
 
 @pytest.mark.parametrize("pp", [1, 2])
-@pytest.mark.parametrize("scheduler", POLICIES, ids=lambda one: type(one).__name__)
-def test_a_turn_arrives_a_think_time_after_the_answer_before(scheduler: Scheduler, pp: int) -> None:
+@pytest.mark.parametrize("scheduler", POLICIES, ids=lambda policy: type(policy).__name__)
+def test_a_turn_arrives_one_think_time_after_the_previous_answer(scheduler: Scheduler, pp: int) -> None:
     trace = chats()
     assert trace.think_s is not None
     table = serve(trace, scheduler, pp, replicas=2).requests
     session, turn = trace.turns()
     order = np.lexsort((turn, session))
     later = np.flatnonzero(turn[order] > 0)
-    this, before = order[later], order[later - 1]
+    current, previous = order[later], order[later - 1]
     assert len(later) > 100
-    assert np.array_equal(table["arrival_s"][this], table["completed_s"][before] + trace.think_s[this])
+    assert np.array_equal(table["arrival_s"][current], table["completed_s"][previous] + trace.think_s[current])
     first = turn == 0
     assert np.array_equal(table["arrival_s"][first], trace.arrival_s[first])
     assert np.all(table["arrival_s"] <= table["first_scheduled_s"])
@@ -62,7 +62,7 @@ def test_a_turn_arrives_a_think_time_after_the_answer_before(scheduler: Schedule
 
 
 @pytest.mark.parametrize("think_s", [0.0, 0.5])
-@pytest.mark.parametrize("scheduler", POLICIES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("scheduler", POLICIES, ids=lambda policy: type(policy).__name__)
 def test_a_closed_loop_never_has_more_requests_than_users(scheduler: Scheduler, think_s: float) -> None:
     trace = trace_of([(0.0, 30, 12)] * 150)
     trace = ClosedLoop(users=7, think_s=think_s).assign(trace, np.random.default_rng(0))
@@ -72,15 +72,15 @@ def test_a_closed_loop_never_has_more_requests_than_users(scheduler: Scheduler, 
     present = np.cumsum([1 if change else -1 for _, change in changes])
     assert present.max() == 7
     if think_s == 0:
-        # Until nothing is left to send, whoever ends is followed at that instant.
+        # Until no request is left to send, each finished request is replaced at that instant.
         after = {time_s: count for (time_s, _), count in zip(changes, present.tolist(), strict=True)}
         assert {count for time_s, count in after.items() if time_s < table["arrival_s"].max()} == {7}
     # A user sends the next request of the trace.
     assert np.all(np.diff(table["arrival_s"][np.argsort(table["arrival_s"], kind="stable")]) >= 0)
 
 
-def test_the_next_request_is_sent_by_whoever_is_free_first() -> None:
-    """Two users; a long answer keeps one, and the other goes on with all the rest."""
+def test_the_first_free_user_sends_the_next_request() -> None:
+    """A long answer occupies one of two users, and the other sends all remaining requests."""
     trace = Trace(np.array([9, 9, 9, 9]), np.array([200, 2, 2, 2]))
     trace = ClosedLoop(users=2).assign(trace, np.random.default_rng(0))
     table = serve(trace).requests
@@ -88,15 +88,15 @@ def test_the_next_request_is_sent_by_whoever_is_free_first() -> None:
     assert table["completed_s"][0] == table["completed_s"].max()
 
 
-def test_a_user_ends_a_session_before_taking_the_next_one() -> None:
+def test_a_user_finishes_a_session_before_starting_the_next() -> None:
     trace = Trace(np.full(6, 9), np.full(6, 2), session=np.array([0, 0, 1, 1, 2, 2]))
     trace = ClosedLoop(users=1, think_s=2, think_cv=0).assign(trace, np.random.default_rng(0))
     table = serve(trace).requests
     assert np.array_equal(table["arrival_s"][1:], table["completed_s"][:-1] + 2)
 
 
-def test_a_closed_queueing_network_has_the_throughput_of_its_theory() -> None:
-    """Mean value analysis: users think, then wait for a server of exponential service (here nearly, geometric)."""
+def test_a_closed_queueing_network_has_the_throughput_of_mean_value_analysis() -> None:
+    """Users think, then wait for a server with nearly exponential (geometric) service times."""
     users, think_s, mean_tokens, count = 8, 100.0, 20, 40_000
     output = np.random.default_rng(3).geometric(1 / mean_tokens, count)
     trace = ClosedLoop(users=users, think_s=think_s).assign(
@@ -110,12 +110,12 @@ def test_a_closed_queueing_network_has_the_throughput_of_its_theory() -> None:
         queue = throughput * response_s
     assert result.summary["requests_per_s"] == pytest.approx(throughput, rel=0.02)
     assert result.summary["e2e_s"]["mean"] == pytest.approx(response_s, rel=0.03)
-    # Little: users = throughput * (response + think time).
+    # Little's law: users = throughput * (response time + think time).
     spent_s = result.summary["e2e_s"]["mean"] + think_s
     assert result.summary["requests_per_s"] * spent_s == pytest.approx(users, rel=0.02)
 
 
-def test_a_session_ends_with_a_turn_that_is_refused() -> None:
+def test_a_session_ends_at_an_ignored_turn() -> None:
     session = np.array([0, 0, 0, 1])
     trace = Trace(np.array([9, 5000, 9, 9]), np.array([2, 2, 2, 2]), session=session)
     trace = trace.arriving(np.array([0.0, math.nan, math.nan, math.nan]), np.array([math.nan, 1.0, 1.0, 3.0]))
@@ -123,13 +123,13 @@ def test_a_session_ends_with_a_turn_that_is_refused() -> None:
     assert result.summary["num_finished"] == 2
     assert (result.summary["num_ignored"], result.summary["num_not_arrived"]) == (1, 1)
     assert np.isnan(result.requests["arrival_s"][2])
-    # The next session begins for the user whom the refused turn set free.
+    # The user of the ignored turn is free to start the next session.
     assert result.requests["arrival_s"][3] > result.requests["arrival_s"][1] + 3 - 1e-9
     assert "1 turns were not sent: an earlier turn of their session was ignored or lost" in result.summary["warnings"]
     assert not any(warning.kind == "not_arrived" for warning in result.warnings)
 
 
-def test_what_would_arrive_after_the_time_limit_does_not() -> None:
+def test_requests_after_the_time_limit_do_not_arrive() -> None:
     trace = ClosedLoop(users=2, think_s=1.0, think_cv=0).assign(trace_of([(0, 9, 2)] * 100), np.random.default_rng(0))
     result = serve(trace, time_limit_s=20.0)
     arrived = result.requests["arrival_s"][~np.isnan(result.requests["arrival_s"])]
@@ -141,23 +141,22 @@ def test_what_would_arrive_after_the_time_limit_does_not() -> None:
     assert late in " ".join(result.summary["warnings"])
 
 
-def test_a_trace_in_which_everybody_waits_is_refused() -> None:
+def test_a_trace_without_arrival_times_is_refused() -> None:
     trace = trace_of([(0, 9, 2)] * 2).arriving(np.full(2, math.nan), np.ones(2))
     with pytest.raises(ValueError, match="no request of the trace has an arrival time"):
         serve(trace)
 
 
-def test_turns_of_a_session_stay_at_their_replica() -> None:
+def test_turns_of_a_session_stay_on_their_replica_only_if_sticky() -> None:
     trace = chats()
     assert trace.session is not None
-    for router, at_home in ((Sticky(), True), (RoundRobin(), False)):
+    for router, is_sticky in ((Sticky(), True), (RoundRobin(), False)):
         replica = serve(trace, replicas=4, router=router).requests["replica"]
-        homes = [len(np.unique(replica[trace.session == one])) for one in np.unique(trace.session)]
-        assert (max(homes) == 1) == at_home
+        num_replicas = [len(np.unique(replica[trace.session == session])) for session in np.unique(trace.session)]
+        assert (max(num_replicas) == 1) == is_sticky
 
 
-def test_waiting_for_answers_that_never_matters_changes_nothing() -> None:
-    """Turns that are sent at given times and turns that wait and come at these times are served alike."""
+def test_waiting_turns_are_served_like_turns_at_the_same_given_times() -> None:
     waiting = serve(chats(), replicas=2)
     trace = chats()
     order = np.argsort(waiting.requests["arrival_s"], kind="stable")
@@ -178,20 +177,20 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 def test_turns_that_do_not_wait_for_the_answer_are_reported() -> None:
     overrides = ["trace=sharegpt_sessions", "trace.num_requests=60", "arrival.qps=2"]
-    early = simulate(**load_config(*overrides))
-    table, turns = early.requests, load_config(*overrides)["trace"].turns()
+    fixed_times = simulate(**load_config(*overrides))
+    table, turns = fixed_times.requests, load_config(*overrides)["trace"].turns()
     count = 0
     for session in np.unique(turns[0]):
         rows = np.flatnonzero(turns[0] == session)
         count += np.count_nonzero(table["arrival_s"][rows[1:]] < table["completed_s"][rows[:-1]])
     assert count > 10
-    (text,) = [warning.text for warning in early.warnings if warning.kind == "early_turns"]
+    (text,) = [warning.text for warning in fixed_times.warnings if warning.kind == "early_turns"]
     assert text.startswith(f"{count} turns arrived before the previous turn of their session was answered; ")
     waiting = simulate(**load_config(*overrides, "arrival=sessions"))
     assert not any(warning.kind == "early_turns" for warning in waiting.warnings)
 
 
-def test_a_capacity_says_when_requests_did_not_arrive_at_its_rate() -> None:
+def test_a_capacity_warns_if_requests_did_not_arrive_at_its_rate() -> None:
     from simulator.capacity import load_capacity
     from simulator.capacity.__main__ import search
     from simulator.capacity.report import summarize
@@ -203,10 +202,10 @@ def test_a_capacity_says_when_requests_did_not_arrive_at_its_rate() -> None:
         summary = summarize(task, search(task))
         best = summary["at_capacity"]
         assert (abs(best["arrivals_per_s"] / best["qps"] - 1) > 0.2) == differs
-        assert any("is the long-run rate of the arrival process" in one for one in summary["warnings"]) == differs
+        assert any("is the long-run rate of the arrival process" in text for text in summary["warnings"]) == differs
 
 
-def test_users_who_have_nothing_to_send_are_reported() -> None:
+def test_users_without_requests_are_reported() -> None:
     trace = ClosedLoop(users=9).assign(trace_of([(0, 9, 2)] * 4), np.random.default_rng(0))
     assert trace.notes == ("only 4 of 9 users send requests, as the trace has no more sessions",)
 

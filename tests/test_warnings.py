@@ -1,4 +1,4 @@
-"""What makes figures doubtful is a warning on the terminal and a field of summary.json, never a silent number."""
+"""Doubtful results are reported by a warning on the terminal and a field of summary.json."""
 
 import json
 from collections.abc import Callable
@@ -105,7 +105,7 @@ CASES: dict[str, tuple[list[str], str, Field]] = {
 
 
 @pytest.mark.parametrize(("overrides", "warning", "field"), CASES.values(), ids=CASES)
-def test_each_is_a_visible_warning_and_a_field(
+def test_each_doubtful_result_is_a_visible_warning_and_a_field(
     overrides: list[str],
     warning: str,
     field: Field,
@@ -119,22 +119,22 @@ def test_each_is_a_visible_warning_and_a_field(
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert any(warning in line for line in printed), printed
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert [f"warning: {one}" for one in summary["warnings"]] == printed
+    assert [f"warning: {text}" for text in summary["warnings"]] == printed
     assert field(summary)
 
 
-def test_an_slo_that_no_rate_meets_is_said(
+def test_an_slo_that_no_rate_meets_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["trace=sharegpt", "trace.num_requests=20", "slo.tbt_p99=0.001", "hydra.run.dir=run"]
     assert run_main(capacity, arguments, tmp_path, monkeypatch) == 0
     assert "warning: every rate that was tried misses the SLO, down to " in capsys.readouterr().out
-    found = json.loads((tmp_path / "run" / "capacity.json").read_text())
-    assert found["capacity_qps"] == 0
-    assert found["at_capacity"] is None
+    written = json.loads((tmp_path / "run" / "capacity.json").read_text())
+    assert written["capacity_qps"] == 0
+    assert written["at_capacity"] is None
 
 
-def test_a_run_without_caveats_has_no_warning(
+def test_a_run_without_doubtful_results_has_no_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["trace=fixed", "trace.num_requests=20", "hydra.run.dir=run"]

@@ -1,4 +1,4 @@
-"""Random cases for vLLM V1's scheduler, served by the simulator and by a slow reference of it."""
+"""Random cases for vLLM V1, served by the simulator and by a slow reference."""
 
 from dataclasses import dataclass
 from random import Random
@@ -17,7 +17,7 @@ from traces import PrefixBlocks, Trace
 
 @dataclass(frozen=True)
 class Case:
-    """What is served, and where."""
+    """Requests, options and machine of one run."""
 
     requests: list[reference.Request]
     options: reference.Options
@@ -25,7 +25,7 @@ class Case:
 
 
 def random_case(seed: int) -> Case:
-    """A small case that collides: ties, tight memory, shared prefixes, chunks of odd sizes."""
+    """Return a small case with contention: ties, tight memory, shared prefixes, odd chunk sizes."""
     random = Random(seed)
     block_size = random.choice([1, 2, 4, 16])
     machine = reference.Machine(
@@ -62,8 +62,8 @@ def _random_requests(random: Random, machine: reference.Machine) -> list[referen
         if random.random() < 0.7:
             arrival_s += round(random.expovariate(20), 3)
         prompt, output = random.randint(1, 80), random.randint(1, 40)
-        num_blocks, begun = (prompt + output) // machine.block_size, [one.block_ids for one in requests]
-        ids = (random.choice(begun) or [])[: random.randint(0, num_blocks)] if begun and random.random() < 0.6 else []
+        num_blocks, known = (prompt + output) // machine.block_size, [request.block_ids for request in requests]
+        ids = (random.choice(known) or [])[: random.randint(0, num_blocks)] if known and random.random() < 0.6 else []
         num_new = num_blocks - len(ids)
         ids = [*ids, *range(num_ids, num_ids + num_new)]
         num_ids += num_new
@@ -74,16 +74,16 @@ def _random_requests(random: Random, machine: reference.Machine) -> list[referen
 def served(
     case: Case, time_limit_s: float | None = None, faults: Faults | None = None, num_replicas: int = 1
 ) -> Result:
-    """What the simulator makes of a case."""
+    """Serve a case with the simulator."""
     requests, machine = case.requests, case.machine
-    lengths = np.array([len(one.block_ids or ()) for one in requests])
-    ids = np.array([label for one in requests for label in one.block_ids or ()], dtype=np.int64)
+    lengths = np.array([len(request.block_ids or ()) for request in requests])
+    ids = np.array([block for request in requests for block in request.block_ids or ()], dtype=np.int64)
     trace = Trace(
-        np.array([one.prompt_tokens for one in requests]),
-        np.array([one.output_tokens for one in requests]),
-        np.array([one.arrival_s for one in requests]),
-        request_id=np.array([one.request_id for one in requests]),
-        priority=np.array([one.priority for one in requests]),
+        np.array([request.prompt_tokens for request in requests]),
+        np.array([request.output_tokens for request in requests]),
+        np.array([request.arrival_s for request in requests]),
+        request_id=np.array([request.request_id for request in requests]),
+        priority=np.array([request.priority for request in requests]),
         prefix=PrefixBlocks.of_lengths(ids, lengths),
     )
     deployment = Deployment(
@@ -99,50 +99,50 @@ def served(
 
 
 def differences(case: Case, most_batches: int = 400) -> list[str]:
-    """What differs between the simulator and the reference; none if it is empty."""
+    """Return the differences between the simulator and the reference; empty if they agree."""
     slow = reference.serve(case.requests, case.options, case.machine, most_batches)
     cut_off = len(slow.batches) == most_batches
     fast = served(case, slow.batches[-1].start_s if cut_off else None)
     num_batches = len(slow.batches)
     replica = fast.replicas[0]
     assert replica.members is not None
-    found = []
-    members = [[(case.requests[one].request_id, *rest) for one, *rest in batch] for batch in replica.members]
+    texts = []
+    members = [[(case.requests[index].request_id, *rest) for index, *rest in batch] for batch in replica.members]
     compared = {
-        "members": (members, [one.members for one in slow.batches]),
+        "members": (members, [batch.members for batch in slow.batches]),
         **{
-            name: (replica.iterations[name].tolist(), [getattr(one, name) for one in slow.iterations])
+            name: (replica.iterations[name].tolist(), [getattr(row, name) for row in slow.iterations])
             for name in ("schedule_s", "context_tokens", "free_blocks")
         },
         **{
-            name: (replica.iterations[name].tolist(), [getattr(one, name) for one in slow.batches])
+            name: (replica.iterations[name].tolist(), [getattr(batch, name) for batch in slow.batches])
             for name in ("start_s", "end_s")
         },
     }
-    for name, (ours, expected) in compared.items():
-        if ours[:num_batches] != expected:
-            pairs = zip(ours, expected, strict=False)
-            place = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(ours), num_batches))
-            found.append(f"{name} at {place}: {ours[place : place + 1]} instead of {expected[place : place + 1]}")
+    for name, (actual, expected) in compared.items():
+        if actual[:num_batches] != expected:
+            pairs = enumerate(zip(actual, expected, strict=False))
+            first = next((index for index, (value, wanted) in pairs if value != wanted), min(len(actual), num_batches))
+            texts.append(f"{name} at {first}: {actual[first : first + 1]} instead of {expected[first : first + 1]}")
     if not cut_off:
-        found += _differing_requests(fast, slow)
-    return found
+        texts += _differing_requests(fast, slow)
+    return texts
 
 
 def _differing_requests(fast: Result, slow: reference.Outcome) -> list[str]:
-    found = []
+    names = []
     for name in ("first_scheduled_s", "first_token_s", "completed_s"):
-        expected = [np.nan if (value := getattr(one, name)) is None else value for one in slow.requests]
+        expected = [np.nan if (value := getattr(row, name)) is None else value for row in slow.requests]
         if not np.array_equal(fast.requests[name], expected, equal_nan=True):
-            found.append(name)
+            names.append(name)
     counts = {
-        "num_preemptions": [one.num_preemptions for one in slow.requests],
-        "ignored": [one.ignored for one in slow.requests],
+        "num_preemptions": [row.num_preemptions for row in slow.requests],
+        "ignored": [row.ignored for row in slow.requests],
     }
     if "cached_tokens" in fast.requests:
-        counts["cached_tokens_readmissions"] = [one.cached_tokens_readmissions for one in slow.requests]
+        counts["cached_tokens_readmissions"] = [row.cached_tokens_readmissions for row in slow.requests]
         first = {row.request_id: row.cached_tokens for row in reversed(slow.admissions)}
-        counts["cached_tokens"] = [first.get(one.request_id, 0) for one in slow.requests]
+        counts["cached_tokens"] = [first.get(row.request_id, 0) for row in slow.requests]
         if fast.summary["prefix_cache"]["num_evicted_blocks"] != slow.num_evictions:
-            found.append("num_evicted_blocks")
-    return found + [name for name, expected in counts.items() if fast.requests[name].tolist() != expected]
+            names.append("num_evicted_blocks")
+    return names + [name for name, expected in counts.items() if fast.requests[name].tolist() != expected]

@@ -9,11 +9,11 @@ from matplotlib.patches import FancyBboxPatch
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent.parent))  # the tests know which imports there are
 
-from tests.test_imports import floors, package_arrows  # noqa: E402
+from tests.test_imports import layers, package_arrows  # noqa: E402
 from traces.shared.figure_style import COLOURS, GREY, grid, save, styled  # noqa: E402
 
 BLUE, RED, SKY, BLACK, GOLD, GREEN = COLOURS
-# What each package holds, its colour (input, simulation, result, commands) and its column; its floor is computed.
+# What each package holds, its colour (input, simulation, result, commands) and its column; its layer is computed.
 PACKAGES = {
     "traces": ("requests, arrivals,\nreaders, generators", GREEN, 0.8),
     "log": ("iterations,\nrequest events", GREY, 1.9),
@@ -43,8 +43,8 @@ WIDTH, HEIGHT, ROW, COLUMN = 1.95, 0.72, 1.1, 2.0
 
 @styled
 def main() -> None:
-    """Draw a row for each floor, and an arrow for each import that no longer path implies."""
-    heights = {name.removeprefix("simulator."): floor for name, floor in floors().items()}
+    """Draw a row for each layer, and an arrow for each import that no longer path implies."""
+    heights = {name.removeprefix("simulator."): layer for name, layer in layers().items()}
     most = max(heights[name] for name in PACKAGES)
     figure, (axes,) = grid(1, 1, width=9.5, height=0.78 * most)
     axes.set(xlim=(0.2, 3.75 * COLUMN + WIDTH), ylim=(0.0, most * ROW))

@@ -9,7 +9,7 @@ from simpy.events import Event
 
 from simulator.engine.pipeline_stages import Stages
 from simulator.iteration_time import StageTimes
-from simulator.log import NO_DECODE_SET, IterationLog, StageUse
+from simulator.log import IterationLog, StageUse
 from simulator.replica import Batch, Replica
 from simulator.schedulers import Scheduler
 
@@ -58,7 +58,8 @@ class ReplicaRun:
         num_preempted = len(self.replica.request_events.preemptions)
         batch = self.scheduler.schedule(self.replica)
         while batch is not None:
-            started = self._start(batch)
+            started = self.replica.start(batch)
+            self._report(batch)
             if started is not None:
                 return started
             batch = self.scheduler.schedule(self.replica) if batch.is_open else None
@@ -67,10 +68,12 @@ class ReplicaRun:
 
     def schedule_until_tokens(self, now_s: float) -> Batch | None:
         """Ask the policy until a batch has tokens, and start it; None: nothing can be done."""
-        schedule = self.scheduler.schedule
-        num_preempted = len(self.replica.request_events.preemptions)
-        while (batch := schedule(self.replica)) is not None:
-            started = self._start(batch)
+        replica, schedule = self.replica, self.scheduler.schedule
+        num_preempted = len(replica.request_events.preemptions)
+        while (batch := schedule(replica)) is not None:
+            started = replica.start(batch)
+            if batch.chunks or batch.ignored:
+                self._report(batch)
             if started is not None:
                 return started
             if batch.preempted and self._is_livelocked:
@@ -78,9 +81,8 @@ class ReplicaRun:
         self._log_lone_preemptions(num_preempted, now_s)
         return None
 
-    def _start(self, batch: Batch) -> Batch | None:
-        """Start a batch, report the requests it refuses, and log the KV blocks of its admissions."""
-        started = self.replica.start(batch)
+    def _report(self, batch: Batch) -> None:
+        """Report the requests that a batch refuses, and log the KV blocks that its admissions needed."""
         if batch.ignored:
             self.on_end(batch.ignored, False)
         admissions, needed = self.replica.request_events.admissions, self.blocks_needed
@@ -90,7 +92,6 @@ class ReplicaRun:
                 self.scheduler.blocks_to_admit(self.replica, known_tokens[request])
                 for request, *_ in admissions[len(needed) :]
             )
-        return started
 
     def _log_lone_preemptions(self, num_before: int, now_s: float) -> None:
         self.log.log_lone_preemptions(range(num_before, len(self.replica.request_events.preemptions)), now_s)
@@ -107,17 +108,11 @@ class ReplicaRun:
         Returns:
             Its stage times, when the first stage is free again, and when the last stage completes the batch.
         """
-        self.log_run(batch, now_s, start_s)
+        self.log.begin_run(batch, self.replica.in_flight[-1][1], now_s, start_s, self.replica.members)
         times = self.stage_times(batch)
         first_end_s, end_s = stages.pass_through(times, now_s, start_s)
         self.log.times.extend((end_s, self.replica.free_blocks))
         return times, first_end_s, end_s
-
-    def log_run(self, batch: Batch, now_s: float, start_s: float) -> None:
-        """Log a batch just put in flight; its end times, and those of its repeats, follow."""
-        decodes = self.replica.in_flight[-1][1]
-        index = NO_DECODE_SET if decodes is None else decodes.index
-        self.log.begin_run(batch, index, now_s, start_s, self.replica.members)
 
     @property
     def _is_livelocked(self) -> bool:

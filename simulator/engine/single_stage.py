@@ -46,7 +46,7 @@ class SingleStageEngine:
                 continue  # the replica failed and has no requests
 
     def _iterate(self) -> Process:
-        clock, run, replica = self._clock, self._run, self._run.replica
+        clock, run, replica, begin_run = self._clock, self._run, self._run.replica, self._run.log.begin_run
         stage_times, log_times, time_limit_s = run.stage_times, run.log.times.extend, run.time_limit_s
         end_s = clock.now
         while True:
@@ -58,7 +58,7 @@ class SingleStageEngine:
                 yield self._idle
                 end_s = clock.now
                 continue
-            run.log_run(batch, start_s, start_s)
+            begin_run(batch, replica.in_flight[-1][1], start_s, start_s, replica.members)
             self._arrived = False
             self._start_s = start_s
             due_s, wake = clock.next_due_s(), None

@@ -47,6 +47,12 @@ class LoggedBatch(Protocol):
     decode_context_tokens: int
 
 
+class LoggedDecodes(Protocol):
+    """The part of a decode set that the log reads; see `simulator.replica.DecodeSet`."""
+
+    index: int
+
+
 @dataclass(frozen=True)
 class LoggedIterations:
     """The iterations of a replica in order, as they are stored and saved.
@@ -130,7 +136,7 @@ class IterationLog:
     def begin_run(
         self,
         batch: LoggedBatch,
-        decode_set: int,
+        decodes: LoggedDecodes | None,
         schedule_s: float,
         start_s: float,
         members: Callable[[], Members],
@@ -139,7 +145,7 @@ class IterationLog:
 
         Args:
             batch: The batch.
-            decode_set: Number of its decode set, or NO_DECODE_SET.
+            decodes: Its decode set; None: it has no decodes.
             schedule_s: When it was scheduled.
             start_s: When it starts in the first stage.
             members: Returns its members; called only if they are logged.
@@ -154,7 +160,7 @@ class IterationLog:
                 batch.num_decodes,
                 batch.prefill_context_tokens,
                 batch.decode_context_tokens,
-                decode_set,
+                NO_DECODE_SET if decodes is None else decodes.index,
             )
         )
         if self._members is not None:
