@@ -1,4 +1,4 @@
-# `make check` runs what .ci/run runs, in the environment at hand.
+# `make check` runs lint, types, security, documentation and all tests in the current environment.
 PYTHON ?= python
 
 .PHONY: install format lint types security docs test slow check bench

@@ -13,9 +13,10 @@ import pandas as pd
 from profiling import campaign
 from profiling.measure import command as measure
 from profiling.serving import command as record
-from profiling.tables import Header, TableError, device_folders, print_table, write_table, write_whole
+from profiling.tables import Header, TableError, device_folders, print_table, write_table
 from profiling.validate import command as validate
 from traces.shared import command_line
+from traces.shared.atomic_files import write_atomic
 
 
 class _Parser(argparse.ArgumentParser):
@@ -151,7 +152,8 @@ def _fit(options: argparse.Namespace) -> None:
         profile = replace(profile, about={**profile.about, "errors": [asdict(score) for score in scores]})
         path = options.output / f"{Header.read(folder).device}.json.gz"
         content = profile.to_bytes()
-        write_whole(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, content)
         print(f"{path}: {len(content):,} bytes")
 
 
@@ -164,7 +166,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         scores += device_scores(folder, attention_from)
         print(f"{folder} evaluated", file=sys.stderr)
     rows = [asdict(score) for score in scores]
-    write_whole(options.output, (json.dumps(rows, indent=1) + "\n").encode())
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(options.output, (json.dumps(rows, indent=1) + "\n").encode())
     print_table(pd.DataFrame(rows), "absolute error, per cent")
     print(f"written to {options.output}")
 
@@ -204,7 +207,8 @@ def _links(options: argparse.Namespace) -> None:
         raise TableError(f"no folder in {options.tables} has a communication table")
     for links in [links for folder in folders for links in fit_links(folder)]:
         path = options.output / f"{links.about['machine']}.json"
-        write_whole(path, links.to_text().encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, links.to_text().encode())
         print(f"{path}: {len(links.curves)} curves")
     print_table(pd.concat(constants(folder) for folder in folders).round(1), "latency and bandwidth, for comparison")
     if options.figure is not None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +17,12 @@ from profiling.serving.command import summarize
 from profiling.serving.recorder import Recorder
 from profiling.serving.recording import RECORDING, Recording
 from profiling.validate.command import validate_all
-from profiling.validate.fitted import Fitted
 from simulator.config import load_config
 from simulator.simulation import simulate
 from traces import Trace
+
+if TYPE_CHECKING:
+    from profiling.validate.fitted import Fitted
 
 # Arrival rates, as shares of the predicted maximum throughput.
 LOADS = {"light": 0.3, "busy": 0.8, "overload": 1.3}
@@ -55,6 +58,8 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.repeats < 1:
         raise ValueError(f"--repeats must be at least 1, got {options.repeats}")
+    from profiling.validate.fitted import Fitted  # needs scikit-learn, which must not be missed after measuring
+
     begin_s = time.monotonic()
     torch = require_torch(options.on)
     models = [(options.model, "1"), *_shards(options.shards)]
@@ -84,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _recordings(
-    options: argparse.Namespace, device: str, fitted: Fitted, has_graphs: bool
+    options: argparse.Namespace, device: str, fitted: "Fitted", has_graphs: bool
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield the name and configuration of each recording: every policy and load, without and with CUDA graphs."""
     common = [device, f"model={options.model}", "engine=torch_loop", "trace=sharegpt", *options.overrides]
@@ -111,7 +116,7 @@ def _min_blocks(overrides: Sequence[str]) -> int:
     return min(int(deployment.replica_specs()[0].num_blocks) for deployment in deployments)
 
 
-def predict_max_qps(fitted: Fitted, overrides: Sequence[str]) -> float:
+def predict_max_qps(fitted: "Fitted", overrides: Sequence[str]) -> float:
     """Predict the throughput of a deployment, requests per second, if all requests arrive at once."""
     arguments = load_config(*overrides, f"trace.num_requests={NUM_SATURATING}")
     trace, deployment = arguments["trace"], fitted.predicting(arguments["deployment"])

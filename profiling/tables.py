@@ -3,8 +3,8 @@
 The folder of a device has `<family>.csv.gz` and `header.json`. docs/profiling.md describes every column.
 """
 
+import gzip
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +14,8 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from rich.console import Console
 from rich.table import Table
+
+from traces.shared.atomic_files import write_atomic
 
 MEASURES = ("seconds", "seconds_min", "seconds_std", "library")
 # Key columns of each family: what was measured.
@@ -69,7 +71,8 @@ class Header:
 
     def write(self, folder: Path) -> None:
         """Write the header into a folder."""
-        write_whole(folder / HEADER, (json.dumps(asdict(self), indent=1) + "\n").encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / HEADER, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     @classmethod
     def read(cls, folder: Path) -> "Header":
@@ -92,17 +95,6 @@ def columns_of(family: str) -> list[str]:
     return ["device", *FAMILIES[family], *MEASURES]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_gzipped(path: Path, rows: pd.DataFrame, float_format: str) -> None:
     """Write a gzipped CSV file atomically; equal rows give equal bytes.
 
@@ -112,12 +104,8 @@ def write_gzipped(path: Path, rows: pd.DataFrame, float_format: str) -> None:
         float_format: Format of floats, such as "%.6g".
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        rows.to_csv(temporary, index=False, float_format=float_format, compression={"method": "gzip", "mtime": 0})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = rows.to_csv(index=False, float_format=float_format)
+    write_atomic(path, gzip.compress(text.encode(), mtime=0))
 
 
 def write_table(folder: Path, family: str, rows: pd.DataFrame) -> None:

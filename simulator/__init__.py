@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Import names that need Hydra on first use: plots and reports start twice as fast without it."""
     if name not in ("ConfigError", "load_config", "__version__"):

@@ -15,7 +15,7 @@ from simulator.config import ConfigError, build_prediction
 from simulator.iteration_time import time_breakdown
 from simulator.model import Device
 from simulator.replica import Batch
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 HELP = """\
 Predicts the iteration time of one batch and breaks it down by operator.
@@ -50,7 +50,7 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
     _print_breakdown(breakdown, console)
     written = []
     if config.output.json is not None:
-        with whole_file(Path(config.output.json)) as file:
+        with atomic_file(Path(config.output.json)) as file:
             json.dump(breakdown, file, indent=2, allow_nan=False)
             file.write("\n")
         written.append(config.output.json)

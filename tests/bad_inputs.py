@@ -126,6 +126,9 @@ def make_runs(folder: Path) -> None:
         "few": lambda: {"status": arrays["status"][:5]},
         "sizes": lambda: {"end_s_size": np.array([-5])},
         "residencies": lambda: {"residencies": arrays["residencies"] * 1000},
+        "fault_kind": lambda: with_fault(arrays, kind="banana"),
+        "fault_time": lambda: with_fault(arrays, at_s="soon"),
+        "fault_replica": lambda: with_fault(arrays, replica=99),
         "code": lambda: {"about": np.array([print], dtype=object)},
     }
     for name, change in changes_by_name.items():
@@ -142,6 +145,13 @@ def make_runs(folder: Path) -> None:
     }.items():
         copy_folder(folder / "run", folder / f"run_{name}")
         (folder / f"run_{name}" / SUMMARY).write_text(summary)
+
+
+def with_fault(arrays: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """What a log would hold of a failure with changed values."""
+    about = json.loads(arrays["about"].tobytes())
+    about["faults"] = [{"kind": "failure", "at_s": 1.0, "for_s": 1.0, "replica": 0, "slowdown": 1.0} | changed]
+    return {"about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
 
 
 def copy_folder(source: Path, target: Path) -> None:

@@ -141,8 +141,8 @@ def test_a_user_defined_policy_needs_only_its_target() -> None:
             "scheduler._target_=simulator.output.files.Path is not a class",
         ),
         (
-            ["scheduler._target_=traces.shared.whole_files.os.system"],
-            "scheduler._target_=traces.shared.whole_files.os.system is not",
+            ["scheduler._target_=traces.shared.atomic_files.os.system"],
+            "scheduler._target_=traces.shared.atomic_files.os.system is not",
         ),
         (["allow_targets=os"], "allow_targets must be a list of packages, for example [my_package], got 'os'"),
         (["metrics.warmup_s=true"], "metrics.warmup_s must be a finite number of at least 0, got True"),

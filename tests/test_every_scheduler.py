@@ -95,7 +95,7 @@ def ask(policy: Scheduler, replica: Replica) -> Batch | None:
 
 
 def check_conservation(replica: Replica) -> None:
-    num_used = sum(replica.blocks_held(request) for request in replica.running)
+    num_used = sum(replica.num_blocks_of(request) for request in replica.running)
     assert num_used + replica.free_blocks == replica.num_blocks
     assert replica.free_blocks >= 0
     for decode_set in replica.decode_sets():

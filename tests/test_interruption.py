@@ -14,7 +14,7 @@ import pytest
 from simulator import load_result
 from simulator.cli.folder_lock import LOCK, FolderTakenError, take
 from tests.helpers import REPOSITORY, write_run
-from traces.shared.whole_files import replacing_together, whole_file
+from traces.shared.atomic_files import atomic_file, replacing_together
 
 LONG = ["trace=sharegpt", "trace.num_requests=400000", "arrival.qps=2", "hydra.run.dir=run"]
 # One second, and a margin for a busy machine.
@@ -157,10 +157,10 @@ SWALLOWING_SCRIPT = """
 import sys, time
 from pathlib import Path
 from traces.shared import command_line
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 def task(arguments):
-    with whole_file(Path("file.txt")) as file:
+    with atomic_file(Path("file.txt")) as file:
         file.write("half")
         file.flush()
         while True:
@@ -238,7 +238,7 @@ def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     others = [f".file.txt.{host}.{os.getppid()}.partial", ".file.txt.elsewhere.999999999.partial"]
     for name in others:
         (tmp_path / name).write_text("of another process that goes on")
-    with whole_file(tmp_path / "file.txt") as file:
+    with atomic_file(tmp_path / "file.txt") as file:
         file.write("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "file.txt"])
 

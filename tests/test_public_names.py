@@ -25,9 +25,9 @@ EXPORTS = {
     "simulator.iteration_time": "Affine Attention AttentionFit Collectives Composed ComposedTimes CorrectedPhysics"
     " DeviceProfile Documented Elementwise Extent Floats Gpu HostPart InEngine IterationTime LinkCurve MatMul"
     " MeasuredLinks Profile ProfileKernels Provenance Roofline StageTimes TiledLines Trees attention_key"
-    " attention_of decode_features decode_terms describe elementwise_features elementwise_key elementwise_terms"
-    " embedding extent_of extent_of_batch head_operators layer_operators load_links load_profile matmul_features"
-    " matmul_key matmul_terms prefill_features prefill_terms time_breakdown",
+    " attention_of decode_features decode_terms describe_provenance elementwise_features elementwise_key"
+    " elementwise_terms embedding extent_of extent_of_batch head_operators layer_operators load_links load_profile"
+    " matmul_features matmul_key matmul_terms prefill_features prefill_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
     " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
@@ -39,14 +39,13 @@ EXPORTS = {
     " generation_stalls knee kv_and_queue latency_against_load latency_cdfs pictures_of_run pipeline_timeline"
     " prefix_cache roofline save",
     "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
-    "simulator.report": "Finding limits utilisation",
     "simulator.reproduce": "FIGURE_6 LINEAR",
-    "simulator.results": "BATCH_COLUMNS CACHED_TOKENS Distribution FINISHED FaultResult Finding IGNORED LATENCIES LOST"
-    " MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS ReplicaResult RequestEventArrays Result SLO"
-    " STAGE_SHARES STATUS_NAMES STUCK SUMMARY Steps UNFINISHED Warning after_idle blocks_used cached_tokens"
-    " client_figures client_warnings deployment_label duration evicted_blocks figure kv_use limits num_running"
-    " objectives_of output_tokens percentile_of prefix_cache_hits queue_length rank share stalls time_span"
-    " utilisation",
+    "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult IGNORED LATENCIES"
+    " LOST MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS ReplicaResult RequestEventArrays Result"
+    " SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps UNFINISHED Warning after_idle blocks_used bottlenecks"
+    " cached_tokens client_figures client_warnings deployment_label duration evicted_blocks figure kv_use"
+    " num_running objectives_of output_tokens percentile_of prefix_cache_hits queue_length rank share stalls"
+    " time_span utilisation",
     "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
     "simulator.schedulers": "Admissions ChunkedPrefills DynamicChunks FasterTransformer Orca Overlap Overlapping"
@@ -77,8 +76,9 @@ def test_every_package_that_exports_names_is_in_the_list() -> None:
 
 
 def test_configurations_name_packages_and_not_files() -> None:
-    for path in sorted((REPOSITORY / "configs").rglob("*.yaml")):
-        for package, name in re.findall(r"_target_: ([\w.]+)\.(\w+)", path.read_text()):
+    documents = [*(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "notebooks").glob("*.ipynb")]
+    for path in [*(REPOSITORY / "configs").rglob("*.yaml"), *documents, REPOSITORY / "README.md"]:
+        for package, name in re.findall(r"_target_: ((?:simulator|traces)[\w.]*)\.(\w+)", path.read_text()):
             assert name in EXPORTS[package].split(), path
 
 

@@ -96,7 +96,7 @@ class ShortestPromptFirst:
         for request in replica.paused_prefills():
             computed = replica.prefilling[request]
             chunk = min(32, tokens[request] - computed)
-            blocks = replica.blocks_for(computed + chunk) - replica.blocks_held(request)
+            blocks = replica.blocks_for(computed + chunk) - replica.num_blocks_of(request)
             batch.add_chunk(request, chunk, computed, blocks)
         if replica.waiting and len(replica.running) < self.max_num_seqs:
             request = min(replica.waiting, key=tokens.__getitem__)

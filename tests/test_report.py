@@ -11,9 +11,8 @@ import pytest
 
 from simulator import Result, simulate
 from simulator.config import load_config
-from simulator.report import limits, utilisation
 from simulator.report.__main__ import main
-from simulator.results import duration
+from simulator.results import bottlenecks, duration, utilisation
 from simulator.schedulers import VLLM, FasterTransformer, Sarathi
 from tests.helpers import run_main, serve, write_run
 from tests.test_plot_command import command
@@ -201,7 +200,7 @@ def test_report_runs_as_a_command(reports: Path) -> None:
 
 def limits_of(result: Result) -> dict[str, tuple[float, str]]:
     """Return the share and the text of each limit by its name."""
-    return {limit.name: (limit.share, limit.text) for limit in limits(result)}
+    return {limit.name: (limit.share, limit.text) for limit in bottlenecks(result)}
 
 
 def test_queueing_is_the_share_of_ttft_spent_waiting() -> None:
@@ -331,7 +330,7 @@ def test_the_mean_and_p99_wait_match_the_summary() -> None:
 
 def test_limits_are_sorted_and_have_levels() -> None:
     result = serve([(0.0, 100, 50), (0.0, 100, 50)], FasterTransformer(max_num_seqs=1))
-    shares = [limit.share for limit in limits(result)]
+    shares = [limit.share for limit in bottlenecks(result)]
     assert shares == sorted(shares, reverse=True)
-    for limit in limits(result):
+    for limit in bottlenecks(result):
         assert limit.level == ("strong" if limit.share >= 0.2 else "some" if limit.share >= 0.05 else "none")

@@ -20,7 +20,7 @@ from tests.helpers import SHARED, needs_shared
 from traces import Trace
 from traces.arrivals import Sessions
 from traces.readers import TraceFile, tables
-from traces.shared.whole_files import write_whole
+from traces.shared.atomic_files import write_atomic
 from traces.tools import SUFFIXES, save
 
 RNG = np.random.default_rng(0)
@@ -548,10 +548,10 @@ def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     for path in (tmp_path / "folder.csv", Path("/dev/null")):
         with pytest.raises(OSError, match="exists and is not a file") as error:
-            write_whole(path, b"")
+            write_atomic(path, b"")
         assert error.value.filename == str(path)
     with pytest.raises(FileNotFoundError) as missing:
-        write_whole(tmp_path / "no" / "file.csv", b"")
+        write_atomic(tmp_path / "no" / "file.csv", b"")
     assert missing.value.filename == str(tmp_path / "no" / "file.csv")
 
 

@@ -1,4 +1,4 @@
-"""The command line `python -m traces`: describe request files, convert them, and fit generators to them."""
+"""`python -m traces`: describe and convert request files, fit generators to them."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from rich.console import Console
 from traces.generators import Conversations
 from traces.readers import TraceFile
 from traces.shared import command_line
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 from traces.tools import SUFFIXES, describe, fit, save
 from traces.tools.fit import match, without_steps
 from traces.tools.generator_files import write_generators
@@ -87,7 +87,10 @@ def _run(arguments: Sequence[str], console: Console) -> None:
 
 
 def _parse(arguments: Sequence[str], keys: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Split arguments into files and key=value options; the name of an existing file is never an option."""
+    """Split arguments into files and key=value options.
+
+    The name of an existing file is never an option.
+    """
     paths, options = [], {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -127,7 +130,7 @@ def _describe(file: TraceFile, outputs: Mapping[str, Path], console: Console) ->
     print_description(figures, console)
     written = [str(picture)]
     if "json" in outputs:
-        with whole_file(outputs["json"]) as output:
+        with atomic_file(outputs["json"]) as output:
             json.dump(figures, output, indent=2, allow_nan=False)
             output.write("\n")
         written.append(str(outputs["json"]))
@@ -175,7 +178,7 @@ def _fit(file: TraceFile, outputs: Mapping[str, Path], console: Console) -> None
 
 
 def _choice_name(given: Path | None, path: str) -> str:
-    """Return the name under which the generators are chosen on the command line.
+    """Return the name that chooses the generators on the command line.
 
     Args:
         given: The name that the user gave; None: derive one from `path`.
@@ -205,7 +208,7 @@ def _shipped_choices() -> set[str]:
 
 
 def _changed_options(file: TraceFile) -> Iterator[str]:
-    """Yield the options that differ from their defaults, as arguments of the command line."""
+    """Yield the options that differ from their defaults, as command-line arguments."""
     for field in fields(file):
         value = getattr(file, field.name)
         if field.name != "path" and value != field.default:

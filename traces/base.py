@@ -26,7 +26,10 @@ class Source(Protocol):
 
 
 class Arrivals(Protocol):
-    """An arrival process: a dataclass; if it has a rate, its field is `qps`."""
+    """An arrival process: a dataclass.
+
+    If the process has a rate, its field is `qps`.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 

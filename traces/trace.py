@@ -35,7 +35,7 @@ class PrefixBlocks:
     """Blocks of tokens that show which requests share a prefix.
 
     Two blocks have the same id if all tokens up to their ends are the same. A request has either the blocks of its
-    prompt, the last of which may be partly filled, or all full blocks of its prompt and output together.
+    prompt (the last may be partly filled) or all full blocks of its prompt and output together.
 
     Attributes:
         ids: int32[num_blocks] or int64[num_blocks], request after request.
@@ -101,7 +101,7 @@ class PrefixBlocks:
         return PrefixBlocks.of_lengths(ids, counts, block_tokens)
 
     def take(self, rows: Rows) -> "PrefixBlocks":
-        """Return the blocks of some requests, given by index or as a mask."""
+        """Return the blocks of some requests, given by index or mask."""
         counts, first = np.diff(self.starts)[rows], self.starts[:-1][rows]
         return PrefixBlocks.of_lengths(self.ids[join_ranges(first, counts)], counts, self.block_tokens)
 

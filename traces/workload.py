@@ -1,4 +1,4 @@
-"""A workload: a request source, an arrival process, and a random stream for each purpose."""
+"""A workload: a request source, an arrival process, and random streams."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from profiling.serving.loop import Chunk, Iteration, Served
-from profiling.tables import Header, TableError, write_gzipped, write_whole
+from profiling.tables import Header, TableError, write_gzipped
 from traces import Trace
+from traces.shared.atomic_files import write_atomic
 
 RECORDING, REQUESTS, ITERATIONS = "recording.json", "requests.csv.gz", "iterations.csv.gz"
 # The clock has nanosecond resolution.
@@ -50,7 +51,7 @@ class Recording:
         write_gzipped(folder / REQUESTS, self._requests(), SECONDS)
         write_gzipped(folder / ITERATIONS, self._iterations(), SECONDS)
         plain = {"on": self.on, "overrides": list(self.overrides), **asdict(self.header)}
-        write_whole(folder / RECORDING, (json.dumps(plain, indent=1) + "\n").encode())
+        write_atomic(folder / RECORDING, (json.dumps(plain, indent=1) + "\n").encode())
 
     def _requests(self) -> pd.DataFrame:
         trace, served = self.trace, self.served

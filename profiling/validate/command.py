@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from profiling.serving.recording import Recording, recording_folders
-from profiling.tables import print_table, write_whole
+from profiling.tables import print_table
 from profiling.validate.errors import (
     IterationErrors,
     LatencyError,
@@ -21,8 +21,11 @@ from profiling.validate.errors import (
     repeatability,
     validate,
 )
-from profiling.validate.fitted import Fitted
 from profiling.validate.replay import deployment_of
+from traces.shared.atomic_files import write_atomic
+
+if TYPE_CHECKING:
+    from profiling.validate.fitted import Fitted
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -44,11 +47,15 @@ def run(options: argparse.Namespace) -> None:
         TableError: A recording cannot be read, or the simulator decides other batches than were recorded.
     """
     recordings = [Recording.read(folder) for folder in recording_folders(options.recordings)]
-    fitted = None if options.measurements is None else Fitted(options.measurements)
+    fitted = None
+    if options.measurements is not None:
+        from profiling.validate.fitted import Fitted  # needs scikit-learn, which replaying does not
+
+        fitted = Fitted(options.measurements)
     validate_all(recordings, fitted, options.output)
 
 
-def validate_all(recordings: Sequence[Recording], fitted: Fitted | None, output: Path | None) -> None:
+def validate_all(recordings: Sequence[Recording], fitted: "Fitted | None", output: Path | None) -> None:
     """Compare recordings with their predictions: print, write and draw the errors.
 
     Args:
@@ -74,7 +81,8 @@ def validate_all(recordings: Sequence[Recording], fitted: Fitted | None, output:
             {**asdict(repeat), "spread": round(repeat.spread, 2), "error": round(repeat.error, 2)} for repeat in repeats
         ],
     }
-    write_whole(output / "validation.json", (json.dumps(plain, indent=1) + "\n").encode())
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomic(output / "validation.json", (json.dumps(plain, indent=1) + "\n").encode())
     from profiling.validate.drawing import draw
 
     for validation in validations:

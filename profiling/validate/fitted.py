@@ -3,6 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from profiling.fit.host_overhead import host_time
+from profiling.fit.in_engine_factors import with_in_engine
+from profiling.fit.kernels import fit_device
 from simulator.cluster import Deployment
 from simulator.iteration_time import ComposedTimes, DeviceProfile, ProfileKernels, StageTimes
 from simulator.model import HostOverhead, IterationOverhead, Layout
@@ -12,11 +15,6 @@ class Fitted:
     """Fits to the tables of a device: kernel times, and host time of the serving engine."""
 
     def __init__(self, folder: Path) -> None:
-        # Fitting needs scikit-learn; measuring and recording do not.
-        from profiling.fit.host_overhead import host_time
-        from profiling.fit.in_engine_factors import with_in_engine
-        from profiling.fit.kernels import fit_device
-
         self.profile: DeviceProfile = with_in_engine(fit_device(folder), folder)
         self.host = host_time(folder)
 

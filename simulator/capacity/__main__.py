@@ -15,7 +15,7 @@ from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import VERSION, ConfigError, named, resolved
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 HELP = """\
 Searches for the capacity of a deployment: the highest request rate within its SLO.
@@ -63,7 +63,7 @@ def _capacity(config: DictConfig, folder: Path) -> Figures:
     with named(""):
         capacities = search(task)
     summary = summarize(task, capacities)
-    with whole_file(folder / "capacity.json") as file:
+    with atomic_file(folder / "capacity.json") as file:
         json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
         file.write("\n")
     console = Console()

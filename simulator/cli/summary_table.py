@@ -9,7 +9,7 @@ from rich.text import Text
 
 from simulator.results import LATENCIES
 
-MOST_REPLICAS = 16  # tables of more replicas are only in summary.json
+MAX_SHOWN_REPLICAS = 16  # tables of more replicas are only in summary.json
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
@@ -22,9 +22,9 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
         console.print(_clients(summary["clients"]))
         if any(client["slo"] for client in summary["clients"]):
             console.print(_objectives(summary["clients"]))
-    if 1 < len(summary["replicas"]) <= MOST_REPLICAS:
+    if 1 < len(summary["replicas"]) <= MAX_SHOWN_REPLICAS:
         console.print(_replicas(summary["replicas"]))
-    elif len(summary["replicas"]) > MOST_REPLICAS:
+    elif len(summary["replicas"]) > MAX_SHOWN_REPLICAS:
         console.print(f"summary.json has the metrics of each of the {len(summary['replicas'])} replicas", style="dim")
     for warning in summary["warnings"]:
         console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from simulator.cli.folder_lock import FolderTakenError, take
 from simulator.config import one_line
 from traces.shared import command_line, interruption
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 RECORD = "job.json"
 TABLE = "sweep.csv"
@@ -143,7 +143,7 @@ def _write_table(folder: Path, done: Sequence[tuple[Path, dict[str, Any]]], repo
     rows = [_row(path.parent.relative_to(folder).as_posix(), record) for path, record in done]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     columns.sort(key=lambda name: name == "error")
-    with whole_file(folder / TABLE) as file:
+    with atomic_file(folder / TABLE) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -202,7 +202,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
-    with whole_file(folder / RECORD) as file:
+    with atomic_file(folder / RECORD) as file:
         json.dump(record, file, indent=1)
         file.write("\n")
     sys.stdout.flush()

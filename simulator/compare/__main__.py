@@ -13,7 +13,7 @@ from simulator.compare.drawing import STATISTICS, draw
 from simulator.compare.runs import THROUGHPUTS, Run, read_run
 from simulator.output import UsageError, parse
 from simulator.results import LATENCIES
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 HELP = """\
 Compares runs side by side, in a table and a figure; differences are relative to the first run.
@@ -41,7 +41,7 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
         raise UsageError(f"output={folder} is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(comparison_rows(runs))
-    with whole_file(folder / "comparison.csv") as file:
+    with atomic_file(folder / "comparison.csv") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("figure", *(run.name for run in runs)))
         writer.writerows((name, *("" if value is None else value for value in values)) for name, values in rows)

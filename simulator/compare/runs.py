@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.results import LATENCIES, SUMMARY, Distribution
+from simulator.results import LATENCIES, STATISTICS, Distribution
 from traces.shared.json_file import read_json
 
 THROUGHPUTS = ("requests_per_s", "output_tokens_per_s")
@@ -73,20 +73,21 @@ def _simulated(name: str, content: Mapping[str, Any]) -> Run:
         num_finished=int(content["num_finished"]),
         throughputs={throughput: _number(content[throughput]) for throughput in THROUGHPUTS},
         latencies={
-            latency: {statistic: _number(content[latency][statistic]) for statistic in SUMMARY} for latency in LATENCIES
+            latency: {statistic: _number(content[latency][statistic]) for statistic in STATISTICS}
+            for latency in LATENCIES
         },
     )
 
 
 def _vllm(name: str, content: Mapping[str, Any]) -> Run:
     """Read from the latencies of a detailed result (--save-detailed), else from its statistics."""
-    latencies: dict[str, Mapping[str, float | None]] = {"scheduling_delay_s": dict.fromkeys(SUMMARY)}
+    latencies: dict[str, Mapping[str, float | None]] = {"scheduling_delay_s": dict.fromkeys(STATISTICS)}
     samples = _vllm_samples(content)
     for latency, vllm_name in _VLLM_LATENCIES.items():
         if latency in samples:
             latencies[latency] = Distribution(samples[latency]).summary()
             continue
-        times_ms = {statistic: content.get(f"{statistic}_{vllm_name}_ms") for statistic in SUMMARY}
+        times_ms = {statistic: content.get(f"{statistic}_{vllm_name}_ms") for statistic in STATISTICS}
         times_ms["p50"] = content.get(f"median_{vllm_name}_ms", times_ms["p50"])
         latencies[latency] = {
             statistic: None if value is None else float(value) / 1e3 for statistic, value in times_ms.items()

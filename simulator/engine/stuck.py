@@ -27,7 +27,7 @@ class StuckReason:
 
     def text(self, request_id: object) -> str:
         """Return the reason as a sentence for users that names the request `request_id`."""
-        behind = f"{self.num_behind} requests wait behind it."
+        behind = f"{self.num_behind} {'request waits' if self.num_behind == 1 else 'requests wait'} behind it."
         if self.blocks_needed is not None:
             return (
                 f"Request {request_id} ({self.num_tokens} tokens) needs {self.blocks_needed} free KV blocks and the "
@@ -35,7 +35,7 @@ class StuckReason:
             )
         return (
             f"Request {request_id} ({self.num_tokens} tokens) waits at the head of the queue and "
-            f"{self.policy}, as it is set, never admits it; {behind}"
+            f"{self.policy} never admits it with these settings; {behind}"
         )
 
 

@@ -36,7 +36,7 @@ from simulator.iteration_time.physics import (
     prefill_terms,
 )
 from simulator.iteration_time.profile import Profile, ProfileKernels
-from simulator.iteration_time.provenance import Documented, Extent, HostPart, Provenance, describe, extent_of
+from simulator.iteration_time.provenance import Documented, Extent, HostPart, Provenance, describe_provenance, extent_of
 from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines, Trees
 from simulator.iteration_time.roofline import Roofline
 
@@ -71,7 +71,7 @@ __all__ = [
     "attention_of",
     "decode_features",
     "decode_terms",
-    "describe",
+    "describe_provenance",
     "elementwise_features",
     "elementwise_key",
     "elementwise_terms",

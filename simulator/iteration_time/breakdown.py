@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from simulator.iteration_time.base import StageTimes
 from simulator.iteration_time.composed import OperatorTime
-from simulator.iteration_time.provenance import Extent, Provenance, describe
+from simulator.iteration_time.provenance import Extent, Provenance, describe_provenance
 from simulator.model import Device
 from simulator.replica import Batch
 
@@ -75,7 +75,7 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
         merged = _merged(stage_times.operators(batch, stage))
         rows += [_row(stage, operator, device.tflops(operator.dtype) * 1e12, peak_bytes) for operator in merged]
     iteration_s = sum(stages)
-    source, warnings = describe([(stage_times.provenance, extent_of_batch(batch))])
+    source, warnings = describe_provenance([(stage_times.provenance, extent_of_batch(batch))])
     return {
         "iteration_s": iteration_s,
         "stages": stages,

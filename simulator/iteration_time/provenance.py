@@ -90,7 +90,7 @@ def extent_of(iterations: dict[str, NDArray[Any]], longest_prefill: int) -> Exte
     )
 
 
-def describe(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict[str, Any], list[str]]:
+def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict[str, Any], list[str]]:
     """Return the summary's `iteration_time` and the warnings, given provenance and extent of each replica."""
     sources: list[str] = []
     warnings: list[str] = []

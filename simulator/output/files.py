@@ -12,8 +12,8 @@ from simulator.log import NO_REPLICA
 from simulator.output.chrome_trace import write_timeline
 from simulator.output.saved_run import LOG, REQUESTS, SUMMARY, write_log
 from simulator.results import BATCH_COLUMNS, Result
+from traces.shared.atomic_files import replacing_together
 from traces.shared.value_checks import flag
-from traces.shared.whole_files import replacing_together
 
 BATCHES, TIMELINE, REPORT = "batches.csv", "timeline.json", "report.html"
 _ROWS_AT_A_TIME = 1 << 16

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from simulator.iteration_time import Extent, HostPart, Provenance
 from simulator.log import NO_REPLICA, RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse
 from simulator.model import Placement
-from simulator.output.validation import require_whole
+from simulator.output.validation import validate_result
 from simulator.results import (
     CACHED_TOKENS,
     LATENCIES,
@@ -92,7 +92,7 @@ def load_result(folder: Path | str) -> Result:
             if about[key] != _checksum(folder / name):
                 raise RunError(f"{folder / name} and {folder / LOG} are not from the same run: run it again")
         result = _result(arrays, about, folder / REQUESTS)
-        require_whole(result)
+        validate_result(result)
         return result
     except (LookupError, TypeError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
         if isinstance(error, RunError):

@@ -3,13 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.log import NO_DECODE_SET
+from simulator.log import KINDS, NO_DECODE_SET, FaultSpan
 from simulator.results import STATUS_NAMES, ReplicaResult, Result
+from traces.shared.value_checks import choice, integer, number
 
 _MOST = 2**62
+MAX_S = 1e12  # longer than any fault
 
 
-def require_whole(result: Result) -> None:
+def validate_result(result: Result) -> None:
     """Check sizes, ranges and the order of times, so that no computation on the result fails or is nonsense.
 
     Raises:
@@ -27,15 +29,25 @@ def require_whole(result: Result) -> None:
     if moves.ndim != 2 or moves.shape[1] != 4 or not np.isfinite(moves).all():
         raise ValueError("moves must have four numbers in each row")
     _require_within("moves", moves[:, 0].astype(np.int64), 0, num_requests - 1)
+    for span in result.faults.spans:
+        _check_fault(span, len(result.replicas))
     for replica in result.replicas:
         _check_replica(replica, num_requests, result.end_s)
+
+
+def _check_fault(span: FaultSpan, num_replicas: int) -> None:
+    choice("faults: kind", span.kind, KINDS)
+    number("faults: at_s", span.at_s, 0, MAX_S)
+    number("faults: for_s", 0 if span.for_s is None else span.for_s, 0, MAX_S)
+    integer("faults: replica", span.replica, 0, num_replicas - 1)
+    number("faults: slowdown", span.slowdown, 1, MAX_S)
 
 
 def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> None:
     logged, request_events = replica.logged, replica.request_events
     size = len(logged.end_s)
     if len(logged.free_blocks) != size or not np.isfinite(logged.end_s).all() or (np.diff(logged.end_s) < 0).any():
-        raise ValueError("its iterations do not end one after the other")
+        raise ValueError("the ends of its iterations are not in order")
     if size and not 0 <= logged.end_s[0] <= logged.end_s[-1] <= end_s:
         raise ValueError("iterations end after the run")
     _require_within("free_blocks", logged.free_blocks.astype(np.int64), 0, replica.num_blocks)
@@ -43,7 +55,7 @@ def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> N
     if not (np.abs(logged.runs) < _MOST).all() or (size > 0) != (len(first) > 0):
         raise ValueError("its runs of iterations are not finite numbers")
     if size and (first[0] != 0 or (np.diff(first) <= 0).any() or first[-1] >= size):
-        raise ValueError("its runs of iterations are not one after the other")
+        raise ValueError("its runs of iterations are not in order")
     _require_within("decode_set", logged.runs[:, -1].astype(np.int64), NO_DECODE_SET, replica.placement.pp)
     if logged.stage_spans is not None and len(logged.stage_spans) != size:
         raise ValueError("stage_spans must have a row for each iteration")

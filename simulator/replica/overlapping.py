@@ -99,10 +99,10 @@ class OverlappingReplica(Replica):
         """Batches put in flight so far."""
         return self.num_finished + len(self.in_flight)
 
-    def blocks_held(self, request: int) -> int:
+    def num_blocks_of(self, request: int) -> int:
         """Return the number of KV blocks of a running request."""
         if not self.lookahead or request in self.prefilling:
-            return super().blocks_held(request)
+            return super().num_blocks_of(request)
         return self.blocks_for(self._scheduled_tokens(request))
 
     def known_tokens(self, request: int) -> int:
@@ -339,7 +339,7 @@ class OverlappingReplica(Replica):
         self.num_futile_preemptions += not self._has_more_urgent(request)
         known = self.known_tokens(request)
         computed = known - 1 if self.lookahead and request not in self.prefilling else self._scheduled_tokens(request)
-        self._release_blocks(request, self.blocks_held(request), computed)
+        self._release_blocks(request, self.num_blocks_of(request), computed)
         for (batch, decodes), flight in zip(self.in_flight, self._flights, strict=True):
             token = self._token_of(request, batch, decodes, flight)
             if token is not None:

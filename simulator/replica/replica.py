@@ -131,7 +131,7 @@ class Replica:
         """Return the KV blocks that `num_tokens` tokens need."""
         return -(-num_tokens // self.block_size)
 
-    def blocks_held(self, request: int) -> int:
+    def num_blocks_of(self, request: int) -> int:
         """Return the number of KV blocks of a running request."""
         num_blocks = self._allocated_blocks.get(request)
         if num_blocks is not None:
@@ -389,7 +389,7 @@ class Replica:
 
     def _remove_running(self, request: int) -> None:
         """Remove a running request: free its KV blocks; all its known tokens become prefill."""
-        self.free_blocks += self.blocks_held(request)
+        self.free_blocks += self.num_blocks_of(request)
         self._allocated_blocks.pop(request, None)
         if request in self.prefilling:
             del self.prefilling[request]

@@ -1,5 +1,1 @@
-"""HTML reports of runs: metrics, bottlenecks, plots and configuration."""
-
-from simulator.results import Finding, limits, utilisation
-
-__all__ = ["Finding", "limits", "utilisation"]
+"""Reports: one HTML page about a run or several."""

@@ -8,7 +8,7 @@ from rich.console import Console
 from simulator.cli import run_command
 from simulator.output import REPORT, UsageError, load_result, load_summary, parse
 from simulator.report.page import page
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 HELP = """\
 Writes a self-contained HTML report of one run, or of several runs side by side.
@@ -43,7 +43,7 @@ def _report(arguments: Sequence[str], console: Console) -> None:
         raise UsageError(f"output={path}: there is no folder {path.parent}")
     runs = {name: (load_result(folder), load_summary(folder)) for name, folder in parsed.runs.items()}
     text = page(runs)
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(text)
     console.print(f"written to {path}", style="dim", soft_wrap=True, highlight=False, markup=False)
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from simulator.config import VERSION
 from simulator.report.drawing import pictures
 from simulator.report.tables import Runs, comparison_table, configuration_table, tables
-from simulator.results import duration, figure, limits, share, utilisation
+from simulator.results import bottlenecks, duration, figure, share, utilisation
 
 
 def page(runs: Runs) -> str:
@@ -28,7 +28,7 @@ def page(runs: Runs) -> str:
             "name": name,
             "cards": _cards(summary),
             "warnings": summary["warnings"],
-            "limits": limits(result),
+            "limits": bottlenecks(result),
             "utilisation": utilisation(result),
             "description": _description(summary),
         }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.results import FINISHED, LATENCIES, STAGE_SHARES, STUCK, SUMMARY, UNFINISHED, Result, figure, share
+from simulator.results import FINISHED, LATENCIES, STAGE_SHARES, STATISTICS, STUCK, UNFINISHED, Result, figure, share
 
 # Rows of a table of requests.
 MOST_REQUESTS = 200
@@ -67,7 +67,7 @@ def comparison_table(runs: Runs) -> Table:
         for name, title in (("requests_per_s", "requests/s"), ("output_tokens_per_s", "output tokens/s"))
     ]
     for metric, title in LATENCIES.items():
-        for statistic in SUMMARY:
+        for statistic in STATISTICS:
             values = [summary[metric][statistic] for summary in summaries]
             rows.append([Cell(f"{title}, {_statistic_label(statistic)}, s", title), *_with_changes(values)])
     return Table("Metrics side by side", ["metric", *runs], rows)
@@ -90,11 +90,11 @@ def _latencies(summary: Mapping[str, Any]) -> Table:
     rows = [
         [
             Cell(title, title),
-            *(Cell(figure(summary[metric][statistic]), summary[metric][statistic]) for statistic in SUMMARY),
+            *(Cell(figure(summary[metric][statistic]), summary[metric][statistic]) for statistic in STATISTICS),
         ]
         for metric, title in LATENCIES.items()
     ]
-    return Table("Latencies, s", ["latency", *map(_statistic_label, SUMMARY)], rows)
+    return Table("Latencies, s", ["latency", *map(_statistic_label, STATISTICS)], rows)
 
 
 def _clients(clients: Sequence[Mapping[str, Any]], title: str) -> Table:

@@ -11,7 +11,7 @@ from rich.table import Table
 from simulator.cli import print_wide
 from simulator.reproduce.figures import Row
 from simulator.reproduce.published import SCHEDULERS
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 COLUMNS = ("figure", "model", "trace", "slo", "scheduler", "metric", "paper", "simulated", "difference")
 # Ratio of published capacities above which one scheduler is clearly ahead of another.
@@ -21,7 +21,7 @@ SPEEDUP_WITHIN = 0.20
 
 def write(rows: Sequence[Row], path: Path) -> None:
     """Write reproduction.csv."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in rows:

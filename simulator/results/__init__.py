@@ -1,10 +1,10 @@
 """Result of a run: arrays by request and iteration, and the metrics computed from them."""
 
-from simulator.results.bottlenecks import Finding, limits, utilisation
+from simulator.results.bottlenecks import Bottleneck, bottlenecks, utilisation
 from simulator.results.clients import client_figures, client_warnings
 from simulator.results.faults import FaultResult
 from simulator.results.formatting import deployment_label, duration, figure, share
-from simulator.results.latency import LATENCIES, PERCENTILES, SUMMARY, Distribution, percentile_of, rank
+from simulator.results.latency import LATENCIES, PERCENTILES, STATISTICS, Distribution, percentile_of, rank
 from simulator.results.over_time import (
     Steps,
     after_idle,
@@ -38,13 +38,13 @@ __all__ = [
     "REQUEST_COLUMNS",
     "SLO",
     "STAGE_SHARES",
+    "STATISTICS",
     "STATUS_NAMES",
     "STUCK",
-    "SUMMARY",
     "UNFINISHED",
+    "Bottleneck",
     "Distribution",
     "FaultResult",
-    "Finding",
     "MetricOptions",
     "Objective",
     "ReplicaResult",
@@ -54,6 +54,7 @@ __all__ = [
     "Warning",
     "after_idle",
     "blocks_used",
+    "bottlenecks",
     "cached_tokens",
     "client_figures",
     "client_warnings",
@@ -62,7 +63,6 @@ __all__ = [
     "evicted_blocks",
     "figure",
     "kv_use",
-    "limits",
     "num_running",
     "objectives_of",
     "output_tokens",

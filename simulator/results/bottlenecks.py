@@ -20,7 +20,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Finding:
+class Bottleneck:
     """A possible bottleneck of a run.
 
     Attributes:
@@ -39,7 +39,7 @@ class Finding:
         return "strong" if self.share >= STRONG else "some" if self.share >= SOME else "none"
 
 
-def limits(result: Result) -> list[Finding]:
+def bottlenecks(result: Result) -> list[Bottleneck]:
     """Return the possible bottlenecks of a run, largest share first; those that it has no data on are left out."""
     findings = [_queueing(result), _memory(result), _interference(result), _bubbles(result), _host(result)]
     return sorted((finding for finding in findings if finding is not None), key=lambda finding: -finding.share)
@@ -63,7 +63,7 @@ def utilisation(result: Result) -> str:
     return text
 
 
-def _queueing(result: Result) -> Finding | None:
+def _queueing(result: Result) -> Bottleneck | None:
     table = result.requests
     started = result.counted & ~np.isnan(table["first_token_s"])
     delay = result.latencies["scheduling_delay_s"]
@@ -83,10 +83,10 @@ def _queueing(result: Result) -> Finding | None:
     num_stuck = result.num_by_status["num_stuck"]
     if num_stuck:
         text += f" {num_stuck:,} requests wait forever."
-    return Finding("queueing", share, text)
+    return Bottleneck("queueing", share, text)
 
 
-def _memory(result: Result) -> Finding | None:
+def _memory(result: Result) -> Bottleneck | None:
     blocked = [_blocked_s(result, number) for number in range(len(result.replicas))]
     waiting_s, memory_s = (sum(seconds[index] for seconds in blocked) for index in (0, 1))
     span_s = len(result.replicas) * (result.end_s - float(np.nanmin(result.requests["arrival_s"])))
@@ -104,7 +104,7 @@ def _memory(result: Result) -> Finding | None:
     if num_preemptions:
         num_preempted = int(np.count_nonzero(result.requests["num_preemptions"]))
         text += f" {num_preemptions:,} preemptions made {num_preempted:,} requests recompute their tokens."
-    return Finding("KV memory", share, text)
+    return Bottleneck("KV memory", share, text)
 
 
 def _blocked_s(result: Result, number: int) -> tuple[float, float]:
@@ -141,7 +141,7 @@ def _blocks_needed_after_the_last(result: Result, number: int) -> int:
     return replica.num_blocks + 1 if replica.stuck_reason else 0
 
 
-def _interference(result: Result) -> Finding | None:
+def _interference(result: Result) -> Bottleneck | None:
     """Compare token gaps in which prompt tokens were computed with the others."""
     parts = [_gaps(replica, result.counted) for replica in result.replicas]
     gaps, weights, beside = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -151,7 +151,7 @@ def _interference(result: Result) -> Finding | None:
     if with_prompts in (0, total):
         share_text = "all" if with_prompts else "none"
         text = f"Prompt tokens were computed in {share_text} of the gaps between consecutive tokens of a request."
-        return Finding("prefill interference", 0.0, text)
+        return Bottleneck("prefill interference", 0.0, text)
     alone_s = float((gaps * weights)[~beside].sum() / (total - with_prompts))
     beside_s = float((gaps * weights)[beside].sum() / with_prompts)
     all_s = float((gaps * weights).sum())
@@ -164,7 +164,7 @@ def _interference(result: Result) -> Finding | None:
         f"{duration(beside_s)} when one was ({with_prompts / total:.0%} of gaps, {in_tail:.0%} of the slowest 1%); "
         f"prompts add {share:.0%} of the time between tokens."
     )
-    return Finding("prefill interference", share, text)
+    return Bottleneck("prefill interference", share, text)
 
 
 def _gaps(
@@ -178,7 +178,7 @@ def _gaps(
     return end_s[spans.last] - end_s[spans.first], spans.weight, beside
 
 
-def _bubbles(result: Result) -> Finding | None:
+def _bubbles(result: Result) -> Bottleneck | None:
     pipelines = [replica["stages"] for replica in result.summary["replicas"] if replica["pp"] > 1]
     stages = [stage for pipeline in pipelines for stage in pipeline or []]
     if not stages:
@@ -189,7 +189,7 @@ def _bubbles(result: Result) -> Finding | None:
     text = f"Pipeline stages were idle {share:.0%} of the time although there was work in the pipeline"
     if share > 0:
         text += f", most of it ({causes[largest]:.0%}) because of {_BUBBLES[largest]}"
-    return Finding("pipeline bubbles", share, f"{text}.")
+    return Bottleneck("pipeline bubbles", share, f"{text}.")
 
 
 _BUBBLES = {
@@ -199,7 +199,7 @@ _BUBBLES = {
 }
 
 
-def _host(result: Result) -> Finding | None:
+def _host(result: Result) -> Bottleneck | None:
     host_s = launching_s = busy_s = 0.0
     for replica in result.replicas:
         spans = replica.stage_spans
@@ -221,4 +221,4 @@ def _host(result: Result) -> Finding | None:
             f" In {launching_s / busy_s:.0%} of it the GPU also waited for its kernels to be launched; "
             "simulator.predict shows for how long."
         )
-    return Finding("host overhead", share, text)
+    return Bottleneck("host overhead", share, text)

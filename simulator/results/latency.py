@@ -20,7 +20,7 @@ LATENCIES = {
     "scheduling_delay_s": "scheduling delay",
 }
 PERCENTILES = (50, 90, 95, 99)
-SUMMARY = ("mean", *(f"p{percentile}" for percentile in PERCENTILES), "max")
+STATISTICS = ("mean", *(f"p{percentile}" for percentile in PERCENTILES), "max")
 
 
 def rank(percentile: Fraction, total: int) -> int:
@@ -71,7 +71,7 @@ class Distribution:
 
     def summary(self) -> dict[str, float | None]:
         """Return mean, p50, p90, p95, p99 and max; None each for an empty sample."""
-        return {name: self.statistic(name) for name in SUMMARY}
+        return {name: self.statistic(name) for name in STATISTICS}
 
 
 def percentile_of(name: str) -> Fraction:

@@ -22,7 +22,7 @@ class RequestEventArrays:
         admissions: int64[k, 4], of each move from waiting to running: request, iteration, tokens found in the prefix
             cache, and KV blocks of these that other requests reference.
         blocks_needed: int64[k], KV blocks that had to be free for each admission, without those that other requests
-            reference; for further admissions of a preempted request, those of its last one.
+            reference.
         prefill_ends: int64[k, 2], request and iteration of each completed prefill.
         finishes: int64[k, 2], request and iteration of each last token.
         preemptions: int64[k, 2], request and the iteration that began next.

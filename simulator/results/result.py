@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.iteration_time import describe, extent_of
+from simulator.iteration_time import describe_provenance, extent_of
 from simulator.log import NO_REPLICA
 from simulator.results.faults import FaultResult
 from simulator.results.latency import Distribution, distributions, is_overloaded
@@ -224,7 +224,7 @@ class Result:
         started = ~np.isnan(self.requests["first_scheduled_s"]) & (self.requests["replica"] != NO_REPLICA)
         longest = np.zeros(len(self.replicas), dtype=np.int64)
         np.maximum.at(longest, self.requests["replica"][started], self.requests["prompt_tokens"][started])
-        return describe(
+        return describe_provenance(
             (replica.provenance, extent_of(replica.iterations, int(prompt)))
             for replica, prompt in zip(self.replicas, longest, strict=True)
             if replica.provenance is not None

@@ -186,7 +186,7 @@ def decodes_that_fit(replica: Replica) -> Batch:
         while free_blocks == 0 and len(candidates) >= position:
             victim = candidates.pop()
             preempted.append(victim)
-            free_blocks += replica.blocks_held(victim)
+            free_blocks += replica.num_blocks_of(victim)
         if len(candidates) < position:
             break
         free_blocks -= decodes.needs_block(request)
@@ -202,7 +202,7 @@ def free_blocks_after(replica: Replica, batch: Batch) -> int:
     decodes = replica.decoding
     free_blocks = replica.free_blocks - decodes.num_new_blocks
     for request in batch.preempted:
-        free_blocks += replica.blocks_held(request)
+        free_blocks += replica.num_blocks_of(request)
         free_blocks += request in decodes and decodes.needs_block(request)
     return free_blocks
 

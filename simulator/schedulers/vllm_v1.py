@@ -342,6 +342,6 @@ class VLLMV1:
 def _add_chunk(replica: CachingReplica, batch: Batch, request: int, num_tokens: int) -> int:
     """Add the next chunk of an unfinished prefill to a batch; return the KV blocks it takes."""
     computed = replica.prefilling[request]
-    num_blocks = replica.blocks_for(computed + num_tokens) - replica.blocks_held(request)
+    num_blocks = replica.blocks_for(computed + num_tokens) - replica.num_blocks_of(request)
     batch.add_chunk(request, num_tokens, computed, num_blocks)
     return num_blocks

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import VERSION, ConfigError, named, resolved
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 # Keys that the search chooses, and what to set instead.
 _SEARCHED = {
@@ -86,7 +86,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     write_table(outcomes, bounds, folder / "search.csv")
     draw(outcomes, bounds, folder / "search.png")
     summary = summarize(task, outcomes, search.num_points)
-    with whole_file(folder / "search.json") as file:
+    with atomic_file(folder / "search.json") as file:
         json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
         file.write("\n")
     console = Console()

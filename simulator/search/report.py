@@ -13,7 +13,7 @@ from rich.text import Text
 from simulator.cli import print_wide
 from simulator.search.config import SearchTask
 from simulator.search.outcomes import NEVER_S, Outcome, pareto, set_of
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 
 def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str, list[Outcome]]:
@@ -30,7 +30,7 @@ def cheapest(outcomes: Sequence[Outcome]) -> Outcome | None:
 def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
     """Write search.csv: every simulated deployment, and whether it is on a Pareto front."""
     front_by_objective = fronts(outcomes, bounds)
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = [field.name for field in fields(Outcome) if field.name not in ("values", "met", "warnings")]
         writer.writerow([*columns, *bounds, "met", *(f"pareto_{name}" for name in bounds)])

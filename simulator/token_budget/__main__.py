@@ -12,12 +12,12 @@ from rich.text import Text
 
 from simulator.cli import Figures, hydra_command
 from simulator.config import VERSION, named, resolved
-from simulator.iteration_time import Documented, describe, extent_of_batch
+from simulator.iteration_time import Documented, describe_provenance, extent_of_batch
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw
 from simulator.token_budget.maximize import best_budget
-from traces.shared.whole_files import whole_file
+from traces.shared.atomic_files import atomic_file
 
 HELP = """\
 Finds the largest token budget that keeps every iteration within the TBT bound of the SLO: the one-time profiling of
@@ -60,7 +60,7 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
     if capacities:
         _write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
     draw(curve, task.bound_s, budget, capacities, folder / "token_budget.png")
-    with whole_file(folder / "token_budget.json") as file:
+    with atomic_file(folder / "token_budget.json") as file:
         json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
         file.write("\n")
     _print(summary, capacities, folder)
@@ -94,12 +94,12 @@ def _warnings(task: BudgetTask, budget: int | None, capacities: dict[int, float]
     times = task.deployment.stage_times()
     if isinstance(times, Documented):
         batch = task.load.batch(budget or task.tile)
-        warnings += describe([(times.provenance, extent_of_batch(batch))])[1]
+        warnings += describe_provenance([(times.provenance, extent_of_batch(batch))])[1]
     return warnings
 
 
 def _write_csv(path: Path, names: tuple[str, ...], rows: Any) -> None:
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         writer.writerows(rows)

@@ -103,7 +103,11 @@ class Weibull:
 
 @cache
 def weibull_shape(cv: float) -> float:
-    """Return the shape parameter of a Weibull distribution with a CV of 0.01 to 100."""
+    """Return the shape parameter of a Weibull distribution.
+
+    Args:
+        cv: Coefficient of variation, 0.01 to 100.
+    """
     # The import takes a third of a second, which other processes need not pay.
     from scipy.optimize import brentq
 
@@ -165,7 +169,9 @@ class Constant:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The arrival times of the trace, optionally sped up or slowed down; think times are unchanged.
+    """The arrival times of the trace, optionally sped up or slowed down.
+
+    Think times are unchanged.
 
     Attributes:
         speed: Factor of the rate; 2 halves every gap.

@@ -1,4 +1,4 @@
-"""Arrivals that depend on answers: sessions of turns, and a closed loop of users."""
+"""Arrivals that depend on answers: sessions, and a closed loop of users."""
 
 from dataclasses import dataclass, replace
 
@@ -24,7 +24,9 @@ def _require_think_times(mean_s: float, cv: float) -> None:
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions that start at random; each later turn follows a think time after the previous answer.
+    """Sessions that start at random.
+
+    Each later turn follows a think time after the previous answer.
 
     Attributes:
         qps: Mean rate, requests per second; sessions start at this rate over their mean number of turns.
@@ -45,7 +47,9 @@ class Sessions:
         _require_think_times(0.0 if self.think_s is None else self.think_s, self.think_cv)
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
-        """Return the trace with arrival times for first turns and think times for later ones.
+        """Return the trace with arrival and think times.
+
+        First turns get arrival times, later turns think times.
 
         Raises:
             ValueError: The trace has no sessions, or `think_s` is None and the trace lacks think times.
@@ -76,10 +80,10 @@ class Sessions:
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """A closed loop: each user sends the next request a think time after the previous answer.
+    """A closed loop of concurrent users.
 
-    A user goes through a session turn by turn and then takes the next session of the trace. A request in no session
-    is a session of one turn.
+    Each user sends the next request a think time after the previous answer. A user goes through a session turn by turn
+    and then takes the next session of the trace. A request in no session is a session of one turn.
 
     Attributes:
         users: Number of concurrent users.
@@ -100,7 +104,10 @@ class ClosedLoop:
         number("ramp_s", self.ramp_s, 0, 1e9)
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
-        """Return the trace with arrival times for the users' first requests and think times for the others."""
+        """Return the trace with arrival and think times.
+
+        The first request of each user gets an arrival time, every other request a think time.
+        """
         session, turn = trace.turns()
         is_first = (turn == 0) & (session < self.users)
         think_s = np.where(is_first, np.nan, draw_think_times(self.think_s, self.think_cv, len(trace), rng))

@@ -68,7 +68,11 @@ class Conversations:
         return Trace(prompt, output, session=session)
 
     def _generate(self, count: int, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
-        """Generate `count` conversations; return session, prompt and output tokens of each turn, int64[num_turns]."""
+        """Generate `count` conversations.
+
+        Returns:
+            Session, prompt tokens and output tokens of each turn, each int64[num_turns].
+        """
         # Every turn takes at least a token.
         turns = np.clip(_round(self.turns.quantile(stratified_levels(count, rng))), 1, self.max_total_tokens)
         session = np.repeat(np.arange(count), turns)

@@ -178,7 +178,7 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class SplitNormal:
-    """A split normal distribution: half-normals of different width on each side of the median.
+    """A split normal distribution: two half-normals that meet at the median.
 
     Attributes:
         median: Median length, tokens.

@@ -30,7 +30,10 @@ class ClientClass:
     slo: Mapping[str, float | None] | None = None
 
     def load(self, count: int, seed: np.random.SeedSequence) -> Trace:
-        """Return at most `count` requests with arrival times; fewer if the source has fewer."""
+        """Return at most `count` requests with arrival times.
+
+        If the source has fewer, all of them are returned.
+        """
         requests_rng, arrivals_rng = np.random.default_rng(seed).spawn(2)
         changed: dict[str, Any] = {"num_requests": count}
         trace = replace(self.requests, **changed).load(requests_rng)
@@ -109,7 +112,12 @@ class Mix:
         return replace(merged, notes=(*merged.notes, note)), None
 
     def _join(self, parts: list[Trace], order: Rows) -> Trace:
-        """Concatenate the classes and take requests in an order, given as indices into the concatenation."""
+        """Concatenate the requests of the classes and take them in an order.
+
+        Args:
+            parts: Requests of each class.
+            order: Indices into the concatenation.
+        """
         sessions: list[NDArray[np.int64]] = []
         for part in parts:
             sessions.append(part.turns()[0] + (sessions[-1].max() + 1 if sessions else 0))
@@ -129,7 +137,10 @@ class Mix:
         return trace.arriving(arrival_s, None if np.isnan(think_s).all() else think_s)
 
     def _join_prefixes(self, parts: Sequence[Trace]) -> PrefixBlocks | None:
-        """Return the prefix blocks of all classes, split to a common size and with distinct ids."""
+        """Return the prefix blocks of all classes; None: no class has any.
+
+        Blocks are split to a common size, and no two classes share an id.
+        """
         with_prefix = {name: part for name, part in zip(self.clients, parts, strict=True) if part.prefix is not None}
         if not with_prefix:
             return None
@@ -149,7 +160,17 @@ class Mix:
 
 
 def _common_size(sizes: Mapping[str, int | None]) -> int | None:
-    """Return the largest block size that divides all sizes; None: all are the block size of the engine."""
+    """Return the largest block size that divides all sizes.
+
+    Args:
+        sizes: Block sizes by class name; None: the block size of the engine.
+
+    Returns:
+        Tokens per block; None: all sizes are None.
+
+    Raises:
+        ValueError: Only some of the sizes are None.
+    """
     known = [size for size in sizes.values() if size is not None]
     if not known:
         return None

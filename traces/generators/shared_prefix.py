@@ -63,7 +63,11 @@ class SharedPrefix:
         return Trace(shared + own, output, prefix=self._number_blocks(group, shared + own))
 
     def _draw_groups(self, rng: np.random.Generator) -> Ints:
-        """Draw the group of each request, int64[num_requests], -1 for none; any empty groups are the last."""
+        """Draw the group of each request.
+
+        Returns:
+            int64[num_requests], -1 for a request in no group. Any empty groups are the last.
+        """
         count = round(self.share * self.num_requests)
         weights = np.arange(1, self.num_groups + 1, dtype=np.float64) ** -self.zipf
         expected = count * weights / weights.sum()
@@ -74,8 +78,9 @@ class SharedPrefix:
         return rng.permutation(np.concatenate([groups, np.full(self.num_requests - count, -1)]))
 
     def _number_blocks(self, group: Ints, prompt_tokens: Ints) -> PrefixBlocks:
-        """Number the full blocks of the prompts: those of the groups first, then those of single requests.
+        """Number the full blocks of the prompts.
 
+        The ids of the groups come first, then those of single requests.
         Ids of a request: | of its group: first, first + 1, ... | its own: first, first + 1, ... |
         """
         num_per_group = self.prefix_tokens // self.block_tokens

@@ -40,9 +40,10 @@ def require_total(value: object, least: int = 2, why: str = "") -> None:
 
 
 def stratified_levels(count: int, rng: np.random.Generator) -> Floats:
-    """Draw levels between 0 and 1, one in each of `count` equal parts, in random order.
+    """Draw stratified levels between 0 and 1, in random order.
 
-    A sample at these levels has the quantiles of its distribution without the noise of independent draws.
+    Each of `count` equal parts has one level. A sample at these levels has the quantiles of its distribution without
+    the noise of independent draws.
 
     Returns:
         float64[count].
@@ -85,7 +86,7 @@ def stratified_lengths(
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Prompt and output lengths from two distributions, with a limit on their sum.
+    """Requests with prompt and output lengths from two distributions.
 
     Lengths are a stratified sample, see `stratified_levels`.
 

@@ -1,4 +1,4 @@
-"""Reader of conversations as text, such as ShareGPT: each round of a chat is a request."""
+"""Reader of text conversations, such as ShareGPT: each round is a request."""
 
 import io
 import json
@@ -63,7 +63,7 @@ def chat_rows(count_tokens: CountTokens) -> Callable[[BinaryIO, ChooseColumns], 
 
 
 def _elements(file: BinaryIO) -> Iterator[Any]:
-    """Yield the elements of a JSON array without holding all of it in memory."""
+    """Yield the elements of a JSON array, read part by part."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig")
     try:
         yield from _parse_elements(text)

@@ -168,7 +168,11 @@ class Collector:
         return pa.chunked_array(parts, pa.string()) if name in _STRING_ROLES else np.concatenate(parts)
 
     def _has_all_turns_before(self, parts: dict[str, Any]) -> Bools:
-        """Return bool[num_rows], False for a turn that waits for one that was left out."""
+        """Mark the turns that wait for a turn that was left out.
+
+        Returns:
+            bool[num_rows], False for such turns.
+        """
         good = np.ones(self._num_rows, dtype=bool)
         self._left_out.pop(None, None)  # type: ignore[call-overload]
         if self._left_out and "session" in parts:
@@ -179,7 +183,11 @@ class Collector:
         return good
 
     def _reject_repeated_ids(self, parts: dict[str, Any], good: Bools) -> Bools:
-        """Reject good rows without an identifier of their own; return bool[num_rows], the rows with one."""
+        """Reject good rows whose identifier is missing or repeated.
+
+        Returns:
+            bool[num_rows], the first row with each identifier.
+        """
         ids, column = parts["request_id"], self._columns["request_id"]
         unique = is_first(ids)
         for row in np.flatnonzero(good & ~unique).tolist():

@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-# Most blocks of a range; no prompt has as many.
+# Maximum number of blocks in a range; no prompt has as many.
 _MOST_BLOCKS = 1 << 20
 # A block id or a range of ids; ids that are hashes may be negative.
 _RANGE = re.compile(r"(-?\d+)(?:-(-?\d+))?")
@@ -33,7 +33,9 @@ def to_floats(column: pa.Array) -> Floats:
 
 
 def to_nanoseconds(column: pa.Array) -> tuple[Ints, Bools]:
-    """Convert timestamps to nanoseconds since 1970; those without a time zone are UTC.
+    """Convert timestamps to nanoseconds since 1970.
+
+    Timestamps without a time zone are UTC.
 
     Returns:
         int64[num_rows] nanoseconds, and bool[num_rows] whether the row has a valid timestamp.

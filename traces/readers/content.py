@@ -30,11 +30,14 @@ def open_decompressed(path: str) -> Iterator[BinaryIO]:
 
 
 def detect_reader(path: str, count_tokens: CountTokens) -> tuple[Reader, str]:
-    """Return the reader of a file, and the word for one of its rows.
+    """Detect the format of a file.
 
     Args:
         path: The file.
         count_tokens: Counts the tokens of texts, for files of conversations.
+
+    Returns:
+        The reader of the file, and the word for one of its rows: line, row, ...
 
     Raises:
         OSError: The file cannot be read.

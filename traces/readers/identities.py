@@ -48,7 +48,11 @@ def is_first(ids: Identifiers) -> Bools:
 
 
 def encode_clients(names: pa.ChunkedArray) -> tuple[tuple[Client, ...], NDArray[np.int64]]:
-    """Return the client classes in order of first occurrence, and int64[num_requests] the class of each request."""
+    """Number the client classes.
+
+    Returns:
+        Classes in order of first occurrence, the unnamed one last, and int64[num_requests] the class of each request.
+    """
     index, distinct_names = encode(names)
     class_names = distinct_names.to_pylist()
     if (index < 0).any():

@@ -42,10 +42,10 @@ class Check:
         self._violations: list[tuple[int, str, str]] = []  # first row that breaks a rule, column, rule
 
     def require(self, good: Bools, column: str, rule: str) -> None:
-        """Mark the rows where `good` is false as malformed, and drop them from `keep`.
+        """Mark rows that break a rule as malformed.
 
         Args:
-            good: bool[num_rows].
+            good: bool[num_rows], False for the rows that break the rule, which are dropped from `keep`.
             column: Column that is checked.
             rule: What its values must be, for the message.
         """
@@ -79,7 +79,7 @@ class Check:
 
 
 class MalformedRows:
-    """Policy for malformed rows: raise at the first one, or skip and count them.
+    """Policy for malformed rows: raise an error, or skip and count them.
 
     Attributes:
         count: Number of skipped rows.

@@ -83,7 +83,9 @@ def csv_rows(file: BinaryIO, choose_columns: ChooseColumns) -> Iterator[Rows]:
 
 
 class _WholeLines(io.RawIOBase):
-    """A file up to its first invalid character or too long line, on which Arrow would fail in its own ways.
+    """A file up to its first invalid character or too long line.
+
+    Arrow would fail on these with errors of its own.
 
     Attributes:
         error: Why the file ends early; None: it does not.
@@ -165,7 +167,16 @@ def _number_rows(reader: Any, columns: list[str], refused: deque[Any], first_lin
 
 
 def _pop_refused(refused: deque[Any], first_line: int, before: int | None = None) -> list[tuple[int, str]]:
-    """Remove refused rows above a line (None: all), and return their lines and reasons."""
+    """Remove the refused rows above a line.
+
+    Args:
+        refused: Rows that Arrow refused, numbered from 1 below the header.
+        first_line: Line below the header.
+        before: The line; None: remove all.
+
+    Returns:
+        Line and reason of each removed row.
+    """
     rows = []
     while refused and (before is None or refused[0].number + first_line - 1 < before):
         row = refused.popleft()
@@ -175,7 +186,9 @@ def _pop_refused(refused: deque[Any], first_line: int, before: int | None = None
 
 
 def _require_whole_lines(batch: Any, lines: NDArray[np.int64]) -> None:
-    """Check that no quoted field spans several lines: an unclosed quote would hide all later rows.
+    """Check that no quoted field spans several lines.
+
+    An unclosed quote would hide all later rows.
 
     Raises:
         ValueError: A field does.
@@ -225,7 +238,10 @@ def _keys(lines: list[bytes]) -> list[str]:
 
 
 def _parse_at_once(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]] | None:
-    """Return the rows of many lines and their keys; None: they need `_parse_one_by_one`."""
+    """Return the rows of many lines, and their keys.
+
+    None: the lines need `_parse_one_by_one`.
+    """
     try:
         table = pa.json.read_json(
             io.BytesIO(b"".join(lines)), pa.json.ReadOptions(use_threads=False, block_size=2 * PART_BYTES)
@@ -244,14 +260,20 @@ def _parse_at_once(lines: list[bytes], columns: list[str], first_line: int) -> t
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Return whether a column is empty or has numbers, strings or lists of integers."""
+    """Return whether a column has numbers, strings or lists of integers.
+
+    A column without values is plain too.
+    """
     of_list = pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)
     of_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     return bool(of_list or of_number or pa.types.is_null(kind) or pa.types.is_string(kind))
 
 
 def _parse_one_by_one(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]]:
-    """Return the rows of lines, with reasons for those that are not JSON objects, and their keys."""
+    """Return the rows of lines, and their keys.
+
+    Lines that are not JSON objects are unparsable rows, with a reason.
+    """
     rows: list[dict[str, Any]] = []
     numbers, unparsable = [], []
     for number, line in zip(count(first_line), lines, strict=False):
@@ -273,9 +295,10 @@ def _parse_one_by_one(lines: list[bytes], columns: list[str], first_line: int) -
 
 
 def _array(values: list[Any]) -> pa.Array:
-    """Return an array of lists if any value is a list, of numbers if all are numbers, else of strings.
+    """Return an array of lists, numbers or strings.
 
-    Among lists, a value that is not a list of integers becomes [null].
+    It has lists if any value is a list, numbers if all are numbers, else strings. Among lists, a value that is not a
+    list of integers becomes [null].
     """
     if any(isinstance(value, list) for value in values):
         lists = [value if _is_integers(value) else None if value is None else [None] for value in values]

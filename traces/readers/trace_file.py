@@ -19,7 +19,7 @@ from traces.trace import Trace
 
 @dataclass(frozen=True)
 class TraceFile:
-    """Requests of a plain or gzip file, whose format is detected from its content.
+    """Requests of a file, whose format is detected from its content.
 
     Formats: CSV, JSON lines and Parquet with the simulator's own columns (prompt_tokens, output_tokens and optionally
     arrival_s, think_s, request_id, session, client, priority, block_ids, block_tokens) or those of Azure's LLM
@@ -28,7 +28,7 @@ class TraceFile:
     docs/workloads.md for columns and units.
 
     Attributes:
-        path: The file.
+        path: The file, plain or gzip.
         num_requests: Maximum number of valid rows to read, from the first; None: all.
         on_error: What to do with a malformed row: "error" refuses the file, "skip" skips, counts and reports it.
         max_total_tokens: Longest prompt and output together; longer requests are left out. None: no limit.

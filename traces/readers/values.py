@@ -51,7 +51,11 @@ class ValueReader:
         return values
 
     def read_blocks(self, rows: Rows, check: Check) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return int64[num_blocks] block ids, row after row, and int64[num_rows] the blocks of each row."""
+        """Return the prefix blocks of rows.
+
+        Returns:
+            int64[num_blocks] block ids, row after row, and int64[num_rows] number of blocks of each row.
+        """
         column = self.columns["block_ids"]
         ids, counts, good = parse_block_lists(rows.columns[column])
         check.require(good, column, "must be a list of block numbers")
@@ -91,7 +95,10 @@ class ValueReader:
         return np.where(good, think_s, np.nan)
 
     def _read_times(self, rows: Rows, check: Check, think_s: Floats | None) -> dict[str, Floats]:
-        """Return arrival times, and think times of the rows without an arrival time."""
+        """Return arrival and think times by role: float64[num_rows].
+
+        Rows without an arrival time have a think time; where a row has one of them, the other is NaN.
+        """
         column, form = self.columns["arrival_s"], self._form
         waits = np.zeros(len(rows.numbers), dtype=bool)
         if think_s is not None:
@@ -115,7 +122,11 @@ class ValueReader:
         return times if think_s is None else times | {"think_s": np.where(waits, think_s, np.nan)}
 
     def _read_arrivals(self, column: pa.Array, is_used: Bools) -> tuple[Floats, Bools]:
-        """Return float64[num_rows] arrival times, seconds, and bool[num_rows] whether the row has a valid one."""
+        """Return arrival times, and whether they are valid.
+
+        Returns:
+            float64[num_rows] arrival times, seconds, and bool[num_rows] whether the row has a valid one.
+        """
         form = self._form
         if form.has_timestamps:
             timestamps, good = to_nanoseconds(column)

@@ -19,11 +19,11 @@ def is_result(content: Any) -> bool:
 
 
 def result_rows(file: BinaryIO, choose_columns: ChooseColumns) -> Iterator[Rows]:
-    """Yield the requests in order of arrival, numbered from 1 as in the file.
+    """Yield the requests in order of arrival.
 
-    A request arrives when it was sent or, if the result has queue_times, when it started to wait for the concurrency
-    limit. Times are shifted so that the first request arrives at 0. A failed request has no output, which makes its
-    row malformed.
+    They keep their numbers in the file, from 1. A request arrives when it was sent or, if the result has queue_times,
+    when it started to wait for the concurrency limit. Times are shifted so that the first request arrives at 0. A
+    failed request has no output, which makes its row malformed.
 
     Raises:
         ValueError: The file is not a result of `vllm bench serve`, or not a detailed one.

@@ -1,1 +1,1 @@
-"""Code that all commands share: atomic files, JSON, signals, exit statuses, figure style, value checks."""
+"""Shared code: atomic files, JSON, signals, exit statuses, figure style, value checks."""

@@ -1,4 +1,4 @@
-"""Exit of every command: success, an error in one line, or an interrupt."""
+"""Exit of every command: success, a one-line error, or an interrupt."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ _DEBUG_VARIABLE = "LLM_SIMULATOR_DEBUG"  # inherited by the processes of jobs
 
 
 def plain_line(error: BaseException) -> str:
-    """Return the message of an error in one line, with control characters escaped."""
+    """Return an error message in one line, with control characters escaped."""
     text = str(error)
     if isinstance(error, OSError) and error.filename:
         text = f"{error.strerror}: {os.fspath(error.filename)!s}"
@@ -31,7 +31,9 @@ def is_debugging() -> bool:
 
 
 def error_line(error: BaseException, one_line: Callable[[Exception], str] = plain_line) -> tuple[str, int]:
-    """Return the line and the exit status for an error; with debug=true also print its traceback.
+    """Return the line and the exit status for an error.
+
+    With debug=true, also print the traceback.
 
     Args:
         error: The error.
@@ -81,7 +83,7 @@ def run(
     one_line: Callable[[Exception], str] = plain_line,
     on_interrupt: Callable[[], str] = lambda: "",
 ) -> None:
-    """Run a command, print its error or interrupt in one line, and exit.
+    """Run a command; print its error or interrupt in one line.
 
     Args:
         task: Called with the arguments; returns the exit status, or None for 0.

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from traces.shared.whole_files import write_whole
+from traces.shared.atomic_files import write_atomic
 
 # From the colour-blind-safe palettes of Paul Tol (personal.sron.nl/~pault) and of Okabe and Ito.
 COLOURS = ("#004488", "#BB5566", "#56B4E9", "#000000", "#DDAA33", "#117733")
@@ -109,18 +109,28 @@ def grid(rows: int, columns: int, width: float = 4.9, height: float = 3.3) -> tu
 
 
 def time_unit(span_s: float) -> tuple[str, float]:
-    """Return the unit in which to show a time span, and its length in seconds."""
+    """Return the unit in which to show a time span.
+
+    Returns:
+        Name of the unit, and its length in seconds.
+    """
     return next(((name, size) for name, size in (("h", 3600.0), ("min", 60.0)) if span_s > 3 * size), ("s", 1.0))
 
 
 def legible(name: str) -> str:
-    """Return a name as a legend label: shortened, and not hidden by a leading underscore."""
+    """Return a name as a legend label.
+
+    Long names are shortened. Matplotlib hides labels with a leading underscore, so these get a space in front.
+    """
     short = name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
     return f" {short}" if short.startswith("_") else short
 
 
 def _labelled_multiples(low: float, high: float) -> tuple[float, ...]:
-    """Return the multiples of powers of ten to label: the fewest that give at least two ticks."""
+    """Return the multiples of powers of ten to label.
+
+    They are the fewest that give at least two ticks.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     choices = ((1.0,), (1.0, 2.0, 5.0)) if math.log10(high / low) > _MOST_DECADES else ((1.0, 2.0, 5.0),)
     for subs in choices:
@@ -130,10 +140,10 @@ def _labelled_multiples(low: float, high: float) -> tuple[float, ...]:
 
 
 def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
-    """Make axes of a finished panel logarithmic, with plain numbers as tick labels.
+    """Make axes of a panel logarithmic, with plain numbers as tick labels.
 
     Args:
-        axes: The panel; all its data are above 0.
+        axes: The finished panel; all its data are above 0.
         x: Whether to change the x axis.
         y: Whether to change the y axis.
     """
@@ -150,7 +160,9 @@ def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
 
 @styled
 def rendered(figure: Figure, file_format: str = "png") -> bytes:
-    """Return a figure as the content of a file; the same figure gives the same bytes.
+    """Return a figure as the content of a file.
+
+    The same figure gives the same bytes.
 
     Args:
         figure: The figure.
@@ -173,4 +185,4 @@ def save(figure: Figure, path: Path | str) -> None:
     file_format = path.suffix.removeprefix(".")
     if file_format not in FORMATS:
         raise ValueError(f"{path.name} must end in {' or '.join(f'.{known}' for known in FORMATS)}")
-    write_whole(path, rendered(figure, file_format))
+    write_atomic(path, rendered(figure, file_format))

@@ -1,8 +1,8 @@
-"""Exit within a second of Ctrl-C or SIGTERM, from the first import to the last file.
+"""Exit within a second of Ctrl-C or SIGTERM.
 
-During imports there is nothing to clean up, and the process exits at once. Later, `Interrupted` is raised. A library
-may swallow the exception, or not return to Python for a while; so it is raised a second time, and then the process
-exits without waiting.
+This holds from the first import to the last file. During imports there is nothing to clean up, and the process exits
+at once. Later, `Interrupted` is raised. A library may swallow the exception, or not return to Python for a while; so it
+is raised a second time, and then the process exits without waiting.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def install_handlers() -> None:
 
 
 def exit_status() -> int:
-    """Return the exit status after a signal: 130 after Ctrl-C, 143 after SIGTERM."""
+    """Return the exit status: 130 after Ctrl-C, 143 after SIGTERM."""
     return 128 + (_State.received or signal.SIGINT)
 
 
@@ -85,7 +85,11 @@ def restore_handlers() -> None:
 
 
 def remove_on_forced_exit(path: Path) -> Callable[[], None]:
-    """Register a file for removal on a forced exit; return a function that cancels this."""
+    """Register a file for removal on a forced exit.
+
+    Returns:
+        A function that cancels this.
+    """
 
     def remove() -> None:
         path.unlink(missing_ok=True)
@@ -95,9 +99,9 @@ def remove_on_forced_exit(path: Path) -> Callable[[], None]:
 
 
 def end_with_parent() -> None:
-    """End this process when its parent ends, for whatever reason, and not earlier.
+    """End this process when its parent ends, and not earlier.
 
-    Only Linux supports this; elsewhere the process outlives its parent.
+    Why the parent ends does not matter. Only Linux supports this; elsewhere the process outlives its parent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both processes
     if sys.platform == "linux":
@@ -127,7 +131,7 @@ def _raise() -> None:
 
 
 def _end_now() -> None:
-    """Exit at once: remove partial files and kill the processes that this one started."""
+    """Remove partial files, kill all descendant processes, and exit at once."""
     for clean_up in list(_State.clean_up):
         with contextlib.suppress(OSError):
             clean_up()

@@ -52,7 +52,9 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(content: bytes, *, allow_nan: bool = False) -> Any:
-    """Parse JSON in UTF-8; a repeated key is an error, as its value would be ambiguous.
+    """Parse JSON in UTF-8.
+
+    A repeated key is an error, as its value would be ambiguous.
 
     Args:
         content: The text.

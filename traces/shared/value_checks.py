@@ -1,4 +1,7 @@
-"""Checks of values that users give; each raises ValueError with one line that names the value."""
+"""Checks of values that users give.
+
+Each raises ValueError with one line that names the value.
+"""
 
 import math
 from collections.abc import Collection, Sequence
@@ -13,7 +16,7 @@ def number(name: str, value: object, low: float, high: float) -> None:
 
 
 def positive(name: str, value: object) -> None:
-    """Check that a value is a size or rate: a number from 1e-6 to 1e9."""
+    """Check a size or rate: a number from 1e-6 to 1e9."""
     number(name, value, 1e-6, 1e9)
 
 
@@ -42,7 +45,10 @@ def choice(name: str, value: object, allowed: Collection[str]) -> None:
 
 
 def quantile_levels(levels: Sequence[float] | None, count: int) -> None:
-    """Check that the levels of `count` quantiles are None or increase from 0 to 1."""
+    """Check the levels of `count` quantiles: increasing from 0 to 1.
+
+    None is allowed too.
+    """
     if levels is None:
         return
     if len(levels) != count or levels[0] != 0 or levels[-1] != 1 or any(high <= low for low, high in pairwise(levels)):

@@ -122,7 +122,10 @@ def length_figures(tokens: NDArray[np.int64]) -> dict[str, float]:
 
 
 def rank_correlation(trace: Trace) -> float | None:
-    """Return Spearman's rank correlation of prompt and output lengths; None: all prompts or all outputs are equal."""
+    """Return Spearman's rank correlation of prompt and output lengths.
+
+    None: all prompts or all outputs are equal.
+    """
     if trace.prompt_tokens.min() == trace.prompt_tokens.max() or trace.output_tokens.min() == trace.output_tokens.max():
         return None
     ranks = [pd.Series(tokens).rank().to_numpy() for tokens in (trace.prompt_tokens, trace.output_tokens)]
@@ -145,10 +148,10 @@ def _client_figures(trace: Trace) -> dict[str, int]:
 
 
 def _prefix_figures(trace: Trace) -> dict[str, Any]:
-    """Return the repeated blocks and the hit rate of an unlimited prefix cache.
+    """Return the statistics of the prefix blocks.
 
-    The hit rate is the share of prompt tokens in full blocks that an earlier request has too; None: the block size
-    is unknown.
+    The hit rate is that of an unlimited prefix cache: the share of prompt tokens in full blocks that an earlier request
+    has too; None: the block size is unknown.
     """
     blocks = trace.prefix
     assert blocks is not None

@@ -95,7 +95,7 @@ def fit(trace: Trace) -> Fit:
 
 
 def without_steps(trace: Trace) -> Trace:
-    """Spread requests at random over the steps in which arrival times were recorded.
+    """Spread requests at random over the steps of recorded arrival times.
 
     Returns a trace without such steps unchanged.
     """
@@ -144,7 +144,10 @@ def fit_arrivals(arrival_s: Floats) -> Arrivals:
 
 
 def _fit_varying_rate(arrival_s: Floats, span_s: float) -> VaryingRate:
-    """Fit a piecewise linear rate, and the CV of the gaps once time is rescaled to a constant rate."""
+    """Fit a piecewise linear rate and the CV of the gaps.
+
+    The gaps are those in time rescaled to a constant rate.
+    """
     num_pieces = int(np.clip(len(arrival_s) // _PIECE_REQUESTS, 2, _MOST_PIECES))
     since_s = arrival_s - arrival_s[0]
     counts, edges = np.histogram(since_s, bins=num_pieces, range=(0, span_s))
@@ -183,7 +186,10 @@ def _fit_sessions(trace: Trace, turn: NDArray[np.int64]) -> tuple[Sessions | Non
 
 
 def _fit_conversations(trace: Trace, turn: NDArray[np.int64]) -> Conversations:
-    """Fit turns, questions and answers; the whole prompt of a first turn counts as its question."""
+    """Fit turns, questions and answers.
+
+    The whole prompt of a first turn counts as its question.
+    """
     session, _ = trace.turns()
     order = np.lexsort((turn, session))
     prompt, output, first = trace.prompt_tokens[order], trace.output_tokens[order], turn[order] == 0
@@ -200,7 +206,7 @@ def _fit_conversations(trace: Trace, turn: NDArray[np.int64]) -> Conversations:
 
 
 def match(trace: Trace, fitted: Fit, seed: int = SEED) -> list[dict[str, Any]]:
-    """Compare a trace with a generated trace of the same number of requests.
+    """Compare a trace with a generated trace of equal length.
 
     Returns:
         Rows of `name`, `trace`, `generated` and `error`. The error is relative, except for a correlation (the
@@ -225,7 +231,10 @@ def match(trace: Trace, fitted: Fit, seed: int = SEED) -> list[dict[str, Any]]:
 
 
 def _arrival_rows(trace: Trace, generated: Trace) -> list[dict[str, Any]]:
-    """Compare arrivals; of sessions only first turns, as later ones depend on the answers."""
+    """Compare arrivals.
+
+    Of sessions, only first turns are compared, as later ones depend on the answers.
+    """
     times = []
     for requests in (trace, generated):
         _, turn = requests.turns()

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from traces.base import Arrivals, Source
-from traces.shared.whole_files import write_whole
+from traces.shared.atomic_files import write_atomic
 from traces.tools.fit import Fit
 
 # Requests of a run by default, as in the other files of configs/trace.
@@ -43,13 +43,13 @@ def write_generators(fitted: Fit, folder: Path, name: str, comments: Sequence[st
         text += yaml.safe_dump(node, sort_keys=False, default_flow_style=None, width=_WIDTH)
         path = folder / group / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
+        write_atomic(path, text.encode())
         paths.append(path)
     return paths
 
 
 def as_node(part: Any) -> Any:
-    """Return the configuration of a dataclass: `_target_` and its fields as plain values."""
+    """Return the configuration of a dataclass: `_target_` and plain field values."""
     if is_dataclass(part) and not isinstance(part, type):
         values = {field.name: as_node(getattr(part, field.name)) for field in fields(part)}
         package = type(part).__module__.rpartition(".")[0]  # the package exports the class

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from traces.shared.whole_files import replacing
+from traces.shared.atomic_files import replacing
 from traces.trace import PrefixBlocks, Trace
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
@@ -19,7 +19,9 @@ _CHUNK_ROWS = 1 << 16
 
 
 def save(trace: Trace, path: Path) -> None:
-    """Write a trace with the simulator's own columns, in the format of the suffix.
+    """Write a trace with the simulator's own columns.
+
+    The suffix of the path sets the format.
 
     Raises:
         ValueError: The suffix is not in SUFFIXES.
@@ -57,7 +59,7 @@ def _write(trace: Trace, file: BinaryIO, suffix: str) -> None:
 
 
 def _tables(trace: Trace, lists: bool) -> Iterator[pa.Table]:
-    """Yield the rows in chunks, with block ids as lists or as text."""
+    """Yield the rows in chunks, with block ids as lists or text."""
     for start in range(0, len(trace), _CHUNK_ROWS):
         rows = np.arange(start, min(start + _CHUNK_ROWS, len(trace)))
         part = trace.take(rows)

@@ -17,7 +17,9 @@ _HOST = socket.gethostname()
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to, and rename it to `path` at the end; on an error, remove it.
+    """Yield a temporary path to write to.
+
+    It is renamed to `path` at the end; on an error, it is removed.
 
     Raises:
         OSError: The file cannot be written; the error names `path`. A device or a folder is not replaced.
@@ -28,10 +30,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(paths: list[Path]) -> Iterator[list[Path]]:
-    """Yield temporary paths to write to, and rename all of them at the end; on an error, remove them.
+    """Yield temporary paths to write to.
 
-    The last file marks the others as complete: its old version is removed before they are replaced, and its new version
-    is renamed last.
+    All are renamed to `paths` at the end; on an error, they are removed. The last file marks the others as complete:
+    its old version is removed before they are replaced, and its new version is renamed last.
 
     Raises:
         OSError: A file cannot be written; the error names it. A device or a folder is not replaced.
@@ -63,13 +65,13 @@ def replacing_together(paths: list[Path]) -> Iterator[list[Path]]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
+def atomic_file(path: Path) -> Iterator[TextIO]:
     """Open a text file for an atomic write."""
     with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         yield file
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes) -> None:
     """Write a file atomically."""
     with replacing(path) as partial:
         partial.write_bytes(content)
