@@ -1,4 +1,6 @@
-"""Cost of check=true: CPU time of a checked simulation relative to an unchecked one, in alternation.
+"""Cost of check=true: CPU time relative to an unchecked simulation.
+
+Checked and unchecked simulations alternate.
 
 python -m benchmarks.checked_runs
 """

@@ -1,4 +1,4 @@
-"""A day of diurnal load on 64 replicas: does memory grow beyond the recorded log?
+"""Memory beyond the recorded log, over a day of diurnal load.
 
     python -m benchmarks.long_run [requests=150000] [replicas=64]
 

@@ -1,4 +1,6 @@
-"""Speed of the simulator, relative to a bare SimPy timeout loop in the same run.
+"""Speed of the simulator, relative to a bare SimPy timeout loop.
+
+Both are timed in the same run.
 
 python -m benchmarks.speed            about a minute
 python -m benchmarks.speed --large    with 1,000,000 requests through 16 replicas
@@ -41,9 +43,11 @@ def bare_timeout_s(count: int = 100_000) -> float:
 
 
 def measure(run: Callable[[], Result]) -> tuple[Result, float, float]:
-    """Return the result, the seconds per iteration, summary included, and the ratio of a bare timeout to them.
+    """Time a simulation and a bare timeout loop in alternation.
 
-    Timeout loops and simulations alternate; medians over the repetitions.
+    Returns:
+        The result, the seconds per iteration, summary included, and the ratio of a bare timeout to them; medians over
+        the repetitions.
     """
     seconds, ratios = [], []
     for _ in range(REPETITIONS):
@@ -57,7 +61,10 @@ def measure(run: Callable[[], Result]) -> tuple[Result, float, float]:
 
 
 def near_saturation(iteration_time: str) -> None:
-    """Print the speed on 10,000 sharegpt requests, one replica, sarathi, at four loads."""
+    """Print the speed at four loads.
+
+    10,000 sharegpt requests, one replica, sarathi.
+    """
     print(f"\n## 10,000 sharegpt requests, sarathi, one replica, iteration_time={iteration_time}\n")
     common = ("trace=sharegpt", "trace.num_requests=10000", f"iteration_time={iteration_time}")
     overload = simulate(**load_config(*common, "arrival.qps=20"))
@@ -74,7 +81,10 @@ def near_saturation(iteration_time: str) -> None:
 
 
 def cost_by_batch() -> None:
-    """Print the cost of an iteration by the number of running requests, all of them decoding."""
+    """Print the cost of an iteration by number of running requests.
+
+    All of them are decoding.
+    """
     print("\n## Cost of an iteration by running requests (20,000 output tokens each)\n")
     print("| running requests | us per iteration | to that of 16 | without repeats: us | to that of 16 |")
     print("|---|---|---|---|---|")
@@ -111,7 +121,10 @@ class SarathiWithoutRepeats(Sarathi):
 
 
 def large() -> None:
-    """Print cost per request and memory, up to a million requests; one process per size."""
+    """Print cost per request and memory, up to a million requests.
+
+    Each size runs in its own process.
+    """
     print("\n## sharegpt through 16 replicas at 90 % of saturation\n")
     print("| requests | iterations | us per request | timeouts per request | peak memory, GB |")
     print("|---|---|---|---|---|")

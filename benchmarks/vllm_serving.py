@@ -1,11 +1,12 @@
-"""Measured against simulated serving times of vLLM: Qwen3-32B on H100 GPUs, 90 closed-loop points.
+"""Measured against simulated serving times of vLLM.
 
     pip download aiconfigurator-core==0.12.0 --no-deps && unzip aiconfigurator_core*.whl -d aic
     python -m benchmarks.vllm_serving aic/aiconfigurator_core/systems/silicon_sample.csv
 
-The file is part of the PyPI package aiconfigurator-core (NVIDIA, Apache-2.0). It has the mean TTFT and TPOT of vLLM
-0.12.0, which schedules synchronously by default, at a constant number of concurrent requests of equal lengths. Settings
-that the file does not state are the engine's defaults on that GPU. Nothing is fitted to these times.
+The file is part of the PyPI package aiconfigurator-core (NVIDIA, Apache-2.0). It has 90 closed-loop points of Qwen3-32B
+on H100 GPUs: the mean TTFT and TPOT of vLLM 0.12.0, which schedules synchronously by default, at a constant number of
+concurrent requests of equal lengths. Settings that the file does not state are the engine's defaults on that GPU.
+Nothing is fitted to these times.
 """
 
 import sys
@@ -60,7 +61,10 @@ def simulate_point(tp: int, prompt: int, output: int, users: int) -> tuple[float
 
 
 def main() -> None:
-    """Print measured and simulated times, and the TPOT errors by TP degree, output length and users."""
+    """Print measured and simulated times, and the errors.
+
+    TPOT errors are by TP degree, output length and users.
+    """
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     rows = []

@@ -46,7 +46,10 @@ POLICIES = {
 
 
 def rates(work: tuple[str, ...]) -> dict[str, list[float]]:
-    """Return the iterations per second of CPU time by policy, one value per repetition."""
+    """Return the iterations per second of CPU time by policy.
+
+    Each policy has one value per repetition.
+    """
     runs = {name: load_config(*options, *work) for name, options in POLICIES.items()}
     result: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(REPETITIONS):

@@ -1,4 +1,4 @@
-"""`python -m profiling`: measure operators, record a serving engine, fit profiles and report their errors."""
+"""`python -m profiling`: measure operators, record an engine, fit and evaluate profiles."""
 
 import argparse
 import json

@@ -1,4 +1,7 @@
-"""`python -m profiling campaign`: measure a GPU, record a serving engine on it, compare with predictions."""
+"""`python -m profiling campaign`: measure a GPU, record on it and validate.
+
+Validation compares recordings of a serving engine with predictions fitted to the measurements.
+"""
 
 import argparse
 import math
@@ -91,7 +94,10 @@ def run(options: argparse.Namespace) -> None:
 def _recordings(
     options: argparse.Namespace, device: str, fitted: "Fitted", has_graphs: bool
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield the name and configuration of each recording: every policy and load, without and with CUDA graphs."""
+    """Yield the name and overrides of each recording.
+
+    Every policy and load is recorded without CUDA graphs and, with `has_graphs`, with them too.
+    """
     common = [device, f"model={options.model}", "engine=torch_loop", "trace=sharegpt", *options.overrides]
     if options.on == CUDA:
         common.append("engine.hosts=null")  # the configuration has no host overhead of this machine
@@ -117,7 +123,10 @@ def _min_blocks(overrides: Sequence[str]) -> int:
 
 
 def predict_max_qps(fitted: "Fitted", overrides: Sequence[str]) -> float:
-    """Predict the throughput of a deployment, requests per second, if all requests arrive at once."""
+    """Predict the maximum throughput of a deployment, requests per second.
+
+    It is the throughput if all requests arrive at once.
+    """
     arguments = load_config(*overrides, f"trace.num_requests={NUM_SATURATING}")
     trace, deployment = arguments["trace"], fitted.predicting(arguments["deployment"])
     at_once = Trace(trace.prompt_tokens, trace.output_tokens, np.zeros(len(trace.prompt_tokens)))

@@ -1,6 +1,7 @@
-"""Tables of measurements: one tidy CSV per device and operator family, and a header with their source.
+"""Tables of measurements: one tidy CSV per device and operator family.
 
-The folder of a device has `<family>.csv.gz` and `header.json`. docs/profiling.md describes every column.
+The folder of a device has `<family>.csv.gz` and `header.json`, which states their source. docs/profiling.md describes
+every column.
 """
 
 import gzip
@@ -109,7 +110,10 @@ def write_gzipped(path: Path, rows: pd.DataFrame, float_format: str) -> None:
 
 
 def write_table(folder: Path, family: str, rows: pd.DataFrame) -> None:
-    """Write a family's table, sorted by its key columns; equal rows give equal bytes."""
+    """Write a family's table, sorted by its key columns.
+
+    Equal rows give equal bytes.
+    """
     ordered = rows[columns_of(family)].sort_values(list(FAMILIES[family]), kind="stable")
     write_gzipped(folder / f"{family}.csv.gz", ordered, "%.6g")
 
@@ -140,7 +144,9 @@ def read_table(folder: Path, family: str) -> pd.DataFrame:
 
 
 def device_folders(folder: Path) -> list[Path]:
-    """Return the device folders in a folder, or the folder itself if it is one.
+    """Return the device folders in a folder.
+
+    If the folder is itself of a device, only that one is returned.
 
     Raises:
         TableError: The folder has no tables.

@@ -47,7 +47,10 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
 
 
 def _figures(summary: dict[str, Any]) -> Figures:
-    """Return the columns of a run in sweep.csv: its scalar metrics; those of faults only if there were any."""
+    """Return the columns of a run in sweep.csv: its scalar metrics.
+
+    Those of faults are included only if there were any.
+    """
     figures: dict[str, Any] = {}
     for name, value in summary.items():
         if name == "faults" and not any(value[f"num_{kind}"] for kind in ("failures", "slowdowns", "network")):

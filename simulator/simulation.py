@@ -53,7 +53,7 @@ def simulate(
         seed: Seed of routing and faults.
         faults: Faults to inject; None: none.
         time_limit_s: Time after which no iteration starts and no request arrives, seconds; None: no limit.
-        metrics: What the metrics leave out and count; None: the defaults.
+        metrics: Warm-up and TBT sampling of the metrics; None: the defaults.
         log_members: Log the members of each batch (`Result.batches`); costs time per member.
         log_stages: Log when each pipeline stage computes each batch (`ReplicaResult.stage_spans`).
         check: Check in every iteration that no token, KV block or request is lost and that times are in order, and

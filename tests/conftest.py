@@ -16,6 +16,9 @@ from simulator.simulation import CHECK_VARIABLE
 os.environ[CHECK_VARIABLE] = "1"
 
 
+pytest.register_assert_rewrite("tests.recorded_schedules")
+
+
 @pytest.fixture(scope="session")
 def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Path of a tokenizer.json with one token per word."""

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from _pytest.mark import ParameterSet
 
+from simulator import Result
 from tests.helpers import REPOSITORY, SHARED
 
 # A few cases of each engine are in the repository. This folder holds the full sets, or others.
@@ -54,3 +56,34 @@ def read(path: Path) -> list[dict[str, str]]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def check_batches(folder: Path, result: Result, tolerance_s: float) -> None:
+    """Compare all batches: members, their order and tokens, start and end of the iteration."""
+    recorded = read(folder / "batches.csv.gz")
+    simulated = list(result.batches())
+    assert [(row[0], row[3], row[4], row[5] == "prefill") for row in simulated] == [
+        (int(row["iteration"]), row["request_id"], int(row["num_tokens"]), row["is_prefill"] == "1") for row in recorded
+    ]
+    for position, name in ((1, "start_s"), (2, "end_s")):
+        expected = np.array([float(row[name]) for row in recorded])
+        assert np.abs(np.array([row[position] for row in simulated]) - expected).max(initial=0) <= tolerance_s
+
+
+def check_memory(folder: Path, result: Result) -> None:
+    """Compare free KV blocks and tokens in the KV cache after each decision."""
+    recorded = read(folder / "iterations.csv.gz")
+    iterations = result.replicas[0].iterations
+    assert iterations["free_blocks"].tolist() == [int(row["free_blocks"]) for row in recorded]
+    assert iterations["context_tokens"].tolist() == [int(row["context_tokens"]) for row in recorded]
+
+
+def check_requests(folder: Path, result: Result, tolerance_s: float) -> None:
+    """Compare the times of each request, its preemptions, and whether it was ignored."""
+    recorded = read(folder / "result.csv")
+    for name in ("first_scheduled_s", "first_token_s", "completed_s"):
+        expected = np.array([float(row[name] or "nan") for row in recorded])
+        assert np.array_equal(np.isnan(expected), np.isnan(result.requests[name]))
+        assert np.nanmax(np.abs(result.requests[name] - expected), initial=0) <= tolerance_s
+    assert result.requests["num_preemptions"].tolist() == [int(row["num_preemptions"]) for row in recorded]
+    assert result.requests["ignored"].tolist() == [int(row["ignored"]) for row in recorded]

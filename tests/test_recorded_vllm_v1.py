@@ -10,7 +10,7 @@ import pytest
 from simulator import Result, simulate
 from simulator.config import load_config
 from tests import recorded_schedules
-from tests.recorded_schedules import cases, read
+from tests.recorded_schedules import cases, check_batches, check_memory, check_requests, read
 
 TOLERANCE_S = 2e-9
 
@@ -39,36 +39,20 @@ def replayed(request: pytest.FixtureRequest) -> tuple[Path, Result]:
 
 
 def test_batches_match_the_real_scheduler(replayed: tuple[Path, Result]) -> None:
-    folder, result = replayed
-    recorded = read(folder / "batches.csv.gz")
-    simulated = list(result.batches())
-    assert [(row[0], row[3], row[4], row[5] == "prefill") for row in simulated] == [
-        (int(row["iteration"]), row["request_id"], int(row["num_tokens"]), row["is_prefill"] == "1") for row in recorded
-    ]
-    for position, name in ((1, "start_s"), (2, "end_s")):
-        expected = np.array([float(row[name]) for row in recorded])
-        assert np.abs(np.array([row[position] for row in simulated]) - expected).max(initial=0) <= TOLERANCE_S
+    check_batches(*replayed, TOLERANCE_S)
 
 
-def test_free_blocks_and_context_tokens_match_the_real_scheduler(
-    replayed: tuple[Path, Result],
-) -> None:
+def test_free_blocks_and_context_tokens_match_the_real_scheduler(replayed: tuple[Path, Result]) -> None:
+    check_memory(*replayed)
+
+
+def test_decisions_are_taken_when_the_real_scheduler_takes_them(replayed: tuple[Path, Result]) -> None:
     folder, result = replayed
-    recorded = read(folder / "iterations.csv.gz")
-    iterations = result.replicas[0].iterations
-    assert iterations["free_blocks"].tolist() == [int(row["free_blocks"]) for row in recorded]
-    assert iterations["context_tokens"].tolist() == [int(row["context_tokens"]) for row in recorded]
+    recorded, iterations = read(folder / "iterations.csv.gz"), result.replicas[0].iterations
     decided_s = np.array([float(row["schedule_s"] or "nan") for row in recorded])
     decided_s = np.where(np.isnan(decided_s), iterations["start_s"], decided_s)
     assert np.abs(iterations["schedule_s"] - decided_s).max(initial=0) <= TOLERANCE_S
 
 
 def test_requests_match_the_real_engine(replayed: tuple[Path, Result]) -> None:
-    folder, result = replayed
-    recorded = read(folder / "result.csv")
-    for name in ("first_scheduled_s", "first_token_s", "completed_s"):
-        expected = np.array([float(row[name] or "nan") for row in recorded])
-        assert np.array_equal(np.isnan(expected), np.isnan(result.requests[name]))
-        assert np.nanmax(np.abs(result.requests[name] - expected), initial=0) <= TOLERANCE_S
-    assert result.requests["num_preemptions"].tolist() == [int(row["num_preemptions"]) for row in recorded]
-    assert result.requests["ignored"].tolist() == [int(row["ignored"]) for row in recorded]
+    check_requests(*replayed, TOLERANCE_S)

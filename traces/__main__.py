@@ -49,7 +49,7 @@ FILE has any format that the simulator reads (trace=file), plain or gzip; docs/w
   find_sessions=false    group requests that continue earlier ones into sessions
   tokenizer=null         a Hugging Face tokenizer.json, for files that contain text (ShareGPT)
 
-Exit status: 0 on success, 2 for a mistake in the input, 130 if interrupted."""
+Exit status: 0 on success, 2 for invalid input, 130 if interrupted."""
 _COMMAND_KEYS = {"describe": ("picture", "json"), "convert": (), "fit": ("output", "name")}
 _READER_KEYS = [field.name for field in fields(TraceFile) if field.name != "path"]
 

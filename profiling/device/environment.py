@@ -60,7 +60,10 @@ def free_memory(torch: Any, on: str) -> None:
 
 
 def name_of_device(torch: Any, on: str) -> str:
-    """Return the name of this device in configs/device, or the driver's name if it is not known there."""
+    """Return the name of this device in configs/device.
+
+    A device that is not known there keeps the driver's name.
+    """
     if on == CPU:
         return CPU
     name: str = torch.cuda.get_device_name(0)
@@ -120,7 +123,10 @@ def _gpu(torch: Any) -> dict[str, Any]:
 
 
 def _processor(num_threads: int) -> str:
-    """Return the processor's name, if the operating system reports it, and how many of its cores are used."""
+    """Return the processor's name and the number of cores used.
+
+    Only its type or architecture if the operating system does not report the name.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -130,7 +136,10 @@ def _processor(num_threads: int) -> str:
 
 
 def _driver() -> dict[str, str]:
-    """Return driver version, clocks and limits of the first GPU; empty without nvidia-smi."""
+    """Return driver version, clocks and limits of the first GPU.
+
+    Empty if nvidia-smi is missing or fails.
+    """
     command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader", "--id=0"]
     try:
         printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout  # nosec B603

@@ -1,4 +1,7 @@
-"""Host memory of a CPU engine: glibc keeps freed memory, as the caching allocator does on a GPU."""
+"""Host memory of an engine on a CPU.
+
+glibc keeps freed memory, as the caching allocator does on a GPU.
+"""
 
 import ctypes
 import sys
@@ -9,7 +12,9 @@ _MAX = 1 << 25  # the largest value that glibc accepts
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc keep freed memory; otherwise every large tensor is paged in again.
+    """Make glibc keep freed memory.
+
+    Otherwise every large tensor is paged in again.
 
     Returns:
         Whether the C library is glibc and accepted the settings.

@@ -44,7 +44,7 @@ def draw_composition(cases: pd.DataFrame, path: Path) -> None:
 
 @styled
 def draw_messages(folders: Sequence[Path], path: Path) -> None:
-    """Draw measured all-reduces and messages of each machine, with the fitted link curves."""
+    """Draw measured all-reduces and messages with fitted link curves, by machine."""
     machines: dict[str, list[tuple[str, Floats, Floats]]] = {}
     for folder in folders:
         for key, num_bytes, seconds in groups(folder):
@@ -67,7 +67,10 @@ def draw_messages(folders: Sequence[Path], path: Path) -> None:
 
 @styled
 def draw_stairs(path: Path) -> None:
-    """Draw the time of the linear layers over the tokens of a batch: a step at each tile."""
+    """Draw the time of the linear layers over a batch's tokens.
+
+    The time steps up at each tile.
+    """
     tokens = np.arange(1, 1025)
     figure, (axes,) = grid(1, 1, width=7.5, height=4.2)
     for index, degree in enumerate((2, 4)):

@@ -62,7 +62,10 @@ def score(key: dict[str, str], measured: Floats, predicted: Floats) -> Score:
 
 
 def held_out_tokens(rows: pd.DataFrame, keys: list[str]) -> Bools:
-    """Mark the rows at a random fifth of the distinct numbers of tokens of each group: bool[n]."""
+    """Mark the rows at held-out numbers of tokens: bool[n].
+
+    A random fifth of the distinct numbers of tokens of each group is held out.
+    """
     random = np.random.default_rng(SEED)
     held_out = np.zeros(len(rows), dtype=bool)
     for positions in rows.groupby(keys).indices.values():
@@ -79,7 +82,7 @@ def forest(train: Floats, seconds: Floats, test: Floats) -> Floats:
 
 
 def without_shapes_of(rows: pd.DataFrame, shape: list[str], inside: Bools) -> Bools:
-    """Mark rows whose shape is not a shape of the rows in `inside`: bool[n]."""
+    """Mark rows whose shape no row in `inside` has: bool[n]."""
     shapes = pd.MultiIndex.from_frame(rows[shape])
     return ~np.asarray(shapes.isin(shapes[inside]))
 
@@ -122,7 +125,7 @@ def layer_scores(
 
 
 def _from_own_rows(family: str, rows: pd.DataFrame, shape: list[str], held_out: Bools) -> Floats:
-    """Predict held-out numbers of tokens by lines through the training rows of the same shape."""
+    """Predict held-out rows by lines through training rows of their shape."""
     same_shape = rows.groupby(shape if family == "matmul" else ["operator", *shape]).indices
     tokens = rows["num_tokens"].to_numpy(float)
     predicted = np.full(len(rows), np.nan)
@@ -137,7 +140,7 @@ def _from_own_rows(family: str, rows: pd.DataFrame, shape: list[str], held_out: 
 
 
 def _forests(rows: pd.DataFrame, held_out: Bools) -> Floats:
-    """Predict held-out numbers of tokens by one forest per model, degree and operator."""
+    """Predict held-out rows by one forest per model, degree and operator."""
     tokens, seconds = rows[["num_tokens"]].to_numpy(float), rows["seconds"].to_numpy()
     predicted = np.full(len(rows), np.nan)
     for positions in rows.groupby(ROW).indices.values():
@@ -150,7 +153,10 @@ Predict = Callable[[Bools, Bools], Floats]
 
 
 def _physics(family: str, design: Floats, rows: pd.DataFrame) -> Predict:
-    """Return a function that fits and predicts: all GEMMs together, each elementwise operator alone."""
+    """Return a function that fits and predicts.
+
+    GEMMs are fitted together, each elementwise operator alone.
+    """
     regressor = {"matmul": fit.matmul_regressor, "elementwise": fit.elementwise_regressor}[family]
     operators = rows["operator"].astype("category").cat.codes.to_numpy()
     groups = np.zeros(len(rows)) if family == "matmul" else operators
@@ -259,7 +265,10 @@ def attention_scores(
 
 
 def derived_attention_scores(folder: Path, source: Path) -> Iterator[Score]:
-    """Yield the scores of attention derived from another device, on all rows of this one."""
+    """Yield the scores of attention derived from another device.
+
+    Scored are all rows of this device.
+    """
     gpu, source_gpu = fit.gpu_of(Header.read(folder)), fit.gpu_of(Header.read(source))
     device = Header.read(folder).device
     prefill, decode = fit.attention_rows(folder)
@@ -283,7 +292,10 @@ def derived_attention_scores(folder: Path, source: Path) -> Iterator[Score]:
 
 
 def message_scores(folder: Path, baseline: bool) -> Iterator[Score]:
-    """Yield the scores of collectives and messages on held-out sizes, per machine and group of GPUs."""
+    """Yield the scores of collectives and messages on held-out sizes.
+
+    Each machine and group of GPUs is scored separately.
+    """
     device = Header.read(folder).device
     for group, num_bytes, seconds in links.groups(folder):
         held_out = links.held_out_sizes(len(num_bytes))

@@ -54,7 +54,11 @@ def cases(folder: Path) -> Iterator[Case]:
 
 
 def summary(cases: pd.DataFrame) -> pd.DataFrame:
-    """Return the errors of each dataset, per cent: median and P95 absolute, median signed; number of rows."""
+    """Return the errors of each dataset, per cent.
+
+    Returns:
+        Columns dataset, median and p95 (absolute errors), bias (median signed error), num_rows.
+    """
     error = (cases["predicted_s"] / cases["measured_s"] - 1) * 100
     grouped = pd.DataFrame({"dataset": cases["dataset"], "error": error}).groupby("dataset", sort=False)["error"]
     return pd.DataFrame(
@@ -147,6 +151,6 @@ def _figure_6() -> Iterator[Case]:
 
 
 def linear_times(degree: int, tokens: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[float]:
-    """Predict the times of figure 6 at any numbers of tokens, in seconds."""
+    """Predict the seconds of figure 6 at any numbers of tokens."""
     times = stage_times("model=llama2_70b", "device=a100_80gb_sxm", f"parallel.tp={degree}")
     return [linear_time(times, int(num_tokens)) for num_tokens in tokens]

@@ -37,7 +37,10 @@ def ratios(folder: Path, reference: Path) -> pd.DataFrame:
 
 
 def _round_contexts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Merge contexts that differ by one token: some sources count the new token, others do not."""
+    """Merge contexts that differ by one token.
+
+    Some sources count the new token, others do not.
+    """
     return rows.assign(context=(rows["context"] + 1) // 2 * 2) if "context" in rows else rows
 
 

@@ -1,4 +1,4 @@
-"""Host time of an engine per iteration, fitted by straight lines over the batch size."""
+"""Host time per engine iteration, fitted by lines over the batch size."""
 
 from pathlib import Path
 
@@ -16,7 +16,9 @@ PARTS = ("schedule", "prepare_inputs", "sampler", "synchronize", "process_output
 
 
 def host_lines(folder: Path) -> pd.DataFrame:
-    """Fit host time over the sequences of a batch: one row for one GPU, one for several.
+    """Fit host time over the sequences of a batch.
+
+    One row is for one GPU, one for several.
 
     Returns:
         Columns device, gpus, base_s, per_seq_s, launch_per_layer_s and launch_graph_s (0: not measured), median and
@@ -56,7 +58,7 @@ def host_lines(folder: Path) -> pd.DataFrame:
 
 
 def host_time(folder: Path) -> HostTime:
-    """Return the host time of one GPU, fitted to a folder of tables.
+    """Fit the host time of one GPU to a folder of tables.
 
     Raises:
         TableError: The folder has no host table of one GPU.
@@ -68,7 +70,10 @@ def host_time(folder: Path) -> HostTime:
 
 
 def _launch_per_layer(rows: pd.DataFrame) -> float:
-    """Return the median seconds to launch a layer's kernels, over models of configs/model; 0 without rows."""
+    """Return the median seconds to launch a layer's kernels.
+
+    Only models of configs/model count; 0 without rows.
+    """
     launches = rows[(rows["operator"] == "launch_kernels") & rows["model"].isin(choices("model"))]
     layers = launches["model"].map(lambda name: component("model", name).num_layers)
     return float((launches["seconds"] / layers).median()) if len(launches) else 0.0

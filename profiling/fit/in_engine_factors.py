@@ -1,4 +1,7 @@
-"""Slowdown of operators in an engine against operators alone, fitted to whole iterations of synthetic batches."""
+"""Slowdown of operators in an engine against operators alone.
+
+Fitted to whole iterations of synthetic batches.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +42,9 @@ class Iterations:
 
 
 def with_in_engine(profile: DeviceProfile, folder: Path) -> DeviceProfile:
-    """Return a profile with factors fitted to the iterations of its folder, if there are enough.
+    """Return a profile with factors fitted to its folder's iterations.
+
+    The profile is unchanged if there are fewer than `MIN_ITERATIONS`.
 
     Robust least squares on relative errors, with a penalty on differences of neighbouring factors. Factors without
     data stay near 1.
@@ -65,7 +70,9 @@ def with_in_engine(profile: DeviceProfile, folder: Path) -> DeviceProfile:
 
 
 def iterations_of(profile: DeviceProfile, folder: Path) -> Iterations:
-    """Return the measured iterations of a folder, with operator times of a profile without factors.
+    """Return the measured iterations of a folder, with their operator times.
+
+    Operator times are those of a profile without factors.
 
     Models outside configs/model are left out: their shapes are unknown.
     """
@@ -100,7 +107,7 @@ def _parts(times: ComposedTimes, row: dict[Any, Any]) -> Floats:
 
 
 def _shares(tokens: float) -> Floats:
-    """Return the weight of each knot in linear interpolation over the logarithm of the tokens."""
+    """Return the weight of each knot in linear interpolation over log2(tokens)."""
     distance = min(np.log2(tokens), len(KNOTS) - 1) - np.arange(len(KNOTS))
     return np.asarray(np.maximum(0.0, 1.0 - np.abs(distance)))
 

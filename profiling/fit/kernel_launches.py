@@ -1,4 +1,7 @@
-"""Time to launch a layer from the host. Decodes that are no faster on eight GPUs than on four are launch-bound."""
+"""Time to launch a layer from the host.
+
+Decodes that are no faster on eight GPUs than on four are launch-bound.
+"""
 
 from pathlib import Path
 
@@ -15,9 +18,10 @@ MACHINES = {"a100-80gb": "a100_80gb_sxm", "h100-80gb": "h100_sxm"}
 
 
 def launch_times(path: Path) -> pd.DataFrame:
-    """Fit the launch time of a layer to single-sequence decodes in Splitwise's `perf_model.csv`, Llama2-70B.
+    """Fit the launch time of a layer to single-sequence decodes.
 
-    It is the iteration time minus the host time of the engine, divided by the number of layers.
+    The decodes are of Llama2-70B in Splitwise's `perf_model.csv`. The launch time is the iteration time minus the host
+    time of the engine, divided by the number of layers.
 
     Returns:
         Columns host, launch_per_layer_s, num_points and, on held-out decodes, median and worst (error of the iteration,

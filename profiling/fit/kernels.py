@@ -54,7 +54,10 @@ def gpu_of(header: Header) -> Gpu:
 
 
 def by_shape(rows: pd.DataFrame, shape: tuple[str, ...]) -> Iterator[tuple[tuple[int, ...], "pd.Index[int]"]]:
-    """Yield each shape and the positions of its rows. The index of the rows must be 0, 1, ..."""
+    """Yield each shape and the positions of its rows.
+
+    The index of the rows must be 0, 1, ...
+    """
     key: Any
     for key, positions in rows.groupby(list(shape)).indices.items():
         yield tuple(int(value) for value in np.atleast_1d(key)), pd.Index(positions)
@@ -63,7 +66,7 @@ def by_shape(rows: pd.DataFrame, shape: tuple[str, ...]) -> Iterator[tuple[tuple
 def _design(
     rows: pd.DataFrame, shape: tuple[str, ...], design_of: Callable[[tuple[int, ...], pd.DataFrame], Floats]
 ) -> Floats:
-    """Stack a function's result for the rows of each shape, in the order of the rows."""
+    """Call `design_of` per shape and stack results in row order."""
     numbered = rows.reset_index(drop=True)
     parts = [(positions, design_of(key, numbered.loc[positions])) for key, positions in by_shape(numbered, shape)]
     whole = np.empty((len(rows), parts[0][1].shape[1]))
@@ -194,7 +197,10 @@ def attention_rows(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def fit_attention(
     rows: pd.DataFrame, design: Floats, seconds: Floats, regressor: CorrectedPhysicsRegressor
 ) -> AttentionFit:
-    """Fit one phase: each shape with enough rows alone, and all rows together for other shapes."""
+    """Fit one phase of attention.
+
+    Each shape with enough rows is fitted alone; all rows together give the fit for other shapes.
+    """
     own = {}
     for key, positions in by_shape(rows, ATTENTION_SHAPE):
         if len(positions) >= MIN_ATTENTION_ROWS:
@@ -212,7 +218,9 @@ def physics_only(fitted: CorrectedPhysics) -> CorrectedPhysics:
 
 
 def is_derived(folder: Path, attention_from: Path | None) -> bool:
-    """Whether a device has too few attention rows, so that its attention fit comes from another device.
+    """Whether a device's attention fit comes from another device.
+
+    It does if the device has too few attention rows.
 
     Raises:
         TableError: It has too few rows and no other device is named, or that device has too few as well.
@@ -280,7 +288,7 @@ def fit_device(folder: Path, attention_from: Path | None = None) -> DeviceProfil
 
 
 def _fit_attention(folder: Path) -> tuple[AttentionFit, AttentionFit, Extent]:
-    """Fit prefill and decode attention of a device; return the fits and their measured range."""
+    """Fit prefill and decode attention; return fits and measured range."""
     gpu = gpu_of(Header.read(folder))
     prefill, decode = attention_rows(folder)
     seconds = prefill["seconds"].to_numpy()

@@ -1,4 +1,7 @@
-"""Fits link curves to measured collectives and messages: time over size per operation and group of GPUs."""
+"""Fits link curves to measured collectives and messages.
+
+A curve is time over size, for one operation and group of GPUs.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +25,10 @@ HELD_OUT_SHARE = 0.2
 
 
 class LinkCurveRegressor(BaseEstimator, RegressorMixin):  # type: ignore[misc]
-    """Piecewise linear in log-log scale, one knot per octave, by least absolute errors.
+    """Piecewise linear curve in log-log scale, one knot per octave.
 
-    Protocols change with the size, so one latency and one bandwidth do not fit. Medians are fitted: means are far off
-    where the network has outliers.
+    Protocols change with the size, so one latency and one bandwidth do not fit. Least absolute errors fit medians:
+    means are far off where the network has outliers.
 
     Attributes:
         num_bytes_: float64[num_knots].
@@ -85,7 +88,10 @@ class LatencyBandwidthRegressor(BaseEstimator, RegressorMixin):  # type: ignore[
 
 
 def groups(folder: Path) -> Iterator[tuple[dict[str, Any], Floats, Floats]]:
-    """Yield each operation and group of GPUs in a folder of tables, with its sizes and median times."""
+    """Yield each operation and group of GPUs, with sizes and times.
+
+    Times are medians. Groups with fewer than `MIN_SIZES` sizes are left out.
+    """
     rows = medians(read_table(folder, "communication"), [*GROUP, "num_bytes"])
     for values, inside in rows.groupby(GROUP):
         if len(inside) >= MIN_SIZES:
@@ -117,7 +123,9 @@ def fit_links(folder: Path) -> list[MeasuredLinks]:
 
 
 def constants(folder: Path) -> pd.DataFrame:
-    """Return latency and bus bandwidth per operation and group, as configs/cluster/node has them.
+    """Return latency and bus bandwidth per operation and group.
+
+    Defined as in configs/cluster/node.
 
     Returns:
         Columns of GROUP, latency_us, bandwidth_gb_per_s (of the ring for an all-reduce) and num_sizes.

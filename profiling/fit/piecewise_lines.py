@@ -11,7 +11,9 @@ MIN_LINE_POINTS = 3
 
 
 def cut(x: Floats, y: Floats, penalty: float) -> Sequence[tuple[int, int]]:
-    """Cut points into segments of least total relative squared error plus a penalty per segment.
+    """Cut points into segments for piecewise lines.
+
+    Minimizes the total relative squared error plus a penalty per segment.
 
     Args:
         x: float64[n], increasing.
@@ -40,7 +42,11 @@ def cut(x: Floats, y: Floats, penalty: float) -> Sequence[tuple[int, int]]:
 
 
 def fit_line(x: Floats, y: Floats) -> tuple[float, float]:
-    """Fit a line by least relative squares; return its value at 0 and its slope, 0 for too few points."""
+    """Fit a line by least relative squares.
+
+    Returns:
+        Its value at 0 and its slope; the slope is 0 for too few points.
+    """
     if len(x) < MIN_LINE_POINTS:
         return float(np.average(y, weights=1 / y**2)), 0.0
     slope, start = np.polyfit(x, y, 1, w=1 / y)
@@ -48,7 +54,11 @@ def fit_line(x: Floats, y: Floats) -> tuple[float, float]:
 
 
 def _line_costs(x: Floats, y: Floats) -> Floats:
-    """Return the relative squared error of the line through points i to j: float64[n, n], infinite for j < i."""
+    """Return the relative squared error of each range's line.
+
+    Returns:
+        float64[n, n], the error of the line through points i to j, both included; infinite for j < i.
+    """
     weight = 1 / y**2
     moments = [weight, weight * x, weight * x * x, weight * y, weight * x * y, weight * y * y]
     total, sum_x, sum_xx, sum_y, sum_xy, sum_yy = (_range_sums(moment) for moment in moments)

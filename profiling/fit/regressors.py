@@ -1,6 +1,7 @@
-"""Regressors of kernel time in scikit-learn style, whose fitted models are plain numbers.
+"""Regressors of kernel time in scikit-learn style.
 
-`predict` evaluates the plain model, so a fit agrees with the file that it is written to.
+Fitted models are plain numbers. `predict` evaluates the plain model, so a fit agrees with the file that it is written
+to.
 """
 
 from typing import Any
@@ -20,9 +21,10 @@ TILE_GRAINS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 class CorrectedPhysicsRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
-    """Non-negative least squares on physical terms, times boosted trees on the log of the residual ratio.
+    """Physical terms with a learned correction.
 
-    Relative errors are fitted. X has `num_terms` columns of terms, then features.
+    The fit is non-negative least squares on the terms, times boosted trees on the log of the residual ratio. Relative
+    errors are fitted. X has `num_terms` columns of terms, then features.
 
     Attributes:
         model_: The fitted `CorrectedPhysics`.
@@ -96,7 +98,10 @@ def plain_trees(boosted: Any) -> Trees:
 
 
 def tile_edge(after: float, before: float) -> float:
-    """Return the likely tile edge between two numbers of tokens: the roundest number in [after, before)."""
+    """Return the likely tile edge between two numbers of tokens.
+
+    It is the roundest number in [after, before).
+    """
     for grain in TILE_GRAINS:
         edge = float(np.ceil(before / grain) - 1) * grain
         if edge >= after:
@@ -105,10 +110,10 @@ def tile_edge(after: float, before: float) -> float:
 
 
 class TiledLinesRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sklearn is untyped
-    """Straight lines by least relative squares, with breaks where they reduce the error enough.
+    """Straight lines by least relative squares, with breaks at tile edges.
 
-    X has one column, the number of tokens. A break between two measured numbers of tokens is placed at the tile edge
-    between them.
+    Breaks are made where they reduce the error enough, at the tile edge between two measured numbers of tokens. X has
+    one column, the number of tokens.
 
     Attributes:
         model_: The fitted `TiledLines`.

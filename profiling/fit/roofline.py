@@ -21,7 +21,11 @@ MEMORY_BOUND_TOKENS = 16
 
 
 def linear_rows(path: Path) -> pd.DataFrame:
-    """Return the GEMM times of a file: columns operator, m, k, n, seconds (median)."""
+    """Return the GEMM times of a file.
+
+    Returns:
+        Columns operator, m, k, n, seconds (median).
+    """
     table = pd.read_csv(path)
     tp = table["num_tensor_parallel_workers"]
     hidden, ffn = table["n_embd"], table["n_expanded_embd"]
@@ -50,13 +54,16 @@ def linear_rows(path: Path) -> pd.DataFrame:
 
 
 def attained(flops: pd.Series, num_bytes: pd.Series, seconds: pd.Series, gpu: str) -> tuple[pd.Series, pd.Series]:
-    """Return the shares of the compute peak and of the bandwidth peak that kernels reach."""
+    """Return the shares of peak compute and peak bandwidth that kernels reach."""
     peak_tflops, peak_gb_per_s = PEAKS[gpu]
     return flops / seconds / (peak_tflops * 1e12), num_bytes / seconds / (peak_gb_per_s * 1e9)
 
 
 def gemm_constants(folder: Path, gpu: str) -> dict[str, float]:
-    """Return the median shares of the peaks that GEMMs reach, and the time of the shortest kernels."""
+    """Return the roofline constants of GEMMs.
+
+    They are the median shares of the peaks that GEMMs reach, and the time of the shortest kernels.
+    """
     files = sorted((folder / "linear").glob(f"{gpu}_*.csv.gz"))
     rows = pd.concat([linear_rows(path) for path in files])
     flops = 2.0 * rows["m"] * rows["k"] * rows["n"]
@@ -71,7 +78,11 @@ def gemm_constants(folder: Path, gpu: str) -> dict[str, float]:
 
 
 def attention_constants(folder: Path, gpu: str) -> dict[str, float]:
-    """Return the median shares of the peaks that attention reaches: compute in prefill, bandwidth in decode."""
+    """Return the roofline constants of attention.
+
+    They are the median shares of the peaks that attention reaches (compute in prefill, bandwidth in decode) and the L2
+    bandwidth, with the number of rows of each phase.
+    """
     rows = pd.read_csv(folder / "attention.csv.gz")
     rows = rows[rows["device"] == gpu]
     seconds = rows["ms"] * 1e-3
@@ -91,9 +102,10 @@ def attention_constants(folder: Path, gpu: str) -> dict[str, float]:
 
 
 def _l2_bandwidth(rows: pd.DataFrame, gb_per_s: pd.Series, gpu: str) -> float:
-    """Return the 99th percentile of decode rates above the HBM peak: keys and values come from the L2 cache.
+    """Return the L2 bandwidth, GB/s, from decodes above the HBM peak.
 
-    Lower rates still read a part from HBM. NaN if no decode is above the peak.
+    Their keys and values come from the L2 cache. The 99th percentile is taken: lower rates still read a part from HBM.
+    NaN if no decode is above the peak.
     """
     faster = gb_per_s[(rows["phase"] == "decode") & (gb_per_s > PEAKS[gpu][1])]
     return float(faster.quantile(0.99))

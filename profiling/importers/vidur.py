@@ -1,7 +1,9 @@
-"""Imports measurements in Vidur's format (Agrawal et al., MLSys 2024): layers, attention and network.
+"""Imports measurements in Vidur's format: layers, attention and network.
 
 Reads a folder with `linear/<gpu>_<model>.csv[.gz]` (Vidur's mlp.csv), `attention.csv[.gz]`, `network/*.csv[.gz]`
 and `cpu_overheads_<gpu>.csv[.gz]`. Times there are milliseconds.
+
+Source: Agrawal et al., MLSys 2024.
 """
 
 import re
@@ -94,7 +96,10 @@ def _read(path: Path, *needed: str) -> pd.DataFrame:
 
 
 def _timed(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
-    """Return median, minimum and deviation of a timer, in seconds; Vidur's timers resolve 1 us."""
+    """Return median, minimum and deviation of a timer, in seconds.
+
+    Vidur's timers resolve 1 us.
+    """
     prefix = f"time_stats.{name}."
     return {
         "seconds": (table[prefix + "median"] * MS).where(table[prefix + "median"] > 0),

@@ -64,14 +64,17 @@ def token_grid(max_tokens: int) -> list[int]:
 
 
 def coarseness(size: int) -> int:
-    """Return the rank of a size: powers of two 0, then rounder sizes before less round ones."""
+    """Return the rank of a size, lower for rounder sizes.
+
+    Powers of two have rank 0.
+    """
     if size & (size - 1) == 0:
         return 0
     return next(rank for rank, grain in enumerate((TILE, 8, 1), start=1) if size % grain == 0)
 
 
 def layer_cases(model: Model, degrees: Sequence[int], operators: Sequence[str], max_tokens: int) -> list[Case]:
-    """Return the cases of one GPU: all operators and sizes, the most informative first.
+    """Return the cases of one GPU, the most informative first.
 
     Args:
         model: The model.
@@ -118,7 +121,10 @@ def _attention(model: Model, degree: int, max_tokens: int) -> Iterator[Case]:
 
 
 def _order(case: Case) -> tuple[int, int, int, str, int]:
-    """Return the sort key of a case: a short time budget leaves out large sizes of every operator alike."""
+    """Return the sort key of a case.
+
+    A short time budget leaves out large sizes of every operator alike.
+    """
     tokens = case["num_tokens"]
     rank = coarseness(tokens)
     if case.family == "attention":

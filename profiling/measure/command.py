@@ -70,7 +70,9 @@ def measure_device(
     operators: str = ",".join(OPERATORS),
     device: str | None = None,
 ) -> Path:
-    """Measure a device, print the outcome and return its folder. The arguments are the command's options.
+    """Measure a device, print the outcome and return its folder.
+
+    The arguments are the command's options.
 
     Raises:
         ValueError: An option is invalid, or there is no GPU.
@@ -107,7 +109,9 @@ def measure_device(
 def measure_parts(
     session: Session, parts: Sequence[Sequence[Case]], measure: Measure, time_budget_s: float | None
 ) -> Outcome:
-    """Measure parts in turn, each in its share of the remaining time: a fit needs rows of every part.
+    """Measure parts in turn, each in its share of the time.
+
+    The remaining time is divided evenly among the remaining parts: a fit needs rows of every part.
 
     Args:
         session: Saves the measurements.
@@ -133,7 +137,7 @@ def _advance(bar: Progress, task: TaskID, num_done: int) -> None:
 
 
 class _Bench:
-    """Kernels, collectives and the engine of a model, to be measured on this machine.
+    """Kernels, collectives and engine of a model on this machine.
 
     Attributes:
         kernel_library: Names and versions of the kernel libraries.
@@ -179,7 +183,10 @@ class _Bench:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
     def _collective(self, case: Case) -> Sample:
-        """Measure all cases of the same number of GPUs at once: starting the processes takes longest."""
+        """Measure all cases of the same number of GPUs at once.
+
+        Starting the processes takes longest.
+        """
         if case not in self._collectives:
             cases = communication_cases(case["machine"], case["num_gpus"], OPERATORS)
             group = [member for member in cases if member["num_gpus"] == case["num_gpus"]]
@@ -188,7 +195,10 @@ class _Bench:
 
 
 def _write_header(folder: Path, new: Header) -> None:
-    """Write the header, or check that an existing one has the same GPU and libraries."""
+    """Write the header, or check an existing one.
+
+    An existing header must have the same GPU and libraries.
+    """
     if (folder / HEADER).exists():
         existing = asdict(Header.read(folder))
         for name in ("device", "engine_generation", "num_sms"):

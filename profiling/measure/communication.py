@@ -14,7 +14,9 @@ BYTES_PER_VALUE = 2
 
 
 def communication_cases(machine: str, num_gpus: int, operators: Sequence[str]) -> list[Case]:
-    """Return the cases of a machine: all-reduces of 2, 4, ... GPUs and messages between two.
+    """Return the collectives and messages to measure on a machine.
+
+    All-reduces are of 2, 4, ... GPUs, messages between two.
 
     Args:
         machine: Name of the machine.
@@ -32,7 +34,7 @@ def communication_cases(machine: str, num_gpus: int, operators: Sequence[str]) -
 
 
 def measure_group(cases: Sequence[Case], backend: str) -> list[Sample]:
-    """Measure cases of the same number of GPUs, with one process per GPU.
+    """Measure cases of equal `num_gpus`, with one process per GPU.
 
     Args:
         cases: All with the same num_gpus.
@@ -86,7 +88,10 @@ def _step(distributed: Any, operator: str, message: Any, rank: int) -> Callable[
 
 
 def _time(step: Callable[[], object], distributed: Any, torch: Any, on_gpu: bool) -> Sample:
-    """Time a step that all ranks run together: by CUDA events on a GPU, else by the host clock."""
+    """Time a step that all ranks run together.
+
+    By CUDA events on a GPU, else by the host clock.
+    """
     seconds = []
     for number in range(WARM_UPS + REPEATS):
         distributed.barrier()

@@ -1,4 +1,7 @@
-"""Measures the serving engine on synthetic batches: host time by part, and whole iterations."""
+"""Measures the serving engine on synthetic batches.
+
+Measured are host time by part, and whole iterations.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -55,7 +58,7 @@ def engine_cases(model: Model, device: str, has_graphs: bool, max_tokens: int) -
 
 
 def is_captured(case: Case) -> bool:
-    """Whether a case runs as a CUDA graph if decodes can be captured."""
+    """Whether a case uses CUDA graphs if decodes can be captured."""
     if case.family == "host":
         return bool(case["operator"] == "launch_graph")
     return not case["num_prefill_tokens"]
@@ -78,7 +81,10 @@ def _chunks() -> Iterator[tuple[int, int, int, int]]:
 
 
 class EngineBench:
-    """The serving engine under test: its loop for host time, its executor for whole iterations."""
+    """The serving engine under test.
+
+    Its loop is measured for host time, its executor for whole iterations.
+    """
 
     def __init__(self, torch: Any, flashinfer: Any, model: Model, device: str) -> None:
         """Store the arguments of `Executor`."""
@@ -90,7 +96,10 @@ class EngineBench:
         self._executor: tuple[bool, Executor] | None = None
 
     def measure(self, case: Case) -> Sample | None:
-        """Measure the host time of a part or a forward pass; None if the GPU waits for the host during the pass."""
+        """Measure the host time of a part or a forward pass.
+
+        None if the GPU waits for the host during the forward pass.
+        """
         if case.family == "iteration":
             return self._forward(case)
         key = case["batch"], is_captured(case)
@@ -105,7 +114,7 @@ class EngineBench:
             free_memory(self._torch, self._device)
 
     def _serve(self, batch: int, captured: bool) -> Sequence[Iteration]:
-        """Serve a batch from prefill on; return its decode iterations after the warm-up."""
+        """Serve a batch; return its decode iterations after the warm-up."""
         num_decodes = WARM_UPS + REPEATS
         trace = Trace(np.full(batch, CONTEXT), np.full(batch, num_decodes + 1), np.zeros(batch))
         scheduler = Sarathi(token_budget=batch * CONTEXT, max_num_seqs=batch)
@@ -116,7 +125,10 @@ class EngineBench:
         return decodes[WARM_UPS:]
 
     def _forward(self, case: Case) -> Sample | None:
-        """Measure a forward pass. Decodes run as CUDA graphs if possible, so that the GPU does not wait."""
+        """Measure a forward pass.
+
+        Decodes run as CUDA graphs if possible, so that the GPU does not wait.
+        """
         work = self._work(*(case[name] for name in SIZES))
         token_ids = [np.zeros(span.total + 1, dtype=np.int64) for span in work.spans]
         executor = self._executor_for(is_captured(case) and self._flashinfer is not None)
@@ -156,7 +168,10 @@ def _untimed(batch: Batch) -> Sequence[float]:
 
 
 def part_of(iteration: Iteration, part: str) -> float:
-    """Return the seconds of a part of an iteration; "synchronize" is the rest."""
+    """Return the seconds of a part of an iteration.
+
+    "synchronize" is the rest.
+    """
     parts = {
         "schedule": iteration.schedule_s,
         "prepare_inputs": iteration.prepare_s,

@@ -1,4 +1,7 @@
-"""Operators of a model as kernels to time: the serving engine's functions on random tensors."""
+"""Operators of a model as kernels to time.
+
+They are the serving engine's functions on random tensors.
+"""
 
 import math
 from collections.abc import Callable
@@ -88,7 +91,10 @@ class TorchKernels:
         return Prepared(build, cold_bytes, cold_bytes + num_bytes, self._operators.kernel_library)
 
     def _random(self, *shape: int) -> Any:
-        """Return a new tensor of repeated random values: drawing them takes a CPU longer than computing with them."""
+        """Return a new tensor of repeated random values.
+
+        Drawing them all takes a CPU longer than computing with them.
+        """
         count = math.prod(shape)
         return self._drawn.repeat(-(-count // NUM_DRAWN))[:count].reshape(shape).clone()
 
@@ -108,7 +114,10 @@ class TorchKernels:
         return build
 
     def _weight(self, n: int, k: int, copy: int) -> Any:
-        """Return a weight; keep copies of the last shape, which the next case often needs."""
+        """Return a weight; keep the copies of the last shape.
+
+        The next case often needs them.
+        """
         if not self._weights or self._weights[0].shape != (n, k):
             self._weights = []
         while len(self._weights) <= copy:
@@ -130,7 +139,11 @@ class TorchKernels:
         return lambda: self._operators.rms_norm(x[last], weight)
 
     def _heads(self, case: Case) -> tuple[Any, AttentionShape]:
-        """Return new queries, keys and values in the layout of the QKV projection, (tokens, heads, head_dim)."""
+        """Return new queries, keys and values in the QKV projection's layout.
+
+        Returns:
+            (tokens, heads, head_dim), and the shape of the attention.
+        """
         shape = self._shape(case["tp"])
         heads = shape.q_heads + 2 * shape.kv_heads
         return self._random(case["num_tokens"], heads * shape.head_dim).unflatten(1, (heads, shape.head_dim)), shape
@@ -182,7 +195,7 @@ class TorchKernels:
         return self._random(*sizes), self._random(*sizes)
 
     def _attention(self, case: Case) -> Prepared:
-        """Prepare a prefill chunk, or a batch of decodes, over scattered KV blocks."""
+        """Prepare a prefill chunk or decodes over scattered KV blocks."""
         shape = AttentionShape(case["q_heads"], case["kv_heads"], case["head_dim"], BLOCK_SIZE)
         decodes = case["operator"] == "decode_attention"
         new = 1 if decodes else case["num_tokens"]

@@ -1,4 +1,7 @@
-"""A measuring session: journals every measurement, resumes, keeps a time budget, writes tables atomically."""
+"""A measuring session that journals every measurement and can resume.
+
+It keeps a time budget and writes tables atomically.
+"""
 
 import csv
 import time
@@ -120,7 +123,10 @@ class Session:
             yield Case(family, tuple(row))
 
     def _rows(self, family: str) -> pd.DataFrame:
-        """Return the rows of the table and the journal, without a line that a crash cut off."""
+        """Return the rows of the table and the journal.
+
+        A line that a crash cut off is left out.
+        """
         table = read_table(self._folder, family)
         path = self._journal(family)
         if not path.exists():

@@ -55,12 +55,18 @@ class Timer(Protocol):
 
 
 def copies_beyond(cache_bytes: int, cold_bytes: int) -> int:
-    """Return the copies that exceed a cache twice over, so that a kernel never finds its data cached."""
+    """Return the number of copies that exceed a cache twice over.
+
+    A kernel then never finds its data cached.
+    """
     return max(1, min(MAX_COPIES, -(-2 * cache_bytes // cold_bytes))) if cold_bytes else 1
 
 
 class CudaTimer:
-    """A timer that captures kernels in a CUDA graph, between CUDA events: no launch gaps."""
+    """A timer that captures kernels in a CUDA graph.
+
+    CUDA events around the graph time kernels without launch gaps.
+    """
 
     def __init__(self, torch: Any, repeats: int = REPEATS) -> None:
         """Create the stream.
@@ -107,7 +113,7 @@ class CudaTimer:
 
 
 class WallTimer:
-    """A timer by the host clock, for kernels that are done when they return."""
+    """A timer by the host clock, for synchronous kernels."""
 
     def __init__(self, cache_bytes: int = 0, repeats: int = REPEATS) -> None:
         """Set the size of the cache to keep cold.

@@ -1,1 +1,1 @@
-"""A small torch serving engine that executes the simulator's scheduling policies in real time."""
+"""A torch serving engine that runs the simulator's policies in real time."""

@@ -1,4 +1,7 @@
-"""Attention over a paged KV cache: planned once per iteration, run once per layer."""
+"""Attention over a paged KV cache.
+
+It is planned once per iteration and run once per layer.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +47,9 @@ class Span:
 
 
 class PagedAttention(Protocol):
-    """Attention of one iteration: tokens of prefill chunks first, then one token per decode.
+    """Attention of one iteration.
+
+    The tokens of prefill chunks come first, then one token per decode.
 
     Attributes:
         kernel_library: Name and version of the library that computes it.
@@ -70,7 +75,10 @@ class PagedAttention(Protocol):
 
 
 class TorchAttention:
-    """Attention by torch, sequence by sequence on gathered blocks; runs on CPUs too."""
+    """Attention by torch, sequence by sequence on gathered blocks.
+
+    It runs on CPUs too.
+    """
 
     def __init__(self, torch: Any, shape: AttentionShape, device: str) -> None:
         self._torch = torch
@@ -88,7 +96,10 @@ class TorchAttention:
             self._planned.append((blocks, span, self._mask(span)))
 
     def _mask(self, span: Span) -> Any:
-        """Return the attention mask, bool[num_tokens, total]; None if full or causal attention needs none."""
+        """Return the attention mask, bool[num_tokens, total].
+
+        None if full or causal attention needs no mask.
+        """
         if span.num_tokens == 1 or not span.context:
             return None
         torch = self._torch
@@ -115,7 +126,10 @@ class TorchAttention:
 
 
 class FlashInferAttention:
-    """Attention by FlashInfer: one launch for all prefill chunks, one for all decodes."""
+    """Attention by FlashInfer.
+
+    One launch computes all prefill chunks, one all decodes.
+    """
 
     def __init__(
         self, torch: Any, flashinfer: Any, shape: AttentionShape, workspace: Any, graph: "GraphBuffers | None" = None
@@ -148,7 +162,10 @@ class FlashInferAttention:
 
     @cached_property
     def _prefill(self) -> Any:
-        """Wrapper for prefill, made on first use: it reserves GPU and host memory."""
+        """Wrapper for prefill, made on first use.
+
+        It reserves GPU and host memory.
+        """
         return self._new_prefill()
 
     @cached_property
@@ -184,7 +201,11 @@ class FlashInferAttention:
         return out
 
     def _pages(self, spans: Sequence[Span]) -> tuple[Any, Any, Any]:
-        """Return host tensors: first block of each sequence, the blocks, and tokens in each last block."""
+        """Return the KV blocks of sequences as host tensors.
+
+        Returns:
+            Index of the first block of each sequence, the blocks, and the tokens in each last block.
+        """
         size = self._shape.block_size
         counts = [len(span.blocks) for span in spans]
         blocks = self._torch.from_numpy(np.concatenate([span.blocks for span in spans]))
@@ -196,7 +217,10 @@ class FlashInferAttention:
 
 
 def attention_maker(torch: Any, flashinfer: Any, device: str) -> Callable[[AttentionShape], PagedAttention]:
-    """Return a function that makes the attention of a shape: by FlashInfer, or by torch without it."""
+    """Return a function that makes the attention of a shape.
+
+    The attention is FlashInfer's, or torch's if `flashinfer` is None.
+    """
     if flashinfer is None:
         return lambda shape: TorchAttention(torch, shape, device)
     workspace = FlashInferAttention.workspace(torch)
@@ -205,7 +229,7 @@ def attention_maker(torch: Any, flashinfer: Any, device: str) -> Callable[[Atten
 
 @dataclass(frozen=True)
 class GraphBuffers:
-    """KV blocks of a captured batch of decodes: int32 tensors on the GPU.
+    """KV blocks of a captured decode batch: int32 on the GPU.
 
     Attributes:
         first: [batch + 1], index of the first block of each sequence.

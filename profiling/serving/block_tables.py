@@ -1,4 +1,7 @@
-"""Block tables: the KV blocks of each request. The replica counts blocks; the engine needs their numbers."""
+"""Block tables: the KV blocks of each request.
+
+The replica counts blocks; the engine needs their numbers.
+"""
 
 from collections.abc import Iterable
 
@@ -9,7 +12,10 @@ Blocks = NDArray[np.int32]
 
 
 class BlockTables:
-    """KV blocks by request, as arrays: host work per iteration does not grow with the context."""
+    """KV blocks by request, as arrays.
+
+    Host work per iteration does not grow with the context.
+    """
 
     def __init__(self, num_blocks: int, block_size: int, max_model_len: int) -> None:
         """Start with all blocks free.
@@ -26,7 +32,10 @@ class BlockTables:
         self._num_owned: dict[int, int] = {}
 
     def extend(self, request: int, num_tokens: int) -> Blocks:
-        """Allocate blocks for the first `num_tokens` tokens of a request; return them: int32[num_needed].
+        """Allocate blocks for the first `num_tokens` tokens of a request.
+
+        Returns:
+            All blocks of these tokens, int32[num_needed].
 
         Raises:
             RuntimeError: Too few blocks are free: the replica has counted fewer than the request needs.

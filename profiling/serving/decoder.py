@@ -1,4 +1,4 @@
-"""A decoder with random weights: the forward pass of an iteration, layer by layer."""
+"""A decoder with random weights, computed layer by layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,9 @@ WEIGHT_SCALE = 0.02
 
 @dataclass(frozen=True)
 class ForwardInputs:
-    """Inputs of a forward pass, on the device: new tokens of all sequences, concatenated.
+    """Inputs of a forward pass, on the device.
+
+    The new tokens of all sequences are concatenated.
 
     Attributes:
         tokens: int64[num_tokens].
@@ -40,7 +42,7 @@ class _Layer:
 
 
 class Decoder:
-    """A decoder-only transformer in bf16 on one device, with its paged KV cache."""
+    """A decoder-only transformer on one device, with its paged KV cache."""
 
     def __init__(self, model: Model, operators: Operators, device: str, num_blocks: int, block_size: int) -> None:
         """Draw weights and reserve the KV cache.
@@ -87,11 +89,19 @@ class Decoder:
         self._caches = [(self._cache(*shape), self._cache(*shape)) for _ in range(model.num_layers)]
 
     def forward(self, inputs: ForwardInputs, attention: PagedAttention) -> Any:
-        """Compute an iteration that `attention` is planned for; return the next tokens, int64[num_sequences]."""
+        """Compute an iteration that `attention` is planned for.
+
+        Returns:
+            The next tokens, int64[num_sequences].
+        """
         return self.operators.sample(self.logits(inputs, attention))
 
     def logits(self, inputs: ForwardInputs, attention: PagedAttention) -> Any:
-        """Compute an iteration; return the logits of the last token of each sequence, (sequences, vocabulary)."""
+        """Compute an iteration; return the logits.
+
+        Returns:
+            (sequences, vocabulary), of the last token of each sequence.
+        """
         operators = self.operators
         x = operators.embed(inputs.tokens, self._embedding)
         for layer, cache in zip(self._layers, self._caches, strict=True):

@@ -83,7 +83,10 @@ class Executor:
         self.kernel_library = f"{operators.kernel_library}, attention: {self._attention.kernel_library}"
 
     def warm_up(self, token_counts: Iterable[int]) -> None:
-        """Compute a prompt of each length: libraries prepare each shape on first use."""
+        """Compute a prompt of each length.
+
+        Libraries prepare each shape on first use.
+        """
         for count in token_counts:
             blocks = np.arange(-(-count // self._block_size), dtype=np.int32)
             self.execute(Work([0], [Span(blocks, count, 0)], []), [np.zeros(count, dtype=np.int64)])
@@ -112,7 +115,11 @@ class Executor:
         return sampled, ExecutionTimes(planned_s - begin_s, launched_s - planned_s, device_s)
 
     def _plan(self, work: Work, token_ids: Sequence[Tokens]) -> Callable[[], Any]:
-        """Do the host work before the first kernel; return a function that launches the kernels."""
+        """Do the host work before the first kernel.
+
+        Returns:
+            A function that launches the kernels.
+        """
         graphs = self._graphs
         size = None if graphs is None or work.chunks else graphs.size_for(len(work.decodes))
         if graphs is not None and size is not None:
@@ -123,7 +130,10 @@ class Executor:
         return lambda: self._decoder.forward(inputs, self._attention)
 
     def _event(self) -> Any:
-        """Return a CUDA event, recorded now; None on a CPU. Recording the second of a pair again moves it."""
+        """Return a CUDA event, recorded now; None on a CPU.
+
+        Recording the second of a pair again moves it.
+        """
         if self._device == CPU:
             return None
         event = self._torch.cuda.Event(enable_timing=True)
@@ -132,7 +142,10 @@ class Executor:
 
 
 def prepare_libraries(torch: Any, flashinfer: Any, model: Model) -> None:
-    """Run one layer on each kind of batch, so that libraries compile a model's kernels, which takes minutes."""
+    """Run one layer on each kind of batch.
+
+    Libraries then compile the model's kernels, which takes minutes.
+    """
     small = replace(model, num_layers=1, vocab_size=min(model.vocab_size, 1024), max_model_len=256)
     sizes = (1,) if flashinfer is not None else ()
     executor = Executor(torch, flashinfer, small, CUDA, 64, 16, sizes, time.perf_counter)

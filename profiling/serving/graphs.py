@@ -21,7 +21,10 @@ class _Captured:
 
 
 class DecodeGraphs:
-    """CUDA graphs of decode batches; a batch is padded to the next captured size."""
+    """CUDA graphs of decode batches.
+
+    A batch is padded to the next captured size.
+    """
 
     def __init__(
         self,
@@ -32,7 +35,9 @@ class DecodeGraphs:
         padding_block: Blocks,
         num_blocks: int,
     ) -> None:
-        """Capture every size, the largest first, so that the others reuse its memory pool.
+        """Capture every size, the largest first.
+
+        The others reuse its memory pool.
 
         Args:
             decoder: The decoder to capture.
@@ -55,12 +60,18 @@ class DecodeGraphs:
         self._captured = {size: self._capture(size) for size in reversed(sizes)}
 
     def size_for(self, num_decodes: int) -> int | None:
-        """Return the smallest captured size for a number of decodes, or None if there is none."""
+        """Return the smallest captured size for a number of decodes.
+
+        None if all captured sizes are smaller.
+        """
         index = bisect_left(self._sizes, num_decodes)
         return self._sizes[index] if index < len(self._sizes) else None
 
     def plan(self, size: int, decodes: Sequence[Span], inputs: ForwardInputs) -> None:
-        """Prepare a launch of at most `size` decodes; `inputs` are already padded to `size`."""
+        """Prepare a launch of at most `size` decodes.
+
+        `inputs` are already padded to `size`.
+        """
         captured = self._captured[size]
         for name, value in vars(inputs).items():
             getattr(captured.inputs, name).copy_(value, non_blocking=True)

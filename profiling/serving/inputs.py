@@ -36,7 +36,10 @@ class Work:
 
 
 def work_of(batch: Batch, replica: Replica, tables: BlockTables) -> Work:
-    """Return the work of a batch that was just started, and allocate its KV blocks."""
+    """Allocate the KV blocks of a started batch; return its work.
+
+    The batch must be the last one started on the replica.
+    """
     requests = [chunk.request for chunk in batch.chunks]
     chunks = []
     for chunk in batch.chunks:
@@ -53,7 +56,7 @@ def work_of(batch: Batch, replica: Replica, tables: BlockTables) -> Work:
 
 
 class InputMaker:
-    """Builder of a forward pass's tensors on the host, copied to the device."""
+    """Builder of forward-pass tensors, copied from host to device."""
 
     def __init__(self, torch: Any, device: str, block_size: int, padding_block: int) -> None:
         """Set the device and the padding block.

@@ -1,4 +1,4 @@
-"""The serving loop: executes the batches of a simulator policy in real time."""
+"""The serving loop: executes a simulator policy's batches in real time."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +24,10 @@ class Execute(Protocol):
     """A function that computes an iteration; see `Executor.execute`."""
 
     def __call__(self, work: Work, token_ids: Sequence[Tokens]) -> tuple[NDArray[np.int64], ExecutionTimes]:
-        """Return the next token of each chunk and decode, and the times of the parts."""
+        """Return the next tokens and the times of the parts.
+
+        One token is returned per chunk and decode.
+        """
         ...
 
 
@@ -34,7 +37,9 @@ Chunk = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration of the loop. Times are seconds since the start of the trace.
+    """One iteration of the loop.
+
+    Times are seconds since the start of the trace.
 
     Attributes:
         start_s: Start: the end of the previous iteration or, if the replica was idle, the next arrival.
@@ -156,7 +161,10 @@ class ServingLoop:
             self._num_arrived += 1
 
     def _next_batch(self, preempted: list[int]) -> Batch | None:
-        """Run the policy until it starts a batch with tokens or has nothing to do."""
+        """Run the policy until it starts a batch with tokens.
+
+        None if it has nothing to do. Preempted requests are added to `preempted`.
+        """
         while (batch := self._scheduler.schedule(self._replica)) is not None:
             started = self._replica.start(batch)
             self._tables.release(batch.preempted)
@@ -208,7 +216,10 @@ class ServingLoop:
         return prefilled
 
     def _wait(self, origin_s: float, until_s: float) -> float:
-        """Wait until a time and return it; a late wake-up counts as time of the next iteration."""
+        """Wait until a time and return it.
+
+        A late wake-up counts as time of the next iteration.
+        """
         while (now_s := self._clock() - origin_s) < until_s:
             if until_s - now_s > SPIN_S:
                 self._sleep(until_s - now_s - SPIN_S)

@@ -1,4 +1,7 @@
-"""Operators of a decoder layer on tensors: the harness measures the functions that the serving engine runs."""
+"""Operators of a decoder layer on tensors.
+
+The harness measures the functions that the serving engine runs.
+"""
 
 from typing import Any
 
@@ -10,7 +13,9 @@ CPU_ROW_GRAIN = 64
 
 
 class Operators:
-    """Operators of a layer except attention, in torch; norm, RoPE and activation in FlashInfer if given.
+    """Operators of a layer except attention, in torch.
+
+    Norm, RoPE and activation run in FlashInfer if given.
 
     Attributes:
         torch: The module.
@@ -96,7 +101,10 @@ class Operators:
             cached.view(-1, *cached.shape[2:]).index_copy_(0, slots, new)
 
     def activate(self, x: Any, gated: bool) -> Any:
-        """Apply gated SiLU to (tokens, 2 ffn), whose first half is the gate, or GELU to (tokens, ffn)."""
+        """Apply gated SiLU or GELU.
+
+        SiLU takes (tokens, 2 ffn), whose first half is the gate; GELU takes (tokens, ffn).
+        """
         if not gated:
             return self._functional.gelu(x, approximate="tanh")
         if self._flashinfer is not None:

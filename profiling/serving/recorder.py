@@ -24,7 +24,10 @@ GPU_LENGTHS = tuple(1 << power for power in range(12))
 
 
 class Recorder:
-    """Recorder of served traces; recordings of the same engine share weights and KV cache."""
+    """Recorder of served traces.
+
+    Recordings of the same engine share weights and KV cache.
+    """
 
     def __init__(self, torch: Any, on: str) -> None:
         """Load FlashInfer on a GPU.
@@ -69,7 +72,10 @@ class Recorder:
         return Recording(name, about, self._on, overrides, trace, served)
 
     def _executor_for(self, deployment: Deployment, num_blocks: int, block_size: int) -> Executor:
-        """Build an engine, or reuse the last one if it is the same, and warm it up."""
+        """Build an engine, or reuse the last, and warm it up.
+
+        The last engine is reused if model, KV blocks and graph sizes are the same.
+        """
         sizes = tuple(deployment.engine.decode_graph_sizes)
         engine = deployment.model, num_blocks, block_size, sizes
         if self._executor is None or self._engine != engine:

@@ -97,7 +97,7 @@ class Recording:
 
 
 def recording_folders(folder: Path) -> list[Path]:
-    """Return the recording folders in a folder, at any depth, or the folder itself if it is one.
+    """Return the recording folders in a folder, itself included, at any depth.
 
     Raises:
         TableError: The folder has no recording.

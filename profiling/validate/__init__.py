@@ -1,1 +1,4 @@
-"""Recordings against predictions: traces replayed with recorded times and simulated with predicted ones."""
+"""Recordings against predictions.
+
+Traces are replayed with recorded times and simulated with predicted ones.
+"""

@@ -15,7 +15,10 @@ MAX_PERCENTILE = 99.9
 
 @styled
 def draw(validation: Validation, path: Path) -> None:
-    """Draw predicted over recorded iteration times, and the CDFs of TTFT, TBT and end-to-end latency."""
+    """Draw the iteration times and latency CDFs of a validation.
+
+    Iteration times are predicted over recorded; latencies are TTFT, TBT and end-to-end latency.
+    """
     figure, panels = grid(2, 2, width=4.6, height=3.5)
     _draw_iterations(panels[0], validation)
     for axes, latency in zip(panels[1:], COMPARED, strict=True):

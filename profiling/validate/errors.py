@@ -1,4 +1,4 @@
-"""Errors of predictions: of each recorded iteration, and of the latencies of requests."""
+"""Errors of predicted iteration times and request latencies."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -74,7 +74,9 @@ class LatencyError:
 
 @dataclass(frozen=True)
 class Repeatability:
-    """A latency percentile across recordings of one configuration, the limit of any prediction's accuracy.
+    """A latency percentile across recordings of one configuration.
+
+    Its spread is the limit of any prediction's accuracy.
 
     Attributes:
         recordings: Names of the recordings.
@@ -101,7 +103,7 @@ class Repeatability:
 
     @property
     def error(self) -> float:
-        """Signed error of the simulation, per cent of the mean over the recordings."""
+        """Signed error of the simulation, per cent of `mean_s`."""
         return (self.predicted_s / self.mean_s - 1) * 100
 
 
@@ -135,7 +137,10 @@ def validate(recording: Recording, deployment: Deployment) -> Validation:
 
 
 def iteration_errors(validation: Validation) -> Iterator[IterationErrors]:
-    """Yield the errors of all iterations, of decode-only ones, and of those with a prefill chunk."""
+    """Yield the errors of a validation's iterations.
+
+    Of all iterations, of decode-only ones, and of those with a prefill chunk.
+    """
     recording, predicted = validation.recording, validation.predicted_s
     measured = seconds_of(recording.served)
     with_chunk = np.array([bool(step.chunks) for step in recording.served.iterations])

@@ -12,7 +12,7 @@ from simulator.model import HostOverhead, IterationOverhead, Layout
 
 
 class Fitted:
-    """Fits to the tables of a device: kernel times, and host time of the serving engine."""
+    """Kernel times and engine host time, fitted to a device's tables."""
 
     def __init__(self, folder: Path) -> None:
         self.profile: DeviceProfile = with_in_engine(fit_device(folder), folder)

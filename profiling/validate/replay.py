@@ -1,4 +1,7 @@
-"""Replays a recording: given its iteration times, the simulator must decide the recorded batches."""
+"""Replays a recording.
+
+Given its iteration times, the simulator must decide the recorded batches.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,7 @@
-"""Bisection for the highest rate that meets the SLO, as in Sarathi-Serve's evaluation."""
+"""Bisection for the highest rate that meets the SLO.
+
+The evaluation of Sarathi-Serve measures capacity this way.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""Trials of a capacity search: a workload at a rate, a deployment and an SLO."""
+"""Trials of a capacity search.
+
+A trial runs a workload at a rate on a deployment and checks the SLO.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,7 +43,9 @@ class CapacityExperiment:
     check: bool = False
 
     def trials(self, seed: int) -> Callable[[float], Trial]:
-        """Return a function that runs a trial at a rate, with the requests of a seed.
+        """Return a function that runs a trial at a rate.
+
+        All its trials have the requests of `seed`.
 
         Raises:
             ValueError: The requests cannot be read, or the arrival process has no rate.
@@ -49,7 +54,9 @@ class CapacityExperiment:
         return lambda qps: self._trial(requests, qps, seed)
 
     def start_qps(self, requests: Trace) -> float:
-        """Return a first rate: prefills of the mean prompt alone take half of the time.
+        """Return the first rate to try.
+
+        Prefills of the mean prompt alone take half of the time at this rate.
 
         Raises:
             ValueError: The deployment does not fit.
@@ -87,12 +94,18 @@ class CapacityExperiment:
 
 
 def reference_iteration_s(deployment: Deployment | Sequence[Deployment]) -> float:
-    """Return the seconds of a decode iteration of 32 requests with 4,096 tokens each, in the slowest group."""
+    """Return the seconds of the reference decode iteration, in the slowest group.
+
+    It has 32 requests with 4,096 tokens each.
+    """
     batch = Batch.of([], [(REFERENCE_DECODES, REFERENCE_CONTEXT)])
     return max(sum(group.stage_times()(batch)) for group in groups_of(deployment))
 
 
 def lasting_warnings(result: Result) -> list[str]:
-    """Return the warnings about the deployment, without those about the rate or the time limit."""
+    """Return the warnings about the deployment.
+
+    Those about the rate or the time limit are left out.
+    """
     of_this_trial = ("overloaded", "unfinished", "not_arrived")
     return [warning.text for warning in result.warnings if warning.kind not in of_this_trial]

@@ -21,7 +21,9 @@ WAITING_ADVICE = "no objective bounds how long requests wait, add for example sl
 
 
 def summarize(task: CapacityTask, capacities: Sequence[Capacity]) -> dict[str, Any]:
-    """Return the content of capacity.json; bracket, binding objective and metrics are those of the first seed.
+    """Return the content of capacity.json.
+
+    Bracket, binding objective and metrics are those of the first seed.
 
     Args:
         task: Search that was run.
@@ -52,7 +54,10 @@ def summarize(task: CapacityTask, capacities: Sequence[Capacity]) -> dict[str, A
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % confidence interval of the mean (Student's t); None for a single value."""
+    """Return the 95 % confidence interval of the mean (Student's t).
+
+    None for a single value.
+    """
     if len(values) < 2:
         return None
     half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
@@ -99,7 +104,7 @@ def _warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[str]:
 
 
 def _rate_warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[str]:
-    """Return a warning if the requests at the capacity did not arrive at its rate."""
+    """Return a warning if requests at the capacity arrived at another rate."""
     for capacity in capacities:
         best = capacity.best
         if best is None or best.arrivals_per_s is None or abs(best.arrivals_per_s / best.qps - 1) <= RATE_TOLERANCE:

@@ -1,4 +1,4 @@
-"""Lock of an output folder: one run or sweep writes to it at a time."""
+"""Lock of an output folder: one run or sweep at a time."""
 
 import contextlib
 import errno
@@ -14,7 +14,10 @@ LOCK = ".lock"
 
 
 class FolderTakenError(ValueError):
-    """Another process writes to the folder; the message is one line that names it."""
+    """Another process writes to the folder.
+
+    The message is one line that names the folder.
+    """
 
 
 def take(folder: Path) -> Callable[[], None]:

@@ -1,4 +1,7 @@
-"""Entry point of the Hydra commands: invalid input ends in one line and exit status 2."""
+"""Entry point of the Hydra commands.
+
+Invalid input ends in one line and exit status 2.
+"""
 
 import os
 import sys
@@ -68,7 +71,9 @@ def run(task: Task, usage: str, config_name: str = "config", *, writes: bool = T
 def _compose_and_run(
     job: Callable[[DictConfig], None], errors: list[Exception], arguments: list[str], config_name: str
 ) -> int:
-    """Run one job or a sweep; return the exit status, 2 if a job of the sweep failed.
+    """Run one job or a sweep and return the exit status.
+
+    The status is 2 if a job of the sweep failed.
 
     Raises:
         Exception: The error of a single job.
@@ -91,7 +96,10 @@ def _interrupted_run(folders: list[Path]) -> str:
 
 
 def _check_arguments(arguments: list[str]) -> list[str]:
-    """Return the arguments, options first; reject invalid ones before Hydra does, so that the error is one line."""
+    """Return the arguments, options first, and reject invalid ones.
+
+    Hydra would reject them itself, but not in one line.
+    """
     options: list[str] = []
     overrides: list[str] = []
     rest = iter(arguments)
@@ -125,7 +133,10 @@ def _check_option(argument: str, rest: Iterator[str]) -> list[str]:
 
 
 def _job(task: Task, errors: list[Exception], folders: list[Path], writes: bool) -> Callable[[DictConfig], None]:
-    """Wrap a task for Hydra: its exceptions are collected, as Hydra would print them itself."""
+    """Wrap a task for Hydra and collect its exceptions.
+
+    Hydra would print them itself.
+    """
 
     def job(config: DictConfig) -> None:
         run = HydraConfig.get()
@@ -164,7 +175,10 @@ def _run_task(task: Task, config: DictConfig, folder: Path) -> Figures | None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Remove the output folder that Hydra created, and its parents, as far as they are empty."""
+    """Remove the output folder that Hydra created, if it is empty.
+
+    Its parents are removed as well, as far as they are empty.
+    """
     try:
         while folder != Path.cwd():
             folder.rmdir()

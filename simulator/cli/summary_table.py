@@ -157,7 +157,10 @@ def _count(number: int, name: str) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    """Format a number, from 1,000 on with one decimal, so that tables stay narrow."""
+    """Format a number, from 1,000 on with one decimal.
+
+    Tables stay narrow this way. None becomes "-".
+    """
     return "-" if value is None else f"{value:,.{digits if abs(value) < 1000 else 1}f}"
 
 

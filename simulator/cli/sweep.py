@@ -1,4 +1,6 @@
-"""Sweeps: a record of each job in its folder, and a table of all jobs at the end.
+"""Sweeps: a record of each job, and a table at the end.
+
+A job's record is in its folder; the table has all jobs.
 
 A job whose folder has a record of the same configuration is skipped, so a stopped sweep can be resumed. Hydra's
 launchers run the jobs, possibly in other processes; the records report their results.
@@ -37,7 +39,10 @@ _running: dict[str, Any] = {}
 
 
 def job_folder(overrides: str) -> str:
-    """Return the folder name of a job: its overrides, made safe for file systems."""
+    """Return the folder name of a job from its overrides.
+
+    Characters unsafe in file names are replaced, and long names are cut; both add a digest.
+    """
     overrides = ",".join(as_written(override) for override in overrides.split(","))
     name = re.sub(r"[^\w.,=+-]", "_", overrides)
     if name == overrides and 0 < len(name) <= _LONGEST_NAME:
@@ -50,7 +55,9 @@ OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 
 
 def run_job(folder: Path, number: int, about: dict[str, Any], task: Callable[[], Figures | None]) -> None:
-    """Run a job of a sweep and write its record; skip it if its folder has its results.
+    """Run a job of a sweep and write its record.
+
+    The job is skipped if its folder has its results.
 
     Args:
         folder: Output folder of the job.
@@ -82,13 +89,16 @@ def run_job(folder: Path, number: int, about: dict[str, Any], task: Callable[[],
 
 
 class SweepReport(Callback):
-    """Hydra callback that prints the number of jobs and writes the table at the end.
+    """Hydra callback that prints the number of jobs and writes the table.
 
     Hydra turns exceptions of callbacks into warnings, so errors are added to `failures` instead.
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Lock the folder, count the jobs, and exclude records of earlier sweeps from the table."""
+        """Lock the folder, count the jobs and set aside earlier records.
+
+        Records of earlier sweeps are left out of the table unless this sweep has their job.
+        """
         folder = Path(config.hydra.sweep.dir)
         try:
             release = take(folder)
@@ -112,7 +122,10 @@ class SweepReport(Callback):
 
 
 def after_interrupt() -> str:
-    """Write the table of an interrupted sweep; return a line on its state, empty if there is no sweep."""
+    """Write the table of an interrupted sweep and return its state.
+
+    The state is one line, empty if there is no sweep.
+    """
     if not _running:
         return ""
     folder, count = _running["folder"], _running["count"]
@@ -125,7 +138,11 @@ def after_interrupt() -> str:
 
 
 def _end_sweep(*, report: bool) -> int:
-    """Write the table of the sweep and release its folder; return the number of finished jobs."""
+    """Write the table of the sweep and release its folder.
+
+    Returns:
+        Number of finished jobs.
+    """
     folder, count = _running["folder"], _running["count"]
     try:
         done = [(path, record) for path, record in _records(folder) if record["job"] is not None]
@@ -154,7 +171,10 @@ def _write_table(folder: Path, done: Sequence[tuple[Path, dict[str, Any]]], repo
 
 
 def _row(folder: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the table: overrides, metrics and error; null becomes an empty cell."""
+    """Return a row of the table: overrides, metrics and error.
+
+    null becomes an empty cell.
+    """
     overrides = dict(override.split("=", 1) for override in record["overrides"])
     return {"job": record["job"], "folder": folder, **overrides, **record["figures"], "error": record["error"]}
 
@@ -166,13 +186,19 @@ def as_written(override: str) -> str:
 
 
 def _is_done(folder: Path, record: dict[str, Any], about: dict[str, Any]) -> bool:
-    """Whether a record is of the same job, without error, and its files still exist."""
+    """Whether a record is of the same job, without error.
+
+    The files that it names must still exist.
+    """
     same = record["error"] is None and {key: record[key] for key in about} == about
     return same and all((folder / name).is_file() for name in record["files"])
 
 
 def _num_jobs(overrides: list[str]) -> int | None:
-    """Return the number of jobs of a sweep; None if it depends on existing files, as with glob()."""
+    """Return the number of jobs of a sweep.
+
+    None if it depends on existing files, as with glob().
+    """
     counts: dict[str | None, int] = {}
     for override in OverridesParser.create().parse_overrides(overrides):
         if override.is_sweep_override():
@@ -192,7 +218,10 @@ def _records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return a record; None if it is missing or damaged, so that its job runs again."""
+    """Return the record in a file.
+
+    None if it is missing or damaged, so that its job runs again.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -12,12 +12,17 @@ WIDTH = 170
 
 
 def print_wide(table: RenderableType, console: Console) -> None:
-    """Print a table; wide enough in a pipe that no number is cut off."""
+    """Print a table without cutting off numbers.
+
+    A pipe counts as at least `WIDTH` characters wide.
+    """
     (console if console.is_terminal else Console(width=max(console.width, WIDTH))).print(table)
 
 
 def run_command(task: Callable[[Sequence[str], Console], None], usage: str, *, needs_arguments: bool = True) -> None:
-    """Run a command without a configuration; invalid input ends in one line and exit status 2.
+    """Run a command without a configuration.
+
+    Invalid input ends in one line and exit status 2.
 
     Args:
         task: Called with the arguments; raises ValueError or OSError for invalid input.

@@ -1,4 +1,4 @@
-"""A cluster of replicas behind a router, with request arrivals and fault injection."""
+"""A cluster of replicas behind a router, with arrivals and fault injection."""
 
 from simulator.cluster.cluster import Cluster
 from simulator.cluster.collect import collect_result

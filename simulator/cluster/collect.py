@@ -1,4 +1,7 @@
-"""Collection of a result from the logs: the one file that imports both the simulation and the results."""
+"""Collection of a result from the logs.
+
+This is the only file that imports both the simulation and the results.
+"""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -75,7 +78,10 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
 
 
 def _request_table(trace: Trace, cluster: Cluster) -> Table:
-    """Return the table of all requests, with times and counts still to be filled in replica by replica."""
+    """Return the table of all requests.
+
+    Times and counts are filled in afterwards, replica by replica.
+    """
     num_requests, ids = len(trace), trace.request_id
     unknown = np.full(num_requests, np.nan)
     table: Table = {
@@ -99,7 +105,7 @@ def _request_table(trace: Trace, cluster: Cluster) -> Table:
 
 
 def _fault_result(injector: FaultInjector | None, table: Table) -> FaultResult:
-    """Return the faults, and fill arrival times and retries into the request table."""
+    """Return the faults, and fill arrival times and retries into `table`."""
     if injector is None:
         return FaultResult()
     table["num_retries"] = np.zeros(len(table["arrival_s"]), dtype=np.int64)
@@ -112,7 +118,7 @@ def _fault_result(injector: FaultInjector | None, table: Table) -> FaultResult:
 def _replica_result(
     spec: ReplicaSpec, run: ReplicaRun, reason: StuckReason | None, table: Table, moved: Ints
 ) -> ReplicaResult:
-    """Return the log of a replica as arrays, and fill its requests into the request table."""
+    """Return a replica's log as arrays, and fill its requests into `table`."""
     replica, request_events = run.replica, run.replica.request_events
     logged = run.log.logged()
     admissions = _rows(request_events.admissions, 4)
@@ -163,13 +169,19 @@ def _without_discarded(rows: Ints, discards: Sequence[tuple[list[int], int, int]
 
 
 def _fill_first(column: NDArray[Any], events: Ints, times: Floats) -> None:
-    """Fill in the time of the first event of each request, unless another replica has an earlier one."""
+    """Fill in the time of each request's first event.
+
+    An earlier time from another replica stays.
+    """
     requests, first = np.unique(events[:, 0], return_index=True)
     column[requests] = np.fmin(column[requests], times[events[first, 1]])
 
 
 def _last_event_s(arrival_s: Floats, replicas: Sequence[ReplicaResult], faults: FaultResult) -> float:
-    """Return the time of the last arrival, end of an iteration, or failure that affected a request."""
+    """Return the time of the last event.
+
+    Events are arrivals, ends of iterations, and failures that affected a request.
+    """
     ends_s = [replica.logged.end_s for replica in replicas]
     return float(np.concatenate([arrival_s, faults.moves[:, 2], *ends_s]).max(initial=0.0))
 

@@ -15,7 +15,9 @@ from traces.shared.value_checks import integer
 
 @dataclass(frozen=True)
 class Deployment:
-    """Identical replicas of a model: a whole cluster, or one group of a heterogeneous cluster.
+    """Identical replicas of a model.
+
+    They are a whole cluster, or one group of a heterogeneous cluster.
 
     Attributes:
         model: Served model.
@@ -72,11 +74,14 @@ class Deployment:
 
     @cached_property
     def _stage_times(self) -> StageTimes:
-        """Stage times, cached for all runs: their tables take longer to build than a short run."""
+        """Stage times, cached for all runs.
+
+        Building their tables takes longer than a short run.
+        """
         return self.iteration_time.for_layout(self.layout, self.engine.on(self.device))
 
     def _slow_network_times(self, slowdown: float) -> StageTimes:
-        """Return the stage times of a replica for a factor on the time of its messages."""
+        """Return a replica's stage times for a factor on message times."""
         if slowdown not in self._times_by_slowdown:
             layout = replace(self.layout, network_slowdown=slowdown)
             self._times_by_slowdown[slowdown] = self.iteration_time.for_layout(layout, self.engine.on(self.device))
@@ -125,7 +130,10 @@ class Deployment:
         return [spec] * self.num_replicas
 
     def describe(self) -> dict[str, Any]:
-        """Return the parts of the deployment as plain values; a part that is no dataclass gives only its class name."""
+        """Return the parts of the deployment as plain values.
+
+        A part that is no dataclass gives only its class name.
+        """
         parts = ("model", "device", "node", "parallel", "scheduler", "kv_cache")
         return {"replicas": self.num_replicas, **{name: _describe(getattr(self, name)) for name in parts}}
 
@@ -166,7 +174,10 @@ def has_token_budget(deployment: Deployment) -> bool:
 
 
 def budget_option(scheduler: Scheduler) -> str | None:
-    """Return the option of a policy that limits the tokens of an iteration, decodes included; None: it has none."""
+    """Return the policy option that limits the tokens of an iteration.
+
+    Decodes count too. Returns None if the policy has no such option.
+    """
     option: str | None = getattr(type(scheduler), "budget_option", None)
     if option is None and is_dataclass(scheduler) and "token_budget" in [part.name for part in fields(scheduler)]:
         return "token_budget"

@@ -1,4 +1,7 @@
-"""Fault injection: replicas go down and come back, requests are sent again, and iterations or messages slow down."""
+"""Fault injection during a run.
+
+Replicas go down and come back, requests are sent again, and iterations or messages slow down.
+"""
 
 import math
 from collections import deque
@@ -39,7 +42,10 @@ class DegradedTimes:
         return times if self._slowdown == 1 else [seconds * self._slowdown for seconds in times]
 
     def apply(self, active: Sequence[FaultSpan]) -> None:
-        """Slow down the iterations that start from now on by the product of the active faults."""
+        """Slow down iterations by the product of the active faults.
+
+        Only iterations that start from now on are affected.
+        """
         self._slowdown = math.prod(fault.slowdown for fault in active if fault.kind != NETWORK)
         network_slowdown = math.prod(fault.slowdown for fault in active if fault.kind == NETWORK)
         self._times = self.normal if network_slowdown == 1 else self._slow_network_times(network_slowdown)
@@ -108,7 +114,13 @@ class FaultInjector:
         clock.process(self._inject(faults.in_order(len(runs), seed)))
 
     def refuses(self, request: int) -> bool:
-        """Lose an arriving request if no replica is up and lost requests are not sent again; return whether it is."""
+        """Lose an arriving request if no replica is up.
+
+        Only `on_failure` "lose" does so; otherwise the request is queued.
+
+        Returns:
+            Whether the request is lost.
+        """
         if self._faults.on_failure != LOSE or self._gateway.has_replica_up:
             return False
         self._lose(request)
@@ -126,7 +138,10 @@ class FaultInjector:
             self._begin(fault)
 
     def _is_over(self) -> bool:
-        """Return whether no fault can matter any more: only fault ends are due, and no request waits for one."""
+        """Return whether no fault can matter any more.
+
+        Only fault ends are then due, and no request waits for one.
+        """
         is_awaited = self._gateway.queue and any(map(self._comes_back, range(len(self._active))))
         return self._clock.num_due == self._num_ends_due and not is_awaited
 
@@ -170,7 +185,7 @@ class FaultInjector:
         times.apply([fault for fault in self._active[replica] if fault.kind != FAILURE])
 
     def _drop_requests(self, replica: int) -> None:
-        """Drop all requests of a replica that fails, and retry or lose each of them."""
+        """Drop all requests of a failed replica; retry or lose each."""
         now_s, request_events = self._clock.now, self._runs[replica].replica.request_events
         self.tokens_lost += self._runs[replica].replica.cached_tokens
         running, waiting = self._engines[replica].fail()
@@ -198,7 +213,10 @@ class FaultInjector:
         self._send(request)
 
     def _send(self, request: int) -> None:
-        """Send a request to a replica that is up; the engine sees the time of this arrival."""
+        """Send a request to a replica that is up.
+
+        The engine sees the time of this arrival.
+        """
         replica = self._gateway.send(request)
         if replica == NO_REPLICA:
             return

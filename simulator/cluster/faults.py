@@ -1,4 +1,4 @@
-"""Faults of a cluster: failures, slowdowns and slow networks, scheduled or at random."""
+"""Cluster faults: failures, slowdowns and slow networks, scheduled or at random."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -22,7 +22,7 @@ class Fault:
     Attributes:
         kind: "failure": the replica loses its batches in flight, KV blocks and requests, and takes none until it is
             back. "slowdown": its iterations take longer. "network": messages between its GPUs take longer.
-        at_s: Begin time, simulated seconds.
+        at_s: Start time, simulated seconds.
         for_s: Duration, seconds; None: forever.
         replica: Number of the replica; None: every replica.
         slowdown: Factor on the time of iterations or messages; 1 for failures.
@@ -49,7 +49,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class FaultRate:
-    """Random recurring faults; the times between faults and their durations are exponentially distributed.
+    """Random recurring faults.
+
+    The times between faults and their durations are exponentially distributed.
 
     Attributes:
         kind: As in `Fault`.
@@ -84,7 +86,7 @@ class FaultRate:
 
 @dataclass(frozen=True)
 class Faults:
-    """Faults of a run, and how the gateway handles the requests of a failed replica.
+    """Faults of a run, and how the gateway handles dropped requests.
 
     Attributes:
         schedule: Scheduled faults, each a `Fault` or a mapping of its values.
@@ -129,7 +131,9 @@ class Faults:
                 )
 
     def in_order(self, num_replicas: int, seed: Sequence[int]) -> Iterator[FaultSpan]:
-        """Yield the faults, each of one replica, by begin time; without end if there are random ones.
+        """Yield the faults by start time, each of one replica.
+
+        If there are random faults, the iterator never ends.
 
         Args:
             num_replicas: Replicas of the cluster.

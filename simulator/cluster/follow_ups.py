@@ -1,4 +1,4 @@
-"""Follow-ups: later turns of sessions, and sessions that wait for a free user."""
+"""Follow-ups: later turns of sessions, and sessions waiting for a free user."""
 
 from collections import deque
 
@@ -34,7 +34,9 @@ class FollowUps:
         self.num_broken_off = 0
 
     def pop(self, request: int, answered: bool) -> tuple[int, float] | None:
-        """Return the follow-up of an ended request and its think time in seconds; None: there is none.
+        """Return the follow-up of an ended request and its think time.
+
+        The think time is in seconds. Returns None if there is no follow-up.
 
         Args:
             request: Request that has ended.

@@ -1,4 +1,4 @@
-"""The gateway: sends each arriving request to a replica and tracks the outstanding requests."""
+"""The gateway: routes arriving requests and tracks the outstanding ones."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class Gateway:
         self._random = random
 
     def send(self, request: int) -> int:
-        """Route a request that arrives now, or queue it while no replica is up.
+        """Route an arriving request, or queue it while no replica is up.
 
         The router sees only the replicas that are up, numbered from 0.
 
@@ -82,13 +82,19 @@ class Gateway:
         return replica
 
     def end(self, replica: int, requests: Sequence[int]) -> None:
-        """Remove requests that have finished, or were refused or dropped, from the load of a replica."""
+        """Remove ended requests from the load of a replica.
+
+        They have finished, or were refused or dropped.
+        """
         load = self._loads[replica]
         load.num_requests -= len(requests)
         load.num_tokens -= sum(map(self._prompt_tokens.__getitem__, requests))
 
     def prepare_retry(self, request: int, prompt_tokens: int) -> None:
-        """Unassign a request that is to be sent again with a prompt of `prompt_tokens`."""
+        """Unassign a request that is to be sent again.
+
+        Its prompt then has `prompt_tokens` tokens.
+        """
         self._prompt_tokens[request] = prompt_tokens
         self.assigned[request] = NO_REPLICA
 
@@ -104,6 +110,9 @@ class Gateway:
         return bool(self._up)
 
     def _home_of(self, session: int) -> int | None:
-        """Return the position of a session's replica among those that are up; None: it has none, or that is down."""
+        """Return the position of a session's replica among those that are up.
+
+        Returns None if the session has no replica or its replica is down.
+        """
         replica = self._session_replicas.get(session)
         return None if replica is None else self._positions.get(replica)

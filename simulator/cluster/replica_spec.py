@@ -48,7 +48,10 @@ class ReplicaSpec:
 
     @property
     def max_batch_tokens(self) -> int | None:
-        """Maximum tokens of a batch, which decodes alone may exceed; None: the policy states none."""
+        """Maximum tokens of a batch, which decodes alone may exceed.
+
+        None if the policy states no maximum.
+        """
         policy = self.scheduler
         return policy.profiled_tokens(_LONGEST) if isinstance(policy, SizedBatches) else None
 

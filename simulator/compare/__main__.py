@@ -22,10 +22,10 @@ Compares runs side by side, in a table and a figure; differences are relative to
 
   RUN            an output folder of `python -m simulator`, a summary.json, or the JSON file that
                  `vllm bench serve --save-result` wrote (with --save-detailed, percentiles are exact)
-  NAME=RUN       the same, shown as NAME
+  NAME=RUN       the same, labelled NAME
   output=FOLDER  folder for comparison.csv and comparison.png; default: comparison
 
-Exit status: 0, 2 for a mistake in the input."""
+Exit status: 0, 2 for invalid input."""
 
 
 def main() -> None:
@@ -51,7 +51,10 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
 
 
 def comparison_rows(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | None]]]:
-    """Yield each metric that some run has: its name and its value in every run (None: unknown)."""
+    """Yield the name and the values of each metric.
+
+    Metrics that no run has are left out. There is one value per run; None: unknown.
+    """
     rows: list[tuple[str, list[float | None]]] = [("requests finished", [float(run.num_finished) for run in runs])]
     rows += [(name, [run.throughputs[name] for run in runs]) for name in THROUGHPUTS]
     for latency in LATENCIES:

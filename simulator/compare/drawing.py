@@ -12,7 +12,9 @@ STATISTICS = ("mean", "p50", "p90", "p99")
 
 @styled
 def draw(runs: Sequence[Run], path: Path) -> None:
-    """Draw the statistics of each latency that some run has; bars of measured runs are hatched.
+    """Draw the statistics of each latency that some run has.
+
+    Bars of measured runs are hatched.
 
     Args:
         runs: At least one run.

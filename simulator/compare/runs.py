@@ -1,4 +1,7 @@
-"""Reads runs: simulated ones, and measured ones that `vllm bench serve --save-result` wrote."""
+"""Reads simulated and measured runs.
+
+Measured ones are results of `vllm bench serve --save-result`.
+"""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +21,10 @@ _VLLM_THROUGHPUTS = {"requests_per_s": "request_throughput", "output_tokens_per_
 
 
 class ReadError(ValueError):
-    """A run that cannot be read; the message is one line and names it."""
+    """A run cannot be read.
+
+    The message is one line that names the run.
+    """
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Read an output folder of `python -m simulator`, its summary.json, or a result of `vllm bench serve`.
+    """Read a simulated or a measured run.
+
+    It is an output folder of `python -m simulator`, its summary.json, or a result of `vllm bench serve`.
 
     Raises:
         ReadError: The path is none of these.
@@ -80,7 +88,10 @@ def _simulated(name: str, content: Mapping[str, Any]) -> Run:
 
 
 def _vllm(name: str, content: Mapping[str, Any]) -> Run:
-    """Read from the latencies of a detailed result (--save-detailed), else from its statistics."""
+    """Read a result of `vllm bench serve`.
+
+    Latencies come from a detailed result (--save-detailed), else from its statistics.
+    """
     latencies: dict[str, Mapping[str, float | None]] = {"scheduling_delay_s": dict.fromkeys(STATISTICS)}
     samples = _vllm_samples(content)
     for latency, vllm_name in _VLLM_LATENCIES.items():
@@ -104,7 +115,10 @@ def _vllm(name: str, content: Mapping[str, Any]) -> Run:
 
 
 def _vllm_samples(content: Mapping[str, Any]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Return the latency samples of a detailed result in seconds; empty for other results."""
+    """Return the latency samples of a detailed result in seconds.
+
+    Empty for other results.
+    """
     if any(name not in content for name in ("ttfts", "itls", "output_lens")):
         return {}
     rows = list(zip(content["ttfts"], content["itls"], content["output_lens"], strict=True))

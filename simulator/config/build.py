@@ -1,4 +1,4 @@
-"""Compose a configuration and build the arguments of a simulation or a prediction."""
+"""Compose a configuration and build the arguments of a simulation or prediction."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -179,7 +179,10 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
 
 
 def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
-    """Build the deployment of a cluster, or one per group, and check that its replicas fit."""
+    """Build the deployment of a cluster, or one per group.
+
+    Checks that the replicas fit.
+    """
     require_keys(config.cluster, "cluster", _CLUSTER_KEYS)
     groups = config.cluster.groups
     if groups is None:
@@ -314,7 +317,7 @@ def integer_pairs(node: Any, key: str, meaning: str, least: tuple[int, int]) -> 
 
 
 def require_integer(value: Any, key: str, least: int) -> int:
-    """Return a value after checking that it is an integer of at least `least`.
+    """Return a value if it is an integer of at least `least`.
 
     Raises:
         ConfigError: It is not.

@@ -1,4 +1,7 @@
-"""Build the components that a configuration names by `_target_`; errors are one line."""
+"""Build the components that a configuration names by `_target_`.
+
+Errors are one line.
+"""
 
 import inspect
 import logging
@@ -30,12 +33,12 @@ class ConfigError(ValueError):
 
 
 def choices(group: str) -> list[str]:
-    """Return the choices of a configuration group, for example of "scheduler" or "cluster.router"."""
+    """Return the choices of a configuration group, such as "cluster.router"."""
     return sorted(path.stem for path in (CONFIG_DIR / group.replace(".", "/")).glob("*.yaml"))
 
 
 def component(group: str, name: str) -> Any:
-    """Build one choice of a group, such as "llama2_70b" of "model" or "dgx_a100" of "cluster.node".
+    """Build one choice of a group, such as "dgx_a100" of "cluster.node".
 
     Raises:
         ConfigError: A value is not allowed; the message names it.
@@ -86,7 +89,10 @@ def build_component(node: Any, key: str) -> Any:
 
 
 def _resolved(node: DictConfig, key: str) -> DictConfig:
-    """Return a component with its interpolations resolved, so that the values checked are the values built."""
+    """Return a component with its interpolations resolved.
+
+    The values that are checked are then the values that are built.
+    """
     plain = OmegaConf.to_container(node, resolve=True)
     if _has_interpolation(plain):
         raise ConfigError(f"{key} must not contain '${{' after interpolation")
@@ -122,7 +128,7 @@ def _require_parameters(node: DictConfig, key: str) -> None:
 
 
 def _components_in(value: Any, key: str) -> Iterator[tuple[str, DictConfig]]:
-    """Yield the key and the node of each component at or below a value."""
+    """Yield key and node of each component at or below a value."""
     if not isinstance(value, DictConfig | ListConfig) or value._is_none():
         return
     if isinstance(value, ListConfig):
@@ -136,7 +142,10 @@ def _components_in(value: Any, key: str) -> Iterator[tuple[str, DictConfig]]:
 
 
 def _target_of(node: DictConfig, key: str) -> Any:
-    """Return the class that `_target_` names, or the function that returns a component."""
+    """Return the class or the function that `_target_` names.
+
+    The function must return a component.
+    """
     name = str(node._target_)
     allowed = _allowed_packages.get()
     if not any(name.startswith(f"{package}.") for package in allowed):
@@ -181,7 +190,10 @@ def require_keys(node: DictConfig, key: str, allowed: Iterable[str]) -> None:
 
 @contextmanager
 def named(key: str, joint: str = ".") -> Iterator[None]:
-    """Turn errors of a component inside the `with` block into a ConfigError that starts with the key."""
+    """Raise component errors inside the `with` block as ConfigError.
+
+    The message is one line that starts with the key.
+    """
     try:
         yield
     except (ValueError, TypeError) as error:

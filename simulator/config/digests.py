@@ -1,4 +1,7 @@
-"""Digests of the code and of input files, which together with the configuration determine a run."""
+"""Digests of the code and of input files.
+
+Together with the configuration, they determine a run.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ FILE_KEYS = ("path", "tokenizer")
 
 @cache
 def code_digest() -> str:
-    """Return a digest of the code, the packaged configuration and the fitted profiles."""
+    """Return a digest of the code, packaged configuration and fitted profiles."""
     package = Path(__file__).parent.parent
     files = [*package.rglob("*.py"), *package.rglob("*.json*"), *(package.parent / "traces").rglob("*.py")]
     digest = hashlib.sha256()
@@ -28,7 +31,10 @@ def code_digest() -> str:
 
 
 def input_digests(config: DictConfig) -> dict[str, str]:
-    """Return a digest of each input file by its key; files that do not exist are left out."""
+    """Return a digest of each input file by its key.
+
+    Files that do not exist are left out.
+    """
     return dict(_input_digests(config, ""))
 
 

@@ -9,7 +9,7 @@ from yaml import MarkedYAMLError
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an error in one line, in terms of keys and values."""
+    """Return an error's message in one line, naming keys and values."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"{group.replace('/', '.')}={choice}: no such choice; allowed are: {', '.join(error.options)}"

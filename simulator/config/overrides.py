@@ -43,7 +43,9 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
 
 
 def check_override(argument: object, *, of_hydra: bool = True) -> None:
-    """Reject invalid overrides before Hydra does, so that the error is one line.
+    """Reject an invalid override before Hydra does.
+
+    The error is then one line.
 
     Args:
         argument: Override as the user wrote it.
@@ -135,7 +137,10 @@ def _check_file(path: Path, folders: Sequence[str]) -> None:
 
 
 def _check_key(key: yaml.Node, value: yaml.Node, where: str) -> None:
-    """Reject a key, or an entry of a defaults list, that only the command line may set."""
+    """Reject a key that only the command line may set.
+
+    The entries of a defaults list are checked as well.
+    """
     names = [str(scalar.value) for scalar in _scalars(value)] if key.value == "defaults" else []
     if any("${" in name for name in names):
         raise ConfigError(f"{where}: defaults must be plain names")
@@ -161,7 +166,10 @@ def _count_nodes(node: yaml.Node | None, counts: dict[int, int], open_: set[int]
 
 
 def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
-    """Return all keys and values of a YAML document at any depth, merged ones included."""
+    """Return all keys and values of a YAML document.
+
+    At any depth, merged ones included.
+    """
     if node is None or isinstance(node, yaml.ScalarNode):
         return []
     own = node.value if isinstance(node, yaml.MappingNode) else []

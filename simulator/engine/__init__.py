@@ -1,4 +1,4 @@
-"""Event loops: ask the policy for a batch, let its time pass, advance the replica."""
+"""Event loops: schedule a batch, let its time pass, advance the replica."""
 
 from simulator.engine.base import Engine, ReplicaRun
 from simulator.engine.batch_queue import BatchQueueEngine

@@ -1,4 +1,4 @@
-"""What the event loops of a replica share: calling the policy, starting batches, logging them."""
+"""What the event loops share: scheduling, starting and logging batches."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _MAX_FUTILE_PREEMPTIONS = 1000
 
 @dataclass
 class ReplicaRun:
-    """One replica in a simulation: what its engine works on, and what remains afterwards.
+    """One replica in a simulation: inputs and logs of its engine.
 
     Attributes:
         replica: The replica, changed by its engine alone.
@@ -52,7 +52,10 @@ class ReplicaRun:
             self.on_end([request], False)
 
     def schedule_once(self, now_s: float) -> Batch | None:
-        """Ask the policy for one batch, all steps of it, and start it; None: it has no tokens."""
+        """Ask the policy for one batch, all its steps, and start it.
+
+        Returns None if the batch has no tokens.
+        """
         if self._is_livelocked:
             return None
         num_preempted = len(self.replica.request_events.preemptions)
@@ -67,7 +70,10 @@ class ReplicaRun:
         return None
 
     def schedule_until_tokens(self, now_s: float) -> Batch | None:
-        """Ask the policy until a batch has tokens, and start it; None: nothing can be done."""
+        """Ask the policy until a batch has tokens, and start it.
+
+        Returns None if no batch can be started.
+        """
         replica, schedule = self.replica, self.scheduler.schedule
         num_preempted = len(replica.request_events.preemptions)
         while (batch := schedule(replica)) is not None:
@@ -82,7 +88,7 @@ class ReplicaRun:
         return None
 
     def _report(self, batch: Batch) -> None:
-        """Report the requests that a batch refuses, and log the KV blocks that its admissions needed."""
+        """Report a batch's refused requests, and log KV blocks needed at admission."""
         if batch.ignored:
             self.on_end(batch.ignored, False)
         admissions, needed = self.replica.request_events.admissions, self.blocks_needed
@@ -97,10 +103,10 @@ class ReplicaRun:
         self.log.log_lone_preemptions(range(num_before, len(self.replica.request_events.preemptions)), now_s)
 
     def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
-        """Send a batch just put in flight through the pipeline stages, and log it.
+        """Send a batch through the pipeline stages, and log it.
 
         Args:
-            batch: The batch.
+            batch: The batch, just put in flight.
             stages: The stages.
             now_s: When it was scheduled.
             start_s: When it starts in the first stage.
@@ -131,9 +137,16 @@ class Engine(Protocol):
     """The event loop that serves the requests of one replica."""
 
     def arrive(self, request: int) -> None:
-        """Accept a request that arrives now; all arrivals of an instant are seen by the same decision."""
+        """Accept a request that arrives now.
+
+        All arrivals of an instant are seen by the same decision.
+        """
         ...
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests and idle until the next arrival; return the running and the waiting ones."""
+        """Drop all requests and idle until the next arrival.
+
+        Returns:
+            Running requests and waiting requests.
+        """
         ...

@@ -1,4 +1,4 @@
-"""The event loop of vLLM V1's engine core: a queue of scheduled batches."""
+"""The event loop of vLLM V1's engine core, with a batch queue."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class BatchQueueEngine:
             clock: Simulated time.
             run: The replica in the simulation.
             replica: The replica of `run`.
-            depth: Most batches in the queue.
+            depth: Maximum batches in the queue.
         """
         self._clock = clock
         self._run = run
@@ -40,14 +40,21 @@ class BatchQueueEngine:
         self._process = clock.process(self._serve())
 
     def arrive(self, request: int) -> None:
-        """Accept a request that arrives now; all arrivals of an instant are seen by the same decision."""
+        """Accept a request that arrives now.
+
+        All arrivals of an instant are seen by the same decision.
+        """
         self._run.enqueue(request)
         if self._idle is not None:
             self._clock.trigger_now(self._idle, AFTER_ARRIVALS)
             self._idle = None
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests and idle until the next arrival; return the running and the waiting ones."""
+        """Drop all requests and idle until the next arrival.
+
+        Returns:
+            Running requests and waiting requests.
+        """
         now_s = self._clock.now
         self._run.log.cut_off(now_s, len(self._times))
         self._stages.clear(now_s)
@@ -92,7 +99,11 @@ class BatchQueueEngine:
         self._run.finish()
 
     def _schedule(self) -> bool:
-        """Call the policy for a batch; return whether it scheduled or preempted anything."""
+        """Call the policy for a batch.
+
+        Returns:
+            Whether it scheduled or preempted anything.
+        """
         run, stages, now_s = self._run, self._stages, self._clock.now
         start_s = max(now_s, stages.first_free_s)
         if start_s > run.time_limit_s:

@@ -54,17 +54,20 @@ class Clock(simpy.Environment):
         return queue[0][0] if queue else math.inf
 
     def call_now(self, callback: Callable[[Event], None], priority: int) -> None:
-        """Call a function now, after all events of this instant with a lower priority."""
+        """Call a function now, after all events with a lower priority."""
         self.call_at(self._now, callback, priority)
 
     def call_at(self, time_s: float, callback: Callable[[Event], None], priority: int) -> None:
-        """Call a function at `time_s`, not before now, after all events of that instant with a lower priority."""
+        """Call a function at `time_s`, after all events with a lower priority.
+
+        `time_s` is not before now.
+        """
         event = Event(self)
         event.callbacks.append(callback)
         self._trigger(event, time_s, priority)
 
     def trigger_now(self, event: Event, priority: int) -> None:
-        """Trigger an event now, after all events of this instant with a lower priority."""
+        """Trigger an event now, after all events with a lower priority."""
         self._trigger(event, self._now, priority)
 
     def _trigger(self, event: Event, time_s: float, priority: int) -> Event:

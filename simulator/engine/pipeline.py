@@ -12,11 +12,11 @@ from simulator.engine.pipeline_stages import Stages
 
 
 class PipelineEngine:
-    """The event loop of a replica with pipeline stages, at most one batch in flight per stage.
+    """The event loop of a replica with pipeline stages.
 
     The engine calls the policy when the last stage completes a batch, when the first stage completes one
     and when requests have arrived, in this order if they coincide. Batches pass through the stages first
-    in, first out.
+    in, first out, with at most one batch in flight per stage.
     """
 
     def __init__(self, clock: Clock, run: ReplicaRun) -> None:
@@ -34,14 +34,21 @@ class PipelineEngine:
         ]
 
     def arrive(self, request: int) -> None:
-        """Accept a request that arrives now; all arrivals of an instant are seen by the same decision."""
+        """Accept a request that arrives now.
+
+        All arrivals of an instant are seen by the same decision.
+        """
         self._run.enqueue(request)
         if not self._call_is_due:
             self._call_is_due = True
             self._clock.call_now(self._after_arrivals, AFTER_ARRIVALS)
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests and idle until the next arrival; return the running and the waiting ones."""
+        """Drop all requests and idle until the next arrival.
+
+        Returns:
+            Running requests and waiting requests.
+        """
         now_s = self._clock.now
         self._run.log.cut_off(now_s, len(self._last_ends))
         self._stages.clear(now_s)
@@ -58,7 +65,10 @@ class PipelineEngine:
         self._form_batch()
 
     def _serve_stage(self, ends: deque[float], priority: int) -> Process:
-        """Form a batch whenever a stage completes one; the last stage ends its batch first."""
+        """Form a batch whenever a stage completes one.
+
+        The last stage ends its batch first.
+        """
         clock = self._clock
         while True:
             try:
@@ -88,7 +98,10 @@ class PipelineEngine:
         self._run.finish()
 
     def _form_batch(self) -> None:
-        """Schedule a batch, unless the pipeline is full, and send it through the stages."""
+        """Schedule a batch and send it through the stages.
+
+        If the pipeline is full, do nothing.
+        """
         if self._is_full:
             return
         run, stages, now_s = self._run, self._stages, self._clock.now

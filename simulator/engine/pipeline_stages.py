@@ -1,4 +1,4 @@
-"""When the pipeline stages of a replica are busy, and why they idle."""
+"""When a replica's pipeline stages are busy, and why they idle."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Stages:
             use: Time use of each stage, updated in place.
             overlap_sends: Whether a stage computes its next batch while it sends.
             spans: List that logs the start and end of each batch's compute in each stage; None: no log.
-            depth: Most batches in the stages at a time; None: one per stage.
+            depth: Maximum batches in the stages at a time; None: one per stage.
         """
         self.use = use
         self._spans = spans
@@ -41,7 +41,10 @@ class Stages:
         self._in_stages: deque[list[tuple[float, float, float, float]]] = deque(maxlen=depth or len(use))
 
     def make_room(self, now_s: float, times: Sequence[float]) -> None:
-        """Account for a batch that leaves a full pipeline, so that another can be formed."""
+        """Account for a batch that leaves a full pipeline.
+
+        Another batch can then be formed.
+        """
         longer_s = 0.0
         for stage in reversed(range(len(self.use))):
             use, idle_s = self.use[stage], now_s - self._idle_since(stage)
@@ -92,7 +95,10 @@ class Stages:
         return free_s[0], end_s
 
     def clear(self, now_s: float) -> None:
-        """Drop all batches and subtract the time that they would have taken after `now_s`."""
+        """Drop all batches at `now_s`.
+
+        Subtract the time that they would have taken afterwards.
+        """
         for by_stage in self._in_stages:
             for use, (begin_s, free_s, waited_s, uneven_s) in zip(self.use, by_stage, strict=True):
                 use.busy_s -= max(0.0, free_s - max(begin_s, now_s))
@@ -110,7 +116,7 @@ class Stages:
         return max(self._free_s[stage], self._accounted_s[stage])
 
     def _count_wait(self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float) -> tuple[float, float]:
-        """Count the wait of a stage for a batch that it starts at `begin_s`.
+        """Count a stage's wait for a batch that it starts at `begin_s`.
 
         Time before the batch was formed is no wait: the stage had no work.
 

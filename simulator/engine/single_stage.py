@@ -10,7 +10,10 @@ from simulator.engine.clock import AFTER_ARRIVALS, LAST_STAGE_COMPLETION, Clock
 
 
 class SingleStageEngine:
-    """The event loop of a replica without pipeline parallelism: one iteration after another."""
+    """The event loop of a replica without pipeline parallelism.
+
+    It runs one iteration after another.
+    """
 
     def __init__(self, clock: Clock, run: ReplicaRun) -> None:
         self._clock = clock
@@ -21,7 +24,10 @@ class SingleStageEngine:
         self._process = clock.process(self._serve())
 
     def arrive(self, request: int) -> None:
-        """Accept a request that arrives now; all arrivals of an instant are seen by the same decision."""
+        """Accept a request that arrives now.
+
+        All arrivals of an instant are seen by the same decision.
+        """
         self._run.enqueue(request)
         self._arrived = True
         if self._idle is not None:
@@ -29,7 +35,11 @@ class SingleStageEngine:
             self._idle = None
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests and idle until the next arrival; return the running and the waiting ones."""
+        """Drop all requests and idle until the next arrival.
+
+        Returns:
+            Running requests and waiting requests.
+        """
         run = self._run
         if run.replica.in_flight:
             run.log.cut_off(self._clock.now, 1)

@@ -26,7 +26,7 @@ class StuckReason:
     policy: str
 
     def text(self, request_id: object) -> str:
-        """Return the reason as a sentence for users that names the request `request_id`."""
+        """Return a sentence for users that names the request `request_id`."""
         behind = f"{self.num_behind} {'request waits' if self.num_behind == 1 else 'requests wait'} behind it."
         if self.blocks_needed is not None:
             return (
@@ -40,7 +40,10 @@ class StuckReason:
 
 
 def stuck_reason(run: ReplicaRun) -> StuckReason | None:
-    """Return why the requests left at a replica are stuck; None: none are left, or time was up."""
+    """Return why the requests left at a replica are stuck.
+
+    Returns None if none are left or the time limit was reached.
+    """
     replica = run.replica
     left = [*replica.running, *replica.waiting]
     if run.cut_off or not left:

@@ -1,4 +1,7 @@
-"""Checks during and after a run that nothing is lost and that times are in order."""
+"""Checks that a run loses nothing and keeps times in order.
+
+Some checks are made during the run, others afterwards.
+"""
 
 from simulator.invariants.checked_overlapping_replica import CheckedOverlappingReplica
 from simulator.invariants.checked_replica import CheckedReplica

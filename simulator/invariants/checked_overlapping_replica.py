@@ -1,4 +1,4 @@
-"""An overlapping replica that compares its state with an expected state in every iteration."""
+"""An overlapping replica compared with an expected state in every iteration."""
 
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -157,7 +157,10 @@ class CheckedOverlappingReplica(CachingReplica):
         self._expected_chunks[request] = chunk.num_tokens == num_left
 
     def _expect_decodes(self, batch: Batch, started: Batch | None) -> None:
-        """Apply the decodes of a step: the replica says which they are, the expected state whether they may decode."""
+        """Apply the decodes of a step.
+
+        The replica says which they are, the expected state whether they may decode.
+        """
         state = self._expected
         decodes = self._step_decodes
         if started is None:
@@ -252,11 +255,14 @@ class CheckedOverlappingReplica(CachingReplica):
         return running, waiting
 
     def _expect_finish(self, flight: _Flight, first_iteration: int) -> list[int]:
-        """Apply the tokens that a batch and its repeats emitted; return the requests that finish with it.
+        """Apply the tokens that a batch and its repeats emitted.
 
         Args:
             flight: The batch, no longer in flight.
             first_iteration: Number of its first iteration.
+
+        Returns:
+            Requests that finish with the batch.
         """
         state, num_repeats = self._expected, flight.num_repeats
         if num_repeats:
@@ -299,7 +305,11 @@ class CheckedOverlappingReplica(CachingReplica):
 
 
 def _num_extra_references(prefix: BlockHashCache, running: set[int]) -> int:
-    """Check the `ref_count` of cached KV blocks; return their references beyond the first of each block."""
+    """Check the `ref_count` of cached KV blocks.
+
+    Returns:
+        References to the blocks, beyond the first of each block.
+    """
     num_references: Counter[tuple[int, int, int]] = Counter()
     sizes: dict[tuple[int, int, int], int] = {}
     for request in running:

@@ -1,4 +1,4 @@
-"""A replica that compares its state with an expected state in every iteration."""
+"""A replica compared with an expected state in every iteration."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -196,7 +196,7 @@ class CheckedReplica(Replica):
         return flight
 
     def _expect_decodes(self, batch: Batch) -> Ints:
-        """Return the requests that decode in a batch, and allocate the KV blocks that they need."""
+        """Return the requests that decode in a batch; allocate their KV blocks."""
         members = self._expected_decodes
         self._expected_decodes = _NO_REQUESTS
         if batch.skipped_decodes:
@@ -238,11 +238,14 @@ class CheckedReplica(Replica):
             raise InvariantError("request", request, "has", state.num_blocks[request], "KV blocks, too few for a chunk")
 
     def _expect_finish(self, flight: _Flight, first_iteration: int) -> list[int]:
-        """Apply what a batch and its repeats computed; return the requests that finish with it.
+        """Apply what a batch and its repeats computed.
 
         Args:
             flight: The batch, no longer in flight.
             first_iteration: Number of its first iteration.
+
+        Returns:
+            Requests that finish with the batch.
         """
         state, num_iterations, members = self._expected, flight.num_repeats + 1, flight.decodes
         finished: list[int] = []
@@ -281,7 +284,7 @@ class CheckedReplica(Replica):
 
     @staticmethod
     def _split_finished(members: Ints, num_left: Ints, finished: list[int]) -> Ints:
-        """Return the requests with tokens left to emit; append the others to `finished`."""
+        """Return requests with tokens left to emit; append others to `finished`."""
         lowest = _min(num_left)
         if lowest > 0:
             return members
@@ -291,7 +294,10 @@ class CheckedReplica(Replica):
         return members[num_left > 0]
 
     def _require_exact_blocks(self, requests: Ints) -> None:
-        """Check that complete prefills have exactly the blocks of their tokens: decodes append the next ones."""
+        """Check that complete prefills have exactly the blocks of their tokens.
+
+        Decodes append the next ones.
+        """
         state = self._expected
         needed = -(-state.context_tokens[requests] // self.block_size)
         if self._appends_blocks and (state.num_blocks[requests] != needed).any():
@@ -300,7 +306,7 @@ class CheckedReplica(Replica):
             )
 
     def _blocks_expected(self, request: int, num_computing: int = 0) -> int:
-        """Return the KV blocks of a decoding request with `num_computing` tokens in flight."""
+        """Return KV blocks of a decoding request with `num_computing` tokens in flight."""
         if not self._appends_blocks:
             return int(self._expected.num_blocks[request])
         return -(-(int(self._expected.context_tokens[request]) + num_computing) // self.block_size)

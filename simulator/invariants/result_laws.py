@@ -76,7 +76,7 @@ def check_result(result: Result, replicas: Sequence[Checked], restarts: bool = F
 
 
 def _emitted(result: Result, replicas: Sequence[Checked], restarts: bool) -> tuple[Ints, Floats]:
-    """Return the request and time of each emitted token, sorted by request and time."""
+    """Return request and time of each emitted token, sorted by both."""
     requests, times_s = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for replica_result, replica in zip(result.replicas, replicas, strict=True):
         for _, count, members in replica.emissions:
@@ -100,7 +100,7 @@ def _emitted(result: Result, replicas: Sequence[Checked], restarts: bool) -> tup
 
 
 def _check_requests(result: Result, request: Ints, time_s: Floats) -> None:
-    """Check that requests are conserved, and have their output tokens and times in order."""
+    """Check conservation of requests, their output tokens, and order of times."""
     table, status, size = result.requests, result.status, len(result.status)
     counts = result.num_by_status
     if result.only_client is None:
@@ -126,7 +126,9 @@ def _check_requests(result: Result, request: Ints, time_s: Floats) -> None:
 
 
 def _check_iterations(replica: ReplicaResult, which: str, end_s: float) -> None:
-    """Check that iterations are in order, one at a time per stage, and that their free KV blocks are in range.
+    """Check the order of iterations and the range of free KV blocks.
+
+    Each stage computes one iteration at a time.
 
     Args:
         replica: Result of the replica.
@@ -177,7 +179,10 @@ def _order(request: Ints, num_requests: int) -> Ints:
 
 
 def _edges(request: Ints) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return whether each token, sorted by request, is the first and the last of its request."""
+    """Return whether each token is its request's first, and its last.
+
+    The tokens are sorted by request.
+    """
     is_change = request[1:] != request[:-1]
     size = len(request)
     return np.append(True, is_change)[:size], np.append(is_change, True)[:size]

@@ -31,7 +31,10 @@ class Affine:
             raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
-        """Return the stage times; only the number of stages matters, and sends take no time."""
+        """Return the stage times; only the number of pipeline stages matters.
+
+        Sends between stages take no time.
+        """
         base_s, per_token_s, per_context_token_s = self.base_s, self.per_token_s, self.per_context_token_s
         num_stages = layout.parallel.pp
 

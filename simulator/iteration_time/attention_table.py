@@ -29,9 +29,9 @@ _CONTEXTS = [0.0, *_knots(32, 1 << 17, 4)]
 
 
 class AttentionTable:
-    """Attention times of one layer and one shape, tabulated from the regressions of a device.
+    """Attention times of one shape, tabulated from a device's regressions.
 
-    Rows are computed on first use: one per number of decodes, and one per chunk knot.
+    Times are of one layer. Rows are computed on first use: one per number of decodes, and one per chunk knot.
     """
 
     def __init__(self, profile: DeviceProfile, attention: Attention) -> None:
@@ -68,7 +68,10 @@ class AttentionTable:
         return lower_s + (upper_s - lower_s) * (chunk - small) / (large - small)
 
     def _select_piece(self, num_decodes: int, context: float) -> None:
-        """Select the linear piece around a point; the next iterations mostly stay on it."""
+        """Select the linear piece around a point.
+
+        The next iterations mostly stay on it.
+        """
         row = self._decode_rows.get(num_decodes)
         if row is None:
             row = self._decode_rows[num_decodes] = self._decode_row(num_decodes)

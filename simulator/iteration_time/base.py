@@ -13,7 +13,7 @@ class StageTimes(Protocol):
     """Stage times of a batch, for one model on one layout."""
 
     def __call__(self, batch: Batch) -> Sequence[float]:
-        """Return the seconds of each pipeline stage, and of each send between stages.
+        """Return the seconds of each pipeline stage and of each send.
 
         float[2 * pp - 1]: first stage, send, second stage, ..., last stage. A single number without pipeline
         parallelism.

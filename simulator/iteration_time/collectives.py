@@ -68,15 +68,15 @@ class Collectives:
         return latency_us * 1e-6 + moved / (rate * 1e9)
 
     def all_gather_time(self, num_bytes: Amount) -> Amount:
-        """Return the seconds to all-gather `num_bytes` in total over the GPUs of a stage.
+        """Return the seconds to all-gather `num_bytes` within a stage.
 
-        A ring all-reduce is a reduce-scatter plus an all-gather that moves the same bytes, so an all-gather takes
-        half of its time.
+        `num_bytes` is the total over the GPUs of the stage. A ring all-reduce is a reduce-scatter plus an all-gather
+        that moves the same bytes, so an all-gather takes half of its time.
         """
         return self.all_reduce_time(num_bytes) / 2
 
     def send_time(self, stage: int, num_bytes: Amount) -> Amount:
-        """Return the seconds to send `num_bytes` from a stage to the next one.
+        """Return the seconds to send `num_bytes` to the next stage.
 
         Each GPU sends to its counterpart in the next stage: all bytes, or its slice with `sliced_sends`. The
         all-gather of the slices in the next stage is not included.
@@ -94,11 +94,17 @@ class Collectives:
         return link.latency_us * 1e-6 + num_sent / (link.bandwidth_gb_per_s * 1e9)
 
     def _is_measured(self, link: Link) -> bool:
-        """Whether a send curve covers the link: only sends over the fastest link were measured."""
+        """Whether a send curve covers the link.
+
+        Only sends over the fastest link were measured.
+        """
         return link == self._fastest_link and self._send_curve is not None
 
     def _measured_curve(self, measured: list[MeasuredLinks], operator: str, num_gpus: int) -> LinkCurve | None:
-        """Return the curve measured within a machine and note its source; None if there is none."""
+        """Return the curve measured within a machine, and note its source.
+
+        None if it was not measured.
+        """
         for links in measured:
             curve = links.curve(operator, num_gpus, num_gpus)
             if curve is not None:
@@ -108,6 +114,9 @@ class Collectives:
 
 
 def _network_send_time(network: Network, num_gpus: int, num_bytes: Amount) -> Amount:
-    """Return the seconds for each of `num_gpus` GPUs of a machine to send `num_bytes`; they share its adapters."""
+    """Return the seconds for each GPU of a machine to send `num_bytes`.
+
+    The `num_gpus` GPUs share the network adapters of the machine.
+    """
     rate = network.line_rate(num_gpus) / num_gpus * network.message_share
     return network.message_latency_us * 1e-6 + num_bytes / (rate * 1e9)

@@ -49,7 +49,9 @@ class OperatorTime:
 
 
 class ComposedTimes:
-    """Stage times of one model on one layout: attention, and lookups by tokens and by sequences.
+    """Stage times of one layout, composed of the times of its operators.
+
+    Attention is computed for each batch; the rest is looked up by number of tokens and of sequences.
 
     Attributes:
         provenance: Provenance of the kernels and collectives.
@@ -81,7 +83,7 @@ class ComposedTimes:
         )
 
     def __call__(self, batch: Batch) -> Sequence[float]:
-        """Return the seconds of each stage and of each send between stages, see `StageTimes`."""
+        """Return the seconds of each stage and each send, see `StageTimes`."""
         chunks, num_decodes = batch.chunks, batch.num_decodes
         launches = self._launches
         if chunks or num_decodes >= len(self._padded):
@@ -110,7 +112,7 @@ class ComposedTimes:
         return times
 
     def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
-        """Yield the operators of a stage for a batch, host overhead and send included.
+        """Yield the operators of a stage, host overhead and send included.
 
         An operator that runs twice in a layer is yielded twice.
         """
@@ -155,7 +157,10 @@ class ComposedTimes:
                 yield OperatorTime("gather_logits", "network", seconds, 1)
 
     def _graph_size(self, batch: Batch) -> int | None:
-        """Return the CUDA graph size that a batch is padded to; None if it is launched kernel by kernel."""
+        """Return the CUDA graph size that a batch is padded to.
+
+        None if it is launched kernel by kernel.
+        """
         if batch.chunks or batch.num_decodes >= len(self._padded):
             return None
         return self._padded[batch.num_decodes]
@@ -204,7 +209,10 @@ class ComposedTimes:
         return total_s + num_all_reduces(model) * self._all_reduce_time(tokens) if tp > 1 else total_s
 
     def _entry_time(self, stage: int, tokens: Floats) -> Floats:
-        """Return the seconds of a stage before its layers: the embedding, or the all-gather of a sliced send."""
+        """Return the seconds of a stage before its layers.
+
+        The embedding in the first stage; in the others, the all-gather of a sliced send.
+        """
         if stage == 0:
             return self._kernel_time(embedding(self._model, self._parallel.tp), tokens)
         if self._parallel.sliced_sends:
@@ -212,7 +220,10 @@ class ComposedTimes:
         return np.zeros_like(tokens)
 
     def _head_time(self, stage: int, seqs: Floats) -> Floats:
-        """Return the seconds of a stage after its layers; only the last one has a head, one row per sequence."""
+        """Return the seconds of a stage after its layers.
+
+        Only the last stage has a head, which runs on one row per sequence.
+        """
         total_s = np.zeros_like(seqs)
         if stage == len(self._layers) - 1:
             for operator in head_operators(self._model, self._parallel.tp):
@@ -228,7 +239,7 @@ class ComposedTimes:
         return self._collectives.send_time(stage, tokens * (self._model.hidden_size * HALF_BYTES))
 
     def _gather_time(self, seqs: Floats) -> Floats:
-        """Return the seconds to all-gather the logits on the GPUs of the last stage."""
+        """Return the seconds to all-gather the logits in the last stage."""
         return self._collectives.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
 
 
@@ -254,7 +265,10 @@ def _provenance(kernels: Provenance, layout: Layout, collectives: Collectives, h
 
 
 def padded_sizes(sizes: Sequence[int]) -> list[int]:
-    """Return the smallest CUDA graph size that fits each number of decodes, from 0 to the largest size."""
+    """Return the smallest fitting CUDA graph size by number of decodes.
+
+    The list covers 0 decodes to the largest size.
+    """
     padded: list[int] = []
     for size in sizes:
         padded += [size] * (size + 1 - len(padded))
@@ -262,7 +276,7 @@ def padded_sizes(sizes: Sequence[int]) -> list[int]:
 
 
 class Lookup(dict[int, float]):
-    """A memoized function of an integer from 1 up, computed in blocks of `_BLOCK` values."""
+    """Memoized function of a positive integer, computed `_BLOCK` values at a time."""
 
     def __init__(self, function: Callable[[Floats], Floats]) -> None:
         super().__init__()

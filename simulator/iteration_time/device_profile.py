@@ -1,4 +1,4 @@
-"""Fitted kernel times of a device, as `python -m profiling fit` writes them."""
+"""Fitted kernel times of a device, written by `python -m profiling fit`."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ class AttentionFit:
 
 @dataclass(frozen=True)
 class InEngine:
-    """Slowdown of operators within an engine's iterations, relative to a benchmark of each alone.
+    """Slowdown of operators in an engine, relative to benchmarks of each alone.
 
     An engine streams its weights through the caches between two calls of an operator; a benchmark does not.
 
@@ -160,12 +160,18 @@ def matmul_key(operator: MatMul) -> str:
 
 
 def elementwise_key(operator: Elementwise) -> str:
-    """Return the key of an operator: name, values per token, tensor-parallel degree (`rope 10240 tp4`)."""
+    """Return the key of an operator, such as `rope 10240 tp4`.
+
+    Name, values per token and tensor-parallel degree.
+    """
     return f"{operator.name} {operator.width} tp{operator.tp}"
 
 
 def attention_key(attention: Attention) -> str:
-    """Return the key of an attention shape: query heads, KV heads, head dim (`32/8/128`)."""
+    """Return the key of an attention shape, such as `32/8/128`.
+
+    Query heads, KV heads and head dim.
+    """
     return f"{attention.q_heads}/{attention.kv_heads}/{attention.head_dim}"
 
 

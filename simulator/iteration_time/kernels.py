@@ -20,15 +20,19 @@ class AttentionTimes(Protocol):
         ...
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
-        """Return the time of at least one decode in seconds; `context_tokens` is summed over them."""
+        """Return the time of decodes in seconds.
+
+        `num_decodes` is at least 1; `context_tokens` is summed over the decodes.
+        """
         ...
 
 
 class UngroupedDecode:
-    """Attention whose decodes read keys and values once per query head, mostly from the L2 cache.
+    """Attention whose decodes read keys and values once per query head.
 
-    Kernels with one thread block per query head do so, such as the PagedAttention kernel of 2023. Decodes take the
-    longer of the HBM reads of a grouped kernel and the L2 reads of all query heads.
+    The reads are mostly from the L2 cache. Kernels with one thread block per query head do so, such as the
+    PagedAttention kernel of 2023. Decodes take the longer of the HBM reads of a grouped kernel and the L2 reads of all
+    query heads.
     """
 
     def __init__(self, grouped: AttentionTimes, attention: Attention, device: Device) -> None:
@@ -38,7 +42,7 @@ class UngroupedDecode:
         self.prefill_time = grouped.prefill_time
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
-        """Return the time of at least one decode in seconds; `context_tokens` is summed over them."""
+        """Return the time of decodes in seconds, see `AttentionTimes`."""
         grouped_s = self._grouped_decode_time(num_decodes, context_tokens)
         reread_s = self._reread_s * context_tokens
         return grouped_s if grouped_s > reread_s else reread_s

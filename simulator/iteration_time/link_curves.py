@@ -1,4 +1,7 @@
-"""Link curves: measured times of collectives and sends over their size, by operation and GPU group."""
+"""Link curves: measured times of collectives and sends over their size.
+
+A curve is of one operation in one group of GPUs.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,9 +23,10 @@ Amount = TypeVar("Amount", float, NDArray[np.float64])
 
 @dataclass(frozen=True)
 class LinkCurve:
-    """Time of a collective or send over its size, interpolated linearly in log-log scale.
+    """Time of a collective or send over its size.
 
-    Constant below the first knot; beyond the last one, extrapolated at the bandwidth between the last two.
+    Interpolated linearly in log-log scale. Constant below the first knot; beyond the last one, extrapolated at the
+    bandwidth between the last two.
 
     Attributes:
         operator: "all_reduce" or "send".
@@ -70,7 +74,10 @@ class MeasuredLinks:
     curves: Sequence[LinkCurve]
 
     def curve(self, operator: str, num_gpus: int, gpus_per_node: int) -> LinkCurve | None:
-        """Return the curve of an operation in a group of GPUs; None if it was not measured."""
+        """Return the curve of an operation in a group of GPUs.
+
+        None if it was not measured.
+        """
         key = (operator, num_gpus, gpus_per_node)
         return next(
             (curve for curve in self.curves if (curve.operator, curve.num_gpus, curve.gpus_per_node) == key), None

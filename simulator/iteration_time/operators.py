@@ -15,7 +15,7 @@ Amount = TypeVar("Amount", float, NDArray[np.float64])
 
 @dataclass(frozen=True)
 class MatMul:
-    """A projection (tokens, k) x (k, n), or one such projection per expert.
+    """Projection (tokens, k) x (k, n), or one such projection per expert.
 
     Attributes:
         name: Name of the operator.
@@ -45,7 +45,7 @@ class MatMul:
         return 2 * self.k * self.n * self.experts_per_token * tokens
 
     def bytes_moved(self, tokens: Amount) -> Amount:
-        """Return the bytes of the weights, the input and the output, each moved once.
+        """Return the bytes of weights, input and output, each moved once.
 
         Of the experts, the expected number that random routing selects counts.
         """
@@ -106,7 +106,10 @@ class Attention:
         return 2 * self.kv_heads * self.head_dim * bytes_per_value(self.kv_dtype)
 
     def prefill_flops(self, chunk: int, context: int) -> int:
-        """Return the FLOPs of a chunk: full attention over its context, causal within the chunk."""
+        """Return the FLOPs of a prefill chunk.
+
+        Attention is full over its context and causal within the chunk.
+        """
         return 2 * self.q_heads * self.head_dim * chunk * (2 * context + chunk + 1)
 
     def prefill_bytes(self, chunk: int, context: int) -> float:
@@ -129,7 +132,10 @@ def attention_of(model: Model, tp: int, kv_dtype: str = "fp16") -> Attention:
 
 
 def layer_operators(model: Model, tp: int) -> tuple[Sequence[Operator], Sequence[Operator]]:
-    """Return the operators of one layer before and after attention, in order, without collectives."""
+    """Return the operators of one layer before and after attention.
+
+    In order, without collectives.
+    """
     attention = attention_of(model, tp)
     q_width = attention.q_heads * attention.head_dim
     kv_width = 2 * attention.kv_heads * attention.head_dim
@@ -158,12 +164,15 @@ def layer_operators(model: Model, tp: int) -> tuple[Sequence[Operator], Sequence
 
 
 def embedding(model: Model, tp: int) -> Elementwise:
-    """Return the input embedding, which reads and writes one table row per token."""
+    """Return the input embedding, which copies one table row per token."""
     return Elementwise("embedding", 2 * model.hidden_size, tp)
 
 
 def head_operators(model: Model, tp: int) -> Sequence[Operator]:
-    """Return the operators after the last layer, which run on one row per sequence."""
+    """Return the operators after the last layer.
+
+    They run on one row per sequence.
+    """
     vocab = -(-model.vocab_size // tp)
     return (
         Elementwise("final_norm", 2 * model.hidden_size, tp),
@@ -173,5 +182,8 @@ def head_operators(model: Model, tp: int) -> Sequence[Operator]:
 
 
 def num_all_reduces(model: Model) -> int:
-    """Return the all-reduces of one layer: after attention and after the MLP, or one if both run in parallel."""
+    """Return the number of all-reduces in one layer.
+
+    One after attention and one after the MLP; one in total if both run in parallel.
+    """
     return 1 if model.parallel_attention else 2

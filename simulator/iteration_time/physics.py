@@ -56,7 +56,10 @@ class Gpu:
 
 
 def padded(tokens: Floats) -> Floats:
-    """Return the tokens rounded up to what kernels compute: 1, 2, 4 or a multiple of 8."""
+    """Return the tokens rounded up to what kernels compute.
+
+    That is 1, 2, 4 or a multiple of 8.
+    """
     small = 2.0 ** np.ceil(np.log2(np.maximum(tokens, 1.0)))
     return np.where(tokens <= TOKEN_GRAIN, small, np.ceil(tokens / TOKEN_GRAIN) * TOKEN_GRAIN)
 
@@ -96,7 +99,10 @@ def elementwise_terms(gpu: Gpu, operator: Elementwise, tokens: Floats) -> Floats
 
 
 def elementwise_features(operator: Elementwise, tokens: Floats) -> Floats:
-    """Return tokens, width, bytes and tp, which decide what stays in the caches: float64[n, 4]."""
+    """Return the features that decide what stays in the caches.
+
+    float64[n, 4]: log2 of tokens, width and bytes moved, then the tensor-parallel degree.
+    """
     num_bytes, ones = operator.bytes_moved(tokens), np.ones(len(tokens))
     return np.column_stack([np.log2(tokens), np.log2(operator.width) * ones, np.log2(num_bytes), operator.tp * ones])
 

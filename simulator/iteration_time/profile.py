@@ -114,7 +114,10 @@ class ProfileKernels:
         return factors * self._half_matmul_time(half, tokens) * ratio
 
     def _half_matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
-        """Return the seconds in half precision: fitted lines of the shape, extrapolated by the common fit."""
+        """Return the seconds in half precision.
+
+        From the fitted lines of the shape, extrapolated by the common fit; from that fit alone for other shapes.
+        """
         profile = self._profile
         lines = profile.matmul_own.get(matmul_key(operator))
         if lines is None:

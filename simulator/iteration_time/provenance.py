@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Extent:
-    """Largest values that an iteration time model was measured at, or was used at.
+    """Largest values at which iteration times were measured, or were used.
 
     Attributes:
         batch_tokens: Tokens in a batch.
@@ -91,7 +91,10 @@ def extent_of(iterations: dict[str, NDArray[Any]], longest_prefill: int) -> Exte
 
 
 def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict[str, Any], list[str]]:
-    """Return the summary's `iteration_time` and the warnings, given provenance and extent of each replica."""
+    """Return the summary's `iteration_time` and the warnings.
+
+    `runs` has the provenance and the extent of each replica.
+    """
     sources: list[str] = []
     warnings: list[str] = []
     beyond: dict[str, dict[str, int]] = {}

@@ -1,6 +1,7 @@
-"""Fitted regressions as plain numbers: fitted in `profiling`, evaluated here with NumPy alone.
+"""Fitted regressions as plain numbers.
 
-They are stored as JSON, so loading a file executes no code.
+They are fitted in `profiling` and evaluated here with NumPy alone. They are stored as JSON, so loading a file executes
+no code.
 """
 
 from dataclasses import dataclass
@@ -55,7 +56,10 @@ class Trees:
         return np.asarray(self.baseline + self.value.take(node).reshape(num_rows, -1).sum(axis=1))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain numbers: children relative to their parent; a leaf has feature -1 and its value."""
+        """Return the trees as plain numbers.
+
+        Children are relative to their parent; a leaf has feature -1 and its value.
+        """
         is_leaf = self.left == np.arange(len(self.left))
         number = np.where(is_leaf, self.value, self.threshold)
         return {
@@ -135,7 +139,9 @@ class CorrectedPhysics:
 
 @dataclass(frozen=True)
 class TiledLines:
-    """Piecewise linear time over tokens, with jumps at tile edges: the staircase of a matmul.
+    """Piecewise linear time over tokens: the staircase of a matmul.
+
+    The time jumps at tile edges.
 
     Attributes:
         last: float64[num_pieces], last number of tokens of each piece, increasing; a piece begins after the

@@ -14,7 +14,9 @@ from simulator.model import Device, IterationOverhead, Layout
 
 @dataclass(frozen=True)
 class Roofline:
-    """Iteration time on a roofline: kernel overhead plus max(FLOPs / rate, bytes / bandwidth) per operator.
+    """Iteration time on a roofline, operator by operator.
+
+    An operator takes the kernel overhead plus max(FLOPs / rate, bytes / bandwidth).
 
     Rates are the peaks times the share that kernels attain (`Device.attained`): a roofline through measured points,
     not a fit. It ignores tile and wave quantization.
@@ -77,11 +79,17 @@ class RooflineAttention:
     cached_token_s: float
 
     def prefill_time(self, chunk: int, context: int) -> float:
-        """Return the time of a prefill chunk in seconds: full over its context, causal within the chunk."""
+        """Return the time of a prefill chunk in seconds.
+
+        Attention is full over its context and causal within the chunk.
+        """
         compute_s = self.product_s * chunk * (context + (chunk + 1) / 2)
         memory_s = self.cached_token_s * (context + chunk)
         return self.kernel_s + (compute_s if compute_s > memory_s else memory_s)
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
-        """Return the time of decodes in seconds: memory-bound, every cached key and value is read once."""
+        """Return the time of decodes in seconds.
+
+        They are memory-bound: every cached key and value is read once.
+        """
         return self.kernel_s + self.cached_token_s * context_tokens

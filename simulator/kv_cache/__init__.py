@@ -1,4 +1,4 @@
-"""Prefix caching of KV blocks: block hashes, and the cache that finds blocks by their hashes."""
+"""Prefix caching: block hashes, and the KV blocks cached under them."""
 
 from simulator.kv_cache.block_hash_cache import BlockHashCache
 from simulator.kv_cache.block_hashes import BlockHashes

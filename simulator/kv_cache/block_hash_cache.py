@@ -48,7 +48,7 @@ class _Copy:
 
 
 class BlockHashCache:
-    """Cached KV blocks of a replica: their references, and the order of eviction.
+    """Cached KV blocks of a replica: references and order of eviction.
 
     Cached prefixes have no gaps: a block is cached after those before it in its sequence, and evicted before them.
 
@@ -94,7 +94,7 @@ class BlockHashCache:
 
         Args:
             request: Index of the request.
-            max_blocks: Most blocks to match.
+            max_blocks: Maximum blocks to match.
 
         Returns:
             Cached blocks at the beginning of the request, and how many of them are evictable.
@@ -107,7 +107,10 @@ class BlockHashCache:
         return num_matched, num_evictable
 
     def _cached_spans(self, request: int, max_blocks: int) -> Iterator[tuple[_Span, int]]:
-        """Yield the cached spans of a prefix, each with the end of the part that belongs to the prefix."""
+        """Yield the cached spans of a prefix.
+
+        Each comes with the end of the part that belongs to the prefix.
+        """
         spans = self._spans
         for first, length in self._runs_of(request):
             end = first + min(length, max_blocks)
@@ -142,7 +145,10 @@ class BlockHashCache:
         return num_evictable
 
     def cache_blocks(self, request: int, num_blocks: int) -> None:
-        """Cache the first blocks of a running request; those already cached stay as they are."""
+        """Cache the first blocks of a running request.
+
+        Blocks already cached stay as they are.
+        """
         skip = self._num_cached[request]
         if num_blocks <= skip:
             return
@@ -173,7 +179,9 @@ class BlockHashCache:
             first = span.end
 
     def release(self, request: int) -> int:
-        """Drop the references of a request; the end of its sequence is evicted first.
+        """Drop the references of a request.
+
+        The end of its sequence is evicted first.
 
         Returns:
             Cached blocks that became evictable.
@@ -189,7 +197,10 @@ class BlockHashCache:
         return num_evictable
 
     def referenced_spans(self, request: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield the cached blocks of a running request as (id of the copy, first hash, end, ref_count).
+        """Yield the cached blocks of a running request.
+
+        Yields:
+            (id of the copy, first hash, end, ref_count) of consecutive blocks.
 
         Raises:
             RuntimeError: Their hashes are not those of the request.
@@ -261,7 +272,10 @@ class BlockHashCache:
         return runs
 
     def _split(self, span: _Span, at: int) -> None:
-        """Split a span in two; of evictable copies, the rear part is evicted first."""
+        """Split a span in two.
+
+        Of evictable copies, the rear part is evicted first.
+        """
         rear = self._spans[at] = _Span(at, span.end)
         span.end = at
         for copy in span.copies:

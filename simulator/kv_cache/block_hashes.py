@@ -1,4 +1,7 @@
-"""Block hashes of each request, equal where the whole prefix up to the end of the block is equal."""
+"""Block hashes of each request, equal where the whole prefix is equal.
+
+The prefix of a block ends with the block itself.
+"""
 
 from dataclasses import dataclass
 
@@ -17,7 +20,7 @@ _LARGEST_ID = 1 << 40
 
 @dataclass(frozen=True)
 class BlockHashes:
-    """Hashes of the full KV blocks of each request, as runs of consecutive numbers.
+    """Hashes of each request's full KV blocks, as runs of consecutive numbers.
 
     Blocks cover prompt and output.
 
@@ -68,7 +71,9 @@ class BlockHashes:
 
 
 def _turn_before(trace: Trace) -> Ints:
-    """Return the turn whose prompt and output each prompt begins with, judged by lengths.
+    """Return the turn whose prompt and output each prompt begins with.
+
+    Only the numbers of tokens are compared.
 
     Returns:
         int64[num_requests], index of the turn before it in the session; -1: none.
@@ -113,7 +118,7 @@ def _other_runs(trace: Trace, num_blocks: Ints, unknown: NDArray[np.bool_], base
 
 
 def _known_runs(trace: Trace, prefix: PrefixBlocks, block_size: int) -> Runs:
-    """Return the runs of hashes that follow from the prefix blocks of the trace."""
+    """Return the runs of hashes given by the trace's prefix blocks."""
     block_tokens = prefix.block_tokens or block_size
     num_given = np.diff(prefix.starts)
     total = trace.prompt_tokens + trace.output_tokens
@@ -192,7 +197,9 @@ def _runs_of_rows(
 
 
 def _require_prefixes(request: Ints, first: Ints, length: Ints) -> None:
-    """Check that each hash follows the same hash wherever it occurs, as that of a whole prefix does.
+    """Check that each hash follows the same hash wherever it occurs.
+
+    The hash of a whole prefix does.
 
     Raises:
         ValueError: One does not.

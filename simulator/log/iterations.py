@@ -55,7 +55,7 @@ class LoggedDecodes(Protocol):
 
 @dataclass(frozen=True)
 class LoggedIterations:
-    """The iterations of a replica in order, as they are stored and saved.
+    """The iterations of a replica in order, as stored and saved.
 
     Attributes:
         end_s: float64[num_iterations], seconds.
@@ -141,7 +141,9 @@ class IterationLog:
         start_s: float,
         members: Callable[[], Members],
     ) -> None:
-        """Log a batch just put in flight; its end times, and those of its repeats, follow.
+        """Log a batch just put in flight.
+
+        Its end times, and those of its repeats, follow.
 
         Args:
             batch: The batch.
@@ -171,7 +173,10 @@ class IterationLog:
         self._lone_preemptions += [(number, now_s) for number in preemptions]
 
     def cut_off(self, now_s: float, num_iterations: int) -> None:
-        """Cut the latest iterations off at `now_s`; those that would start later take no time."""
+        """Cut the latest iterations off at `now_s`.
+
+        Those that would start later take no time.
+        """
         if len(self.times) < 2 * num_iterations:
             self._restore_latest()
         width, times, runs = len(RUN_COLUMNS), self.times, self._runs
@@ -184,7 +189,10 @@ class IterationLog:
             self.spans[first:] = [min(time_s, now_s) for time_s in self.spans[first:]]
 
     def compact(self, num_values: int = _VALUES_PER_PART) -> None:
-        """Pack the log into a quarter of the memory, if `times` has more than `num_values` values."""
+        """Pack the log into a quarter of the memory.
+
+        If `times` has at most `num_values` values, do nothing.
+        """
         if len(self.times) > num_values:
             self._num_packed += len(self.times) // 2
             self._packed_times.append(_pack(self.times))

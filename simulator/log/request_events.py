@@ -9,7 +9,9 @@ DecodeSpan = tuple[int, int, int, int]
 
 @dataclass(slots=True)
 class RequestEvents:
-    """Events of requests, by batch number. A replica's batches end in the order in which they start.
+    """Events of requests, by batch number.
+
+    A replica's batches end in the order in which they start.
 
     Attributes:
         admissions: (request, batch, cached tokens, cached KV blocks that other requests reference) of each move

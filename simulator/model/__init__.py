@@ -1,4 +1,4 @@
-"""Model, GPU and node specifications, and the layout of a model on GPUs."""
+"""Model, GPU and node specifications, and model layouts on GPUs."""
 
 from simulator.model.architecture import Model
 from simulator.model.device import Attained, Device

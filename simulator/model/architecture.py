@@ -76,7 +76,10 @@ class Model:
 
     @property
     def mlp_parameters(self) -> int:
-        """Weights of the MLP of one layer, or of all its experts and the router."""
+        """Weights of the MLP of one layer.
+
+        A mixture of experts counts all its experts and the router.
+        """
         mlp = self.hidden_size * self.ffn_size * (3 if self.gated_mlp else 2)
         return mlp if self.num_experts == 1 else self.num_experts * (mlp + self.hidden_size)
 
@@ -87,12 +90,18 @@ class Model:
 
     @property
     def num_parameters(self) -> int:
-        """Weights of all matrices. Norms and biases, well under 0.1 %, are left out."""
+        """Weights of all matrices.
+
+        Norms and biases, well under 0.1 %, are left out.
+        """
         embeddings = self.embedding_parameters * (1 if self.tied_embedding else 2)
         return self.num_layers * (self.attention_parameters + self.mlp_parameters) + embeddings
 
     def kv_heads_per_gpu(self, tp: int) -> int:
-        """Return the key-value heads on one GPU: at least one, replicated if there are fewer heads than GPUs."""
+        """Return the key-value heads on one GPU.
+
+        There is at least one: heads are replicated if there are fewer than GPUs.
+        """
         return max(1, self.num_kv_heads // tp)
 
     def require_divisible(self, tp: int) -> None:

@@ -70,9 +70,10 @@ class Device:
             positive(name, getattr(self, name))
 
     def computes_in(self, dtype: str) -> bool:
-        """Return whether the GPU has matrix units for a format of weights and activations.
+        """Return whether the GPU has matrix units for a format.
 
-        Weights in other formats are widened in registers and multiplied in half precision.
+        The format is that of weights and activations. Weights in other formats are widened in registers and multiplied
+        in half precision.
         """
         return dtype in HALF or self._quantised_tflops[dtype] is not None
 

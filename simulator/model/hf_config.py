@@ -127,7 +127,7 @@ def _has_parallel_attention(config: dict[str, Any]) -> bool:
 
 
 def _precision(config: dict[str, Any]) -> tuple[str, bool]:
-    """Return the format of the weights, and whether they are multiplied in half precision.
+    """Return `dtype` and `weight_only` of the `Model`.
 
     Raises:
         ValueError: The format is not supported.
@@ -152,7 +152,11 @@ def _precision(config: dict[str, Any]) -> tuple[str, bool]:
 
 
 def _weight_format(quantisation: dict[str, Any]) -> tuple[Any, str, bool]:
-    """Return the bits of a weight, "int" or "float", and whether only weights are quantised."""
+    """Return the format of quantised weights.
+
+    Returns:
+        Bits of a weight, "int" or "float", and whether only weights are quantised.
+    """
     method = quantisation.get("quant_method")
     if method == "fp8":
         return 8, "float", False

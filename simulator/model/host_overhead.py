@@ -1,4 +1,4 @@
-"""Host overhead of a serving engine, and the engine's choice of attention kernels and CUDA graphs."""
+"""Host overhead, attention kernels and CUDA graphs of a serving engine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,10 @@ MOST_DECODES = 1 << 16
 
 @dataclass(frozen=True)
 class HostTime:
-    """Host time of an iteration: time that the GPU waits for the host, and kernel launch time.
+    """Host time of an iteration.
+
+    The GPU waits for the host during the times per iteration and per sequence. Kernel launch times only matter where
+    kernels are shorter than their launches.
 
     Attributes:
         base_s: Seconds per iteration on one GPU.

@@ -1,4 +1,4 @@
-"""KV memory of a replica: the number of KV blocks that fit its GPUs."""
+"""KV memory of a replica: KV blocks that fit its GPUs."""
 
 import math
 from dataclasses import dataclass
@@ -49,9 +49,10 @@ class KVMemory:
         require_dtype(self.dtype, "dtype", KV_DTYPES)
 
     def blocks_for(self, layout: Layout, profiled_tokens: int) -> int:
-        """Return the KV blocks of one replica; the stage with the least room decides.
+        """Return the KV blocks of one replica.
 
-        Room is the usable memory of a GPU minus its weights and the activations of the largest forward pass.
+        The stage with the least room decides. Room is the usable memory of a GPU minus its weights and the activations
+        of the largest forward pass.
 
         Args:
             layout: The model on its GPUs.

@@ -1,4 +1,7 @@
-"""Layout of a model on the GPUs of a replica: layers and weights of each stage, and links between stages."""
+"""Layout of a model on the GPUs of a replica.
+
+It has the layers and weights of each stage, and the links between stages.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +73,10 @@ class Layout:
         return 2 * self.model.kv_heads_per_gpu(self.parallel.tp) * self.model.head_dim * bytes_per_value(self.kv_dtype)
 
     def weight_bytes(self, stage: int) -> float:
-        """Return the weight bytes of one GPU of a stage, with the embedding or LM head on the end stages."""
+        """Return the weight bytes of one GPU of a stage.
+
+        The first stage includes the embedding, the last stage the LM head.
+        """
         model, tp, pp = self.model, self.parallel.tp, self.parallel.pp
         heads = 2 * (model.num_q_heads / tp + model.kv_heads_per_gpu(tp))
         layer = model.hidden_size * model.head_dim * heads + model.mlp_parameters / tp
@@ -136,7 +142,10 @@ class Layout:
         return self.known_node.slowest_link((first, first + size - 1) for first in first_gpus)
 
     def send_link(self, stage: int) -> Link | None:
-        """Return the slowest link from a stage to the next; None: the next stage is on another machine."""
+        """Return the slowest link from a stage to the next.
+
+        None: the next stage is on another machine.
+        """
         per_node, tp = self.stages_per_node, self.parallel.tp
         if not per_node or (stage + 1) % per_node == 0:
             return None

@@ -1,4 +1,7 @@
-"""Machines: the links between their GPUs and the network between machines. Sources are in configs/cluster/node."""
+"""Machines: links between their GPUs, and the network between machines.
+
+Sources are in configs/cluster/node.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +67,10 @@ class Network:
                 raise ValueError(f"{name} must be at most 1, got {getattr(self, name)!r}")
 
     def line_rate(self, num_gpus: int) -> float:
-        """Return the combined line rate of some GPUs of a machine, 10^9 byte/s: at most one adapter per GPU."""
+        """Return the combined line rate of some GPUs of a machine.
+
+        In 10^9 byte/s, with at most one adapter per GPU.
+        """
         return self.adapter_gb_per_s * min(num_gpus, self.num_adapters)
 
 
@@ -109,7 +115,10 @@ class Node:
             raise ValueError(f"measured must be a list of names or paths, got {measured!r}")
 
     def slowest_link(self, pairs: Iterable[tuple[int, int]]) -> Link:
-        """Return the slowest link between any of the given pairs of GPUs, numbered from 0."""
+        """Return the slowest link between any of the given GPU pairs.
+
+        GPUs are numbered from 0.
+        """
         links = self.links
         levels = [
             next(level for level, link in enumerate(links) if first // link.num_gpus == second // link.num_gpus)

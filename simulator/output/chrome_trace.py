@@ -106,7 +106,10 @@ def _requests_pid(result: Result) -> int:
 
 
 def _joined(result: Result) -> tuple[list[NDArray[np.int64]], list[str]]:
-    """Return the first iteration of each slice by replica, and notes; a slice per iteration unless too many."""
+    """Return the first iteration of each slice by replica, and notes.
+
+    A slice is one iteration, or several if there would be too many slices.
+    """
     replicas = result.replicas
     each = [np.arange(len(replica.logged.end_s)) for replica in replicas]
     if _num_slices(replicas, each) <= MOST_SLICES:
@@ -128,7 +131,10 @@ def _num_slices(replicas: Sequence[ReplicaResult], firsts: Sequence[NDArray[np.i
 
 
 def _changes(replica: ReplicaResult) -> NDArray[np.bool_]:
-    """Return whether each iteration differs from the previous one: prefills, decodes, or idle time before it."""
+    """Return whether each iteration differs from the previous one.
+
+    It does if either has prefills, the number of decodes changed, or the replica was idle before it.
+    """
     columns = replica.logged.columns
     prompts, decodes, decode_set = columns["num_prefills"] > 0, columns["num_decodes"], columns["decode_set"]
     change = prompts | np.append(True, prompts[:-1])
@@ -191,7 +197,10 @@ def _content(prefill_tokens: int, decodes: int, length: int) -> str:
 
 
 def _flows(replica: ReplicaResult, number: int, shown: NDArray[np.int64]) -> Iterator[Event]:
-    """Yield the flow points of requests: admission, completed prefills and last token, each within a slice."""
+    """Yield the flow points of requests, each within a slice.
+
+    These are admissions, completed prefills and last tokens.
+    """
     request_events, spans, last = replica.request_events, replica.stage_spans, replica.placement.pp - 1
     if spans is None:
         return
@@ -223,7 +232,10 @@ def _flows(replica: ReplicaResult, number: int, shown: NDArray[np.int64]) -> Ite
 
 
 def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
-    """Yield the phases of each request, nested in a slice of the whole request: queued, prefill and decode."""
+    """Yield the phases of each request: queued, prefill and decode.
+
+    They are nested in a slice of the whole request.
+    """
     table = result.requests
     ids = table["request_id"]
     known_until_s = result.known_until_s
@@ -249,7 +261,10 @@ def _phases(result: Result, shown: NDArray[np.int64]) -> Iterator[Event]:
 
 
 def _counters(result: Result, notes: list[str]) -> Iterator[Event]:
-    """Yield the counters of all replicas; add a note if changes are left out."""
+    """Yield the counters of all replicas.
+
+    A note is added if changes are left out.
+    """
     counters = [
         (number, name, steps) for number in range(len(result.replicas)) for name, steps in _counts(result, number)
     ]
@@ -268,7 +283,10 @@ def _counters(result: Result, notes: list[str]) -> Iterator[Event]:
 
 
 def _counts(result: Result, number: int) -> Iterator[tuple[str, Steps]]:
-    """Yield the counters of a replica as step functions; KV blocks only at decisions and when idle."""
+    """Yield the counters of a replica as step functions.
+
+    KV blocks are shown only at decisions and when idle.
+    """
     replica = result.replicas[number]
     used, decided = blocks_used(result, number), replica.logged.runs[:, 0].astype(np.int64)
     shown = np.isin(used.time_s, replica.logged.columns["schedule_s"][decided]) | (used.value == 0)

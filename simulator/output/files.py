@@ -45,7 +45,7 @@ class Files:
 
     @property
     def need_stages(self) -> bool:
-        """Whether begin and end of each stage's computation have to be logged."""
+        """Whether start and end of each stage's computation have to be logged."""
         return self.log or self.timeline
 
 
@@ -85,7 +85,10 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
 
 
 def _request_rows(result: Result) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of requests.csv, converting the arrays in parts to save memory."""
+    """Yield the rows of requests.csv.
+
+    Arrays are converted in parts to save memory.
+    """
     for start in range(0, len(result.status), _ROWS_AT_A_TIME):
         columns = []
         for name in result.request_columns:

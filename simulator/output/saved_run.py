@@ -1,4 +1,4 @@
-"""Saving the log of a run, and loading the run from its folder."""
+"""Saving the log of a run, and loading the run again."""
 
 import json
 import os
@@ -41,7 +41,10 @@ _TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "completed_s")
 
 
 class RunError(ValueError):
-    """Error in the files of a run; the message is one line and names the path."""
+    """Error in the files of a run.
+
+    The message is one line and names the path.
+    """
 
 
 def write_log(result: Result, path: Path, requests: Path, summary: Path) -> None:
@@ -70,7 +73,9 @@ def write_log(result: Result, path: Path, requests: Path, summary: Path) -> None
 
 
 def load_result(folder: Path | str) -> Result:
-    """Load a run that `python -m simulator` wrote: the result of `simulate`, without the batch members.
+    """Load a run that `python -m simulator` wrote.
+
+    This is the result of `simulate`, without the batch members.
 
     Args:
         folder: Folder of the run, with summary.json, requests.csv and log.npz.

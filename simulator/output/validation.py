@@ -12,7 +12,9 @@ MAX_S = 1e12  # longer than any fault
 
 
 def validate_result(result: Result) -> None:
-    """Check sizes, ranges and the order of times, so that no computation on the result fails or is nonsense.
+    """Check sizes, ranges and the order of times.
+
+    No computation on a result that passes fails or returns nonsense.
 
     Raises:
         ValueError: A check fails; the message says which.

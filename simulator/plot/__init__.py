@@ -1,4 +1,7 @@
-"""Plots of runs, sweeps and batches. Each function returns a matplotlib figure; `save` writes it."""
+"""Plots of runs, sweeps and batches.
+
+Each function returns a matplotlib figure; `save` writes it.
+"""
 
 from simulator.plot.batches import batch_composition
 from simulator.plot.cost import PricedPoint, cost_against_latency

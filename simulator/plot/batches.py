@@ -16,7 +16,9 @@ _ITERATIONS_SHOWN = 40
 
 @styled
 def batch_composition(result: Result, replica: int = 0) -> Figure:
-    """Draw the prompt tokens and decodes per iteration, over the run and in a few consecutive iterations.
+    """Draw the prompt tokens and decodes per iteration.
+
+    Each has one panel over the whole run and one over a few consecutive iterations.
 
     Args:
         result: The run.
@@ -43,7 +45,10 @@ def replica_title(result: Result, replica: int) -> str:
 
 
 def typical_iteration(replica: ReplicaResult) -> int:
-    """Return the middle iteration of those with prompt tokens and decodes, else of those with either."""
+    """Return the middle iteration with both prompt tokens and decodes.
+
+    If there is none, the middle one with prompt tokens, else with decodes.
+    """
     columns = replica.logged.columns
     prompts, decodes = columns["num_prefills"] > 0, columns["num_decodes"] > 0
     for mask in (prompts & decodes, prompts, decodes):
@@ -56,7 +61,7 @@ def typical_iteration(replica: ReplicaResult) -> int:
 def _draw_run(
     axes: Axes, replica: ReplicaResult, column: str, style: dict[str, Any], span_s: tuple[float, float]
 ) -> None:
-    """Draw the mean over the iterations that end in each of `_BINS` intervals."""
+    """Draw the mean over the iterations that end in each interval."""
     end_s = replica.logged.end_s
     unit, seconds = time_unit(span_s[1] - span_s[0])
     edges = np.linspace(*span_s, _BINS + 1)
@@ -68,7 +73,10 @@ def _draw_run(
 
 
 def _draw_window(axes: Axes, replica: ReplicaResult, column: str, style: dict[str, Any]) -> None:
-    """Draw iterations as bars: width is duration (in a pipeline, that of the first stage), height is the column."""
+    """Draw iterations as bars, with the column as height.
+
+    Their width is the duration; in a pipeline, that of the first stage.
+    """
     columns, end_s = replica.logged.columns, replica.logged.end_s
     shown = neighbours(typical_iteration(replica), len(end_s), _ITERATIONS_SHOWN)
     start_s, heights = columns["start_s"][shown], columns[column][shown]

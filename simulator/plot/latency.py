@@ -14,7 +14,11 @@ _POINTS = 1000
 
 
 def objective_label(objective: str) -> str:
-    """Return the axis label of a latency statistic such as "tbt_p99" or "chat.tbt_p99"."""
+    """Return the axis label of a latency statistic.
+
+    Args:
+        objective: Its name, such as "tbt_p99" or "chat.tbt_p99".
+    """
     client, _, own = objective.rpartition(".")
     metric, _, statistic = own.rpartition("_")
     return f"{client} {statistic.upper()} {LABELS[f'{metric}_s']}".lstrip()

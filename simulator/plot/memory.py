@@ -15,7 +15,7 @@ _BINS = 400
 
 @styled
 def kv_and_queue(runs: Mapping[str, Result]) -> Figure:
-    """Draw the share of KV blocks in use and the number of waiting requests over time.
+    """Draw KV block use and queue length over time.
 
     Lines are exact means over short intervals; shading reaches to the maximum in each.
 

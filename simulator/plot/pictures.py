@@ -36,11 +36,14 @@ OF_SWEEPS = ("load", "capacity", "pareto")
 
 
 def pictures_of(paths: Mapping[str, Path], warnings: list[str]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
-    """Yield the plots of some folders: kind, file name without suffix, and drawing function.
+    """Yield the plots of folders.
 
     Args:
         paths: Folders by name: sweeps, searches, capacities and runs; runs are drawn together.
         warnings: Warnings about the plots are appended to it.
+
+    Yields:
+        Kind, file name without suffix, and drawing function.
 
     Raises:
         UsageError: A folder is none of these.
@@ -68,7 +71,10 @@ def pictures_of(paths: Mapping[str, Path], warnings: list[str]) -> Iterator[tupl
 def _with_unique_names(
     pictures: Iterable[tuple[str, str, Callable[[], Figure]]],
 ) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
-    """Replace the folder of each plot by a unique file name, made of the kind and the folder."""
+    """Replace the folder of each plot by a unique file name.
+
+    The name is made of the kind and the folder.
+    """
     taken: set[str] = set()
     for kind, folder, draw in pictures:
         first = f"{kind}_{_file_name(folder)}" if folder else kind
@@ -93,7 +99,9 @@ def _pictures_of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Cal
 
 
 def pictures_of_run(run: Result, summary: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """Yield the plots of a single run, by kind: those of OF_EACH_RUN that are available.
+    """Yield the available plots of a single run, by kind.
+
+    Kinds are those of OF_EACH_RUN.
 
     Args:
         run: The run.

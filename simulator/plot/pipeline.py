@@ -20,7 +20,9 @@ _BAR_HEIGHT = 0.72
 
 @styled
 def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
-    """Draw when each stage computes which batch, for batches in the middle of the run; gaps are bubbles.
+    """Draw when each stage computes which batch; gaps are bubbles.
+
+    The batches are those in the middle of the run.
 
     Args:
         result: A run of the command line, or of `simulate(..., log_stages=True)`.

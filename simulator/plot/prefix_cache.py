@@ -13,9 +13,10 @@ _BINS = 60
 
 @styled
 def prefix_cache(runs: Mapping[str, Result]) -> Figure:
-    """Draw the share of prompt tokens that hit the prefix cache, and the KV blocks evicted, over time.
+    """Draw prefix cache hits and evicted KV blocks over time.
 
-    The hit rate of an interval counts the requests first admitted in it; it has a gap where there are none.
+    The hit rate is the share of prompt tokens found in the prefix cache. In an interval, it counts the requests first
+    admitted in it; it has a gap where there are none.
 
     Args:
         runs: Runs by name.

@@ -1,4 +1,4 @@
-"""Roofline plot: the kernels of a batch under the roofline of a GPU."""
+"""Roofline plot of the kernels of a batch on a GPU."""
 
 import math
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ _MIN_LABEL_DISTANCE = 0.35
 
 @styled
 def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
-    """Draw the FLOP rate of each kernel against its arithmetic intensity; marker size is its share of the time.
+    """Draw the FLOP rate of each kernel against its arithmetic intensity.
 
-    Kernels under LEAST_SHARE of the time are left out.
+    Marker size is the kernel's share of the time. Kernels under LEAST_SHARE of the time are left out.
 
     Args:
         device: The GPU; its half-precision peaks make the roof.
@@ -58,7 +58,10 @@ def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A kernel of a batch on one GPU, summed over layers and stages."""
+    """A kernel of a batch on one GPU.
+
+    Its figures are summed over layers and stages.
+    """
 
     name: str
     intensity: float
@@ -67,7 +70,10 @@ class _Kernel:
 
 
 def _kernels(batch: dict[str, Any]) -> list[_Kernel]:
-    """Return the kernels with FLOPs that take at least LEAST_SHARE of the time of all such kernels."""
+    """Return the kernels with FLOPs and at least LEAST_SHARE of the time.
+
+    The time is that of all kernels with FLOPs.
+    """
     totals: dict[str, list[float]] = {}
     for row in batch["operators"]:
         if row["flops"] > 0 and row["bytes"] > 0:
@@ -83,7 +89,10 @@ def _kernels(batch: dict[str, Any]) -> list[_Kernel]:
 
 
 def _label(axes: Axes, kernels: list[_Kernel], labelled: list[tuple[float, float]]) -> None:
-    """Label the larger kernels: one label for kernels that are close together, and none close to another label."""
+    """Label the larger kernels.
+
+    Kernels that are close together share a label; a label close to an earlier one is left out.
+    """
     clusters: dict[tuple[int, int], list[_Kernel]] = {}
     for kernel in (kernel for kernel in kernels if kernel.share >= _LABELLED_SHARE):
         cell = round(2 * math.log10(kernel.intensity)), round(2 * math.log10(kernel.tflops))

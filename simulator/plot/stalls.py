@@ -18,7 +18,9 @@ _LEAST_WINDOW_S = 2.0
 
 @dataclass(frozen=True)
 class Stall:
-    """A time in which no decode of a replica got a token although at least one request waited for its next token.
+    """A generation stall of a replica.
+
+    During a stall, no decode of the replica got a token although at least one request waited for its next token.
 
     Attributes:
         replica: Index of the replica.
@@ -44,9 +46,10 @@ def longest_stall(result: Result) -> Stall:
 
 @styled
 def generation_stalls(runs: Mapping[str, Result]) -> Figure:
-    """Draw output tokens over the whole run and around the longest stall of all runs.
+    """Draw output tokens over the run and around the longest stall.
 
-    Around the stall, a run with several replicas shows only the tokens of the replica that stalled.
+    This is the longest stall of all runs. Around it, a run with several replicas shows only the tokens of the replica
+    that stalled.
 
     Args:
         runs: Runs by name, ideally of the same trace.
@@ -84,7 +87,11 @@ def generation_stalls(runs: Mapping[str, Result]) -> Figure:
 
 
 def _since(tokens: Steps, from_s: float, until_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return times from `from_s` to `until_s`, and the tokens emitted since `from_s` at each."""
+    """Return the tokens emitted from `from_s` to `until_s`.
+
+    Returns:
+        Times, seconds, and the tokens emitted since `from_s` at each.
+    """
     begin, end = np.searchsorted(tokens.time_s, [from_s, until_s])
     before = tokens.value[begin - 1] if begin else 0.0
     value = np.concatenate([[0.0], tokens.value[begin:end] - before])

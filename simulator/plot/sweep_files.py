@@ -32,7 +32,7 @@ class Job:
 
 
 def read_sweep(folder: Path) -> tuple[list[Job], int]:
-    """Return the successful jobs of a sweep, and the number of failed jobs.
+    """Return the successful jobs of a sweep, and the failed count.
 
     Overrides count as different if they differ among all jobs, failed ones included.
 
@@ -94,7 +94,9 @@ def overloaded_loads(jobs: Sequence[Job]) -> dict[str, list[float]]:
 
 
 def name_of(job: Job, *without: str) -> str:
-    """Return a name for a job from its overrides, such as "sarathi" or "sarathi, parallel.tp=2".
+    """Return a name for a job from its overrides.
+
+    For example "sarathi" or "sarathi, parallel.tp=2".
 
     Args:
         job: The job.
@@ -124,7 +126,10 @@ class CapacityCurves:
 
 
 def capacity_curves(jobs: Sequence[Job]) -> CapacityCurves | None:
-    """Return capacities against the first bound that takes at least three values; None: there is none."""
+    """Return capacities against a varied latency bound.
+
+    This is the first bound that takes at least three values; None: there is none.
+    """
     bounds = [read_json(job.folder / "capacity.json", "slo")["slo"] for job in jobs]
     varied = [name for name in bounds[0] if len({job_bounds.get(name) for job_bounds in bounds}) > 2]
     if not varied:
@@ -144,7 +149,10 @@ def capacity_curves(jobs: Sequence[Job]) -> CapacityCurves | None:
 
 
 def capacity_bars(jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
-    """Return capacities by the first varied override (series), then by the other overrides (group)."""
+    """Return capacities by series, then by group.
+
+    The series is the first varied override; the other overrides make the group.
+    """
     rates: dict[str, dict[str, float]] = {}
     first = next(iter(jobs[0].overrides), "")
     for job in jobs:
@@ -154,7 +162,9 @@ def capacity_bars(jobs: Sequence[Job]) -> dict[str, dict[str, float]]:
 
 
 def trial_series(capacity: Mapping[str, Any]) -> dict[str, dict[str, Points]]:
-    """Return the latencies of the trials of a capacity search, by objective and, if there are several, by seed.
+    """Return the latencies of the trials of a capacity search.
+
+    They are by objective and, if there are several seeds, by seed.
 
     Raises:
         UsageError: The trials are malformed.

@@ -14,9 +14,10 @@ Points = Sequence[tuple[float, float]]
 
 
 def knee(loads: Sequence[float], latencies: Sequence[float]) -> int:
-    """Return the index of the load beyond which latency grows faster than the load.
+    """Return the index of the knee of a latency curve.
 
-    It maximises load over latency, the "power" of a queueing system.
+    Beyond the knee, latency grows faster than the load. The knee maximises load over latency, the "power" of a queueing
+    system.
 
     Args:
         loads: Requests per second, above 0.
@@ -35,9 +36,10 @@ def latency_against_load(
     capacity_qps: float | None = None,
     overloaded: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
-    """Draw latency against the arrival rate; a ring marks the knee of each curve, see `knee`.
+    """Draw latency against the arrival rate.
 
-    Hollow markers are overloaded runs, whose latency depends on the length of the trace.
+    A ring marks the knee of each curve, see `knee`. Hollow markers are overloaded runs, whose latency depends on the
+    length of the trace.
 
     Args:
         series: By latency statistic, such as "ttft_p90", then by name: (requests/s, seconds) in any order.

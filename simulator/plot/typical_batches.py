@@ -14,7 +14,7 @@ from simulator.results import ReplicaResult
 
 
 def typical_batches(replica: ReplicaResult, config: dict[str, Any]) -> tuple[Device, dict[str, dict[str, Any]]]:
-    """Return the device of a replica, and the time breakdowns of typical batches by name.
+    """Return a replica's device, and time breakdowns of typical batches by name.
 
     These are the medians, by tokens, of three kinds of batches: decodes only, one prompt or chunk with decodes, and
     one prompt or chunk only.

@@ -44,14 +44,17 @@ class CachingReplica(OverlappingReplica):
     # -- changes --------------------------------------------------------------------------------
 
     def start(self, batch: Batch) -> Batch | None:
-        """Carry out a step of a decision; after the last step, put a batch with tokens in flight."""
+        """Carry out a step of a decision.
+
+        After the last step, put a batch with tokens in flight.
+        """
         if self.prefix is not None:
             for request in batch.preempted:
                 self._cache_before_preemption(request, batch, self.prefix)
         return super().start(batch)
 
     def finish(self) -> list[int]:
-        """End the oldest batch in flight: advance its requests, and free the finished ones."""
+        """End the oldest batch in flight: advance its requests, free finished ones."""
         finished = super().finish()
         if self._shared_outputs and self.lookahead:
             self._cache_known()
@@ -69,7 +72,10 @@ class CachingReplica(OverlappingReplica):
         return super().fail()
 
     def _cache_before_preemption(self, request: int, batch: Batch, prefix: BlockHashCache) -> None:
-        """Update the prefix cache for what the policy decided in the same call before it preempts a request."""
+        """Update the prefix cache before a request is preempted.
+
+        The update covers what the policy decided earlier in the same call.
+        """
         self._evict_to(prefix, self.free_blocks - batch.blocks_before)
         if batch.undone:
             scheduled = self._scheduled_tokens(request) + batch.undone
@@ -114,7 +120,10 @@ class CachingReplica(OverlappingReplica):
         super()._release_blocks(request, num_blocks, computed_tokens)
 
     def _evict_to(self, prefix: BlockHashCache, num_blocks: int) -> None:
-        """Evict until at most `num_blocks` cached blocks are evictable, and log how many were evicted."""
+        """Evict until at most `num_blocks` cached blocks are evictable.
+
+        Log how many were evicted.
+        """
         num_evicted = prefix.evict_to(num_blocks)
         if not num_evicted:
             return
@@ -144,7 +153,11 @@ class CachingReplica(OverlappingReplica):
             prefix.cache_blocks(request, num_tokens // block_size)
 
     def _filled_by_decodes(self) -> dict[int, int]:
-        """Return, by request, the tokens to cache of decodes that fill a shared KV block."""
+        """Return tokens to cache for decodes that fill a shared KV block.
+
+        Returns:
+            Number of tokens by request.
+        """
         decodes = self._step_decodes
         assert decodes is not None
         filled = {
@@ -166,7 +179,7 @@ class CachingReplica(OverlappingReplica):
             yield free_blocks
 
     def _cache_known(self) -> None:
-        """Cache blocks that are full of known tokens now that the results of a batch are known."""
+        """Cache blocks full of known tokens, once a batch's results are known."""
         assert self.prefix is not None
         for decodes in self.decode_sets():
             for num_unknown in range(self.lookahead + 1):

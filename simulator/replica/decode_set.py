@@ -6,11 +6,11 @@ from simulator.log import DecodeSpan
 
 
 class DecodeSet:
-    """Requests that decode together, kept as totals: an iteration costs the same for any number.
+    """Requests that decode together, kept as totals.
 
-    Each member gains one token per iteration. So `context - iteration` is constant for a member, and
-    the summed context, the members whose last KV block is full and those that emit their last token
-    are known without a loop over the members.
+    An iteration costs the same for any number of members. Each member gains one token per iteration, so
+    `context - iteration` is constant for a member, and the summed context, the members whose last KV block
+    is full and those that emit their last token are known without a loop over the members.
 
     Attributes:
         index: Index of the set in its replica.
@@ -67,7 +67,7 @@ class DecodeSet:
         return request in self._by_residue[residue]
 
     def full_after(self, num_tokens: int) -> Iterable[int]:
-        """Return members whose context plus `num_tokens` is a multiple of the block size."""
+        """Return members whose context plus `num_tokens` fills whole KV blocks."""
         return self._by_residue[(-self.iteration - num_tokens) % self._block_size]
 
     def open_decode_spans(self) -> list[DecodeSpan]:
@@ -110,7 +110,11 @@ class DecodeSet:
         return decode_span
 
     def advance(self) -> Sequence[DecodeSpan]:
-        """Emit one token for each member, remove finished members, and return their decode spans."""
+        """Emit one token for each member and remove finished members.
+
+        Returns:
+            Decode spans of the finished members.
+        """
         self.iteration = iteration = self.iteration + 1
         self.context_tokens += self.num_requests
         left: Sequence[DecodeSpan] = ()
@@ -120,9 +124,9 @@ class DecodeSet:
         return left
 
     def try_advance(self, free_blocks: int) -> int | None:
-        """Emit one token for each member, unless one would finish or free blocks run short.
+        """Emit one token per member if none would finish and blocks suffice.
 
-        They run short if no more are free than the members need for the tokens after these.
+        Blocks suffice if more are free than the members need for the tokens after these.
 
         Returns:
             KV blocks that the members need for their next tokens; None: nothing was done.

@@ -1,4 +1,4 @@
-"""A replica with overlapping batches in flight, as in the engine core of vLLM V1."""
+"""Replica with overlapping batches in flight, as in vLLM V1's engine core."""
 
 from collections import deque
 from typing import Any
@@ -15,7 +15,7 @@ _NO_TOKEN, _DECODE_TOKEN, _PREFILL_TOKEN = range(3)
 
 
 class _Flight:
-    """State of a batch in flight, beside the batch and its decode set.
+    """State of a batch in flight that `Batch` and `DecodeSet` lack.
 
     Attributes:
         members: Requests that decode in it; None: those of its decode set, not scheduled again until it ends.
@@ -34,7 +34,7 @@ class _Flight:
 
 
 class OverlappingReplica(Replica):
-    """A replica that is scheduled before the results of batches in flight are known.
+    """A replica scheduled before the results of batches in flight are known.
 
     Tokens count as computed as soon as they are scheduled: the next chunk of a prompt may follow in the next batch
     and, with lookahead, the next token of a decode before the previous one is known. A request preempted with work in
@@ -106,7 +106,10 @@ class OverlappingReplica(Replica):
         return self.blocks_for(self._scheduled_tokens(request))
 
     def known_tokens(self, request: int) -> int:
-        """Return how many prompt and output tokens of a waiting or running request are known."""
+        """Return how many tokens of a request are known, prompt and output.
+
+        The request is waiting or running.
+        """
         if request not in self.running or request in self.prefilling:
             return self.requests.known_tokens[request]
         if not self.lookahead:
@@ -115,7 +118,7 @@ class OverlappingReplica(Replica):
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens of running requests whose keys and values are in the KV cache."""
+        """Tokens of running requests with keys and values in the KV cache."""
         if not self.lookahead:
             return super().cached_tokens
         scheduled = sum(map(self._scheduled_tokens, self.running))
@@ -152,7 +155,7 @@ class OverlappingReplica(Replica):
     # -- changes --------------------------------------------------------------------------------
 
     def enqueue(self, request: int) -> bool:
-        """Put an arriving request in the queue, unless its prompt leaves no room for a token.
+        """Queue an arriving request, unless its prompt leaves no room for output.
 
         Returns:
             Whether it waits; False: it was refused.
@@ -166,13 +169,19 @@ class OverlappingReplica(Replica):
         return super().enqueue(request)
 
     def begin_schedule(self) -> None:
-        """Begin a call of the policy: decodes scheduled `lookahead` calls ago may be scheduled again."""
+        """Start a call of the policy.
+
+        Decodes scheduled `lookahead` calls ago may be scheduled again.
+        """
         self._num_calls += 1
         while self._busy_sets and self._busy_sets[0][0] <= self._num_calls - self.lookahead:
             self._make_schedulable(self._busy_sets.popleft()[1])
 
     def start(self, batch: Batch) -> Batch | None:
-        """Carry out a step of a decision; after the last step, put a batch with tokens in flight."""
+        """Carry out a step of a decision.
+
+        After the last step, put a batch with tokens in flight.
+        """
         if batch.note is not None:
             self.note = batch.note
         for request in batch.preempted:
@@ -213,7 +222,10 @@ class OverlappingReplica(Replica):
         self._allocated_blocks[request] = self._allocated_blocks.get(request, 0) + chunk.num_blocks
 
     def _cache_filled(self, batch: Batch) -> None:
-        """Cache the KV blocks that a step fills; called after their allocation. Without a prefix cache, do nothing."""
+        """Cache the KV blocks that a step fills, once they are allocated.
+
+        Without a prefix cache, do nothing.
+        """
 
     def _put_in_flight(self, batch: Batch) -> None:
         decodes, flight = self._step_decodes, _Flight()
@@ -227,7 +239,10 @@ class OverlappingReplica(Replica):
             self._update_after_schedule(batch, decodes, flight)
 
     def _update_after_schedule(self, batch: Batch, decodes: DecodeSet | None, flight: _Flight) -> None:
-        """Count the tokens of a batch as computed, so that the next ones can be scheduled."""
+        """Count the tokens of a batch as computed.
+
+        The next tokens of its requests can then be scheduled.
+        """
         flight.members = []
         if decodes is not None:
             flight.members += decodes
@@ -248,7 +263,10 @@ class OverlappingReplica(Replica):
         return chunk.context_tokens + chunk.num_tokens >= self.requests.known_tokens[chunk.request]
 
     def _start_decoding(self, request: int, decodes: DecodeSet, finished: list[int]) -> None:
-        """Start the decodes of a request whose prefill is complete, unless its last token came with it."""
+        """Start the decodes of a request whose prefill is complete.
+
+        If its last token came with the prefill, append it to `finished` instead.
+        """
         del self.prefilling[request]
         del self._allocated_blocks[request]
         context_tokens = self.requests.known_tokens[request]
@@ -263,7 +281,7 @@ class OverlappingReplica(Replica):
         self.decoding = self._merge(decodes, self.decoding)
 
     def finish(self) -> list[int]:
-        """End the oldest batch in flight: advance its requests, and free the finished ones."""
+        """End the oldest batch in flight: advance its requests, free finished ones."""
         batch, decodes = self.in_flight.popleft()
         flight = self._flights.popleft()
         finished = [request for request in flight.finishing if request not in flight.awaiting_results]
@@ -316,7 +334,9 @@ class OverlappingReplica(Replica):
         return running, waiting
 
     def _discard_token(self, request: int, index: int, iteration: int) -> None:
-        """Remove the token of an iteration, the last of its decode span, from a request's decode spans.
+        """Remove the token of an iteration from a request's decode spans.
+
+        The token is the last one of its decode span.
 
         Args:
             request: The request.
@@ -335,7 +355,10 @@ class OverlappingReplica(Replica):
         raise RuntimeError(f"request {request} has no decode span that covers iteration {iteration}")
 
     def _remove_running(self, request: int) -> None:
-        """Remove a running request: free its KV blocks; all its known tokens become prefill."""
+        """Remove a running request and free its KV blocks.
+
+        All its known tokens become prefill.
+        """
         self.num_futile_preemptions += not self._has_more_urgent(request)
         known = self.known_tokens(request)
         computed = known - 1 if self.lookahead and request not in self.prefilling else self._scheduled_tokens(request)
@@ -352,14 +375,20 @@ class OverlappingReplica(Replica):
         del self.running[request]
 
     def _has_more_urgent(self, request: int) -> bool:
-        """Whether a more urgent request runs, and so makes progress when this one is preempted."""
+        """Whether a more urgent request is running.
+
+        It makes progress when this one is preempted.
+        """
         if self._rank is None:
             return len(self.running) > 1
         urgency = self.requests.urgency
         return any(urgency(other) < urgency(request) for other in self.running)
 
     def _stop_decoding(self, request: int, awaits_token: bool = False) -> None:
-        """Remove a request from its decode set; an awaited token in flight still counts in its decode span."""
+        """Remove a request from its decode set.
+
+        An awaited token in flight still counts in its decode span.
+        """
         for decodes in self.decode_sets():
             if request in decodes:
                 has_token_in_flight = not self.lookahead and awaits_token and decodes is not self.decoding
@@ -368,7 +397,11 @@ class OverlappingReplica(Replica):
                 return
 
     def _take_awaited_results(self, flight: _Flight) -> list[int]:
-        """Take the results of a batch for preempted requests, and return those that finish with them."""
+        """Take the results of a batch for requests preempted since its start.
+
+        Returns:
+            Requests that finish with these results.
+        """
         finished = []
         for request, token in flight.awaiting_results.items():
             self.awaiting_results[request] -= 1
@@ -396,13 +429,16 @@ class OverlappingReplica(Replica):
         self.request_events.finishes.append((request, self.num_finished))
 
     def _release_blocks(self, request: int, num_blocks: int, computed_tokens: int) -> None:  # noqa: ARG002
-        """Free the KV blocks of a request with `computed_tokens` computed or being computed."""
+        """Free the KV blocks of a request.
+
+        `computed_tokens` of its tokens are computed or being computed.
+        """
         self.free_blocks += num_blocks
 
     # -- tokens of a request --------------------------------------------------------------------
 
     def _scheduled_tokens(self, request: int) -> int:
-        """Return the tokens of a running request that are computed or being computed."""
+        """Return tokens of a running request that are computed or being computed."""
         if request in self.prefilling:
             return self.prefilling[request]
         for decodes in self.decode_sets():
@@ -420,7 +456,10 @@ class OverlappingReplica(Replica):
         return sum(token in (_DECODE_TOKEN, _PREFILL_TOKEN) for token in tokens)
 
     def _token_of(self, request: int, batch: Batch, decodes: DecodeSet | None, flight: _Flight) -> int | None:
-        """Return the kind of token that a batch in flight produces for a request; None: not in the batch."""
+        """Return the kind of token that a batch produces for a request.
+
+        Returns None if the request is not in the batch, which is in flight.
+        """
         members = (decodes or ()) if flight.members is None else flight.members
         if request in members:
             return _DECODE_TOKEN

@@ -82,7 +82,7 @@ class Replica:
             block_size: Tokens per KV block.
             max_model_len: Longest sequence that is admitted, in tokens.
             watermark_blocks: KV blocks that an admission should leave free.
-            num_stages: Pipeline stages, and so the most batches in flight.
+            num_stages: Pipeline stages, and so the maximum batches in flight.
             appends_blocks: Whether a decode is allocated another KV block when its last one is full. False:
                 all its blocks are allocated at admission.
         """
@@ -117,7 +117,7 @@ class Replica:
         return sorted(self.running, key=self.requests.arrival_s.__getitem__)
 
     def paused_prefills(self) -> Collection[int]:
-        """Return running requests with an unfinished prefill and not in flight, by arrival time."""
+        """Return unfinished prefills that are not in flight, by arrival time."""
         paused: Collection[int] = self.prefilling
         if self.in_flight:
             in_flight = {chunk.request for batch, _ in self.in_flight for chunk in batch.chunks}
@@ -141,21 +141,27 @@ class Replica:
         return self.blocks_for(self._decode_set_in_flight(request).context_of(request) + 1)
 
     def known_tokens(self, request: int) -> int:
-        """Return how many prompt and output tokens of a waiting or running request exist."""
+        """Return how many tokens of a request exist, prompt and output.
+
+        The request is waiting or running.
+        """
         if request not in self.running or request in self.prefilling:
             return self.requests.known_tokens[request]
         decodes = self.decoding if request in self.decoding else self._decode_set_in_flight(request)
         return decodes.context_of(request) + 1
 
     def computed_tokens(self, request: int) -> int:
-        """Return the prefill tokens of a running request that are computed, without those in flight."""
+        """Return the computed prefill tokens of a running request.
+
+        Tokens in flight do not count.
+        """
         if request not in self.prefilling:
             return self.requests.known_tokens[request]
         return self.prefilling[request] - sum(chunk.num_tokens for chunk in self._chunks_in_flight(request))
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens of running requests whose keys and values are in the KV cache."""
+        """Tokens of running requests with keys and values in the KV cache."""
         in_flight = [decodes.context_tokens for _, decodes in self.in_flight if decodes is not None]
         return self.decoding.context_tokens + sum(in_flight) + sum(map(self.computed_tokens, self.prefilling))
 
@@ -183,7 +189,9 @@ class Replica:
     # -- changes --------------------------------------------------------------------------------
 
     def enqueue(self, request: int) -> bool:
-        """Append an arriving request to the queue; requests arrive in order of arrival time.
+        """Append an arriving request to the queue.
+
+        Requests arrive in order of arrival time.
 
         Returns:
             Whether it waits; False: it was refused.
@@ -196,7 +204,7 @@ class Replica:
         return True
 
     def start(self, batch: Batch) -> Batch | None:
-        """Carry out a decision: preempt, allocate KV blocks, and put a batch with tokens in flight.
+        """Carry out a decision: preempt, allocate KV blocks, start a batch.
 
         Returns:
             The batch now in flight; None: it has no tokens, or the decision has further steps.
@@ -232,7 +240,7 @@ class Replica:
         return batch
 
     def finish(self) -> list[int]:
-        """End the oldest batch in flight: advance its requests, and free the finished ones.
+        """End the oldest batch in flight: advance its requests, free finished ones.
 
         Returns:
             Requests that emitted their last token.
@@ -261,10 +269,11 @@ class Replica:
         return finished
 
     def repeat(self, batch: Batch) -> Iterator[int]:
-        """Repeat the batch in flight: end it and start it again, each chunk continuing with as many tokens.
+        """Repeat the batch in flight: end it and start it again.
 
-        The repeats stop when the batch in flight gives a request its last token or has the last full chunk of a
-        prefill, or when free KV blocks run short. `finish` ends that batch.
+        Each chunk continues with the same number of tokens. The repeats stop when the batch in flight gives a request
+        its last token or has the last full chunk of a prefill, or when free KV blocks run short. `finish` ends that
+        batch.
 
         Args:
             batch: The only batch in flight. Its totals and chunks become those of each new iteration.
@@ -388,7 +397,10 @@ class Replica:
         self.request_events.preemptions.append((request, self._next_batch))
 
     def _remove_running(self, request: int) -> None:
-        """Remove a running request: free its KV blocks; all its known tokens become prefill."""
+        """Remove a running request and free its KV blocks.
+
+        All its known tokens become prefill.
+        """
         self.free_blocks += self.num_blocks_of(request)
         self._allocated_blocks.pop(request, None)
         if request in self.prefilling:

@@ -8,7 +8,9 @@ from simulator.kv_cache import BlockHashes
 
 @dataclass(slots=True)
 class RequestTable:
-    """Requests of a simulation, shared by its replicas; one list entry per request.
+    """Requests of a simulation, shared by its replicas.
+
+    Each list has one entry per request.
 
     Attributes:
         arrival_s: Arrival time in seconds; NaN: waits for the end of another request.

@@ -1,4 +1,4 @@
-"""`python -m simulator.report`: an HTML report of one run, or of several runs side by side."""
+"""`python -m simulator.report`: an HTML report of one or several runs."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -41,7 +41,9 @@ class Picture:
 
 
 def pictures(runs: Mapping[str, tuple[Result, Mapping[str, object]]]) -> Iterator[Picture]:
-    """Yield the plots of a report: first those of all runs together, then those of each run.
+    """Yield the plots of a report.
+
+    Those of all runs together come first, then those of each run.
 
     Args:
         runs: Result and summary by name.
@@ -72,7 +74,10 @@ def _picture(title: str, draw: Callable[[], Figure], wide: bool = False) -> Pict
 
 
 def as_svg(figure: Figure, title: str) -> str:
-    """Return a figure as an inline SVG element that scales to the width of its container."""
+    """Return a figure as an inline SVG element.
+
+    It scales to the width of its container.
+    """
     text = rendered(figure, "svg").decode()
     head, _, rest = text[text.index("<svg") :].partition(">")
     label = f'<svg role="img" aria-label="{escape(title)}" '

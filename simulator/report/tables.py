@@ -8,7 +8,7 @@ import numpy as np
 
 from simulator.results import FINISHED, LATENCIES, STAGE_SHARES, STATISTICS, STUCK, UNFINISHED, Result, figure, share
 
-# Rows of a table of requests.
+# Maximum rows of a table of requests.
 MOST_REQUESTS = 200
 _LONGEST_VALUE = 70
 Runs = Mapping[str, tuple[Result, Mapping[str, Any]]]
@@ -43,7 +43,10 @@ class Table:
 
 
 def tables(runs: Runs) -> Iterator[Table]:
-    """Yield the tables below the plots: latencies if there is one run; client classes, replicas, requests of each."""
+    """Yield the tables below the plots.
+
+    These are the latencies if there is only one run, then the client classes, replicas and requests of each run.
+    """
     if len(runs) == 1:
         yield _latencies(next(iter(runs.values()))[1])
     for name, (result, summary) in runs.items():
@@ -60,7 +63,10 @@ def tables(runs: Runs) -> Iterator[Table]:
 
 
 def comparison_table(runs: Runs) -> Table:
-    """Return throughput and latencies of each run, with the difference to the first run."""
+    """Return throughput and latencies of the runs side by side.
+
+    Each run has its difference to the first run.
+    """
     summaries = [summary for _, summary in runs.values()]
     rows = [
         [Cell(title, title), *_with_changes([summary[name] for summary in summaries])]
@@ -125,7 +131,10 @@ def _replicas(replicas: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 
 def _requests(result: Result, of_run: str) -> Iterator[Table]:
-    """Yield the finished requests, slowest end to end first, and those that arrived but did not finish."""
+    """Yield the finished requests and the unfinished requests.
+
+    Finished ones are sorted by end-to-end latency, slowest first. Unfinished ones arrived but did not finish.
+    """
     table = result.requests
     finished, unfinished = (
         np.flatnonzero(np.isin(result.status, codes)) for codes in ([FINISHED], [UNFINISHED, STUCK])

@@ -1,4 +1,7 @@
-"""Plots like the paper's figures: published numbers pale, simulated ones next to them."""
+"""Plots like the paper's figures.
+
+Published numbers are pale, with the simulated ones next to them.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +45,10 @@ def picture(figure: str, rows: Sequence[Row]) -> Figure:
 
 
 def _bars(axes: Any, groups: Sequence[str], series: Sequence[tuple[str, str, Sequence[Row]]], unit: str) -> None:
-    """Draw groups of bars: for each series the published value pale, the simulated one in full colour."""
+    """Draw groups of bars, a published and a simulated one per series.
+
+    The published value is pale, the simulated one in full colour.
+    """
     width = 0.8 / (2 * len(series))
     for index, (name, colour, rows) in enumerate(series):
         for shift, (attribute, alpha, label) in enumerate((("paper", PALE, "paper"), ("simulated", 1.0, "simulated"))):
@@ -127,7 +133,10 @@ def _figure_6(rows: Sequence[Row]) -> Figure:
 
 
 def _pairs(rows: Sequence[Row]) -> Figure:
-    """Draw any rows: one panel of paired bars for each metric, model and trace."""
+    """Draw paired bars, one panel for each metric, model and trace.
+
+    It can draw any rows.
+    """
     panels = list(dict.fromkeys((row.metric, row.model, row.trace) for row in rows))
     figure, all_axes = grid(len(panels), 1, 9.0, 2.6)
     for axes, (metric, model, trace) in zip(all_axes, panels, strict=True):

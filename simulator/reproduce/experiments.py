@@ -1,4 +1,7 @@
-"""Experiments of the paper as functions of their settings; each can run in its own process."""
+"""Experiments of the paper as functions of their settings.
+
+Each can run in its own process.
+"""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -29,7 +32,10 @@ def capacity(overrides: Overrides) -> Figures:
 
 
 def serving(overrides: Overrides) -> Figures:
-    """Return P50 and P99 of TTFT and TBT under a load; NaN: not measured."""
+    """Return P50 and P99 of TTFT and TBT under a load.
+
+    NaN if there was nothing to measure.
+    """
     latencies = simulate(**load_config(*overrides)).latencies
     values = {
         f"{name}_{statistic}": latencies[name].statistic(statistic)
@@ -40,7 +46,10 @@ def serving(overrides: Overrides) -> Figures:
 
 
 def hybrid_batch(overrides: Overrides, batch: int, context: int, budget: int) -> Figures:
-    """Return the ms of decodes alone, with a prompt's last chunk up to the budget, and with a whole prompt."""
+    """Return the milliseconds of decodes, alone and batched with a prompt.
+
+    The batch has the prompt's last chunk up to the budget, or the whole prompt.
+    """
     times = _stage_times(overrides)
     decodes, chunk = [(batch, context)], budget - batch
     return {
@@ -51,7 +60,7 @@ def hybrid_batch(overrides: Overrides, batch: int, context: int, budget: int) ->
 
 
 def chunking_overhead(overrides: Overrides, prompt: int, chunk: int) -> Figures:
-    """Return the time of a prompt in chunks, relative to its time as a whole."""
+    """Return the time of a chunked prompt relative to an unchunked one."""
     times = _stage_times(overrides)
     starts = range(0, prompt, chunk)
     chunked = sum(_ms(times, Batch.of([(min(chunk, prompt - start), start)], [])) for start in starts)
@@ -59,7 +68,10 @@ def chunking_overhead(overrides: Overrides, prompt: int, chunk: int) -> Figures:
 
 
 def bubble(overrides: Overrides, prompt: int, batch: int, context: int) -> Figures:
-    """Return the seconds of a prompt and of decodes in the first pipeline stage, and the bubble between them."""
+    """Return the seconds of a prompt, of decodes and of their bubble.
+
+    In the first pipeline stage; the bubble is the difference.
+    """
     times = _stage_times(overrides)
     prefill_s = times(Batch.of([(prompt, 0)], []))[0]
     decode_s = times(Batch.of([], [(batch, context)]))[0]
@@ -67,7 +79,7 @@ def bubble(overrides: Overrides, prompt: int, batch: int, context: int) -> Figur
 
 
 def linear_layers(overrides: Overrides, tokens: Sequence[int]) -> Figures:
-    """Return the ms and FLOP/byte of the linear layers of an iteration by number of tokens.
+    """Return the ms and FLOP/byte of an iteration's linear layers by tokens.
 
     `balance_tokens` is where the memory-bound time (at 64 tokens) meets the compute-bound line (through 2048 and
     4096 tokens, without its offset).

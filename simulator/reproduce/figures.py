@@ -94,7 +94,7 @@ def plan(figure: str, more: Overrides, seeds: int = 1) -> list[Planned]:
 
 
 def complete(planned: Sequence[Planned], results: Mapping[Job, dict[str, float]]) -> list[Row]:
-    """Fill the rows with results, and add the speed-ups that follow from capacities."""
+    """Fill the rows with results and add speed-ups from the capacities."""
     rows = [replace(entry.row, simulated=results[entry.job][entry.figure]) for entry in planned]
     return [*rows, *_speedups(rows)]
 

@@ -1,4 +1,6 @@
-"""Numbers of Agrawal et al., "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve" (OSDI 2024).
+"""Published numbers of the Sarathi-Serve paper (Agrawal et al., OSDI 2024).
+
+Title: "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve".
 
 Read from the text, tables, labels and bar heights of arXiv:2403.02310; settings from the published artifact. Nothing
 in the simulator is fitted to these numbers.

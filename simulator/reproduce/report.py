@@ -48,7 +48,10 @@ def read(path: Path) -> list[Row]:
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:
-    """Print published value, simulated value and difference of every row, and the verdict on the capacities."""
+    """Print published value, simulated value and difference of every row.
+
+    The verdict on the capacities follows.
+    """
     table = Table()
     for name in COLUMNS:
         right = name in ("paper", "simulated", "difference")
@@ -62,7 +65,10 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """Return lines on the errors of the capacities in figures 10 and 11; empty without them."""
+    """Return lines on the capacity errors in figures 10 and 11.
+
+    Empty without such rows.
+    """
     capacities = [row for row in rows if row.figure in ("10", "11") and row.metric == "capacity_qps"]
     if not capacities:
         return []
@@ -78,7 +84,10 @@ def verdict(rows: Sequence[Row]) -> list[str]:
 
 
 def reversals(capacities: Sequence[Row]) -> list[str]:
-    """Return the pairs of schedulers that the paper separates clearly and the simulation reverses."""
+    """Return the scheduler pairs whose order the simulation reverses.
+
+    Only pairs that the paper separates clearly count.
+    """
     cells = {(row.model, row.trace, row.slo, row.scheduler): row for row in capacities}
     pairs = []
     for model, trace, slo in dict.fromkeys((row.model, row.trace, row.slo) for row in capacities):

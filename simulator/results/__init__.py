@@ -1,4 +1,4 @@
-"""Result of a run: arrays by request and iteration, and the metrics computed from them."""
+"""Result of a run: arrays by request and iteration, and their metrics."""
 
 from simulator.results.bottlenecks import Bottleneck, bottlenecks, utilisation
 from simulator.results.clients import client_figures, client_warnings

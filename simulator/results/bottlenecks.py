@@ -1,4 +1,7 @@
-"""Bottlenecks of a run as text, from exact sums over its requests and iterations."""
+"""Bottlenecks of a run, as text.
+
+Their shares are exact sums over requests and iterations.
+"""
 
 from dataclasses import dataclass
 
@@ -25,7 +28,8 @@ class Bottleneck:
 
     Attributes:
         name: "queueing", "KV memory", "prefill interference", "pipeline bubbles" or "host overhead".
-        share: Share of a time that it took, 0 to 1; `text` says of which time.
+        share: Share of time lost to it, 0 to 1: of the time to first token (queueing), the run (KV memory, pipeline
+            bubbles), the time between tokens (prefill interference) or the stages' busy time (host overhead).
         text: One or two sentences with the figures.
     """
 
@@ -40,7 +44,10 @@ class Bottleneck:
 
 
 def bottlenecks(result: Result) -> list[Bottleneck]:
-    """Return the possible bottlenecks of a run, largest share first; those that it has no data on are left out."""
+    """Return the possible bottlenecks of a run, largest share first.
+
+    Bottlenecks without data in the run are left out.
+    """
     findings = [_queueing(result), _memory(result), _interference(result), _bubbles(result), _host(result)]
     return sorted((finding for finding in findings if finding is not None), key=lambda finding: -finding.share)
 
@@ -108,7 +115,10 @@ def _memory(result: Result) -> Bottleneck | None:
 
 
 def _blocked_s(result: Result, number: int) -> tuple[float, float]:
-    """Return seconds with requests waiting, and those of them with too few free blocks for the next admission."""
+    """Return the seconds with requests waiting, in total and for KV blocks.
+
+    Requests wait for KV blocks while too few are free for the next admission.
+    """
     replica = result.replicas[number]
     columns, request_events = replica.logged.columns, replica.request_events
     scheduled_s = columns["schedule_s"]
@@ -136,7 +146,10 @@ def _blocked_s(result: Result, number: int) -> tuple[float, float]:
 
 
 def _blocks_needed_after_the_last(result: Result, number: int) -> int:
-    """Return the KV blocks needed after the last admission: more than all if a request is stuck, else 0."""
+    """Return the KV blocks needed after the last admission.
+
+    This is more than the replica has if a request is stuck, else 0.
+    """
     replica = result.replicas[number]
     return replica.num_blocks + 1 if replica.stuck_reason else 0
 
@@ -170,7 +183,11 @@ def _interference(result: Result) -> Bottleneck | None:
 def _gaps(
     replica: ReplicaResult, counted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Return token gaps in seconds, requests with each gap, and whether prompt tokens were computed in it."""
+    """Return the token gaps of a replica.
+
+    Returns:
+        float64[n] seconds, int64[n] requests with each gap, and bool[n] whether prompt tokens were computed in it.
+    """
     spans = gap_spans(replica.tokens, counted)
     end_s = replica.logged.end_s
     prompts = np.append(0, np.cumsum(replica.logged.columns["num_prefill_tokens"]))

@@ -16,7 +16,11 @@ def client_figures(result: Result) -> list[dict[str, Any]]:
 
 
 def client_warnings(clients: Sequence[Mapping[str, Any]]) -> list[Warning]:
-    """Return a warning for each client class that misses its SLO, from its figures."""
+    """Return a warning for each client class that misses its SLO.
+
+    Args:
+        clients: Result of `client_figures`.
+    """
     warnings = []
     for client in clients:
         slo = client["slo"]
@@ -31,7 +35,10 @@ def client_warnings(clients: Sequence[Mapping[str, Any]]) -> list[Warning]:
 
 
 def _figures(own: Result, makespan_s: float | None) -> dict[str, Any]:
-    """Return the figures of one client class; throughput is over the makespan of the whole run, as for replicas."""
+    """Return the figures of one client class.
+
+    Throughput is per second of the whole run's makespan, as for replicas.
+    """
     assert own.only_client is not None
     client = own.clients[own.only_client]
     counts = own.num_by_status

@@ -19,9 +19,9 @@ class FaultResult:
     """Faults of a run.
 
     Attributes:
-        spans: Sorted by begin, each of one replica.
+        spans: Sorted by start, each of one replica.
         moves: float64[k, 4], of requests that failures hit, by time: request, replica, seconds, and SENT (arrived at
-            the replica), LEFT_QUEUE or LEFT_RUNNING (was thrown out of it).
+            the replica), LEFT_QUEUE or LEFT_RUNNING (dropped by the replica while waiting or running).
         tokens_lost: Tokens in the KV cache lost to failures.
     """
 
@@ -31,16 +31,23 @@ class FaultResult:
 
     @cached_property
     def moved(self) -> NDArray[np.int64]:
-        """Requests that failures threw out of a replica, or that were held while none was up."""
+        """Requests that a failed replica dropped, or that the gateway queued.
+
+        The gateway queues requests while no replica is up.
+        """
         return np.unique(self.moves[:, 0]).astype(np.int64)
 
     def left_running(self, replica: int) -> Floats:
-        """Return when such requests were thrown out while running at a replica: float64[n]."""
+        """Return when a replica dropped running requests: float64[n], seconds."""
         times: Floats = self.of_moved(replica, LEFT_RUNNING)[:, 1]
         return times
 
     def of_moved(self, replica: int, kind: int) -> Floats:
-        """Return the moves of one kind at a replica, request and time: float64[n, 2]."""
+        """Return the moves of one kind at a replica.
+
+        Returns:
+            float64[n, 2], request and seconds.
+        """
         chosen = (self.moves[:, 1] == replica) & (self.moves[:, 3] == kind)
         rows: Floats = self.moves[chosen][:, [0, 2]]
         return rows
@@ -53,7 +60,11 @@ class FaultResult:
         return spans
 
     def within(self, replica: int, begin_s: float, end_s: float) -> list[tuple[str, float, float]]:
-        """Return the faults of a replica within a time: kind, begin and end; faults of one kind do not overlap."""
+        """Return the faults of a replica within a time span.
+
+        Returns:
+            Kind, start and end of each fault, seconds. Faults of one kind do not overlap.
+        """
         spans = []
         for kind in KINDS:
             reach_s = begin_s
@@ -65,11 +76,11 @@ class FaultResult:
         return spans
 
     def down_s(self, replica: int, begin_s: float, end_s: float) -> float:
-        """Return the seconds within a time that a replica was down."""
+        """Return the seconds within a time span that a replica was down."""
         return sum(last - first for kind, first, last in self.within(replica, begin_s, end_s) if kind == FAILURE)
 
     def summary(self, num_replicas: int, begin_s: float, end_s: float) -> dict[str, Any]:
-        """Return the `faults` of the summary: faults by kind, retries, tokens lost and availability."""
+        """Return the `faults` of the summary: counts, tokens lost and availability."""
         count = {kind: sum(fault.kind == kind for fault in self.spans) for kind in KINDS}
         down_s = sum(self.down_s(replica, begin_s, end_s) for replica in range(num_replicas))
         span_s = (end_s - begin_s) * num_replicas

@@ -2,7 +2,10 @@
 
 
 def duration(seconds: float | None) -> str:
-    """Format a time to three digits: "68.7 ms", "3.16 s", "1,480 s"; "-" for None."""
+    """Format a time to three digits: "68.7 ms"; "-" for None.
+
+    Times of 1,000 s or more are rounded to whole seconds: "1,480 s".
+    """
     if seconds is None:
         return "-"
     if 0 < abs(seconds) < 1:

@@ -24,7 +24,10 @@ STATISTICS = ("mean", *(f"p{percentile}" for percentile in PERCENTILES), "max")
 
 
 def rank(percentile: Fraction, total: int) -> int:
-    """Return the nearest rank of a percentile: samples at or below it; exact, unlike 0.99 * total."""
+    """Return the nearest rank of a percentile: samples at or below it.
+
+    It is exact, unlike `0.99 * total`.
+    """
     return math.ceil(percentile * total / 100)
 
 
@@ -49,7 +52,10 @@ class Distribution:
         self._cumulative = np.cumsum(self._weights)
 
     def statistic(self, name: str) -> float | None:
-        """Return "mean", "max" or a percentile such as "p50" or "p99.9"; None for an empty sample.
+        """Return one statistic; None for an empty sample.
+
+        Args:
+            name: "mean", "max" or a percentile such as "p50" or "p99.9".
 
         Raises:
             ValueError: Unknown statistic.
@@ -70,7 +76,10 @@ class Distribution:
         return self._values, self._cumulative / total
 
     def summary(self) -> dict[str, float | None]:
-        """Return mean, p50, p90, p95, p99 and max; None each for an empty sample."""
+        """Return mean, p50, p90, p95, p99 and max.
+
+        Each is None for an empty sample.
+        """
         return {name: self.statistic(name) for name in STATISTICS}
 
 

@@ -1,4 +1,4 @@
-"""A run over time, as step functions: queue length, running requests, KV use."""
+"""Step functions over time: queue length, running requests, KV use."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,10 @@ class Steps:
         return Steps(self.time_s[changed], self.value[changed])
 
     def at(self, time_s: Floats) -> Floats:
-        """Return the values at some times, steps at exactly that time included: float64[len(time_s)]."""
+        """Return the values at given times: float64[len(time_s)].
+
+        A step at exactly a given time is included.
+        """
         index = np.searchsorted(self.time_s, time_s, side="right")
         return np.append(0.0, self.value)[index]
 
@@ -68,7 +71,10 @@ class Steps:
 
 
 def time_span(results: Iterable[Result]) -> tuple[float, float]:
-    """Return the first arrival and the end of some runs, in seconds; a second apart if they took no time."""
+    """Return the earliest arrival and the latest end of runs, seconds.
+
+    If the two coincide, the end is put 1 s later, so that the span is not empty.
+    """
     spans = [(float(np.nanmin(result.requests["arrival_s"])), result.end_s) for result in results]
     begin_s, end_s = min(begin for begin, _ in spans), max(end for _, end in spans)
     return begin_s, end_s if end_s > begin_s else begin_s + 1.0
@@ -77,7 +83,7 @@ def time_span(results: Iterable[Result]) -> tuple[float, float]:
 def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps:
     """Return the number of requests waiting at replicas, preempted ones included.
 
-    Requests that the gateway holds because no replica is up are not waiting at a replica.
+    Requests queued at the gateway, while no replica is up, are not waiting at a replica.
 
     Args:
         result: The run. Requests that were ignored as too long are left out.
@@ -108,7 +114,10 @@ def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps
 
 
 def num_running(result: Result, number: int) -> Steps:
-    """Return the number of running requests of a replica: admitted, and without their last token."""
+    """Return the number of running requests of a replica.
+
+    A request runs from its admission to its last token, unless it is preempted or a failure drops it.
+    """
     replica = result.replicas[number]
     request_events = replica.request_events
     times = [
@@ -123,7 +132,10 @@ def num_running(result: Result, number: int) -> Steps:
 
 
 def _ended_waiting(result: Result, number: int) -> NDArray[np.int64]:
-    """Return the iterations that emitted the last token of a request that was preempted meanwhile."""
+    """Return the iterations that emitted the last token of preempted requests.
+
+    These requests were preempted while the iteration was in flight.
+    """
     request_events = result.replicas[number].request_events
     thrown_out = result.faults.of_moved(number, LEFT_RUNNING)[:, :1].astype(np.int64)
     left = np.concatenate([request_events.preemptions[:, :1], thrown_out])
@@ -134,7 +146,10 @@ def _ended_waiting(result: Result, number: int) -> NDArray[np.int64]:
 
 
 def prefix_cache_hits(result: Result) -> tuple[Steps, Steps]:
-    """Return the prompt tokens admitted so far, and those found in a prefix cache; readmissions are left out."""
+    """Return the cumulative prompt tokens admitted, and those cached.
+
+    Both count first admissions at replicas with a prefix cache; readmissions are left out.
+    """
     admissions = collect_admissions(result.replicas)
     first = admissions.is_first & admissions.has_prefix_cache
     time_s, prompts = admissions.time_s[first], result.requests["prompt_tokens"][admissions.request[first]]
@@ -150,7 +165,10 @@ def evicted_blocks(result: Result) -> Steps:
 
 
 def blocks_used(result: Result, number: int) -> Steps:
-    """Return the KV blocks in use at a replica after each scheduling decision; 0 while nothing runs."""
+    """Return the KV blocks in use at a replica over time.
+
+    Values are those after each scheduling decision, and 0 while nothing runs.
+    """
     replica = result.replicas[number]
     columns, end_s = replica.logged.columns, replica.logged.end_s
     scheduled_s = columns["schedule_s"]
@@ -199,10 +217,12 @@ def output_tokens(result: Result, replicas: Sequence[int] | None = None) -> Step
 
 
 def stalls(result: Result, number: int) -> tuple[Floats, Floats]:
-    """Return the generation stalls of a replica: spans in which requests decode and no decode token is emitted.
+    """Return the generation stalls of a replica.
+
+    These are spans in which requests decode and no decode token is emitted.
 
     Returns:
-        float64[n] begins and float64[n] lengths, seconds.
+        float64[n] starts and float64[n] lengths, seconds.
     """
     replica = result.replicas[number]
     end_s, request_events = replica.logged.end_s, replica.request_events
@@ -221,7 +241,11 @@ def stalls(result: Result, number: int) -> tuple[Floats, Floats]:
 
 
 def _decodes_of_moved(result: Result, number: int) -> tuple[Floats, Floats]:
-    """Return when requests hit by failures began to decode at a replica, and when they were thrown out of it."""
+    """Return when requests hit by failures started and stopped decoding.
+
+    Returns:
+        Seconds at which they started to decode at the replica, and at which it dropped them. Last tokens are left out.
+    """
     replica, faults = result.replicas[number], result.faults
     tokens = replica.request_events.prefill_ends
     tokens = tokens[np.isin(tokens[:, 0], faults.moved)]
@@ -242,7 +266,10 @@ def _decodes_of_moved(result: Result, number: int) -> tuple[Floats, Floats]:
 
 
 def _scheduled_s(replica: ReplicaResult, iterations: NDArray[np.int64]) -> Floats:
-    """Return when each iteration was scheduled; for one that never began, when the last one ended."""
+    """Return when each iteration was scheduled.
+
+    For an iteration that never began, this is when the last one ended.
+    """
     scheduled_s = np.append(replica.logged.columns["schedule_s"], replica.logged.end_s.max(initial=0.0))
     return np.asarray(scheduled_s[np.minimum(iterations, len(scheduled_s) - 1)])
 

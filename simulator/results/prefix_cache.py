@@ -45,7 +45,11 @@ def collect_admissions(replicas: Sequence[ReplicaResult]) -> Admissions:
 
 
 def cached_tokens(replicas: Sequence[ReplicaResult], num_requests: int) -> dict[str, Ints]:
-    """Return the CACHED_TOKENS columns: int64[num_requests] at the first admission, and at all later ones."""
+    """Return the CACHED_TOKENS columns of requests.csv.
+
+    Returns:
+        int64[num_requests] each: tokens found at the first admission, and at all later ones.
+    """
     admissions = collect_admissions(replicas)
     columns = []
     for chosen in (admissions.is_first, ~admissions.is_first):

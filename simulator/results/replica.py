@@ -53,7 +53,7 @@ class ReplicaResult:
         stuck_reason: Why the request at the head of the queue can never be admitted; empty: none is stuck.
         provenance: Where its iteration times come from; None: unknown.
         placement: Its GPUs.
-        moved: int64[l], requests that failures threw out or held up, here or elsewhere.
+        moved: int64[l], requests of all replicas that failures dropped or left queued at the gateway.
     """
 
     logged: LoggedIterations
@@ -93,7 +93,10 @@ class ReplicaResult:
 
     @property
     def stage_spans(self) -> NDArray[np.float64] | None:
-        """Begin and end of each stage's computation: float64[num_iterations, pp, 2]; None: not logged."""
+        """Start and end of each stage's computation; None: not logged.
+
+        float64[num_iterations, pp, 2], seconds.
+        """
         if self.placement.pp > 1:
             return self.logged.stage_spans
         return np.stack([self.logged.columns["start_s"], self.logged.end_s], axis=-1)[:, np.newaxis]

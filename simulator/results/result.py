@@ -1,4 +1,4 @@
-"""Result of a run: arrays by request and by iteration, and the summary of both."""
+"""Result of a run: arrays by request and iteration, and their summary."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -99,7 +99,11 @@ class Result:
     only_client: int | None = None
 
     def of_client(self, client: int) -> "Result":
-        """Return the same run with the figures of one client class, by its index in `clients`."""
+        """Return the same run with the figures of one client class.
+
+        Args:
+            client: Index in `clients`.
+        """
         return self if client == self.only_client else self._by_client[client]
 
     @cached_property
@@ -114,7 +118,10 @@ class Result:
 
     @cached_property
     def known_until_s(self) -> NDArray[np.float64]:
-        """Time until which each request is known: float64[num_requests], the end, or when it was lost."""
+        """When each request was lost; `end_s` for the others.
+
+        float64[num_requests], seconds.
+        """
         until_s = np.full(len(self.status), self.end_s)
         until_s[self.status == LOST] = self.requests["arrival_s"][self.status == LOST]
         lost = self.faults.moves[np.isin(self.faults.moves[:, 0], np.flatnonzero(self.status == LOST))]
@@ -154,7 +161,10 @@ class Result:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Summary of the run, as in summary.json; None where there is nothing to measure."""
+        """Summary of the run, as in summary.json.
+
+        Values are None where there is nothing to measure.
+        """
         iterations = [replica.iterations for replica in self.replicas]
         span_s = self.end_s - float(np.nanmin(self.requests["arrival_s"]))
         stages = stage_shares(self.replicas, span_s)
@@ -182,7 +192,7 @@ class Result:
 
     @cached_property
     def warnings(self) -> list[Warning]:
-        """Warnings of the run: what a user should know before trusting its figures."""
+        """Reasons to doubt the figures of the run."""
         return run_warnings(self)
 
     def to_dataframe(self) -> "pd.DataFrame":
@@ -197,12 +207,17 @@ class Result:
         return [*REQUEST_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in self.requests)]
 
     def column(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
-        """Return a column of requests.csv or some of its rows; clients by name."""
+        """Return a column of requests.csv, or some of its rows.
+
+        Clients are given by name, not by index.
+        """
         values = self.requests[name][rows]
         return np.array([client.name for client in self.clients])[values] if name == "client" else values
 
     def batches(self) -> Iterator[tuple[int, float, float, Any, int, str, int]]:
-        """Yield one row per batch member, columns as in batches.csv, in each batch's own order.
+        """Yield one row per batch member, columns as in batches.csv.
+
+        The members of a batch keep its order.
 
         Raises:
             ValueError: The members were not logged.
@@ -247,14 +262,20 @@ class Result:
 
     @cached_property
     def arrivals_per_s(self) -> float | None:
-        """Arrival rate from the first to the last arrival, requests per second; None: all at once, or none."""
+        """Arrival rate from the first to the last arrival, requests/s.
+
+        None: all requests arrived at once, or none arrived.
+        """
         arrival_s = self.requests["arrival_s"][self.status != NOT_ARRIVED]
         span_s = float(np.ptp(arrival_s)) if len(arrival_s) else 0.0
         return (len(arrival_s) - 1) / span_s if span_s > 0 else None
 
     @cached_property
     def throughput(self) -> dict[str, float | None]:
-        """Makespan in seconds, and finished requests and their output tokens per second of it."""
+        """Makespan in seconds, and finished requests and their tokens per second.
+
+        Tokens are output tokens. All values are None if no request finished.
+        """
         finished = self.counted & (self.status == FINISHED)
         if not finished.any():
             return {"makespan_s": None, "requests_per_s": None, "output_tokens_per_s": None}
@@ -267,7 +288,10 @@ class Result:
         }
 
     def _replica_totals(self, span_s: float) -> list[dict[str, Any]]:
-        """Return the figures of each replica; throughput is over the makespan of the whole run."""
+        """Return the figures of each replica.
+
+        Throughput is per second of the whole run's makespan.
+        """
         replica, makespan_s = self.requests["replica"], self.throughput["makespan_s"]
         finished = self.counted & (self.status == FINISHED)
         output_tokens = self.requests["output_tokens"]

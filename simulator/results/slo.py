@@ -23,13 +23,13 @@ _END_COLUMN = {"ttft": "first_token_s", "e2e": "completed_s", "scheduling_delay"
 
 @dataclass(frozen=True)
 class Objective:
-    """A bound on one statistic of one latency, such as 0.2 s on the P99 TBT.
+    """Bound on a latency statistic, such as 0.2 s on P99 TBT.
 
     Attributes:
         metric: One of METRICS.
         statistic: "mean", "max" or a percentile such as "p99".
         bound_s: Upper bound, seconds.
-        client: Name of the client class that it is about; None: all requests.
+        client: Name of the client class that it applies to; None: all requests.
     """
 
     metric: str
@@ -57,7 +57,7 @@ class Objective:
         return f"{prefix}{self.metric}_{self.statistic}"
 
     def scope(self, result: Result) -> Result:
-        """Return a run with the figures of the requests that the objective is about."""
+        """Return the run with the figures of the objective's client class."""
         if self.client is None:
             return result
         return result.of_client([client.name for client in result.clients].index(self.client))
@@ -110,7 +110,7 @@ class SLO:
 
     @classmethod
     def of(cls, bounds: Mapping[str, float | None]) -> "SLO":
-        """Build an SLO from bounds in seconds by name, such as {"tbt_p99": 0.2}.
+        """Build an SLO from bounds in seconds, such as {"tbt_p99": 0.2}.
 
         Raises:
             ValueError: A name or a bound is not allowed, or there is none.
@@ -127,14 +127,14 @@ class SLO:
         return {objective.name: objective.bound_s for objective in self.objectives}
 
     def values(self, result: Result) -> dict[str, float | None]:
-        """Return the values in a run in seconds, by name of the objective."""
+        """Return the values in a run, seconds by objective name."""
         return {objective.name: objective.value(result) for objective in self.objectives}
 
     def missed(self, result: Result) -> list[str]:
-        """Return the names of the objectives that a run misses, largest ratio of value to bound first.
+        """Return the names of the objectives that a run misses, worst first.
 
-        A latency without a value is missed, unless there were requests and all finished. A client class
-        without a request misses nothing.
+        The worst has the largest ratio of value to bound. A latency without a value is missed, unless there were
+        requests and all finished. A client class without a request misses nothing.
         """
         shares = {}
         for objective in self.objectives:
@@ -148,10 +148,11 @@ class SLO:
         return sorted(shares, key=lambda name: -shares[name])
 
     def goodput(self, result: Result) -> Goodput:
-        """Return the goodput: requests that finished with each of their own latencies within the bounds.
+        """Return the share and rate of requests that meet every bound.
 
-        For TBT, the statistic of the request's own gaps counts: with tbt_p99, 99 % of them must be within the
-        bound. A request that the time limit cut off counts as missed if it is already late, else not at all.
+        They finished with each of their own latencies within the bounds. For TBT, the statistic of the request's own
+        gaps counts: with tbt_p99, 99 % of them must be within the bound. A request that the time limit cut off counts
+        as missed if it is already late, else not at all.
         """
         late = np.zeros(len(result.status), dtype=bool)
         for objective in self.objectives:
@@ -208,7 +209,11 @@ def _is_late(objective: Objective, result: Result) -> NDArray[np.bool_]:
 
 
 def _waited_s(metric: str, result: Result) -> NDArray[np.float64]:
-    """Return the latency of each request, or its waiting time so far: float64[num_requests]."""
+    """Return the latency of each request, or its waiting time so far.
+
+    Returns:
+        float64[num_requests], seconds.
+    """
     end_s = result.requests[_END_COLUMN[metric]]
     return np.asarray(np.where(np.isnan(end_s), result.end_s, end_s) - result.requests["arrival_s"])
 

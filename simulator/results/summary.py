@@ -1,4 +1,4 @@
-"""Figures of replicas and of the cluster: KV memory, pipeline stages, size and cost."""
+"""Figures of replicas and of the cluster: KV memory, stages, cost."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +13,10 @@ STAGE_SHARES = ("busy", "no_work", "down", "waiting_for_upstream", "waiting_for_
 
 
 def kv_use(replicas: Sequence[ReplicaResult]) -> dict[str, float | int | None]:
-    """Return the share of KV blocks in use, over all iterations weighted by their time."""
+    """Return the mean and maximum share of KV blocks in use.
+
+    The mean is over all iterations, weighted by their time.
+    """
     used, seconds = [], []
     for replica in replicas:
         iterations = replica.iterations
@@ -29,7 +32,9 @@ def kv_use(replicas: Sequence[ReplicaResult]) -> dict[str, float | int | None]:
 
 
 def stage_shares(replicas: Sequence[ReplicaResult], span_s: float) -> dict[str, list[float] | None]:
-    """Return how each pipeline stage spent its time, averaged over the replicas that have this stage.
+    """Return how each pipeline stage spent its time.
+
+    Shares are averaged over the replicas that have the stage.
 
     Args:
         replicas: All replicas of the run.
@@ -65,7 +70,10 @@ def replica_totals(replica: ReplicaResult, span_s: float) -> dict[str, Any]:
 def cluster_totals(
     replicas: Sequence[ReplicaResult], output_tokens_per_s: float | None
 ) -> dict[str, float | int | None]:
-    """Return the size and cost of the cluster; None where a price is unknown or no token was emitted."""
+    """Return the size and cost of the cluster.
+
+    Costs are None where a price is unknown or no token was emitted.
+    """
     prices = [replica.placement.price_per_hour_usd for replica in replicas]
     per_hour = None if None in prices else float(sum(price for price in prices if price is not None))
     per_million = None

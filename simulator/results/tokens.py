@@ -129,7 +129,9 @@ def _by_decode_set(log: TokenLog, decode_spans: Ints) -> Iterator[DecodeSpans]:
 
 
 def gaps_of_moved(logs: Sequence[TokenLog]) -> tuple[Ints, Floats]:
-    """Return the gaps between token spans of requests that several replicas may have served.
+    """Return the gaps between token spans of moved requests.
+
+    Several replicas may have served such a request.
 
     Args:
         logs: Tokens, by replica.
@@ -150,7 +152,11 @@ def gaps_of_moved(logs: Sequence[TokenLog]) -> tuple[Ints, Floats]:
 
 
 def _spans(prefill_ends: Ints, decode_spans: Sequence[DecodeSpans]) -> tuple[Ints, Ints, Ints]:
-    """Return prefills and decode spans: int64[n] requests, iterations of the first token, and of the last."""
+    """Return the prefills and decode spans of requests.
+
+    Returns:
+        int64[n] each: request, iteration of the first token, and iteration of the last token.
+    """
     request = np.concatenate([prefill_ends[:, 0], *(requests for _, requests, _, _ in decode_spans)])
     first = np.concatenate([prefill_ends[:, 1], *(iterations[joined] for iterations, _, joined, _ in decode_spans)])
     last = np.concatenate([prefill_ends[:, 1], *(iterations[left - 1] for iterations, _, _, left in decode_spans)])
@@ -158,7 +164,9 @@ def _spans(prefill_ends: Ints, decode_spans: Sequence[DecodeSpans]) -> tuple[Int
 
 
 def _between_spans(prefill_ends: Ints, decode_spans: Sequence[DecodeSpans], moved: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return the gaps between consecutive spans of a request; a span is a prefill or a decode span.
+    """Return the gaps between consecutive spans of a request.
+
+    A span is a prefill or a decode span.
 
     Args:
         prefill_ends: As in `TokenLog`.

@@ -1,4 +1,4 @@
-"""Warnings of a run: what a user should know before trusting its figures."""
+"""Warnings of a run: reasons to doubt its figures."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -32,8 +32,8 @@ class Warning:
     """A reason to doubt the figures of a run.
 
     Attributes:
-        kind: What code reads; "input" is about the trace and the deployment as given.
-        text: What people read: a sentence or two.
+        kind: Category, for code to test; "input" concerns the trace and the deployment as given.
+        text: Message to the user, one or two sentences.
     """
 
     kind: Kind

@@ -13,10 +13,10 @@ NO_SESSION = -1
 
 @dataclass(slots=True)
 class ReplicaLoad:
-    """A replica as a gateway sees it: its hardware, its outstanding requests, and the engine's metrics.
+    """A replica as a gateway sees it.
 
-    Output lengths, the progress of prefills and the scheduler's plans stay unknown. A router reads a load and
-    changes nothing.
+    Its hardware, its outstanding requests and the engine's metrics are known; output lengths, the progress of prefills
+    and the scheduler's plans are not. A router reads a load and changes nothing.
 
     Attributes:
         device: Name of its GPUs.
@@ -57,7 +57,10 @@ class Arrival:
 
 
 class Router(Protocol):
-    """Chooses a replica for each arriving request; changes nothing and keeps no state."""
+    """Policy that chooses a replica for each arriving request.
+
+    A router changes nothing and keeps no state.
+    """
 
     def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
         """Return the number of the replica that serves the request.
@@ -71,5 +74,8 @@ class Router(Protocol):
 
 
 def pick_fewest_requests(loads: Sequence[ReplicaLoad]) -> int:
-    """Return the replica with the fewest outstanding requests; among equals, the one sent the fewest."""
+    """Return the replica with the fewest outstanding requests.
+
+    Among equals, it is the one that was sent the fewest.
+    """
     return min(range(len(loads)), key=lambda replica: (loads[replica].num_requests, loads[replica].num_routed))

@@ -1,4 +1,4 @@
-"""Least KV used: the replica with the smallest share of its KV cache in use."""
+"""Least KV used: the replica with the lowest KV cache utilization."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Least outstanding tokens: the replica with the fewest prompt tokens of unfinished requests."""
+"""Least outstanding tokens: the replica with the fewest outstanding prompt tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Power of two choices: the less loaded of two replicas drawn at random."""
+"""Power of two choices: the less loaded of two random replicas."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,9 @@ from simulator.routers.base import Arrival, ReplicaLoad
 
 @dataclass(frozen=True)
 class PowerOfTwoChoices:
-    """The one with fewer outstanding requests of two different replicas drawn at random; if equal, the first drawn.
+    """The less loaded of two different replicas drawn at random.
+
+    It has fewer outstanding requests; if equal, it is the first drawn.
 
     Source: Mitzenmacher, IEEE Transactions on Parallel and Distributed Systems 2001.
     """

@@ -11,7 +11,10 @@ from simulator.routers.base import Arrival, ReplicaLoad, pick_fewest_requests
 
 @dataclass(frozen=True)
 class Sticky:
-    """The replica of the request before it in the session; else the one with the fewest outstanding requests."""
+    """The replica of the session's previous request.
+
+    If there is none that is up, the one with the fewest outstanding requests.
+    """
 
     needs_sessions: ClassVar[bool] = True
 

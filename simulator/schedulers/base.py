@@ -1,4 +1,4 @@
-"""The protocol of a scheduling policy, and the steps that several policies share.
+"""Protocol of a scheduling policy, and steps that several policies share.
 
 The steps are the decisions of sarathi-serve's schedulers (Agrawal et al., OSDI 2024). They return a
 decision and change nothing.
@@ -34,7 +34,10 @@ class Scheduler(Protocol):
         ...
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
+        """Return the free KV blocks needed to admit `num_tokens` known tokens.
+
+        The tokens are those of one request.
+        """
         ...
 
 
@@ -55,13 +58,15 @@ class SizedBatches(Protocol):
 
 @dataclass(frozen=True)
 class Overlap:
-    """How the batches of a replica overlap, and what else an overlapping replica needs to know.
+    """How the batches of a replica overlap.
+
+    Also what else an overlapping replica needs to know of its policy.
 
     Attributes:
         lookahead: Whether a batch is scheduled while the one before it runs, beside one batch per pipeline stage.
         by_priority: Whether waiting requests are sorted by priority.
         watermark: Share of the KV blocks that an admission leaves free.
-        max_running: Most running requests.
+        max_running: Maximum running requests.
     """
 
     lookahead: bool
@@ -70,7 +75,7 @@ class Overlap:
     max_running: int
 
     def depth(self, num_stages: int) -> int:
-        """Return how many batches are scheduled before the oldest one has to end."""
+        """Return how many batches are scheduled before the oldest must end."""
         return num_stages + self.lookahead
 
 
@@ -95,7 +100,7 @@ def require_at_least(name: str, value: int, low: int) -> None:
 
 
 class Admissions:
-    """Waiting requests that pass the length and memory tests, head of the queue first.
+    """Waiting requests that pass the length and memory tests, head first.
 
     A head that is longer than the limit is ignored, and the next one is tested. A head that does not
     fit in memory ends the loop: no request behind it is tested. The policy tests its own caps last and
@@ -161,7 +166,7 @@ def every_decode(decodes: DecodeSet) -> Batch:
 
 
 def decodes_that_fit(replica: Replica) -> Batch:
-    """Return a batch of all decodes, preempting the latest arrivals while no KV block is free.
+    """Return a batch of all decodes that fit, preempting the latest arrivals.
 
     A request is preempted when no block is free, even if the decode that is next in line still has room
     in its last block, as in the real engines. With more free blocks than the decodes need, no request
@@ -198,7 +203,7 @@ def decodes_that_fit(replica: Replica) -> Batch:
 
 
 def free_blocks_after(replica: Replica, batch: Batch) -> int:
-    """Return the free KV blocks once a batch's preemptions and decodes have happened."""
+    """Return the free KV blocks after a batch's preemptions and decodes."""
     decodes = replica.decoding
     free_blocks = replica.free_blocks - decodes.num_new_blocks
     for request in batch.preempted:
@@ -210,12 +215,12 @@ def free_blocks_after(replica: Replica, batch: Batch) -> int:
 def whole_prompts(
     admissions: Admissions, max_num_seqs: int, max_tokens: float = inf, batch: Batch | None = None
 ) -> Batch:
-    """Add whole prompts to a batch, in queue order, up to the caps.
+    """Add whole prompts to a batch in queue order, within the caps.
 
     Args:
         admissions: Heads that pass the length and memory tests.
-        max_num_seqs: Most running requests.
-        max_tokens: Most prompt tokens.
+        max_num_seqs: Maximum running requests.
+        max_tokens: Maximum prompt tokens.
         batch: Batch to add the prompts to; None: a new batch.
     """
     batch = batch or Batch()

@@ -1,4 +1,4 @@
-"""Chunked prefills only: chunks and decodes take turns and never share an iteration."""
+"""Chunked prefills only: chunks and decodes alternate and never share an iteration."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,14 +9,14 @@ from simulator.schedulers.base import Admissions, decodes_that_fit, require_at_l
 
 @dataclass(frozen=True)
 class ChunkedPrefills:
-    """Alternating iterations of prefill chunks, up to the chunk size, and of all decodes.
+    """Alternating iterations of prefill chunks and of all decodes.
 
     If one of the two has nothing to compute, the other takes its turn. A prompt takes the KV blocks of its
     whole length at admission.
 
     Attributes:
-        chunk_size: Prompt tokens per iteration.
-        max_num_seqs: Most admitted requests, over all batches in flight.
+        chunk_size: Maximum prompt tokens per iteration.
+        max_num_seqs: Maximum admitted requests, over all batches in flight.
 
     Source: "chunked-prefills-only" of the ablation in Agrawal et al., OSDI 2024 (arXiv:2403.02310), section 5.4.
     """
@@ -45,17 +45,23 @@ class ChunkedPrefills:
         return min(self.chunk_size, max_model_len)
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
+        """Return the free KV blocks needed to admit `num_tokens` known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks
 
     def _decodes(self, replica: Replica) -> Batch:
-        """Return all decodes; they repeat only if no prefill could take a turn."""
+        """Return all decodes.
+
+        They repeat only if no prefill could take a turn.
+        """
         batch = decodes_that_fit(replica)
         batch.repeats = batch.repeats and not replica.prefilling and not replica.waiting
         return batch
 
     def _chunks(self, replica: Replica) -> Batch:
-        """Return the next chunks of unfinished prefills; if there are none, the first chunks of new requests."""
+        """Return the next chunks of unfinished prefills.
+
+        If there are none, return the first chunks of new requests.
+        """
         batch = Batch()
         for request in replica.paused_prefills():
             computed = replica.prefilling[request]

@@ -9,12 +9,12 @@ from simulator.schedulers.base import every_decode, require_at_least, reserving_
 
 @dataclass(frozen=True)
 class FasterTransformer:
-    """Request-level batching: the next batch is admitted when the last one has finished.
+    """Request-level batching: the next batch starts when the last has finished.
 
     Each request reserves the KV blocks of max_model_len tokens. The batch shrinks as its members finish.
 
     Attributes:
-        max_num_seqs: Most admitted requests, over all batches in flight.
+        max_num_seqs: Maximum admitted requests, over all batches in flight.
 
     Source: NVIDIA FasterTransformer; the decode-first baseline of Agrawal et al. (arXiv:2403.02310).
     """
@@ -40,5 +40,5 @@ class FasterTransformer:
         return self.max_num_seqs * max_model_len
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
+        """Return the free KV blocks needed to admit `num_tokens` known tokens."""
         return replica.blocks_for(replica.max_model_len)

@@ -9,13 +9,13 @@ from simulator.schedulers.base import every_decode, require_at_least, reserving_
 
 @dataclass(frozen=True)
 class Orca:
-    """Iteration-level batching: all decodes, and whole prompts of all requests that can be admitted.
+    """Iteration-level batching: all decodes, and whole prompts of all admissible requests.
 
     Each request reserves the KV blocks of max_model_len tokens, so no request is ever
     preempted. There is no token budget.
 
     Attributes:
-        max_num_seqs: Most admitted requests, over all batches in flight.
+        max_num_seqs: Maximum admitted requests, over all batches in flight.
 
     Source: Yu et al., OSDI 2022.
     """
@@ -39,5 +39,5 @@ class Orca:
         return self.max_num_seqs * max_model_len
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
+        """Return the free KV blocks needed to admit `num_tokens` known tokens."""
         return replica.blocks_for(replica.max_model_len)

@@ -42,7 +42,10 @@ class DynamicChunks:
         return [round(size / step) * step for size in reversed(levels)]
 
     def size_at(self, computed_tokens: int) -> int:
-        """Return the chunk size after `computed_tokens` of a prefill; beyond `max_tokens`, that of the last stage."""
+        """Return the chunk size after `computed_tokens` of a prefill.
+
+        Beyond `max_tokens`, it is that of the last stage.
+        """
         stage_tokens = -(-self.max_tokens // self.stages)
         return self.sizes[min(computed_tokens // stage_tokens, self.stages - 1)]
 
@@ -56,7 +59,7 @@ class Sarathi:
 
     Attributes:
         token_budget: Tokens per iteration, decodes included.
-        max_num_seqs: Most admitted requests, over all batches in flight.
+        max_num_seqs: Maximum admitted requests, over all batches in flight.
         dynamic_chunks: Chunk sizes by progress of a prefill, in place of the token budget.
 
     Source: Agrawal et al., OSDI 2024 (arXiv:2403.02310), section 4.
@@ -93,11 +96,15 @@ class Sarathi:
         return min(largest, max_model_len)
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
+        """Return the free KV blocks needed to admit `num_tokens` known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks
 
     def _room(self, batch: Batch, computed_tokens: int) -> int:
-        """Return the tokens left in the budget for a chunk after `computed_tokens` of a prefill; 0 or less: none."""
+        """Return the budget left for a chunk after `computed_tokens` of a prefill.
+
+        Returns:
+            Number of tokens; 0 or less: none.
+        """
         dynamic = self.dynamic_chunks
         budget = dynamic.size_at(computed_tokens) if dynamic.stages else self.token_budget
         return budget - batch.num_decodes - batch.num_prefill_tokens
@@ -142,7 +149,10 @@ class Sarathi:
 
 
 def _order_after(replica: Replica, paused: Collection[int]) -> list[int]:
-    """Return running requests by arrival, unfinished prefills last, as the engine orders them."""
+    """Return running requests by arrival, unfinished prefills last.
+
+    This is the order of the engine.
+    """
     last = set(paused)
     order = replica.by_arrival()
     return [request for request in order if request not in last] + [request for request in order if request in last]

@@ -9,11 +9,13 @@ from simulator.schedulers.base import Admissions, decodes_that_fit, require_at_l
 
 @dataclass(frozen=True)
 class VLLM:
-    """Whole prompts as soon as they fit in memory; decodes only when no prompt can be admitted.
+    """Prefill-first batching: whole prompts as soon as they fit in memory.
+
+    Decodes run only when no prompt can be admitted.
 
     Attributes:
         max_num_batched_tokens: Prompt tokens per iteration, at most max_model_len; None: max_model_len.
-        max_num_seqs: Most admitted requests, over all batches in flight.
+        max_num_seqs: Maximum admitted requests, over all batches in flight.
 
     Source: Kwon et al., SOSP 2023 (arXiv:2309.06180).
     """
@@ -49,5 +51,5 @@ class VLLM:
         return min(self.max_num_batched_tokens or max_model_len, max_model_len)
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free KV blocks needed to admit a request of `num_tokens` known tokens."""
+        """Return the free KV blocks needed to admit `num_tokens` known tokens."""
         return replica.blocks_for(num_tokens) + replica.watermark_blocks

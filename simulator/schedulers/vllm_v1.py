@@ -1,4 +1,4 @@
-"""vLLM V1: one token budget, for running requests in order of admission, then for waiting ones."""
+"""vLLM V1: one token budget for running requests, then for waiting ones."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -41,21 +41,21 @@ _INITIAL_STATE = PolicyState()
 
 @dataclass(frozen=True)
 class VLLMV1:
-    """Running requests in order of admission, then waiting ones, up to a token budget.
+    """Running requests in admission order, then waiting ones, within a token budget.
 
     There are no prefill and decode phases: a request has known tokens, and some of them are computed. KV blocks are
     allocated for each chunk, not for the whole prompt.
 
     Attributes:
         max_num_batched_tokens: Tokens per iteration.
-        max_num_seqs: Most running requests.
+        max_num_seqs: Maximum running requests.
         enable_chunked_prefill: Whether a prompt may be computed in chunks.
-        long_prefill_token_threshold: Most tokens of one request per iteration while there are several; 0: no limit.
+        long_prefill_token_threshold: Maximum tokens of one request per iteration while there are several; 0: no limit.
         long_prefill_token_threshold_adaptive: Whether to raise that limit to the budget over the number of requests.
         policy: Order of admission and choice of preemption victims: "fcfs" or "priority".
         scheduler_reserve_full_isl: Whether to admit a request only if all its known tokens would fit now.
         watermark: Share of the KV blocks that an admission leaves free, unless no request is running.
-        max_num_active_seqs: Most running requests, in place of max_num_seqs; None: max_num_seqs.
+        max_num_active_seqs: Maximum running requests, in place of max_num_seqs; None: max_num_seqs.
         max_num_scheduled_tokens: Tokens per iteration, if below max_num_batched_tokens; None: max_num_batched_tokens.
         prefill_schedule_interval: Iterations from one with prefill tokens to the next, while requests decode.
         async_scheduling: Whether a batch is scheduled while the one before it runs.
@@ -104,15 +104,16 @@ class VLLMV1:
         return self.max_num_batched_tokens
 
     def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free or cached KV blocks needed to admit a request of `num_tokens` known tokens."""
+        """Return free or cached KV blocks needed to admit `num_tokens` known tokens."""
         if not self.scheduler_reserve_full_isl and self.enable_chunked_prefill:
             num_tokens = min(num_tokens, self._budget)
         return replica.blocks_for(num_tokens)
 
     def schedule(self, replica: Replica) -> Batch | None:
-        """Decide the next step of a batch: a preemption, tokens of running requests, or admissions.
+        """Decide the next step of a batch.
 
-        With a prefix cache each step admits one request, because each admission changes what the next one can hit.
+        A step is a preemption, tokens of running requests, or admissions. With a prefix cache each step admits one
+        request, because each admission changes what the next one can hit.
         """
         if not isinstance(replica, CachingReplica):
             raise TypeError(f"vLLM V1 schedules a CachingReplica, not a {type(replica).__name__}")
@@ -146,7 +147,10 @@ class VLLMV1:
         return self.max_num_active_seqs or self.max_num_seqs
 
     def _max_tokens_per_request(self, replica: CachingReplica) -> int:
-        """Return the most tokens of one request in this call, apart from the budget."""
+        """Return the maximum tokens of one request in this call.
+
+        The budget may allow fewer.
+        """
         num_requests = len(replica.running) + len(replica.waiting)
         limit = self.long_prefill_token_threshold if num_requests > 1 else 0
         if self.long_prefill_token_threshold_adaptive and num_requests:
@@ -156,7 +160,10 @@ class VLLMV1:
     # -- running requests -----------------------------------------------------------------------
 
     def _continue_running(self, replica: CachingReplica, state: PolicyState) -> Batch:
-        """Return the tokens of running requests, or the next preemption if they lack KV blocks."""
+        """Return the tokens of running requests, or the next preemption.
+
+        A request is preempted if they lack KV blocks.
+        """
         decodes = replica.decoding
         batch = every_decode(decodes)
         free_blocks = replica.free_blocks - decodes.num_new_blocks
@@ -176,7 +183,10 @@ class VLLMV1:
         return batch
 
     def _chunks(self, replica: CachingReplica, state: PolicyState) -> Iterator[tuple[int, int]]:
-        """Yield the next chunk of each unfinished prefill, at its largest, whatever the budget."""
+        """Yield the next chunk of each unfinished prefill, ignoring the budget.
+
+        Each chunk is as large as `_max_tokens_per_request` allows.
+        """
         if state.on_hold:
             return
         limit, known = self._max_tokens_per_request(replica), replica.requests.known_tokens
@@ -186,7 +196,10 @@ class VLLMV1:
                 yield request, min(left, limit)
 
     def _walk(self, replica: CachingReplica, state: PolicyState) -> Batch:
-        """Schedule running requests one by one, until one lacks KV blocks and a request is preempted."""
+        """Schedule running requests one by one, until a request is preempted.
+
+        That happens when one of them lacks KV blocks.
+        """
         decodes, batch = replica.decoding, Batch()
         wanted = dict.fromkeys(decodes, 1) | dict(self._chunks(replica, state))
         room, free_blocks = self._budget, replica.free_blocks
@@ -230,13 +243,14 @@ class VLLMV1:
     # -- waiting requests -----------------------------------------------------------------------
 
     def _may_admit(self, replica: CachingReplica, batch: Batch) -> bool:
-        """Whether the caps leave room for admissions beside the running requests in a batch."""
+        """Whether the caps leave room for admissions beside the running requests."""
         return 0 < batch.num_tokens < self._budget and len(replica.running) < self._max_running
 
     def _admit(self, replica: CachingReplica, batch: Batch, num_tokens: int, state: PolicyState) -> list[int]:
-        """Admit waiting requests, in queue order, to a batch of `num_tokens` tokens so far.
+        """Admit waiting requests to a batch, in queue order.
 
-        With a prefix cache at most one request is admitted; the batch is then open.
+        The batch has `num_tokens` tokens so far. With a prefix cache at most one request is admitted; the batch is
+        then open.
 
         Returns:
             Requests that were skipped, because they were preempted and still have work in flight.
@@ -270,7 +284,9 @@ class VLLMV1:
     def _first_chunk(
         self, replica: CachingReplica, request: int, room: int, free_blocks: int, state: PolicyState
     ) -> PrefillChunk | None:
-        """Return the first chunk of a waiting request; None: neither it nor any request behind it is admitted.
+        """Return the first chunk of a waiting request.
+
+        Returns None if neither it nor any request behind it is admitted.
 
         Args:
             replica: Where it waits.
@@ -340,7 +356,11 @@ class VLLMV1:
 
 
 def _add_chunk(replica: CachingReplica, batch: Batch, request: int, num_tokens: int) -> int:
-    """Add the next chunk of an unfinished prefill to a batch; return the KV blocks it takes."""
+    """Add the next chunk of an unfinished prefill to a batch.
+
+    Returns:
+        KV blocks that the chunk takes.
+    """
     computed = replica.prefilling[request]
     num_blocks = replica.blocks_for(computed + num_tokens) - replica.num_blocks_of(request)
     batch.add_chunk(request, num_tokens, computed, num_blocks)

@@ -49,10 +49,10 @@ class Load:
 
 
 def fewest_replicas(deployment: Deployment, load: Load) -> int:
-    """Return a lower bound on the replicas: every GPU always runs at its peaks.
+    """Return a lower bound on the number of replicas.
 
-    Counts the FLOPs of tokens and attention, and the KV reads of decodes. Reads of the weights are left out, because
-    the batch size has no bound here.
+    Assumes that every GPU always runs at its peaks. Counts the FLOPs of tokens and attention, and the KV reads of
+    decodes. Reads of the weights are left out, because the batch size has no bound here.
     """
     model, device, parallel = deployment.model, deployment.device, deployment.parallel
     attention = attention_of(model, 1, deployment.kv_cache.dtype)
@@ -64,9 +64,10 @@ def fewest_replicas(deployment: Deployment, load: Load) -> int:
 
 
 def ruled_out(deployment: Deployment, slo: SLO, load: Load) -> str:
-    """Return why no number of replicas can meet an objective; empty if all may be met.
+    """Return why no number of replicas can meet an objective.
 
-    A decode reads the weights of all stages in turn. The GPUs of a stage share the FLOPs of a prompt.
+    Empty if every objective may be met. A decode reads the weights of all stages in turn. The GPUs of a stage share
+    the FLOPs of a prompt.
     """
     model, device, tp = deployment.model, deployment.device, deployment.parallel.tp
     matmuls = [operator for part in layer_operators(model, tp) for operator in part if isinstance(operator, MatMul)]
@@ -84,7 +85,7 @@ def ruled_out(deployment: Deployment, slo: SLO, load: Load) -> str:
 
 
 def _flops_per_token(model: Model) -> float:
-    """Return the FLOPs of a token in the matrix products of all layers."""
+    """Return the FLOPs of a token in the layers' matrix products."""
     matmuls = [operator for part in layer_operators(model, 1) for operator in part if isinstance(operator, MatMul)]
     return model.num_layers * sum(float(matmul.flops(1.0)) for matmul in matmuls)
 

@@ -86,7 +86,7 @@ class Search:
         return len(self._options) * sum(max(1, len(budgets)) for budgets in self._policies.values())
 
     def run(self, trials: int, seed: int, storage: str | None, done: Callable[[int], None]) -> list[Outcome]:
-        """Try different proposals, up to `trials` in total with those in the storage.
+        """Try up to `trials` different proposals, including those in the storage.
 
         A space of at most `trials` proposals is searched exhaustively; else NSGA-II proposes.
 
@@ -173,7 +173,10 @@ class Search:
         return [best.cost_per_hour_usd, *best.values.values()]
 
     def _most_replicas(self, option: Option, ended: Sequence[FrozenTrial]) -> int:
-        """Return the maximum replicas of an option, from max_gpus and SLACK times the lowest cost so far."""
+        """Return the maximum replicas of an option.
+
+        Limited by max_gpus and by SLACK times the lowest cost so far.
+        """
         costs = [
             plain["cost_per_hour_usd"]
             for trial in ended
@@ -184,7 +187,10 @@ class Search:
         return min(most, int(SLACK * min(costs) / option.price_per_hour_usd)) if costs else most
 
     def _fewest_replicas(self, option: Option, scheduler: str, budget: int | None, most: int) -> list[Outcome]:
-        """Bisect over replicas; return the outcome of every count tried, empty if none may be tried."""
+        """Bisect over replicas and return the outcome of every count tried.
+
+        Empty if none may be tried.
+        """
         outcomes: dict[int, Outcome] = {}
 
         def met(replicas: int) -> bool:

@@ -164,7 +164,9 @@ def _space(node: Any) -> Space:
 
 
 def _load(trace: Trace, deployment: Deployment, metrics: MetricOptions) -> Load:
-    """Return the load of the measured requests, without rejected requests and the warm-up.
+    """Return the load of the measured requests.
+
+    Rejected requests and those of the warm-up are left out.
 
     Raises:
         ConfigError: There are no such requests.
@@ -183,7 +185,10 @@ def _load(trace: Trace, deployment: Deployment, metrics: MetricOptions) -> Load:
 
 
 def _problem(config: DictConfig, space: Space, build: Build) -> dict[str, Any]:
-    """Return the identity of a search: load, axes, components of the candidates, and digests."""
+    """Return the identity of a search.
+
+    Load, axes, components of the candidates, and digests.
+    """
     problem = resolved(config)
     problem["search"] = {name: value for name, value in problem["search"].items() if name not in ("trials", "storage")}
     bases = [(device, scheduler) for device in space.devices for scheduler in space.schedulers]
@@ -192,7 +197,10 @@ def _problem(config: DictConfig, space: Space, build: Build) -> dict[str, Any]:
 
 
 def _smallest(config: DictConfig) -> DictConfig:
-    """Return the configuration with the smallest deployment, so that the configured one need not fit."""
+    """Return the configuration with the smallest deployment.
+
+    The configured deployment need not fit.
+    """
     smallest = config.copy()
     OmegaConf.set_struct(smallest, False)
     smallest.kv_cache.num_blocks = 1
@@ -202,7 +210,9 @@ def _smallest(config: DictConfig) -> DictConfig:
 
 
 def _builder(config: DictConfig, devices: Sequence[str]) -> Build:
-    """Return a function that builds a deployment of one replica; composes each device and policy once.
+    """Return a function that builds a deployment of one replica.
+
+    Each device and policy is composed once.
 
     Raises:
         ConfigError: There is no such device.

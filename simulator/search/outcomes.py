@@ -68,9 +68,10 @@ class Outcome:
 
 
 def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:
-    """Return the Pareto front of cost and one objective within the SLO, cheapest first.
+    """Return the Pareto front of cost and one objective within the SLO.
 
-    Deployments above SLACK times the lowest cost are excluded, because the search does not cover them.
+    The cheapest deployment comes first. Deployments above SLACK times the lowest cost are excluded, because the search
+    does not cover them.
     """
     front: list[Outcome] = []
     best_s = math.inf

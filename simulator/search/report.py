@@ -22,13 +22,19 @@ def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str
 
 
 def cheapest(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """Return the cheapest deployment within the SLO, or None; ties go to the best in the first objective."""
+    """Return the cheapest deployment within the SLO, or None.
+
+    Ties go to the best in the first objective.
+    """
     within = [outcome for outcome in outcomes if outcome.met]
     return min(within, key=lambda outcome: (outcome.cost_per_hour_usd, *outcome.values.values())) if within else None
 
 
 def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
-    """Write search.csv: every simulated deployment, and whether it is on a Pareto front."""
+    """Write every simulated deployment to search.csv.
+
+    Columns tell whether it is on the Pareto front of each objective.
+    """
     front_by_objective = fronts(outcomes, bounds)
     with atomic_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -63,7 +69,10 @@ def summarize(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) ->
 
 
 def _warnings(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) -> list[str]:
-    """Return a warning if not all proposals were tried, and the warnings of the deployments on the fronts."""
+    """Return the warnings of the search and of the fronts' deployments.
+
+    The search warns if not all proposals were tried.
+    """
     warnings = []
     if task.trials < num_points:
         warnings.append(f"{task.trials} of {num_points} proposals were tried: there may be cheaper deployments")
@@ -74,7 +83,7 @@ def _warnings(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) ->
 
 
 def print_search(task: SearchTask, outcomes: Sequence[Outcome], warnings: Sequence[str], console: Console) -> None:
-    """Print the layouts that were ruled out, the fronts, the cheapest deployment and the warnings."""
+    """Print the ruled-out layouts, the fronts, the cheapest deployment and the warnings."""
     bounds = task.slo.bounds()
     console.print(
         f"{len(task.kept)} layouts searched, {len(task.pruned)} ruled out; "

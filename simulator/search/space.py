@@ -62,7 +62,9 @@ Build = Callable[..., Deployment]
 
 
 def options(space: Space, slo: SLO, load: Load, build: Build) -> tuple[list[Option], list[Pruned]]:
-    """Return the layouts to search, and those ruled out by shape, memory, price or rooflines.
+    """Return the layouts to search, and those ruled out.
+
+    Shape, memory, price or a roofline may rule a layout out.
 
     Args:
         space: Axes of the search.

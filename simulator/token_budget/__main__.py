@@ -41,7 +41,7 @@ Sarathi-Serve. Optionally also searches for the budget with the highest capacity
 All options of `python -m simulator --help` apply. Writes token_budget.json, token_budget.csv (tokens, iteration_s)
 and token_budget.png; with maximize_capacity also capacity_by_budget.csv.
 
-Exit status: 0, 2 for a mistake in the input or a failed job, 130 if interrupted."""
+Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
 
 
 def main() -> None:

@@ -46,7 +46,9 @@ class Curve:
 
 
 def measure(times: StageTimes, load: IterationLoad, tile: int, max_tokens: int) -> Curve:
-    """Return the iteration time on a fine grid of tokens and at every tile.
+    """Return the iteration time over tokens.
+
+    Points are `STEP` tokens apart, and at every tile.
 
     Args:
         times: Stage times of the deployment.
@@ -61,7 +63,9 @@ def measure(times: StageTimes, load: IterationLoad, tile: int, max_tokens: int) 
 
 
 def largest_budget(curve: Curve, bound_s: float, tile: int) -> int | None:
-    """Return the largest multiple of a tile up to which every iteration meets a bound; None if none does.
+    """Return the largest budget up to which every iteration meets a bound.
+
+    It is a multiple of a tile; None if no multiple meets the bound.
 
     A budget must leave room for a prefill, so the decodes alone do not count.
     """

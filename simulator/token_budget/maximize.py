@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 
 def best_budget(capacity: Callable[[int], float], tile: int, max_tokens: int) -> dict[int, float]:
-    """Search the multiples of a tile for the budget with the highest capacity.
+    """Search the multiples of a tile for the highest capacity.
 
     Tries powers of two, then steps around the best one that halve. Capacity rises with the budget while iterations
     get more efficient, and falls once they violate the TBT bound; beyond that, where long iterations are few, it may

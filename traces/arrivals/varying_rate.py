@@ -179,7 +179,7 @@ def _require_points(name: str, points: Sequence[Sequence[float]]) -> None:
 def _time_to_count_s(count: Floats, first: Floats, last: Floats, span_s: Floats) -> Floats:
     """Return the time by which `count` requests are expected.
 
-    The rate is linear in time, which counts in seconds from the start of the piece.
+    The rate is linear in time. The result is in seconds from the start of the piece.
 
     Args:
         count: Expected requests: float64[num_requests], as the others.

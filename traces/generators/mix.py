@@ -112,11 +112,11 @@ class Mix:
         return replace(merged, notes=(*merged.notes, note)), None
 
     def _join(self, parts: list[Trace], order: Rows) -> Trace:
-        """Concatenate the requests of the classes and take them in an order.
+        """Concatenate the classes and take some of their requests.
 
         Args:
             parts: Requests of each class.
-            order: Indices into the concatenation.
+            order: Requests to take, in this order, as indices into the concatenation.
         """
         sessions: list[NDArray[np.int64]] = []
         for part in parts:

@@ -80,7 +80,7 @@ class SharedPrefix:
     def _number_blocks(self, group: Ints, prompt_tokens: Ints) -> PrefixBlocks:
         """Number the full blocks of the prompts.
 
-        The ids of the groups come first, then those of single requests.
+        The blocks of the groups come first, then those of single requests.
         Ids of a request: | of its group: first, first + 1, ... | its own: first, first + 1, ... |
         """
         num_per_group = self.prefix_tokens // self.block_tokens

@@ -79,7 +79,7 @@ class Check:
 
 
 class MalformedRows:
-    """Policy for malformed rows: raise an error, or skip and count them.
+    """Policy for malformed rows: raise at the first, or skip and count.
 
     Attributes:
         count: Number of skipped rows.

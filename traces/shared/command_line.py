@@ -92,7 +92,7 @@ def run(
         on_interrupt: Called after an interrupt; returns a line about what remains.
 
     Raises:
-        SystemExit: With a status other than 0: 1 for an internal error, 2 for a mistake in the input, 130 after Ctrl-C,
+        SystemExit: With a status other than 0: 1 for an internal error, 2 for invalid input, 130 after Ctrl-C,
             141 if the reader of the output went away, 143 after SIGTERM.
     """
     interruption.install_handlers()
