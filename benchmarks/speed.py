@@ -63,7 +63,7 @@ def measure(run: Callable[[], Result]) -> tuple[Result, float, float]:
 def near_saturation(iteration_time: str) -> None:
     """Print the speed at four loads.
 
-    10,000 sharegpt requests, one replica, sarathi.
+    One replica serves 10,000 sharegpt requests with sarathi.
     """
     print(f"\n## 10,000 sharegpt requests, sarathi, one replica, iteration_time={iteration_time}\n")
     common = ("trace=sharegpt", "trace.num_requests=10000", f"iteration_time={iteration_time}")

@@ -3,10 +3,10 @@
     pip download aiconfigurator-core==0.12.0 --no-deps && unzip aiconfigurator_core*.whl -d aic
     python -m benchmarks.vllm_serving aic/aiconfigurator_core/systems/silicon_sample.csv
 
-The file is part of the PyPI package aiconfigurator-core (NVIDIA, Apache-2.0). It has 90 closed-loop points of Qwen3-32B
-on H100 GPUs: the mean TTFT and TPOT of vLLM 0.12.0, which schedules synchronously by default, at a constant number of
-concurrent requests of equal lengths. Settings that the file does not state are the engine's defaults on that GPU.
-Nothing is fitted to these times.
+The file is part of the PyPI package aiconfigurator-core (NVIDIA, Apache-2.0). The 90 points used are closed-loop runs
+of Qwen3-32B on H100 GPUs: the mean TTFT and TPOT of vLLM 0.12.0, which schedules synchronously by default, at a
+constant number of concurrent requests of equal lengths. Settings that the file does not state are the engine's defaults
+on that GPU. Nothing is fitted to these times.
 """
 
 import sys

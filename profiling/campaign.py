@@ -96,7 +96,7 @@ def _recordings(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield the name and overrides of each recording.
 
-    Every policy and load is recorded without CUDA graphs and, with `has_graphs`, with them too.
+    Every policy and load is recorded without CUDA graphs and, if `has_graphs`, again with them.
     """
     common = [device, f"model={options.model}", "engine=torch_loop", "trace=sharegpt", *options.overrides]
     if options.on == CUDA:

@@ -146,7 +146,7 @@ def read_table(folder: Path, family: str) -> pd.DataFrame:
 def device_folders(folder: Path) -> list[Path]:
     """Return the device folders in a folder.
 
-    If the folder is itself of a device, only that one is returned.
+    A folder that is itself a device folder is returned alone.
 
     Raises:
         TableError: The folder has no tables.

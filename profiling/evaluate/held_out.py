@@ -267,7 +267,7 @@ def attention_scores(
 def derived_attention_scores(folder: Path, source: Path) -> Iterator[Score]:
     """Yield the scores of attention derived from another device.
 
-    Scored are all rows of this device.
+    All rows of this device are scored.
     """
     gpu, source_gpu = fit.gpu_of(Header.read(folder)), fit.gpu_of(Header.read(source))
     device = Header.read(folder).device

@@ -18,7 +18,7 @@ PARTS = ("schedule", "prepare_inputs", "sampler", "synchronize", "process_output
 def host_lines(folder: Path) -> pd.DataFrame:
     """Fit host time over the sequences of a batch.
 
-    One row is for one GPU, one for several.
+    One GPU has a row, several GPUs have another.
 
     Returns:
         Columns device, gpus, base_s, per_seq_s, launch_per_layer_s and launch_graph_s (0: not measured), median and

@@ -76,7 +76,7 @@ def version_of(systems: Path, system: str, backend: str) -> str:
 def tables(systems: Path, system: str, backend: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield (family, rows) of a system.
 
-    Imported are bf16 GEMMs, attention without sliding window and NCCL all-reduces.
+    The rows are bf16 GEMMs, attention without sliding window and NCCL all-reduces.
     """
     device, _ = SYSTEMS[system]
     folder = systems / "data" / system

@@ -1,6 +1,6 @@
 """Measures the serving engine on synthetic batches.
 
-Measured are host time by part, and whole iterations.
+It measures host time by part, and whole iterations.
 """
 
 import time

@@ -101,7 +101,7 @@ class Operators:
             cached.view(-1, *cached.shape[2:]).index_copy_(0, slots, new)
 
     def activate(self, x: Any, gated: bool) -> Any:
-        """Apply gated SiLU or GELU.
+        """Apply SiLU if `gated`, otherwise GELU.
 
         SiLU takes (tokens, 2 ffn), whose first half is the gate; GELU takes (tokens, ffn).
         """

@@ -139,7 +139,7 @@ def validate(recording: Recording, deployment: Deployment) -> Validation:
 def iteration_errors(validation: Validation) -> Iterator[IterationErrors]:
     """Yield the errors of a validation's iterations.
 
-    Of all iterations, of decode-only ones, and of those with a prefill chunk.
+    Yields those of all iterations, of decode-only ones, and of those with a prefill chunk.
     """
     recording, predicted = validation.recording, validation.predicted_s
     measured = seconds_of(recording.served)

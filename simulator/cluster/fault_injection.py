@@ -140,7 +140,7 @@ class FaultInjector:
     def _is_over(self) -> bool:
         """Return whether no fault can matter any more.
 
-        Only fault ends are then due, and no request waits for one.
+        Only fault ends are then due, and no request waits for a replica to come back.
         """
         is_awaited = self._gateway.queue and any(map(self._comes_back, range(len(self._active))))
         return self._clock.num_due == self._num_ends_due and not is_awaited

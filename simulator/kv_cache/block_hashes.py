@@ -199,7 +199,7 @@ def _runs_of_rows(
 def _require_prefixes(request: Ints, first: Ints, length: Ints) -> None:
     """Check that each hash follows the same hash wherever it occurs.
 
-    The hash of a whole prefix does.
+    Hashes of whole prefixes always do.
 
     Raises:
         ValueError: One does not.

@@ -82,7 +82,7 @@ class Replica:
             block_size: Tokens per KV block.
             max_model_len: Longest sequence that is admitted, in tokens.
             watermark_blocks: KV blocks that an admission should leave free.
-            num_stages: Pipeline stages, and so the maximum batches in flight.
+            num_stages: Pipeline stages, and so the maximum number of batches in flight.
             appends_blocks: Whether a decode is allocated another KV block when its last one is full. False:
                 all its blocks are allocated at admission.
         """

@@ -1,6 +1,6 @@
 """Bottlenecks of a run, as text.
 
-Their shares are exact sums over requests and iterations.
+Their shares come from exact sums over requests and iterations.
 """
 
 from dataclasses import dataclass

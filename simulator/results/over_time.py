@@ -244,7 +244,7 @@ def _decodes_of_moved(result: Result, number: int) -> tuple[Floats, Floats]:
     """Return when requests hit by failures started and stopped decoding.
 
     Returns:
-        Seconds at which they started to decode at the replica, and at which it dropped them. Last tokens are left out.
+        Seconds at which they started to decode at the replica, and at which a failure of it dropped them.
     """
     replica, faults = result.replicas[number], result.faults
     tokens = replica.request_events.prefill_ends

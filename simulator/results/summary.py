@@ -72,7 +72,7 @@ def cluster_totals(
 ) -> dict[str, float | int | None]:
     """Return the size and cost of the cluster.
 
-    Costs are None where a price is unknown or no token was emitted.
+    Costs are None if a price is unknown, the cost per token also if no token was emitted.
     """
     prices = [replica.placement.price_per_hour_usd for replica in replicas]
     per_hour = None if None in prices else float(sum(price for price in prices if price is not None))
