@@ -31,7 +31,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import names that need Hydra on first use: plots and reports start twice as fast without it."""
+    """Import names that need Hydra on first use.
+
+    Plots and reports start twice as fast without Hydra.
+    """
     if name not in ("ConfigError", "load_config", "__version__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from simulator import config

@@ -8,7 +8,7 @@ from simulator.results import STATUS_NAMES, ReplicaResult, Result
 from traces.shared.value_checks import choice, integer, number
 
 _MOST = 2**62
-MAX_S = 1e12  # longer than any fault
+_MAX_S = 1e12  # longer than any fault
 
 
 def validate_result(result: Result) -> None:
@@ -39,10 +39,10 @@ def validate_result(result: Result) -> None:
 
 def _check_fault(span: FaultSpan, num_replicas: int) -> None:
     choice("faults: kind", span.kind, KINDS)
-    number("faults: at_s", span.at_s, 0, MAX_S)
-    number("faults: for_s", 0 if span.for_s is None else span.for_s, 0, MAX_S)
+    number("faults: at_s", span.at_s, 0, _MAX_S)
+    number("faults: for_s", 0 if span.for_s is None else span.for_s, 0, _MAX_S)
     integer("faults: replica", span.replica, 0, num_replicas - 1)
-    number("faults: slowdown", span.slowdown, 1, MAX_S)
+    number("faults: slowdown", span.slowdown, 1, _MAX_S)
 
 
 def _check_replica(replica: ReplicaResult, num_requests: int, end_s: float) -> None:
