@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.output import UsageError, read_json
-from simulator.plot import PricedPoint
+from simulator.plot.cost import PricedPoint
 from simulator.results import deployment_label
 
 LOAD = "arrival.qps"

@@ -1,15 +1,15 @@
 """Warnings of a run: reasons to doubt its figures."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.log import NO_REPLICA
+from simulator.results.replica import ReplicaResult
 from simulator.results.status import STUCK
-
-if TYPE_CHECKING:
-    from simulator.results.result import Result
 
 Kind = Literal[
     "overloaded",
@@ -40,60 +40,85 @@ class Warning:
     text: str
 
 
-def run_warnings(result: "Result") -> list[Warning]:
+class Run(Protocol):
+    """The part of a `Result` that its warnings come from."""
+
+    @property
+    def requests(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102
+    @property
+    def status(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def replicas(self) -> Sequence[ReplicaResult]: ...  # noqa: D102
+    @property
+    def notes(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def num_broken_off(self) -> int: ...  # noqa: D102
+    @property
+    def num_by_status(self) -> Mapping[str, int]: ...  # noqa: D102
+    @property
+    def counted(self) -> NDArray[np.bool_]: ...  # noqa: D102
+    @property
+    def overloaded(self) -> bool: ...  # noqa: D102
+    @property
+    def iteration_time(self) -> tuple[Mapping[str, Any], Sequence[str]]: ...  # noqa: D102
+
+
+def run_warnings(run: Run) -> list[Warning]:
     """Return the warnings of a run."""
-    count, warnings = result.num_by_status, list[Warning]()
-    if result.overloaded:
-        text = "overloaded: the queue was still growing when the last request arrived"
-        warnings.append(Warning("overloaded", text))
+    return [
+        *_about_load(run),
+        *_about_sessions(run),
+        *_about_measured_requests(run),
+        *(Warning("input", note) for note in run.notes),
+        *(Warning("iteration_time", text) for text in run.iteration_time[1]),
+    ]
+
+
+def _about_load(run: Run) -> Iterator[Warning]:
+    count = run.num_by_status
+    if run.overloaded:
+        yield Warning("overloaded", "overloaded: the queue was still growing when the last request arrived")
     if count["num_stuck"]:
-        stuck_reasons = [replica.stuck_reason for replica in result.replicas if replica.stuck_reason]
-        if (result.requests["replica"][result.status == STUCK] == NO_REPLICA).any():
-            stuck_reasons.append("No replica came back for requests that a failure left without one.")
-        text = f"{count['num_stuck']} requests are stuck forever. {' '.join(stuck_reasons)}".rstrip()
-        warnings.append(Warning("stuck", text))
+        reasons = [replica.stuck_reason for replica in run.replicas if replica.stuck_reason]
+        if (run.requests["replica"][run.status == STUCK] == NO_REPLICA).any():
+            reasons.append("No replica came back for requests that a failure left without one.")
+        text = f"{count['num_stuck']} requests are stuck forever. {' '.join(reasons)}".rstrip()
+        yield Warning("stuck", text)
     if count["num_lost"]:
         text = f"{count['num_lost']} requests were lost: a replica failed, and they were not sent again"
-        warnings.append(Warning("lost", text))
+        yield Warning("lost", text)
     if count["num_unfinished"]:
-        text = f"{count['num_unfinished']} requests were unfinished at the time limit"
-        warnings.append(Warning("unfinished", text))
-    warnings += _about_sessions(result)
-    num_late = count["num_not_arrived"] - result.num_broken_off
-    if num_late:
-        # A request that waits for another one has no arrival time yet.
-        waited = ", or waited for one that did not end" if np.isnan(result.requests["arrival_s"]).any() else ""
-        text = f"{num_late} requests would have arrived after the time limit{waited}"
-        warnings.append(Warning("not_arrived", text))
-    if not result.counted.any():
-        text = "no request is left to measure: all arrive in the warm-up or after the time limit"
-        warnings.append(Warning("nothing_measured", text))
-    if count["num_ignored"]:
-        text = f"{count['num_ignored']} requests were ignored: longer than the engine admits"
-        warnings.append(Warning("ignored", text))
-    warnings += [Warning("input", note) for note in result.notes]
-    warnings += [Warning("iteration_time", text) for text in result.iteration_time[1]]
-    return warnings
+        yield Warning("unfinished", f"{count['num_unfinished']} requests were unfinished at the time limit")
 
 
-def _about_sessions(result: "Result") -> list[Warning]:
-    warnings = []
-    num_early = _num_early_turns(result)
+def _about_sessions(run: Run) -> Iterator[Warning]:
+    num_early = _num_early_turns(run.requests)
     if num_early:
         early = f"{num_early} turns arrived before the previous turn of their session was answered"
-        text = f"{early}; arrival=sessions or closed_loop makes them wait"
-        warnings.append(Warning("early_turns", text))
-    if result.num_broken_off:
-        text = f"{result.num_broken_off} turns were not sent: an earlier turn of their session was ignored or lost"
-        warnings.append(Warning("unsent_turns", text))
-    return warnings
+        yield Warning("early_turns", f"{early}; arrival=sessions or closed_loop makes them wait")
+    if run.num_broken_off:
+        text = f"{run.num_broken_off} turns were not sent: an earlier turn of their session was ignored or lost"
+        yield Warning("unsent_turns", text)
 
 
-def _num_early_turns(result: "Result") -> int:
-    table = result.requests
-    if "session" not in table:
+def _about_measured_requests(run: Run) -> Iterator[Warning]:
+    count = run.num_by_status
+    num_late = count["num_not_arrived"] - run.num_broken_off
+    if num_late:
+        # A request that waits for another one has no arrival time yet.
+        waited = ", or waited for one that did not end" if np.isnan(run.requests["arrival_s"]).any() else ""
+        yield Warning("not_arrived", f"{num_late} requests would have arrived after the time limit{waited}")
+    if not run.counted.any():
+        text = "no request is left to measure: all arrive in the warm-up or after the time limit"
+        yield Warning("nothing_measured", text)
+    if count["num_ignored"]:
+        yield Warning("ignored", f"{count['num_ignored']} requests were ignored: longer than the engine admits")
+
+
+def _num_early_turns(requests: Mapping[str, NDArray[Any]]) -> int:
+    if "session" not in requests:
         return 0
-    order = np.argsort(table["session"], kind="stable")
-    session, arrival_s, completed_s = (table[name][order] for name in ("session", "arrival_s", "completed_s"))
+    order = np.argsort(requests["session"], kind="stable")
+    session, arrival_s, completed_s = (requests[name][order] for name in ("session", "arrival_s", "completed_s"))
     later = (session[1:] == session[:-1]) & (session[1:] >= 0) & ~np.isnan(arrival_s[1:])
     return int(np.count_nonzero(later & ~(arrival_s[1:] >= completed_s[:-1])))
