@@ -23,11 +23,12 @@ EXPORTS = {
     " StuckReason stuck_reason",
     "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
     "simulator.iteration_time": "Affine Attention AttentionFit Collectives Composed ComposedTimes CorrectedPhysics"
-    " DeviceProfile Documented Elementwise Extent Floats Gpu HostPart InEngine IterationTime LinkCurve MatMul"
-    " MeasuredLinks Profile ProfileKernels Provenance Roofline StageTimes TiledLines Trees attention_key"
-    " attention_of decode_features decode_terms describe_provenance elementwise_features elementwise_key"
-    " elementwise_terms embedding extent_of extent_of_batch head_operators layer_operators load_links load_profile"
-    " matmul_features matmul_key matmul_terms prefill_features prefill_terms time_breakdown",
+    " DeviceProfile Documented Elementwise Extent Floats Gpu HostPart InEngine IterationTime LINEAR_OPERATORS"
+    " LinkCurve MatMul MeasuredLinks PUBLISHED_LINEAR_MS Profile ProfileKernels Provenance Roofline StageTimes"
+    " TiledLines Trees attention_key attention_of decode_features decode_terms describe_provenance"
+    " elementwise_features elementwise_key elementwise_terms embedding extent_of extent_of_batch head_operators"
+    " layer_operators load_links load_profile matmul_features matmul_key matmul_terms prefill_features"
+    " prefill_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
     " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
@@ -39,7 +40,6 @@ EXPORTS = {
     " generation_stalls knee kv_and_queue latency_against_load latency_cdfs pictures_of_run pipeline_timeline"
     " prefix_cache roofline save",
     "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
-    "simulator.reproduce": "FIGURE_6 LINEAR",
     "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult IGNORED LATENCIES"
     " LOST MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS ReplicaResult RequestEventArrays Result"
     " SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps UNFINISHED Warning after_idle blocks_used bottlenecks"

@@ -8,8 +8,7 @@ import pandas as pd
 
 from profiling.evaluate.published_iterations import linear_times
 from profiling.fit.links import LinkCurveRegressor, groups
-from simulator.iteration_time import Floats
-from simulator.reproduce import FIGURE_6
+from simulator.iteration_time import PUBLISHED_LINEAR_MS, Floats
 from traces.shared.figure_style import COLOURS, MARKERS, grid, line, make_logarithmic, save, styled
 
 
@@ -77,7 +76,7 @@ def draw_stairs(path: Path) -> None:
         style = line(index)
         predicted = np.array(linear_times(degree, tokens)) * 1e3
         axes.plot(tokens, predicted, label=f"predicted, TP{degree}", **style)
-        points = {count: times[index] for count, times in FIGURE_6.items() if count <= tokens[-1]}
+        points = {count: times[index] for count, times in PUBLISHED_LINEAR_MS.items() if count <= tokens[-1]}
         axes.scatter(
             list(points),
             list(points.values()),

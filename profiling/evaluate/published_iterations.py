@@ -13,9 +13,8 @@ import pandas as pd
 
 from profiling.tables import read_columns
 from simulator.config import load_config
-from simulator.iteration_time import Composed, StageTimes
+from simulator.iteration_time import LINEAR_OPERATORS, PUBLISHED_LINEAR_MS, Composed, StageTimes
 from simulator.replica import Batch
-from simulator.reproduce import FIGURE_6, LINEAR
 
 MS = 1e-3
 # Context tokens of the decodes in the published iterations, as their authors state.
@@ -82,7 +81,9 @@ def linear_time(times: StageTimes, num_tokens: int) -> float:
     """Predict the seconds of the linear layers on one GPU, all layers."""
     assert isinstance(times, Composed)
     operators = times.operators(Batch.of([(num_tokens, 0)], []), 0)
-    return sum(operator.seconds_per_layer * operator.layers for operator in operators if operator.name in LINEAR)
+    return sum(
+        operator.seconds_per_layer * operator.layers for operator in operators if operator.name in LINEAR_OPERATORS
+    )
 
 
 def _splitwise(path: Path) -> Iterator[Case]:
@@ -143,7 +144,7 @@ def _tensorrt_llm(path: Path) -> Iterator[Case]:
 def _figure_6() -> Iterator[Case]:
     for index, degree in enumerate((2, 4)):
         times = stage_times("model=llama2_70b", "device=a100_80gb_sxm", f"parallel.tp={degree}")
-        for num_tokens, measured in FIGURE_6.items():
+        for num_tokens, measured in PUBLISHED_LINEAR_MS.items():
             case = f"TP{degree}, {num_tokens} tokens"
             yield Case(
                 "Sarathi-Serve figure 6, linear layers", case, measured[index] * MS, linear_time(times, num_tokens)

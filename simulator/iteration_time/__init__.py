@@ -37,10 +37,13 @@ from simulator.iteration_time.physics import (
 )
 from simulator.iteration_time.profile import Profile, ProfileKernels
 from simulator.iteration_time.provenance import Documented, Extent, HostPart, Provenance, describe_provenance, extent_of
+from simulator.iteration_time.published import LINEAR_OPERATORS, PUBLISHED_LINEAR_MS
 from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines, Trees
 from simulator.iteration_time.roofline import Roofline
 
 __all__ = [
+    "LINEAR_OPERATORS",
+    "PUBLISHED_LINEAR_MS",
     "Affine",
     "Attention",
     "AttentionFit",

@@ -8,7 +8,7 @@ from itertools import chain
 
 from simulator.capacity import find_capacity, load_capacity
 from simulator.config import load_config
-from simulator.iteration_time import Composed, StageTimes
+from simulator.iteration_time import LINEAR_OPERATORS, Composed, StageTimes
 from simulator.replica import Batch
 from simulator.reproduce.published import ARXIV, CHAT
 from simulator.simulation import simulate
@@ -21,7 +21,6 @@ TRACES = {
     ARXIV: ("trace=arxiv", "model.max_model_len=16384"),
 }
 PROTOCOL = ("trace.num_requests=2048", "time_limit_s=1800", "metrics.zero_first_gap=true")
-LINEAR = ("qkv_proj", "o_proj", "gate_up_proj", "up_proj", "down_proj")
 
 
 def capacity(overrides: Overrides) -> Figures:
@@ -88,7 +87,7 @@ def linear_layers(overrides: Overrides, tokens: Sequence[int]) -> Figures:
     assert isinstance(times, Composed)
     values: Figures = {}
     for count in sorted({*tokens, 64, 2048, 4096}):
-        operators = [row for row in times.operators(Batch.of([(count, 0)], []), 0) if row.name in LINEAR]
+        operators = [row for row in times.operators(Batch.of([(count, 0)], []), 0) if row.name in LINEAR_OPERATORS]
         values[f"linear_ms_{count}"] = 1e3 * sum(row.seconds_per_layer * row.layers for row in operators)
         num_flops, num_bytes = (
             sum(getattr(row, name) for row in operators) for name in ("flops_per_layer", "bytes_per_layer")

@@ -8,6 +8,8 @@ in the simulator is fitted to these numbers.
 
 from dataclasses import dataclass
 
+from simulator.iteration_time import PUBLISHED_LINEAR_MS
+
 CHAT, ARXIV = "openchat_sharegpt4", "arxiv_summarization"
 SCHEDULERS = ("orca", "vllm", "sarathi")
 SLOS = ("strict", "relaxed")
@@ -185,16 +187,4 @@ FIGURE_9: dict[str, dict[tuple[int, int], tuple[float, float, float]]] = {
 FIGURE_5_INTENSITY = {64: 64.0, 600: 512.0}
 FIGURE_5_BALANCE_TOKENS = 600.0
 
-# Figure 6: ms of the linear layers of an iteration of LLaMA2-70B on A100 at TP2 and TP4, by tokens. 264 and 392
-# represent points "just above" 256 and 384.
-FIGURE_6 = {
-    128: (60, 30),
-    256: (80, 47),
-    264: (107, 56),
-    384: (112, 57),
-    392: (140, 76),
-    512: (145, 80),
-    1024: (280, 146),
-    2048: (505, 266),
-    4096: (997, 505),
-}
+FIGURE_6 = PUBLISHED_LINEAR_MS
