@@ -31,10 +31,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import names that need Hydra on first use.
-
-    Plots and reports start twice as fast without Hydra.
-    """
+    """Import names that need Hydra on first use."""
     if name not in ("ConfigError", "load_config", "__version__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from simulator import config
