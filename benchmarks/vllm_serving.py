@@ -26,12 +26,12 @@ SETTING = (
     "scheduler.max_num_seqs=1024",
     "kv_cache.memory_utilization=0.9",
     "engine=vllm_v1_sync",
+    "engine.sampling=top_k_top_p",
     "trace=fixed",
     "arrival=closed_loop",
     "arrival.think_s=0",
-    "metrics.warmup_s=1e-6",  # leaves out the first request of each user, since all of them arrive at once
 )
-ROUNDS = 5  # requests per user
+ROUNDS = int(__import__("os").environ.get("ROUNDS", "20"))  # requests per user
 
 
 def read_measured(path: str) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """`python -m profiling`: measure operators, record an engine, fit and evaluate profiles."""
 
 import argparse
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,7 @@ import pandas as pd
 from profiling import campaign
 from profiling.measure import command as measure
 from profiling.serving import command as record
+from profiling.step_bar import step_bar
 from profiling.tables import Header, TableError, device_folders, print_table, write_table
 from profiling.validate import command as validate
 from traces.shared import command_line
@@ -58,18 +60,36 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("import", help="convert published measurements into tables")
     sources = command.add_subparsers(required=True, metavar="SOURCE")
     vidur = sources.add_parser("vidur", help="a folder of Vidur's profiling data")
-    vidur.add_argument("folder", type=Path, help="has linear/GPU_MODEL.csv, attention.csv, network/, cpu_overheads_*")
+    vidur.add_argument("folder", type=Path, help="has compute/GPU/ORG/MODEL/mlp.csv, or linear/GPU_MODEL.csv")
     vidur.add_argument("--output", type=Path, required=True, help="parent of the device folders that are written")
     vidur.set_defaults(run=_import_vidur)
-    configurator = sources.add_parser("aiconfigurator", help="the measurements in the package aiconfigurator-core")
+    serving_sim = sources.add_parser("llmservingsim", help="a folder of LLMServingSim's profiler/perf")
+    serving_sim.add_argument("folder", type=Path, help="has GPU/MODEL/FORMAT/meta.yaml")
+    serving_sim.add_argument("--output", type=Path, required=True, help="parent of the device folders that are written")
+    serving_sim.set_defaults(run=_import_llmservingsim)
+    configurator = sources.add_parser("aiconfigurator", help="kernel tables of aiconfigurator-core or aisimulate")
     configurator.add_argument("--system", required=True, help="the package's name of the GPU, such as h200_sxm")
     configurator.add_argument("--backend", default="vllm", help="measured engine; default: vllm")
+    configurator.add_argument("--version", help="version of the engine; default: the newest")
+    configurator.add_argument(
+        "--repeats", nargs="*", default=[], metavar="VERSION", help="versions whose matrix products are repeats"
+    )
+    configurator.add_argument("--systems", type=Path, help="folder `systems` of an unpacked wheel; default: installed")
     configurator.add_argument("--output", type=Path, required=True, help="parent of the device folder that is written")
     configurator.set_defaults(run=_import_aiconfigurator)
 
     command = commands.add_parser("fit", help="fit measurements, one profile per device")
     _add_tables(command)
     command.add_argument("--output", type=Path, required=True, help="folder for DEVICE.json.gz")
+    command.add_argument("--name", help="name of the file; default: the device")
+    command.add_argument(
+        "--elementwise-from",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="tables of other devices whose norms, rope, activation and sampling are scaled by the bandwidth",
+    )
     command.set_defaults(run=_fit)
 
     command = commands.add_parser("evaluate", help="errors of the fits on held-out rows")
@@ -124,41 +144,65 @@ def _import_vidur(options: argparse.Namespace) -> None:
         print(f"{folder}: {len(rows):,} rows of {family}")
 
 
-def _import_aiconfigurator(options: argparse.Namespace) -> None:
-    from profiling.importers import aiconfigurator
+def _import_llmservingsim(options: argparse.Namespace) -> None:
+    from profiling.importers import llmservingsim
 
-    systems = aiconfigurator.systems_folder()
-    version = aiconfigurator.version_of(systems, options.system, options.backend)
-    header = aiconfigurator.header(systems, options.system, options.backend, version)
-    folder = options.output / header.device
-    header.write(folder)
-    for family, rows in aiconfigurator.tables(systems, options.system, options.backend):
+    for header, family, rows in llmservingsim.tables(options.folder):
+        folder = options.output / header.device
+        header.write(folder)
         write_table(folder, family, rows)
         print(f"{folder}: {len(rows):,} rows of {family}")
 
 
+def _import_aiconfigurator(options: argparse.Namespace) -> None:
+    from profiling.importers import aiconfigurator
+
+    system = aiconfigurator.system(options.system, options.backend, options.version, options.repeats, options.systems)
+    folder = options.output / system.device
+    system.header.write(folder)
+    for family, files, rows in aiconfigurator.tables(system):
+        kept, reasons = aiconfigurator.drop_doubtful(family, rows, system.header)
+        write_table(folder, family, kept)
+        versions = ", ".join(sorted({f"{path.parent.parent.name} {path.parent.name}" for path in files}))
+        print(f"{folder}: {len(kept):,} rows of {family} ({versions})")
+        for reason in reasons:
+            print(f"  {reason}")
+
+
 def _fit(options: argparse.Namespace) -> None:
     from profiling.evaluate.held_out import device_scores
+    from profiling.fit.attention import AttentionSource
     from profiling.fit.in_engine_factors import with_in_engine
-    from profiling.fit.kernels import fit_device, is_derived
+    from profiling.fit.kernels import fit_device, num_steps
 
     attention_from = _attention_from(options)
+    elementwise_from = [folder for path in options.elementwise_from for folder in device_folders(path)]
     folders = device_folders(options.tables)
     for folder in folders:
-        is_derived(folder, attention_from)  # raises before anything is written
-    for folder in folders:
-        profile = with_in_engine(fit_device(folder, attention_from), folder)
-        scores = [score for score in device_scores(folder, attention_from, baseline=False) if score.tokens == "all"]
-        profile = replace(profile, about={**profile.about, "errors": [asdict(score) for score in scores]})
-        path = options.output / f"{Header.read(folder).device}.json.gz"
-        content = profile.to_bytes()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, content)
-        print(f"{path}: {len(content):,} bytes")
+        AttentionSource.of(folder, attention_from)  # raises before anything is written
+    with step_bar(sum(map(num_steps, folders)) + len(folders)) as step:
+        for folder in folders:
+            device = Header.read(folder).device
+            named = functools.partial(_named_step, step, device)
+            profile = with_in_engine(fit_device(folder, attention_from, elementwise_from, named), folder)
+            named("held-out rows")
+            scores = [score for score in device_scores(folder, attention_from, baseline=False) if score.tokens == "all"]
+            profile = replace(profile, about={**profile.about, "errors": [asdict(score) for score in scores]})
+            name = device if options.name is None else options.name
+            path = options.output / f"{name}.json.gz"
+            content = profile.to_bytes()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, content)
+            print(f"{path}: {len(content):,} bytes")
+
+
+def _named_step(step: Callable[[str], None], device: str, name: str) -> None:
+    step(f"{device}: {name}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from profiling.evaluate.held_out import Score, device_scores
+    from profiling.evaluate.held_out import device_scores
+    from profiling.evaluate.scores import Score
 
     attention_from = _attention_from(options)
     scores: list[Score] = []

@@ -19,11 +19,37 @@ from rich.table import Table
 from traces.shared.atomic_files import write_atomic
 
 MEASURES = ("seconds", "seconds_min", "seconds_std", "library")
+POWER = "power_w"  # measured by some sources only
+_ATTENTION_SHAPE = ("q_heads", "kv_heads", "head_dim", "kv_dtype", "window")
 # Key columns of each family: what was measured.
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "matmul": ("model", "tp", "operator", "k", "n", "num_tokens"),
+    "matmul": ("model", "tp", "operator", "dtype", "k", "n", "num_tokens"),
     "elementwise": ("model", "tp", "operator", "width", "num_tokens"),
-    "attention": ("model", "tp", "operator", "q_heads", "kv_heads", "head_dim", "num_tokens", "batch", "context"),
+    "attention": ("model", "tp", "operator", *_ATTENTION_SHAPE, "num_tokens", "batch", "context"),
+    "mixed_attention": ("model", "tp", *_ATTENTION_SHAPE, "num_tokens", "context", "num_decodes", "decode_context"),
+    "experts": (
+        "model",
+        "tp",
+        "ep",
+        "dtype",
+        "hidden_size",
+        "ffn_size",
+        "num_experts",
+        "experts_per_token",
+        "routing",
+        "num_tokens",
+    ),
+    "latent_attention": ("model", "tp", "operator", "q_heads", "dtype", "kv_dtype", "num_tokens", "batch", "context"),
+    "expert_messages": (
+        "machine",
+        "operator",
+        "num_gpus",
+        "num_nodes",
+        "hidden_size",
+        "num_experts",
+        "experts_per_token",
+        "num_tokens",
+    ),
     "communication": ("machine", "operator", "num_gpus", "gpus_per_node", "num_bytes"),
     "host": ("model", "tp", "operator", "batch"),
     "iteration": (
@@ -36,8 +62,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "decode_context",
     ),
 }
-_TEXT = ("device", "model", "operator", "machine", "library")
+_TEXT = ("device", "model", "operator", "machine", "library", "dtype", "kv_dtype", "routing")
+# Values of columns that older tables lack.
+_DEFAULTS: dict[str, Any] = {"dtype": "bf16", "kv_dtype": "fp16", "window": 0}
 HEADER = "header.json"
+# environment["timing"] of a header whose times are of kernels alone, without the gaps between them.
+KERNEL_DURATION = "kernel duration"
 
 
 class TableError(ValueError):
@@ -54,9 +84,12 @@ class Header:
         licence: Licence of the measurements.
         date: When they were made or published, ISO 8601, possibly the year alone.
         engine_generation: Kernels and engine that were measured; their age matters more than the fit.
+        kernels: Short name of that generation, a key of `Device.profiles`.
         num_sms: Streaming multiprocessors.
         peak_tflops: Dense half-precision matrix rate, 10^12 FLOP/s, data sheet.
         bandwidth_gb_per_s: HBM bandwidth, 10^9 byte/s, data sheet.
+        format_tflops: Dense matrix rate of the formats that the device multiplies faster than half precision.
+        l2_mb: L2 cache, 10^6 byte; None: unknown.
         environment: Clocks, driver and versions, where known.
     """
 
@@ -68,6 +101,9 @@ class Header:
     num_sms: int
     peak_tflops: float
     bandwidth_gb_per_s: float
+    kernels: str = "torch"
+    format_tflops: dict[str, float] = field(default_factory=dict)
+    l2_mb: float | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
@@ -96,6 +132,13 @@ def columns_of(family: str) -> list[str]:
     return ["device", *FAMILIES[family], *MEASURES]
 
 
+def complete(rows: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Return the columns of a family, with defaults for those that the rows lack."""
+    absent = {name: value for name, value in _DEFAULTS.items() if name not in rows}
+    measured = [POWER] if POWER in rows else []
+    return rows.assign(**absent)[[*columns_of(family), *measured]]
+
+
 def write_gzipped(path: Path, rows: pd.DataFrame, float_format: str) -> None:
     """Write a gzipped CSV file atomically; equal rows give equal bytes.
 
@@ -114,7 +157,7 @@ def write_table(folder: Path, family: str, rows: pd.DataFrame) -> None:
 
     Equal rows give equal bytes.
     """
-    ordered = rows[columns_of(family)].sort_values(list(FAMILIES[family]), kind="stable")
+    ordered = complete(rows, family).sort_values(list(FAMILIES[family]), kind="stable")
     write_gzipped(folder / f"{family}.csv.gz", ordered, "%.6g")
 
 
@@ -131,6 +174,7 @@ def read_table(folder: Path, family: str) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, EOFError, ValueError) as error:
         raise TableError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    table = table.assign(**{name: value for name, value in _DEFAULTS.items() if name not in table})
     missing = [name for name in columns_of(family) if name not in table]
     if missing:
         raise TableError(f"{path} has no column {missing[0]}; its columns must be {', '.join(columns_of(family))}")

@@ -84,20 +84,27 @@ def make_models(folder: Path) -> None:
 
 def make_profiles(folder: Path) -> None:
     profile = json.loads(gzip.decompress((SHIPPED / "a40.json.gz").read_bytes()))
-    key = next(iter(profile["matmul_own"]))
-    lines = profile["matmul_own"][key]
+    half = profile["matmul"]["bf16"]
+    key, lines = next(iter(half["own"].items()))
+
+    def with_lines(**changed: Any) -> dict[str, Any]:
+        return {**profile, "matmul": {"bf16": {**half, "own": {key: {**lines, **changed}}}}}
+
+    def with_shared(shared: dict[str, Any]) -> dict[str, Any]:
+        return {**profile, "matmul": {"bf16": {**half, "shared": shared}}}
+
     profiles: dict[str, Any] = {
-        "plain": {"schema": 1},
+        "plain": {"schema": 2},
         "schema": {**profile, "schema": 99},
         "about": {**profile, "about": {}},
         "measured": {**profile, "measured": {}},
         "elementwise": {**profile, "elementwise": {}},
         "bandwidth": {**profile, "most_bandwidth": 3},
-        "slope": {**profile, "matmul_own": {key: {**lines, "slope": [float("nan")] * len(lines["slope"])}}},
-        "negative": {**profile, "matmul_own": {key: {**lines, "at_last": [-1.0] * len(lines["at_last"])}}},
-        "short": {**profile, "matmul_own": {key: {**lines, "last": [1]}}},
-        "trees": {**profile, "matmul": {**profile["matmul"], "trees": {"roots": [5]}}},
-        "nobody": {**profile, "matmul": {"coefficients": [0.0], "trees": None}},
+        "slope": with_lines(slope=[float("nan")] * len(lines["slope"])),
+        "negative": with_lines(at_last=[-1.0] * len(lines["at_last"])),
+        "short": with_lines(last=[1]),
+        "trees": with_shared({**half["shared"], "trees": {"roots": [5]}}),
+        "nobody": with_shared({"coefficients": [0.0], "trees": None}),
     }
     for name, content in profiles.items():
         (folder / f"profile_{name}.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))

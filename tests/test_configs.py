@@ -6,7 +6,7 @@ from simulator import MetricOptions, Result
 from simulator.capacity import load_capacity
 from simulator.config import CONFIG_DIR, GROUPS, ConfigError, choices, load_config
 from simulator.iteration_time import Profile
-from simulator.model import HostOverhead
+from simulator.model import EngineOverhead
 from simulator.schedulers import VLLM, DynamicChunks, Sarathi
 from simulator.simulation import simulate
 
@@ -60,7 +60,7 @@ def test_defaults_are_the_documented_ones() -> None:
     assert deployment.scheduler == Sarathi(token_budget=512, max_num_seqs=128, dynamic_chunks=DynamicChunks(stages=0))
     assert deployment.iteration_time == Profile(path=None)
     assert deployment.engine == load_config("engine=sarathi_serve")["deployment"].engine
-    assert load_config("engine=none")["deployment"].engine == HostOverhead(hosts=None)
+    assert load_config("engine=none")["deployment"].engine == EngineOverhead(hosts=None)
     assert (deployment.model.name, deployment.model.max_model_len) == ("mistral_7b", 16384)
     assert (deployment.device.name, deployment.parallel.tp, deployment.parallel.pp) == ("a100_80gb", 1, 1)
     assert (deployment.kv_cache.block_size, deployment.kv_cache.num_blocks) == (16, None)

@@ -16,7 +16,7 @@ from simulator.config import load_config
 from simulator.iteration_time import Composed, DeviceProfile, InEngine, load_profile
 from simulator.iteration_time.composed import padded_sizes
 from simulator.iteration_time.device_profile import SHIPPED
-from simulator.model import HostOverhead, HostTime, IterationOverhead
+from simulator.model import EngineOverhead, HostTime, IterationOverhead
 from simulator.replica import Batch
 
 MODEL = load_config("model=llama_small")["deployment"].model
@@ -157,4 +157,4 @@ def test_operators_of_a_captured_batch_add_up_to_its_time(pp: int) -> None:
 @pytest.mark.parametrize("sizes", [[0], [True], "12", [4, 4], [4, 2], [1.5], 3])
 def test_sizes_that_cannot_be_captured_are_refused(sizes: object) -> None:
     with pytest.raises(ValueError, match="decode_graph_sizes must"):
-        HostOverhead(decode_graph_sizes=sizes)  # type: ignore[arg-type]
+        EngineOverhead(decode_graph_sizes=sizes)  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ EXPORTS = {
     "simulator.kv_cache": "BlockHashCache BlockHashes",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
     " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
-    "simulator.model": "Attained Device HALF HALF_BYTES HostOverhead HostTime IterationOverhead KVMemory Layout Link"
+    "simulator.model": "Attained Device HALF HALF_BYTES EngineOverhead HostTime IterationOverhead KVMemory Layout Link"
     " Model Network Node Parallelism Placement bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError load_result load_summary parse read_json"
     " write_result",

@@ -1,6 +1,6 @@
 """Fits the kernel times of a device to its tables."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,86 +8,72 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from profiling.fit.attention import AttentionSource, fit_attention, measured_extent
+from profiling.fit.designs import (
+    ELEMENTWISE_SHAPE,
+    MATMUL_SHAPE,
+    by_shape,
+    elementwise_design,
+    experts_design,
+    gpu_of,
+    matmul_design,
+    routed_rows,
+)
 from profiling.fit.regressors import CorrectedPhysicsRegressor, TiledLinesRegressor
-from profiling.tables import Header, TableError, medians, read_table
+from profiling.tables import KERNEL_DURATION, Header, TableError, medians, read_table
 from simulator.iteration_time import (
-    Attention,
-    AttentionFit,
     CorrectedPhysics,
     DeviceProfile,
     Elementwise,
-    Extent,
-    Floats,
+    ElementwiseFit,
+    ExpertsFit,
     Gpu,
     MatMul,
+    MatMulFit,
     TiledLines,
-    attention_key,
-    decode_features,
-    decode_terms,
-    elementwise_features,
     elementwise_key,
-    elementwise_terms,
-    matmul_features,
     matmul_key,
-    matmul_terms,
-    prefill_features,
-    prefill_terms,
 )
 
-MATMUL_SHAPE = ("k", "n")
-ELEMENTWISE_SHAPE = ("width", "tp")
-ATTENTION_SHAPE = ("q_heads", "kv_heads", "head_dim")
-# Decode attention reads at most this share of the HBM bandwidth; faster measurements found keys and values in the L2
-# cache of the benchmark.
-MAX_BANDWIDTH_SHARE = 0.85
-# Fewer attention rows do not support a fit.
-MIN_ATTENTION_ROWS = 100
-NUM_MATMUL_TERMS, NUM_ELEMENTWISE_TERMS, NUM_PREFILL_TERMS, NUM_DECODE_TERMS = 2, 2, 6, 4
+# From this number of shapes on, one fit to all of them is more accurate than lines of each: neighbouring shapes
+# average the noise of single measurements.
+GRID_SHAPES = 100
+# Time between two kernels of a captured graph, which durations of kernels alone lack: 0.8 us for an empty node on A100
+# (github.com/openfabric-systems/simllm, examples/a100_graph_launch_v1), 0.5 us in the mean on Blackwell
+# (NVIDIA/Megatron-LM, pull request 6064).
+GRAPH_NODE_S = 0.8e-6
+NUM_MATMUL_TERMS, NUM_ELEMENTWISE_TERMS, NUM_EXPERTS_TERMS = 2, 2, 4
 
-
-def gpu_of(header: Header) -> Gpu:
-    """Return the peak rates of the device of a header."""
-    return Gpu(header.num_sms, header.peak_tflops, header.bandwidth_gb_per_s)
-
-
-# --- GEMMs -----------------------------------------------------------------------------------------------
-
-
-def by_shape(rows: pd.DataFrame, shape: tuple[str, ...]) -> Iterator[tuple[tuple[int, ...], "pd.Index[int]"]]:
-    """Yield each shape and the positions of its rows.
-
-    The index of the rows must be 0, 1, ...
-    """
-    key: Any
-    for key, positions in rows.groupby(list(shape)).indices.items():
-        yield tuple(int(value) for value in np.atleast_1d(key)), pd.Index(positions)
-
-
-def _design(
-    rows: pd.DataFrame, shape: tuple[str, ...], design_of: Callable[[tuple[int, ...], pd.DataFrame], Floats]
-) -> Floats:
-    """Call `design_of` per shape and stack results in row order."""
-    numbered = rows.reset_index(drop=True)
-    parts = [(positions, design_of(key, numbered.loc[positions])) for key, positions in by_shape(numbered, shape)]
-    whole = np.empty((len(rows), parts[0][1].shape[1]))
-    for positions, part in parts:
-        whole[positions] = part
-    return whole
-
-
-def matmul_design(gpu: Gpu, rows: pd.DataFrame) -> Floats:
-    """Return terms and features of GEMMs: float64[n, terms + features]."""
-
-    def design_of(key: tuple[int, ...], group: pd.DataFrame) -> Floats:
-        operator, tokens = MatMul("matmul", *key), group["num_tokens"].to_numpy(float)
-        return np.hstack([matmul_terms(gpu, operator, tokens), matmul_features(gpu, operator, tokens)])
-
-    return _design(rows, MATMUL_SHAPE, design_of)
+Progress = Callable[[str], None]
 
 
 def matmul_regressor() -> CorrectedPhysicsRegressor:
-    """Return a regressor of GEMMs of any shape."""
+    """Return a regressor of GEMMs of any shape, for a few shapes."""
     return CorrectedPhysicsRegressor(NUM_MATMUL_TERMS, max_iter=400, min_samples_leaf=50)
+
+
+def grid_matmul_regressor() -> CorrectedPhysicsRegressor:
+    """Return a regressor of GEMMs of any shape, for a grid of shapes."""
+    return CorrectedPhysicsRegressor(
+        NUM_MATMUL_TERMS,
+        max_iter=400,
+        learning_rate=0.1,
+        max_leaf_nodes=47,
+        max_features=0.5,
+        loss="squared_error",
+    )
+
+
+def experts_regressor() -> CorrectedPhysicsRegressor:
+    """Return a regressor of experts of any shape."""
+    return CorrectedPhysicsRegressor(
+        NUM_EXPERTS_TERMS, max_iter=300, learning_rate=0.1, max_features=0.5, loss="squared_error"
+    )
+
+
+def elementwise_regressor() -> CorrectedPhysicsRegressor:
+    """Return a regressor of one elementwise operator of any width."""
+    return CorrectedPhysicsRegressor(NUM_ELEMENTWISE_TERMS, max_iter=100, max_leaf_nodes=15, max_features=1.0)
 
 
 def fit_lines(rows: pd.DataFrame) -> TiledLines:
@@ -96,27 +82,66 @@ def fit_lines(rows: pd.DataFrame) -> TiledLines:
     return TiledLinesRegressor().fit(tokens, rows["seconds"].to_numpy()).model_
 
 
+def is_grid(rows: pd.DataFrame) -> bool:
+    """Whether GEMM rows are of a grid of shapes."""
+    return len(rows[list(MATMUL_SHAPE)].drop_duplicates()) >= GRID_SHAPES
+
+
+def matmul_rows(folder: Path) -> pd.DataFrame:
+    """Return the GEMM rows of a device: medians of repeated measurements."""
+    return medians(read_table(folder, "matmul"), ["dtype", *MATMUL_SHAPE, "num_tokens"])
+
+
+def fit_matmul(gpu: Gpu, rows: pd.DataFrame) -> MatMulFit:
+    """Fit GEMMs of one number format."""
+    dtype = str(rows["dtype"].iloc[0])
+    regressor = grid_matmul_regressor() if is_grid(rows) else matmul_regressor()
+    shared = regressor.fit(matmul_design(gpu, rows, dtype), rows["seconds"].to_numpy()).model_
+    if is_grid(rows):
+        return MatMulFit(shared)
+    own = {
+        matmul_key(MatMul("matmul", *key)): fit_lines(rows.loc[positions])
+        for key, positions in by_shape(rows, MATMUL_SHAPE)
+    }
+    return MatMulFit(shared, own)
+
+
+def fit_experts(gpu: Gpu, rows: pd.DataFrame) -> ExpertsFit:
+    """Fit experts of one number format."""
+    design = experts_design(gpu, rows, str(rows["dtype"].iloc[0]))
+    return ExpertsFit(experts_regressor().fit(design, rows["seconds"].to_numpy()).model_)
+
+
 # --- elementwise operators -------------------------------------------------------------------------------
 
 
-def elementwise_design(gpu: Gpu, rows: pd.DataFrame) -> Floats:
-    """Return terms and features of elementwise operators: float64[n, terms + features]."""
-
-    def design_of(key: tuple[int, ...], group: pd.DataFrame) -> Floats:
-        operator, tokens = Elementwise("any", *key), group["num_tokens"].to_numpy(float)
-        return np.hstack([elementwise_terms(gpu, operator, tokens), elementwise_features(operator, tokens)])
-
-    return _design(rows, ELEMENTWISE_SHAPE, design_of)
-
-
-def elementwise_regressor() -> CorrectedPhysicsRegressor:
-    """Return a regressor of one elementwise operator of any width."""
-    return CorrectedPhysicsRegressor(NUM_ELEMENTWISE_TERMS, max_iter=100, max_leaf_nodes=15, max_features=1.0)
+def elementwise_rows(folders: Sequence[Path]) -> list[tuple[Gpu, pd.DataFrame]]:
+    """Return the elementwise rows of each device, with the gaps between kernels."""
+    parts = []
+    for folder in folders:
+        header = Header.read(folder)
+        rows = medians(read_table(folder, "elementwise"), ["operator", *ELEMENTWISE_SHAPE, "num_tokens"])
+        if header.environment.get("timing") == KERNEL_DURATION:
+            rows["seconds"] += GRAPH_NODE_S
+        parts.append((gpu_of(header), rows))
+    return parts
 
 
-def fit_elementwise(gpu: Gpu, rows: pd.DataFrame) -> CorrectedPhysics:
-    """Fit one elementwise operator of any width."""
-    return elementwise_regressor().fit(elementwise_design(gpu, rows), rows["seconds"].to_numpy()).model_
+def _fit_elementwise(folders: Sequence[Path], is_own: bool) -> ElementwiseFit:
+    """Fit each operator for any shape, and "any" for operators without rows.
+
+    Rows of the device itself get lines of each shape too.
+    """
+    parts = elementwise_rows(folders)
+    designs = np.concatenate([elementwise_design(gpu, rows) for gpu, rows in parts])
+    rows = pd.concat([rows for _, rows in parts], ignore_index=True)
+    seconds = rows["seconds"].to_numpy()
+
+    def fitted(inside: Any) -> CorrectedPhysics:
+        return elementwise_regressor().fit(designs[inside], seconds[inside]).model_
+
+    shared = {str(name): fitted(positions) for name, positions in rows.groupby("operator").indices.items()}
+    return ElementwiseFit(shared | {"any": fitted(slice(None))}, _elementwise_lines(rows) if is_own else {})
 
 
 def _elementwise_lines(rows: pd.DataFrame) -> dict[str, TiledLines]:
@@ -129,175 +154,81 @@ def _elementwise_lines(rows: pd.DataFrame) -> dict[str, TiledLines]:
     return lines
 
 
-def _elementwise_fits(gpu: Gpu, rows: pd.DataFrame) -> dict[str, CorrectedPhysics]:
-    """Fit each operator for any shape, and "any" for operators without rows."""
-    fits = {str(name): fit_elementwise(gpu, group) for name, group in rows.groupby("operator")}
-    return fits | {"any": fit_elementwise(gpu, rows)}
-
-
-# --- attention -------------------------------------------------------------------------------------------
-
-
-def prefill_design(gpu: Gpu, rows: pd.DataFrame) -> Floats:
-    """Return terms and features of prefill attention: float64[n, terms + features]."""
-
-    def design_of(key: tuple[int, ...], group: pd.DataFrame) -> Floats:
-        at = Attention(*key), group["num_tokens"].to_numpy(float), group["context"].to_numpy(float)
-        return np.hstack([prefill_terms(gpu, *at), prefill_features(gpu, *at)])
-
-    return _design(rows, ATTENTION_SHAPE, design_of)
-
-
-def decode_design(gpu: Gpu, rows: pd.DataFrame) -> Floats:
-    """Return terms and features of decode attention: float64[n, terms + features]."""
-
-    def design_of(key: tuple[int, ...], group: pd.DataFrame) -> Floats:
-        at = Attention(*key), group["batch"].to_numpy(float), group["context"].to_numpy(float)
-        return np.hstack([decode_terms(gpu, *at), decode_features(gpu, *at)])
-
-    return _design(rows, ATTENTION_SHAPE, design_of)
-
-
-def prefill_regressor() -> CorrectedPhysicsRegressor:
-    """Return a regressor of prefill attention of any shape."""
-    return CorrectedPhysicsRegressor(
-        NUM_PREFILL_TERMS, max_iter=200, max_leaf_nodes=15, min_samples_leaf=30, max_features=1.0
-    )
-
-
-def decode_regressor() -> CorrectedPhysicsRegressor:
-    """Return a regressor of decode attention of any shape."""
-    return CorrectedPhysicsRegressor(
-        NUM_DECODE_TERMS, max_iter=300, learning_rate=0.1, max_leaf_nodes=31, max_features=1.0
-    )
-
-
-def own_attention_regressor(num_terms: int) -> CorrectedPhysicsRegressor:
-    """Return a regressor of attention of one shape, for its own rows."""
-    return CorrectedPhysicsRegressor(
-        num_terms, max_iter=300, learning_rate=0.1, min_samples_leaf=5, max_features=1.0, loss="squared_error"
-    )
-
-
-def within_bandwidth(gpu: Gpu, rows: pd.DataFrame) -> Floats:
-    """Return seconds of decode attention, bounded below by the HBM bandwidth: float64[n]."""
-    num_bytes = 4.0 * rows["kv_heads"] * rows["head_dim"] * rows["batch"] * rows["context"]
-    min_s = gpu.memory_s(num_bytes.to_numpy(float)) / MAX_BANDWIDTH_SHARE
-    return np.asarray(np.maximum(rows["seconds"].to_numpy(), min_s))
-
-
-def attention_rows(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return prefill and decode rows of a device: medians of repeated measurements."""
-    rows = medians(read_table(folder, "attention"), ["operator", *ATTENTION_SHAPE, "num_tokens", "batch", "context"])
-    parts = (rows[rows["operator"] == name] for name in ("prefill_attention", "decode_attention"))
-    prefill, decode = (part.reset_index(drop=True) for part in parts)
-    return prefill, decode[decode["context"] > 0].reset_index(drop=True)
-
-
-def fit_attention(
-    rows: pd.DataFrame, design: Floats, seconds: Floats, regressor: CorrectedPhysicsRegressor
-) -> AttentionFit:
-    """Fit one phase of attention.
-
-    Each shape with enough rows is fitted alone; all rows together give the fit for other shapes.
-    """
-    own = {}
-    for key, positions in by_shape(rows, ATTENTION_SHAPE):
-        if len(positions) >= MIN_ATTENTION_ROWS:
-            fitted = own_attention_regressor(regressor.num_terms).fit(design[positions], seconds[positions])
-            own[attention_key(Attention(*key))] = fitted.model_
-    return AttentionFit(own, regressor.fit(design, seconds).model_)
-
-
-def physics_only(fitted: CorrectedPhysics) -> CorrectedPhysics:
-    """Return a fit without its trees."""
-    return CorrectedPhysics(fitted.coefficients, None)
-
-
 # --- a device --------------------------------------------------------------------------------------------
 
 
-def is_derived(folder: Path, attention_from: Path | None) -> bool:
-    """Whether a device's attention fit comes from another device.
-
-    It does if the device has too few attention rows.
-
-    Raises:
-        TableError: It has too few rows and no other device is named, or that device has too few as well.
-    """
-    if _enough_attention(folder):
-        return False
-    if attention_from is None:
-        raise TableError(
-            f"{folder} has fewer than {MIN_ATTENTION_ROWS} rows of prefill or of decode attention: "
-            "name a device to derive attention from, --attention-from DEVICE"
-        )
-    if not _enough_attention(attention_from):
-        raise TableError(f"{attention_from} has fewer than {MIN_ATTENTION_ROWS} rows of attention too")
-    return True
-
-
-def _enough_attention(folder: Path) -> bool:
-    return all(len(rows) >= MIN_ATTENTION_ROWS for rows in attention_rows(folder))
-
-
-def fit_device(folder: Path, attention_from: Path | None = None) -> DeviceProfile:
+def fit_device(
+    folder: Path,
+    attention_from: Path | None = None,
+    elementwise_from: Sequence[Path] = (),
+    progress: Progress | None = None,
+) -> DeviceProfile:
     """Fit a profile to the tables of a device.
 
     Args:
         folder: Tables of the device.
         attention_from: Tables of another device whose attention fit is scaled by the ratios of multiprocessors, FLOP
             rate and bandwidth, if the device has too few attention rows.
+        elementwise_from: Tables of other devices whose elementwise operators are scaled by the ratio of bandwidths; if
+            there are none, the device has its own.
+        progress: Called with the name of each step before it begins; None: nothing.
 
     Raises:
         TableError: Too few rows.
     """
+    report = progress or _ignore
     header = Header.read(folder)
     gpu = gpu_of(header)
-    matmuls = medians(read_table(folder, "matmul"), [*MATMUL_SHAPE, "num_tokens"])
-    elementwise = medians(read_table(folder, "elementwise"), ["operator", *ELEMENTWISE_SHAPE, "num_tokens"])
-    if not len(matmuls) or not len(elementwise):
+    attention = AttentionSource.of(folder, attention_from)
+    matmuls = matmul_rows(folder)
+    sources = list(elementwise_from) or [folder]
+    if not len(matmuls) or not any(len(rows) for _, rows in elementwise_rows(sources)):
         raise TableError(f"{folder} needs a matmul and an elementwise table")
-    source = attention_from if is_derived(folder, attention_from) else folder
-    assert source is not None
-    prefill, decode, measured = _fit_attention(source)
-    notes = []
-    if source != folder:
-        # Corrections of prefill model waves and groups of heads, which transfer to another device. Those of decode
-        # model kernels of a few microseconds, which do not.
-        prefill, decode = AttentionFit({}, prefill.transfer), AttentionFit({}, physics_only(decode.transfer))
-        notes.append(
-            f"Attention is derived: the fit to {Header.read(source).device} is carried over by the ratios of "
-            "multiprocessors, FLOP rate and bandwidth, because there are too few rows of the device itself."
-        )
+    fits = {}
+    for dtype, rows in _by_format(matmuls):
+        report(f"matmul {dtype}")
+        fits[dtype] = fit_matmul(gpu, rows)
+    report("elementwise")
+    elementwise = _fit_elementwise(sources, is_own=not elementwise_from)
+    fitted, most_bandwidth = fit_attention(attention, report)
+    experts = {}
+    for dtype, rows in _by_format(routed_rows(folder)):
+        report(f"experts {dtype}")
+        experts[dtype] = fit_experts(gpu, rows)
+    about = {name: value for name, value in asdict(header).items() if name not in asdict(gpu)}
+    notes = [*attention.notes, *_elementwise_notes(elementwise_from)]
     return DeviceProfile(
-        about={name: value for name, value in asdict(header).items() if name not in asdict(gpu)} | {"notes": notes},
+        about=about | {"notes": notes},
         gpu=gpu,
-        measured=replace(measured, batch_tokens=int(matmuls["num_tokens"].max())),
-        matmul_own={
-            matmul_key(MatMul("matmul", *key)): fit_lines(matmuls.loc[positions])
-            for key, positions in by_shape(matmuls, MATMUL_SHAPE)
-        },
-        matmul=matmul_regressor().fit(matmul_design(gpu, matmuls), matmuls["seconds"].to_numpy()).model_,
-        elementwise_own=_elementwise_lines(elementwise),
-        elementwise=_elementwise_fits(gpu, elementwise),
-        prefill=prefill,
-        decode=decode,
-        most_bandwidth=MAX_BANDWIDTH_SHARE,
+        measured=replace(measured_extent(attention), batch_tokens=int(matmuls["num_tokens"].max())),
+        matmul=fits,
+        elementwise=elementwise,
+        attention=fitted,
+        experts=experts,
+        most_bandwidth=most_bandwidth,
     )
 
 
-def _fit_attention(folder: Path) -> tuple[AttentionFit, AttentionFit, Extent]:
-    """Fit prefill and decode attention; return fits and measured range."""
-    gpu = gpu_of(Header.read(folder))
-    prefill, decode = attention_rows(folder)
-    seconds = prefill["seconds"].to_numpy()
-    return (
-        fit_attention(prefill, prefill_design(gpu, prefill), seconds, prefill_regressor()),
-        fit_attention(decode, decode_design(gpu, decode), within_bandwidth(gpu, decode), decode_regressor()),
-        Extent(
-            num_decodes=int(decode["batch"].max()),
-            decode_context_tokens=int(decode["context"].max()),
-            prefill_tokens=int((prefill["num_tokens"] + prefill["context"]).max()),
-        ),
-    )
+def _ignore(_: str) -> None:
+    """Report nothing."""
+
+
+def num_steps(folder: Path) -> int:
+    """Return how often `fit_device` reports progress."""
+    formats = len(matmul_rows(folder)["dtype"].unique()) + len(routed_rows(folder)["dtype"].unique())
+    return formats + 1 + 2 * len(read_table(folder, "attention")["kv_dtype"].unique())
+
+
+def _by_format(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for dtype, group in rows.groupby("dtype"):
+        yield str(dtype), group.reset_index(drop=True)
+
+
+def _elementwise_notes(folders: Sequence[Path]) -> list[str]:
+    sources = [f"{header.device} ({header.source}, {header.engine_generation})" for header in map(Header.read, folders)]
+    if not sources:
+        return []
+    return [
+        f"Elementwise operators are those of {' and '.join(sources)}, scaled by the ratio of bandwidths; "
+        f"{GRAPH_NODE_S * 1e6:.1f} us are added for the gap before the next kernel of a graph."
+    ]

@@ -118,7 +118,13 @@ def fit_links(folder: Path) -> list[MeasuredLinks]:
         curves.setdefault(str(key["machine"]), []).append(fitted.curve(*group))
     if not curves:
         raise TableError(f"{folder} has no communication table with at least {MIN_SIZES} sizes of an operation")
-    about = {"device": header.device, "source": header.source, "licence": header.licence, "date": header.date}
+    about = {
+        "device": header.device,
+        "kernels": header.kernels,
+        "source": header.source,
+        "licence": header.licence,
+        "date": header.date,
+    }
     return [MeasuredLinks({"machine": machine} | about, of_machine) for machine, of_machine in curves.items()]
 
 

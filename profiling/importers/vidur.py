@@ -1,7 +1,8 @@
 """Imports measurements in Vidur's format: layers, attention and network.
 
-Reads a folder with `linear/<gpu>_<model>.csv[.gz]` (Vidur's mlp.csv), `attention.csv[.gz]`, `network/*.csv[.gz]`
-and `cpu_overheads_<gpu>.csv[.gz]`. Times there are milliseconds.
+Reads Vidur's own layout, `compute/GPU/ORG/MODEL/{mlp,attention}.csv` and `network/MACHINE/*.csv`, and the flat one:
+`linear/GPU_MODEL.csv` (mlp.csv), `attention.csv`, `network/MACHINE_*.csv`, `cpu_overheads_GPU.csv`. Files may be
+gzipped. Times there are milliseconds.
 
 Source: Agrawal et al., MLSys 2024.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from profiling.tables import Header, TableError, columns_of
+from profiling.tables import Header, TableError, complete
 
 MS = 1e-3
 BYTES_PER_VALUE = 2
@@ -25,6 +26,7 @@ GPUS = {
 }
 SOURCE = "Vidur (Agrawal et al., MLSys 2024), profiling data of github.com/microsoft/vidur and its forks"
 GENERATION = "2024: PyTorch 2 with cuBLAS, FlashAttention-2 and FlashInfer kernels of that year, vLLM-like engine"
+KERNELS = "sarathi_serve"
 _MATMULS = {
     "attn_pre_proj": "qkv_proj",
     "attn_post_proj": "o_proj",
@@ -52,7 +54,7 @@ LIBRARY = "vidur"
 def header(gpu: str) -> Header:
     """Return the header of the tables of a GPU."""
     device, num_sms, peak_tflops, bandwidth = GPUS[gpu]
-    return Header(device, SOURCE, "MIT", "2024", GENERATION, num_sms, peak_tflops, bandwidth)
+    return Header(device, SOURCE, "MIT", "2024", GENERATION, num_sms, peak_tflops, bandwidth, KERNELS)
 
 
 def tables(folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -63,25 +65,44 @@ def tables(folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """
     is_empty = True
     for gpu, device in ((gpu, values[0]) for gpu, values in GPUS.items()):
-        linear = [_linear(path) for path in _files(folder, f"linear/{gpu}_*")]
+        flat = [(path, _stem(path).partition("_")[2]) for path in _files(folder, f"linear/{gpu}_*")]
+        nested = [(path, path.parent.name) for path in _files(folder, f"compute/{gpu}/*/*/mlp")]
+        linear = [_linear(path, model) for path, model in (*flat, *nested)]
         parts = {
             "matmul": [rows for matmul, _ in linear for rows in matmul],
             "elementwise": [rows for _, elementwise in linear for rows in elementwise],
-            "attention": [_attention(path, gpu) for path in _files(folder, "attention*")],
-            "communication": [_network(path) for path in _files(folder, f"network/{gpu}_*")],
+            "attention": [
+                *(_attention(path, gpu) for path in _files(folder, "attention*")),
+                *(_own_attention(path) for path in _files(folder, f"compute/{gpu}/*/*/attention")),
+            ],
+            "communication": [
+                *(_network(path, _machine(path)) for path in _files(folder, f"network/{gpu}_*")),
+                *(_network(path, path.parent.name) for path in _files(folder, f"network/{gpu}_*/*")),
+            ],
             "host": [_host(path) for path in _files(folder, f"cpu_overheads_{gpu}*")],
         }
         for family, rows in parts.items():
             whole = pd.concat([part.dropna(subset=["seconds"]) for part in rows]) if rows else pd.DataFrame()
             if len(whole):
                 is_empty = False
-                yield gpu, family, whole.assign(device=device, library=LIBRARY)[columns_of(family)]
+                yield gpu, family, complete(whole.assign(device=device, library=LIBRARY), family)
     if is_empty:
-        raise TableError(f"{folder} has no files of Vidur: no linear/GPU_MODEL.csv, attention.csv, network/GPU_*.csv")
+        raise TableError(
+            f"{folder} has no files of Vidur: neither compute/GPU/ORG/MODEL/mlp.csv and network/MACHINE/*.csv, nor "
+            f"linear/GPU_MODEL.csv, attention.csv and network/MACHINE_*.csv, for a GPU of {', '.join(GPUS)}"
+        )
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for end in (".csv", ".csv.gz") for path in folder.glob(pattern + end))
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".csv")
+
+
+def _machine(path: Path) -> str:
+    return re.sub(r"(_all_reduce|_send_recv|_int(er|ra)_node)*$", "", _stem(path))
 
 
 def _read(path: Path, *needed: str) -> pd.DataFrame:
@@ -101,14 +122,15 @@ def _timed(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
     Vidur's timers resolve 1 us.
     """
     prefix = f"time_stats.{name}."
+    unknown = pd.Series(np.nan, index=table.index)
     return {
         "seconds": (table[prefix + "median"] * MS).where(table[prefix + "median"] > 0),
-        "seconds_min": table[prefix + "min"] * MS,
-        "seconds_std": table[prefix + "std"] * MS,
+        "seconds_min": table.get(prefix + "min", unknown) * MS,
+        "seconds_std": table.get(prefix + "std", unknown) * MS,
     }
 
 
-def _linear(path: Path) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+def _linear(path: Path, model: str) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
     """Return the tables of GEMMs and of elementwise operators in a file."""
     sizes = ("n_head", "n_kv_head", "n_embd", "n_expanded_embd", "use_gated_mlp", "num_tensor_parallel_workers")
     table = _read(path, *sizes, "num_tokens")
@@ -132,7 +154,6 @@ def _linear(path: Path) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
         "mlp_act": (gates + 1) * ffn,
         "add": 3 * hidden,
     }
-    model = path.name.removesuffix(".gz").removesuffix(".csv").partition("_")[2]
     common = {"model": model, "tp": tp, "num_tokens": table["num_tokens"]}
     present = [name for name in (*matmuls, *widths) if f"time_stats.{name}.median" in table]
     return (
@@ -173,7 +194,35 @@ def _attention(path: Path, gpu: str) -> pd.DataFrame:
     )
 
 
-def _network(path: Path) -> pd.DataFrame:
+def _own_attention(path: Path) -> pd.DataFrame:
+    """Return the rows of Vidur's attention.csv, whose phases are separate timers."""
+    sizes = ("n_q_head", "n_kv_head", "n_embd", "num_tensor_parallel_workers", "batch_size", "is_prefill")
+    table = _read(path, *sizes, "prefill_chunk_size", "kv_cache_size")
+    is_prefill = table["is_prefill"].astype(bool)
+    parts = []
+    for phase, inside in (("prefill", is_prefill), ("decode", ~is_prefill)):
+        timer = f"attn_{phase}"
+        if f"time_stats.{timer}.median" in table:
+            rows = table[inside]
+            tokens = rows["prefill_chunk_size"] if phase == "prefill" else rows["batch_size"]
+            operator = f"{phase}_attention"
+            parts.append(rows.assign(operator=operator, num_tokens=tokens, **_timed(rows, timer)))
+    if not parts:
+        raise TableError(f"{path} has no column time_stats.attn_prefill.median or time_stats.attn_decode.median")
+    rows = pd.concat(parts)
+    degree = rows["num_tensor_parallel_workers"]
+    return rows.assign(
+        model=path.parent.name,
+        tp=degree,
+        q_heads=rows["n_q_head"] // degree,
+        kv_heads=(rows["n_kv_head"] // degree).clip(lower=1),
+        head_dim=rows["n_embd"] // rows["n_q_head"],
+        batch=rows["batch_size"],
+        context=rows["kv_cache_size"],
+    )
+
+
+def _network(path: Path, machine: str) -> pd.DataFrame:
     operator = "all_reduce" if "all_reduce" in path.name else "send"
     name = "all_reduce" if operator == "all_reduce" else "send_recv"
     table = _read(path, f"time_stats.{name}.median")
@@ -186,7 +235,6 @@ def _network(path: Path) -> pd.DataFrame:
     num_gpus = table["num_workers"] if "num_workers" in table else pd.Series(2, index=table.index)
     own_node = 1 if "inter_node" in path.name else num_gpus
     per_node = table.get("devices_per_node", own_node)
-    machine = re.sub(r"(_all_reduce|_send_recv|_int(er|ra)_node)*\.csv(\.gz)?$", "", path.name)
     rows = {"machine": machine, "operator": operator, "num_gpus": num_gpus, "gpus_per_node": per_node}
     return pd.DataFrame(rows | {"num_bytes": num_bytes} | _timed(table, name)).query("num_bytes > 0")
 

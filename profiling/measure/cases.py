@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from profiling.tables import FAMILIES
-from simulator.iteration_time import MatMul, attention_of, embedding, head_operators, layer_operators
+from simulator.iteration_time import Elementwise, MatMul, attention_of, embedding, head_operators, layer_operators
 from simulator.model import Model
 
 # Every number of tokens up to DENSE_TO; then steps of 8 up to TILED_TO, and the first row of each tile.
@@ -102,14 +102,14 @@ def _linear(model: Model, degree: int, max_tokens: int) -> Iterator[Case]:
         name = "gate_up_proj" if operator.name == "up_proj" else operator.name
         for tokens in token_grid(limit):
             if isinstance(operator, MatMul):
-                yield Case("matmul", (model.name, degree, name, operator.k, operator.n, tokens))
-            else:
+                yield Case("matmul", (model.name, degree, name, operator.dtype, operator.k, operator.n, tokens))
+            elif isinstance(operator, Elementwise):
                 yield Case("elementwise", (model.name, degree, name, operator.width, tokens))
 
 
 def _attention(model: Model, degree: int, max_tokens: int) -> Iterator[Case]:
     attention = attention_of(model, degree)
-    shape = (attention.q_heads, attention.kv_heads, attention.head_dim)
+    shape = (attention.q_heads, attention.kv_heads, attention.head_dim, attention.kv_dtype, 0)
     for chunk in (*CHUNKS, *MORE_CHUNKS):
         for context in CONTEXTS:
             if chunk + context <= max_tokens:

@@ -8,7 +8,7 @@ from profiling.fit.in_engine_factors import with_in_engine
 from profiling.fit.kernels import fit_device
 from simulator.cluster import Deployment
 from simulator.iteration_time import ComposedTimes, DeviceProfile, ProfileKernels, StageTimes
-from simulator.model import HostOverhead, IterationOverhead, Layout
+from simulator.model import EngineOverhead, IterationOverhead, Layout
 
 
 class Fitted:
@@ -21,7 +21,7 @@ class Fitted:
     def predicting(self, deployment: Deployment) -> Deployment:
         """Return a deployment that is predicted with these fits."""
         hosts = {deployment.device.host: self.host}
-        engine = HostOverhead(hosts, decode_graph_sizes=deployment.engine.decode_graph_sizes)
+        engine = EngineOverhead(hosts, decode_graph_sizes=deployment.engine.decode_graph_sizes)
         return replace(deployment, engine=engine, iteration_time=self)
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:

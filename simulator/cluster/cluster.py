@@ -11,6 +11,7 @@ from simpy.events import Event
 from simulator.cluster.fault_injection import DegradedTimes, FaultInjector
 from simulator.cluster.faults import Faults
 from simulator.cluster.follow_ups import FollowUps
+from simulator.cluster.front_end import FrontEnd
 from simulator.cluster.gateway import Gateway
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.engine import (
@@ -98,6 +99,7 @@ class Cluster:
             for spec, run in zip(specs, self.runs, strict=True)
         ]
         self.gateway = Gateway(requests, sessions, loads, router or RoundRobin(), random or np.random.default_rng(0))
+        self._front_ends = [FrontEnd(spec) for spec in specs]
         self._engines = [self._build_engine(run) for run in self.runs]
         self.fault_injector: FaultInjector | None = None
         if faults is not None and faults:
@@ -187,8 +189,21 @@ class Cluster:
         if self.fault_injector is not None and self.fault_injector.refuses(request):
             return
         replica = self.gateway.send(request)
-        if replica != NO_REPLICA:
+        if replica == NO_REPLICA:
+            return
+        ready_s = self._front_ends[replica].ready_s(self.clock.now, self.gateway.prompt_tokens(request))
+        if ready_s == self.clock.now:
             self._engines[replica].arrive(request)
+        else:
+            self.clock.call_at(ready_s, partial(self._enter, replica, request), ARRIVAL)
+
+    def _enter(self, replica: int, request: int, _: Event) -> None:
+        """Hand a request to the scheduler after the front end; a replica that failed meanwhile loses none."""
+        if self.gateway.is_up(replica):
+            self._engines[replica].arrive(request)
+            return
+        self.gateway.end(replica, [request])
+        self._arrive(request)
 
     def _on_loss(self, request: int) -> None:
         self._count_ends([request], answered=False)

@@ -6,11 +6,14 @@ from functools import cached_property
 from typing import Any
 
 from simulator.cluster.faults import MOST_REPLICAS
-from simulator.cluster.replica_spec import ReplicaSpec
+from simulator.cluster.replica_spec import ReplicaSpec, max_num_seqs_of
 from simulator.iteration_time import IterationTime, Profile, StageTimes
-from simulator.model import Device, HostOverhead, KVMemory, Layout, Model, Node, Parallelism, Placement
+from simulator.model import Device, EngineOverhead, KVMemory, Layout, Model, Node, Parallelism, Placement
 from simulator.schedulers import Overlapping, Sarathi, Scheduler, SizedBatches
 from traces.shared.value_checks import integer
+
+# Generations of kernels whose engines have no V1 scheduler.
+_BEFORE_V1 = ("sarathi_serve",)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Deployment:
         iteration_time: Model of iteration time.
         kv_cache: KV memory of each replica.
         num_replicas: Replicas behind the router.
-        engine: Host overhead of an iteration; by default none.
+        engine: Overhead of the serving engine; by default none.
         node: Machine that holds the GPUs; None: unknown, which is enough for replicas of one GPU.
         num_nodes: Available machines; None: as many as needed.
     """
@@ -39,7 +42,7 @@ class Deployment:
     iteration_time: IterationTime = field(default_factory=Profile)
     kv_cache: KVMemory = field(default_factory=KVMemory)
     num_replicas: int = 1
-    engine: HostOverhead = field(default_factory=HostOverhead)
+    engine: EngineOverhead = field(default_factory=EngineOverhead)
     node: Node | None = None
     num_nodes: int | None = None
 
@@ -49,6 +52,11 @@ class Deployment:
         nodes = self.num_nodes
         if nodes is not None and (not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1):
             raise ValueError(f"num_nodes must be an integer of at least 1 or null, got {nodes!r}")
+        if isinstance(self.scheduler, Overlapping) and self.engine.kernels in _BEFORE_V1:
+            raise ValueError(
+                f"{type(self.scheduler).__name__} is the scheduler of vLLM V1, and this engine has the host and kernels "
+                f"of {self.engine.kernels}; take engine=vllm_v1 or engine=vllm_v1_sync"
+            )
 
     @property
     def caches_prefixes(self) -> bool:
@@ -108,14 +116,17 @@ class Deployment:
         max_model_len = self.model.max_model_len
         policy = self.scheduler
         profiled_tokens = policy.profiled_tokens(max_model_len) if isinstance(policy, SizedBatches) else max_model_len
+        num_blocks = self.kv_cache.blocks_for(self.layout, profiled_tokens, max_num_seqs_of(policy), self.engine.memory)
         spec = ReplicaSpec(
             scheduler=policy,
             stage_times=self.stage_times(),
-            num_blocks=self.kv_cache.blocks_for(self.layout, profiled_tokens),
+            num_blocks=num_blocks,
             block_size=self.kv_cache.block_size,
             watermark=self.kv_cache.watermark,
             max_model_len=max_model_len,
             overlap_sends=self.parallel.overlap_sends,
+            front_end_s=self.engine.front_end_s,
+            front_end_per_token_s=self.engine.front_end_per_token_s,
             prefix_caching=self.caches_prefixes,
             slow_network_times=self._slow_network_times if self.parallel.num_gpus > 1 else None,
             placement=Placement(

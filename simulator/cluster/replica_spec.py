@@ -28,6 +28,8 @@ class ReplicaSpec:
         slow_network_times: Returns the stage times for a factor on the time of messages between the GPUs; None: the
             replica sends no messages, or their times are unknown.
         prefix_caching: Whether the replica has a prefix cache.
+        front_end_s: Seconds from the arrival of a request until the scheduler sees it.
+        front_end_per_token_s: Seconds per prompt token in addition, one prompt at a time.
     """
 
     scheduler: Scheduler
@@ -40,6 +42,8 @@ class ReplicaSpec:
     placement: Placement = field(default_factory=Placement)
     slow_network_times: Callable[[float], StageTimes] | None = None
     prefix_caching: bool = False
+    front_end_s: float = 0.0
+    front_end_per_token_s: float = 0.0
 
     @property
     def overlaps(self) -> bool:
@@ -58,8 +62,7 @@ class ReplicaSpec:
     @property
     def max_num_seqs(self) -> int | None:
         """Maximum running requests; None: the policy states none."""
-        policy = self.scheduler
-        return policy.overlap.max_running if isinstance(policy, Overlapping) else getattr(policy, "max_num_seqs", None)
+        return max_num_seqs_of(self.scheduler)
 
     def build(self, requests: RequestTable, replica_class: Callable[..., Replica] | None = None) -> Replica:
         """Return an empty replica.
@@ -88,3 +91,8 @@ class ReplicaSpec:
             options["appends_blocks"] = self.scheduler.appends_blocks
         default = CachingReplica if self.overlaps else Replica
         return (replica_class or default)(requests, **options)
+
+
+def max_num_seqs_of(policy: Scheduler) -> int | None:
+    """Return the maximum running requests of a policy; None: it states none."""
+    return policy.overlap.max_running if isinstance(policy, Overlapping) else getattr(policy, "max_num_seqs", None)

@@ -32,7 +32,6 @@ from traces import Workload
 from traces.shared.value_checks import flag
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
-_PREDICTION_COMPONENTS = ("model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache", "faults")
 _RUN_KEYS = ("seed", "time_limit_s", "check", "allow_targets")
 _KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", *_RUN_KEYS, "output")
@@ -160,7 +159,7 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: A key or a value is not allowed; the message names it.
     """
-    require_keys(config, "", (*_PREDICTION_COMPONENTS, "cluster", "prefill", "decode", "output", "allow_targets"))
+    require_keys(config, "", (*_COMPONENTS, "cluster", "prefill", "decode", "output", "allow_targets"))
     for name in ("parallel", "kv_cache", "cluster", "output"):
         require_mapping(config[name], name)
     require_keys(config.cluster, "cluster", ["node"])
@@ -172,7 +171,7 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
     decode = integer_pairs(config.decode, "decode", "[number of decodes, tokens of each]", (1, 1))
     if not prefill and not decode:
         raise ConfigError("the batch is empty: set prefill=[[512,0]], decode=[[32,4096]] or both")
-    deployment = _deployment(config, _PREDICTION_COMPONENTS)
+    deployment = _deployment(config)
     with named(""):
         times = deployment.stage_times()
     return {"stage_times": times, "device": deployment.device, "prefill": prefill, "decode": decode}
@@ -186,7 +185,7 @@ def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
     require_keys(config.cluster, "cluster", _CLUSTER_KEYS)
     groups = config.cluster.groups
     if groups is None:
-        deployment = _deployment(config, _COMPONENTS)
+        deployment = _deployment(config)
         with named(""):
             deployment.replica_specs()
         return deployment
@@ -217,11 +216,11 @@ def deployment_of(config: DictConfig, group: DictConfig) -> Deployment:
     Raises:
         ConfigError: A key or a value is not allowed.
     """
-    return _deployment(_with_group(config, group), _COMPONENTS, section="")
+    return _deployment(_with_group(config, group), section="")
 
 
-def _deployment(config: DictConfig, names: Sequence[str], section: str = "cluster") -> Deployment:
-    components = {name: build_component(config[name], name) for name in names}
+def _deployment(config: DictConfig, section: str = "cluster") -> Deployment:
+    components = {name: build_component(config[name], name) for name in _COMPONENTS}
     cluster = config.cluster
     components["node"] = None if cluster.get("node") is None else build_component(cluster.node, "cluster.node")
     with named(section):

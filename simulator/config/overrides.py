@@ -20,12 +20,25 @@ _MAX_DEPTH = 8  # of folders below --config-dir
 MOST_NODES = 100_000  # of a YAML file, aliases expanded
 
 
+# Other names of devices, in lower case.
+_DEVICE_ALIASES = {
+    "a100": "a100_80gb_sxm",
+    "a100_sxm": "a100_80gb_sxm",
+    "a100_pcie": "a100_80gb",
+    "h100": "h100_sxm",
+    "h200": "h200_sxm",
+    "b200": "b200_sxm",
+    "rtx_4090": "rtx4090",
+    "rtx_pro_6000_server": "rtx_pro_6000",
+}
+
+
 def to_hydra(overrides: Sequence[str]) -> list[str]:
     """Translate overrides from our syntax to Hydra's.
 
-    `+scheduler=X` means `scheduler=X` (Hydra allows `+` only without a default). `cluster.router=X` and
-    `cluster.node=X` select a file (Hydra: `cluster/router=X`). `slo.X=Y`, also within a section, adds an objective
-    (Hydra: `++slo.X=Y`).
+    `device=H200` means `device=h200_sxm`, and other aliases likewise. `+scheduler=X` means `scheduler=X` (Hydra allows
+    `+` only without a default). `cluster.router=X` and `cluster.node=X` select a file (Hydra: `cluster/router=X`).
+    `slo.X=Y`, also within a section, adds an objective (Hydra: `++slo.X=Y`).
     """
     translated = []
     for override in overrides:
@@ -33,6 +46,8 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
         if equals and not name.startswith("-"):
             plain = name.lstrip("+")
             if not plain.startswith("hydra"):
+                if plain == "device":
+                    value = _device_name(value)
                 name = plain.replace(".", "/") if plain in ("cluster.router", "cluster.node") else plain
                 section, dot, objective = plain.partition("slo.")
                 if dot and (not section or section.endswith(".")):
@@ -40,6 +55,12 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
                     name = f"++{section}slo.{objective.replace('.', '_')}"
         translated.append(name + equals + value)
     return translated
+
+
+def _device_name(value: str) -> str:
+    """Return the names of devices for their aliases; several may be separated by commas."""
+    names = [name if name in choices("device") else name.lower().replace("-", "_") for name in value.split(",")]
+    return ",".join(_DEVICE_ALIASES.get(name, name) for name in names)
 
 
 def check_override(argument: object, *, of_hydra: bool = True) -> None:

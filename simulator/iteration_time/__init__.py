@@ -1,23 +1,28 @@
 """Iteration time models: affine, roofline, and profiles fitted to measured kernels."""
 
 from simulator.iteration_time.affine import Affine
+from simulator.iteration_time.attention_inputs import DESIGNS, NUM_TERMS, AttentionCases
 from simulator.iteration_time.base import IterationTime, StageTimes
 from simulator.iteration_time.breakdown import Composed, extent_of_batch, time_breakdown
 from simulator.iteration_time.collectives import Collectives
 from simulator.iteration_time.composed import ComposedTimes
-from simulator.iteration_time.device_profile import (
+from simulator.iteration_time.device_profile import DeviceProfile, InEngine, load_profile
+from simulator.iteration_time.experts import ROUTING, ExpertCases, experts_inputs
+from simulator.iteration_time.kernel_fits import (
     AttentionFit,
-    DeviceProfile,
-    InEngine,
+    AttentionFits,
+    ElementwiseFit,
+    ExpertsFit,
+    MatMulFit,
     attention_key,
     elementwise_key,
-    load_profile,
     matmul_key,
 )
 from simulator.iteration_time.link_curves import LinkCurve, MeasuredLinks, load_links
 from simulator.iteration_time.operators import (
     Attention,
     Elementwise,
+    Experts,
     MatMul,
     attention_of,
     embedding,
@@ -26,14 +31,10 @@ from simulator.iteration_time.operators import (
 )
 from simulator.iteration_time.physics import (
     Gpu,
-    decode_features,
-    decode_terms,
     elementwise_features,
     elementwise_terms,
     matmul_features,
     matmul_terms,
-    prefill_features,
-    prefill_terms,
 )
 from simulator.iteration_time.profile import Profile, ProfileKernels
 from simulator.iteration_time.provenance import Documented, Extent, HostPart, Provenance, describe_provenance, extent_of
@@ -42,11 +43,16 @@ from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledL
 from simulator.iteration_time.roofline import Roofline
 
 __all__ = [
+    "DESIGNS",
     "LINEAR_OPERATORS",
+    "NUM_TERMS",
     "PUBLISHED_LINEAR_MS",
+    "ROUTING",
     "Affine",
     "Attention",
+    "AttentionCases",
     "AttentionFit",
+    "AttentionFits",
     "Collectives",
     "Composed",
     "ComposedTimes",
@@ -54,6 +60,10 @@ __all__ = [
     "DeviceProfile",
     "Documented",
     "Elementwise",
+    "ElementwiseFit",
+    "ExpertCases",
+    "Experts",
+    "ExpertsFit",
     "Extent",
     "Floats",
     "Gpu",
@@ -62,6 +72,7 @@ __all__ = [
     "IterationTime",
     "LinkCurve",
     "MatMul",
+    "MatMulFit",
     "MeasuredLinks",
     "Profile",
     "ProfileKernels",
@@ -72,13 +83,12 @@ __all__ = [
     "Trees",
     "attention_key",
     "attention_of",
-    "decode_features",
-    "decode_terms",
     "describe_provenance",
     "elementwise_features",
     "elementwise_key",
     "elementwise_terms",
     "embedding",
+    "experts_inputs",
     "extent_of",
     "extent_of_batch",
     "head_operators",
@@ -88,7 +98,5 @@ __all__ = [
     "matmul_features",
     "matmul_key",
     "matmul_terms",
-    "prefill_features",
-    "prefill_terms",
     "time_breakdown",
 ]

@@ -5,15 +5,9 @@ from math import inf
 
 import numpy as np
 
-from simulator.iteration_time.device_profile import DeviceProfile, attention_key
-from simulator.iteration_time.kernels import Floats
+from simulator.iteration_time.attention_inputs import AttentionCases
+from simulator.iteration_time.device_profile import HALF_FORMAT, DeviceProfile
 from simulator.iteration_time.operators import Attention
-from simulator.iteration_time.physics import (
-    decode_features,
-    decode_terms,
-    prefill_features,
-    prefill_terms,
-)
 
 
 def _knots(first: float, last: float, per_octave: int) -> list[float]:
@@ -32,15 +26,17 @@ class AttentionTable:
     """Attention times of one shape, tabulated from a device's regressions.
 
     Times are of one layer. Rows are computed on first use: one per number of decodes, and one per chunk knot.
+
+    Attributes:
+        shared_s: As in `AttentionTimes`.
     """
 
     def __init__(self, profile: DeviceProfile, attention: Attention) -> None:
         self._gpu = profile.gpu
         self._in_engine = profile.in_engine
         self._attention = attention
-        key = attention_key(attention)
-        self._decode = profile.decode.own.get(key, profile.decode.transfer)
-        self._prefill = profile.prefill.own.get(key, profile.prefill.transfer)
+        fits = profile.attention.get(attention.kv_dtype, profile.attention[HALF_FORMAT])
+        self._decode, self._prefill = fits.decode, fits.prefill
         bandwidth = profile.gpu.bandwidth_gb_per_s * 1e9 * profile.most_bandwidth
         self._min_per_token_s = attention.kv_bytes_per_token / bandwidth
         self._decode_rows: dict[int, list[float]] = {}
@@ -48,6 +44,7 @@ class AttentionTable:
         # Linear piece of the last lookup: number of decodes, (low, high] in context tokens, intercept and slope.
         self._num_decodes = 0
         self._low_tokens, self._high_tokens, self._intercept_s, self._slope_s = 0.0, 0.0, 0.0, 0.0
+        self.shared_s = self._decode_row(1)[0] if fits.one_kernel else 0.0
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
         """Return the time of decodes in seconds; `context_tokens` is summed over them."""
@@ -86,20 +83,18 @@ class AttentionTable:
 
     def _decode_row(self, num_decodes: int) -> list[float]:
         """Return the seconds at each knot of the context per decode."""
-        context = np.array(_CONTEXT_PER_DECODE)
-        cases = self._gpu, self._attention, np.full(len(context), float(num_decodes)), context
-        fitted_s = self._in_engine.decode_attention * self._decode.predict(
-            decode_terms(*cases), decode_features(*cases)
-        )
+        context, ones = np.array(_CONTEXT_PER_DECODE), np.ones(len(_CONTEXT_PER_DECODE))
+        cases = AttentionCases(self._attention, num_decodes * ones, ones, context)
+        fitted_s = self._in_engine.decode_attention * self._decode.predict(self._gpu, cases)
         return [float(seconds) for seconds in np.maximum(fitted_s, self._min_per_token_s * num_decodes * context)]
 
     def _prefill_row(self, row: int) -> list[float]:
         """Return the seconds at each context knot, for one chunk knot."""
         times = self._prefill_rows.get(row)
         if times is None:
-            context: Floats = np.array(_CONTEXTS)
-            cases = self._gpu, self._attention, np.full(len(context), _CHUNKS[row]), context
-            alone = self._prefill.predict(prefill_terms(*cases), prefill_features(*cases))
+            context, ones = np.array(_CONTEXTS), np.ones(len(_CONTEXTS))
+            cases = AttentionCases(self._attention, ones, _CHUNKS[row] * ones, context)
+            alone = self._prefill.predict(self._gpu, cases)
             times = [float(seconds) for seconds in self._in_engine.prefill_attention * alone]
             self._prefill_rows[row] = times
         return times

@@ -1,21 +1,30 @@
 """Times of collectives and sends between the GPUs of a layout."""
 
+from typing import Any
+
+import numpy as np
+
 from simulator.iteration_time.link_curves import Amount, LinkCurve, MeasuredLinks, load_links
-from simulator.model import Layout, Link, Network
+from simulator.model import IterationOverhead, Layout, Link, Network
 
 
 class Collectives:
     """Collectives and sends of one layout, from measured link curves.
 
-    Where no curve was measured, an all-reduce is a ring, and a send is latency plus bytes over bandwidth.
+    All-reduces of fewer bytes than the engine's limit take its own kernel (one-shot or two-shot over NVLink, in the
+    CUDA graph), the others NCCL. Where no curve was measured, an all-reduce is a ring, and a send is latency plus bytes
+    over bandwidth.
 
     Attributes:
         sources: Sources of the times, a few words each.
         warnings: Texts on what was not measured.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, engine: IterationOverhead) -> None:
         self._layout = layout
+        self._custom_max_bytes = engine.custom_all_reduce_max_bytes
+        self._custom_curve: LinkCurve | None = None
+        self._all_gather_curve: LinkCurve | None = None
         self.sources: list[str] = []
         self.warnings: list[str] = []
         parallel = layout.parallel
@@ -23,9 +32,14 @@ class Collectives:
             return
         node = layout.known_node
         self._fastest_link, self._network = node.links[0], node.network
-        measured = [load_links(name) for name in node.measured]
+        loaded = [load_links(name) for name in node.measured]
+        own = [links for links in loaded if engine.kernels and links.about.get("kernels") == engine.kernels]
+        measured = [*own, *(links for links in loaded if links not in own)]
         within_node = parallel.tp <= node.num_gpus
         self._all_reduce_curve = self._measured_curve(measured, "all_reduce", parallel.tp) if within_node else None
+        if within_node and parallel.tp > 1 and self._custom_max_bytes:
+            self._custom_curve = self._measured_curve(own, "custom_all_reduce", parallel.tp)
+        self._all_gather_curve = self._measured_curve(own, "all_gather", parallel.tp) if within_node else None
         links = [link for stage in range(parallel.pp - 1) if (link := layout.send_link(stage)) is not None]
         self._send_curve = self._measured_curve(measured, "send", 2) if node.links[0] in links else None
         if within_node and parallel.tp > 1 and self._all_reduce_curve is None:
@@ -56,7 +70,12 @@ class Collectives:
         if tp == 1:
             return num_bytes * 0.0
         if self._all_reduce_curve is not None:
-            return self._all_reduce_curve.time(num_bytes)
+            nccl = self._all_reduce_curve.time(num_bytes)
+            if self._custom_curve is None:
+                return nccl
+            chosen: Any = np.where(num_bytes < self._custom_max_bytes, self._custom_curve.time(num_bytes), nccl)
+            total: Amount = chosen
+            return total
         moved = 2 * (tp - 1) / tp * num_bytes
         link = self._layout.tp_link
         latency_us, rate = link.latency_us, link.bandwidth_gb_per_s
@@ -70,9 +89,11 @@ class Collectives:
     def all_gather_time(self, num_bytes: Amount) -> Amount:
         """Return the seconds to all-gather `num_bytes` within a stage.
 
-        `num_bytes` is the total over the GPUs of the stage. A ring all-reduce is a reduce-scatter plus an all-gather
-        that moves the same bytes, so an all-gather takes half of its time.
+        `num_bytes` is the total over the GPUs of the stage. Where it was not measured: a ring all-reduce is a
+        reduce-scatter plus an all-gather that moves the same bytes, so an all-gather takes half of its time.
         """
+        if self._all_gather_curve is not None:
+            return self._all_gather_curve.time(num_bytes) * self._layout.network_slowdown
         return self.all_reduce_time(num_bytes) / 2
 
     def send_time(self, stage: int, num_bytes: Amount) -> Amount:

@@ -10,6 +10,8 @@ import numpy as np
 from simulator.iteration_time.collectives import Collectives
 from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels, UngroupedDecode
 from simulator.iteration_time.operators import (
+    Elementwise,
+    Experts,
     MatMul,
     Operator,
     attention_of,
@@ -19,7 +21,7 @@ from simulator.iteration_time.operators import (
     num_all_reduces,
 )
 from simulator.iteration_time.provenance import HostPart, Provenance
-from simulator.model import HALF, HALF_BYTES, IterationOverhead, Layout
+from simulator.model import HALF_BYTES, IterationOverhead, Layout
 from simulator.replica import Batch
 
 _BLOCK = 256  # values that a lookup computes at once
@@ -63,13 +65,17 @@ class ComposedTimes:
         self._layout = layout
         self._model = model
         self._parallel = parallel
-        self._collectives = Collectives(layout)
+        self._collectives = Collectives(layout, engine)
+        self._fused = engine.fused_operators
+        self._sampler = engine.sampler
         self._host = engine.host.line(parallel.num_gpus)
         self._layers = layout.stage_layers
         self._launches = [layers * engine.host.launch_per_layer_s for layers in self._layers]
         self._graph_launches = [engine.host.launch_graph_s] * parallel.pp
-        # By number of decodes: the CUDA graph size that a batch without prefill is padded to.
+        self._piece_launches = [layers * engine.host.launch_pieces_per_layer_s for layers in self._layers]
+        # By number of tokens: the CUDA graph size that a batch is padded to, without prefill and with it.
         self._padded = padded_sizes(engine.decode_graph_sizes)
+        self._padded_mixed = self._padded if engine.mixed_graphs else []
         self._attention_shape = attention_of(model, parallel.tp, layout.kv_dtype)
         self._attention: AttentionTimes = kernels.attention_times(self._attention_shape)
         if not engine.grouped_decode:
@@ -78,17 +84,17 @@ class ComposedTimes:
         self._entries = [Lookup(partial(self._entry_time, stage)) for stage in range(parallel.pp)]
         self._heads = [Lookup(partial(self._head_time, stage)) for stage in range(parallel.pp)]
         self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
-        self.provenance = _provenance(
-            kernels.provenance, layout, self._collectives, HostPart(*self._host, self._launches)
-        )
+        self.provenance = _provenance(kernels, layout, self._collectives, HostPart(*self._host, self._launches))
 
     def __call__(self, batch: Batch) -> Sequence[float]:
         """Return the seconds of each stage and each send, see `StageTimes`."""
         chunks, num_decodes = batch.chunks, batch.num_decodes
-        launches = self._launches
-        if chunks or num_decodes >= len(self._padded):
-            num_tokens, num_rows = batch.num_prefill_tokens + num_decodes, num_decodes + len(chunks)
-        else:
+        num_tokens, num_seqs = batch.num_prefill_tokens + num_decodes, num_decodes + len(chunks)
+        num_rows, launches = num_seqs, self._launches
+        if chunks:
+            if num_tokens < len(self._padded_mixed):
+                num_tokens, launches = self._padded_mixed[num_tokens], self._piece_launches
+        elif num_decodes < len(self._padded):
             num_tokens = num_rows = self._padded[num_decodes]
             launches = self._graph_launches
         layer_s = self._linear[num_tokens]
@@ -96,7 +102,8 @@ class ComposedTimes:
             layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
         for chunk in chunks:
             layer_s += self._attention.prefill_time(chunk.num_tokens, chunk.context_tokens)
-        num_seqs = num_decodes + len(chunks)
+        if chunks:
+            layer_s -= self._attention.shared_s * (len(chunks) - (not num_decodes))
         base_s, per_seq_s = self._host
         host_s = base_s + per_seq_s * num_seqs
         layers, entries, heads = self._layers, self._entries, self._heads
@@ -116,31 +123,38 @@ class ComposedTimes:
 
         An operator that runs twice in a layer is yielded twice.
         """
-        num_seqs = batch.num_decodes + len(batch.chunks)
+        num_tokens, num_rows, launches = self._padded_batch(batch)
         gpu_s = 0.0
-        for operator in self._gpu_operators(batch, stage):
+        for operator in self._gpu_operators(batch, stage, num_tokens, num_rows):
             gpu_s += operator.seconds_per_layer * operator.layers
             yield operator
-        launch_s = (self._launches if self._graph_size(batch) is None else self._graph_launches)[stage]
-        if gpu_s < launch_s:
-            yield OperatorTime("wait_for_launches", "host", launch_s - gpu_s, 1)
+        if gpu_s < launches[stage]:
+            yield OperatorTime("wait_for_launches", "host", launches[stage] - gpu_s, 1)
         base_s, per_seq_s = self._host
-        yield OperatorTime("host", "host", base_s + per_seq_s * num_seqs, 1)
+        yield OperatorTime("host", "host", base_s + per_seq_s * (batch.num_decodes + len(batch.chunks)), 1)
         if stage < self._parallel.pp - 1:
-            send_s = self._sends[stage][self._graph_size(batch) or batch.num_prefill_tokens + batch.num_decodes]
-            yield OperatorTime("send", "network", send_s, 1)
+            yield OperatorTime("send", "network", self._sends[stage][num_tokens], 1)
 
-    def _gpu_operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
+    def _padded_batch(self, batch: Batch) -> tuple[int, int, Sequence[float]]:
+        """Return the tokens and the rows of the head that are computed, and the launch time of each stage.
+
+        The hot path in `__call__` says the same.
+        """
+        num_tokens, num_rows = batch.num_prefill_tokens + batch.num_decodes, batch.num_decodes + len(batch.chunks)
+        if batch.chunks and num_tokens < len(self._padded_mixed):
+            return self._padded_mixed[num_tokens], num_rows, self._piece_launches
+        if batch.chunks or num_tokens >= len(self._padded):
+            return num_tokens, num_rows, self._launches
+        return self._padded[num_tokens], self._padded[num_tokens], self._graph_launches
+
+    def _gpu_operators(self, batch: Batch, stage: int, num_tokens: int, num_rows: int) -> Iterator[OperatorTime]:
         """Yield the kernels and collectives of a stage on one GPU."""
-        graph_size = self._graph_size(batch)
-        num_tokens = graph_size or batch.num_prefill_tokens + batch.num_decodes
-        num_seqs = graph_size or batch.num_decodes + len(batch.chunks)
         layers, parallel, model = self._layers[stage], self._parallel, self._model
         if stage == 0:
             yield self._operator_time(embedding(model, parallel.tp), num_tokens, 1)
         elif parallel.sliced_sends:
             yield OperatorTime("gather_slices", "network", self._entries[stage][num_tokens], 1)
-        before, after = layer_operators(model, parallel.tp)
+        before, after = layer_operators(model, parallel.tp, fused=self._fused)
         for operator in before:
             yield self._operator_time(operator, num_tokens, layers)
         yield from self._attention_operators(batch, layers)
@@ -150,29 +164,24 @@ class ComposedTimes:
             reduce_s = float(self._all_reduce_time(np.array([float(num_tokens)]))[0])
             yield OperatorTime("all_reduce", "network", num_all_reduces(model) * reduce_s, layers)
         if stage == parallel.pp - 1:
-            for operator in head_operators(model, parallel.tp):
-                yield self._operator_time(operator, num_seqs, 1)
+            for operator in head_operators(model, parallel.tp, fused=self._fused):
+                yield self._operator_time(operator, num_rows, 1)
+            sampler_s = float(self._sampler_time(np.array([float(num_rows)]))[0])
+            if sampler_s:
+                yield OperatorTime("filter_and_draw", "kernel", sampler_s, 1)
             if parallel.tp > 1:
-                seconds = float(self._gather_time(np.array([float(num_seqs)]))[0])
+                seconds = float(self._gather_time(np.array([float(num_rows)]))[0])
                 yield OperatorTime("gather_logits", "network", seconds, 1)
-
-    def _graph_size(self, batch: Batch) -> int | None:
-        """Return the CUDA graph size that a batch is padded to.
-
-        None if it is launched kernel by kernel.
-        """
-        if batch.chunks or batch.num_decodes >= len(self._padded):
-            return None
-        return self._padded[batch.num_decodes]
 
     def _attention_operators(self, batch: Batch, layers: int) -> Iterator[OperatorTime]:
         attention = self._attention_shape
         if batch.chunks:
             sizes = [(chunk.num_tokens, chunk.context_tokens) for chunk in batch.chunks]
+            shared_s = self._attention.shared_s * (len(sizes) - (not batch.num_decodes))
             yield OperatorTime(
                 "prefill_attention",
                 "kernel",
-                sum(self._attention.prefill_time(*size) for size in sizes),
+                sum(self._attention.prefill_time(*size) for size in sizes) - shared_s,
                 layers,
                 sum(attention.prefill_flops(*size) for size in sizes),
                 sum(attention.prefill_bytes(*size) for size in sizes),
@@ -191,20 +200,23 @@ class ComposedTimes:
     def _operator_time(self, operator: Operator, tokens: int, layers: int) -> OperatorTime:
         seconds = float(self._kernel_time(operator, np.array([float(tokens)]))[0])
         work = operator.flops(tokens), operator.bytes_moved(tokens)
-        dtype = operator.compute_dtype if isinstance(operator, MatMul) else "bf16"
-        return OperatorTime(operator.name, "kernel", seconds, layers, *work, dtype)
+        return OperatorTime(operator.name, "kernel", seconds, layers, *work, operator.compute_dtype)
 
     def _kernel_time(self, operator: Operator, tokens: Floats) -> Floats:
         kernels = self._kernels
-        if isinstance(operator, MatMul):
-            return kernels.matmul_time(operator, tokens)
-        return kernels.elementwise_time(operator, tokens)
+        match operator:
+            case MatMul():
+                return kernels.matmul_time(operator, tokens)
+            case Experts():
+                return kernels.experts_time(operator, tokens)
+            case Elementwise():
+                return kernels.elementwise_time(operator, tokens)
 
     def _linear_time(self, tokens: Floats) -> Floats:
         """Return the seconds of one layer without attention, collectives included."""
         model, tp = self._model, self._parallel.tp
         total_s = np.zeros_like(tokens)
-        for operator in chain(*layer_operators(model, tp)):
+        for operator in chain(*layer_operators(model, tp, fused=self._fused)):
             total_s += self._kernel_time(operator, tokens)
         return total_s + num_all_reduces(model) * self._all_reduce_time(tokens) if tp > 1 else total_s
 
@@ -226,11 +238,15 @@ class ComposedTimes:
         """
         total_s = np.zeros_like(seqs)
         if stage == len(self._layers) - 1:
-            for operator in head_operators(self._model, self._parallel.tp):
+            for operator in head_operators(self._model, self._parallel.tp, fused=self._fused):
                 total_s = total_s + self._kernel_time(operator, seqs)
+            total_s = total_s + self._sampler_time(seqs)
             if self._parallel.tp > 1:
                 total_s = total_s + self._gather_time(seqs)
         return total_s
+
+    def _sampler_time(self, seqs: Floats) -> Floats:
+        return self._sampler.base_s + self._sampler.per_logit_s * self._model.vocab_size * seqs
 
     def _all_reduce_time(self, tokens: Floats) -> Floats:
         return self._collectives.all_reduce_time(tokens * (self._model.hidden_size * HALF_BYTES))
@@ -243,25 +259,11 @@ class ComposedTimes:
         return self._collectives.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
 
 
-def _provenance(kernels: Provenance, layout: Layout, collectives: Collectives, host: HostPart) -> Provenance:
+def _provenance(kernels: Kernels, layout: Layout, collectives: Collectives, host: HostPart) -> Provenance:
     """Add the layout's sources and warnings to the provenance of the kernels."""
-    model, device = layout.model, layout.device
-    warnings = [*kernels.warnings, *collectives.warnings]
-    if model.dtype not in HALF:
-        in_half = model.weight_only or not device.computes_in(model.dtype)
-        multiplied = f", multiplied in half precision on {device.name}" if in_half else ""
-        warnings.append(
-            f"{model.dtype} weights were not measured{multiplied}: their matmuls take the time of half precision "
-            "times the ratio of the two on a roofline"
-        )
-    if layout.kv_dtype not in HALF:
-        warnings.append(
-            f"a KV cache of {layout.kv_dtype} was not measured: attention is as with fp16, but reads fewer bytes"
-        )
-    if model.num_experts > 1:
-        warnings.append("experts were not measured: their matmuls are on a roofline, with tokens routed at random")
-    source = ", ".join([kernels.source, *collectives.sources])
-    return replace(kernels, source=source, warnings=warnings, host=host)
+    warnings = [*kernels.warnings_for(layout), *collectives.warnings]
+    source = ", ".join([kernels.provenance.source, *collectives.sources])
+    return replace(kernels.provenance, source=source, warnings=warnings, host=host)
 
 
 def padded_sizes(sizes: Sequence[int]) -> list[int]:

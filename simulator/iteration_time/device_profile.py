@@ -9,29 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from simulator.iteration_time.operators import Attention, Elementwise, MatMul
+from simulator.iteration_time.kernel_fits import AttentionFits, ElementwiseFit, ExpertsFit, MatMulFit
+from simulator.iteration_time.kernels import Floats
 from simulator.iteration_time.physics import Gpu
 from simulator.iteration_time.provenance import Extent
-from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines
 from traces.shared.json_file import read_json
 
-SCHEMA = 1
+SCHEMA = 2
 SHIPPED = Path(__file__).parent / "profiles"
 SUFFIX = ".json.gz"
+HALF_FORMAT = "bf16"  # key of half precision, whichever it is
 MAX_FACTOR = 100.0  # largest in-engine factor
-
-
-@dataclass(frozen=True)
-class AttentionFit:
-    """Regressions of one phase of attention.
-
-    Attributes:
-        own: Fits to the measurements of one shape, by `attention_key`.
-        transfer: Fit to all measurements, for every other shape.
-    """
-
-    own: Mapping[str, CorrectedPhysics]
-    transfer: CorrectedPhysics
 
 
 @dataclass(frozen=True)
@@ -68,18 +56,17 @@ class InEngine:
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """Fitted kernel times of a device.
+    """Fitted kernel times of a device, under one generation of kernels.
 
     Attributes:
-        about: Origin of the measurements: device, source, licence, date, engine_generation, notes, errors.
+        about: Origin of the measurements: device, source, licence, date, engine_generation, sources of families that
+            come from elsewhere, notes, errors.
         gpu: Peaks of the device, which the physics terms are based on.
         measured: Extent of the measurements.
-        matmul_own: Lines fitted to the measurements of one shape, by `matmul_key`.
-        matmul: Fit for shapes that were not measured.
-        elementwise_own: Lines fitted to the measurements of one operator and width, by `elementwise_key`.
-        elementwise: Fits by operator name, and "any" for operators that were not measured.
-        prefill: Prefill attention.
-        decode: Decode attention.
+        matmul: Matrix products by number format.
+        elementwise: Elementwise operators.
+        attention: Attention by number format of the KV cache.
+        experts: Experts by number format; empty: not measured.
         most_bandwidth: Share of the HBM bandwidth that predicted decode attention does not exceed.
         in_engine: Slowdown of operators within iterations.
     """
@@ -87,12 +74,10 @@ class DeviceProfile:
     about: Mapping[str, Any]
     gpu: Gpu
     measured: Extent
-    matmul_own: Mapping[str, TiledLines]
-    matmul: CorrectedPhysics
-    elementwise_own: Mapping[str, TiledLines]
-    elementwise: Mapping[str, CorrectedPhysics]
-    prefill: AttentionFit
-    decode: AttentionFit
+    matmul: Mapping[str, MatMulFit]
+    elementwise: ElementwiseFit
+    attention: Mapping[str, AttentionFits]
+    experts: Mapping[str, ExpertsFit]
     most_bandwidth: float
     in_engine: InEngine = InEngine()
 
@@ -105,12 +90,10 @@ class DeviceProfile:
             "measured": asdict(self.measured),
             "most_bandwidth": self.most_bandwidth,
             "in_engine": asdict(self.in_engine),
-            "matmul_own": {key: lines.to_json() for key, lines in self.matmul_own.items()},
-            "matmul": self.matmul.to_json(),
-            "elementwise_own": {key: lines.to_json() for key, lines in self.elementwise_own.items()},
-            "elementwise": {key: fit.to_json() for key, fit in self.elementwise.items()},
-            "prefill": _attention_json(self.prefill),
-            "decode": _attention_json(self.decode),
+            "matmul": {dtype: fit.to_json() for dtype, fit in self.matmul.items()},
+            "elementwise": self.elementwise.to_json(),
+            "attention": {dtype: fits.to_json() for dtype, fits in self.attention.items()},
+            "experts": {dtype: fit.to_json() for dtype, fit in self.experts.items()},
         }
 
     @classmethod
@@ -121,30 +104,25 @@ class DeviceProfile:
             ValueError, KeyError, TypeError: The values are not a profile.
         """
         if plain["schema"] != SCHEMA:
-            raise ValueError(f"schema must be {SCHEMA}, got {plain['schema']!r}")
+            raise ValueError(f"schema must be {SCHEMA}, got {plain['schema']!r}; fit it again: python -m profiling fit")
         about = dict(plain["about"])
         for name in ("device", "source"):
             if not isinstance(about[name], str):
                 raise ValueError(f"about.{name} must be a text")
-        measured = Extent(**{part.name: _count(plain["measured"][part.name], part.name) for part in fields(Extent)})
-        if "any" not in plain["elementwise"]:
-            raise ValueError('elementwise must have "any", the fit for operators that were not measured')
+        for family in ("matmul", "attention"):
+            if HALF_FORMAT not in plain[family]:
+                raise ValueError(f"{family} must have {HALF_FORMAT}, the times in half precision")
         most_bandwidth = plain["most_bandwidth"]
         if not isinstance(most_bandwidth, int | float) or not 0 < most_bandwidth <= 1:
             raise ValueError(f"most_bandwidth must be above 0 and at most 1, got {most_bandwidth!r}")
-        gpu = Gpu(**plain["gpu"])
-        if not all(isinstance(peak, int | float) and 0 < peak < float("inf") for peak in asdict(gpu).values()):
-            raise ValueError("gpu must hold finite numbers above 0")
         return cls(
             about=about,
-            gpu=gpu,
-            measured=measured,
-            matmul_own={key: TiledLines.from_json(lines) for key, lines in plain["matmul_own"].items()},
-            matmul=CorrectedPhysics.from_json(plain["matmul"]),
-            elementwise_own={key: TiledLines.from_json(lines) for key, lines in plain["elementwise_own"].items()},
-            elementwise={key: CorrectedPhysics.from_json(fit) for key, fit in plain["elementwise"].items()},
-            prefill=_attention_fit(plain["prefill"]),
-            decode=_attention_fit(plain["decode"]),
+            gpu=_gpu(plain["gpu"]),
+            measured=Extent(**{part.name: _count(plain["measured"][part.name], part.name) for part in fields(Extent)}),
+            matmul={dtype: MatMulFit.from_json(fit) for dtype, fit in plain["matmul"].items()},
+            elementwise=ElementwiseFit.from_json(plain["elementwise"]),
+            attention={dtype: AttentionFits.from_json(fits) for dtype, fits in plain["attention"].items()},
+            experts={dtype: ExpertsFit.from_json(fit) for dtype, fit in plain["experts"].items()},
             most_bandwidth=float(most_bandwidth),
             in_engine=InEngine(**plain.get("in_engine", {})),
         )
@@ -154,25 +132,12 @@ class DeviceProfile:
         return gzip.compress(json.dumps(self.to_json(), separators=(",", ":")).encode(), mtime=0)
 
 
-def matmul_key(operator: MatMul) -> str:
-    """Return the key of a matmul shape, k x n: `4096x6144`."""
-    return f"{operator.k}x{operator.n}"
-
-
-def elementwise_key(operator: Elementwise) -> str:
-    """Return the key of an operator, such as `rope 10240 tp4`.
-
-    Name, values per token and tensor-parallel degree.
-    """
-    return f"{operator.name} {operator.width} tp{operator.tp}"
-
-
-def attention_key(attention: Attention) -> str:
-    """Return the key of an attention shape, such as `32/8/128`.
-
-    Query heads, KV heads and head dim.
-    """
-    return f"{attention.q_heads}/{attention.kv_heads}/{attention.head_dim}"
+def _gpu(plain: Mapping[str, Any]) -> Gpu:
+    gpu = Gpu(**plain)
+    peaks = (gpu.num_sms, gpu.peak_tflops, gpu.bandwidth_gb_per_s, *gpu.format_tflops.values())
+    if not all(isinstance(peak, int | float) and 0 < peak < float("inf") for peak in peaks):
+        raise ValueError("gpu must hold finite numbers above 0")
+    return gpu
 
 
 def load_profile(path: Path) -> DeviceProfile:
@@ -198,12 +163,3 @@ def _count(value: object, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"measured.{name} must be an integer of at least 1, got {value!r}")
     return value
-
-
-def _attention_json(fit: AttentionFit) -> dict[str, Any]:
-    return {"own": {key: own.to_json() for key, own in fit.own.items()}, "transfer": fit.transfer.to_json()}
-
-
-def _attention_fit(plain: Mapping[str, Any]) -> AttentionFit:
-    own = {key: CorrectedPhysics.from_json(fit) for key, fit in plain["own"].items()}
-    return AttentionFit(own, CorrectedPhysics.from_json(plain["transfer"]))

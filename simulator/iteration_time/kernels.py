@@ -1,19 +1,25 @@
 """Protocols of kernel times on one GPU."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.iteration_time.operators import Attention, Elementwise, MatMul
+from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul
 from simulator.iteration_time.provenance import Provenance
-from simulator.model import Device
+from simulator.model import Device, Layout
 
 Floats = NDArray[np.float64]
 
 
 class AttentionTimes(Protocol):
     """Attention times of one layer, looked up in every iteration."""
+
+    @property
+    def shared_s(self) -> float:
+        """Seconds that each part of a batch includes, but that occur once; 0: every part has its own kernel."""
+        ...
 
     def prefill_time(self, chunk: int, context: int) -> float:
         """Return the time of a prefill chunk over its context, in seconds."""
@@ -38,6 +44,7 @@ class UngroupedDecode:
     def __init__(self, grouped: AttentionTimes, attention: Attention, device: Device) -> None:
         group = attention.q_heads / attention.kv_heads
         self._reread_s = group * attention.kv_bytes_per_token / (device.attained.l2_gb_per_s * 1e9)
+        self.shared_s = grouped.shared_s
         self._grouped_decode_time = grouped.decode_time
         self.prefill_time = grouped.prefill_time
 
@@ -49,7 +56,11 @@ class UngroupedDecode:
 
 
 class Kernels(Protocol):
-    """Kernel times of one GPU."""
+    """Kernel times of one GPU.
+
+    Attributes:
+        provenance: Source and extent of the times.
+    """
 
     provenance: Provenance
 
@@ -61,6 +72,14 @@ class Kernels(Protocol):
         """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         ...
 
+    def experts_time(self, operator: Experts, tokens: Floats) -> Floats:
+        """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
+        ...
+
     def attention_times(self, attention: Attention) -> AttentionTimes:
         """Return the attention times of one shape."""
+        ...
+
+    def warnings_for(self, layout: Layout) -> Sequence[str]:
+        """Return what was not measured of a layout, in a line each."""
         ...

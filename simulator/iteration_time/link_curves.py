@@ -29,7 +29,7 @@ class LinkCurve:
     bandwidth between the last two.
 
     Attributes:
-        operator: "all_reduce" or "send".
+        operator: "all_reduce" (NCCL), "custom_all_reduce" (the engine's own kernel), another collective, or "send".
         num_gpus: Participating GPUs.
         gpus_per_node: Participating GPUs on each machine.
         num_bytes: float[n], increasing; bytes per GPU.

@@ -15,7 +15,7 @@ Amount = TypeVar("Amount", float, NDArray[np.float64])
 
 @dataclass(frozen=True)
 class MatMul:
-    """Projection (tokens, k) x (k, n), or one such projection per expert.
+    """Projection (tokens, k) x (k, n).
 
     Attributes:
         name: Name of the operator.
@@ -23,8 +23,6 @@ class MatMul:
         n: Output width on one GPU.
         dtype: Number format of the weights. Input and output have half precision.
         weight_only: Whether the weights are dequantized and multiplied in half precision.
-        num_experts: Experts among which tokens are routed.
-        experts_per_token: Experts that each token is routed to.
     """
 
     name: str
@@ -32,8 +30,6 @@ class MatMul:
     n: int
     dtype: str = field(default="bf16", kw_only=True)
     weight_only: bool = field(default=False, kw_only=True)
-    num_experts: int = field(default=1, kw_only=True)
-    experts_per_token: int = field(default=1, kw_only=True)
 
     @property
     def compute_dtype(self) -> str:
@@ -42,19 +38,75 @@ class MatMul:
 
     def flops(self, tokens: Amount) -> Amount:
         """Return the FLOPs for a number of tokens."""
-        return 2 * self.k * self.n * self.experts_per_token * tokens
+        return 2 * self.k * self.n * tokens
 
     def bytes_moved(self, tokens: Amount) -> Amount:
-        """Return the bytes of weights, input and output, each moved once.
-
-        Of the experts, the expected number that random routing selects counts.
-        """
-        weights: Any = self.k * self.n * bytes_per_value(self.dtype)
-        if self.num_experts > 1:
-            missed = (1 - self.experts_per_token / self.num_experts) ** tokens
-            weights = weights * self.num_experts * (1 - missed)
-        total: Amount = weights + HALF_BYTES * (self.k + self.n) * self.experts_per_token * tokens
+        """Return the bytes of weights, input and output, each moved once."""
+        total: Amount = self.k * self.n * bytes_per_value(self.dtype) + HALF_BYTES * (self.k + self.n) * tokens
         return total
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Routed experts of one layer: both matrix products, activation and weighted sum.
+
+    Attributes:
+        name: Name of the operator.
+        hidden_size: Width of the residual stream.
+        ffn_size: Intermediate size of an expert on one GPU.
+        num_experts: Experts among which tokens are routed.
+        experts_per_token: Experts that each token is routed to.
+        num_local: Experts on one GPU.
+        gated: Whether an expert has a gate projection.
+        dtype: Number format of the weights. Input and output have half precision.
+        weight_only: Whether the weights are dequantized and multiplied in half precision.
+    """
+
+    name: str
+    hidden_size: int
+    ffn_size: int
+    num_experts: int
+    experts_per_token: int
+    num_local: int
+    gated: bool = field(default=True, kw_only=True)
+    dtype: str = field(default="bf16", kw_only=True)
+    weight_only: bool = field(default=False, kw_only=True)
+
+    @property
+    def compute_dtype(self) -> str:
+        """Number format of the multiplications, if the device supports it."""
+        return "bf16" if self.weight_only else self.dtype
+
+    @property
+    def _num_matrices(self) -> int:
+        return 3 if self.gated else 2
+
+    @property
+    def _local_share(self) -> float:
+        return self.num_local / self.num_experts
+
+    def flops(self, tokens: Amount) -> Amount:
+        """Return the FLOPs for a number of tokens."""
+        weights = self._num_matrices * self.hidden_size * self.ffn_size
+        total: Amount = 2 * weights * self.experts_per_token * self._local_share * tokens
+        return total
+
+    def weight_bytes(self, tokens: Amount) -> Amount:
+        """Return the bytes of the weights that random routing is expected to select."""
+        selected: Any = self.num_local * (1 - (1 - self.experts_per_token / self.num_experts) ** tokens)
+        weights = self._num_matrices * self.hidden_size * self.ffn_size * bytes_per_value(self.dtype)
+        total: Amount = weights * selected
+        return total
+
+    def activation_bytes(self, tokens: Amount) -> Amount:
+        """Return the bytes of the inputs, hidden values and outputs."""
+        values = 2 * self.hidden_size + (self._num_matrices + 1) * self.ffn_size
+        total: Amount = HALF_BYTES * values * self.experts_per_token * self._local_share * tokens
+        return total
+
+    def bytes_moved(self, tokens: Amount) -> Amount:
+        """Return the bytes of weights and activations, each moved once."""
+        return self.weight_bytes(tokens) + self.activation_bytes(tokens)
 
 
 @dataclass(frozen=True)
@@ -72,6 +124,11 @@ class Elementwise:
     width: int
     tp: int
 
+    @property
+    def compute_dtype(self) -> str:
+        """Number format of the computation."""
+        return "bf16"
+
     def flops(self, tokens: Amount) -> Amount:
         """Return one FLOP per value, for the roofline of a batch."""
         return self.width * tokens
@@ -81,7 +138,7 @@ class Elementwise:
         return HALF_BYTES * self.width * tokens
 
 
-Operator = MatMul | Elementwise
+Operator = MatMul | Elementwise | Experts
 
 
 @dataclass(frozen=True)
@@ -131,36 +188,60 @@ def attention_of(model: Model, tp: int, kv_dtype: str = "fp16") -> Attention:
     return Attention(model.num_q_heads // tp, model.kv_heads_per_gpu(tp), model.head_dim, kv_dtype=kv_dtype)
 
 
-def layer_operators(model: Model, tp: int) -> tuple[Sequence[Operator], Sequence[Operator]]:
+def layer_operators(model: Model, tp: int, *, fused: bool = False) -> tuple[Sequence[Operator], Sequence[Operator]]:
     """Return the operators of one layer before and after attention.
 
     In order, without collectives.
+
+    Args:
+        model: The model.
+        tp: Tensor-parallel degree.
+        fused: Whether the engine adds the residual within the norms, and writes the KV cache within attention.
     """
     attention = attention_of(model, tp)
     q_width = attention.q_heads * attention.head_dim
     kv_width = 2 * attention.kv_heads * attention.head_dim
-    ffn = -(-model.ffn_size // tp)
-    gates = 2 if model.gated_mlp else 1
     hidden = model.hidden_size
     matmul = partial(MatMul, dtype=model.dtype, weight_only=model.weight_only)
-    mlp = partial(matmul, num_experts=model.num_experts, experts_per_token=model.experts_per_token)
-    before = (
-        Elementwise("input_norm", 2 * hidden, tp),
+    before: tuple[Operator, ...] = (
+        _norm("add_norm" if fused else "input_norm", hidden, tp, fused),
         matmul("qkv_proj", hidden, q_width + kv_width),
+        *([Elementwise("qk_norm", 2 * q_width + kv_width, tp)] if model.qk_norm else []),
         Elementwise("rope", 2 * q_width + kv_width, tp),
-        Elementwise("kv_write", 2 * kv_width, tp),
+        *([] if fused else [Elementwise("kv_write", 2 * kv_width, tp)]),
     )
+    residual_add: list[Operator] = [] if fused else [Elementwise("residual_add", 3 * hidden, tp)]
     after: tuple[Operator, ...] = (
         matmul("o_proj", q_width, hidden),
-        Elementwise("residual_add", 3 * hidden, tp),
-        Elementwise("post_attention_norm", 2 * hidden, tp),
-        *([MatMul("router", hidden, model.num_experts)] if model.num_experts > 1 else []),
-        mlp("gate_up_proj" if model.gated_mlp else "up_proj", hidden, gates * ffn),
-        Elementwise("activation", (gates + 1) * ffn * model.experts_per_token, tp),
-        mlp("down_proj", ffn, hidden),
-        Elementwise("residual_add", 3 * hidden, tp),
+        *residual_add,
+        _norm("add_norm" if fused else "post_attention_norm", hidden, tp, fused),
+        *_mlp(model, tp),
+        *residual_add,
     )
     return before, after
+
+
+def _norm(name: str, hidden: int, tp: int, fused: bool) -> Elementwise:
+    """Return a norm; a fused one reads and writes the residual stream too."""
+    return Elementwise(name, (4 if fused else 2) * hidden, tp)
+
+
+def _mlp(model: Model, tp: int) -> Sequence[Operator]:
+    """Return the operators of a dense MLP, or router and experts."""
+    hidden, ffn = model.hidden_size, -(-model.ffn_size // tp)
+    options: dict[str, Any] = {"dtype": model.dtype, "weight_only": model.weight_only}
+    if model.num_experts > 1:
+        sizes = (hidden, ffn, model.num_experts, model.experts_per_token, model.num_experts)
+        return (
+            MatMul("router", hidden, model.num_experts),
+            Experts("experts", *sizes, gated=model.gated_mlp, **options),
+        )
+    gates = 2 if model.gated_mlp else 1
+    return (
+        MatMul("gate_up_proj" if model.gated_mlp else "up_proj", hidden, gates * ffn, **options),
+        Elementwise("activation", (gates + 1) * ffn, tp),
+        MatMul("down_proj", ffn, hidden, **options),
+    )
 
 
 def embedding(model: Model, tp: int) -> Elementwise:
@@ -168,14 +249,14 @@ def embedding(model: Model, tp: int) -> Elementwise:
     return Elementwise("embedding", 2 * model.hidden_size, tp)
 
 
-def head_operators(model: Model, tp: int) -> Sequence[Operator]:
-    """Return the operators after the last layer.
+def head_operators(model: Model, tp: int, *, fused: bool = False) -> Sequence[Operator]:
+    """Return the operators after the last layer; `fused` as in `layer_operators`.
 
     They run on one row per sequence.
     """
     vocab = -(-model.vocab_size // tp)
     return (
-        Elementwise("final_norm", 2 * model.hidden_size, tp),
+        _norm("final_norm", model.hidden_size, tp, fused),
         MatMul("lm_head", model.hidden_size, vocab),
         Elementwise("sampling", model.vocab_size, tp),
     )

@@ -1,5 +1,6 @@
 """Roofline iteration time: each operator is bound by compute or by memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from simulator.iteration_time.base import StageTimes
 from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.kernels import AttentionTimes, Floats
-from simulator.iteration_time.operators import Attention, Elementwise, MatMul
+from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul
 from simulator.iteration_time.provenance import Provenance
 from simulator.model import Device, IterationOverhead, Layout
 
@@ -34,11 +35,13 @@ class RooflineKernels:
 
     Attributes:
         provenance: Source of the times.
+        warnings: What was not measured.
     """
 
     def __init__(self, device: Device) -> None:
         attained = device.attained
         self.provenance = Provenance(f"roofline of {device.name}")
+        self.warnings: list[str] = []
         self._kernel_s = attained.kernel_us * 1e-6
         self._device = device
         self._byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.bandwidth
@@ -54,6 +57,16 @@ class RooflineKernels:
     def elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:
         """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         return self._kernel_s + operator.bytes_moved(tokens) / self._byte_per_s
+
+    def experts_time(self, operator: Experts, tokens: Floats) -> Floats:
+        """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
+        device = self._device
+        compute_s = operator.flops(tokens) / (device.tflops(operator.compute_dtype) * 1e12 * device.attained.compute)
+        return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
+
+    def warnings_for(self, layout: Layout) -> Sequence[str]:
+        """Return what was not measured of a layout, in a line each."""
+        return self.warnings
 
     def attention_times(self, attention: Attention) -> AttentionTimes:
         """Return the attention times of one shape."""
@@ -72,11 +85,13 @@ class RooflineAttention:
         kernel_s: Seconds of the shortest kernel.
         product_s: Seconds per query-key pair, over all heads.
         cached_token_s: Seconds to read the keys and values of one token.
+        shared_s: As in `AttentionTimes`.
     """
 
     kernel_s: float
     product_s: float
     cached_token_s: float
+    shared_s: float = 0.0
 
     def prefill_time(self, chunk: int, context: int) -> float:
         """Return the time of a prefill chunk in seconds.

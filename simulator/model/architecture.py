@@ -23,6 +23,7 @@ class Model:
         gated_mlp: Whether the MLP has a gate projection beside the up projection (SwiGLU).
         vocab_size: Tokens in the vocabulary.
         parallel_attention: Whether attention and MLP read the same input and so share one all-reduce.
+        qk_norm: Whether queries and keys are normalised before attention.
         tied_embedding: Whether input embedding and LM head share one matrix.
         num_experts: Experts per layer; 1: a dense MLP.
         experts_per_token: Experts per layer that compute each token.
@@ -44,6 +45,7 @@ class Model:
     gated_mlp: bool
     vocab_size: int
     parallel_attention: bool = False
+    qk_norm: bool = False
     tied_embedding: bool = False
     num_experts: int = 1
     experts_per_token: int = 1
@@ -66,7 +68,7 @@ class Model:
             )
         require_dtype(self.dtype, "dtype", WEIGHT_DTYPES)
         text("name", self.name)
-        for name in ("gated_mlp", "parallel_attention", "tied_embedding", "weight_only"):
+        for name in ("gated_mlp", "parallel_attention", "qk_norm", "tied_embedding", "weight_only"):
             flag(name, getattr(self, name))
 
     @property

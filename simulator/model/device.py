@@ -1,9 +1,12 @@
 """GPUs: peak rates, memory and price. Sources are in configs/device."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from simulator.model.number_formats import HALF, WEIGHT_DTYPES
-from traces.shared.value_checks import positive, text
+from traces.shared.value_checks import integer, positive, text
+
+LARGEST_BATCH = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,17 @@ class Device:
         name: Name of the device, as in the configuration.
         peak_tflops: Dense half-precision matrix rate, 10^12 FLOP/s.
         memory_gib: HBM capacity, GiB.
+        cuda_memory_gib: Memory that CUDA reports, GiB, of which engines take a share; None: memory_gib.
         bandwidth_gb_per_s: HBM bandwidth, 10^9 byte/s.
         attained: Measured efficiency of its kernels.
         host: Name of the measured host of its machines, see configs/engine.
-        profile: Name of the fitted kernel times that ship with the simulator; None: there are none.
+        profiles: Names of the fitted kernel times that ship with the simulator, by generation of kernels.
         fp8_tflops: Dense FP8 matrix rate, 10^12 FLOP/s; None: no FP8 matrix units, so FP8 weights are computed in
             half precision.
         int8_tops: Dense INT8 matrix rate, 10^12 operations/s; None: as for FP8.
+        fp4_tflops: Dense FP4 matrix rate, 10^12 FLOP/s; None: as for FP8.
+        max_num_batched_tokens: Tokens of an iteration that `vllm serve` chooses on this GPU.
+        max_num_seqs: Running requests that `vllm serve` chooses on this GPU.
         price_per_hour_usd: Rental price of one GPU, US dollars per hour; None: unknown.
     """
 
@@ -56,18 +63,31 @@ class Device:
     bandwidth_gb_per_s: float
     attained: Attained
     host: str
-    profile: str | None = None
+    cuda_memory_gib: float | None = None
+    profiles: Mapping[str, str] = field(default_factory=dict)
     fp8_tflops: float | None = None
     int8_tops: float | None = None
+    fp4_tflops: float | None = None
+    max_num_batched_tokens: int = 2048
+    max_num_seqs: int = 256
     price_per_hour_usd: float | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         text("name", self.name)
-        optional = ("fp8_tflops", "int8_tops", "price_per_hour_usd")
+        optional = ("cuda_memory_gib", "fp8_tflops", "int8_tops", "fp4_tflops", "price_per_hour_usd")
         known = [name for name in optional if getattr(self, name) is not None]
         for name in ("peak_tflops", "memory_gib", "bandwidth_gb_per_s", *known):
             positive(name, getattr(self, name))
+        for name in ("max_num_batched_tokens", "max_num_seqs"):
+            integer(name, getattr(self, name), 1, LARGEST_BATCH)
+        if not isinstance(self.profiles, Mapping) or not all(isinstance(name, str) for name in self.profiles.values()):
+            raise ValueError(f"profiles must name a file for each generation of kernels, got {self.profiles!r}")
+
+    @property
+    def usable_memory_gib(self) -> float:
+        """Memory of which an engine takes a share, GiB."""
+        return self.memory_gib if self.cuda_memory_gib is None else self.cuda_memory_gib
 
     def computes_in(self, dtype: str) -> bool:
         """Return whether the GPU has matrix units for a format.
@@ -83,4 +103,5 @@ class Device:
 
     @property
     def _quantised_tflops(self) -> dict[str, float | None]:
-        return dict.fromkeys(WEIGHT_DTYPES) | {"fp8": self.fp8_tflops, "int8": self.int8_tops}
+        native = {"fp8": self.fp8_tflops, "fp8_block": self.fp8_tflops, "int8": self.int8_tops}
+        return dict.fromkeys(WEIGHT_DTYPES) | native | {"nvfp4": self.fp4_tflops}

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from simulator.model.engine_memory import EngineMemory
 from simulator.model.layout import Layout
 from simulator.model.number_formats import KV_DTYPES, require_dtype
 from traces.shared.value_checks import integer
@@ -48,35 +49,68 @@ class KVMemory:
             raise ValueError(f"prefix_caching must be true, false or null, got {self.prefix_caching!r}")
         require_dtype(self.dtype, "dtype", KV_DTYPES)
 
-    def blocks_for(self, layout: Layout, profiled_tokens: int) -> int:
+    def blocks_for(
+        self, layout: Layout, max_batch_tokens: int, max_num_seqs: int | None = None, engine: EngineMemory | None = None
+    ) -> int:
         """Return the KV blocks of one replica.
 
-        The stage with the least room decides. Room is the usable memory of a GPU minus its weights and the activations
-        of the largest forward pass.
+        The stage with the least room decides. Room is the usable memory of a GPU minus its weights, the activations of
+        the largest forward pass, and what else the engine takes.
 
         Args:
             layout: The model on its GPUs.
-            profiled_tokens: Tokens of the largest forward pass.
+            max_batch_tokens: Tokens of the largest forward pass.
+            max_num_seqs: Running requests; None: no limit is known.
+            engine: Memory of the engine; None: the activations of a layer alone.
 
         Raises:
             ValueError: The layout does not fit; the message has the arithmetic.
         """
         if self.num_blocks is not None:
             return self.num_blocks
-        model, device, parallel = layout.model, layout.device, layout.parallel
-        usable = device.memory_gib * GIB * self.memory_utilization
-        activations = layout.activation_bytes(profiled_tokens)
-        blocks_per_stage = []
-        for stage, num_layers in enumerate(layout.stage_layers):
-            weights = layout.weight_bytes(stage)
-            block_bytes = self.block_size * num_layers * layout.kv_bytes_per_token
-            num_blocks = int((usable - weights - activations) // block_bytes)
-            if num_blocks < 1:
-                raise ValueError(
-                    f"{model.name} with tp={parallel.tp} pp={parallel.pp} does not fit {device.name}: of "
-                    f"{device.memory_gib:g} GiB x {self.memory_utilization:g} = {usable / GIB:.1f} GiB per GPU, "
-                    f"weights take {weights / GIB:.1f} and activations of {profiled_tokens:,} tokens "
-                    f"{activations / GIB:.1f} GiB, which leaves no room for a KV block"
-                )
-            blocks_per_stage.append(num_blocks)
-        return min(blocks_per_stage)
+        stages = range(layout.parallel.pp)
+        rooms = [self._room(layout, stage, max_batch_tokens, max_num_seqs, engine) for stage in stages]
+        blocks = [int(room // self._block_bytes(layout, stage)) for stage, room in enumerate(rooms)]
+        if engine is not None:
+            self._require_longest_sequence(layout, min(blocks))
+        return min(blocks)
+
+    def _block_bytes(self, layout: Layout, stage: int) -> float:
+        return self.block_size * layout.stage_layers[stage] * layout.kv_bytes_per_token
+
+    def _room(
+        self, layout: Layout, stage: int, max_batch_tokens: int, max_num_seqs: int | None, engine: EngineMemory | None
+    ) -> float:
+        """Return the bytes of one GPU of a stage that are left for KV blocks."""
+        device = layout.device
+        memory_gib = device.memory_gib if engine is None else device.usable_memory_gib
+        usable = memory_gib * GIB * self.memory_utilization
+        parts = {"weights": layout.weight_bytes(stage)}
+        activations = f"activations of {max_batch_tokens:,} tokens"
+        if engine is None:
+            parts[activations] = layout.activation_bytes(max_batch_tokens)
+        else:
+            num_seqs = max_batch_tokens if max_num_seqs is None else max_num_seqs
+            parts[activations] = engine.activation_bytes(layout, max_batch_tokens, num_seqs)
+            parts["CUDA graphs"] = engine.graph_bytes(layout, stage)
+            parts["the engine's other buffers"] = engine.non_torch_bytes(layout)
+        room = usable - sum(parts.values())
+        if room < self._block_bytes(layout, stage):
+            taken = ", ".join(f"{name} take {size / GIB:.1f}" for name, size in parts.items())
+            parallel = layout.parallel
+            raise ValueError(
+                f"{layout.model.name} with tp={parallel.tp} pp={parallel.pp} does not fit {device.name}: of "
+                f"{memory_gib:g} GiB x {self.memory_utilization:g} = {usable / GIB:.1f} GiB per GPU, {taken} GiB, "
+                "which leaves no room for a KV block"
+            )
+        return room
+
+    def _require_longest_sequence(self, layout: Layout, num_blocks: int) -> None:
+        """Check that one sequence of max_model_len fits, as engines do when they start."""
+        model, held = layout.model, num_blocks * self.block_size
+        if model.max_model_len > held:
+            raise ValueError(
+                f"one sequence of model.max_model_len={model.max_model_len:,} tokens does not fit the KV cache of "
+                f"{held:,} tokens ({num_blocks:,} blocks) on {layout.parallel.num_gpus} x {layout.device.name}: "
+                "the engine would not start; lower model.max_model_len or take more GPUs"
+            )

@@ -1,0 +1,213 @@
+"""Fitted times of one family of kernels: lines of measured shapes, and a fit for every other shape."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from simulator.iteration_time.attention_inputs import DESIGNS, AttentionCases
+from simulator.iteration_time.experts import ExpertCases, experts_inputs
+from simulator.iteration_time.kernels import Floats
+from simulator.iteration_time.operators import Attention, Elementwise, MatMul
+from simulator.iteration_time.physics import (
+    Gpu,
+    elementwise_features,
+    elementwise_terms,
+    least_elementwise_time,
+    matmul_features,
+    matmul_terms,
+)
+from simulator.iteration_time.regression import CorrectedPhysics, TiledLines
+
+
+@dataclass(frozen=True)
+class MatMulFit:
+    """Times of matrix products in one number format.
+
+    Attributes:
+        shared: Fit to all measured shapes.
+        own: Lines fitted to the measurements of one shape, by `matmul_key`.
+    """
+
+    shared: CorrectedPhysics
+    own: Mapping[str, TiledLines] = field(default_factory=dict)
+
+    def predict(self, gpu: Gpu, operator: MatMul, tokens: Floats) -> Floats:
+        """Return the seconds: float64[n] -> float64[n].
+
+        From the lines of the shape, extrapolated by the shared fit; from that fit alone for other shapes.
+        """
+        lines = self.own.get(matmul_key(operator))
+        if lines is None:
+            return self._shared_time(gpu, operator, tokens)
+        seconds = lines.predict(tokens)
+        beyond = tokens > lines.most_tokens
+        if beyond.any():
+            ends = np.concatenate([tokens[beyond], [lines.most_tokens]])
+            shared = self._shared_time(gpu, operator, ends)
+            seconds[beyond] *= shared[:-1] / shared[-1]
+        return seconds
+
+    def _shared_time(self, gpu: Gpu, operator: MatMul, tokens: Floats) -> Floats:
+        return self.shared.predict(matmul_terms(gpu, operator, tokens), matmul_features(gpu, operator, tokens))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        return {"shared": self.shared.to_json(), "own": {key: lines.to_json() for key, lines in self.own.items()}}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "MatMulFit":
+        """Build from what `to_json` returned."""
+        own = {key: TiledLines.from_json(lines) for key, lines in plain["own"].items()}
+        return cls(CorrectedPhysics.from_json(plain["shared"]), own)
+
+
+@dataclass(frozen=True)
+class ElementwiseFit:
+    """Times of elementwise operators.
+
+    Attributes:
+        shared: Fits by operator name, and "any" for operators that were not measured.
+        own: Lines fitted to the measurements of one operator and width, by `elementwise_key`.
+    """
+
+    shared: Mapping[str, CorrectedPhysics]
+    own: Mapping[str, TiledLines] = field(default_factory=dict)
+
+    def predict(self, gpu: Gpu, operator: Elementwise, tokens: Floats) -> Floats:
+        """Return the seconds: float64[n] -> float64[n]."""
+        fit = self.shared.get(operator.name, self.shared["any"])
+        fitted = fit.predict(elementwise_terms(gpu, operator, tokens), elementwise_features(operator, tokens))
+        seconds = np.maximum(fitted, least_elementwise_time(gpu, operator, tokens))
+        lines = self.own.get(elementwise_key(operator))
+        if lines is not None:
+            within = tokens <= lines.most_tokens
+            seconds[within] = lines.predict(tokens[within])
+        return seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        return {
+            "shared": {key: fit.to_json() for key, fit in self.shared.items()},
+            "own": {key: lines.to_json() for key, lines in self.own.items()},
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "ElementwiseFit":
+        """Build from what `to_json` returned."""
+        if "any" not in plain["shared"]:
+            raise ValueError('elementwise must have "any", the fit for operators that were not measured')
+        return cls(
+            {key: CorrectedPhysics.from_json(fit) for key, fit in plain["shared"].items()},
+            {key: TiledLines.from_json(lines) for key, lines in plain["own"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class AttentionFit:
+    """Times of one phase of attention.
+
+    Attributes:
+        design: Inputs of the fits, a name of `DESIGNS`.
+        shared: Fit to all measurements.
+        own: Fits to the measurements of one shape, by `attention_key`.
+    """
+
+    design: str
+    shared: CorrectedPhysics
+    own: Mapping[str, CorrectedPhysics] = field(default_factory=dict)
+
+    def predict(self, gpu: Gpu, cases: AttentionCases) -> Floats:
+        """Return the seconds of each case: float64[n]."""
+        fit = self.own.get(attention_key(cases.attention), self.shared)
+        return fit.predict(*DESIGNS[self.design](gpu, cases))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        own = {key: fit.to_json() for key, fit in self.own.items()}
+        return {"design": self.design, "shared": self.shared.to_json(), "own": own}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "AttentionFit":
+        """Build from what `to_json` returned."""
+        if plain["design"] not in DESIGNS:
+            raise ValueError(f"the design of attention must be one of {', '.join(DESIGNS)}, got {plain['design']!r}")
+        own = {key: CorrectedPhysics.from_json(fit) for key, fit in plain["own"].items()}
+        return cls(plain["design"], CorrectedPhysics.from_json(plain["shared"]), own)
+
+
+@dataclass(frozen=True)
+class AttentionFits:
+    """Times of attention over keys and values of one format.
+
+    Attributes:
+        prefill: Fit of prefill chunks.
+        decode: Fit of decodes.
+        one_kernel: Whether the chunks and decodes of a batch run in one kernel, and so share its launch.
+    """
+
+    prefill: AttentionFit
+    decode: AttentionFit
+    one_kernel: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        return {
+            "prefill": self.prefill.to_json(),
+            "decode": self.decode.to_json(),
+            "one_kernel": self.one_kernel,
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "AttentionFits":
+        """Build from what `to_json` returned."""
+        one_kernel = plain["one_kernel"]
+        if not isinstance(one_kernel, bool):
+            raise ValueError(f"one_kernel must be true or false, got {one_kernel!r}")
+        return cls(AttentionFit.from_json(plain["prefill"]), AttentionFit.from_json(plain["decode"]), one_kernel)
+
+
+@dataclass(frozen=True)
+class ExpertsFit:
+    """Times of experts in one number format.
+
+    Attributes:
+        shared: Fit to all measured shapes.
+    """
+
+    shared: CorrectedPhysics
+
+    def predict(self, gpu: Gpu, cases: ExpertCases) -> Floats:
+        """Return the seconds of each case: float64[n]."""
+        return self.shared.predict(*experts_inputs(gpu, cases))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        return {"shared": self.shared.to_json()}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "ExpertsFit":
+        """Build from what `to_json` returned."""
+        return cls(CorrectedPhysics.from_json(plain["shared"]))
+
+
+def matmul_key(operator: MatMul) -> str:
+    """Return the key of a matmul shape, k x n: `4096x6144`."""
+    return f"{operator.k}x{operator.n}"
+
+
+def elementwise_key(operator: Elementwise) -> str:
+    """Return the key of an operator, such as `rope 10240 tp4`.
+
+    Name, values per token and tensor-parallel degree.
+    """
+    return f"{operator.name} {operator.width} tp{operator.tp}"
+
+
+def attention_key(attention: Attention) -> str:
+    """Return the key of an attention shape, such as `32/8/128`.
+
+    Query heads, KV heads and head dim.
+    """
+    return f"{attention.q_heads}/{attention.kv_heads}/{attention.head_dim}"

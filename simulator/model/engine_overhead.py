@@ -1,0 +1,189 @@
+"""What a serving engine adds to its kernels: host time, CUDA graphs, its own all-reduce, front end and memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from simulator.model.device import Device
+from simulator.model.engine_memory import EngineMemory
+from traces.shared.value_checks import flag, integer, number
+
+LONGEST_S = 1e6
+MOST_DECODES = 1 << 16
+LARGEST_MESSAGE = 1 << 40
+GREEDY = "greedy"
+ANY_HOST = "default"  # entry for devices without one of their own
+
+
+@dataclass(frozen=True)
+class HostTime:
+    """Host time of an iteration.
+
+    The GPU waits for the host during the times per iteration and per sequence. Kernel launch times only matter where
+    kernels are shorter than their launches.
+
+    Attributes:
+        base_s: Seconds per iteration on one GPU.
+        per_seq_s: Seconds per sequence in the batch on one GPU.
+        multi_gpu_base_s: Seconds per iteration on several GPUs, including the engine's messages to its workers.
+        multi_gpu_per_seq_s: Seconds per sequence in the batch on several GPUs.
+        launch_per_layer_s: Seconds to launch the kernels of one layer. Kernels run while the next are launched, so
+            this bounds the time of each layer of a stage from below. 0: launches take no time.
+        launch_graph_s: Seconds to launch a stage that was captured as a CUDA graph; bounds its time from below.
+        launch_pieces_per_layer_s: Seconds to launch one layer of a graph that is cut at attention; bounds its time
+            from below.
+    """
+
+    base_s: float = 0.0
+    per_seq_s: float = 0.0
+    multi_gpu_base_s: float = 0.0
+    multi_gpu_per_seq_s: float = 0.0
+    launch_per_layer_s: float = 0.0
+    launch_graph_s: float = 0.0
+    launch_pieces_per_layer_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, value in vars(self).items():
+            number(name, value, 0, LONGEST_S)
+
+    def line(self, num_gpus: int) -> tuple[float, float]:
+        """Return the seconds per iteration and the seconds per sequence."""
+        if num_gpus > 1:
+            return self.multi_gpu_base_s, self.multi_gpu_per_seq_s
+        return self.base_s, self.per_seq_s
+
+
+@dataclass(frozen=True)
+class SamplerTime:
+    """GPU time of filtering and drawing tokens, in addition to the greedy choice.
+
+    Attributes:
+        base_s: Seconds per iteration.
+        per_logit_s: Seconds per sequence and token of the vocabulary.
+    """
+
+    base_s: float = 0.0
+    per_logit_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, value in vars(self).items():
+            number(name, value, 0, LONGEST_S)
+
+
+@dataclass(frozen=True)
+class IterationOverhead:
+    """Overhead of a serving engine on the machines of one device.
+
+    Attributes:
+        host: Host time of an iteration.
+        grouped_decode: As in `EngineOverhead`, like the others.
+        decode_graph_sizes: Sizes of the CUDA graphs.
+        mixed_graphs: Whether batches with prefill run as graphs too.
+        kernels: Generation of the kernels.
+        fused_operators: Whether the engine fuses small operators.
+        custom_all_reduce_max_bytes: Largest message of the engine's own all-reduce.
+        sampler: Time of the sampler beyond the greedy choice.
+    """
+
+    host: HostTime = field(default_factory=HostTime)
+    grouped_decode: bool = True
+    decode_graph_sizes: Sequence[int] = ()
+    mixed_graphs: bool = False
+    kernels: str | None = None
+    fused_operators: bool = False
+    custom_all_reduce_max_bytes: int = 0
+    sampler: SamplerTime = field(default_factory=SamplerTime)
+
+
+@dataclass(frozen=True)
+class EngineOverhead:
+    """Overhead of a serving engine on all measured hosts.
+
+    Attributes:
+        hosts: Host time by the name of the host (`Device.host`), or "default"; None: the host takes no time.
+        grouped_decode: Whether decode attention reads keys and values once for all query heads that share them;
+            else once per query head.
+        decode_graph_sizes: Sizes that were captured as CUDA graphs, increasing. A batch of decodes is padded to the
+            next size; a batch beyond the largest size is launched kernel by kernel.
+        mixed_graphs: Whether batches with prefill run as graphs of these sizes too, cut at attention.
+        kernels: Generation of the kernels and collectives, a key of `Device.profiles`; None: any.
+        fused_operators: Whether the engine adds the residual within the norms, and writes the KV cache within
+            attention.
+        custom_all_reduce_max_bytes: All-reduces of fewer bytes take the engine's own kernel, where it was measured;
+            0: NCCL for all.
+        sampling: How tokens are chosen: "greedy", or a key of `samplers`.
+        samplers: Time of other choices in addition to the greedy one.
+        front_end_s: Seconds from the arrival of a request until the scheduler sees it.
+        front_end_per_token_s: Seconds per prompt token that the tokenizer adds; it takes one prompt at a time.
+        memory_utilization: Share of the GPU memory that the engine takes unless the configuration says otherwise.
+        async_scheduling: Whether the engine schedules a batch while the previous one runs, unless the configuration
+            says otherwise.
+        memory: GPU memory besides weights and KV cache; None: the activations of a layer alone.
+    """
+
+    hosts: Mapping[str, HostTime] | None = None
+    grouped_decode: bool = True
+    decode_graph_sizes: Sequence[int] = ()
+    mixed_graphs: bool = False
+    kernels: str | None = None
+    fused_operators: bool = False
+    custom_all_reduce_max_bytes: int = 0
+    sampling: str = GREEDY
+    samplers: Mapping[str, SamplerTime] = field(default_factory=dict)
+    front_end_s: float = 0.0
+    front_end_per_token_s: float = 0.0
+    memory_utilization: float = 0.85
+    async_scheduling: bool = False
+    memory: EngineMemory | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("grouped_decode", "mixed_graphs", "fused_operators", "async_scheduling"):
+            flag(name, getattr(self, name))
+        sizes = self.decode_graph_sizes
+        if isinstance(sizes, str) or not isinstance(sizes, Sequence) or not all(map(_is_size, sizes)):
+            raise ValueError(f"decode_graph_sizes must be a list of integers from 1 to {MOST_DECODES}, got {sizes!r}")
+        if sorted(set(sizes)) != list(sizes):
+            raise ValueError(f"decode_graph_sizes must increase, got {list(sizes)}")
+        object.__setattr__(self, "decode_graph_sizes", tuple(sizes))
+        if self.kernels is not None and not isinstance(self.kernels, str):
+            raise ValueError(f"kernels must be the name of a generation or null, got {self.kernels!r}")
+        if self.sampling != GREEDY and self.sampling not in self.samplers:
+            raise ValueError(f"sampling must be one of {', '.join((GREEDY, *self.samplers))}, got {self.sampling!r}")
+        integer("custom_all_reduce_max_bytes", self.custom_all_reduce_max_bytes, 0, LARGEST_MESSAGE)
+        for name in ("front_end_s", "front_end_per_token_s"):
+            number(name, getattr(self, name), 0, LONGEST_S)
+        number("memory_utilization", self.memory_utilization, 0, 1)
+
+    def on(self, device: Device) -> IterationOverhead:
+        """Return the overhead on the machines of a device.
+
+        Raises:
+            ValueError: The host of the device was not measured with this engine.
+        """
+        return IterationOverhead(
+            self._host_time(device),
+            self.grouped_decode,
+            self.decode_graph_sizes,
+            self.mixed_graphs,
+            self.kernels,
+            self.fused_operators,
+            self.custom_all_reduce_max_bytes,
+            self.samplers.get(self.sampling, SamplerTime()),
+        )
+
+    def _host_time(self, device: Device) -> HostTime:
+        if self.hosts is None:
+            return HostTime()
+        host = self.hosts.get(device.host, self.hosts.get(ANY_HOST))
+        if host is None:
+            raise ValueError(
+                f"engine.hosts must have an entry for {device.host}, the host of device {device.name}, or for "
+                f"{ANY_HOST}; this engine was measured on {', '.join(self.hosts)}"
+            )
+        return host
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_DECODES
