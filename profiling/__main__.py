@@ -14,7 +14,7 @@ import pandas as pd
 from profiling import campaign
 from profiling.measure import command as measure
 from profiling.serving import command as record
-from profiling.step_bar import step_bar
+from profiling.fit.step_bar import step_bar
 from profiling.tables import Header, TableError, device_folders, print_table, write_table
 from profiling.validate import command as validate
 from traces.shared import command_line

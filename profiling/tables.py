@@ -133,7 +133,7 @@ def columns_of(family: str) -> list[str]:
 
 
 def complete(rows: pd.DataFrame, family: str) -> pd.DataFrame:
-    """Return the columns of a family, with defaults for those that the rows lack."""
+    """Return the columns of a family, completed by defaults."""
     absent = {name: value for name, value in _DEFAULTS.items() if name not in rows}
     measured = [POWER] if POWER in rows else []
     return rows.assign(**absent)[[*columns_of(family), *measured]]

@@ -41,6 +41,7 @@ def overrides_of(case: dict[str, Any], requests: Path) -> list[str]:
         f"trace.path='{requests}'",
         "trace.num_requests=null",
         "arrival=trace",
+        "engine=none",
         "iteration_time=affine",
         *(f"iteration_time.{name}={value}" for name, value in case["cost"].items()),
         f"model.max_model_len={case['max_model_len']}",

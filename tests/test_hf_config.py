@@ -168,7 +168,10 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"cannot read .*config\.json: it is not JSON"):
         load_config("model=hf", f"model.path={tmp_path / 'config.json'}")
-    with pytest.raises(ConfigError, match=r"model\.dtype must be one of fp16, bf16, fp8, int8, int4, got 'fp4'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"model\.dtype must be one of fp16, bf16, fp8, fp8_block, int8, int4, nvfp4, mxfp4, got 'fp4'",
+    ):
         load_config("model=hf", f"model.path={write(tmp_path, 'Qwen2.5-7B')}", "model.dtype=fp4")
 
 

@@ -65,8 +65,8 @@ TABLE = {
     "profiling.importers": "profiling.tables pandas yaml",
     "profiling.serving": "profiling.device profiling.tables simulator.* traces.* pandas",
     "profiling.measure": "profiling.device profiling.serving profiling.tables simulator.* traces.* pandas rich torch",
-    "profiling.fit": "profiling.measure profiling.tables simulator.* pandas scipy sklearn",
-    "profiling.evaluate": "profiling.fit profiling.tables simulator.* traces.* pandas sklearn",
+    "profiling.fit": "profiling.measure profiling.tables simulator.* pandas rich scipy sklearn",
+    "profiling.evaluate": "profiling.fit profiling.tables simulator.* traces.* pandas scipy sklearn",
     "profiling.validate": "profiling.fit profiling.serving profiling.tables simulator.* traces.* pandas",
     "profiling.campaign": "profiling.device profiling.measure profiling.serving profiling.validate simulator.*"
     " traces.*",

@@ -4,7 +4,7 @@ import pytest
 
 from simulator import simulate
 from simulator.config import ConfigError, component, load_config
-from simulator.iteration_time import Attention, MatMul
+from simulator.iteration_time import Attention, Experts, MatMul
 from simulator.iteration_time.roofline import RooflineKernels
 from simulator.replica import Batch
 
@@ -28,12 +28,15 @@ def test_a_matmul_reads_its_weights_in_their_format() -> None:
 
 
 def test_only_experts_that_tokens_reach_are_read() -> None:
-    experts = MatMul("m", 100, 200, num_experts=8, experts_per_token=2)
+    experts = Experts("m", 100, 200, 8, 2, 8)
+    weights, values = 3 * 20000, 2 * (2 * 100 + 4 * 200)
     # One token reaches two of eight experts; two random tokens reach 8 (1 - (6/8)^2) = 3.5; many reach all.
-    assert experts.bytes_moved(1) == 2 * 20000 * 2 + 2 * 300 * 2
-    assert experts.bytes_moved(2) == pytest.approx(3.5 * 20000 * 2 + 2 * 300 * 2 * 2)
-    assert experts.bytes_moved(10_000) == pytest.approx(8 * 20000 * 2 + 2 * 300 * 2 * 10_000)
-    assert experts.flops(5) == 2 * 20000 * 2 * 5
+    assert experts.weight_bytes(1) == 2 * weights * 2
+    assert experts.weight_bytes(2) == pytest.approx(3.5 * weights * 2)
+    assert experts.bytes_moved(10_000) == pytest.approx(8 * weights * 2 + values * 2 * 10_000)
+    assert experts.flops(5) == 2 * weights * 2 * 5
+    half = Experts("m", 100, 200, 8, 2, 4)  # four of the eight on this GPU
+    assert half.flops(5) == experts.flops(5) / 2
 
 
 def test_devices_compute_in_the_formats_of_their_units() -> None:
@@ -91,5 +94,5 @@ def test_formats_that_were_not_measured_are_reported() -> None:
 @pytest.mark.parametrize("override", ["model.dtype=fp7", "kv_cache.dtype=int4", "model.dtype=8", "kv_cache.dtype=null"])
 def test_unknown_formats_are_refused(override: str) -> None:
     key = override.partition("=")[0]
-    with pytest.raises(ConfigError, match=f"{key} must be one of fp16, bf16, fp8, int8"):
+    with pytest.raises(ConfigError, match=f"{key} must be one of fp16, bf16, fp8"):
         load_config(override)

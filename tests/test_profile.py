@@ -18,7 +18,7 @@ from profiling.tables import read_table
 from simulator import simulate
 from simulator.config import component, load_config
 from simulator.iteration_time import CorrectedPhysics, Extent, MatMul, Profile, ProfileKernels, load_profile
-from simulator.iteration_time.device_profile import SHIPPED
+from simulator.iteration_time.device_profile import SHIPPED, SUFFIX
 from simulator.replica import Batch
 from tests.helpers import A100, REPOSITORY, SHARED, needs_shared
 
@@ -57,13 +57,13 @@ def test_coefficients_are_recovered_and_survive_a_round_trip_through_json() -> N
     assert loaded.predict(terms, features) == pytest.approx(corrected.predict(terms, features), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("name", sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob("*" + SUFFIX)))
 def test_shipped_profiles_state_their_source_and_are_small(name: str) -> None:
     path = SHIPPED / f"{name}.json.gz"
     about = load_profile(path).about
     assert path.stat().st_size < 2_000_000
     assert {"source", "licence", "date", "engine_generation", "errors", "notes"} <= set(about)
-    assert {error["split"] for error in about["errors"]} >= {"tokens", "model"}
+    assert {error["split"] for error in about["errors"]} & {"shape", "tokens"}
     assert ("derived" in " ".join(about["notes"])) == (name == "a40")
 
 
@@ -77,13 +77,11 @@ def test_one_token_beyond_a_tile_costs_the_next_step(tokens: int, step: float) -
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_times_grow_beyond_the_measured_range(name: str) -> None:
-    device = component("device", name)
     times = load_config(f"device={name}", "engine=none")["deployment"].stage_times()
     prefills = [sum(times(Batch.of([(count, 0)], []))) for count in (4096, 16384, 65536)]
     assert prefills[0] * 3 < prefills[1] < prefills[2] / 3
     decodes = [sum(times(Batch.of([], [(200, context)]))) for context in (4000, 16000, 64000)]
     assert decodes[0] < decodes[1] < decodes[2]
-    assert device.profile == name
 
 
 def test_decode_attention_is_never_faster_than_the_memory_bandwidth() -> None:
@@ -97,9 +95,18 @@ def test_decode_attention_is_never_faster_than_the_memory_bandwidth() -> None:
 
 
 def test_a_device_without_a_profile_warns_and_uses_the_roofline() -> None:
-    result = simulate(**load_config("device=h200_sxm", "trace=fixed", "trace.num_requests=5"))
+    arguments = load_config("device=h200_sxm", "trace=fixed", "trace.num_requests=5")
+    deployment = arguments["deployment"]
+    unmeasured = replace(deployment, device=replace(deployment.device, profiles={}))
+    result = simulate(**arguments | {"deployment": unmeasured})
     assert any("no kernel times were measured for h200_sxm" in warning for warning in result.summary["warnings"])
     assert result.summary["iteration_time"]["sources"] == ["roofline of h200_sxm"]
+
+
+def test_a_device_without_kernels_of_the_engine_warns_and_uses_others() -> None:
+    arguments = load_config("device=a40", "engine=vllm_v1", "trace=fixed", "trace.num_requests=5")
+    warnings = simulate(**arguments).summary["warnings"]
+    assert any("kernels of vllm were not measured on a40: those of sarathi_serve are used" in line for line in warnings)
 
 
 def test_times_beyond_the_measurements_are_reported() -> None:
@@ -174,7 +181,7 @@ def test_a_missing_package_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as stop:
         main(["import", "aiconfigurator", "--system", "a100_sxm", "--output", str(tmp_path)])
     assert stop.value.code == 2
-    assert "aiconfigurator-core is not installed" in capsys.readouterr().err
+    assert "no package with measurements is installed" in capsys.readouterr().err
 
 
 def test_without_scikit_learn_fitting_says_what_to_install(tmp_path: Path) -> None:

@@ -22,18 +22,19 @@ EXPORTS = {
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stuck_reason",
     "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
-    "simulator.iteration_time": "Affine Attention AttentionFit Collectives Composed ComposedTimes CorrectedPhysics"
-    " DeviceProfile Documented Elementwise Extent Floats Gpu HostPart InEngine IterationTime LINEAR_OPERATORS"
-    " LinkCurve MatMul MeasuredLinks PUBLISHED_LINEAR_MS Profile ProfileKernels Provenance Roofline StageTimes"
-    " TiledLines Trees attention_key attention_of decode_features decode_terms describe_provenance"
-    " elementwise_features elementwise_key elementwise_terms embedding extent_of extent_of_batch head_operators"
-    " layer_operators load_links load_profile matmul_features matmul_key matmul_terms prefill_features"
-    " prefill_terms time_breakdown",
+    "simulator.iteration_time": "Affine Attention AttentionCases AttentionFit AttentionFits Collectives Composed"
+    " ComposedTimes CorrectedPhysics DESIGNS DeviceProfile Documented Elementwise ElementwiseFit ExpertCases Experts"
+    " ExpertsFit Extent Floats Gpu HostPart InEngine IterationTime LINEAR_OPERATORS LinkCurve MatMul MatMulFit"
+    " MeasuredLinks NUM_TERMS PUBLISHED_LINEAR_MS Profile ProfileKernels Provenance ROUTING Roofline StageTimes"
+    " TiledLines Trees attention_key attention_of describe_provenance elementwise_features elementwise_key"
+    " elementwise_terms embedding experts_inputs extent_of extent_of_batch head_operators layer_operators load_links"
+    " load_profile matmul_features matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
     " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
-    "simulator.model": "Attained Device HALF HALF_BYTES EngineOverhead HostTime IterationOverhead KVMemory Layout Link"
-    " Model Network Node Parallelism Placement bytes_per_value read_hf_config",
+    "simulator.model": "Attained Device EngineMemory EngineOverhead HALF HALF_BYTES HostTime IterationOverhead"
+    " KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES bytes_per_value"
+    " read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError load_result load_summary parse read_json"
     " write_result",
     "simulator.plot": "PricedPoint batch_composition capacities capacity_against_slo cost_against_latency"

@@ -12,9 +12,9 @@ from profiling.tables import Header, columns_of, write_table
 
 def write(folder: Path, device: str, seconds: float, tokens: list[int], context: int = 1024) -> Path:
     Header(device, "made up", "none", "2026-01-01", "none", 132, 989, 4800).write(folder)
-    rows = [(device, "any", 1, "qkv_proj", 4096, 6144, n, seconds * n, 0, 0, "x") for n in tokens]
+    rows = [(device, "any", 1, "qkv_proj", "bf16", 4096, 6144, n, seconds * n, 0, 0, "x") for n in tokens]
     write_table(folder, "matmul", pd.DataFrame(rows, columns=columns_of("matmul")))
-    shape = (32, 8, 128)
+    shape = (32, 8, 128, "bf16", 0)
     decodes = [
         (device, "any", 1, "decode_attention", *shape, n, n, context, seconds * n * 2, 0, 0, "x") for n in tokens
     ]

@@ -1,4 +1,4 @@
-"""Held-out rows of devices with a few measured shapes: lines and corrected physics against random forests."""
+"""Scores on held-out rows of devices with a few shapes."""
 
 from collections.abc import Callable, Iterator
 

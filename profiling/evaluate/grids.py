@@ -1,4 +1,4 @@
-"""Held-out rows of devices with a grid of measured shapes: fits to all of them against interpolation."""
+"""Scores on held-out rows of devices with a grid of shapes."""
 
 from collections.abc import Callable, Iterator
 
@@ -27,7 +27,7 @@ RANGES = {"all": (0, np.inf), "1-64": (0, 64), "65-1024": (65, 1024), "from 1025
 
 
 def matmul_scores(header: Header, rows: pd.DataFrame, dtype: str, baseline: bool) -> Iterator[Score]:
-    """Yield the scores of GEMMs on held-out numbers of tokens and on held-out shapes."""
+    """Yield the scores of GEMMs on held-out tokens and shapes."""
     key = {"device": header.device, "operator": f"matmul {dtype}", "model": "corrected physics"}
     design = matmul_design(gpu_of(header), rows, dtype)
     shape = list(MATMUL_SHAPE)
@@ -42,7 +42,7 @@ def matmul_scores(header: Header, rows: pd.DataFrame, dtype: str, baseline: bool
 
 
 def attention_scores(header: Header, rows: pd.DataFrame, kv_dtype: str, baseline: bool) -> Iterator[Score]:
-    """Yield the scores of one phase of attention on held-out rows and on held-out shapes."""
+    """Yield the scores of attention on held-out rows and shapes."""
     operator = str(rows["operator"].iloc[0])
     key = {"device": header.device, "operator": f"{operator} {kv_dtype}", "tokens": "all", "model": "corrected physics"}
     design = attention_design(gpu_of(header), rows, "pooled", kv_dtype)
@@ -94,7 +94,7 @@ def _fitted(
 def _interpolated(
     rows: pd.DataFrame, shape: list[str], sizes: list[str], held_out: Bools, scale: Callable[[Floats], Floats]
 ) -> Floats:
-    """Interpolate the held-out rows between the others of their shape; NaN outside of them.
+    """Interpolate held-out rows between the others of their shape.
 
     Interpolation is linear in sizes and times on the given scale.
     """

@@ -1,4 +1,4 @@
-"""Errors of the fits to the tables of a device, on held-out measurements."""
+"""Errors of the fits of a device on held-out measurements."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +90,10 @@ def _attention_scores(folder: Path, attention_from: Path | None, baseline: bool)
 
 
 def _plausible(folder: Path, rows: pd.DataFrame, phase: Phase) -> pd.DataFrame:
-    """Leave out decodes faster than the HBM allows: the fit sees a bound there, not the measurement."""
+    """Leave out decodes faster than the HBM allows.
+
+    The fit sees a bound there, not the measurement.
+    """
     if phase is PREFILL:
         return rows
     bounded = within_bandwidth(gpu_of(Header.read(folder)), rows, MAX_BANDWIDTH_SHARE)

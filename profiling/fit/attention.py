@@ -68,7 +68,7 @@ DECODE = Phase("decode_attention", "blocks", _decode_regressor)
 
 
 def pooled_regressor() -> CorrectedPhysicsRegressor:
-    """Return a regressor of one phase of attention, for a grid of shapes."""
+    """Return a regressor of attention for a grid of shapes."""
     return CorrectedPhysicsRegressor(
         NUM_TERMS["pooled"], max_iter=300, learning_rate=0.1, max_features=0.5, loss="squared_error"
     )
@@ -82,7 +82,10 @@ def own_regressor(num_terms: int) -> CorrectedPhysicsRegressor:
 
 
 def attention_rows(folder: Path, phase: Phase, kv_dtype: str = "bf16") -> pd.DataFrame:
-    """Return the rows of a phase: medians of repeated measurements, without sliding windows."""
+    """Return the rows of a phase, without sliding windows.
+
+    They are medians of repeated measurements.
+    """
     table = read_table(folder, "attention")
     formats = HALF_FORMATS if kv_dtype in HALF_FORMATS else (kv_dtype,)
     table = table[(table["operator"] == phase.operator) & table["kv_dtype"].isin(formats) & (table["window"] == 0)]
@@ -178,7 +181,7 @@ def _fit(gpu: Gpu, rows: pd.DataFrame, seconds: Floats, phase: Phase, kv_dtype: 
 
 
 def within_bandwidth(gpu: Gpu, rows: pd.DataFrame, share: float, kv_dtype: str = "bf16") -> Floats:
-    """Return seconds of decode attention, bounded below by a share of the HBM bandwidth: float64[n]."""
+    """Return seconds of decode attention, bounded by the HBM bandwidth: float64[n]."""
     return np.asarray(np.maximum(rows["seconds"].to_numpy(), gpu.memory_s(_kv_bytes(rows, kv_dtype)) / share))
 
 

@@ -82,7 +82,7 @@ def elementwise_design(gpu: Gpu, rows: pd.DataFrame) -> Floats:
 
 
 def attention_design(gpu: Gpu, rows: pd.DataFrame, design: str, kv_dtype: str) -> Floats:
-    """Return terms and features of one phase of attention, by the named design."""
+    """Return the inputs of attention, by the named design."""
     is_decode = (rows["operator"] == "decode_attention").all()
 
     def design_of(key: tuple[int, ...], group: pd.DataFrame) -> Floats:
@@ -107,7 +107,10 @@ def experts_design(gpu: Gpu, rows: pd.DataFrame, dtype: str) -> Floats:
 
 
 def routed_rows(folder: Path) -> pd.DataFrame:
-    """Return the rows of experts in known formats whose routing is a power law, with its `exponent`."""
+    """Return the rows of experts, with the `exponent` of their routing.
+
+    Rows in unknown formats, or with another routing than a power law, are left out.
+    """
     table = read_table(folder, "experts")
     table = table[table["routing"].isin(ROUTINGS) & table["dtype"].isin(WEIGHT_DTYPES)]
     rows = medians(table, ["dtype", *EXPERTS_SHAPE, "routing", "num_tokens"])

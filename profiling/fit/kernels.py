@@ -39,7 +39,7 @@ from simulator.iteration_time import (
 # average the noise of single measurements.
 GRID_SHAPES = 100
 # Time between two kernels of a captured graph, which durations of kernels alone lack: 0.8 us for an empty node on A100
-# (github.com/openfabric-systems/simllm, examples/a100_graph_launch_v1), 0.5 us in the mean on Blackwell
+# (github.com/openfabric-systems/simllm, examples/a100_graph_launch_v1), 0.5 us on average on Blackwell
 # (NVIDIA/Megatron-LM, pull request 6064).
 GRAPH_NODE_S = 0.8e-6
 NUM_MATMUL_TERMS, NUM_ELEMENTWISE_TERMS, NUM_EXPERTS_TERMS = 2, 2, 4
@@ -53,7 +53,7 @@ def matmul_regressor() -> CorrectedPhysicsRegressor:
 
 
 def grid_matmul_regressor() -> CorrectedPhysicsRegressor:
-    """Return a regressor of GEMMs of any shape, for a grid of shapes."""
+    """Return a regressor of GEMMs for a grid of shapes."""
     return CorrectedPhysicsRegressor(
         NUM_MATMUL_TERMS,
         max_iter=400,

@@ -198,7 +198,10 @@ class Cluster:
             self.clock.call_at(ready_s, partial(self._enter, replica, request), ARRIVAL)
 
     def _enter(self, replica: int, request: int, _: Event) -> None:
-        """Hand a request to the scheduler after the front end; a replica that failed meanwhile loses none."""
+        """Hand a request to the scheduler.
+
+        It is routed again if its replica has failed.
+        """
         if self.gateway.is_up(replica):
             self._engines[replica].arrive(request)
             return

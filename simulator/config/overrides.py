@@ -58,7 +58,7 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
 
 
 def _device_name(value: str) -> str:
-    """Return the names of devices for their aliases; several may be separated by commas."""
+    """Return the names of devices for their aliases, separated by commas."""
     names = [name if name in choices("device") else name.lower().replace("-", "_") for name in value.split(",")]
     return ",".join(_DEVICE_ALIASES.get(name, name) for name in names)
 

@@ -1,4 +1,4 @@
-"""Inputs of the attention regressions: terms in seconds at the peaks, and features, for each generation of kernels.
+"""Inputs of the attention regressions: terms and features.
 
 Terms and features are those of `physics`. All are arrays over n cases: of a prefill chunk or prompts, `tokens` of each
 sequence and its `context` before them; of decodes, their number and the mean `context` of each.
@@ -39,7 +39,7 @@ Design = Callable[[Gpu, AttentionCases], tuple[Floats, Floats]]
 
 
 def chunk_inputs(gpu: Gpu, cases: AttentionCases) -> tuple[Floats, Floats]:
-    """Return terms and features of one prefill chunk on a context: float64[n, 6], float64[n, 9].
+    """Return the inputs of prefill chunks: float64[n, 6], float64[n, 9].
 
     Terms: launch, queries and output, FLOPs within the chunk, FLOPs over the context, keys and values, and one query
     tile against all keys on one SM, a lower bound for kernels that do not split over keys. Features: chunk and total
@@ -64,7 +64,7 @@ def chunk_inputs(gpu: Gpu, cases: AttentionCases) -> tuple[Floats, Floats]:
 
 
 def block_inputs(gpu: Gpu, cases: AttentionCases) -> tuple[Floats, Floats]:
-    """Return terms and features of decodes by thread blocks: float64[n, 4], float64[n, 4].
+    """Return the inputs of decodes: float64[n, 4], float64[n, 4].
 
     A thread block handles one KV head of one sequence and an SM runs two blocks at a time. Terms: launch, KV bytes, KV
     bytes rounded up to full waves, queries and output. Features: context, thread blocks per SM, and the fill of waves
@@ -89,7 +89,7 @@ def block_inputs(gpu: Gpu, cases: AttentionCases) -> tuple[Floats, Floats]:
 
 
 def pooled_inputs(gpu: Gpu, cases: AttentionCases) -> tuple[Floats, Floats]:
-    """Return terms and features of any sequences of any shape: float64[n, 6], float64[n, 13].
+    """Return the inputs of any sequences: float64[n, 6], float64[n, 13].
 
     A query meets `context + tokens / 2` keys on average, so a chunk on a long context is like prompts of twice that
     length. Terms: launch, queries and output, FLOPs, FLOPs rounded up to whole waves of query tiles, keys and values,

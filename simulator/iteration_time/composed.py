@@ -136,7 +136,7 @@ class ComposedTimes:
             yield OperatorTime("send", "network", self._sends[stage][num_tokens], 1)
 
     def _padded_batch(self, batch: Batch) -> tuple[int, int, Sequence[float]]:
-        """Return the tokens and the rows of the head that are computed, and the launch time of each stage.
+        """Return the computed tokens, rows of the head, and launch times.
 
         The hot path in `__call__` says the same.
         """

@@ -1,4 +1,4 @@
-"""Routed experts of a mixture-of-experts layer on one GPU: both matrix products, activation and weighted sum."""
+"""Inputs of the regressions of routed experts."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Fitted times of one family of kernels: lines of measured shapes, and a fit for every other shape."""
+"""Fitted times of kernels, by family."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -18,7 +18,10 @@ class AttentionTimes(Protocol):
 
     @property
     def shared_s(self) -> float:
-        """Seconds that each part of a batch includes, but that occur once; 0: every part has its own kernel."""
+        """Seconds that each part of a batch includes, but that occur once.
+
+        0: every part has its own kernel.
+        """
         ...
 
     def prefill_time(self, chunk: int, context: int) -> float:

@@ -92,7 +92,7 @@ class Experts:
         return total
 
     def weight_bytes(self, tokens: Amount) -> Amount:
-        """Return the bytes of the weights that random routing is expected to select."""
+        """Return the bytes of the weights that random routing selects."""
         selected: Any = self.num_local * (1 - (1 - self.experts_per_token / self.num_experts) ** tokens)
         weights = self._num_matrices * self.hidden_size * self.ffn_size * bytes_per_value(self.dtype)
         total: Amount = weights * selected
@@ -222,7 +222,7 @@ def layer_operators(model: Model, tp: int, *, fused: bool = False) -> tuple[Sequ
 
 
 def _norm(name: str, hidden: int, tp: int, fused: bool) -> Elementwise:
-    """Return a norm; a fused one reads and writes the residual stream too."""
+    """Return a norm, which also adds the residual if fused."""
     return Elementwise(name, (4 if fused else 2) * hidden, tp)
 
 

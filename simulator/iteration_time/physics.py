@@ -106,7 +106,10 @@ def elementwise_terms(gpu: Gpu, operator: Elementwise, tokens: Floats) -> Floats
 
 
 def least_elementwise_time(gpu: Gpu, operator: Elementwise, tokens: Floats) -> Floats:
-    """Return the seconds to move what the L2 cache cannot hold: float64[n]; 0 if the cache is unknown."""
+    """Return the seconds to move what the L2 cache cannot hold.
+
+    float64[n]; 0 if the size of the cache is unknown.
+    """
     if gpu.l2_mb is None:
         return np.zeros(len(tokens))
     beyond = np.maximum(operator.bytes_moved(tokens) - gpu.l2_mb * 1e6, 0.0)

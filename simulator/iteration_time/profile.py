@@ -161,5 +161,5 @@ class ProfileKernels:
 
 
 def _format_key(dtype: str) -> str:
-    """Return the key of a number format in a profile: both half-precision formats take the same time."""
+    """Return the key of a number format in a profile."""
     return HALF_FORMAT if dtype in HALF else dtype

@@ -13,7 +13,7 @@ LOGIT_BYTES = 4  # the sampler works in single precision
 
 @dataclass(frozen=True)
 class EngineMemory:
-    """GPU memory of an engine, as its profiling run at the start finds it.
+    """GPU memory that an engine finds in use when it starts.
 
     Attributes:
         non_torch_gib: Memory outside the engine's allocator that appears after its start, such as NCCL buffers, by
@@ -47,7 +47,10 @@ class EngineMemory:
         return self.non_torch_gib[degree] * 2**30
 
     def activation_bytes(self, layout: Layout, max_batch_tokens: int, max_num_seqs: int) -> float:
-        """Return the peak bytes of the profiling run on one GPU: the forward pass, or the sampler after it."""
+        """Return the peak bytes of the profiling run on one GPU.
+
+        The peak is in the forward pass, or in the sampler after it.
+        """
         model = layout.model
         logits = self.logit_copies * max_num_seqs * model.vocab_size * LOGIT_BYTES
         hidden = self.hidden_copies * max_batch_tokens * model.hidden_size * HALF_BYTES
@@ -55,5 +58,5 @@ class EngineMemory:
         return max(sampler, layout.activation_bytes(max_batch_tokens))
 
     def graph_bytes(self, layout: Layout, stage: int) -> float:
-        """Return the bytes that the engine leaves free for the CUDA graphs of a stage."""
+        """Return the bytes left free for CUDA graphs of a stage."""
         return self.graph_mib_per_layer * 2**20 * layout.stage_layers[stage]

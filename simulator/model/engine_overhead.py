@@ -1,4 +1,4 @@
-"""What a serving engine adds to its kernels: host time, CUDA graphs, its own all-reduce, front end and memory."""
+"""Overheads of a serving engine: host, launches, front end and memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class HostTime:
 
 @dataclass(frozen=True)
 class SamplerTime:
-    """GPU time of filtering and drawing tokens, in addition to the greedy choice.
+    """GPU time of sampling, in addition to the greedy choice.
 
     Attributes:
         base_s: Seconds per iteration.

@@ -81,7 +81,7 @@ class KVMemory:
     def _room(
         self, layout: Layout, stage: int, max_batch_tokens: int, max_num_seqs: int | None, engine: EngineMemory | None
     ) -> float:
-        """Return the bytes of one GPU of a stage that are left for KV blocks."""
+        """Return the bytes left for KV blocks on one GPU."""
         device = layout.device
         memory_gib = device.memory_gib if engine is None else device.usable_memory_gib
         usable = memory_gib * GIB * self.memory_utilization
@@ -106,7 +106,7 @@ class KVMemory:
         return room
 
     def _require_longest_sequence(self, layout: Layout, num_blocks: int) -> None:
-        """Check that one sequence of max_model_len fits, as engines do when they start."""
+        """Check that one sequence of max_model_len fits, as engines do."""
         model, held = layout.model, num_blocks * self.block_size
         if model.max_model_len > held:
             raise ValueError(

@@ -1,4 +1,7 @@
-"""Importer of the kernel tables in the PyPI wheels aiconfigurator-core and aisimulate (NVIDIA, Apache-2.0)."""
+"""Importer of the kernel tables of aiconfigurator-core and aisimulate.
+
+Both are wheels on PyPI (NVIDIA, Apache-2.0).
+"""
 
 from profiling.importers.aiconfigurator.doubtful import drop_doubtful
 from profiling.importers.aiconfigurator.readers import tables

@@ -1,4 +1,4 @@
-"""Rows of the wheels that cannot be what they say, and why they are dropped."""
+"""Rows of the wheels that cannot be right."""
 
 from collections.abc import Callable, Iterator
 
@@ -40,7 +40,7 @@ def _without_time(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Seri
 
 
 def _formats(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Series[bool]"]]:
-    """Yield formats that were not measured on the grid, or with a host path."""
+    """Yield formats without a grid, or timed with a host path."""
     for dtype, group in rows.groupby("dtype"):
         shapes, floor_s = len(group[["k", "n"]].drop_duplicates()), group["seconds"].min()
         inside = rows["dtype"] == dtype
@@ -77,7 +77,7 @@ def _prefill_above_peak(rows: pd.DataFrame, header: Header) -> Iterator[tuple[st
 
 
 def _broken_links(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Series[bool]"]]:
-    """Yield groups of GPUs whose all-reduces attain a fraction of the bandwidth of two."""
+    """Yield groups of GPUs whose links do not work."""
     reduces = rows[rows["operator"] == "all_reduce"]
     reduces = reduces[reduces["num_bytes"] == reduces["num_bytes"].max()].set_index("num_gpus")
     count = reduces.index.to_series()

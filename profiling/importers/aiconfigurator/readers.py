@@ -1,4 +1,4 @@
-"""Readers of the wheels' tables: one function per table, into this project's families and units.
+"""Readers of the wheels' tables, one function per table.
 
 Latencies are milliseconds there, except those of expert messages, which are microseconds. Sizes of collectives count
 elements, of two bytes in half precision.
@@ -43,7 +43,7 @@ Read = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def tables(system: System) -> Iterator[tuple[str, list[Path], pd.DataFrame]]:
-    """Yield (family, files, rows) of a system; rows that cannot be used are still in."""
+    """Yield (family, files, rows) of a system, doubtful rows included."""
     for family, sources in _SOURCES.items():
         parts, files = [], []
         for folder, name, read in sources:
@@ -65,7 +65,7 @@ def tables(system: System) -> Iterator[tuple[str, list[Path], pd.DataFrame]]:
 
 
 def _whole_nccl_table(system: System) -> Path | None:
-    """Return the newest table that has all collectives, each for as many GPUs as any; some have one alone."""
+    """Return the newest table that has all collectives."""
     for path in system.nccl_tables():
         if set(_COLLECTIVES) <= set(pd.read_parquet(path, columns=["op_name"])["op_name"]):
             return path
@@ -103,7 +103,12 @@ def _decode(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _attention(table: pd.DataFrame, operator: str, sizes: dict[str, Any]) -> pd.DataFrame:
-    shape: dict[str, Any] = {"q_heads": table["num_heads"], "kv_heads": table["num_key_value_heads"], "kv_dtype": "bf16", "window": 0}
+    shape: dict[str, Any] = {
+        "q_heads": table["num_heads"],
+        "kv_heads": table["num_key_value_heads"],
+        "kv_dtype": "bf16",
+        "window": 0,
+    }
     if "kv_cache_dtype" in table:
         shape["kv_dtype"] = table["kv_cache_dtype"]
     if "window_size" in table:

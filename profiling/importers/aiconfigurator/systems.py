@@ -1,4 +1,4 @@
-"""Systems that the wheels have tables of: where they lie, and what they are."""
+"""Systems that the wheels have tables of."""
 
 import importlib.util
 import re
@@ -68,7 +68,9 @@ class System:
         return f"{self.name}_{self.backend}"
 
     def table(self, family: str, name: str) -> Path | None:
-        """Return the path of a table: of this version, else the newest older one, else the oldest.
+        """Return the path of a table of this version.
+
+        If there is none: of the newest older one, else of the oldest.
 
         None if the engine has no such table.
         """
@@ -152,12 +154,12 @@ def _header(root: Path, package: str, name: str, backend: str, version: str, rep
 
 
 def _by_version(path: Path) -> list[int]:
-    """Return the sort key of a table by the version in its path."""
+    """Return the sort key of a table, by its version."""
     return version_key(path.parent.name)
 
 
 def version_key(version: str) -> list[int]:
-    """Return the numbers of a version, for sorting; releases come after development builds."""
+    """Return the sort key of a version; development builds come first."""
     numbers = [int(number) for number in re.findall(r"\d+", version)]
     return [0] if "dev" in version else numbers
 

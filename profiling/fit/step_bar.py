@@ -9,7 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def step_bar(num_steps: int) -> Iterator[Callable[[str], None]]:
-    """Show a bar on the terminal; yield a function to call with the name of each step before it begins.
+    """Show a bar on the terminal, and yield its step function.
+
+    It is called with the name of each step before it begins.
 
     In a pipe, nothing is shown.
     """
