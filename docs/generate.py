@@ -13,6 +13,7 @@ COMMANDS = {
     "simulator.token_budget": "simulator.token_budget.__main__",
     "simulator.search": "simulator.search.__main__",
     "simulator.compare": "simulator.compare.__main__",
+    "simulator.accuracy": "simulator.accuracy.__main__",
     "simulator.plot": "simulator.plot.__main__",
     "simulator.report": "simulator.report.__main__",
     "simulator.reproduce": "simulator.reproduce.__main__",

@@ -12,9 +12,9 @@ from typing import NoReturn
 import pandas as pd
 
 from profiling import campaign
+from profiling.fit.step_bar import step_bar
 from profiling.measure import command as measure
 from profiling.serving import command as record
-from profiling.fit.step_bar import step_bar
 from profiling.tables import Header, TableError, device_folders, print_table, write_table
 from profiling.validate import command as validate
 from traces.shared import command_line
@@ -170,6 +170,7 @@ def _import_aiconfigurator(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
+    from profiling.evaluate.beyond import TIMES, beyond_scores
     from profiling.evaluate.held_out import device_scores
     from profiling.fit.attention import AttentionSource
     from profiling.fit.in_engine_factors import with_in_engine
@@ -187,7 +188,12 @@ def _fit(options: argparse.Namespace) -> None:
             profile = with_in_engine(fit_device(folder, attention_from, elementwise_from, named), folder)
             named("held-out rows")
             scores = [score for score in device_scores(folder, attention_from, baseline=False) if score.tokens == "all"]
-            profile = replace(profile, about={**profile.about, "errors": [asdict(score) for score in scores]})
+            beyond = {
+                score.operator: {"times": TIMES, "median": score.median, "p95": score.p95}
+                for score in beyond_scores(folder, attention_from)
+            }
+            errors = [asdict(score) for score in scores]
+            profile = replace(profile, about={**profile.about, "errors": errors, "beyond": beyond})
             name = device if options.name is None else options.name
             path = options.output / f"{name}.json.gz"
             content = profile.to_bytes()

@@ -15,6 +15,7 @@ EXPORTS = {
     "simulator.cli": "Figures HELP SweepReport as_written print_summary print_wide run_command",
     "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
     " groups_of has_token_budget request_table with_token_budget",
+    "simulator.accuracy": "Comparison Point Skipped compare",
     "simulator.compare": "ReadError Run read_run",
     "simulator.config": "CONFIG_DIR ConfigError GROUPS VERSION allowing build build_experiment build_prediction"
     " check_config_dir check_override choices code_digest component composed deployment_of files_of input_digests"

@@ -124,8 +124,8 @@ def test_hit_rates_count_cached_tokens_and_requests_with_a_hit() -> None:
 
 
 RUN = (
-    "scheduler=vllm_v1", "engine=none", "trace=shared_prefix", "trace.num_requests=40", "trace.num_groups=3", "arrival.qps=4",
-    "kv_cache.num_blocks=400",
+    "scheduler=vllm_v1", "engine=none", "trace=shared_prefix", "trace.num_requests=40", "trace.num_groups=3",
+    "arrival.qps=4", "kv_cache.num_blocks=400",
 )  # fmt: skip
 
 

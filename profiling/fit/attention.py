@@ -149,10 +149,10 @@ def fit_attention(source: AttentionSource, progress: Progress) -> tuple[dict[str
     for kv_dtype in source.formats:
         progress(f"prefill attention {kv_dtype}")
         prefill_rows = attention_rows(source.folder, PREFILL, kv_dtype)
-        prefill = _fit(gpu, prefill_rows, prefill_rows["seconds"].to_numpy(), PREFILL, kv_dtype)
+        prefill = fit_phase(gpu, prefill_rows, prefill_rows["seconds"].to_numpy(), PREFILL, kv_dtype)
         progress(f"decode attention {kv_dtype}")
         decode_rows = attention_rows(source.folder, DECODE, kv_dtype)
-        decode = _fit(gpu, decode_rows, within_bandwidth(gpu, decode_rows, share, kv_dtype), DECODE, kv_dtype)
+        decode = fit_phase(gpu, decode_rows, within_bandwidth(gpu, decode_rows, share, kv_dtype), DECODE, kv_dtype)
         if source.is_derived:
             # Corrections of prefill model waves and groups of heads, which transfer to another device. Those of decode
             # model kernels of a few microseconds, which do not.
@@ -162,8 +162,8 @@ def fit_attention(source: AttentionSource, progress: Progress) -> tuple[dict[str
     return fits, share
 
 
-def _fit(gpu: Gpu, rows: pd.DataFrame, seconds: Floats, phase: Phase, kv_dtype: str) -> AttentionFit:
-    """Fit one phase of attention.
+def fit_phase(gpu: Gpu, rows: pd.DataFrame, seconds: Floats, phase: Phase, kv_dtype: str) -> AttentionFit:
+    """Fit one phase of attention in one format of the KV cache.
 
     A grid of shapes gets one fit; of a few shapes, each with enough rows is fitted alone too.
     """

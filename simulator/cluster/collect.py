@@ -3,7 +3,7 @@
 This is the only file that imports both the simulation and the results.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -34,6 +34,8 @@ from traces import Trace
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Table = dict[str, NDArray[Any]]
+# A smaller share of users with a request running gives a warning.
+MIN_BUSY_USERS = 0.5
 
 
 def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes: Sequence[str] = ()) -> Result:
@@ -69,12 +71,30 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
         replicas,
         metrics,
         end_s=end_s,
-        notes=[*notes, *trace.notes],
+        notes=[*notes, *trace.notes, *_idle_users(trace, table)],
         clients=trace.clients,
         num_skipped=trace.num_skipped,
         num_broken_off=0 if cluster.follow_ups is None else cluster.follow_ups.num_broken_off,
         faults=faults,
     )
+
+
+def _idle_users(trace: Trace, table: Table) -> Iterator[str]:
+    """Yield a warning if users of a closed loop mostly think."""
+    _, turn = trace.turns()
+    starts = ~np.isnan(trace.arrival_s) if trace.arrival_s is not None else np.zeros(len(trace), dtype=bool)
+    if starts.all() or starts[turn == 0].all():
+        return  # no session waits for a user
+    num_users, served = int(starts.sum()), ~np.isnan(table["completed_s"])
+    if not served.any():
+        return
+    arrival_s, completed_s = table["arrival_s"][served], table["completed_s"][served]
+    running = float((completed_s - arrival_s).sum() / (completed_s.max() - arrival_s.min()))
+    if running < MIN_BUSY_USERS * num_users:
+        yield (
+            f"{running:.1f} of {num_users:,} users have a request running on average, the others think: a load "
+            f"generator with a concurrency of {num_users:,} has arrival.think_s=0"
+        )
 
 
 def _request_table(trace: Trace, cluster: Cluster) -> Table:

@@ -54,8 +54,8 @@ class Deployment:
             raise ValueError(f"num_nodes must be an integer of at least 1 or null, got {nodes!r}")
         if isinstance(self.scheduler, Overlapping) and self.engine.kernels in _BEFORE_V1:
             raise ValueError(
-                f"{type(self.scheduler).__name__} is the scheduler of vLLM V1, and this engine has the host and kernels "
-                f"of {self.engine.kernels}; take engine=vllm_v1 or engine=vllm_v1_sync"
+                f"{type(self.scheduler).__name__} is the scheduler of vLLM V1, and this engine has the host and the "
+                f"kernels of {self.engine.kernels}; take engine=vllm_v1 or engine=vllm_v1_sync"
             )
 
     @property

@@ -37,6 +37,7 @@ class OperatorRow:
         arithmetic_intensity: FLOP/byte; None if no bytes are moved.
         compute_s: Seconds at the peak FLOP rate of the operator's format.
         memory_s: Seconds at the peak memory bandwidth.
+        dtype: Number format of the multiplications.
         bound: "compute" or "memory", whichever takes longer at the peaks; or "network" or "host".
     """
 
@@ -50,6 +51,7 @@ class OperatorRow:
     arithmetic_intensity: float | None
     compute_s: float
     memory_s: float
+    dtype: str
     bound: str
 
 
@@ -124,6 +126,7 @@ def _row(stage: int, operator: OperatorTime, peak_flops: float, peak_bytes: floa
         arithmetic_intensity=flops / num_bytes if num_bytes else None,
         compute_s=compute_s,
         memory_s=memory_s,
+        dtype=operator.dtype,
         bound=bound if operator.kind == "kernel" else operator.kind,
     )
 

@@ -96,7 +96,7 @@ class ElementwiseFit:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "ElementwiseFit":
         """Build from what `to_json` returned."""
-        if "any" not in plain["shared"]:
+        if "any" not in plain.get("shared", {}):
             raise ValueError('elementwise must have "any", the fit for operators that were not measured')
         return cls(
             {key: CorrectedPhysics.from_json(fit) for key, fit in plain["shared"].items()},

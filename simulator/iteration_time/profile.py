@@ -97,7 +97,8 @@ class ProfileKernels:
 
     def __init__(self, profile: DeviceProfile, device: Device) -> None:
         about = profile.about
-        self.provenance = Provenance(f"profile of {about['device']}, {about['source']}", profile.measured)
+        source = f"profile of {about['device']}, {about['source']}"
+        self.provenance = Provenance(source, profile.measured, beyond=about.get("beyond", {}))
         self.warnings: list[str] = []
         self._profile = profile
         self._device = device

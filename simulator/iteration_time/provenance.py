@@ -1,6 +1,6 @@
 """Provenance of iteration times: source, measured extent, warnings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,12 +49,15 @@ class Provenance:
         measured: Extent of the measurements; None: no measurements bound the times.
         warnings: What was not measured.
         host: Host overhead within the times; None: unknown.
+        beyond: Errors of extrapolation by name of the extent, in percent: `times` beyond the fitted rows, `median` and
+            `p95` of held-out rows.
     """
 
     source: str
     measured: Extent | None = None
     warnings: Sequence[str] = field(default=())
     host: HostPart | None = None
+    beyond: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -65,10 +68,10 @@ class Documented(Protocol):
 
 
 _BEYOND_TEXTS = {
-    "batch_tokens": "batches of {used:,} tokens (measured to {measured:,})",
-    "num_decodes": "{used:,} decodes in a batch (measured to {measured:,})",
-    "decode_context_tokens": "{used:,} tokens of context per decode (measured to {measured:,})",
-    "prefill_tokens": "prompts of {used:,} tokens (measured to {measured:,})",
+    "batch_tokens": "batches of {used:,} tokens (measured to {measured:,}{error})",
+    "num_decodes": "{used:,} decodes in a batch (measured to {measured:,}{error})",
+    "decode_context_tokens": "{used:,} tokens of context per decode (measured to {measured:,}{error})",
+    "prefill_tokens": "prompts of {used:,} tokens (measured to {measured:,}{error})",
 }
 
 
@@ -90,6 +93,16 @@ def extent_of(iterations: dict[str, NDArray[Any]], longest_prefill: int) -> Exte
     )
 
 
+def _beyond_error(error: Mapping[str, float] | None) -> str:
+    """Return what held-out rows say of an extrapolation."""
+    if error is None:
+        return ""
+    return (
+        f"; rows held out up to {error['times']:g} times beyond a fit: {error['median']:.0f}% median error, "
+        f"{error['p95']:.0f}% P95"
+    )
+
+
 def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict[str, Any], list[str]]:
     """Return the summary's `iteration_time` and the warnings.
 
@@ -98,6 +111,7 @@ def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict
     sources: list[str] = []
     warnings: list[str] = []
     beyond: dict[str, dict[str, int]] = {}
+    errors: dict[str, str] = {}
     for provenance, extent in runs:
         sources += [provenance.source] if provenance.source not in sources else []
         warnings += [warning for warning in provenance.warnings if warning not in warnings]
@@ -105,7 +119,8 @@ def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict
             measured = used if provenance.measured is None else getattr(provenance.measured, name)
             if used > max(measured, beyond.get(name, {}).get("used", 0)):
                 beyond[name] = {"used": used, "measured": measured}
+                errors[name] = _beyond_error(provenance.beyond.get(name))
     if beyond:
-        parts = ", ".join(_BEYOND_TEXTS[name].format(**numbers) for name, numbers in beyond.items())
+        parts = ", ".join(_BEYOND_TEXTS[name].format(**numbers, error=errors[name]) for name, numbers in beyond.items())
         warnings.append(f"iteration time is extrapolated beyond its measurements: {parts}")
     return {"sources": sources, "beyond_measured": beyond}, warnings

@@ -30,7 +30,7 @@ def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
     Marker size is the kernel's share of the time. Kernels under LEAST_SHARE of the time are left out.
 
     Args:
-        device: The GPU; its half-precision peaks make the roof.
+        device: The GPU; its peaks in half precision, and in the other formats of the kernels, make the roofs.
         batches: Breakdowns of `simulator.iteration_time.time_breakdown`, by batch name.
 
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
@@ -47,7 +47,9 @@ def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
             intensities.append(kernel.intensity)
         _label(axes, kernels, labelled)
     low, high = min([*intensities, 1.0]) / 2, max([*intensities, 1000.0]) * 2
-    _draw_roof(axes, device, np.geomspace(low, high, 200))
+    rows = [row for batch in batches.values() for row in batch["operators"] if row["flops"] > 0]
+    peaks = {device.tflops(row["dtype"]): row["dtype"] for row in rows}
+    _draw_roofs(axes, device, peaks, np.geomspace(low, high, 200))
     axes.margins(y=0.15)
     make_logarithmic(axes, x=True, y=True)
     axes.set(xlabel="arithmetic intensity, FLOP/byte", ylabel="attained, TFLOP/s")
@@ -115,9 +117,15 @@ def _label(axes: Axes, kernels: list[_Kernel], labelled: list[tuple[float, float
         )
 
 
-def _draw_roof(axes: Axes, device: Device, intensity: NDArray[np.float64]) -> None:
-    roof = np.minimum(device.peak_tflops, intensity * device.bandwidth_gb_per_s / 1e3)
-    axes.plot(intensity, roof, color=GREY, linewidth=1.2)
+def _draw_roofs(axes: Axes, device: Device, peaks: Mapping[float, str], intensity: NDArray[np.float64]) -> None:
+    """Draw the roofs, and the ridge point of half precision."""
+    for tflops in sorted({device.peak_tflops, *peaks}):
+        roof = np.minimum(tflops, intensity * device.bandwidth_gb_per_s / 1e3)
+        axes.plot(intensity, roof, color=GREY, linewidth=1.2)
+        if tflops != device.peak_tflops:
+            at = (intensity[-1], tflops)
+            text = f"{peaks[tflops]}: {tflops:g} TFLOP/s"
+            axes.annotate(text, at, (-4, 4), textcoords="offset points", ha="right", fontsize=7, color=GREY)
     ridge = device.peak_tflops / device.bandwidth_gb_per_s * 1e3
     axes.axvline(ridge, color=GREY, linewidth=0.8, linestyle=":")
     axes.annotate(

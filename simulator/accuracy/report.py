@@ -1,0 +1,61 @@
+"""Table of errors, and a CSV file of all points."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from simulator.accuracy.points import Skipped
+from simulator.accuracy.predictions import Comparison
+from simulator.cli import print_wide
+from traces.shared.atomic_files import atomic_file
+
+COLUMNS = ("dataset", "model", "device", "layout", "engine", "load", "metric", "measured_ms", "predicted_ms", "error")
+
+
+def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Write one row per point and metric."""
+    with atomic_file(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*COLUMNS, "overloaded"))
+        for comparison in comparisons:
+            point = comparison.point
+            for metric, measured_s in point.measured.items():
+                times = (f"{seconds * 1e3:.5g}" for seconds in (measured_s, comparison.predicted[metric]))
+                where = (point.dataset, point.model, point.device, point.layout, point.engine, point.load)
+                writer.writerow((*where, metric, *times, f"{comparison.error(metric):.4f}", int(comparison.overloaded)))
+
+
+def print_report(comparisons: Sequence[Comparison], skipped: Sequence[Skipped], console: Console) -> None:
+    """Print the errors by model, device, layout, engine and metric."""
+    table = Table(title="predicted against measured; errors in percent", title_justify="left", title_style="dim")
+    for name in ("set", "model", "device", "layout", "engine", "metric"):
+        table.add_column(name)
+    for name in ("points", "median", "P90", "bias", "overloaded"):
+        table.add_column(name, justify="right")
+    groups: dict[tuple[str, ...], list[Comparison]] = {}
+    for comparison in comparisons:
+        point = comparison.point
+        for metric in point.measured:
+            key = (point.dataset, point.model, point.device, point.layout, point.engine, metric)
+            groups.setdefault(key, []).append(comparison)
+    for group, inside in groups.items():
+        table.add_row(*group, *_figures(inside, group[-1]))
+    print_wide(table, console)
+    for part in skipped:
+        console.print(f"left out: {part.num_rows:,} rows, {part.reason}", style="dim", soft_wrap=True, highlight=False)
+
+
+def _figures(comparisons: Sequence[Comparison], metric: str) -> tuple[str, ...]:
+    errors = 100 * np.array([comparison.error(metric) for comparison in comparisons])
+    absolute = np.abs(errors)
+    return (
+        str(len(errors)),
+        f"{np.median(absolute):.1f}",
+        f"{np.percentile(absolute, 90):.1f}",
+        f"{np.median(errors):+.1f}",
+        str(sum(comparison.overloaded for comparison in comparisons)),
+    )
