@@ -12,12 +12,18 @@ from simulator.accuracy.silicon_sample import points as silicon_points
 from simulator.accuracy.vllm_bench import points as bench_points
 from tests.helpers import SHARED, command, needs_shared
 
-HEADER = "backend,system,model_path,backend_version,gemm_quant_mode,tp_size,isl,osl,batch_size,mode,silicon_tpot_ms"
+HEADER = (
+    "backend,system,model_path,backend_version,gemm_quant_mode,tp_size,isl,osl,batch_size,mode,silicon_ttft_ms,"
+    "silicon_tpot_ms,silicon_data_source"
+)
 ROWS = (
-    "vllm,h100_sxm,Qwen/Qwen3-32B,0.12.0,,2.0,64,8,2.0,agg,15.0",
-    "vllm,h100_sxm,Qwen/Qwen3-32B,0.12.0,,2.0,64,8,2.0,agg,15.0",  # the same row again
-    "vllm,h100_sxm,openai/gpt-oss-120b,0.18.0,nvfp4,2.0,64,8,2.0,agg,5.0",
-    "sglang,h100_sxm,Qwen/Qwen3-32B,0.5,,2.0,64,8,2.0,agg,15.0",
+    "vllm,h100_sxm,Qwen/Qwen3-32B,0.12.0,,2.0,64,8,2.0,agg,40.0,15.0,a.csv; silicon_concurrency=2",
+    "vllm,h100_sxm,Qwen/Qwen3-32B,0.12.0,,2.0,64,8,2.0,agg,40.0,15.0,b.csv; silicon_concurrency=2",  # again
+    "vllm,h100_sxm,Qwen/Qwen3-32B,0.12.0,,2.0,65,8,2.0,agg,40.0,15.0,a.csv",
+    "vllm,h100_sxm,Qwen/Qwen3-32B,0.12.0,,2.0,8000,8,64,agg,40.0,15.0,fast.csv; silicon_concurrency=64",
+    "vllm,h100_sxm,Qwen/Qwen3-32B,0.12.0,,2.0,66,8,1,agg,40.0,15.0,fast.csv; silicon_concurrency=1",
+    "vllm,h100_sxm,openai/gpt-oss-120b,0.18.0,nvfp4,2.0,64,8,2.0,agg,40.0,5.0,a.csv; silicon_concurrency=2",
+    "sglang,h100_sxm,Qwen/Qwen3-32B,0.5,,2.0,64,8,2.0,agg,40.0,15.0,a.csv; silicon_concurrency=2",
 )
 
 
@@ -27,12 +33,16 @@ def write_sample(folder: Path) -> Path:
     return folder
 
 
-def test_repeated_rows_count_once_and_unknown_models_are_named(tmp_path: Path) -> None:
+def test_rows_that_cannot_be_compared_are_left_out_and_named(tmp_path: Path) -> None:
     points = list(silicon_points(write_sample(tmp_path / "truth")))
     (point,) = [point for point in points if isinstance(point, Point)]
     assert (point.load, point.layout, point.measured) == ("2 users, 64 + 8 tokens", "TP2", {"tpot_s.mean": 0.015})
     assert "arrival.users=2" in point.overrides
-    assert points[-1] == Skipped("no model openai/gpt-oss-120b", 1)
+    assert points[1:] == [
+        Skipped("no model openai/gpt-oss-120b", 1),
+        Skipped("the concurrency or the number format is not stated", 1),
+        Skipped("the file has rows that need over 70% of the peak matrix rate", 2),
+    ]
 
 
 def test_the_command_simulates_prints_and_writes_a_file_per_set(tmp_path: Path) -> None:
@@ -40,7 +50,7 @@ def test_the_command_simulates_prints_and_writes_a_file_per_set(tmp_path: Path) 
     done = command(tmp_path, "simulator.accuracy", str(folder), "output=out")
     assert done.returncode == 0
     assert "no model openai/gpt-oss-120b" in done.stdout
-    (row,) = list(csv.DictReader((tmp_path / "out" / "silicon_sample.csv").open()))
+    (row,) = csv.DictReader((tmp_path / "out" / "silicon_sample.csv").read_text().splitlines())
     predicted, measured = float(row["predicted_ms"]), float(row["measured_ms"])
     assert measured == 15.0
     assert float(row["error"]) == pytest.approx(predicted / measured - 1, abs=1e-3)
@@ -70,7 +80,7 @@ def test_results_of_vllm_bench_serve_are_simulated_at_their_load(tmp_path: Path)
     [
         (["nowhere"], "nowhere is not a folder"),
         (["model=llama3_8b"], "describes the deployment of bench=FOLDER"),
-        ([], "there is no point to simulate"),
+        (["."], "there is no point to simulate"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ TABLE = {
     "simulator.plot.__main__": "simulator.cli simulator.config simulator.output traces.shared rich",
     "simulator.capacity": "simulator.cli simulator.cluster simulator.config simulator.replica simulator.results"
     " simulator.routers simulator.simulation traces traces.shared hydra omegaconf rich scipy",
-    "simulator.accuracy": "simulator.cli simulator.config simulator.simulation traces.shared rich",
+    "simulator.accuracy": "simulator.cli simulator.config simulator.simulation traces.shared joblib rich",
     "simulator.compare": "simulator.cli simulator.output simulator.results traces.shared rich",
     "simulator.token_budget": "simulator.capacity simulator.cli simulator.cluster simulator.config"
     " simulator.iteration_time simulator.replica traces.shared omegaconf rich",

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from joblib import Parallel, cpu_count, delayed
 from rich.console import Console
+from rich.progress import track
 
 from simulator.accuracy import mlperf, silicon_sample, vllm_bench
 from simulator.accuracy.points import Point, SetError, Skipped
@@ -46,16 +48,20 @@ def _run(arguments: Sequence[str], console: Console) -> None:
             folders.append(Path(argument))
     if deployment and not options["bench"]:
         raise SetError(f"{deployment[0]} describes the deployment of bench=FOLDER, which is not given")
-    comparisons, skipped = [], []
-    for item in _items(folders, options["bench"], deployment, console):
-        if isinstance(item, Skipped):
-            skipped.append(item)
-        elif _matches(item, options["only"]):
-            comparisons.append(compare(item))
-    if not comparisons:
+    items = list(_items(folders, options["bench"], deployment, console))
+    points = [item for item in items if isinstance(item, Point) and _matches(item, options["only"])]
+    if not points:
         raise SetError("there is no point to simulate; see --help")
-    print_report(comparisons, skipped, console)
+    comparisons = _simulated(points)
+    print_report(comparisons, [item for item in items if isinstance(item, Skipped)], console)
     _write(Path(options["output"]), comparisons, console)
+
+
+def _simulated(points: Sequence[Point]) -> list[Comparison]:
+    """Simulate the points on all cores, with a progress bar on a terminal."""
+    results = Parallel(n_jobs=cpu_count(), return_as="generator")(delayed(compare)(point) for point in points)
+    shown = Console(stderr=True)
+    return list(track(results, "simulated", len(points), console=shown, disable=not shown.is_terminal))
 
 
 def _items(
