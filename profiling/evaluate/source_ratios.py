@@ -8,9 +8,19 @@ from profiling.tables import Header, TableError, medians, read_table
 
 # Key columns of a case; a GEMM is the same case in any operator.
 SAME = {
-    "matmul": ("k", "n", "num_tokens"),
+    "matmul": ("dtype", "k", "n", "num_tokens"),
     "elementwise": ("operator", "width", "tp", "num_tokens"),
-    "attention": ("operator", "q_heads", "kv_heads", "head_dim", "num_tokens", "batch", "context"),
+    "attention": (
+        "operator",
+        "q_heads",
+        "kv_heads",
+        "head_dim",
+        "kv_dtype",
+        "window",
+        "num_tokens",
+        "batch",
+        "context",
+    ),
 }
 # Quantiles of the spread of ratios.
 SPREAD = (0.05, 0.95)
@@ -36,18 +46,21 @@ def ratios(folder: Path, reference: Path) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _round_contexts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Merge contexts that differ by one token.
+def _comparable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Merge contexts that differ by one token, and both half-precision formats.
 
     Some sources count the new token, others do not.
     """
-    return rows.assign(context=(rows["context"] + 1) // 2 * 2) if "context" in rows else rows
+    if "context" not in rows:
+        return rows
+    context = (rows["context"] + 1) // 2 * 2
+    return rows.assign(context=context, kv_dtype=rows["kv_dtype"].replace("fp16", "bf16"))
 
 
 def _family_ratios(folder: Path, reference: Path, family: str, keys: list[str]) -> pd.DataFrame:
     names = list(dict.fromkeys(["operator", *keys]))
-    own = medians(_round_contexts(read_table(folder, family)), names)
-    reference_rows = medians(_round_contexts(read_table(reference, family)), keys)
+    own = medians(_comparable(read_table(folder, family)), names)
+    reference_rows = medians(_comparable(read_table(reference, family)), keys)
     both = own.merge(reference_rows, on=keys, suffixes=("", "_reference"))
     if not len(both):
         return both
