@@ -1,4 +1,4 @@
-"""KV blocks that vLLM logs when it starts, against those of the simulator.
+"""KV blocks that vLLM logs against those of the simulator.
 
     python -m benchmarks.kv_memory
 

@@ -58,7 +58,7 @@ def _run(arguments: Sequence[str], console: Console) -> None:
 
 
 def _simulated(points: Sequence[Point]) -> list[Comparison]:
-    """Simulate the points on all cores, with a progress bar on a terminal."""
+    """Simulate the points on all cores, with a progress bar."""
     results = Parallel(n_jobs=cpu_count(), return_as="generator")(delayed(compare)(point) for point in points)
     shown = Console(stderr=True)
     return list(track(results, "simulated", len(points), console=shown, disable=not shown.is_terminal))

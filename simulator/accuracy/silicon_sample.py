@@ -69,7 +69,7 @@ def _distinct_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _mfu(row: dict[str, str]) -> float:
-    """Return the share of the peak matrix rate that a row needs for its tokens."""
+    """Return the share of the peak matrix rate that a row needs."""
     tp, prompt, output, users = (int(float(row[name])) for name in ("tp_size", "isl", "osl", "batch_size"))
     ttft_s, tpot_s = (float(row[name]) * 1e-3 for name in _TIMES)
     tokens_per_s = users * (prompt + output) / (ttft_s + (output - 1) * tpot_s)

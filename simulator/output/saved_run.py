@@ -261,6 +261,7 @@ def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
         measured=None if measured is None else Extent(**measured),
         warnings=about["warnings"],
         host=None if host is None else HostPart(**host),
+        beyond=about["beyond"],
     )
 
 
