@@ -146,7 +146,8 @@ def prepare_libraries(torch: Any, flashinfer: Any, model: Model) -> None:
 
     Libraries then compile the model's kernels, which takes minutes.
     """
-    small = replace(model, num_layers=1, vocab_size=min(model.vocab_size, 1024), max_model_len=256)
+    dense = replace(model, dtype="bf16", num_experts=1, experts_per_token=1, parallel_attention=False)
+    small = replace(dense, num_layers=1, vocab_size=min(model.vocab_size, 1024), max_model_len=256)
     sizes = (1,) if flashinfer is not None else ()
     executor = Executor(torch, flashinfer, small, CUDA, 64, 16, sizes, time.perf_counter)
     chunk, decode = Span(np.arange(4, dtype=np.int32), 64, 0), Span(np.arange(8, 12, dtype=np.int32), 1, 60)
