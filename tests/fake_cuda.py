@@ -334,6 +334,8 @@ def _item(tensor: Any, index: Any) -> Any:
             tensor = aten.select(tensor, dim, part)
         elif isinstance(part, slice):
             tensor, dim = aten.slice(tensor, dim, part.start, part.stop, part.step or 1), dim + 1
+        elif part.device.type != "cuda":
+            raise CudaError("an index on the host cannot be captured")
         else:
             indices += [None] * (dim - len(indices)) + [part]
             dim += 1

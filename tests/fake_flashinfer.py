@@ -201,6 +201,8 @@ class _Wrapper:
         starts = plan.qo_indptr.tolist() if self._is_prefill else list(range(len(in_last) + 1))
         if starts[-1] != q.shape[0]:
             raise ValueError(f"{q.shape[0]} queries, {starts[-1]} are planned")
+        if not all(0 < last <= plan.page_size for last in in_last):
+            raise ValueError(f"the tokens in last pages must be in 1..{plan.page_size}, got {in_last}")
         for index, last in enumerate(in_last):
             pages = torch.tensor(blocks[first[index] : first[index + 1]])
             total = (len(pages) - 1) * plan.page_size + last

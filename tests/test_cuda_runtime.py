@@ -19,10 +19,12 @@ from profiling.measure.iterations import EngineBench, engine_cases
 from profiling.measure.session import Measured
 from profiling.measure.symmetric_memory import takes_one_shot
 from profiling.measure.timing import LAUNCHES, CudaTimer
+from profiling.serving import recorder
 from profiling.serving.attention import AttentionShape, Span, TorchAttention, attention_maker
 from profiling.serving.executor import Executor, prepare_libraries
 from profiling.serving.inputs import Work
 from profiling.serving.loop import ServingLoop
+from profiling.serving.operators import Operators
 from profiling.tables import Header, read_table
 from simulator.cluster import ReplicaSpec
 from simulator.model import Model
@@ -170,7 +172,7 @@ def blocks(*numbers: int) -> NDArray[np.int32]:
     return np.array(numbers, dtype=np.int32)
 
 
-CHUNKS = [Span(blocks(7, 2, 5), 6, 4), Span(blocks(0, 9), 7, 0)]
+CHUNKS = [Span(blocks(7, 2, 5), 6, 4), Span(blocks(0, 9), 8, 0)]
 DECODES = [Span(blocks(1, 3, 8, 4), 1, 12), Span(blocks(6), 1, 0)]
 
 
@@ -189,6 +191,24 @@ def test_flashinfer_is_planned_for_the_attention_of_torch(
         paged.plan(chunks, decodes)
     error = (attention.run(q, cache).float() - expected.run(q, cache).float()).norm()
     assert error < 0.01 * q.float().norm()
+
+
+@pytest.mark.parametrize("release", TABLES)
+def test_operators_of_flashinfer_compute_those_of_torch(cuda: FakeCuda, release: str) -> None:
+    ours, theirs = (Operators(FakeTorch(cuda), module) for module in (None, flashinfer_of(cuda, release)))
+    x, residual = torch.randn(2, 5, 64).bfloat16()
+    weight = torch.randn(64).bfloat16()
+    heads, positions = torch.randn(5, 6, 64).bfloat16(), torch.arange(5) * 7
+    table = ours.rotation_table(64, 64, CUDA)
+    calls: list[Callable[[Operators], Any]] = [
+        lambda operators: [operators.rms_norm(x, weight)],
+        lambda operators: operators.add_rms_norm(x.clone(), residual.clone(), weight),
+        lambda operators: operators.rotate(heads.clone(), 4, positions, table),
+        lambda operators: [operators.activate(x, gated=True)],
+    ]
+    for call in calls:
+        for one, other in zip(call(ours), call(theirs), strict=True):
+            assert (one.float() - other.float()).norm() < 0.02 * one.float().norm()
 
 
 def served_tokens(cuda: FakeCuda, flashinfer: Any, graph_sizes: Sequence[int]) -> list[list[int]]:
@@ -235,6 +255,18 @@ def test_the_engine_is_measured_on_a_gpu(cuda: FakeCuda) -> None:
     assert all(sample.seconds > 0 for name, sample in samples.items() if sample and name != "synchronize")
 
 
+def test_a_model_that_does_not_fit_is_measured_without_the_engine(
+    cuda: FakeCuda, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    cases = engine_cases(MODEL, CUDA, True, 128)
+    bench = EngineBench(FakeTorch(cuda, randn=full), flashinfer_of(cuda), MODEL, CUDA)
+    assert [bench.measure(case) for case in cases] == [None] * len(cases)
+    assert capsys.readouterr().out.count("the memory is too small for tiny") == 1
+
+
 @pytest.mark.parametrize("model", [MODEL, replace(MODEL, num_experts=4, experts_per_token=2, dtype="fp8")])
 def test_libraries_are_prepared_for_every_model(cuda: FakeCuda, model: Model) -> None:
     flashinfer = flashinfer_of(cuda)
@@ -242,6 +274,19 @@ def test_libraries_are_prepared_for_every_model(cuda: FakeCuda, model: Model) ->
     assert {"BatchPrefillWithPagedKVCacheWrapper.run", "BatchDecodeWithPagedKVCacheWrapper.run"} <= set(
         flashinfer.calls
     )
+
+
+def test_a_trace_is_recorded_on_a_gpu(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "flashinfer_or_none", lambda: flashinfer_of(cuda))
+    fake = FakeTorch(cuda, version=SimpleNamespace(cuda="12.9"))
+    lengths = ["trace=fixed", "trace.prompt_tokens=20", "trace.output_tokens=5", "trace.num_requests=4"]
+    sizes = ["model=llama_small", "model.num_layers=1", "model.max_model_len=64", "kv_cache.num_blocks=40"]
+    engine = ["engine=torch_loop", "engine.hosts=null", "engine.decode_graph_sizes=[1,2,4]", "arrival.qps=100"]
+    recording = recorder.Recorder(fake, CUDA).record("few", [*sizes, *engine, *lengths])
+    assert recording.header.device == "h100_sxm"
+    assert np.isfinite(recording.served.completed_s).all()
+    assert all(step.device_s > 0 for step in recording.served.iterations)
+    assert sum(graph.num_replays for graph in cuda.graphs) > 0
 
 
 # --- collectives -----------------------------------------------------------------------------------------

@@ -189,6 +189,29 @@ def test_kernel_outputs_have_the_shape_of_their_case() -> None:
 
 
 @pytest.mark.torch
+def test_a_product_in_fp8_is_that_of_half_precision() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    operators, generator = Operators(torch), torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(rows, 64, generator=generator).bfloat16() for rows in (16, 32))
+    expected = operators.linear(x, weight).float()
+    error = operators.linear_fp8(x, *operators.quantize(weight)).float() - expected
+    assert 0 < error.norm() < 0.06 * expected.norm()
+
+
+@pytest.mark.torch
+def test_the_sampler_draws_among_the_most_probable_tokens() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    probabilities = torch.tensor([0.1, 0.4, 0.2, 0.3])
+    logits = probabilities.log().expand(2000, 4)
+    for top_k, top_p, allowed in ((4, 1.0, {0, 1, 2, 3}), (2, 1.0, {1, 3}), (4, 0.6, {1, 3}), (1, 1.0, {1})):
+        limits = torch.full((2000,), top_k, dtype=torch.int32), torch.full((2000,), top_p)
+        drawn = Operators(torch).sample_top_k_top_p(logits, *limits)
+        assert set(drawn.tolist()) == allowed
+    shares = Operators(torch).sample_top_k_top_p(logits, torch.full((2000,), 2), torch.ones(2000)).eq(1).float().mean()
+    assert float(shares) == pytest.approx(4 / 7, abs=0.06)
+
+
+@pytest.mark.torch
 def test_weights_are_cold_and_activations_are_not() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     kernels = kernels_on_cpu(torch)

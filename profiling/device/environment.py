@@ -20,6 +20,11 @@ NAMES = {
     "NVIDIA A40": "a40",
     "NVIDIA H100 80GB HBM3": "h100_sxm",
     "NVIDIA H200": "h200_sxm",
+    "NVIDIA B200": "b200_sxm",
+    "NVIDIA L40S": "l40s",
+    "NVIDIA GeForce RTX 4090": "rtx4090",
+    "NVIDIA RTX PRO 6000 Blackwell Server Edition": "rtx_pro_6000",
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "rtx_pro_6000",
 }
 # Devices to run on.
 CUDA, CPU = "cuda", "cpu"

@@ -101,12 +101,12 @@ def measure_device(
         _write_header(folder, header(torch, bench.kernel_library, measured, on, "measure"))
         if "engine" in chosen and 1 in degrees:
             engine = _engine_cases(architecture, on, flashinfer is not None, limit)
+        messages: list[Case] = []
         if on == CUDA:
-            cases += communication_cases(measured.name, torch.cuda.device_count(), chosen)
+            messages = communication_cases(measured.name, torch.cuda.device_count(), chosen)
             prepare_libraries(torch, flashinfer, architecture)
-        outcome = measure_parts(
-            Session(folder, measured.name), [part for part in (engine, cases) if part], bench.measure, time_budget_s
-        )
+        parts = [part for part in (messages, engine, cases) if part]
+        outcome = measure_parts(Session(folder, measured.name), parts, bench.measure, time_budget_s)
     print(
         f"{folder}: {outcome.num_measured:,} measured, {outcome.num_known:,} known before, {outcome.num_skipped:,} "
         f"that this machine cannot measure, {outcome.num_left:,} beyond the time budget"

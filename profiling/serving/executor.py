@@ -142,7 +142,7 @@ class Executor:
 
 
 def prepare_libraries(torch: Any, flashinfer: Any, model: Model) -> None:
-    """Run one layer on each kind of batch.
+    """Run one layer on each kind of batch, the fused norm and the sampler.
 
     Libraries then compile the model's kernels, which takes minutes.
     """
@@ -154,3 +154,8 @@ def prepare_libraries(torch: Any, flashinfer: Any, model: Model) -> None:
     token_ids = [np.zeros(64, dtype=np.int64)] * 2
     for work in (Work([0], [chunk], []), Work([0, 1], [chunk], [decode]), Work([1], [], [decode])):
         executor.execute(work, token_ids[: max(work.requests) + 1])
+    operators = operators_on(CUDA, torch, flashinfer)
+    x, residual = torch.ones(2, 1, model.hidden_size, dtype=torch.bfloat16, device=CUDA)
+    operators.add_rms_norm(x, residual, x[0])
+    sizes_of_one = torch.ones(1, dtype=torch.int32, device=CUDA), torch.ones(1, dtype=torch.float32, device=CUDA)
+    operators.sample_top_k_top_p(x, *sizes_of_one)
