@@ -392,6 +392,7 @@ def test_a_gpu_is_measured_from_start_to_end(
         folder = command.measure_device(tmp_path, str(tmp_path / "config.json"), "2", CUDA, 32, None)
     header = Header.read(folder)
     assert (header.device, header.num_sms, header.environment["num_gpus"]) == ("h100_sxm", 132, 2)
+    assert (header.format_tflops["fp8"], header.l2_mb) == (1979, pytest.approx(0.032768))
     families = ("matmul", "elementwise", "attention", "communication")
     measured = {family: read_table(folder, family) for family in families}
     operators = {operator for table in measured.values() for operator in table["operator"]}

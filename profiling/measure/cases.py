@@ -177,6 +177,8 @@ def _order(case: Case) -> tuple[int, int, int, str, int]:
     rank = coarseness(tokens)
     if case.family == "attention":
         rank = max(rank, coarseness(max(1, case["context"])))
+    elif case.family == "mixed_attention":
+        rank = max(rank, 1)  # after both phases alone
     elif case.family == "matmul" and tokens % TILE == 1:
         rank = min(rank, 1)  # the first row of a tile costs as much as the whole tile
     size = sum(tokens > bound for bound in (DENSE_TO, TILED_TO))
