@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402  # torch 
 from profiling.measure.kernels import TorchKernels  # noqa: E402
 from profiling.serving.attention import attention_maker  # noqa: E402
 from profiling.serving.operators import Operators, multiplies_fp8  # noqa: E402
-from tests.fake_cuda import FakeCuda, FakeTorch, WithoutValues  # noqa: E402
+from tests.fake_cuda import FakeCuda, FakeEvent, FakeGraph, FakeStream, FakeTorch, WithoutValues  # noqa: E402
 from tests.fake_flashinfer import FakeFlashInfer  # noqa: E402
 from tests.flashinfer_signatures import TABLE, reader, signatures, version  # noqa: E402
 
@@ -122,6 +122,18 @@ def test_the_stand_in_for_cuda_has_the_first_parameters_of_its_classes(name: str
     expected = parameters(getattr(getattr(torch.cuda, name), real))
     ours = parameters(getattr(FakeCuda, name))
     assert ours[1:] == expected[1 : len(ours)]
+
+
+@pytest.mark.parametrize(
+    ("ours", "real", "name"),
+    [
+        *((FakeEvent, torch.cuda.Event, name) for name in ("record", "synchronize", "elapsed_time")),
+        *((FakeStream, torch.cuda.Stream, name) for name in ("wait_stream", "synchronize")),
+        *((FakeGraph, torch.cuda.CUDAGraph, name) for name in ("replay", "pool")),
+    ],
+)
+def test_the_stand_in_for_cuda_has_the_parameters_of_its_methods(ours: Any, real: Any, name: str) -> None:
+    assert parameters(getattr(ours, name)) == parameters(getattr(real, name))
 
 
 def parameters(function: Any) -> list[str]:

@@ -50,6 +50,12 @@ def test_every_operator_has_cases_and_powers_of_two_come_first() -> None:
     assert len(set(CASES)) == len(CASES)
 
 
+def test_a_short_budget_goes_to_the_operators_that_every_profile_needs() -> None:
+    positions = {case.operator: position for position, case in reversed(list(enumerate(CASES)))}  # of the first case
+    later = {positions.pop("mixed_attention"), positions.pop("top_k_top_p")}
+    assert max(positions.values()) < min(later)
+
+
 def test_rotated_buffers_exceed_the_cache() -> None:
     assert copies_beyond(40 << 20, 1 << 20) == 64
     assert copies_beyond(40 << 20, 10 << 20) == 8

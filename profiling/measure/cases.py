@@ -44,6 +44,8 @@ LAYER_OPERATORS = (
 HEAD_OPERATORS = ("final_norm", "lm_head", "sampling", "top_k_top_p")
 ATTENTION_OPERATORS = ("prefill_attention", "decode_attention", "mixed_attention")
 COLLECTIVES = ("all_reduce", "custom_all_reduce", "send")
+# Profiles do without them: a short time budget goes to the others first.
+LATER = ("mixed_attention", "top_k_top_p")
 OTHER_OPERATORS = ("embedding", "engine", *COLLECTIVES)
 OPERATORS = (*LAYER_OPERATORS, *HEAD_OPERATORS, *ATTENTION_OPERATORS, *OTHER_OPERATORS)
 
@@ -177,9 +179,9 @@ def _order(case: Case) -> tuple[int, int, int, str, int]:
     rank = coarseness(tokens)
     if case.family == "attention":
         rank = max(rank, coarseness(max(1, case["context"])))
-    elif case.family == "mixed_attention":
-        rank = max(rank, 1)  # after both phases alone
     elif case.family == "matmul" and tokens % TILE == 1:
         rank = min(rank, 1)  # the first row of a tile costs as much as the whole tile
+    if case.operator in LATER:
+        rank = max(rank, 1)
     size = sum(tokens > bound for bound in (DENSE_TO, TILED_TO))
     return rank, case["tp"], size, case.operator, tokens
