@@ -1,7 +1,7 @@
 """Signatures of the functions of FlashInfer that this project calls, read from its source without importing it.
 
-pip download --no-deps flashinfer-python==0.7.4
-python -m tests.flashinfer_signatures flashinfer_python-*.whl > tests/flashinfer_signatures.json
+for version in 0.6.0 0.7.4; do pip download --no-deps --dest wheels flashinfer-python==$version; done
+python -m tests.flashinfer_signatures wheels/*.whl > tests/flashinfer_signatures.json
 """
 
 import ast
