@@ -174,7 +174,8 @@ def read_table(folder: Path, family: str) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, EOFError, ValueError) as error:
         raise TableError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    table = table.assign(**{name: value for name, value in _DEFAULTS.items() if name not in table})
+    older = {name: value for name, value in _DEFAULTS.items() if name in FAMILIES[family] and name not in table}
+    table = table.assign(**older)
     missing = [name for name in columns_of(family) if name not in table]
     if missing:
         raise TableError(f"{path} has no column {missing[0]}; its columns must be {', '.join(columns_of(family))}")

@@ -9,7 +9,7 @@ import pytest
 
 from profiling.__main__ import main
 from profiling.device.environment import CPU, CUDA
-from profiling.measure.cases import OPERATORS, Case, layer_cases, token_grid
+from profiling.measure.cases import COLLECTIVES, FORMATS, OPERATORS, Case, layer_cases, token_grid
 from profiling.measure.command import measure_parts
 from profiling.measure.iterations import LAUNCHED, WAITED_FOR, engine_cases
 from profiling.measure.session import Measured, Session
@@ -22,7 +22,10 @@ from simulator.model import Model
 from tests.helpers import tiny_model
 
 MODEL = tiny_model(64)
-CASES = layer_cases(MODEL, [1, 2], OPERATORS, 64)
+CASES = layer_cases(MODEL, [1, 2], OPERATORS, 64, FORMATS)
+TABLES = ("matmul", "elementwise", "attention", "mixed_attention")
+# Cases of each operator that run fast: 16 tokens, or the smallest mixed batch.
+SMALL = [case for case in CASES if case["tp"] == 2 and (case["num_tokens"] == 16 or case.family == "mixed_attention")]
 
 
 def fake_measurement(case: Case) -> Measured:
@@ -40,11 +43,17 @@ def test_the_grid_has_every_count_up_to_512_and_every_tile_up_to_2048() -> None:
 
 
 def test_every_operator_has_cases_and_powers_of_two_come_first() -> None:
-    measured = {case["operator"] for case in CASES}
-    assert measured == set(OPERATORS) - {"engine", "all_reduce", "send"}
+    measured = {case.operator for case in CASES}
+    assert measured == set(OPERATORS) - {"engine", *COLLECTIVES}
     sizes = [case["num_tokens"] for case in CASES]
     assert all(size & (size - 1) == 0 for size in sizes[:100])
     assert len(set(CASES)) == len(CASES)
+
+
+def test_a_short_budget_goes_to_the_operators_that_every_profile_needs() -> None:
+    positions = {case.operator: position for position, case in reversed(list(enumerate(CASES)))}  # of the first case
+    later = {positions.pop("mixed_attention"), positions.pop("top_k_top_p")}
+    assert max(positions.values()) < min(later)
 
 
 def test_rotated_buffers_exceed_the_cache() -> None:
@@ -68,7 +77,7 @@ def test_tables_hold_every_case_in_the_documented_columns(tmp_path: Path) -> Non
     outcome = Session(tmp_path, "tiny_gpu").run(CASES, fake_measurement)
     assert (outcome.num_measured, outcome.num_known, outcome.num_left) == (len(CASES), 0, 0)
     num_rows = 0
-    for family in ("matmul", "elementwise", "attention"):
+    for family in TABLES:
         table = read_table(tmp_path, family)
         assert list(table.columns) == columns_of(family)
         assert table["seconds"].to_numpy() == pytest.approx(table["num_tokens"].to_numpy() * 1e-6)
@@ -149,16 +158,17 @@ def kernels_on_cpu(torch: Any, model: Model = MODEL) -> Any:
 def test_every_operator_runs_in_torch(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     kernels, timer = kernels_on_cpu(torch), WallTimer(repeats=20)
-    first = {case["operator"]: case for case in CASES if case["num_tokens"] == 16 and case["tp"] == 2}
+    first = {case.operator: case for case in SMALL}
 
     def measure(case: Case) -> Measured:
         prepared = kernels.prepare(case)
         return Measured(timer.measure(prepared.build, prepared.cold_bytes), prepared.kernel_library)
 
     outcome = Session(tmp_path, "cpu").run(list(first.values()), measure)
-    assert outcome.num_measured == len(OPERATORS) - 3
+    assert outcome.num_measured == len(OPERATORS) - len({"engine", *COLLECTIVES})
     assert set(read_table(tmp_path, "attention")["library"]) == {f"torch {torch.__version__} SDPA, gathered blocks"}
-    for family in ("matmul", "elementwise", "attention"):
+    assert "scaled_mm" in " ".join(read_table(tmp_path, "matmul").query("dtype == 'fp8'")["library"])
+    for family in TABLES:
         assert list(read_table(tmp_path, family).columns) == ["device", *FAMILIES[family], *columns_of(family)[-4:]]
 
 
@@ -166,26 +176,56 @@ def test_every_operator_runs_in_torch(tmp_path: Path) -> None:
 def test_kernel_outputs_have_the_shape_of_their_case() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     kernels = kernels_on_cpu(torch)
-    for case in CASES:
-        if case["num_tokens"] == 16 and case["tp"] == 2:
-            output = kernels.prepare(case).build()()
-            tokens = case["num_tokens"]
-            if case.family == "matmul":
-                assert output.shape == (tokens, case["n"])
-            elif case.family == "attention":
-                assert output.shape == (tokens, case["q_heads"], case["head_dim"])
-            elif case["operator"] == "rope":  # queries and keys, read and written
-                assert 2 * sum(tensor.numel() for tensor in output) == tokens * case["width"]
-            elif case["operator"] in ("input_norm", "final_norm", "post_attention_norm", "embedding"):
-                assert 2 * output.numel() == tokens * case["width"]
+    for case in SMALL:
+        output = kernels.prepare(case).build()()
+        tokens = case["num_tokens"]
+        if case.family == "matmul":
+            assert output.shape == (tokens, case["n"])
+        elif case.family == "attention":
+            assert output.shape == (tokens, case["q_heads"], case["head_dim"])
+        elif case.family == "mixed_attention":
+            assert output.shape == (tokens + case["num_decodes"], case["q_heads"], case["head_dim"])
+        elif case.operator in ("rope", "add_norm"):  # two tensors, read and written
+            assert 2 * sum(tensor.numel() for tensor in output) == tokens * case["width"]
+        elif case.operator in ("input_norm", "final_norm", "post_attention_norm", "embedding"):
+            assert 2 * output.numel() == tokens * case["width"]
+        elif case.operator in ("sampling", "top_k_top_p"):
+            assert output.shape == (tokens,)
+            assert 0 <= int(output.min()) <= int(output.max()) < case["width"]
+
+
+@pytest.mark.torch
+def test_a_product_in_fp8_is_that_of_half_precision() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    operators, generator = Operators(torch), torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(rows, 64, generator=generator).bfloat16() for rows in (16, 32))
+    expected = operators.linear(x, weight).float()
+    error = operators.linear_fp8(x, *operators.quantize(weight)).float() - expected
+    assert 0 < error.norm() < 0.06 * expected.norm()
+
+
+@pytest.mark.torch
+def test_the_sampler_draws_among_the_most_probable_tokens() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
+    probabilities = torch.tensor([0.1, 0.4, 0.2, 0.3])
+    logits = probabilities.log().expand(2000, 4)
+    for top_k, top_p, allowed in ((4, 1.0, {0, 1, 2, 3}), (2, 1.0, {1, 3}), (4, 0.6, {1, 3}), (1, 1.0, {1})):
+        limits = torch.full((2000,), top_k, dtype=torch.int32), torch.full((2000,), top_p)
+        drawn = Operators(torch).sample_top_k_top_p(logits, *limits)
+        assert set(drawn.tolist()) == allowed
+    shares = Operators(torch).sample_top_k_top_p(logits, torch.full((2000,), 2), torch.ones(2000)).eq(1).float().mean()
+    assert float(shares) == pytest.approx(4 / 7, abs=0.06)
 
 
 @pytest.mark.torch
 def test_weights_are_cold_and_activations_are_not() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[profiling]'")
     kernels = kernels_on_cpu(torch)
-    by_name = {case["operator"]: case for case in CASES if case["num_tokens"] == 16 and case["tp"] == 1}
-    qkv = by_name["qkv_proj"]
+    sixteen = [case for case in CASES if case["num_tokens"] == 16 and case["tp"] == 1]
+    by_name = {case.operator: case for case in sixteen}
+    products = {case["dtype"]: case for case in sixteen if case.operator == "qkv_proj"}
+    qkv = products["bf16"]
+    assert kernels.prepare(products["fp8"]).cold_bytes == qkv["k"] * qkv["n"]
     prepared = kernels.prepare(qkv)
     assert prepared.cold_bytes == 2 * qkv["k"] * qkv["n"]
     # Another copy of the weights gives another product of the same input.
@@ -235,7 +275,7 @@ def test_an_empty_measurement_succeeds(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_all_operators_are_measured_at_tile_edges_before_sizes_in_between() -> None:
     layer = layer_cases(load_config("model=llama3_8b")["deployment"].model, [1], OPERATORS, 4096)
-    positions = {(case["operator"], case["num_tokens"]): position for position, case in enumerate(layer)}
+    positions = {(case.operator, case["num_tokens"]): position for position, case in enumerate(layer)}
     for operator in ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"):
         assert positions[operator, 193] < positions["activation", 200]
         assert positions[operator, 1985] < positions["activation", 8 * 9]
@@ -263,4 +303,6 @@ def test_messages_between_processes_are_measured() -> None:
     assert communication_cases("here", 1, ["all_reduce", "send"]) == []
     samples = measure_group(cases, "gloo")
     assert len(samples) == 4
-    assert all(0 < sample.seconds_min <= sample.seconds < 10 for sample in samples)
+    assert all(one.sample and 0 < one.sample.seconds_min <= one.sample.seconds < 10 for one in samples)
+    (custom,) = communication_cases("here", 2, ["custom_all_reduce"])[:1]
+    assert [one.sample for one in measure_group([custom], "gloo")] == [None]

@@ -11,7 +11,7 @@ from typing import Any
 
 from profiling.device.host_memory import keep_freed_memory
 from profiling.tables import Header
-from simulator.model import Device
+from simulator.model import HALF, WEIGHT_DTYPES, Device
 
 # The driver's name of a GPU -> its name in configs/device.
 NAMES = {
@@ -20,6 +20,11 @@ NAMES = {
     "NVIDIA A40": "a40",
     "NVIDIA H100 80GB HBM3": "h100_sxm",
     "NVIDIA H200": "h200_sxm",
+    "NVIDIA B200": "b200_sxm",
+    "NVIDIA L40S": "l40s",
+    "NVIDIA GeForce RTX 4090": "rtx4090",
+    "NVIDIA RTX PRO 6000 Blackwell Server Edition": "rtx_pro_6000",
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "rtx_pro_6000",
 }
 # Devices to run on.
 CUDA, CPU = "cuda", "cpu"
@@ -105,8 +110,15 @@ def header(torch: Any, library: str, device: Device, on: str, command: str) -> H
         num_sms=torch.cuda.get_device_properties(0).multi_processor_count if gpu else torch.get_num_threads(),
         peak_tflops=device.peak_tflops,
         bandwidth_gb_per_s=device.bandwidth_gb_per_s,
+        format_tflops={name: device.tflops(name) for name in WEIGHT_DTYPES if _is_fast(device, name)},
+        l2_mb=torch.cuda.get_device_properties(0).L2_cache_size / 1e6 if gpu else None,
         environment={"python": platform.python_version(), **(_gpu(torch) if gpu else {"processor": name})},
     )
+
+
+def _is_fast(device: Device, dtype: str) -> bool:
+    """Whether a device multiplies a format faster than half precision."""
+    return dtype not in HALF and device.computes_in(dtype)
 
 
 def _gpu(torch: Any) -> dict[str, Any]:

@@ -15,15 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from profiling.device.environment import CPU, CUDA, flashinfer_or_none, header, name_of_device, require_torch
-from profiling.measure.cases import OPERATORS, Case, layer_cases
+from profiling.measure.cases import BF16, FORMATS, FP8, OPERATORS, Case, layer_cases
 from profiling.measure.communication import communication_cases, measure_group
 from profiling.measure.iterations import EngineBench, engine_cases
 from profiling.measure.kernels import TorchKernels
 from profiling.measure.session import Measure, Measured, Outcome, Session
-from profiling.measure.timing import MAX_COPIES, CudaTimer, Sample, Timer, WallTimer, copies_beyond
+from profiling.measure.timing import MAX_COPIES, CudaTimer, Timer, WallTimer, copies_beyond
 from profiling.serving.attention import attention_maker
+from profiling.serving.decoder import supports
 from profiling.serving.executor import prepare_libraries
-from profiling.serving.operators import operators_on
+from profiling.serving.operators import multiplies_fp8, operators_on
 from profiling.tables import HEADER, Header, TableError
 from simulator.config import choices, component
 from simulator.model import HALF_BYTES, Device, Model, read_hf_config
@@ -41,6 +42,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tp", default="1", help="tensor-parallel degrees, comma-separated; default: 1")
     command.add_argument(
         "--operators", default=",".join(OPERATORS), help=f"comma-separated; default: {','.join(OPERATORS)}"
+    )
+    command.add_argument(
+        "--formats",
+        help=f"number formats of matrix products, of {','.join(FORMATS)}; default: {BF16}, on a GPU {FP8} too where it "
+        "multiplies it",
     )
     command.add_argument("--max-tokens", type=int, help="largest number of tokens; default: the model's maximum")
     command.add_argument(
@@ -69,6 +75,7 @@ def measure_device(
     time_budget_s: float | None,
     operators: str = ",".join(OPERATORS),
     device: str | None = None,
+    formats: str | None = None,
 ) -> Path:
     """Measure a device, print the outcome and return its folder.
 
@@ -82,9 +89,10 @@ def measure_device(
     limit = architecture.max_model_len if max_tokens is None else max_tokens
     if limit < 1:
         raise ValueError(f"--max-tokens must be at least 1, got {limit}")
-    cases = layer_cases(architecture, degrees, chosen, limit)
+    cases = layer_cases(architecture, degrees, chosen, limit, _formats(formats, on))
     engine: list[Case] = []
     torch = require_torch(on)
+    cases = _supported(torch, on, cases)
     measured = device_named(device or name_of_device(torch, on))
     flashinfer = flashinfer_or_none() if on == CUDA else None
     folder = output / measured.name
@@ -92,18 +100,26 @@ def measure_device(
         bench = _Bench(torch, flashinfer, architecture, on)
         _write_header(folder, header(torch, bench.kernel_library, measured, on, "measure"))
         if "engine" in chosen and 1 in degrees:
-            engine = engine_cases(architecture, on, flashinfer is not None, limit)
+            engine = _engine_cases(architecture, on, flashinfer is not None, limit)
+        messages: list[Case] = []
         if on == CUDA:
-            cases += communication_cases(measured.name, torch.cuda.device_count(), chosen)
+            messages = communication_cases(measured.name, torch.cuda.device_count(), chosen)
             prepare_libraries(torch, flashinfer, architecture)
-        outcome = measure_parts(
-            Session(folder, measured.name), [part for part in (engine, cases) if part], bench.measure, time_budget_s
-        )
+        parts = [part for part in (messages, engine, cases) if part]
+        outcome = measure_parts(Session(folder, measured.name), parts, bench.measure, time_budget_s)
     print(
         f"{folder}: {outcome.num_measured:,} measured, {outcome.num_known:,} known before, {outcome.num_skipped:,} "
         f"that this machine cannot measure, {outcome.num_left:,} beyond the time budget"
     )
     return folder
+
+
+def _engine_cases(model: Model, on: str, has_graphs: bool, max_tokens: int) -> list[Case]:
+    """Return the cases of the engine; none, said in a line, if it does not support the model."""
+    if not supports(model):
+        print(f"engine: the serving engine does not support {model.name}; its operators are measured without it")
+        return []
+    return engine_cases(model, on, has_graphs, max_tokens)
 
 
 def measure_parts(
@@ -157,7 +173,7 @@ class _Bench:
             self._timer = CudaTimer(torch)
             self._cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size
         self._engine = EngineBench(torch, flashinfer, model, on)
-        self._collectives: dict[Case, Sample] = {}
+        self._collectives: dict[Case, Measured] = {}
         self.kernel_library = operators.kernel_library
 
     def measure(self, case: Case) -> Measured:
@@ -166,7 +182,7 @@ class _Bench:
             return Measured(self._engine.measure(case), self.kernel_library)
         self._engine.release()
         if case.family == "communication":
-            return Measured(self._collective(case), f"torch {self._torch.__version__}")
+            return self._collective(case)
         prepared = self._kernels.prepare(case)
         copies = copies_beyond(self._cache_bytes, prepared.cold_bytes)
         if prepared.cold_bytes * (copies - 1) + prepared.num_bytes > MEMORY_SHARE * self._free_bytes():
@@ -182,7 +198,7 @@ class _Bench:
             return free
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
-    def _collective(self, case: Case) -> Sample:
+    def _collective(self, case: Case) -> Measured:
         """Measure all cases of the same number of GPUs at once.
 
         Starting the processes takes longest.
@@ -238,6 +254,27 @@ def _operators(names: str) -> list[str]:
     if unknown:
         raise ValueError(f"--operators: {unknown[0]} is not an operator; allowed are {', '.join(OPERATORS)}")
     return chosen
+
+
+def _formats(names: str | None, on: str) -> list[str]:
+    """Return the formats of the option, or all that a device may support."""
+    if names is None:
+        return [BF16] if on == CPU else list(FORMATS)
+    chosen = [name for name, _ in groupby(names.split(","))]
+    unknown = [name for name in chosen if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"--formats: {unknown[0]} cannot be measured; allowed are {', '.join(FORMATS)}")
+    return chosen
+
+
+def _supported(torch: Any, on: str, cases: Sequence[Case]) -> list[Case]:
+    """Return the cases that this device computes; say in a line if fp8 is left out."""
+    fp8 = {case for case in cases if case.family == "matmul" and case["dtype"] == FP8}
+    if not fp8 or multiplies_fp8(torch, on):
+        return list(cases)
+    needed = "a GPU of compute capability 8.9 or above" if on == CUDA else "a torch that multiplies it on CPUs"
+    print(f"{FP8}: not measured, it needs {needed}")
+    return [case for case in cases if case not in fp8]
 
 
 def _degrees(text: str) -> list[int]:

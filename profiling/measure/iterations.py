@@ -94,12 +94,25 @@ class EngineBench:
         self._device = device
         self._served: dict[tuple[int, bool], Sequence[Iteration]] = {}
         self._executor: tuple[bool, Executor] | None = None
+        self._lacks_memory = False
 
     def measure(self, case: Case) -> Sample | None:
         """Measure the host time of a part or a forward pass.
 
-        None if the GPU waits for the host during the forward pass.
+        None if the GPU waits for the host during the forward pass, or if the model does not fit in its memory.
         """
+        if self._lacks_memory:
+            return None
+        try:
+            return self._measure(case)
+        except self._torch.OutOfMemoryError:
+            self._lacks_memory = True
+            print(f"engine: the memory is too small for {self._model.name}; its operators are measured without it")
+        self._executor = None
+        free_memory(self._torch, self._device)
+        return None
+
+    def _measure(self, case: Case) -> Sample | None:
         if case.family == "iteration":
             return self._forward(case)
         key = case["batch"], is_captured(case)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from profiling.measure.cases import Case
+from profiling.measure.cases import BF16, FP8, Case
 from profiling.measure.timing import Build, Kernel
 from profiling.serving.attention import AttentionShape, PagedAttention, Span
 from profiling.serving.operators import Operators
@@ -19,6 +19,9 @@ from simulator.iteration_time import attention_of
 from simulator.model import Model
 
 BYTES_PER_VALUE = 2
+BYTES_PER_WEIGHT = {BF16: 2, FP8: 1}
+# What requests ask the sampler for.
+TOP_K, TOP_P = 50, 0.9
 # Tokens per KV block; blocks are scattered over the cache.
 BLOCK_SIZE = 16
 # Distinct random values; larger tensors repeat them.
@@ -70,25 +73,21 @@ class TorchKernels:
         self._device = device
         self._new_attention = new_attention
         self._attentions: dict[AttentionShape, PagedAttention] = {}
-        self._weights: list[Any] = []
+        self._weights: list[tuple[Any, ...]] = []
+        self._weight_key: tuple[Any, ...] = ()
         self._generator = self._torch.Generator(device=device).manual_seed(0)
         self._drawn = self._torch.randn(NUM_DRAWN, device=device, dtype=self._torch.bfloat16, generator=self._generator)
 
     def prepare(self, case: Case) -> Prepared:
         """Prepare the operator of a case."""
-        if case.family == "attention":
+        if case.family in ("attention", "mixed_attention"):
             return self._attention(case)
         if case.family == "matmul":
-            tokens, weights = case["num_tokens"], case["k"] * case["n"]
-            activations = tokens * (case["k"] + case["n"])
-            return self._prepared(self._matmul(case), weights, activations)
-        make: Callable[[Case], Kernel] = getattr(self, f"_{case['operator']}")
+            return self._matmul(case)
+        make: Callable[[Case], Kernel] = getattr(self, f"_{case.operator}")
         kernel = make(case)
-        return self._prepared(lambda: kernel, 0, case["width"] * case["num_tokens"])
-
-    def _prepared(self, build: Build, cold_values: int, values: int) -> Prepared:
-        cold_bytes, num_bytes = cold_values * BYTES_PER_VALUE, values * BYTES_PER_VALUE
-        return Prepared(build, cold_bytes, cold_bytes + num_bytes, self._operators.kernel_library)
+        num_bytes = case["width"] * case["num_tokens"] * BYTES_PER_VALUE
+        return Prepared(lambda: kernel, 0, num_bytes, self._operators.kernel_library)
 
     def _random(self, *shape: int) -> Any:
         """Return a new tensor of repeated random values.
@@ -98,30 +97,39 @@ class TorchKernels:
         count = math.prod(shape)
         return self._drawn.repeat(-(-count // NUM_DRAWN))[:count].reshape(shape).clone()
 
+    def _full(self, count: int, value: float, dtype: Any) -> Any:
+        return self._torch.full((count,), value, dtype=dtype, device=self._device)
+
     def _indices(self, below: int, count: int) -> Any:
         return self._torch.randint(0, below, (count,), device=self._device, generator=self._generator)
 
     # --- layers ------------------------------------------------------------------------------------------
 
-    def _matmul(self, case: Case) -> Build:
-        x = self._random(case["num_tokens"], case["k"])
-        copies = count()
+    def _matmul(self, case: Case) -> Prepared:
+        """Prepare a product; in fp8, the activations are quantized in each run."""
+        tokens, k, n, dtype = (case[name] for name in ("num_tokens", "k", "n", "dtype"))
+        x, copies, library = self._random(tokens, k), count(), self._operators.kernel_library
+        linear: Callable[..., object] = self._operators.linear
+        if dtype == FP8:
+            linear, library = self._operators.linear_fp8, f"{library}, scaled_mm with quantization"
 
         def build() -> Kernel:
-            weight = self._weight(case["n"], case["k"], next(copies))
-            return lambda: self._operators.linear(x, weight)
+            weight = self._weight(n, k, dtype, next(copies))
+            return lambda: linear(x, *weight)
 
-        return build
+        cold_bytes = k * n * BYTES_PER_WEIGHT[dtype]
+        return Prepared(build, cold_bytes, cold_bytes + tokens * (k + n) * BYTES_PER_VALUE, library)
 
-    def _weight(self, n: int, k: int, copy: int) -> Any:
-        """Return a weight; keep the copies of the last shape.
+    def _weight(self, n: int, k: int, dtype: str, copy: int) -> tuple[Any, ...]:
+        """Return a weight, in fp8 with its scale; keep the copies of the last shape.
 
         The next case often needs them.
         """
-        if not self._weights or self._weights[0].shape != (n, k):
-            self._weights = []
+        if self._weight_key != (n, k, dtype):
+            self._weights, self._weight_key = [], (n, k, dtype)
         while len(self._weights) <= copy:
-            self._weights.append(self._random(n, k))
+            weight = self._random(n, k)
+            self._weights.append(self._operators.quantize(weight) if dtype == FP8 else (weight,))
         return self._weights[copy]
 
     def _input_norm(self, case: Case) -> Kernel:
@@ -130,6 +138,11 @@ class TorchKernels:
         return lambda: self._operators.rms_norm(x, weight)
 
     _post_attention_norm = _input_norm
+
+    def _add_norm(self, case: Case) -> Kernel:
+        tokens, hidden = case["num_tokens"], self._model.hidden_size
+        x, residual, weight = self._random(tokens, hidden), self._random(tokens, hidden), self._random(hidden)
+        return lambda: self._operators.add_rms_norm(x, residual, weight)
 
     def _final_norm(self, case: Case) -> Kernel:
         """Make the norm of the last token of each sequence."""
@@ -184,6 +197,13 @@ class TorchKernels:
         logits = self._random(case["num_tokens"], self._model.vocab_size)
         return lambda: self._operators.sample(logits)
 
+    def _top_k_top_p(self, case: Case) -> Kernel:
+        sequences, vocabulary = case["num_tokens"], self._model.vocab_size
+        logits = self._random(sequences, vocabulary)
+        top_k = self._full(sequences, min(TOP_K, vocabulary), self._torch.int32)
+        top_p = self._full(sequences, TOP_P, self._torch.float32)
+        return lambda: self._operators.sample_top_k_top_p(logits, top_k, top_p)
+
     # --- attention ---------------------------------------------------------------------------------------
 
     def _shape(self, tp: int) -> AttentionShape:
@@ -195,24 +215,44 @@ class TorchKernels:
         return self._random(*sizes), self._random(*sizes)
 
     def _attention(self, case: Case) -> Prepared:
-        """Prepare a prefill chunk or decodes over scattered KV blocks."""
+        """Prepare a prefill chunk, decodes or both over scattered KV blocks."""
         shape = AttentionShape(case["q_heads"], case["kv_heads"], case["head_dim"], BLOCK_SIZE)
-        decodes = case["operator"] == "decode_attention"
-        new = 1 if decodes else case["num_tokens"]
-        per_sequence = -(-(case["context"] + new) // BLOCK_SIZE)
-        num_blocks = case["batch"] * per_sequence
-        scattered = np.random.default_rng(0).permutation(num_blocks).astype(np.int32)
-        spans = [Span(blocks, new, case["context"]) for blocks in scattered.reshape(case["batch"], per_sequence)]
+        chunks, decodes = _spans(case)
         if shape not in self._attentions:
             self._attentions[shape] = self._new_attention(shape)
         attention = self._attentions[shape]
-        attention.plan(*(([], spans) if decodes else (spans, [])))
-        q = self._random(case["num_tokens"], shape.q_heads, shape.head_dim)
+        attention.plan(chunks, decodes)
+        tokens = sum(span.num_tokens for span in (*chunks, *decodes))
+        num_blocks = sum(len(span.blocks) for span in (*chunks, *decodes))
+        q = self._random(tokens, shape.q_heads, shape.head_dim)
 
         def build() -> Kernel:
             cache = self._cache(num_blocks, shape)
             return lambda: attention.run(q, cache)
 
-        cached = num_blocks * BLOCK_SIZE * 2 * shape.kv_heads * shape.head_dim
-        prepared = self._prepared(build, cached, 2 * case["num_tokens"] * shape.q_heads * shape.head_dim)
-        return Prepared(prepared.build, prepared.cold_bytes, prepared.num_bytes, attention.kernel_library)
+        cold_bytes = num_blocks * BLOCK_SIZE * 2 * shape.kv_heads * shape.head_dim * BYTES_PER_VALUE
+        num_bytes = cold_bytes + 2 * tokens * shape.q_heads * shape.head_dim * BYTES_PER_VALUE
+        return Prepared(build, cold_bytes, num_bytes, attention.kernel_library)
+
+
+def _spans(case: Case) -> tuple[list[Span], list[Span]]:
+    """Return prefill chunks and decodes of a case.
+
+    Their blocks are scattered over the cache, which has no others.
+    """
+    chunks, decodes = _sizes(case)
+    counts = [-(-(new + context) // BLOCK_SIZE) for new, context in (*chunks, *decodes)]
+    scattered = np.random.default_rng(0).permutation(sum(counts)).astype(np.int32)
+    blocks = np.split(scattered, np.cumsum(counts)[:-1])
+    spans = [Span(part, new, context) for part, (new, context) in zip(blocks, (*chunks, *decodes), strict=True)]
+    return spans[: len(chunks)], spans[len(chunks) :]
+
+
+def _sizes(case: Case) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return (new tokens, context) of each prefill chunk, and of each decode."""
+    chunk = case["num_tokens"], case["context"]
+    if case.family == "mixed_attention":
+        return [chunk], [(1, case["decode_context"])] * case["num_decodes"]
+    if case.operator == "decode_attention":
+        return [], [(1, case["context"])] * case["batch"]
+    return [chunk] * case["batch"], []

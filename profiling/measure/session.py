@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from profiling.measure.cases import Case
 from profiling.measure.timing import Sample
@@ -132,8 +133,8 @@ class Session:
         if not path.exists():
             return table
         journal = pd.read_csv(path, on_bad_lines="skip").dropna(subset=[*FAMILIES[family], *MEASURES])
-        integer = [name for name in FAMILIES[family] if name not in ("model", "operator", "machine")]
-        journal = journal.astype(dict.fromkeys(integer, int))
+        numbers = [name for name in FAMILIES[family] if is_numeric_dtype(journal[name])]
+        journal = journal.astype(dict.fromkeys(numbers, int))
         return pd.concat([table, journal], ignore_index=True) if len(table) else journal
 
     def _write(self, family: str) -> None:

@@ -18,6 +18,8 @@ REPEATS = 25
 LAUNCHES = 16
 REPLAY_S = 1e-3
 MAX_COPIES = 64
+# Of CUDA events.
+RESOLUTION_S = 5e-7
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class CudaTimer:
                 end.record()
         cuda.current_stream().wait_stream(stream)
         end.synchronize()
-        upper_s = begin.elapsed_time(end) * 1e-3 / len(kernels)
+        upper_s = max(begin.elapsed_time(end) * 1e-3, RESOLUTION_S) / len(kernels)
         launches = max(1, min(LAUNCHES, math.ceil(REPLAY_S / upper_s)), len(kernels))
         graph = cuda.CUDAGraph()
         with cuda.graph(graph):
@@ -108,7 +110,7 @@ class CudaTimer:
             end.record()
             end.synchronize()
             if repeat >= WARM_UPS:
-                seconds.append(begin.elapsed_time(end) * 1e-3 / launches)
+                seconds.append(max(begin.elapsed_time(end) * 1e-3, RESOLUTION_S) / launches)
         return Sample.of(seconds)
 
 

@@ -174,8 +174,11 @@ class FlashInferAttention:
 
     @staticmethod
     def workspace(torch: Any) -> Any:
-        """Reserve memory for partial results on the GPU."""
-        return torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
+        """Reserve memory for partial results on the GPU.
+
+        Some of FlashInfer's kernels expect zeros at first.
+        """
+        return torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device="cuda")
 
     def plan(self, chunks: Sequence[Span], decodes: Sequence[Span]) -> None:
         """See `PagedAttention`."""

@@ -41,6 +41,11 @@ class _Layer:
     down_proj: Any
 
 
+def supports(model: Model) -> bool:
+    """Whether the decoder computes this architecture."""
+    return model.num_experts == 1 and model.dtype == "bf16" and not model.parallel_attention
+
+
 class Decoder:
     """A decoder-only transformer on one device, with its paged KV cache."""
 
@@ -57,7 +62,7 @@ class Decoder:
         Raises:
             ValueError: The decoder does not support this architecture.
         """
-        if model.num_experts > 1 or model.dtype != "bf16" or model.parallel_attention:
+        if not supports(model):
             raise ValueError(
                 f"{model.name} cannot be recorded: the serving engine supports dense decoders in bf16, with attention "
                 "and MLP in sequence"

@@ -142,14 +142,20 @@ class Executor:
 
 
 def prepare_libraries(torch: Any, flashinfer: Any, model: Model) -> None:
-    """Run one layer on each kind of batch.
+    """Run one layer on each kind of batch, the fused norm and the sampler.
 
     Libraries then compile the model's kernels, which takes minutes.
     """
-    small = replace(model, num_layers=1, vocab_size=min(model.vocab_size, 1024), max_model_len=256)
+    dense = replace(model, dtype="bf16", num_experts=1, experts_per_token=1, parallel_attention=False)
+    small = replace(dense, num_layers=1, vocab_size=min(model.vocab_size, 1024), max_model_len=256)
     sizes = (1,) if flashinfer is not None else ()
     executor = Executor(torch, flashinfer, small, CUDA, 64, 16, sizes, time.perf_counter)
     chunk, decode = Span(np.arange(4, dtype=np.int32), 64, 0), Span(np.arange(8, 12, dtype=np.int32), 1, 60)
     token_ids = [np.zeros(64, dtype=np.int64)] * 2
     for work in (Work([0], [chunk], []), Work([0, 1], [chunk], [decode]), Work([1], [], [decode])):
         executor.execute(work, token_ids[: max(work.requests) + 1])
+    operators = operators_on(CUDA, torch, flashinfer)
+    x, residual = torch.ones(2, 1, model.hidden_size, dtype=torch.bfloat16, device=CUDA)
+    operators.add_rms_norm(x, residual, x[0])
+    sizes_of_one = torch.ones(1, dtype=torch.int32, device=CUDA), torch.ones(1, dtype=torch.float32, device=CUDA)
+    operators.sample_top_k_top_p(x, *sizes_of_one)
