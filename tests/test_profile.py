@@ -114,7 +114,7 @@ def test_times_beyond_the_measurements_are_reported() -> None:
     assert (within["iteration_time"]["beyond_measured"], within["warnings"]) == ({}, [])
     beyond = simulate(**load_config("trace=fixed", "trace.num_requests=5", "trace.prompt_tokens=9000")).summary
     assert beyond["iteration_time"]["beyond_measured"]["prefill_tokens"] == {"used": 9000, "measured": 4096}
-    assert "prompts of 9,000 tokens (measured to 4,096; rows held out up to 4 times beyond" in beyond["warnings"][-1]
+    assert "prompts of 9,000 tokens (measured to 4,096; error up to 4x beyond: " in beyond["warnings"][-1]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.helpers import run_main
 
 ROWS = "prompt_tokens,output_tokens\n" + "300,20\n" * 30
 MIX = ["trace=mix", "trace.num_requests=40"]
-BEYOND = "iteration time is extrapolated beyond its measurements: "
+BEYOND = "iteration time is extrapolated: "
 
 Field = Callable[[dict[str, Any]], Any]
 CASES: dict[str, tuple[list[str], str, Field]] = {

@@ -165,7 +165,7 @@ def _mixed_attention(model: Model, degree: int, max_tokens: int) -> Iterator[Cas
 
 
 def _shape(model: Model, degree: int) -> tuple[int, int, int, str, int]:
-    """Return heads, width of a head, KV format and window, which is 0: none."""
+    """Return query heads, KV heads, head size, KV format and window."""
     attention = attention_of(model, degree)
     return attention.q_heads, attention.kv_heads, attention.head_dim, attention.kv_dtype, 0
 

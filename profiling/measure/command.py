@@ -115,7 +115,7 @@ def measure_device(
 
 
 def _engine_cases(model: Model, on: str, has_graphs: bool, max_tokens: int) -> list[Case]:
-    """Return the cases of the engine; none, said in a line, if it does not support the model."""
+    """Return the engine's cases; print a line if it lacks the model."""
     if not supports(model):
         print(f"engine: the serving engine does not support {model.name}; its operators are measured without it")
         return []
@@ -257,7 +257,7 @@ def _operators(names: str) -> list[str]:
 
 
 def _formats(names: str | None, on: str) -> list[str]:
-    """Return the formats of the option, or all that a device may support."""
+    """Return the formats asked for, by default all of the device."""
     if names is None:
         return [BF16] if on == CPU else list(FORMATS)
     chosen = [name for name, _ in groupby(names.split(","))]
@@ -268,7 +268,7 @@ def _formats(names: str | None, on: str) -> list[str]:
 
 
 def _supported(torch: Any, on: str, cases: Sequence[Case]) -> list[Case]:
-    """Return the cases that this device computes; say in a line if fp8 is left out."""
+    """Return the cases this device supports; print a line without fp8."""
     fp8 = {case for case in cases if case.family == "matmul" and case["dtype"] == FP8}
     if not fp8 or multiplies_fp8(torch, on):
         return list(cases)

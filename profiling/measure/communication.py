@@ -185,7 +185,7 @@ class RankBench:
         return _Step(graph.replay, step.reset, num_runs)
 
     def _time(self, step: _Step) -> Sample:
-        """Time a step by CUDA events, or by the host clock on a CPU."""
+        """Time a step: CUDA events on a GPU, else the host clock."""
         seconds = []
         for number in range(WARM_UPS + REPEATS):
             step.reset()
@@ -196,7 +196,7 @@ class RankBench:
         return Sample.of(seconds)
 
     def _by_events(self, run: Callable[[], object]) -> float:
-        """Return the seconds from the start of `run` to the end of its kernels."""
+        """Return the seconds from `run`'s start to its last kernel's end."""
         cuda = self._torch.cuda
         cuda.synchronize()
         begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)

@@ -121,9 +121,9 @@ class TorchKernels:
         return Prepared(build, cold_bytes, cold_bytes + tokens * (k + n) * BYTES_PER_VALUE, library)
 
     def _weight(self, n: int, k: int, dtype: str, copy: int) -> tuple[Any, ...]:
-        """Return a weight, in fp8 with its scale; keep the copies of the last shape.
+        """Return a weight, in fp8 with its scale.
 
-        The next case often needs them.
+        Copies of the last shape are kept: the next case often needs them.
         """
         if self._weight_key != (n, k, dtype):
             self._weights, self._weight_key = [], (n, k, dtype)

@@ -15,7 +15,7 @@ TWO_SHOT_BYTES = {4: 512 << 10, 8: 256 << 10}
 
 
 def takes_one_shot(num_bytes: int, num_gpus: int) -> bool:
-    """Whether each GPU reduces the whole message and not a part of it."""
+    """Return whether each GPU reduces the whole message, not a part."""
     if num_gpus <= 2:
         return True
     limit = next((size for count, size in TWO_SHOT_BYTES.items() if num_gpus <= count), 0)

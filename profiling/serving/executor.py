@@ -142,9 +142,9 @@ class Executor:
 
 
 def prepare_libraries(torch: Any, flashinfer: Any, model: Model) -> None:
-    """Run one layer on each kind of batch, the fused norm and the sampler.
+    """Compile the kernels of the model, which takes minutes.
 
-    Libraries then compile the model's kernels, which takes minutes.
+    Runs one layer on each kind of batch, the fused norm and the sampler.
     """
     dense = replace(model, dtype="bf16", num_experts=1, experts_per_token=1, parallel_attention=False)
     small = replace(dense, num_layers=1, vocab_size=min(model.vocab_size, 1024), max_model_len=256)

@@ -97,10 +97,7 @@ def _beyond_error(error: Mapping[str, float] | None) -> str:
     """Return what held-out rows say of an extrapolation."""
     if error is None:
         return ""
-    return (
-        f"; rows held out up to {error['times']:g} times beyond a fit: {error['median']:.0f}% median error, "
-        f"{error['p95']:.0f}% P95"
-    )
+    return f"; error up to {error['times']:g}x beyond: {error['median']:.0f}%, P95 {error['p95']:.0f}%"
 
 
 def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict[str, Any], list[str]]:
@@ -122,5 +119,5 @@ def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict
                 errors[name] = _beyond_error(provenance.beyond.get(name))
     if beyond:
         parts = ", ".join(_BEYOND_TEXTS[name].format(**numbers, error=errors[name]) for name, numbers in beyond.items())
-        warnings.append(f"iteration time is extrapolated beyond its measurements: {parts}")
+        warnings.append(f"iteration time is extrapolated: {parts}")
     return {"sources": sources, "beyond_measured": beyond}, warnings
