@@ -280,6 +280,8 @@ def test_all_operators_are_measured_at_tile_edges_before_sizes_in_between() -> N
         assert positions[operator, 193] < positions["activation", 200]
         assert positions[operator, 1985] < positions["activation", 8 * 9]
         assert positions[operator, 320] < positions["activation", 576]
+    for later in ("mixed_attention", "top_k_top_p"):
+        assert positions["prefill_attention", 192] < positions[later, 64]
 
 
 def test_only_gpu_cases_launch_kernels_and_capture_graphs() -> None:

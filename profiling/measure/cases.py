@@ -182,6 +182,6 @@ def _order(case: Case) -> tuple[int, int, int, str, int]:
     elif case.family == "matmul" and tokens % TILE == 1:
         rank = min(rank, 1)  # the first row of a tile costs as much as the whole tile
     if case.operator in LATER:
-        rank = max(rank, 1)
+        rank = max(rank, 2)
     size = sum(tokens > bound for bound in (DENSE_TO, TILED_TO))
     return rank, case["tp"], size, case.operator, tokens
