@@ -22,7 +22,7 @@ PACKAGES = {
     "replica": ("queue, decode set,\nKV blocks, batch", BLUE, 1.4),
     "schedulers": ("policies", RED, 0.7),
     "routers": ("policies", RED, 2.0),
-    "iteration_time": ("kernels, collectives,\nhost overhead", BLUE, 3.1),
+    "iteration_time": ("kernels, collectives,\nengine overhead", BLUE, 3.1),
     "engine": ("event loops", BLUE, 0.95),
     "cluster": ("deployment, gateway,\nfaults; collect", BLUE, 1.6),
     "results": ("latencies, SLO,\nover time, bottlenecks", GOLD, 3.7),
@@ -37,6 +37,7 @@ PACKAGES = {
     "search": ("cheapest deployment", BLACK, 2.4),
     "token_budget": ("budget of Sarathi", BLACK, 1.3),
     "reproduce": ("the paper", BLACK, 0.2),
+    "accuracy": ("beside served vLLM", BLACK, 2.65),
 }
 WIDTH, HEIGHT, ROW, COLUMN = 1.95, 0.72, 1.1, 2.0
 
