@@ -14,6 +14,7 @@ from simulator.__main__ import main
 from simulator.config import load_config
 from tests.bad_inputs import make_files
 from tests.helpers import REPOSITORY, run_main
+from traces.shared.command_line import error_line
 
 HERE = "HERE"  # stands for the folder of the files in a message
 TABLE = (REPOSITORY / "tests" / "bad_inputs.txt").read_text()
@@ -123,23 +124,60 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert {path.name: path.read_bytes() for path in (small_disk / "run").iterdir()} == before
 
 
-def test_an_internal_error_is_one_line_and_debug_shows_where(tmp_path: Path) -> None:
-    (tmp_path / "my_policy.py").write_text(
-        "class Broken:\n    appends_blocks = True\n    def schedule(self, replica):\n        return replica.nothing\n"
-        "    def blocks_to_admit(self, replica, num_tokens):\n        return 1\n"
-    )
-    command = [sys.executable, "-m", "simulator", "scheduler._target_=my_policy.Broken", "allow_targets=[my_policy]"]
+POLICY = """from simulator.replica import Batch
+class Mine:
+    appends_blocks = True
+    def blocks_to_admit(self, replica, num_tokens):
+        return 1
+    def schedule(self, replica):
+        {body}
+"""
+
+
+def run_policy(body: str, folder: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
+    (folder / "my_policy.py").write_text(POLICY.format(body=body))
+    command = [sys.executable, "-m", "simulator", "scheduler._target_=my_policy.Mine", "allow_targets=[my_policy]"]
     command += ["~scheduler.token_budget", "~scheduler.max_num_seqs", "~scheduler.dynamic_chunks"]
-    command += ["trace.num_requests=3"]
-    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{tmp_path}"}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 1
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{folder}"}
+    command += ["trace.num_requests=3", *overrides]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "return Batch()",
+            "my_policy.py:6: Mine.schedule returned an empty batch; return None if",
+        ),
+        (
+            "return replica.nothing",
+            "my_policy.py:7, in schedule: AttributeError: ",
+        ),
+        (
+            "Batch().add_chunk(0, 0)",
+            "my_policy.py:7, in schedule: ValueError: a prefill chunk has at least 1 ",
+        ),
+        (
+            "batch = Batch(); batch.add_chunk(99, 1, num_blocks=1); return batch",
+            "my_policy.py:6: Mine.schedule returned a batch that the replica cannot start: ",
+        ),
+        ("return 5", "my_policy.py:6: Mine.schedule returned a batch that the replica cannot start: 'int' object has "),
+    ],
+)
+def test_a_fault_of_a_policy_is_one_line_that_names_its_place(body: str, message: str, tmp_path: Path) -> None:
+    done = run_policy(body, tmp_path)
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: AttributeError: ")
-    assert line.endswith("'nothing' (an internal error; debug=true shows where)")
+    assert line.startswith(f"error: {message}")
     assert not (tmp_path / "outputs").exists()
-    shown = subprocess.run(
-        [*command, "debug=true"], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
-    )
+
+
+def test_debug_shows_the_traceback_of_an_error(tmp_path: Path) -> None:
+    shown = run_policy("return replica.nothing", tmp_path, "debug=true")
     assert "my_policy.py" in shown.stderr
     assert "Traceback" in shown.stderr
+
+
+def test_an_internal_error_says_so() -> None:
+    assert error_line(KeyError("lost")) == ("KeyError: 'lost' (an internal error; debug=true shows where)", 1)

@@ -25,7 +25,8 @@ TABLE = {
     "simulator.schedulers": "simulator.replica",
     "simulator.routers": "simulator.replica",
     "simulator.iteration_time": "simulator.model simulator.replica traces.shared",
-    "simulator.engine": "simulator.iteration_time simulator.log simulator.replica simulator.schedulers simpy",
+    "simulator.engine": "simulator.iteration_time simulator.log simulator.replica simulator.schedulers"
+    " traces.shared simpy",
     "simulator.results": "simulator.iteration_time simulator.log simulator.model traces pandas",
     "simulator.cluster": "simulator.engine simulator.iteration_time simulator.kv_cache simulator.log simulator.model"
     " simulator.replica simulator.routers simulator.schedulers traces traces.shared simpy",

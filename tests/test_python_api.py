@@ -150,10 +150,10 @@ class ForgetsADecode(Sarathi):
     [(TakesTooMuch(), "more KV blocks than are free"), (ForgetsADecode(), "the batch decodes 1 of 2 requests")],
 )
 def test_a_faulty_policy_is_stopped(policy: Sarathi, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match=r"invariant violated|more KV blocks than are free"):
+    with pytest.raises(ValueError, match=r"invariant violated|more KV blocks than are free"):
         serve([(0.0, 8, 5)] * 2, policy)
     monkeypatch.delenv(CHECK_VARIABLE)
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(ValueError, match=message):
         serve([(0.0, 8, 5)] * 2, policy)
 
 

@@ -188,7 +188,9 @@ def test_a_choice_of_a_missing_replica_is_refused(chosen: int) -> None:
         def route(self, arrival: Arrival, loads: list[ReplicaLoad], random: np.random.Generator) -> int:
             return chosen
 
-    with pytest.raises(RuntimeError, match=f"the router chose replica {chosen}; there are 0 to 3"):
+    with pytest.raises(
+        ValueError, match=rf"test_routers.py:\d+: FaultyRouter.route chose replica {chosen}; there are 0 to 3"
+    ):
         serve(FaultyRouter(), workload())
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from simulator.log import NO_REPLICA
 from simulator.replica import RequestTable
 from simulator.routers import NO_SESSION, Arrival, ReplicaLoad, Router
+from traces.shared.user_code import place_of
 
 
 class Gateway:
@@ -59,7 +60,7 @@ class Gateway:
             Number of the replica; NO_REPLICA: the request is queued.
 
         Raises:
-            RuntimeError: The router chooses a replica that does not exist.
+            ValueError: The router chooses a replica that does not exist.
         """
         session = NO_SESSION if self._sessions is None else self._sessions[request]
         if not self._up:
@@ -69,8 +70,12 @@ class Gateway:
         arrival = Arrival(self._num_arrived, prompt_tokens, session, self._home_of(session))
         self._num_arrived += 1
         position = self._router.route(arrival, self._loads_up, self._random)
-        if not isinstance(position, int) or not 0 <= position < len(self._up):
-            raise RuntimeError(f"the router chose replica {position!r}; there are 0 to {len(self._up) - 1}")
+        if not isinstance(position, int | np.integer) or not 0 <= position < len(self._up):
+            router = type(self._router)
+            raise ValueError(
+                f"{place_of(router.route)}: {router.__name__}.route chose replica {position!r}; there are 0 to "
+                f"{len(self._up) - 1}"
+            )
         replica = self._up[position]
         if session != NO_SESSION:
             self._session_replicas[session] = replica

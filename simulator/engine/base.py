@@ -12,10 +12,12 @@ from simulator.iteration_time import StageTimes
 from simulator.log import IterationLog, StageUse
 from simulator.replica import Batch, Replica
 from simulator.schedulers import Scheduler
+from traces.shared.user_code import place_of
 
 Process = Generator[Event, None, None]
 
 _MAX_FUTILE_PREEMPTIONS = 1000
+_MAX_EMPTY_BATCHES = 1000  # in a row; steps of one decision may be empty
 
 
 @dataclass
@@ -59,12 +61,13 @@ class ReplicaRun:
         if self._is_livelocked:
             return None
         num_preempted = len(self.replica.request_events.preemptions)
-        batch = self.scheduler.schedule(self.replica)
+        batch, num_empty = self.scheduler.schedule(self.replica), 0
         while batch is not None:
-            started = self.replica.start(batch)
+            started = self._start(batch)
             self._report(batch)
             if started is not None:
                 return started
+            num_empty = self._count_empty(batch, num_empty)
             batch = self.scheduler.schedule(self.replica) if batch.is_open else None
         self._log_lone_preemptions(num_preempted, now_s)
         return None
@@ -74,18 +77,37 @@ class ReplicaRun:
 
         Returns None if no batch can be started.
         """
-        replica, schedule = self.replica, self.scheduler.schedule
+        replica, schedule, num_empty = self.replica, self.scheduler.schedule, 0
         num_preempted = len(replica.request_events.preemptions)
         while (batch := schedule(replica)) is not None:
-            started = replica.start(batch)
+            started = self._start(batch)
             if batch.chunks or batch.ignored:
                 self._report(batch)
             if started is not None:
                 return started
+            num_empty = self._count_empty(batch, num_empty)
             if batch.preempted and self._is_livelocked:
                 break
         self._log_lone_preemptions(num_preempted, now_s)
         return None
+
+    def _start(self, batch: Batch) -> Batch | None:
+        try:
+            return self.replica.start(batch)
+        except Exception as error:
+            raise self._policy_error(f"a batch that the replica cannot start: {error}") from error
+
+    def _count_empty(self, batch: Batch, num_before: int) -> int:
+        """Return the number of empty batches in a row."""
+        if batch.decides_anything:
+            return 0
+        if num_before == _MAX_EMPTY_BATCHES:
+            raise self._policy_error("an empty batch; return None if there is nothing to compute")
+        return num_before + 1
+
+    def _policy_error(self, returned: str) -> ValueError:
+        policy = type(self.scheduler)
+        return ValueError(f"{place_of(policy.schedule)}: {policy.__name__}.schedule returned {returned}")
 
     def _report(self, batch: Batch) -> None:
         """Report a batch's refused requests, and log KV blocks needed at admission."""

@@ -89,7 +89,13 @@ class Batch:
         self.note: object = None
 
     def add_chunk(self, request: int, num_tokens: int, context_tokens: int = 0, num_blocks: int = 0) -> None:
-        """Add a prefill chunk; the arguments are those of `PrefillChunk`."""
+        """Add a prefill chunk; the arguments are those of `PrefillChunk`.
+
+        Raises:
+            ValueError: The chunk has no tokens.
+        """
+        if num_tokens < 1:
+            raise ValueError(f"a prefill chunk has at least 1 token, got {num_tokens}")
         self.chunks.append(PrefillChunk(request, num_tokens, context_tokens, num_blocks))
         self.num_prefill_tokens += num_tokens
         self.prefill_context_tokens += context_tokens

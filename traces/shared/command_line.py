@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 
 from traces.shared import interruption
+from traces.shared.user_code import user_place
 
 DEBUG = "debug=true"
 _CONFIGURATION = ("hydra", "omegaconf", "yaml")  # packages whose errors are mistakes of the user
@@ -40,7 +41,8 @@ def error_line(error: BaseException, one_line: Callable[[Exception], str] = plai
         one_line: Returns the message of a user's mistake.
 
     Returns:
-        The line, and the exit status: 2 for a mistake of the user, 1 for an internal error.
+        The line, and the exit status: 2 for a mistake of the user, in input or in code of their own, and 1 for an
+        internal error.
     """
     if is_debugging():
         traceback.print_exception(error)
@@ -48,6 +50,9 @@ def error_line(error: BaseException, one_line: Callable[[Exception], str] = plai
         return "the input is nested too deeply, or refers to itself", 2
     if isinstance(error, MemoryError):
         return "there is not enough memory", 2
+    place = user_place(error)
+    if place is not None:
+        return f"{place}: {type(error).__name__}: {plain_line(error) or 'no message'}", 2
     package = type(error).__module__.partition(".")[0]
     if isinstance(error, ValueError | OSError) or package in _CONFIGURATION:
         assert isinstance(error, Exception)
