@@ -13,9 +13,10 @@ import pandas as pd
 
 from profiling import campaign
 from profiling.fit.step_bar import step_bar
+from profiling.importers import command as importers
 from profiling.measure import command as measure
 from profiling.serving import command as record
-from profiling.tables import Header, TableError, device_folders, print_table, write_table
+from profiling.tables import Header, TableError, device_folders, print_table
 from profiling.validate import command as validate
 from traces.shared import command_line
 from traces.shared.atomic_files import write_atomic
@@ -58,25 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     campaign.add_arguments(command)
 
     command = commands.add_parser("import", help="convert published measurements into tables")
-    sources = command.add_subparsers(required=True, metavar="SOURCE")
-    vidur = sources.add_parser("vidur", help="a folder of Vidur's profiling data")
-    vidur.add_argument("folder", type=Path, help="has compute/GPU/ORG/MODEL/mlp.csv, or linear/GPU_MODEL.csv")
-    vidur.add_argument("--output", type=Path, required=True, help="parent of the device folders that are written")
-    vidur.set_defaults(run=_import_vidur)
-    serving_sim = sources.add_parser("llmservingsim", help="a folder of LLMServingSim's profiler/perf")
-    serving_sim.add_argument("folder", type=Path, help="has GPU/MODEL/FORMAT/meta.yaml")
-    serving_sim.add_argument("--output", type=Path, required=True, help="parent of the device folders that are written")
-    serving_sim.set_defaults(run=_import_llmservingsim)
-    configurator = sources.add_parser("aiconfigurator", help="kernel tables of aiconfigurator-core or aisimulate")
-    configurator.add_argument("--system", required=True, help="the package's name of the GPU, such as h200_sxm")
-    configurator.add_argument("--backend", default="vllm", help="measured engine; default: vllm")
-    configurator.add_argument("--version", help="version of the engine; default: the newest")
-    configurator.add_argument(
-        "--repeats", nargs="*", default=[], metavar="VERSION", help="versions whose matrix products are repeats"
-    )
-    configurator.add_argument("--systems", type=Path, help="folder `systems` of an unpacked wheel; default: installed")
-    configurator.add_argument("--output", type=Path, required=True, help="parent of the device folder that is written")
-    configurator.set_defaults(run=_import_aiconfigurator)
+    importers.add_arguments(command)
 
     command = commands.add_parser("fit", help="fit measurements, one profile per device")
     _add_tables(command)
@@ -133,42 +116,6 @@ def _add_tables(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _import_vidur(options: argparse.Namespace) -> None:
-    from profiling.importers import vidur
-
-    for gpu, family, rows in vidur.tables(options.folder):
-        header = vidur.header(gpu)
-        folder = options.output / header.device
-        header.write(folder)
-        write_table(folder, family, rows)
-        print(f"{folder}: {len(rows):,} rows of {family}")
-
-
-def _import_llmservingsim(options: argparse.Namespace) -> None:
-    from profiling.importers import llmservingsim
-
-    for header, family, rows in llmservingsim.tables(options.folder):
-        folder = options.output / header.device
-        header.write(folder)
-        write_table(folder, family, rows)
-        print(f"{folder}: {len(rows):,} rows of {family}")
-
-
-def _import_aiconfigurator(options: argparse.Namespace) -> None:
-    from profiling.importers import aiconfigurator
-
-    system = aiconfigurator.system(options.system, options.backend, options.version, options.repeats, options.systems)
-    folder = options.output / system.device
-    system.header.write(folder)
-    for family, files, rows in aiconfigurator.tables(system):
-        kept, reasons = aiconfigurator.drop_doubtful(family, rows, system.header)
-        write_table(folder, family, kept)
-        versions = ", ".join(sorted({f"{path.parent.parent.name} {path.parent.name}" for path in files}))
-        print(f"{folder}: {len(kept):,} rows of {family} ({versions})")
-        for reason in reasons:
-            print(f"  {reason}")
-
-
 def _fit(options: argparse.Namespace) -> None:
     from profiling.evaluate.beyond import TIMES, beyond_scores
     from profiling.evaluate.held_out import device_scores
@@ -179,6 +126,8 @@ def _fit(options: argparse.Namespace) -> None:
     attention_from = _attention_from(options)
     elementwise_from = [folder for path in options.elementwise_from for folder in device_folders(path)]
     folders = device_folders(options.tables)
+    if options.name is not None and len(folders) > 1:
+        raise TableError(f"--name is for one device; {options.tables} has {len(folders)}")
     for folder in folders:
         AttentionSource.of(folder, attention_from)  # raises before anything is written
     with step_bar(sum(map(num_steps, folders)) + len(folders)) as step:

@@ -90,6 +90,7 @@ class Header:
         bandwidth_gb_per_s: HBM bandwidth, 10^9 byte/s, data sheet.
         format_tflops: Dense matrix rate of the formats that the device multiplies faster than half precision.
         l2_mb: L2 cache, 10^6 byte; None: unknown.
+        also_of: Other devices whose kernels the source does not tell apart.
         environment: Clocks, driver and versions, where known.
     """
 
@@ -104,6 +105,7 @@ class Header:
     kernels: str = "torch"
     format_tflops: dict[str, float] = field(default_factory=dict)
     l2_mb: float | None = None
+    also_of: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:

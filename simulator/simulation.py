@@ -94,6 +94,10 @@ def simulate(
     notes = []
     if trace.session is None and getattr(router, "needs_sessions", False):
         notes.append(f"{type(router).__name__} routes by session, but the trace has no sessions")
+    for group in groups:
+        if group.engine.async_scheduling and not getattr(group.scheduler, "async_scheduling", False):
+            name = type(group.scheduler).__name__
+            notes.append(f"{name} schedules synchronously, but the host times of the engine are asynchronous ones")
     if faults is not None and NETWORK in faults.kinds and all(group.parallel.num_gpus == 1 for group in groups):
         notes.append("a slower network changes nothing: replicas of one GPU send no messages")
     result = collect_result(trace, cluster, metrics or MetricOptions(), notes)

@@ -64,7 +64,7 @@ TABLE = {
     " traces.shared",
     "profiling.tables": "traces.* pandas rich",
     "profiling.device": "profiling.tables simulator.*",
-    "profiling.importers": "profiling.tables pandas yaml",
+    "profiling.importers": "profiling.tables simulator.model pandas yaml",
     "profiling.serving": "profiling.device profiling.tables simulator.* traces.* pandas",
     "profiling.measure": "profiling.device profiling.serving profiling.tables simulator.* traces.* pandas rich torch",
     "profiling.fit": "profiling.measure profiling.tables simulator.* pandas rich scipy sklearn",

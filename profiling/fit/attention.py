@@ -27,8 +27,7 @@ HALF_FORMATS = ("bf16", "fp16")
 MIN_OWN_ROWS, MIN_ROWS = 100, 90
 # From this number of shapes on, one fit to all of them is as accurate as a fit of each.
 GRID_SHAPES = 20
-# Kernels of few measured shapes read at most this share of the HBM bandwidth; faster measurements found keys and values
-# in the L2 cache of the benchmark.
+# Largest share of the HBM bandwidth where some measurements exceed it: their keys and values were in the L2 cache.
 MAX_BANDWIDTH_SHARE = 0.85
 # Keys and values of more bytes come from the HBM.
 LARGE_BYTES = 400e6
@@ -193,15 +192,15 @@ def _kv_bytes(rows: pd.DataFrame, kv_dtype: str) -> Floats:
 def _most_bandwidth(source: AttentionSource) -> float:
     """Return the largest share of the bandwidth that decodes attain.
 
-    Of a grid of shapes, what large decodes attain: the 95th percentile.
+    The 95th percentile of large ones, unless measurements are faster than the memory.
     """
     rows = attention_rows(source.folder, DECODE)
     num_bytes = _kv_bytes(rows, "bf16")
-    large = num_bytes >= LARGE_BYTES
-    if not is_grid(rows) or not large.any():
-        return MAX_BANDWIDTH_SHARE
     attained = gpu_of(Header.read(source.folder)).memory_s(num_bytes) / rows["seconds"].to_numpy()
-    return round(float(min(1.0, np.percentile(attained[large], 95))), 3)
+    large = attained[num_bytes >= LARGE_BYTES]
+    if len(large) == 0 or large.max() > 1:
+        return MAX_BANDWIDTH_SHARE
+    return round(float(np.percentile(large, 95)), 3)
 
 
 def physics_only(fitted: CorrectedPhysics) -> CorrectedPhysics:

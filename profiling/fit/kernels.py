@@ -182,16 +182,14 @@ def fit_device(
     attention = AttentionSource.of(folder, attention_from)
     matmuls = matmul_rows(folder)
     sources = list(elementwise_from) or [folder]
-    if not len(matmuls) or not any(len(rows) for _, rows in elementwise_rows(sources)):
-        raise TableError(f"{folder} needs a matmul and an elementwise table")
-    fits = {}
+    _require_rows(folder, matmuls, sources)
+    fits, experts = {}, {}
     for dtype, rows in _by_format(matmuls):
         report(f"matmul {dtype}")
         fits[dtype] = fit_matmul(gpu, rows)
     report("elementwise")
     elementwise = _fit_elementwise(sources, is_own=not elementwise_from)
     fitted, most_bandwidth = fit_attention(attention, report)
-    experts = {}
     for dtype, rows in _by_format(routed_rows(folder)):
         report(f"experts {dtype}")
         experts[dtype] = fit_experts(gpu, rows)
@@ -207,6 +205,20 @@ def fit_device(
         experts=experts,
         most_bandwidth=most_bandwidth,
     )
+
+
+def _require_rows(folder: Path, matmuls: pd.DataFrame, sources: Sequence[Path]) -> None:
+    """Check that the operators of a layer were measured.
+
+    Raises:
+        TableError: Some were not.
+    """
+    measured = {name for _, rows in elementwise_rows(sources) for name in rows["operator"]}
+    if not len(matmuls) or not measured:
+        raise TableError(f"{folder} needs a matmul and an elementwise table")
+    if missing := [name for name in ("rope", "activation") if name not in measured]:
+        names = " and ".join(missing)
+        raise TableError(f"{folder} has no rows of {names}; --elementwise-from FOLDER takes them from other devices")
 
 
 def _ignore(_: str) -> None:

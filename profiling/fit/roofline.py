@@ -1,10 +1,9 @@
-"""Shares of their peaks that GPUs reach: the constants of `iteration_time=roofline`.
+"""Shares of their peaks that kernels attain: the constants of `iteration_time=roofline`.
 
-    python -m profiling.fit.roofline DIR
+    python -m profiling.fit.roofline TABLES
 
-DIR has the kernel times published with Vidur (Agrawal et al., MLSys 2024; MIT licence): one CSV file per GPU and model
-in `linear/<gpu>_<model>.csv.gz`, and attention kernels in `attention.csv.gz`. Prints medians over all shapes of each
-GPU.
+TABLES is a folder of a device, or a folder of device folders, as `python -m profiling import` writes them. Prints
+medians over all shapes of each device, of kernels in half precision.
 """
 
 import sys
@@ -12,109 +11,73 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-# Peaks of the measured devices: 10^12 FLOP/s (dense half precision) and 10^9 byte/s, NVIDIA data sheets.
-PEAKS = {"a100": (312.0, 2039.0), "a40": (149.7, 696.0), "h100": (989.4, 3350.0)}
-BYTES = 2
-COMPUTE_BOUND_TOKENS = 1024
-MEMORY_BOUND_TOKENS = 16
+from profiling.fit.attention import DECODE, PREFILL, attention_rows
+from profiling.fit.designs import gpu_of
+from profiling.fit.kernels import elementwise_rows, matmul_rows
+from profiling.tables import Header, device_folders, print_table
+from simulator.iteration_time import Floats, Gpu
+from simulator.model import HALF_BYTES
 
-
-def linear_rows(path: Path) -> pd.DataFrame:
-    """Return the GEMM times of a file.
-
-    Returns:
-        Columns operator, m, k, n, seconds (median).
-    """
-    table = pd.read_csv(path)
-    tp = table["num_tensor_parallel_workers"]
-    hidden, ffn = table["n_embd"], table["n_expanded_embd"]
-    head_dim = hidden // table["n_head"]
-    kv_heads = (table["n_kv_head"] // tp).clip(lower=1)
-    gates = np.where(table["use_gated_mlp"], 2, 1)
-    shapes = {
-        "attn_pre_proj": (hidden, (table["n_head"] // tp + 2 * kv_heads) * head_dim),
-        "attn_post_proj": (hidden // tp, hidden),
-        "mlp_up_proj": (hidden, gates * ffn // tp),
-        "mlp_down_proj": (ffn // tp, hidden),
-    }
-    parts = [
-        pd.DataFrame(
-            {
-                "operator": operator,
-                "m": table["num_tokens"],
-                "k": k,
-                "n": n,
-                "seconds": table[f"time_stats.{operator}.median"] * 1e-3,
-            }
-        )
-        for operator, (k, n) in shapes.items()
-    ]
-    return pd.concat(parts)
+# Larger kernels attain their full rate.
+LARGE_FLOPS, LARGE_BYTES = 1e11, 1e8
+# Matrix products of no more tokens are bound by reading weights.
+FEW_TOKENS = 16
+# Quantile of the times of elementwise operators on few tokens that stands for the shortest kernel.
+SHORTEST = 0.1
 
 
-def attained(flops: pd.Series, num_bytes: pd.Series, seconds: pd.Series, gpu: str) -> tuple[pd.Series, pd.Series]:
-    """Return the shares of peak compute and peak bandwidth that kernels reach."""
-    peak_tflops, peak_gb_per_s = PEAKS[gpu]
-    return flops / seconds / (peak_tflops * 1e12), num_bytes / seconds / (peak_gb_per_s * 1e9)
+def constants(folder: Path) -> dict[str, object]:
+    """Return the constants of a device, as in `Attained`."""
+    header = Header.read(folder)
+    gpu = gpu_of(header)
+    return {"device": header.device, "kernels": header.kernels} | _matmul(folder, gpu) | _attention(folder, gpu)
 
 
-def gemm_constants(folder: Path, gpu: str) -> dict[str, float]:
-    """Return the roofline constants of GEMMs.
-
-    They are the median shares of the peaks that GEMMs reach, and the time of the shortest kernels.
-    """
-    files = sorted((folder / "linear").glob(f"{gpu}_*.csv.gz"))
-    rows = pd.concat([linear_rows(path) for path in files])
-    flops = 2.0 * rows["m"] * rows["k"] * rows["n"]
-    num_bytes = BYTES * (rows["m"] * rows["k"] + rows["k"] * rows["n"] + rows["m"] * rows["n"])
-    compute, memory = attained(flops, num_bytes, rows["seconds"], gpu)
-    floor = pd.concat([pd.read_csv(path).query("num_tokens <= 8")["time_stats.add.median"] for path in files])
+def _matmul(folder: Path, gpu: Gpu) -> dict[str, float]:
+    rows = matmul_rows(folder)
+    rows = rows[rows["dtype"].isin(("bf16", "fp16"))]
+    tokens, seconds = rows["num_tokens"].to_numpy(float), rows["seconds"].to_numpy()
+    k, n = rows["k"].to_numpy(float), rows["n"].to_numpy(float)
+    flops, num_bytes = 2.0 * tokens * k * n, HALF_BYTES * (k * n + (k + n) * tokens)
+    is_large = (num_bytes >= LARGE_BYTES) & (tokens <= FEW_TOKENS)
+    few = [part[part["num_tokens"] <= FEW_TOKENS]["seconds"] for _, part in elementwise_rows([folder])]
     return {
-        "compute_efficiency": compute[rows["m"] >= COMPUTE_BOUND_TOKENS].median(),
-        "memory_efficiency": memory[rows["m"] <= MEMORY_BOUND_TOKENS].median(),
-        "kernel_floor_us": floor.median() * 1e3,
+        "compute": _median(gpu.compute_s(flops) / seconds, flops >= LARGE_FLOPS),
+        "bandwidth": _median(gpu.memory_s(num_bytes) / seconds, is_large),
+        "kernel_us": float(pd.concat(few).quantile(SHORTEST) * 1e6) if few else np.nan,
     }
 
 
-def attention_constants(folder: Path, gpu: str) -> dict[str, float]:
-    """Return the roofline constants of attention.
+def _attention(folder: Path, gpu: Gpu) -> dict[str, float]:
+    """Return the shares of attention, and the L2 bandwidth.
 
-    They are the median shares of the peaks that attention reaches (compute in prefill, bandwidth in decode) and the L2
-    bandwidth, with the number of rows of each phase.
+    Decodes faster than the HBM read keys and values from the L2 cache: the 99th percentile is its bandwidth, since the
+    others still read a part from the HBM. NaN if there are none.
     """
-    rows = pd.read_csv(folder / "attention.csv.gz")
-    rows = rows[rows["device"] == gpu]
-    seconds = rows["ms"] * 1e-3
-    width = rows["q_heads"] * rows["head_dim"]
-    flops = 4.0 * width * rows["chunk"] * (rows["kv"] + rows["chunk"] / 2)
-    num_bytes = 2.0 * BYTES * rows["kv_heads"] * rows["head_dim"] * rows["batch"] * rows["kv"]
-    compute, memory = attained(flops, num_bytes, seconds, gpu)
-    prefill = (rows["phase"] == "prefill") & (rows["chunk"] >= COMPUTE_BOUND_TOKENS)
-    decode = (rows["phase"] == "decode") & (rows["batch"] * rows["kv"] >= 32768)
+    prefill, decode = attention_rows(folder, PREFILL), attention_rows(folder, DECODE)
+    tokens, context = prefill["num_tokens"], prefill["context"]
+    flops = (
+        2.0 * prefill["batch"] * prefill["q_heads"] * prefill["head_dim"] * tokens * (2 * context + tokens)
+    ).to_numpy()
+    num_bytes = 2.0 * HALF_BYTES * decode["kv_heads"] * decode["head_dim"] * decode["batch"] * decode["context"]
+    gb_per_s = (num_bytes / decode["seconds"]).to_numpy() / 1e9
+    cached = gb_per_s[gb_per_s > gpu.bandwidth_gb_per_s]
     return {
-        "prefill_attention_efficiency": compute[prefill].median(),
-        "decode_attention_efficiency": memory[decode].median(),
-        "l2_gb_per_s": _l2_bandwidth(rows, num_bytes / seconds / 1e9, gpu),
-        "prefill_rows": float(prefill.sum()),
-        "decode_rows": float(decode.sum()),
+        "prefill_attention": _median(gpu.compute_s(flops) / prefill["seconds"].to_numpy(), flops >= LARGE_FLOPS),
+        "decode_attention": _median(gb_per_s / gpu.bandwidth_gb_per_s, num_bytes.to_numpy() >= LARGE_BYTES),
+        "l2_gb_per_s": float(np.quantile(cached, 0.99)) if len(cached) else np.nan,
     }
 
 
-def _l2_bandwidth(rows: pd.DataFrame, gb_per_s: pd.Series, gpu: str) -> float:
-    """Return the L2 bandwidth, GB/s, from decodes above the HBM peak.
-
-    Their keys and values come from the L2 cache. The 99th percentile is taken: lower rates still read a part from HBM.
-    NaN if no decode is above the peak.
-    """
-    faster = gb_per_s[(rows["phase"] == "decode") & (gb_per_s > PEAKS[gpu][1])]
-    return float(faster.quantile(0.99))
+def _median(values: Floats, chosen: NDArray[np.bool_]) -> float:
+    return float(np.median(values[chosen])) if chosen.any() else np.nan
 
 
 def main(folder: str) -> None:
-    """Print the constants of each GPU."""
-    table = {gpu: gemm_constants(Path(folder), gpu) | attention_constants(Path(folder), gpu) for gpu in PEAKS}
-    print(pd.DataFrame(table).T.round(3).to_string())
+    """Print the constants of each device."""
+    print_table(pd.DataFrame(map(constants, device_folders(Path(folder)))).round(3), "shares of the peaks")
 
 
 if __name__ == "__main__":

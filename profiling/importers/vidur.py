@@ -24,6 +24,8 @@ GPUS = {
     "a40": ("a40", 84, 149.7, 696.0),
     "h100": ("h100_sxm", 132, 989.4, 3350.0),
 }
+# The source does not tell the variants of a GPU apart.
+ALSO_OF = {"a100": ["a100_80gb_sxm"]}
 SOURCE = "Vidur (Agrawal et al., MLSys 2024), profiling data of github.com/microsoft/vidur and its forks"
 GENERATION = "2024: PyTorch 2 with cuBLAS, FlashAttention-2 and FlashInfer kernels of that year, vLLM-like engine"
 KERNELS = "sarathi_serve"
@@ -53,8 +55,9 @@ LIBRARY = "vidur"
 
 def header(gpu: str) -> Header:
     """Return the header of the tables of a GPU."""
-    device, num_sms, peak_tflops, bandwidth = GPUS[gpu]
-    return Header(device, SOURCE, "MIT", "2024", GENERATION, num_sms, peak_tflops, bandwidth, KERNELS)
+    device, sms, tflops, bandwidth = GPUS[gpu]
+    also_of = ALSO_OF.get(gpu, [])
+    return Header(device, SOURCE, "MIT", "2024", GENERATION, sms, tflops, bandwidth, KERNELS, also_of=also_of)
 
 
 def tables(folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:

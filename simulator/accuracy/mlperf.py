@@ -8,7 +8,7 @@ Source: mlcommons/inference_results_v5.1, Apache-2.0. Arrivals are Poisson; the 
 from collections.abc import Iterator
 from pathlib import Path
 
-from simulator.accuracy.points import Point, Skipped, read_rows
+from simulator.accuracy.points import Point, Skipped, number, read_rows
 
 FILE = "mlperf_v5.1_llm.csv"
 WHERE = (
@@ -30,7 +30,10 @@ LENGTHS = (
 )
 _METRICS = {"ttft_s": "ttft", "tpot_s": "tpot"}
 _STATISTICS = ("mean", "p50", "p90", "p99")
-_COLUMNS = ("model", "accelerator", "n_gpu", "dtype", "software", "scenario", "target_qps")
+_MEASURED = {
+    f"{metric}.{statistic}": f"{column}_{statistic}" for metric, column in _METRICS.items() for statistic in _STATISTICS
+}
+_COLUMNS = ("model", "accelerator", "n_gpu", "dtype", "software", "scenario", "target_qps", *_MEASURED.values())
 
 
 def points(folder: Path) -> Iterator[Point | Skipped]:
@@ -40,19 +43,20 @@ def points(folder: Path) -> Iterator[Point | Skipped]:
         SetError: The file is not such a file.
     """
     missing = 0
-    for row in read_rows(folder / FILE, *_COLUMNS):
+    for line, row in enumerate(read_rows(folder / FILE, *_COLUMNS), 2):
         if row["scenario"] != "Server" or "vLLM" not in row["software"]:
             continue
         known = row["model"] == "llama3.1-8b" and row["accelerator"] in DEVICES and row["n_gpu"] == "1"
         if known:
-            yield _point(row)
+            yield _point(row, f"{folder / FILE}, row {line}")
         else:
             missing += 1
     if missing:
         yield Skipped("a model, an accelerator or a number of replicas that is not simulated", missing)
 
 
-def _point(row: dict[str, str]) -> Point:
+def _point(row: dict[str, str], where: str) -> Point:
+    qps = number(row, "target_qps", where)
     device = DEVICES[row["accelerator"]]
     return Point(
         dataset=NAME,
@@ -60,7 +64,7 @@ def _point(row: dict[str, str]) -> Point:
         device=device,
         layout="TP1",
         engine=row["software"].partition(",")[0],
-        load=f"{float(row['target_qps']):g} requests/s, 778 + 128 tokens",
+        load=f"{qps:g} requests/s, 778 + 128 tokens",
         overrides=(
             "model=llama3_8b",
             f"model.dtype={row['dtype']}",
@@ -69,11 +73,7 @@ def _point(row: dict[str, str]) -> Point:
             "scheduler=vllm_v1",
             "engine=vllm_v1_sync",
             *LENGTHS,
-            f"arrival.qps={row['target_qps']}",
+            f"arrival.qps={qps}",
         ),
-        measured={
-            f"{metric}.{statistic}": float(row[f"{column}_{statistic}"]) * 1e-3
-            for metric, column in _METRICS.items()
-            for statistic in _STATISTICS
-        },
+        measured={metric: number(row, column, where) * 1e-3 for metric, column in _MEASURED.items()},
     )

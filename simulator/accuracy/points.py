@@ -3,7 +3,9 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from typing import Any
 
 
 class SetError(ValueError):
@@ -46,6 +48,27 @@ class Skipped:
 
     reason: str
     num_rows: int
+
+
+def number(row: Mapping[str, Any], name: str, where: str) -> float:
+    """Return a number of a row.
+
+    Args:
+        row: Values by column or key.
+        name: Column or key.
+        where: The file, and the row if it has several, for the message.
+
+    Raises:
+        SetError: It is missing or no number above 0.
+    """
+    value = row.get(name)
+    try:
+        converted = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise SetError(f"{where}: {name} must be a number, got {value!r}") from None
+    if not 0 < converted < inf:
+        raise SetError(f"{where}: {name} must be above 0 and finite, got {value!r}")
+    return converted
 
 
 def read_rows(path: Path, *columns: str) -> list[dict[str, str]]:

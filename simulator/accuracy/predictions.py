@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from simulator.accuracy.points import Point
+from simulator.accuracy.points import Point, SetError
 from simulator.config import load_config
 from simulator.simulation import simulate
 
@@ -27,16 +28,23 @@ class Comparison:
         return self.predicted[metric] / self.point.measured[metric] - 1
 
 
+def _reason(summary: Mapping[str, Any]) -> str:
+    return "; ".join(summary["warnings"]) or "requests have one output token"
+
+
 def compare(point: Point) -> Comparison:
     """Simulate a point.
 
     Raises:
-        ValueError: Its configuration cannot be simulated.
+        ValueError: Its configuration cannot be simulated, or no request of the simulation has a measured latency.
     """
     result = simulate(**load_config(*point.overrides))
     summary = result.summary
     predicted = {}
     for metric in point.measured:
         name, _, statistic = metric.partition(".")
-        predicted[metric] = float(summary[name][statistic])
+        seconds = summary[name][statistic]
+        if seconds is None:
+            raise SetError(f"{point.dataset}, {point.load}: the simulation has no {metric}; {_reason(summary)}")
+        predicted[metric] = float(seconds)
     return Comparison(point, predicted, result.overloaded)

@@ -1,18 +1,20 @@
 """Results of `vllm bench serve --save-result`, in a folder of the user.
 
-The deployment is what the command line says; the load is in the files.
+The deployment is what the command line says; the load is in the files. Detailed results (--save-detailed) have the
+lengths of all requests; of others only means are known, so means and medians alone are compared.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simulator.accuracy.points import Point, SetError, Skipped
+from simulator.accuracy.points import Point, SetError, Skipped, number
 from traces.shared.json_file import read_json
 
 WHERE = "JSON files of `vllm bench serve --save-result`"
 NAME = "vllm bench serve"
 _METRICS = {"ttft_s": "ttft", "tpot_s": "tpot", "e2e_s": "e2el"}
+_OF_MEANS = ("mean", "p50")  # statistics that equal lengths may stand for
 _STATISTICS = {"mean": "mean", "median": "p50", "p90": "p90", "p99": "p99"}
 
 
@@ -26,57 +28,76 @@ def points(folder: Path, deployment: Sequence[str]) -> Iterator[Point | Skipped]
     Raises:
         SetError: A file cannot be read.
     """
-    num_others = 0
+    num_others = num_failed = 0
     for path in sorted(folder.glob("*.json")):
         try:
             content = read_json(path, allow_nan=True)
         except (OSError, ValueError) as error:
             raise SetError(f"cannot read {path}: {error}") from error
-        if isinstance(content, dict) and "request_throughput" in content:
-            yield _point(path.stem, content, deployment)
-        else:
+        if not isinstance(content, dict) or "request_throughput" not in content:
             num_others += 1
+        elif content.get("failed") or content.get("completed") != content.get("num_prompts", content.get("completed")):
+            num_failed += 1
+        else:
+            yield _point(path, content, deployment)
     if num_others:
         yield Skipped("not a result of vllm bench serve", num_others)
+    if num_failed:
+        yield Skipped("some requests failed", num_failed)
 
 
-def _point(name: str, content: Mapping[str, Any], deployment: Sequence[str]) -> Point:
-    count = int(content["completed"])
-    if count < 1:
-        raise SetError(f"{name}: no request was completed")
-    prompt, output = (round(content[f"total_{kind}_tokens"] / count) for kind in ("input", "output"))
-    measured = {
-        f"{metric}.{statistic}": float(content[f"{word}_{column}_ms"]) * 1e-3
-        for metric, column in _METRICS.items()
-        for word, statistic in _STATISTICS.items()
-        if content.get(f"{word}_{column}_ms")
-    }
-    load, arrivals = _arrivals(name, content)
-    return Point(
-        dataset=NAME,
-        model=str(content.get("model_id", "")),
-        device=name,
-        layout="",
-        engine=str(content.get("backend", content.get("endpoint_type", "vllm"))),
-        load=f"{load}, {prompt} + {output} tokens",
-        overrides=(
-            *deployment,
+def _point(path: Path, content: Mapping[str, Any], deployment: Sequence[str]) -> Point:
+    name = path.name
+    count = int(number(content, "completed", name))
+    prompt, output = (round(number(content, f"total_{kind}_tokens", name) / count) for kind in ("input", "output"))
+    is_detailed = isinstance(content.get("input_lens"), list)
+    lengths = (
+        ("trace=file", f"trace.path={path.absolute()}", "trace.num_requests=null")
+        if is_detailed
+        else (
             "trace=fixed",
             f"trace.prompt_tokens={prompt}",
             f"trace.output_tokens={output}",
             f"trace.num_requests={count}",
-            *arrivals,
-        ),
-        measured=measured,
+        )
+    )
+    load, arrivals = _arrivals(name, content)
+    return Point(
+        dataset=NAME,
+        model=str(content.get("model_id", "")),
+        device=path.stem,
+        layout="",
+        engine=str(content.get("backend", content.get("endpoint_type", "vllm"))),
+        load=f"{load}, {prompt} + {output} tokens",
+        overrides=(*deployment, *lengths, *arrivals),
+        measured={
+            f"{metric}.{statistic}": number(content, f"{word}_{column}_ms", name) * 1e-3
+            for metric, column in _METRICS.items()
+            for word, statistic in _STATISTICS.items()
+            if content.get(f"{word}_{column}_ms") and (is_detailed or statistic in _OF_MEANS)
+        },
     )
 
 
 def _arrivals(name: str, content: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-    """Return the load in words, and its configuration."""
+    """Return the load in words, and its configuration.
+
+    A detailed result says when requests were sent, which a rate and a concurrency limit determine together.
+    """
     users, rate = content.get("max_concurrency"), content.get("request_rate")
-    if isinstance(rate, int | float) and rate != float("inf"):
-        burstiness = float(content.get("burstiness", 1.0))
+    is_finite = isinstance(rate, int | float) and 0 < rate < float("inf")
+    if is_finite and content.get("start_times"):
+        return f"{rate:g} requests/s", ("arrival=trace",)
+    if is_finite and users:
+        raise SetError(
+            f"{name}: a rate and a concurrency limit need --save-detailed, which says when requests were sent"
+        )
+    if is_finite:
+        burstiness = number({"burstiness": 1.0, **content}, "burstiness", name)
         return f"{rate:g} requests/s", ("arrival=gamma", f"arrival.qps={rate}", f"arrival.cv={burstiness**-0.5:.4g}")
     if users:
-        return f"{users} users", ("arrival=closed_loop", f"arrival.users={users}")
+        return f"{users} users", (
+            "arrival=closed_loop",
+            f"arrival.users={int(number(content, 'max_concurrency', name))}",
+        )
     raise SetError(f"{name}: neither a finite request_rate nor a max_concurrency is stated")

@@ -52,11 +52,6 @@ class Deployment:
         nodes = self.num_nodes
         if nodes is not None and (not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1):
             raise ValueError(f"num_nodes must be an integer of at least 1 or null, got {nodes!r}")
-        if isinstance(self.scheduler, Overlapping) and self.engine.kernels in _BEFORE_V1:
-            raise ValueError(
-                f"{type(self.scheduler).__name__} is the scheduler of vLLM V1, and this engine has the host and the "
-                f"kernels of {self.engine.kernels}; take engine=vllm_v1 or engine=vllm_v1_sync"
-            )
 
     @property
     def caches_prefixes(self) -> bool:
@@ -106,9 +101,12 @@ class Deployment:
             group: Number of this group in the cluster.
 
         Raises:
-            ValueError: The model does not fit the parallelism, the memory or the available machines.
+            ValueError: The model does not fit the parallelism, the memory or the available machines, or the engine
+                does not have the scheduler.
         """
         self._require_nodes()
+        if isinstance(self.scheduler, Overlapping):
+            self._require_v1_engine(self.scheduler)
         if self.kv_cache.prefix_caching and not self.caches_prefixes:
             name = type(self.scheduler).__name__
             raise ValueError(f"kv_cache.prefix_caching=true needs scheduler=vllm_v1, and {name} has no prefix cache")
@@ -139,6 +137,21 @@ class Deployment:
             ),
         )
         return [spec] * self.num_replicas
+
+    def _require_v1_engine(self, scheduler: Overlapping) -> None:
+        """Check that host and kernels are of an engine with a V1 scheduler."""
+        engine, is_async = self.engine, scheduler.overlap.lookahead
+        if engine.kernels in _BEFORE_V1:
+            raise ValueError(
+                f"engine has the host and the kernels of {engine.kernels}, which has no scheduler of vLLM V1; "
+                "take engine=vllm_v1, vllm_v1_2025 or vllm_v1_sync"
+            )
+        if engine.hosts is not None and is_async != engine.async_scheduling:
+            has, other = ("asynchronous", "synchronous")[:: 1 if engine.async_scheduling else -1]
+            raise ValueError(
+                f"engine has the host times of {has} scheduling, and the scheduler is {other}; "
+                f"take engine={'vllm_v1' if is_async else 'vllm_v1_sync'}"
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return the parts of the deployment as plain values.

@@ -1,6 +1,7 @@
 """Lookup tables of fitted attention times, for the hot loop."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from math import inf
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from simulator.iteration_time.attention_inputs import AttentionCases
 from simulator.iteration_time.device_profile import HALF_FORMAT, DeviceProfile
 from simulator.iteration_time.operators import Attention
+from simulator.replica import PrefillChunk
 
 
 def _knots(first: float, last: float, per_octave: int) -> list[float]:
@@ -25,10 +27,8 @@ _CONTEXTS = [0.0, *_knots(32, 1 << 17, 4)]
 class AttentionTable:
     """Attention times of one shape, tabulated from a device's regressions.
 
-    Times are of one layer. Rows are computed on first use: one per number of decodes, and one per chunk knot.
-
-    Attributes:
-        shared_s: As in `AttentionTimes`.
+    Times are of one layer. Rows are computed on first use: one per number of decodes, and one per number of chunks and
+    chunk knot.
     """
 
     def __init__(self, profile: DeviceProfile, attention: Attention) -> None:
@@ -38,13 +38,16 @@ class AttentionTable:
         fits = profile.attention.get(attention.kv_dtype, profile.attention[HALF_FORMAT])
         self._decode, self._prefill = fits.decode, fits.prefill
         bandwidth = profile.gpu.bandwidth_gb_per_s * 1e9 * profile.most_bandwidth
+        gpu = profile.gpu
+        self._flop_per_s = gpu.format_tflops.get(attention.kv_dtype, gpu.peak_tflops) * 1e12
         self._min_per_token_s = attention.kv_bytes_per_token / bandwidth
         self._decode_rows: dict[int, list[float]] = {}
-        self._prefill_rows: dict[int, list[float]] = {}
+        self._prefill_rows: dict[tuple[int, int], list[float]] = {}
         # Linear piece of the last lookup: number of decodes, (low, high] in context tokens, intercept and slope.
         self._num_decodes = 0
         self._low_tokens, self._high_tokens, self._intercept_s, self._slope_s = 0.0, 0.0, 0.0, 0.0
-        self.shared_s = self._decode_row(1)[0] if fits.one_kernel else 0.0
+        self._one_kernel = fits.one_kernel
+        self._launch_s = self._decode_row(1)[0]
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
         """Return the time of decodes in seconds; `context_tokens` is summed over them."""
@@ -52,11 +55,30 @@ class AttentionTable:
             self._select_piece(num_decodes, context_tokens / num_decodes)
         return self._intercept_s + self._slope_s * context_tokens
 
-    def prefill_time(self, chunk: int, context: int) -> float:
-        """Return the time of a prefill chunk over its context, in seconds."""
+    def prefill_times(self, chunks: Sequence[PrefillChunk], *, beside_decodes: bool) -> Sequence[float]:
+        """Return the seconds of each kernel, see `AttentionTimes`.
+
+        One kernel computes several chunks like as many equal ones with the same tokens and query-key pairs. Beside
+        decodes it takes its launch less, about the time of one short decode.
+        """
+        if not self._one_kernel:
+            return [self._equal_chunks_time(1, chunk.num_tokens, chunk.context_tokens) for chunk in chunks]
+        seconds = self._joint_time(chunks)
+        return (max(0.0, seconds - self._launch_s) if beside_decodes else seconds,)
+
+    def _joint_time(self, chunks: Sequence[PrefillChunk]) -> float:
+        num_chunks, num_tokens, num_pairs = len(chunks), 0, 0.0
+        for chunk in chunks:
+            num_tokens += chunk.num_tokens
+            num_pairs += chunk.num_tokens * (chunk.context_tokens + (chunk.num_tokens + 1) / 2)
+        mean_tokens = num_tokens / num_chunks
+        context = num_pairs / num_tokens - (mean_tokens + 1) / 2
+        return self._equal_chunks_time(num_chunks, mean_tokens, max(0.0, context))
+
+    def _equal_chunks_time(self, num_chunks: int, chunk: float, context: float) -> float:
         row = min(bisect_right(_CHUNKS, chunk), len(_CHUNKS) - 1)
         column = min(bisect_right(_CONTEXTS, context), len(_CONTEXTS) - 1)
-        lower, upper = self._prefill_row(row - 1), self._prefill_row(row)
+        lower, upper = self._prefill_row(num_chunks, row - 1), self._prefill_row(num_chunks, row)
         before, after = _CONTEXTS[column - 1], _CONTEXTS[column]
         share = (context - before) / (after - before)
         lower_s = lower[column - 1] + (lower[column] - lower[column - 1]) * share
@@ -88,13 +110,14 @@ class AttentionTable:
         fitted_s = self._in_engine.decode_attention * self._decode.predict(self._gpu, cases)
         return [float(seconds) for seconds in np.maximum(fitted_s, self._min_per_token_s * num_decodes * context)]
 
-    def _prefill_row(self, row: int) -> list[float]:
+    def _prefill_row(self, num_chunks: int, row: int) -> list[float]:
         """Return the seconds at each context knot, for one chunk knot."""
-        times = self._prefill_rows.get(row)
+        times = self._prefill_rows.get((num_chunks, row))
         if times is None:
             context, ones = np.array(_CONTEXTS), np.ones(len(_CONTEXTS))
-            cases = AttentionCases(self._attention, ones, _CHUNKS[row] * ones, context)
-            alone = self._prefill.predict(self._gpu, cases)
-            times = [float(seconds) for seconds in self._in_engine.prefill_attention * alone]
-            self._prefill_rows[row] = times
+            cases = AttentionCases(self._attention, num_chunks * ones, _CHUNKS[row] * ones, context)
+            fitted_s = self._in_engine.prefill_attention * self._prefill.predict(self._gpu, cases)
+            least_s = num_chunks * self._attention.prefill_flops(_CHUNKS[row], context) / self._flop_per_s
+            times = [float(seconds) for seconds in np.maximum(fitted_s, least_s)]
+            self._prefill_rows[num_chunks, row] = times
         return times

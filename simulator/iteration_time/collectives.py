@@ -11,9 +11,9 @@ from simulator.model import IterationOverhead, Layout, Link, Network
 class Collectives:
     """Collectives and sends of one layout, from measured link curves.
 
-    All-reduces of fewer bytes than the engine's limit take its own kernel (one-shot or two-shot over NVLink, in the
-    CUDA graph), the others NCCL. Where no curve was measured, an all-reduce is a ring, and a send is latency plus bytes
-    over bandwidth.
+    All-reduces take the engine's own path over the sizes for which it was measured (in vLLM one-shot and two-shot
+    kernels, symmetric memory or NCCL, by size, number of GPUs and architecture), and NCCL beyond. Where no curve was
+    measured, an all-reduce is a ring, and a send is latency plus bytes over bandwidth.
 
     Attributes:
         sources: Sources of the times, a few words each.
@@ -22,7 +22,6 @@ class Collectives:
 
     def __init__(self, layout: Layout, engine: IterationOverhead) -> None:
         self._layout = layout
-        self._custom_max_bytes = engine.custom_all_reduce_max_bytes
         self._custom_curve: LinkCurve | None = None
         self._all_gather_curve: LinkCurve | None = None
         self.sources: list[str] = []
@@ -37,7 +36,7 @@ class Collectives:
         measured = [*own, *(links for links in loaded if links not in own)]
         within_node = parallel.tp <= node.num_gpus
         self._all_reduce_curve = self._measured_curve(measured, "all_reduce", parallel.tp) if within_node else None
-        if within_node and parallel.tp > 1 and self._custom_max_bytes:
+        if within_node and parallel.tp > 1 and engine.custom_all_reduce:
             self._custom_curve = self._measured_curve(own, "custom_all_reduce", parallel.tp)
         self._all_gather_curve = self._measured_curve(own, "all_gather", parallel.tp) if within_node else None
         links = [link for stage in range(parallel.pp - 1) if (link := layout.send_link(stage)) is not None]
@@ -73,7 +72,8 @@ class Collectives:
             nccl = self._all_reduce_curve.time(num_bytes)
             if self._custom_curve is None:
                 return nccl
-            chosen: Any = np.where(num_bytes < self._custom_max_bytes, self._custom_curve.time(num_bytes), nccl)
+            custom = self._custom_curve
+            chosen: Any = np.where(num_bytes <= custom.num_bytes[-1], custom.time(num_bytes), nccl)
             total: Amount = chosen
             return total
         moved = 2 * (tp - 1) / tp * num_bytes

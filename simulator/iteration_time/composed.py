@@ -20,7 +20,7 @@ from simulator.iteration_time.operators import (
     layer_operators,
     num_all_reduces,
 )
-from simulator.iteration_time.provenance import HostPart, Provenance
+from simulator.iteration_time.provenance import HostPart
 from simulator.model import HALF_BYTES, IterationOverhead, Layout
 from simulator.replica import Batch
 
@@ -84,7 +84,15 @@ class ComposedTimes:
         self._entries = [Lookup(partial(self._entry_time, stage)) for stage in range(parallel.pp)]
         self._heads = [Lookup(partial(self._head_time, stage)) for stage in range(parallel.pp)]
         self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
-        self.provenance = _provenance(kernels, layout, self._collectives, HostPart(*self._host, self._launches))
+        operators = [
+            embedding(model, parallel.tp),
+            *chain(*layer_operators(model, parallel.tp, fused=self._fused)),
+            *head_operators(model, parallel.tp, fused=self._fused),
+        ]
+        warnings = [*kernels.warnings_for(layout, operators), *self._collectives.warnings]
+        source = ", ".join([kernels.provenance.source, *self._collectives.sources])
+        host = HostPart(*self._host, self._launches)
+        self.provenance = replace(kernels.provenance, source=source, warnings=warnings, host=host)
 
     def __call__(self, batch: Batch) -> Sequence[float]:
         """Return the seconds of each stage and each send, see `StageTimes`."""
@@ -100,10 +108,9 @@ class ComposedTimes:
         layer_s = self._linear[num_tokens]
         if num_decodes:
             layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
-        for chunk in chunks:
-            layer_s += self._attention.prefill_time(chunk.num_tokens, chunk.context_tokens)
         if chunks:
-            layer_s -= self._attention.shared_s * (len(chunks) - (not num_decodes))
+            for seconds in self._attention.prefill_times(chunks, beside_decodes=num_decodes > 0):
+                layer_s += seconds
         base_s, per_seq_s = self._host
         host_s = base_s + per_seq_s * num_seqs
         layers, entries, heads = self._layers, self._entries, self._heads
@@ -177,11 +184,10 @@ class ComposedTimes:
         attention = self._attention_shape
         if batch.chunks:
             sizes = [(chunk.num_tokens, chunk.context_tokens) for chunk in batch.chunks]
-            shared_s = self._attention.shared_s * (len(sizes) - (not batch.num_decodes))
             yield OperatorTime(
                 "prefill_attention",
                 "kernel",
-                sum(self._attention.prefill_time(*size) for size in sizes) - shared_s,
+                sum(self._attention.prefill_times(batch.chunks, beside_decodes=batch.num_decodes > 0)),
                 layers,
                 sum(attention.prefill_flops(*size) for size in sizes),
                 sum(attention.prefill_bytes(*size) for size in sizes),
@@ -257,13 +263,6 @@ class ComposedTimes:
     def _gather_time(self, seqs: Floats) -> Floats:
         """Return the seconds to all-gather the logits in the last stage."""
         return self._collectives.all_gather_time(seqs * (self._model.vocab_size * HALF_BYTES))
-
-
-def _provenance(kernels: Kernels, layout: Layout, collectives: Collectives, host: HostPart) -> Provenance:
-    """Add the layout's sources and warnings to the provenance of the kernels."""
-    warnings = [*kernels.warnings_for(layout), *collectives.warnings]
-    source = ", ".join([kernels.provenance.source, *collectives.sources])
-    return replace(kernels.provenance, source=source, warnings=warnings, host=host)
 
 
 def padded_sizes(sizes: Sequence[int]) -> list[int]:

@@ -59,8 +59,8 @@ class DeviceProfile:
     """Fitted kernel times of a device, under one generation of kernels.
 
     Attributes:
-        about: Origin of the measurements: device, source, licence, date, engine_generation, sources of families that
-            come from elsewhere, notes, errors.
+        about: Origin of the measurements: device, also_of (devices of the same kernel times), source, licence, date,
+            engine_generation, kernels, notes, errors on held-out rows, and beyond (errors of extrapolation).
         gpu: Peaks of the device, which the physics terms are based on.
         measured: Extent of the measurements.
         matmul: Matrix products by number format.

@@ -6,9 +6,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul
+from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul, Operator
 from simulator.iteration_time.provenance import Provenance
 from simulator.model import Device, Layout
+from simulator.replica import PrefillChunk
 
 Floats = NDArray[np.float64]
 
@@ -16,16 +17,11 @@ Floats = NDArray[np.float64]
 class AttentionTimes(Protocol):
     """Attention times of one layer, looked up in every iteration."""
 
-    @property
-    def shared_s(self) -> float:
-        """Seconds that each part of a batch includes, but that occur once.
+    def prefill_times(self, chunks: Sequence[PrefillChunk], *, beside_decodes: bool) -> Sequence[float]:
+        """Return the seconds of each kernel that computes prefill chunks over their contexts.
 
-        0: every part has its own kernel.
+        `beside_decodes`: the batch has decodes too, with which one kernel may share its launch.
         """
-        ...
-
-    def prefill_time(self, chunk: int, context: int) -> float:
-        """Return the time of a prefill chunk over its context, in seconds."""
         ...
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
@@ -47,9 +43,8 @@ class UngroupedDecode:
     def __init__(self, grouped: AttentionTimes, attention: Attention, device: Device) -> None:
         group = attention.q_heads / attention.kv_heads
         self._reread_s = group * attention.kv_bytes_per_token / (device.attained.l2_gb_per_s * 1e9)
-        self.shared_s = grouped.shared_s
         self._grouped_decode_time = grouped.decode_time
-        self.prefill_time = grouped.prefill_time
+        self.prefill_times = grouped.prefill_times
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
         """Return the time of decodes in seconds, see `AttentionTimes`."""
@@ -83,6 +78,6 @@ class Kernels(Protocol):
         """Return the attention times of one shape."""
         ...
 
-    def warnings_for(self, layout: Layout) -> Sequence[str]:
-        """Return what was not measured of a layout, in a line each."""
+    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[str]:
+        """Return what was not measured of a layout and its operators but attention, in a line each."""
         ...

@@ -162,12 +162,13 @@ class Attention:
         """KV-cache bytes of one token."""
         return 2 * self.kv_heads * self.head_dim * bytes_per_value(self.kv_dtype)
 
-    def prefill_flops(self, chunk: int, context: int) -> int:
+    def prefill_flops(self, chunk: float, context: Amount) -> Amount:
         """Return the FLOPs of a prefill chunk.
 
         Attention is full over its context and causal within the chunk.
         """
-        return 2 * self.q_heads * self.head_dim * chunk * (2 * context + chunk + 1)
+        flops: Amount = 2 * self.q_heads * self.head_dim * chunk * (2 * context + chunk + 1)
+        return flops
 
     def prefill_bytes(self, chunk: int, context: int) -> float:
         """Return the bytes of keys, values, queries and output, each moved once."""

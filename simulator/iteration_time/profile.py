@@ -1,7 +1,7 @@
 """Iteration time from regressions that are fitted to measured kernels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -13,13 +13,15 @@ from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.device_profile import HALF_FORMAT, SHIPPED, SUFFIX, DeviceProfile, load_profile
 from simulator.iteration_time.experts import ROUTING, ExpertCases
 from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels
-from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul
+from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul, Operator
 from simulator.iteration_time.provenance import Provenance
 from simulator.iteration_time.roofline import RooflineKernels
 from simulator.model import HALF, Device, IterationOverhead, Layout
 
 # Operators that run the kernel of another one, under whose names it was measured.
 _SAME_KERNEL = {"final_norm": ("add_norm", "input_norm")}
+# Operators that only move bytes, for which the fit to all operators is enough.
+_COPIES = {"kv_write", "residual_add", "sampling"}
 
 
 @dataclass(frozen=True)
@@ -51,23 +53,17 @@ class Profile:
 
         Args:
             device: The device.
-            generation: Generation of the kernels, a key of `Device.profiles`; None: any.
+            generation: Generation of the kernels, a key of `Device.profiles`; None: the first of the device.
 
         Raises:
             ValueError: The file cannot be read.
         """
         if self.path is not None:
-            return ProfileKernels(load_profile(Path(self.path)), device)
+            return ProfileKernels(load_profile(Path(self.path)), device, generation)
         if not device.profiles:
             return _unmeasured(device)
-        chosen = generation if generation in device.profiles else None
-        chosen = chosen or next(iter(device.profiles))
-        kernels = ProfileKernels(_shipped(device.profiles[chosen]), device)
-        if generation is not None and chosen != generation:
-            kernels.warnings.append(
-                f"kernels of {generation} were not measured on {device.name}: those of {chosen} are used"
-            )
-        return kernels
+        name = device.profiles.get(generation or "", next(iter(device.profiles.values())))
+        return ProfileKernels(_shipped(name), device, generation)
 
 
 def _unmeasured(device: Device) -> Kernels:
@@ -95,11 +91,23 @@ class ProfileKernels:
         warnings: What was not measured, whatever the layout.
     """
 
-    def __init__(self, profile: DeviceProfile, device: Device) -> None:
+    def __init__(self, profile: DeviceProfile, device: Device, generation: str | None = None) -> None:
+        """Take the fits of a device.
+
+        Args:
+            profile: The fits.
+            device: The device; a warning says if the fits are of another one.
+            generation: Generation of the engine's kernels; a warning says if the fits are of another one.
+        """
         about = profile.about
         source = f"profile of {about['device']}, {about['source']}"
         self.provenance = Provenance(source, profile.measured, beyond=about.get("beyond", {}))
         self.warnings: list[str] = []
+        if device.name not in (about["device"], *about.get("also_of", ())):
+            self.warnings.append(f"kernel times of {about['device']} are used for {device.name}")
+        kernels = about.get("kernels")
+        if None not in (generation, kernels) and kernels != generation:
+            self.warnings.append(f"kernel times of {kernels} are used for those of {generation}, on {device.name}")
         self._profile = profile
         self._device = device
         self._roofline = RooflineKernels(device)
@@ -121,30 +129,48 @@ class ProfileKernels:
     def elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:
         """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         profile = self._profile
-        names = _SAME_KERNEL.get(operator.name, ())
-        name = next((name for name in names if name in profile.elementwise.shared), operator.name)
-        measured = Elementwise(name, operator.width, operator.tp)
+        measured = Elementwise(self._measured_name(operator.name), operator.width, operator.tp)
         return profile.in_engine.times(tokens) * profile.elementwise.predict(profile.gpu, measured, tokens)
+
+    def _measured_name(self, operator: str) -> str:
+        """Return the name under which the kernel of an elementwise operator was measured."""
+        names = _SAME_KERNEL.get(operator, ())
+        return next((name for name in names if name in self._profile.elementwise.shared), operator)
 
     def experts_time(self, operator: Experts, tokens: Floats) -> Floats:
         """Return the seconds for each number of tokens: float64[n] -> float64[n].
 
-        Tokens are distributed by the power law of `ROUTING`. Formats that were not measured are on the roofline.
+        Tokens are distributed by the power law of `ROUTING`. A format that was not measured scales half precision by
+        the ratio of the two on a roofline. Without measured experts, they are on the roofline.
         """
-        fit = self._profile.experts.get(_format_key(operator.dtype))
-        if fit is None:
+        fits = self._profile.experts
+        if HALF_FORMAT not in fits:
             return self._roofline.experts_time(operator, tokens)
+        if self._measures_experts(operator.dtype, weight_only=operator.weight_only):
+            return self._measured_experts_time(operator, _format_key(operator.dtype), tokens)
+        half = replace(operator, dtype=HALF_FORMAT, weight_only=False)
+        ratio = self._roofline.experts_time(operator, tokens) / self._roofline.experts_time(half, tokens)
+        return self._measured_experts_time(half, HALF_FORMAT, tokens) * ratio
+
+    def _measures_experts(self, dtype: str, *, weight_only: bool) -> bool:
+        return _format_key(dtype) in self._profile.experts and (dtype in HALF or not weight_only)
+
+    def _measured_experts_time(self, operator: Experts, dtype: str, tokens: Floats) -> Floats:
         cases = ExpertCases(operator, tokens, np.full(len(tokens), ROUTING))
-        return fit.predict(self._profile.gpu, cases)
+        return self._profile.experts[dtype].predict(self._profile.gpu, cases)
 
     def attention_times(self, attention: Attention) -> AttentionTimes:
         """Return the attention times of one shape."""
         return AttentionTable(self._profile, attention)
 
-    def warnings_for(self, layout: Layout) -> Sequence[str]:
-        """Return what was not measured of a layout, in a line each."""
+    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[str]:
+        """Return what was not measured of a layout and its operators, in a line each."""
         profile, model, device = self._profile, layout.model, layout.device
         warnings = list(self.warnings)
+        names = sorted({operator.name for operator in operators if isinstance(operator, Elementwise)} - _COPIES)
+        unmeasured = [name for name in names if self._measured_name(name) not in profile.elementwise.shared]
+        if unmeasured:
+            warnings.append(f"not measured: {', '.join(unmeasured)}; their times are those of other small operators")
         if _format_key(model.dtype) not in profile.matmul or (model.weight_only and model.dtype not in HALF):
             in_half = model.weight_only or not device.computes_in(model.dtype)
             multiplied = f", multiplied in half precision on {device.name}" if in_half else ""
@@ -156,8 +182,13 @@ class ProfileKernels:
             warnings.append(
                 f"a KV cache of {layout.kv_dtype} was not measured: attention is as with fp16, but reads fewer bytes"
             )
-        if model.num_experts > 1 and _format_key(model.dtype) not in profile.experts:
-            warnings.append("experts were not measured: their matmuls are on a roofline, with tokens routed at random")
+        if model.num_experts > 1 and not self._measures_experts(model.dtype, weight_only=model.weight_only):
+            warnings.append(
+                f"experts in {model.dtype} were not measured: they take the time of half precision times the ratio of "
+                "the two on a roofline"
+                if HALF_FORMAT in profile.experts
+                else "experts were not measured: their matmuls are on a roofline, with tokens routed at random"
+            )
         return warnings
 
 

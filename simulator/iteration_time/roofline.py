@@ -8,9 +8,10 @@ import numpy as np
 from simulator.iteration_time.base import StageTimes
 from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.kernels import AttentionTimes, Floats
-from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul
+from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul, Operator
 from simulator.iteration_time.provenance import Provenance
 from simulator.model import Device, IterationOverhead, Layout
+from simulator.replica import PrefillChunk
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class RooflineKernels:
         compute_s = operator.flops(tokens) / (device.tflops(operator.compute_dtype) * 1e12 * device.attained.compute)
         return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
 
-    def warnings_for(self, layout: Layout) -> Sequence[str]:
-        """Return what was not measured of a layout, in a line each."""
+    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[str]:
+        """Return what was not measured of the device, in a line each."""
         return self.warnings
 
     def attention_times(self, attention: Attention) -> AttentionTimes:
@@ -85,19 +86,20 @@ class RooflineAttention:
         kernel_s: Seconds of the shortest kernel.
         product_s: Seconds per query-key pair, over all heads.
         cached_token_s: Seconds to read the keys and values of one token.
-        shared_s: As in `AttentionTimes`.
     """
 
     kernel_s: float
     product_s: float
     cached_token_s: float
-    shared_s: float = 0.0
 
-    def prefill_time(self, chunk: int, context: int) -> float:
-        """Return the time of a prefill chunk in seconds.
+    def prefill_times(self, chunks: Sequence[PrefillChunk], *, beside_decodes: bool) -> Sequence[float]:
+        """Return the seconds of each chunk.
 
-        Attention is full over its context and causal within the chunk.
+        Attention is full over the context and causal within the chunk.
         """
+        return [self._chunk_time(chunk.num_tokens, chunk.context_tokens) for chunk in chunks]
+
+    def _chunk_time(self, chunk: int, context: int) -> float:
         compute_s = self.product_s * chunk * (context + (chunk + 1) / 2)
         memory_s = self.cached_token_s * (context + chunk)
         return self.kernel_s + (compute_s if compute_s > memory_s else memory_s)

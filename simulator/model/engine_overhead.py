@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 
 from simulator.model.device import Device
 from simulator.model.engine_memory import EngineMemory
-from traces.shared.value_checks import flag, integer, number
+from traces.shared.value_checks import flag, number
 
 LONGEST_S = 1e6
 MOST_DECODES = 1 << 16
-LARGEST_MESSAGE = 1 << 40
 GREEDY = "greedy"
 ANY_HOST = "default"  # entry for devices without one of their own
 
@@ -82,7 +81,7 @@ class IterationOverhead:
         mixed_graphs: Whether batches with prefill run as graphs too.
         kernels: Generation of the kernels.
         fused_operators: Whether the engine fuses small operators.
-        custom_all_reduce_max_bytes: Largest message of the engine's own all-reduce.
+        custom_all_reduce: Whether the engine has an all-reduce of its own.
         sampler: Time of the sampler beyond the greedy choice.
     """
 
@@ -92,7 +91,7 @@ class IterationOverhead:
     mixed_graphs: bool = False
     kernels: str | None = None
     fused_operators: bool = False
-    custom_all_reduce_max_bytes: int = 0
+    custom_all_reduce: bool = False
     sampler: SamplerTime = field(default_factory=SamplerTime)
 
 
@@ -110,8 +109,8 @@ class EngineOverhead:
         kernels: Generation of the kernels and collectives, a key of `Device.profiles`; None: any.
         fused_operators: Whether the engine adds the residual within the norms, and writes the KV cache within
             attention.
-        custom_all_reduce_max_bytes: All-reduces of fewer bytes take the engine's own kernel, where it was measured;
-            0: NCCL for all.
+        custom_all_reduce: Whether the engine has an all-reduce of its own, which takes the place of NCCL for the
+            message sizes for which it was measured.
         sampling: How tokens are chosen: "greedy", or a key of `samplers`.
         samplers: Time of other choices in addition to the greedy one.
         front_end_s: Seconds from the arrival of a request until the scheduler sees it.
@@ -128,7 +127,7 @@ class EngineOverhead:
     mixed_graphs: bool = False
     kernels: str | None = None
     fused_operators: bool = False
-    custom_all_reduce_max_bytes: int = 0
+    custom_all_reduce: bool = False
     sampling: str = GREEDY
     samplers: Mapping[str, SamplerTime] = field(default_factory=dict)
     front_end_s: float = 0.0
@@ -139,7 +138,7 @@ class EngineOverhead:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("grouped_decode", "mixed_graphs", "fused_operators", "async_scheduling"):
+        for name in ("grouped_decode", "mixed_graphs", "fused_operators", "custom_all_reduce", "async_scheduling"):
             flag(name, getattr(self, name))
         sizes = self.decode_graph_sizes
         if isinstance(sizes, str) or not isinstance(sizes, Sequence) or not all(map(_is_size, sizes)):
@@ -149,9 +148,12 @@ class EngineOverhead:
         object.__setattr__(self, "decode_graph_sizes", tuple(sizes))
         if self.kernels is not None and not isinstance(self.kernels, str):
             raise ValueError(f"kernels must be the name of a generation or null, got {self.kernels!r}")
+        for name, kind in (("hosts", HostTime), ("samplers", SamplerTime)):
+            _require_entries(name, getattr(self, name), kind)
+        if self.memory is not None and not isinstance(self.memory, EngineMemory):
+            raise ValueError(f"memory must be the sizes of an EngineMemory or null, got {self.memory!r}")
         if self.sampling != GREEDY and self.sampling not in self.samplers:
             raise ValueError(f"sampling must be one of {', '.join((GREEDY, *self.samplers))}, got {self.sampling!r}")
-        integer("custom_all_reduce_max_bytes", self.custom_all_reduce_max_bytes, 0, LARGEST_MESSAGE)
         for name in ("front_end_s", "front_end_per_token_s"):
             number(name, getattr(self, name), 0, LONGEST_S)
         number("memory_utilization", self.memory_utilization, 0, 1)
@@ -169,7 +171,7 @@ class EngineOverhead:
             self.mixed_graphs,
             self.kernels,
             self.fused_operators,
-            self.custom_all_reduce_max_bytes,
+            self.custom_all_reduce,
             self.samplers.get(self.sampling, SamplerTime()),
         )
 
@@ -180,9 +182,20 @@ class EngineOverhead:
         if host is None:
             raise ValueError(
                 f"engine.hosts must have an entry for {device.host}, the host of device {device.name}, or for "
-                f"{ANY_HOST}; this engine was measured on {', '.join(self.hosts)}"
+                f"{ANY_HOST}; this engine was measured on {', '.join(self.hosts)}, and engine=vllm_v1 has times for any"
             )
         return host
+
+
+def _require_entries(name: str, entries: object, kind: type) -> None:
+    """Check that a mapping has entries of one kind; hosts may be None."""
+    if entries is None and kind is HostTime:
+        return
+    if not isinstance(entries, Mapping) or (not entries and kind is HostTime):
+        raise ValueError(f"{name} must have named entries, got {entries!r}")
+    for key, entry in entries.items():
+        if not isinstance(entry, kind):
+            raise ValueError(f"{name}.{key} must be the times of a {kind.__name__}, got {entry!r}")
 
 
 def _is_size(value: object) -> bool:

@@ -141,6 +141,8 @@ def _precision(config: dict[str, Any]) -> tuple[str, bool]:
     if not isinstance(quantisation, dict):
         raise ValueError(f"quantization_config must be an object, got {quantisation!r}")
     bits, kind, weight_only = _weight_format(quantisation)
+    if quantisation.get("weight_block_size") and (bits, kind) == (8, "float"):
+        return "fp8_block", weight_only
     names = {(4, "int"): "int4", (8, "int"): "int8", (8, "float"): "fp8"}
     if (bits, kind) not in names:
         method = quantisation.get("quant_method")

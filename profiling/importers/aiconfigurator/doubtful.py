@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from profiling.tables import Header
+from simulator.model import WEIGHT_DTYPES
 
 BYTES_PER_VALUE = 2
 # A format whose shortest matrix product takes longer was timed with its host path.
@@ -14,6 +15,9 @@ LONGEST_FLOOR_S = 50e-6
 MIN_SHAPES = 100
 # Links of a group attain at least this share of those of two GPUs.
 MIN_LINK_SHARE = 0.3
+HALF = "bf16"
+# Experts of no more tokens are bound by reading weights.
+MOST_FEW_TOKENS = 64
 # Measurement noise: rows may exceed a peak by this factor.
 TOLERANCE = 1.02
 
@@ -40,8 +44,12 @@ def _without_time(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Seri
 
 
 def _formats(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Series[bool]"]]:
-    """Yield formats without a grid, or timed with a host path."""
-    for dtype, group in rows.groupby("dtype"):
+    """Yield formats that are not simulated, without a grid, or timed with a host path."""
+    for dtype in sorted(set(rows["dtype"])):
+        group = rows[rows["dtype"] == dtype]
+        if dtype not in WEIGHT_DTYPES:
+            yield f"{dtype} is not simulated", rows["dtype"] == dtype
+            continue
         shapes, floor_s = len(group[["k", "n"]].drop_duplicates()), group["seconds"].min()
         inside = rows["dtype"] == dtype
         if shapes < MIN_SHAPES:
@@ -76,14 +84,28 @@ def _prefill_above_peak(rows: pd.DataFrame, header: Header) -> Iterator[tuple[st
     yield "prefill faster than the peak matrix rate", is_prefill & (rate > TOLERANCE * peak)
 
 
+def _slower_experts(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Series[bool]"]]:
+    """Yield formats of experts that take longer than half precision for few tokens.
+
+    They read fewer bytes, which is what takes the time, so no engine would choose that kernel.
+    """
+    cases = ["hidden_size", "ffn_size", "num_experts", "experts_per_token", "tp", "ep", "routing", "num_tokens"]
+    few = rows[rows["num_tokens"] <= MOST_FEW_TOKENS].groupby(["dtype", *cases])["seconds"].median().unstack(0)
+    for dtype in [name for name in few.columns if name != HALF and HALF in few.columns]:
+        ratio = (few[dtype] / few[HALF]).median()
+        if ratio > 1:
+            yield f"experts in {dtype} take {ratio:.1f} times as long as in {HALF}", rows["dtype"] == dtype
+
+
 def _broken_links(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Series[bool]"]]:
-    """Yield groups of GPUs whose links do not work."""
+    """Yield groups of GPUs whose links attain much less than those of the smallest group."""
     reduces = rows[rows["operator"] == "all_reduce"]
     reduces = reduces[reduces["num_bytes"] == reduces["num_bytes"].max()].set_index("num_gpus")
     count = reduces.index.to_series()
     rate = (2 * (count - 1) / count) * reduces["num_bytes"] / reduces["seconds"]
-    for num_gpus in [int(group) for group in rate.index if rate[group] < rate[2] * MIN_LINK_SHARE]:
-        share = f"{rate[num_gpus] / 1e9:.1f} of {rate[2] / 1e9:.1f} GB/s"
+    best = rate.sort_index().iloc[0] if len(rate) else 0.0
+    for num_gpus in [int(group) for group in rate.index if rate[group] < best * MIN_LINK_SHARE]:
+        share = f"{rate[num_gpus] / 1e9:.1f} of {best / 1e9:.1f} GB/s"
         yield (
             f"all-reduces of {num_gpus} GPUs attain {share}: the links of that host do not work",
             (rows["num_gpus"] == num_gpus),
@@ -98,5 +120,6 @@ def _repeated(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Series[b
 _CHECKS: dict[str, tuple[Check, ...]] = {
     "matmul": (_formats, _above_matrix_peak),
     "attention": (_decode_from_cache, _prefill_above_peak),
+    "experts": (_slower_experts,),
     "communication": (_repeated, _broken_links),
 }

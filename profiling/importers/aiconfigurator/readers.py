@@ -147,6 +147,8 @@ def _latent(table: pd.DataFrame, operator: str, num_tokens: pd.Series) -> pd.Dat
 
 
 def _custom_all_reduce(table: pd.DataFrame) -> pd.DataFrame:
+    if "backend" not in table.columns:  # tables of other engines do not say how they measured
+        return _messages(table.head(0), pd.Series(dtype=object))
     return _messages(table[table["backend"].isin(_CUSTOM)], table["backend"].map(_CUSTOM))
 
 

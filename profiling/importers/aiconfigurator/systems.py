@@ -26,7 +26,6 @@ SYSTEMS = {
     "l40s": ("l40s", 142, 96),
     "rtx_pro_6000_server": ("rtx_pro_6000", 188, 128),
 }
-BACKENDS = ("vllm", "sglang", "trtllm")
 # The wheels have the bandwidth of the Workstation Edition; data sheet of the Server Edition, December 2025.
 _BANDWIDTH_GB_PER_S = {"rtx_pro_6000": 1597.0}
 # Peak rates in a system's file -> number formats that are multiplied at that rate.
@@ -122,15 +121,23 @@ def _root(folder: Path | None) -> tuple[Path, str]:
     if folder is not None:
         if not (folder / "data").is_dir():
             raise TableError(f"{folder} is not the folder `systems` of an unpacked wheel: it has no folder data")
-        return folder, f"{PACKAGES.get(folder.absolute().parent.name, folder.name)} (unpacked)"
-    for module, package in PACKAGES.items():
+        return folder, _package(folder.absolute())
+    for module in PACKAGES:
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.submodule_search_locations:
-            return Path(spec.submodule_search_locations[0]) / "systems", package
+            root = Path(spec.submodule_search_locations[0]) / "systems"
+            return root, _package(root)
     raise TableError(
         "no package with measurements is installed: pip install 'llm-serving-simulator[aiconfigurator]', "
         "or name the folder `systems` of an unpacked wheel with --systems"
     )
+
+
+def _package(root: Path) -> str:
+    """Return name and version of the wheel that a folder is from: its metadata lie beside its package."""
+    name = PACKAGES.get(root.parent.name, root.parent.name)
+    metadata = sorted(root.parent.parent.glob(f"{name.replace('-', '_')}-*.dist-info"))
+    return " ".join([name, *(path.stem.rpartition("-")[2] for path in metadata[:1])])
 
 
 def _header(root: Path, package: str, name: str, backend: str, version: str, repeats: Sequence[str]) -> Header:
