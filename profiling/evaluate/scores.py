@@ -26,7 +26,7 @@ class Score:
     Attributes:
         device: Name of the device.
         operator: Operator, or a family for all its operators.
-        split: What was held out: tokens, model, configurations, sizes or device.
+        split: What was held out: tokens, shape, model, configurations, sizes, device, or all beyond a size.
         tokens: Range of the number of tokens; for messages, of bytes.
         model: Name of the regressor.
         median: Median of the absolute error, per cent.

@@ -3,11 +3,12 @@
     python -m profiling.fit.roofline TABLES
 
 TABLES is a folder of a device, or a folder of device folders, as `python -m profiling import` writes them. Prints
-medians over all shapes of each device, of kernels in half precision.
+medians over the large kernels of each device, in half precision.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,11 +29,11 @@ FEW_TOKENS = 16
 SHORTEST = 0.1
 
 
-def constants(folder: Path) -> dict[str, object]:
+def constants(folder: Path) -> dict[str, Any]:
     """Return the constants of a device, as in `Attained`."""
     header = Header.read(folder)
     gpu = gpu_of(header)
-    return {"device": header.device, "kernels": header.kernels} | _matmul(folder, gpu) | _attention(folder, gpu)
+    return {"device": header.device, "kernels": header.kernels, **_matmul(folder, gpu), **_attention(folder, gpu)}
 
 
 def _matmul(folder: Path, gpu: Gpu) -> dict[str, float]:
