@@ -33,8 +33,8 @@ EXPORTS = {
     "simulator.kv_cache": "BlockHashCache BlockHashes",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
     " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
-    "simulator.model": "Attained Device EngineMemory EngineOverhead HALF HALF_BYTES HostTime IterationOverhead"
-    " KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES bytes_per_value"
+    "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
+    " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES bytes_per_value"
     " read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError load_result load_summary parse read_json"
     " write_result",

@@ -99,8 +99,10 @@ class Cluster:
             for spec, run in zip(specs, self.runs, strict=True)
         ]
         self.gateway = Gateway(requests, sessions, loads, router or RoundRobin(), random or np.random.default_rng(0))
-        self._front_ends = [FrontEnd(spec) for spec in specs]
-        self._engines = [self._build_engine(run) for run in self.runs]
+        self._front_ends = [
+            FrontEnd(self.clock, spec.front_end, run, self._build_engine(run))
+            for spec, run in zip(specs, self.runs, strict=True)
+        ]
         self.fault_injector: FaultInjector | None = None
         if faults is not None and faults:
             self.fault_injector = FaultInjector(
@@ -110,7 +112,7 @@ class Cluster:
                 self.gateway,
                 requests,
                 self.runs,
-                self._engines,
+                self._front_ends,
                 self._on_loss,
                 time_limit_s,
             )
@@ -169,18 +171,21 @@ class Cluster:
                 yield wake
             self._arrive(request)
 
-    def _schedule_follow_up(self, request: int, answered: bool) -> None:
-        """Schedule the arrival of the follow-up of an ended request."""
+    def _schedule_follow_up(self, request: int, answered: bool, delay_s: float) -> None:
+        """Schedule the arrival of the follow-up of an ended request.
+
+        `delay_s` is the time until the client knows of the end.
+        """
         assert self.follow_ups is not None
         popped = self.follow_ups.pop(request, answered)
         if popped is None:
             return
         follow_up, think_s = popped
-        arrival_s = self.clock.now + think_s
+        arrival_s = self.clock.now + delay_s + think_s
         if arrival_s > self._time_limit_s:
             return
         self.requests.arrival_s[follow_up] = arrival_s
-        if think_s == 0 and answered:
+        if arrival_s == self.clock.now and answered:
             self._arrive(follow_up)
         else:
             self.clock.call_at(arrival_s, partial(self._arrive, follow_up), ARRIVAL)
@@ -191,35 +196,20 @@ class Cluster:
         replica = self.gateway.send(request)
         if replica == NO_REPLICA:
             return
-        ready_s = self._front_ends[replica].ready_s(self.clock.now, self.gateway.prompt_tokens(request))
-        if ready_s == self.clock.now:
-            self._engines[replica].arrive(request)
-        else:
-            self.clock.call_at(ready_s, partial(self._enter, replica, request), ARRIVAL)
-
-    def _enter(self, replica: int, request: int, _: Event) -> None:
-        """Hand a request to the scheduler.
-
-        It is routed again if its replica has failed.
-        """
-        if self.gateway.is_up(replica):
-            self._engines[replica].arrive(request)
-            return
-        self.gateway.end(replica, [request])
-        self._arrive(request)
+        self._front_ends[replica].arrive(request)
 
     def _on_loss(self, request: int) -> None:
-        self._count_ends([request], answered=False)
+        self._count_ends([request], answered=False, delay_s=0.0)
 
     def _on_end(self, replica: int, requests: Sequence[int], answered: bool) -> None:
         self.gateway.end(replica, requests)
-        self._count_ends(requests, answered)
+        self._count_ends(requests, answered, self._front_ends[replica].delay_s())
 
-    def _count_ends(self, requests: Sequence[int], answered: bool) -> None:
+    def _count_ends(self, requests: Sequence[int], answered: bool, delay_s: float) -> None:
         self.num_ended += len(requests)
         if self.follow_ups is not None:
             for request in requests:
-                self._schedule_follow_up(request, answered)
+                self._schedule_follow_up(request, answered, delay_s)
         if self._progress is not None and self.num_ended >= self._next_report:
             self._progress(self.num_ended)
             self._next_report = self.num_ended + max(1, len(self.requests.arrival_s) // 200)

@@ -64,6 +64,7 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
         status[cluster.gateway.queue] = UNFINISHED if cluster.fault_injector.cut_off else STUCK
         status[cluster.fault_injector.lost] = LOST
         end_s = _last_event_s(table["arrival_s"][status != NOT_ARRIVED], replicas, faults)
+    end_s = max([end_s, *(float(replica.delivered_s.max(initial=0.0)) for replica in replicas)])
     _fill_down_time(replicas, faults, float(np.nanmin(table["arrival_s"])), end_s)
     return Result(
         table,
@@ -152,11 +153,9 @@ def _replica_result(
         decode_spans=_without_discarded(_rows(replica.decode_spans(), 4), request_events.discards, 1),
     )
     _fill_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
-    _fill_first(table["first_token_s"], events.prefill_ends, logged.end_s)
-    _fill_first(table["completed_s"], events.finishes, logged.end_s)
     np.add.at(table["num_preemptions"], events.preemptions[:, 0], 1)
     table["ignored"][request_events.ignored] = 1
-    return ReplicaResult(
+    result = ReplicaResult(
         logged=logged,
         request_events=events,
         stages=run.stages,
@@ -167,7 +166,11 @@ def _replica_result(
         placement=spec.placement,
         caches_prefixes=spec.prefix_caching,
         moved=moved,
+        front_end=spec.front_end,
     )
+    _fill_first(table["first_token_s"], events.prefill_ends, result.delivered_s)
+    _fill_first(table["completed_s"], events.finishes, result.delivered_s)
+    return result
 
 
 def _rows(rows: Sequence[tuple[int, ...]], width: int) -> Ints:

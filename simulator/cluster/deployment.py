@@ -8,7 +8,7 @@ from typing import Any
 from simulator.cluster.faults import MOST_REPLICAS
 from simulator.cluster.replica_spec import ReplicaSpec, max_num_seqs_of
 from simulator.iteration_time import IterationTime, Profile, StageTimes
-from simulator.model import Device, EngineOverhead, KVMemory, Layout, Model, Node, Parallelism, Placement
+from simulator.model import Device, EngineOverhead, FrontEndTime, KVMemory, Layout, Model, Node, Parallelism, Placement
 from simulator.schedulers import Overlapping, Sarathi, Scheduler, SizedBatches
 from traces.shared.value_checks import integer
 
@@ -123,8 +123,7 @@ class Deployment:
             watermark=self.kv_cache.watermark,
             max_model_len=max_model_len,
             overlap_sends=self.parallel.overlap_sends,
-            front_end_s=self.engine.front_end_s,
-            front_end_per_token_s=self.engine.front_end_per_token_s,
+            front_end=self.engine.front_end or FrontEndTime(),
             prefix_caching=self.caches_prefixes,
             slow_network_times=self._slow_network_times if self.parallel.num_gpus > 1 else None,
             placement=Placement(

@@ -1,18 +1,75 @@
-"""Front end of a replica: before the scheduler."""
+"""Front end of a replica: between clients and engine."""
 
-from simulator.cluster.replica_spec import ReplicaSpec
+from functools import partial
+
+from simpy.events import Event
+
+from simulator.engine import ARRIVAL, Clock, Engine, ReplicaRun
+from simulator.model import FrontEndTime
 
 
 class FrontEnd:
-    """HTTP server and tokenizer of one replica, one request at a time."""
+    """HTTP server, tokenizer and detokenizer of one replica.
 
-    def __init__(self, spec: ReplicaSpec) -> None:
-        self._per_request_s = spec.front_end_s
-        self._per_token_s = spec.front_end_per_token_s
+    Its event loop takes in requests one at a time, after the tokens of the last iteration were sent.
+    """
+
+    def __init__(self, clock: Clock, time: FrontEndTime, run: ReplicaRun, engine: Engine) -> None:
+        """Start idle.
+
+        Args:
+            clock: Simulated time.
+            time: Times of the front end.
+            run: The replica.
+            engine: Engine of the replica.
+        """
+        self._clock = clock
+        self._time = time
+        self._run = run
+        self._engine = engine
         self._free_s = 0.0
+        self._inside: dict[int, None] = {}
+        self._num_failures = 0
 
-    def ready_s(self, now_s: float, prompt_tokens: int) -> float:
-        """Return when the scheduler sees a request that arrives now."""
-        start_s = self._free_s if self._free_s > now_s else now_s
-        self._free_s = start_s + self._per_request_s + self._per_token_s * prompt_tokens
-        return self._free_s
+    def arrive(self, request: int) -> None:
+        """Take in a request that arrives now, and hand it to the engine when it is ready."""
+        now_s = self._clock.now
+        ready_s = self._ready_s(now_s, self._run.replica.requests.prompt_tokens[request])
+        if ready_s == now_s:
+            self._engine.arrive(request)
+            return
+        self._inside[request] = None
+        self._clock.call_at(ready_s, partial(self._hand_over, request, self._num_failures), ARRIVAL)
+
+    def fail(self) -> tuple[list[int], list[int]]:
+        """Drop all requests and idle until the next arrival.
+
+        Returns:
+            Running requests, and waiting ones with those that the engine has not seen.
+        """
+        running, waiting = self._engine.fail()
+        waiting += self._inside
+        self._inside.clear()
+        self._free_s = 0.0
+        self._num_failures += 1
+        return running, waiting
+
+    def delay_s(self) -> float:
+        """Return the seconds from the end of an iteration until its tokens reach the clients."""
+        return self._time.step_time(len(self._run.replica.running))
+
+    def _hand_over(self, request: int, num_failures: int, _: Event) -> None:
+        if num_failures == self._num_failures:
+            del self._inside[request]
+            self._engine.arrive(request)
+
+    def _ready_s(self, now_s: float, prompt_tokens: int) -> float:
+        time = self._time
+        self._free_s = max(self._free_s, now_s, self._sending_until_s(now_s)) + time.request_s
+        return self._free_s + time.latency_s + time.latency_per_token_s * prompt_tokens
+
+    def _sending_until_s(self, now_s: float) -> float:
+        """Return when the tokens of the last iteration that has ended are sent; 0: unknown."""
+        delay_s = self.delay_s()
+        ended_s = self._run.log.last_end_s(now_s) if delay_s else None
+        return 0.0 if ended_s is None else ended_s + delay_s

@@ -109,10 +109,6 @@ class Gateway:
         self._loads_up = [self._loads[number] for number in self._up]
         self._positions = {number: position for position, number in enumerate(self._up)}
 
-    def prompt_tokens(self, request: int) -> int:
-        """Return the prompt tokens that a request was last sent with."""
-        return self._prompt_tokens[request]
-
     def is_up(self, replica: int) -> bool:
         """Return whether a replica is up."""
         return replica in self._positions

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.iteration_time import StageTimes
-from simulator.model import Placement
+from simulator.model import FrontEndTime, Placement
 from simulator.replica import CachingReplica, Replica, RequestTable
 from simulator.schedulers import Overlapping, Scheduler, SizedBatches
 
@@ -28,8 +28,7 @@ class ReplicaSpec:
         slow_network_times: Returns the stage times for a factor on the time of messages between the GPUs; None: the
             replica sends no messages, or their times are unknown.
         prefix_caching: Whether the replica has a prefix cache.
-        front_end_s: Seconds from the arrival of a request until the scheduler sees it.
-        front_end_per_token_s: Seconds per prompt token in addition, one prompt at a time.
+        front_end: Times of its front end.
     """
 
     scheduler: Scheduler
@@ -42,8 +41,7 @@ class ReplicaSpec:
     placement: Placement = field(default_factory=Placement)
     slow_network_times: Callable[[float], StageTimes] | None = None
     prefix_caching: bool = False
-    front_end_s: float = 0.0
-    front_end_per_token_s: float = 0.0
+    front_end: FrontEndTime = field(default_factory=FrontEndTime)
 
     @property
     def overlaps(self) -> bool:

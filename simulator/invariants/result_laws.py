@@ -85,8 +85,8 @@ def _emitted(result: Result, replicas: Sequence[Checked], restarts: bool) -> tup
         begins, counts, sizes = np.array(runs, dtype=np.int64).reshape(-1, 3).T
         # The number of each iteration that emitted a token; its end time counts once per member.
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        end_s = replica_result.logged.end_s[np.repeat(begins, counts) + offsets]
-        times_s.append(np.repeat(end_s, np.repeat(sizes, counts)))
+        delivered_s = replica_result.delivered_s[np.repeat(begins, counts) + offsets]
+        times_s.append(np.repeat(delivered_s, np.repeat(sizes, counts)))
     request, time_s = np.concatenate(requests), np.concatenate(times_s)
     if restarts:
         restart_s = np.full(len(result.status), -np.inf)

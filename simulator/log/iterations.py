@@ -168,6 +168,11 @@ class IterationLog:
         if self._members is not None:
             self._members.append(members())
 
+    def last_end_s(self, now_s: float) -> float | None:
+        """Return the end of the last iteration that has ended; None: it is packed, or there is none."""
+        times = self.times
+        return next((times[index] for index in range(len(times) - 2, -1, -2) if times[index] <= now_s), None)
+
     def log_lone_preemptions(self, preemptions: range, now_s: float) -> None:
         """Log that preemptions, by number, were decided now without forming a batch."""
         self._lone_preemptions += [(number, now_s) for number in preemptions]

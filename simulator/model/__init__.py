@@ -4,6 +4,7 @@ from simulator.model.architecture import Model
 from simulator.model.device import Attained, Device
 from simulator.model.engine_memory import EngineMemory
 from simulator.model.engine_overhead import EngineOverhead, HostTime, IterationOverhead, SamplerTime
+from simulator.model.front_end import FrontEndTime
 from simulator.model.hf_config import read_hf_config
 from simulator.model.kv_memory import KVMemory
 from simulator.model.layout import Layout
@@ -20,6 +21,7 @@ __all__ = [
     "Device",
     "EngineMemory",
     "EngineOverhead",
+    "FrontEndTime",
     "HostTime",
     "IterationOverhead",
     "KVMemory",

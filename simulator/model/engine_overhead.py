@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from simulator.model.device import Device
 from simulator.model.engine_memory import EngineMemory
+from simulator.model.front_end import FrontEndTime
 from traces.shared.value_checks import flag, number
 
 LONGEST_S = 1e6
@@ -113,8 +114,7 @@ class EngineOverhead:
             message sizes for which it was measured.
         sampling: How tokens are chosen: "greedy", or a key of `samplers`.
         samplers: Time of other choices in addition to the greedy one.
-        front_end_s: Seconds from the arrival of a request until the scheduler sees it.
-        front_end_per_token_s: Seconds per prompt token that the tokenizer adds; it takes one prompt at a time.
+        front_end: Time of the front end; None: it takes no time.
         memory_utilization: Share of the GPU memory that the engine takes unless the configuration says otherwise.
         async_scheduling: Whether the engine schedules a batch while the previous one runs, unless the configuration
             says otherwise.
@@ -130,8 +130,7 @@ class EngineOverhead:
     custom_all_reduce: bool = False
     sampling: str = GREEDY
     samplers: Mapping[str, SamplerTime] = field(default_factory=dict)
-    front_end_s: float = 0.0
-    front_end_per_token_s: float = 0.0
+    front_end: FrontEndTime | None = None
     memory_utilization: float = 0.85
     async_scheduling: bool = False
     memory: EngineMemory | None = None
@@ -154,8 +153,8 @@ class EngineOverhead:
             raise ValueError(f"memory must be the sizes of an EngineMemory or null, got {self.memory!r}")
         if self.sampling != GREEDY and self.sampling not in self.samplers:
             raise ValueError(f"sampling must be one of {', '.join((GREEDY, *self.samplers))}, got {self.sampling!r}")
-        for name in ("front_end_s", "front_end_per_token_s"):
-            number(name, getattr(self, name), 0, LONGEST_S)
+        if self.front_end is not None and not isinstance(self.front_end, FrontEndTime):
+            raise ValueError(f"front_end must be the times of a FrontEndTime or null, got {self.front_end!r}")
         number("memory_utilization", self.memory_utilization, 0, 1)
 
     def on(self, device: Device) -> IterationOverhead:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from simulator.iteration_time import Extent, HostPart, Provenance
 from simulator.log import NO_REPLICA, RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse
-from simulator.model import Placement
+from simulator.model import FrontEndTime, Placement
 from simulator.output.validation import validate_result
 from simulator.results import (
     CACHED_TOKENS,
@@ -30,7 +30,7 @@ from traces import Client
 from traces.shared.json_file import read_json as parse
 
 LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
-_FORMAT = 4
+_FORMAT = 5
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "lone_preemptions", "stage_spans")
 _EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "residencies")
@@ -190,6 +190,7 @@ def _about(result: Result) -> dict[str, Any]:
                 "caches_prefixes": replica.caches_prefixes,
                 "obstacle": replica.stuck_reason,
                 "placement": asdict(replica.placement),
+                "front_end": asdict(replica.front_end),
                 "provenance": None if replica.provenance is None else asdict(replica.provenance),
                 "stages": [asdict(stage) for stage in replica.stages],
                 "has_spans": replica.logged.stage_spans is not None,
@@ -249,6 +250,7 @@ def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], fault
         provenance=_provenance(about["provenance"]),
         placement=placement,
         moved=faults.moved,
+        front_end=FrontEndTime(**about["front_end"]),
     )
 
 

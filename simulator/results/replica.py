@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from simulator.iteration_time import Provenance
 from simulator.log import LoggedIterations, Members, StageUse
-from simulator.model import Placement
+from simulator.model import FrontEndTime, Placement
 from simulator.results.tokens import TokenLog
 
 
@@ -54,6 +54,7 @@ class ReplicaResult:
         provenance: Where its iteration times come from; None: unknown.
         placement: Its GPUs.
         moved: int64[l], requests of all replicas that failures dropped or left queued at the gateway.
+        front_end: Times of its front end.
     """
 
     logged: LoggedIterations
@@ -66,6 +67,13 @@ class ReplicaResult:
     placement: Placement
     caches_prefixes: bool = False
     moved: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    front_end: FrontEndTime = field(default_factory=FrontEndTime)
+
+    @cached_property
+    def delivered_s(self) -> NDArray[np.float64]:
+        """When the tokens of each iteration reached the clients: float64[num_iterations]."""
+        columns = self.logged.columns
+        return self.front_end.delivered_s(self.logged.end_s, columns["num_decodes"] + columns["num_prefills"])
 
     @property
     def iterations(self) -> dict[str, NDArray[Any]]:
@@ -88,7 +96,7 @@ class ReplicaResult:
         decode_set: NDArray[Any] = self.logged.columns["decode_set"]
         request_events = self.request_events
         return TokenLog(
-            self.logged.end_s, decode_set, request_events.prefill_ends, request_events.decode_spans, self.moved
+            self.delivered_s, decode_set, request_events.prefill_ends, request_events.decode_spans, self.moved
         )
 
     @property

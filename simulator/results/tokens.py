@@ -16,7 +16,7 @@ class TokenLog:
     """Tokens emitted by one replica, by iteration.
 
     Attributes:
-        end_s: float64[num_iterations].
+        end_s: float64[num_iterations], when the tokens of each iteration reached the clients.
         decode_set: int64[num_iterations], the decode set in each iteration; negative: none.
         prefill_ends: int64[k, 2], request and iteration of each completed prefill: one token.
         decode_spans: int64[m, 4], request, decode set, joined, left: one token in each of the set's

@@ -1,0 +1,59 @@
+"""Time of a serving engine's front end: HTTP server, tokenizer and detokenizer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from traces.shared.value_checks import number
+
+LONGEST_S = 1e6
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FrontEndTime:
+    """Time of a front end, whose event loop does one thing at a time.
+
+    Attributes:
+        request_s: Seconds of the event loop per request.
+        latency_s: Seconds in addition before the scheduler sees a request, off the event loop.
+        latency_per_token_s: Seconds per prompt token in addition, off the event loop.
+        step_s: Seconds of the event loop per iteration of the engine.
+        token_s: Seconds of the event loop per streamed token.
+    """
+
+    request_s: float = 0.0
+    latency_s: float = 0.0
+    latency_per_token_s: float = 0.0
+    step_s: float = 0.0
+    token_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, value in vars(self).items():
+            number(name, value, 0, LONGEST_S)
+
+    def step_time(self, num_tokens: float) -> float:
+        """Return the seconds of the event loop that stream the tokens of an iteration."""
+        return self.step_s + self.token_s * num_tokens
+
+    def delivered_s(self, end_s: Floats, num_tokens: Floats) -> Floats:
+        """Return when the tokens of each iteration reach the clients.
+
+        All of an iteration are sent together, after those of earlier ones.
+
+        Args:
+            end_s: float64[num_iterations], ends of the iterations in order.
+            num_tokens: float64[num_iterations], tokens that they emit.
+
+        Returns:
+            float64[num_iterations].
+        """
+        if not (self.step_s or self.token_s):
+            return end_s
+        busy_s = np.cumsum(self.step_s + self.token_s * num_tokens)
+        # Work starts at the end of an iteration or when the work before it is done.
+        idle_until_s = np.maximum.accumulate(end_s - np.concatenate([[0.0], busy_s[:-1]]))
+        return np.asarray(idle_until_s + busy_s)
