@@ -34,8 +34,8 @@ EXPORTS = {
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
     " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
-    " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES bytes_per_value"
-    " read_hf_config",
+    " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES"
+    " bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError load_result load_summary parse read_json"
     " write_result",
     "simulator.plot": "PricedPoint batch_composition capacities capacity_against_slo cost_against_latency"

@@ -203,7 +203,7 @@ class Cluster:
 
     def _on_end(self, replica: int, requests: Sequence[int], answered: bool) -> None:
         self.gateway.end(replica, requests)
-        self._count_ends(requests, answered, self._front_ends[replica].delay_s())
+        self._count_ends(requests, answered, self._front_ends[replica].delay_s(len(requests)))
 
     def _count_ends(self, requests: Sequence[int], answered: bool, delay_s: float) -> None:
         self.num_ended += len(requests)

@@ -54,9 +54,13 @@ class FrontEnd:
         self._num_failures += 1
         return running, waiting
 
-    def delay_s(self) -> float:
-        """Return the seconds from the end of an iteration until its tokens reach the clients."""
-        return self._time.step_time(len(self._run.replica.running))
+    def delay_s(self, num_ended: int = 0) -> float:
+        """Return the seconds from the end of an iteration until its tokens reach the clients.
+
+        Args:
+            num_ended: Requests that the iteration ended.
+        """
+        return self._time.step_time(len(self._run.replica.running) + num_ended)
 
     def _hand_over(self, request: int, num_failures: int, _: Event) -> None:
         if num_failures == self._num_failures:

@@ -39,6 +39,10 @@ class FrontEndTime:
         """Return the seconds of the event loop that stream the tokens of an iteration."""
         return self.step_s + self.token_s * num_tokens
 
+    def busy_s(self, num_requests: int, num_iterations: int, num_tokens: int) -> float:
+        """Return the seconds for which the event loop works."""
+        return self.request_s * num_requests + self.step_s * num_iterations + self.token_s * num_tokens
+
     def delivered_s(self, end_s: Floats, num_tokens: Floats) -> Floats:
         """Return when the tokens of each iteration reach the clients.
 

@@ -76,6 +76,13 @@ class ReplicaResult:
         return self.front_end.delivered_s(self.logged.end_s, columns["num_decodes"] + columns["num_prefills"])
 
     @property
+    def front_end_busy_s(self) -> float:
+        """Seconds for which the event loop of the front end works."""
+        columns, admissions = self.logged.columns, self.request_events.admissions
+        num_tokens = int(columns["num_decodes"].sum() + columns["num_prefills"].sum())
+        return self.front_end.busy_s(len(np.unique(admissions[:, 0])), len(self.logged.end_s), num_tokens)
+
+    @property
     def iterations(self) -> dict[str, NDArray[Any]]:
         """Iterations by column, float64 or int64[num_iterations].
 

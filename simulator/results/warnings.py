@@ -11,8 +11,12 @@ from simulator.log import NO_REPLICA
 from simulator.results.replica import ReplicaResult
 from simulator.results.status import STUCK
 
+# The queue of an event loop that is busier than this grows long.
+MOST_FRONT_END_BUSY = 0.8
+
 Kind = Literal[
     "overloaded",
+    "front_end",
     "stuck",
     "lost",
     "unfinished",
@@ -56,6 +60,8 @@ class Run(Protocol):
     @property
     def num_by_status(self) -> Mapping[str, int]: ...  # noqa: D102
     @property
+    def end_s(self) -> float: ...  # noqa: D102
+    @property
     def counted(self) -> NDArray[np.bool_]: ...  # noqa: D102
     @property
     def overloaded(self) -> bool: ...  # noqa: D102
@@ -67,6 +73,7 @@ def run_warnings(run: Run) -> list[Warning]:
     """Return the warnings of a run."""
     return [
         *_about_load(run),
+        *_about_front_ends(run),
         *_about_sessions(run),
         *_about_measured_requests(run),
         *(Warning("input", note) for note in run.notes),
@@ -89,6 +96,17 @@ def _about_load(run: Run) -> Iterator[Warning]:
         yield Warning("lost", text)
     if count["num_unfinished"]:
         yield Warning("unfinished", f"{count['num_unfinished']} requests were unfinished at the time limit")
+
+
+def _about_front_ends(run: Run) -> Iterator[Warning]:
+    span_s = run.end_s - float(np.nanmin(run.requests["arrival_s"]))
+    shares = [replica.front_end_busy_s / span_s for replica in run.replicas] if span_s > 0 else []
+    if max(shares, default=0.0) > MOST_FRONT_END_BUSY:
+        yield Warning(
+            "front_end",
+            f"a front end is busy for {max(shares):.0%} of the time, and its queue adds to TTFT; several API servers "
+            "are not simulated",
+        )
 
 
 def _about_sessions(run: Run) -> Iterator[Warning]:
