@@ -10,8 +10,8 @@ from profiling.evaluate import few_shapes, grids
 from profiling.evaluate.scores import ROW, Score, score
 from profiling.fit import links
 from profiling.fit.attention import (
+    BANDWIDTH_SHARE,
     DECODE,
-    MAX_BANDWIDTH_SHARE,
     PREFILL,
     AttentionSource,
     Phase,
@@ -96,7 +96,7 @@ def _plausible(folder: Path, rows: pd.DataFrame, phase: Phase) -> pd.DataFrame:
     """
     if phase is PREFILL:
         return rows
-    bounded = within_bandwidth(gpu_of(Header.read(folder)), rows, MAX_BANDWIDTH_SHARE)
+    bounded = within_bandwidth(gpu_of(Header.read(folder)), rows, BANDWIDTH_SHARE)
     plausible: pd.DataFrame = rows[bounded == rows["seconds"].to_numpy()].reset_index(drop=True)
     return plausible
 
@@ -111,7 +111,7 @@ def _derived_attention_scores(folder: Path, source: Path) -> Iterator[Score]:
         source_rows, rows = attention_rows(source, phase), attention_rows(folder, phase)
         seconds = source_rows["seconds"].to_numpy()
         if phase is DECODE:
-            seconds = within_bandwidth(source_gpu, source_rows, MAX_BANDWIDTH_SHARE)
+            seconds = within_bandwidth(source_gpu, source_rows, BANDWIDTH_SHARE)
         design = attention_design(source_gpu, source_rows, phase.own_design, "bf16")
         model = phase.regressor().fit(design, seconds).model_
         model = physics_only(model) if phase is DECODE else model

@@ -27,8 +27,9 @@ HALF_FORMATS = ("bf16", "fp16")
 MIN_OWN_ROWS, MIN_ROWS = 100, 90
 # From this number of shapes on, one fit to all of them is as accurate as a fit of each.
 GRID_SHAPES = 20
-# Largest share of the HBM bandwidth where some measurements exceed it: their keys and values were in the L2 cache.
-MAX_BANDWIDTH_SHARE = 0.85
+# Share of the HBM bandwidth that decodes of few measured shapes may attain, if no large ones attained more. Where some
+# exceed the bandwidth, their keys and values were in the L2 cache.
+BANDWIDTH_SHARE = 0.85
 # Keys and values of more bytes come from the HBM.
 LARGE_BYTES = 400e6
 
@@ -192,15 +193,16 @@ def _kv_bytes(rows: pd.DataFrame, kv_dtype: str) -> Floats:
 def _most_bandwidth(source: AttentionSource) -> float:
     """Return the largest share of the bandwidth that decodes attain.
 
-    The 95th percentile of large ones, unless measurements are faster than the memory.
+    The 95th percentile of large ones, unless measurements are faster than the memory or few.
     """
     rows = attention_rows(source.folder, DECODE)
     num_bytes = _kv_bytes(rows, "bf16")
     attained = gpu_of(Header.read(source.folder)).memory_s(num_bytes) / rows["seconds"].to_numpy()
     large = attained[num_bytes >= LARGE_BYTES]
     if len(large) == 0 or large.max() > 1:
-        return MAX_BANDWIDTH_SHARE
-    return round(float(np.percentile(large, 95)), 3)
+        return BANDWIDTH_SHARE
+    share = round(float(np.percentile(large, 95)), 3)
+    return share if is_grid(rows) else max(share, BANDWIDTH_SHARE)
 
 
 def physics_only(fitted: CorrectedPhysics) -> CorrectedPhysics:

@@ -138,7 +138,7 @@ class Deployment:
         return [spec] * self.num_replicas
 
     def _require_v1_engine(self, scheduler: Overlapping) -> None:
-        """Check that host and kernels are of an engine with a V1 scheduler."""
+        """Check that the engine has the V1 scheduler."""
         engine, is_async = self.engine, scheduler.overlap.lookahead
         if engine.kernels in _BEFORE_V1:
             raise ValueError(

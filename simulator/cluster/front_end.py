@@ -32,7 +32,7 @@ class FrontEnd:
         self._num_failures = 0
 
     def arrive(self, request: int) -> None:
-        """Take in a request that arrives now, and hand it to the engine when it is ready."""
+        """Take in a request; the engine gets it when it is ready."""
         now_s = self._clock.now
         ready_s = self._ready_s(now_s, self._run.replica.requests.prompt_tokens[request])
         if ready_s == now_s:
@@ -55,7 +55,7 @@ class FrontEnd:
         return running, waiting
 
     def delay_s(self, num_ended: int = 0) -> float:
-        """Return the seconds from the end of an iteration until its tokens reach the clients.
+        """Return the delay from an iteration's end to the clients, in seconds.
 
         Args:
             num_ended: Requests that the iteration ended.
@@ -73,7 +73,7 @@ class FrontEnd:
         return self._free_s + time.latency_s + time.latency_per_token_s * prompt_tokens
 
     def _sending_until_s(self, now_s: float) -> float:
-        """Return when the tokens of the last iteration that has ended are sent; 0: unknown."""
+        """Return when the last iteration's tokens are sent; 0: unknown."""
         delay_s = self.delay_s()
         ended_s = self._run.log.last_end_s(now_s) if delay_s else None
         return 0.0 if ended_s is None else ended_s + delay_s

@@ -18,7 +18,7 @@ class AttentionTimes(Protocol):
     """Attention times of one layer, looked up in every iteration."""
 
     def prefill_times(self, chunks: Sequence[PrefillChunk], *, beside_decodes: bool) -> Sequence[float]:
-        """Return the seconds of each kernel that computes prefill chunks over their contexts.
+        """Return the seconds of each kernel for prefill chunks over contexts.
 
         `beside_decodes`: the batch has decodes too, with which one kernel may share its launch.
         """
@@ -79,5 +79,8 @@ class Kernels(Protocol):
         ...
 
     def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[str]:
-        """Return what was not measured of a layout and its operators but attention, in a line each."""
+        """Return a line for each unmeasured part of a layout.
+
+        `operators` are those besides attention.
+        """
         ...

@@ -133,7 +133,7 @@ class ProfileKernels:
         return profile.in_engine.times(tokens) * profile.elementwise.predict(profile.gpu, measured, tokens)
 
     def _measured_name(self, operator: str) -> str:
-        """Return the name under which the kernel of an elementwise operator was measured."""
+        """Return the name under which an operator's kernel was measured."""
         names = _SAME_KERNEL.get(operator, ())
         return next((name for name in names if name in self._profile.elementwise.shared), operator)
 
@@ -164,7 +164,7 @@ class ProfileKernels:
         return AttentionTable(self._profile, attention)
 
     def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[str]:
-        """Return what was not measured of a layout and its operators, in a line each."""
+        """Return a line for each unmeasured part of a layout."""
         profile, model, device = self._profile, layout.model, layout.device
         warnings = list(self.warnings)
         names = sorted({operator.name for operator in operators if isinstance(operator, Elementwise)} - _COPIES)

@@ -169,7 +169,7 @@ class IterationLog:
             self._members.append(members())
 
     def last_end_s(self, now_s: float) -> float | None:
-        """Return the end of the last iteration that has ended; None: it is packed, or there is none."""
+        """Return the end of the last completed iteration; None: unknown."""
         times = self.times
         return next((times[index] for index in range(len(times) - 2, -1, -2) if times[index] <= now_s), None)
 

@@ -187,7 +187,7 @@ class EngineOverhead:
 
 
 def _require_entries(name: str, entries: object, kind: type) -> None:
-    """Check that a mapping has entries of one kind; hosts may be None."""
+    """Check the kind of the entries; hosts may be None."""
     if entries is None and kind is HostTime:
         return
     if not isinstance(entries, Mapping) or (not entries and kind is HostTime):

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FrontEndTime:
-    """Time of a front end, whose event loop does one thing at a time.
+    """Times of a front end: event loop, and tokenizer beside it.
 
     Attributes:
         request_s: Seconds of the event loop per request.
@@ -36,7 +36,7 @@ class FrontEndTime:
             number(name, value, 0, LONGEST_S)
 
     def step_time(self, num_tokens: float) -> float:
-        """Return the seconds of the event loop that stream the tokens of an iteration."""
+        """Return the event loop's seconds to send an iteration's tokens."""
         return self.step_s + self.token_s * num_tokens
 
     def busy_s(self, num_requests: int, num_iterations: int, num_tokens: int) -> float:

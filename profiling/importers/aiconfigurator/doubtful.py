@@ -44,7 +44,7 @@ def _without_time(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Seri
 
 
 def _formats(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Series[bool]"]]:
-    """Yield formats that are not simulated, without a grid, or timed with a host path."""
+    """Yield formats not simulated, without a grid, or with host time."""
     for dtype in sorted(set(rows["dtype"])):
         group = rows[rows["dtype"] == dtype]
         if dtype not in WEIGHT_DTYPES:
@@ -85,7 +85,7 @@ def _prefill_above_peak(rows: pd.DataFrame, header: Header) -> Iterator[tuple[st
 
 
 def _slower_experts(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Series[bool]"]]:
-    """Yield formats of experts that take longer than half precision for few tokens.
+    """Yield formats of experts slower than half precision for few tokens.
 
     They read fewer bytes, which is what takes the time, so no engine would choose that kernel.
     """
@@ -98,7 +98,7 @@ def _slower_experts(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Se
 
 
 def _broken_links(rows: pd.DataFrame, _: Header) -> Iterator[tuple[str, "pd.Series[bool]"]]:
-    """Yield groups of GPUs whose links attain much less than those of the smallest group."""
+    """Yield groups of GPUs whose links do not work."""
     reduces = rows[rows["operator"] == "all_reduce"]
     reduces = reduces[reduces["num_bytes"] == reduces["num_bytes"].max()].set_index("num_gpus")
     count = reduces.index.to_series()

@@ -134,7 +134,7 @@ def _root(folder: Path | None) -> tuple[Path, str]:
 
 
 def _package(root: Path) -> str:
-    """Return name and version of the wheel that a folder is from: its metadata lie beside its package."""
+    """Return name and version of a folder's wheel, from its metadata."""
     name = PACKAGES.get(root.parent.name, root.parent.name)
     metadata = sorted(root.parent.parent.glob(f"{name.replace('-', '_')}-*.dist-info"))
     return " ".join([name, *(path.stem.rpartition("-")[2] for path in metadata[:1])])
