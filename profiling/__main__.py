@@ -13,6 +13,7 @@ import pandas as pd
 
 from profiling import campaign
 from profiling.fit.step_bar import step_bar
+from profiling.front_end import command as front_end
 from profiling.importers import command as importers
 from profiling.measure import command as measure
 from profiling.serving import command as record
@@ -57,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_arguments(command)
     command = commands.add_parser("campaign", help="measure a GPU, record on it and validate, in one command")
     campaign.add_arguments(command)
+    command = commands.add_parser("front-end", help="measure the CPU time and latencies of vLLM's API server")
+    front_end.add_arguments(command)
 
     command = commands.add_parser("import", help="convert published measurements into tables")
     importers.add_arguments(command)

@@ -64,6 +64,7 @@ TABLE = {
     " traces.shared",
     "profiling.tables": "traces.* pandas rich",
     "profiling.device": "profiling.tables simulator.*",
+    "profiling.front_end": "profiling.device profiling.tables traces.* pandas scipy tokenizers",
     "profiling.importers": "profiling.tables simulator.model pandas yaml",
     "profiling.serving": "profiling.device profiling.tables simulator.* traces.* pandas",
     "profiling.measure": "profiling.device profiling.serving profiling.tables simulator.* traces.* pandas rich torch",
@@ -72,8 +73,8 @@ TABLE = {
     "profiling.validate": "profiling.fit profiling.serving profiling.tables simulator.* traces.* pandas",
     "profiling.campaign": "profiling.device profiling.measure profiling.serving profiling.validate simulator.*"
     " traces.*",
-    "profiling.__main__": "profiling.campaign profiling.evaluate profiling.fit profiling.importers profiling.measure"
-    " profiling.serving profiling.tables profiling.validate traces.* pandas",
+    "profiling.__main__": "profiling.campaign profiling.evaluate profiling.fit profiling.front_end"
+    " profiling.importers profiling.measure profiling.serving profiling.tables profiling.validate traces.* pandas",
     "profiling": "traces.shared",
 }
 MAX_LAYERS = 10

@@ -100,7 +100,7 @@ def header(torch: Any, library: str, device: Device, on: str, command: str) -> H
         command: Command that makes them, such as "measure".
     """
     gpu = on == CUDA
-    name = torch.cuda.get_device_name(0) if gpu else _processor(torch.get_num_threads())
+    name = torch.cuda.get_device_name(0) if gpu else processor(torch.get_num_threads())
     return Header(
         device=device.name,
         source=f"measured with python -m profiling {command} on {name}",
@@ -134,7 +134,7 @@ def _gpu(torch: Any) -> dict[str, Any]:
     }
 
 
-def _processor(num_threads: int) -> str:
+def processor(num_threads: int) -> str:
     """Return the processor's name and the number of cores used.
 
     Only its type or architecture if the operating system does not report the name.

@@ -1,0 +1,1 @@
+"""Measurement of a front end: the API server of vLLM."""
