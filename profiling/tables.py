@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from rich.console import Console
-from rich.table import Table
 
 from traces.shared.atomic_files import write_atomic
+from traces.shared.terminal import new_table, show
 
 MEASURES = ("seconds", "seconds_min", "seconds_std", "library")
 POWER = "power_w"  # measured by some sources only
@@ -227,11 +227,8 @@ def read_columns(path: Path, *columns: str) -> pd.DataFrame:
 
 def print_table(rows: pd.DataFrame, title: str) -> None:
     """Print rows as a table, numbers right-aligned."""
-    table = Table(title=title, title_justify="left", title_style="dim")
-    for name in rows.columns:
-        table.add_column(str(name), justify="right" if is_numeric_dtype(rows[name]) else "left", no_wrap=True)
+    texts = [str(name) for name in rows.columns if not is_numeric_dtype(rows[name])]
+    table = new_table(map(str, rows.columns), title, left=texts)
     for row in rows.itertuples(index=False):
         table.add_row(*(str(value) for value in row))
-    console = Console()
-    # In a pipe, the default width would cut numbers off.
-    Console(width=max(console.width, 160)).print(table) if not console.is_terminal else console.print(table)
+    show(Console(), table)

@@ -18,11 +18,11 @@ from rich.progress import (
 from rich.text import Text
 
 from simulator.cli import HELP, Figures, hydra_command, print_summary
-from simulator.cluster import groups_of
-from simulator.config import VERSION, build, files_of, resolved
+from simulator.config import build, build_objectives, description, files_of
 from simulator.output import write_result
-from simulator.results import Result, client_figures, client_warnings
+from simulator.results import SLO, Result, client_figures, client_warnings
 from simulator.simulation import simulate
+from traces.shared.terminal import note
 
 
 def main() -> None:
@@ -32,21 +32,26 @@ def main() -> None:
 
 def _simulate(config: DictConfig, folder: Path) -> Figures:
     arguments = build(config)
+    deployment = arguments["deployment"]
+    objectives = build_objectives(config.slo, deployment)
+    slo = SLO.from_objectives(objectives) if objectives else None
     result = _with_progress(arguments)
     clients = client_figures(result)
-    groups = [group.describe() for group in groups_of(arguments["deployment"])]
-    about = {"clients": clients, "config": resolved(config), "groups": groups, "version": VERSION}
+    about: dict[str, Any] = {
+        "slo": slo.figures(result) if slo else None,
+        "clients": clients,
+        **description(config, deployment),
+    }
     about["warnings"] = [warning.text for warning in (*result.warnings, *client_warnings(clients))]
     notes = write_result(result, folder, about, files_of(config))
     console = Console()
     print_summary(result.summary | about, console)
-    for note in notes:
-        console.print(note, style="dim", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
-    return _figures(result.summary)
+    for text in (*notes, f"written to {folder}"):
+        note(console, text)
+    return _figures(result.summary) | _slo_figures(about["slo"])
 
 
-def _figures(summary: dict[str, Any]) -> Figures:
+def _figures(summary: dict[str, Any]) -> dict[str, Any]:
     """Return the columns of a run in sweep.csv: its scalar metrics.
 
     Those of faults are included only if there were any.
@@ -60,6 +65,10 @@ def _figures(summary: dict[str, Any]) -> Figures:
         elif isinstance(value, int | float):
             figures[name] = value
     return figures
+
+
+def _slo_figures(slo: dict[str, Any] | None) -> dict[str, Any]:
+    return {f"slo.{name}": slo[name] for name in ("met", "goodput", "goodput_qps")} if slo else {}
 
 
 class _Rate(ProgressColumn):

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from simulator.cli import hydra_command
-from simulator.config import ConfigError, build_prediction
+from simulator.config import ConfigError, build_prediction, description
 from simulator.iteration_time import time_breakdown
 from simulator.model import Device
+from simulator.output import deployment_lines
 from simulator.replica import Batch
 from traces.shared.atomic_files import atomic_file
+from traces.shared.terminal import facts, new_table, note, show, warn
 
 HELP = """\
 Predicts the iteration time of one batch and breaks it down by operator.
@@ -47,7 +47,9 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
     except ValueError as error:
         raise ConfigError(str(error)) from error
     console = Console()
-    _print_breakdown(breakdown, console)
+    about = description(config, prediction["deployment"]) | {"iteration_time": breakdown}
+    _print_breakdown(breakdown, deployment_lines(about), console)
+    breakdown |= {"groups": about["groups"], "choices": about["choices"]}
     written = []
     if config.output.json is not None:
         with atomic_file(Path(config.output.json)) as file:
@@ -58,7 +60,7 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
         _draw(breakdown, device, config.output.plot)
         written.append(config.output.plot)
     if written:
-        console.print(f"written to {', '.join(written)}", style="dim", soft_wrap=True, highlight=False, markup=False)
+        note(console, f"written to {', '.join(written)}")
 
 
 def _draw(breakdown: dict[str, Any], device: Device, path: str) -> None:
@@ -70,31 +72,28 @@ def _draw(breakdown: dict[str, Any], device: Device, path: str) -> None:
         raise ConfigError(f"output.plot: {error}") from error
 
 
-def _print_breakdown(breakdown: dict[str, Any], console: Console) -> None:
+def _print_breakdown(breakdown: dict[str, Any], deployment: dict[str, str], console: Console) -> None:
     stages = breakdown["stages"]
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_row("batch", f"{breakdown['num_tokens']:,} tokens")
+    rows = [*deployment.items(), ("batch", f"{breakdown['num_tokens']:,} tokens"), ("", "")]
     parts = " + ".join(f"{seconds * 1e3:.3f}" for seconds in stages)
     total = f"{breakdown['iteration_s'] * 1e3:.3f} ms"
-    table.add_row("iteration", f"{total} ({parts} by stage)" if len(stages) > 1 else total)
-    table.add_row("utilisation", f"MFU {breakdown['mfu']:.1%}, MBU {breakdown['mbu']:.1%}")
+    rows.append(("iteration", f"{total} ({parts} by stage)" if len(stages) > 1 else total))
+    rows.append(("utilisation", f"MFU {breakdown['mfu']:.1%}, MBU {breakdown['mbu']:.1%}"))
     ridge = breakdown["ridge_flop_per_byte"]
-    table.add_row("ridge point", f"{ridge:.0f} FLOP/byte in half precision")
-    console.print(table)
+    rows.append(("ridge point", f"{ridge:.0f} FLOP/byte in half precision"))
+    show(console, facts(rows))
     for stage in range(len(stages)):
         title = f"stage {stage}, one GPU" if len(stages) > 1 else "one GPU"
-        rows = [row for row in breakdown["operators"] if row["stage"] == stage]
-        console.print(_operator_table(rows, stages[stage], title))
+        operators = [row for row in breakdown["operators"] if row["stage"] == stage]
+        show(console, "", _operator_table(operators, stages[stage], title))
+    show(console, "")
     for warning in breakdown["warnings"]:
-        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
+        warn(console, warning)
 
 
 def _operator_table(rows: list[dict[str, Any]], stage_s: float, title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="dim", box=SIMPLE, padding=(0, 1, 0, 0))
     columns = ["operator", "us/layer", "layers", "ms", "share", "FLOP/byte", "bound by"]
-    for name in columns:
-        table.add_column(name, justify="left" if name in ("operator", "bound by") else "right", no_wrap=True)
+    table = new_table(columns, title, left=["bound by"])
     for row in rows:
         intensity = row["arithmetic_intensity"]
         cells = [

@@ -71,6 +71,9 @@ def simulate(
     is_follow_up = np.isnan(trace.arrival_s)
     if is_follow_up.all():
         raise ValueError("no request of the trace has an arrival time: each one waits for another request to end")
+    if time_limit_s is not None and np.nanmin(trace.arrival_s) > time_limit_s:
+        first_s = float(np.nanmin(trace.arrival_s))
+        raise ValueError(f"time_limit_s={time_limit_s:g}: no request arrives by then, the first at {first_s:,.4g} s")
     objectives_of(trace.clients)  # so that an error comes before the run, not after it
     groups = groups_of(deployment)
     requests = request_table(trace, groups)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from simulator.accuracy.points import Skipped
 from simulator.accuracy.predictions import Comparison
-from simulator.cli import print_wide
 from traces.shared.atomic_files import atomic_file
+from traces.shared.terminal import new_table, note, show
 
 COLUMNS = ("dataset", "model", "device", "layout", "engine", "load", "metric", "measured_ms", "predicted_ms", "error")
 
@@ -31,11 +30,9 @@ def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
 
 def print_report(comparisons: Sequence[Comparison], skipped: Sequence[Skipped], console: Console) -> None:
     """Print the errors by model, device, layout, engine and metric."""
-    table = Table(title="predicted against measured; errors in percent", title_justify="left", title_style="dim")
-    for name in ("set", "model", "device", "layout", "engine", "metric"):
-        table.add_column(name)
-    for name in ("points", "median", "P90", "bias", "overloaded"):
-        table.add_column(name, justify="right")
+    labels = ["set", "model", "device", "layout", "engine", "metric"]
+    columns = [*labels, "points", "median", "P90", "bias", "overloaded"]
+    table = new_table(columns, "predicted against measured; errors in percent", left=labels)
     groups: dict[tuple[str, ...], list[Comparison]] = {}
     for comparison in comparisons:
         point = comparison.point
@@ -44,9 +41,9 @@ def print_report(comparisons: Sequence[Comparison], skipped: Sequence[Skipped], 
             groups.setdefault(key, []).append(comparison)
     for group, inside in groups.items():
         table.add_row(*group, *_figures(inside, group[-1]))
-    print_wide(table, console)
+    show(console, table)
     for part in skipped:
-        console.print(f"left out: {part.num_rows:,} rows, {part.reason}", style="dim", soft_wrap=True, highlight=False)
+        note(console, f"left out: {part.num_rows:,} rows, {part.reason}")
 
 
 def _figures(comparisons: Sequence[Comparison], metric: str) -> tuple[str, ...]:

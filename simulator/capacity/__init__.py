@@ -1,7 +1,7 @@
 """Capacity: the highest request rate that a deployment serves within its SLO."""
 
 from simulator.capacity.bisection import Bisection, Capacity, Trial, find_capacity
-from simulator.capacity.config import CapacityTask, build_capacity, build_slo, load_capacity
+from simulator.capacity.config import CapacityTask, build_capacity, load_capacity
 from simulator.capacity.experiment import CapacityExperiment, lasting_warnings
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "CapacityTask",
     "Trial",
     "build_capacity",
-    "build_slo",
     "find_capacity",
     "lasting_warnings",
     "load_capacity",

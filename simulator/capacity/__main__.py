@@ -14,23 +14,27 @@ from simulator.capacity.bisection import Capacity, Trial, find_capacity
 from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
 from simulator.cli import Figures, as_written, hydra_command
-from simulator.config import VERSION, ConfigError, named, resolved
+from simulator.config import ConfigError, description, named
 from traces.shared.atomic_files import atomic_file
+from traces.shared.terminal import note
 
 HELP = """\
 Searches for the capacity of a deployment: the highest request rate within its SLO.
 
   python -m simulator.capacity [key=value ...]
   python -m simulator.capacity scheduler=vllm trace=sharegpt slo=relaxed
-  python -m simulator.capacity slo=none slo.tbt_p99=0.2 slo.ttft_p90=2 capacity.seeds=5
+  python -m simulator.capacity slo.tbt_p99=0.2 slo.ttft_p90=2 capacity.seeds=5
   python -m simulator.capacity -m scheduler=vllm,orca,sarathi slo=strict,relaxed hydra/launcher=joblib
 
-  slo=strict                   strict | relaxed: P99 TBT of at most 5 | 25 simulated decode iterations of 32
+  slo.METRIC_STATISTIC=SECONDS bound: metric tbt | ttft | tpot | e2e | scheduling_delay; statistic mean | max |
+                               p50 | p99 | p99.9 | ...; null removes it. Only the bounds given here apply;
+                               without any, those of slo=strict
+  slo.goodput=0.9              least share of requests that are each within their bounds: those of
+                               slo.{ttft,tpot,e2e}=SECONDS, and of percentiles of these from p90 on
+  slo=none                     strict | relaxed: P99 TBT of at most 5 | 25 simulated decode iterations of 32
                                requests with 4,096 tokens; paper_strict | paper_relaxed: the published
                                bounds of Mistral-7B, Yi-34B, LLaMA2-70B and Falcon-180B; all with a
-                               median scheduling delay of at most 2 s; none: only the bounds below
-  slo.METRIC_STATISTIC=SECONDS add or change a bound: metric tbt | ttft | tpot | e2e | scheduling_delay;
-                               statistic mean | max | p50 | p99 | p99.9 | ...; null removes it
+                               median scheduling delay of at most 2 s
   capacity.start_qps=null      first rate, requests/s; null: where prefills alone take half of the time
   capacity.resolution_qps=0.01 rates are multiples of this
   capacity.granularity=0.025   stop when the bracket is narrower than this fraction of the rate
@@ -63,12 +67,13 @@ def _capacity(config: DictConfig, folder: Path) -> Figures:
     with named(""):
         capacities = search(task)
     summary = summarize(task, capacities)
+    summary |= description(config, task.experiment.deployment)
     with atomic_file(folder / "capacity.json") as file:
-        json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
+        json.dump(summary, file, indent=2, allow_nan=False)
         file.write("\n")
     console = Console()
     print_capacity(summary, console)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
+    note(console, f"written to {folder}")
     return figures(summary)
 
 

@@ -18,12 +18,13 @@ class Trial:
     Attributes:
         qps: Requested rate, requests per second.
         missed: Missed objectives, worst first; empty: the SLO is met.
-        values: Seconds by objective; None: nothing to measure.
-        goodput: Fraction of the requests that each meet every objective; None: no request.
-        goodput_qps: Such requests per second; None: the run took no time.
+        values: Seconds, or the share of goodput, by objective; None: nothing to measure.
+        goodput: Share of the requests that each meet every bound; None: no request, or no bound on a request.
+        goodput_qps: Such requests per second; None: likewise, or the run took no time.
         num_finished: Number of finished requests.
         arrivals_per_s: Measured arrival rate, requests per second; None: all at once, or none.
-        overloaded: Whether the queue was still growing when the last request arrived.
+        overloaded: Whether requests arrived faster than they were served.
+        is_burst: Whether all requests arrived before the first one finished.
         warnings: Warnings of the run.
     """
 
@@ -35,6 +36,7 @@ class Trial:
     num_finished: int = 0
     arrivals_per_s: float | None = None
     overloaded: bool = False
+    is_burst: bool = False
     warnings: Sequence[str] = ()
 
 

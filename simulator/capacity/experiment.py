@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from simulator.capacity.bisection import Trial
 from simulator.cluster import Deployment, Faults, groups_of
 from simulator.replica import Batch
-from simulator.results import SLO, MetricOptions, Result
+from simulator.results import FINISHED, SLO, MetricOptions, Result
 from simulator.routers import Router
 from simulator.simulation import simulate
 from traces import Trace, Workload
 
-# Decodes, and context tokens of each, in the iteration that the paper's SLO counts (arXiv:2403.02310, section 5.1).
-REFERENCE_DECODES, REFERENCE_CONTEXT = 32, 4096
+# Missed by a trial whose queue builds up, if no objective bounds how long requests wait.
+OVERLOAD = "overload"
 
 
 @dataclass(frozen=True)
@@ -79,27 +79,47 @@ class CapacityExperiment:
             time_limit_s=self.time_limit_s,
             metrics=self.metrics,
         )
-        goodput = self.slo.goodput(result)
+        _check_requests(result, qps)
+        goodput, missed = self.slo.goodput(result), self.slo.missed(result)
+        if result.overloaded and not self.slo.bounds_waiting:
+            missed.append(OVERLOAD)
         return Trial(
             qps=qps,
-            missed=self.slo.missed(result),
+            missed=missed,
             values=self.slo.values(result),
             goodput=goodput.share,
             goodput_qps=goodput.requests_per_s,
-            num_finished=int(result.summary["num_finished"]),
+            num_finished=result.num_by_status["num_finished"],
             arrivals_per_s=result.arrivals_per_s,
-            overloaded=bool(result.summary["overloaded"]),
+            overloaded=result.overloaded,
+            is_burst=_is_burst(result),
             warnings=lasting_warnings(result),
         )
 
 
-def reference_iteration_s(deployment: Deployment | Sequence[Deployment]) -> float:
-    """Return the seconds of the reference decode iteration, in the slowest group.
+def _check_requests(result: Result, qps: float) -> None:
+    """Check that a trial measures the load at its rate.
 
-    It has 32 requests with 4,096 tokens each.
+    Raises:
+        ValueError: No request is measured, or the engine ignores some: these are no load carried.
     """
-    batch = Batch.of([], [(REFERENCE_DECODES, REFERENCE_CONTEXT)])
-    return max(sum(group.stage_times()(batch)) for group in groups_of(deployment))
+    if not result.counted.any():
+        raise ValueError(
+            f"no request of the trial at {qps:g} requests/s is measured: all arrive in the warm-up or after the time "
+            "limit; change metrics.warmup_s, time_limit_s or trace.num_requests"
+        )
+    num_ignored = result.num_by_status["num_ignored"]
+    if num_ignored:
+        raise ValueError(
+            f"{num_ignored:,} of {len(result.status):,} requests are longer than the engine admits, and no load: leave "
+            "them out with trace.max_total_tokens, or raise model.max_model_len"
+        )
+
+
+def _is_burst(result: Result) -> bool:
+    """Return whether all requests arrived before the first one finished."""
+    completed_s = result.requests["completed_s"][result.status == FINISHED]
+    return len(completed_s) > 0 and bool(result.requests["arrival_s"][result.counted].max() < completed_s.min())
 
 
 def lasting_warnings(result: Result) -> list[str]:

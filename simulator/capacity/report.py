@@ -1,6 +1,6 @@
 """Content of capacity.json and the terminal report of `python -m simulator.capacity`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,12 +12,13 @@ from scipy import stats
 
 from simulator.capacity.bisection import Capacity, Trial
 from simulator.capacity.config import CapacityTask
-from simulator.cli import print_wide
+from simulator.output import heading
+from simulator.results import objective_label, objective_text, objective_value, share
+from traces.shared.terminal import facts, new_table, show, warn
 
 CONFIDENCE = 0.95
 # Relative difference between the measured and the requested arrival rate that causes a warning.
 RATE_TOLERANCE = 0.2
-WAITING_ADVICE = "no objective bounds how long requests wait, add for example slo.scheduling_delay_p50=2"
 
 
 def summarize(task: CapacityTask, capacities: Sequence[Capacity]) -> dict[str, Any]:
@@ -37,6 +38,8 @@ def summarize(task: CapacityTask, capacities: Sequence[Capacity]) -> dict[str, A
         "bracket_qps": first.bracket,
         "binding": first.binding,
         "slo": task.experiment.slo.bounds(),
+        "slo_is_default": task.has_default_slo,
+        "request_bounds_s": {bound.name: bound.bound_s for bound in task.experiment.slo.request_bounds},
         "at_capacity": None if best is None else _trial_entry(best),
         "search": asdict(task.search),
         "time_limit_s": task.experiment.time_limit_s,
@@ -83,15 +86,18 @@ def _warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[str]:
     if any(capacity.qps == 0 for capacity in capacities):
         warnings.append(f"every rate that was tried misses the SLO, down to {min(tried_qps):g} requests/s")
     if any(capacity.bracket[1] is None for capacity in capacities):
-        advice = "" if task.experiment.slo.bounds_waiting else f"; {WAITING_ADVICE}"
         warnings.append(
-            f"every rate that was tried meets the SLO, up to {max(tried_qps):g} requests/s: "
-            f"the capacity is higher{advice}"
+            f"every rate that was tried meets the SLO, up to {max(tried_qps):g} requests/s: the capacity is higher"
         )
     elif any(capacity.best is not None and capacity.best.overloaded for capacity in capacities):
         warnings.append(
-            "the queue was still growing when the last request arrived: with more requests the capacity is lower; "
-            "raise trace.num_requests and time_limit_s, or bound the scheduling delay"
+            "at the capacity, requests arrive faster than they are served: with more requests it is lower; raise "
+            "trace.num_requests and time_limit_s, or bound the scheduling delay"
+        )
+    if any(capacity.best is not None and capacity.best.is_burst for capacity in capacities):
+        warnings.append(
+            "at the capacity, all requests arrive before the first one finishes: it is that of one burst, and lower "
+            "for a lasting load; raise trace.num_requests"
         )
     warnings += _rate_warnings(task, capacities)
     if not all(capacity.converged for capacity in capacities):
@@ -120,59 +126,50 @@ def _rate_warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[s
 
 
 def print_capacity(summary: dict[str, Any], console: Console) -> None:
-    """Print the capacity, the trials of the first seed, and the warnings."""
-    console.print(_headline(summary))
-    print_wide(_trials(summary), console)
+    """Print what was simulated, the capacity, the trials of the first seed, and the warnings."""
+    show(console, facts([*heading(summary).items(), ("", ""), *_headline(summary)]), "", _trials(summary))
     if len(summary["seeds"]) > 1:
         rates = ", ".join(f"{seed['capacity_qps']:g}" for seed in summary["seeds"])
-        console.print(f"capacity by seed, requests/s: {rates}", soft_wrap=True, highlight=False)
+        show(console, "", f"capacity by seed, requests/s: {rates}")
+    show(console, "")
     for warning in summary["warnings"]:
-        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
+        warn(console, warning)
 
 
-def _headline(summary: dict[str, Any]) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column()
+def _headline(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     interval = summary["confidence_interval_qps"]
     mean = f"{summary['capacity_qps']:.4g} requests/s"
     if interval is not None:
         num_seeds = len(summary["seeds"])
         mean += f" (95 % confidence, {num_seeds} seeds: {interval[0]:.4g} to {interval[1]:.4g})"
-    table.add_row("capacity", mean)
+    yield "capacity", mean
     first = "" if interval is None else f" (seed {summary['seeds'][0]['seed']})"
     missing_qps = summary["bracket_qps"][1]
     if missing_qps is not None:
-        table.add_row(f"bound by{first}", f"{summary['binding']}, missed at {missing_qps:g} requests/s")
-    table.add_row("SLO", ", ".join(f"{name} <= {bound:.4g} s" for name, bound in summary["slo"].items()))
+        yield f"bound by{first}", f"{objective_label(summary['binding'])}, missed at {missing_qps:g} requests/s"
+    bounds = ", ".join(objective_text(name, bound) for name, bound in summary["slo"].items())
+    yield "SLO", bounds + (" (the default: no objective was given)" if summary["slo_is_default"] else "")
     best = summary["at_capacity"]
     if best is not None and best["goodput"] is not None:
         rate = "" if best["goodput_qps"] is None else f", {best['goodput_qps']:.3g} requests/s"
-        table.add_row(f"goodput{first}", f"{best['goodput']:.1%} of the requests meet every bound{rate}")
-    return table
-
-
-def _on_two_lines(name: str) -> str:
-    client, dot, objective = name.partition(".")
-    return f"{client}\n{objective}" if dot and "_" in objective else name
+        bounds = ", ".join(objective_text(name, bound) for name, bound in summary["request_bounds_s"].items())
+        yield f"goodput{first}", f"{share(best['goodput'])} of the requests{rate}, within {bounds}"
 
 
 def _trials(summary: dict[str, Any]) -> Table:
-    has_several_seeds = len(summary["seeds"]) > 1
-    title = f"trials of seed {summary['seeds'][0]['seed']}" if has_several_seeds else None
-    table = Table(title=title, title_justify="left", title_style="dim")
-    table.add_column("requests/s", justify="right")
-    for name in summary["slo"]:
-        # The client class on its own line keeps columns narrow.
-        table.add_column(f"{_on_two_lines(name)}, s", justify="right")
-    table.add_column("goodput", justify="right")
-    table.add_column("SLO")
-    trials = [trial for trial in summary["trials"] if trial["seed"] == summary["seeds"][0]["seed"]]
+    first_seed, has_several = summary["seeds"][0]["seed"], len(summary["seeds"]) > 1
+    # The client class on its own line keeps columns narrow.
+    objectives = [objective_label(name).replace(" ", "\n", 1) for name in summary["slo"]]
+    has_goodput = bool(summary["request_bounds_s"]) and "goodput" not in summary["slo"]
+    columns = ["requests/s", *objectives, *(["goodput"] if has_goodput else []), "SLO"]
+    table = new_table(columns, f"trials of seed {first_seed}" if has_several else None, left=["SLO"])
+    trials = [trial for trial in summary["trials"] if trial["seed"] == first_seed]
     for trial in sorted(trials, key=lambda trial: trial["qps"]):
         values = [
-            Text("-" if value is None else f"{value:.4g}", style="red" if name in trial["missed"] else "")
+            Text(objective_value(name, value), style="red" if name in trial["missed"] else "")
             for name, value in trial["values"].items()
         ]
-        goodput = "-" if trial["goodput"] is None else f"{trial['goodput']:.1%}"
-        table.add_row(f"{trial['qps']:g}", *values, goodput, "met" if trial["met"] else "missed")
+        goodput = [share(trial["goodput"])] if has_goodput else []
+        missed = ", ".join(map(objective_label, trial["missed"]))
+        table.add_row(f"{trial['qps']:g}", *values, *goodput, "met" if trial["met"] else f"missed: {missed}")
     return table

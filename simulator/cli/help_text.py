@@ -99,7 +99,7 @@ Faults
   faults.max_retries=10        retries per request
 
 Metrics and output
-  metrics.warmup_s=0           exclude requests that arrive earlier from the metrics
+  metrics.warmup_s=0           leave requests of this time, from the first arrival, out of the metrics
   metrics.zero_first_gap=false count a TBT of 0 s for each first token
   time_limit_s=null            start no iteration after this simulated time, seconds
   seed=0                       equal seeds give byte-identical results

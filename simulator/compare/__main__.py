@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from simulator.cli import print_wide, run_command
+from simulator.cli import run_command
 from simulator.compare.drawing import STATISTICS, draw
 from simulator.compare.runs import THROUGHPUTS, Run, read_run
 from simulator.output import UsageError, parse
 from simulator.results import LATENCIES
 from traces.shared.atomic_files import atomic_file
+from traces.shared.terminal import new_table, show
 
 HELP = """\
 Compares runs side by side, in a table and a figure; differences are relative to the first run.
@@ -66,14 +66,11 @@ def comparison_rows(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | Non
 
 
 def _print(runs: Sequence[Run], rows: Sequence[tuple[str, list[float | None]]], console: Console) -> None:
-    table = Table()
-    table.add_column("")
-    for run in runs:
-        table.add_column(f"{run.name}\n{'measured' if run.measured else 'simulated'}", justify="right")
+    table = new_table(["", *(f"{run.name}\n{'measured' if run.measured else 'simulated'}" for run in runs)])
     for name, values in rows:
         cells = [_cell(value, None if index == 0 else values[0]) for index, value in enumerate(values)]
         table.add_row(name, *cells)
-    print_wide(table, console)
+    show(console, table)
 
 
 def _cell(value: float | None, first: float | None) -> str:

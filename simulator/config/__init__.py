@@ -6,6 +6,7 @@ from simulator.config.build import (
     build_prediction,
     composed,
     deployment_of,
+    description,
     files_of,
     integer_pairs,
     load_config,
@@ -26,6 +27,7 @@ from simulator.config.components import (
 from simulator.config.digests import VERSION, code_digest, input_digests
 from simulator.config.error_messages import one_line
 from simulator.config.overrides import check_config_dir, check_override, to_hydra
+from simulator.config.slo import build_objectives, require_slo
 
 __all__ = [
     "CONFIG_DIR",
@@ -35,6 +37,7 @@ __all__ = [
     "allowing",
     "build",
     "build_experiment",
+    "build_objectives",
     "build_prediction",
     "check_config_dir",
     "check_override",
@@ -43,6 +46,7 @@ __all__ = [
     "component",
     "composed",
     "deployment_of",
+    "description",
     "files_of",
     "input_digests",
     "integer_pairs",
@@ -52,6 +56,7 @@ __all__ = [
     "require_integer",
     "require_keys",
     "require_mapping",
+    "require_slo",
     "resolved",
     "to_hydra",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,7 +24,7 @@ from simulator.config.components import (
     require_keys,
     require_mapping,
 )
-from simulator.config.digests import FILE_KEYS
+from simulator.config.digests import FILE_KEYS, VERSION
 from simulator.config.error_messages import one_line
 from simulator.config.overrides import check_override, to_hydra
 from simulator.output import Files
@@ -34,7 +35,7 @@ from traces.shared.value_checks import flag
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache", "faults")
 _RUN_KEYS = ("seed", "time_limit_s", "check", "allow_targets")
-_KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", *_RUN_KEYS, "output")
+_KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", "slo", *_RUN_KEYS, "output")
 _CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
 # Keys that a group of a cluster may override.
 _GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
@@ -151,7 +152,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
 
 
 def build_prediction(config: DictConfig) -> dict[str, Any]:
-    """Build the arguments of a prediction: stage_times, device, prefill and decode.
+    """Build the arguments of a prediction: deployment, stage_times, device, prefill, decode.
 
     Args:
         config: `configs/predict.yaml`, composed.
@@ -174,7 +175,13 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
     deployment = _deployment(config)
     with named(""):
         times = deployment.stage_times()
-    return {"stage_times": times, "device": deployment.device, "prefill": prefill, "decode": decode}
+    return {
+        "deployment": deployment,
+        "stage_times": times,
+        "device": deployment.device,
+        "prefill": prefill,
+        "decode": decode,
+    }
 
 
 def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
@@ -268,6 +275,20 @@ def _choose(group: str, name: str) -> DictConfig:
     if name not in allowed:
         raise ConfigError(f"{group.rpartition('/')[2]} must be one of {', '.join(allowed)}; got {name!r}")
     return compose("config", [f"{group}={name}"])
+
+
+def description(config: DictConfig, deployment: Deployment | Sequence[Deployment]) -> dict[str, Any]:
+    """Return what every output file says of its run: config, choices, groups, version.
+
+    Choices are the files of `configs/` that the command line selected, by group.
+    """
+    chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    return {
+        "config": resolved(config),
+        "choices": {str(group): name for group, name in chosen.items() if name and not str(group).startswith("hydra")},
+        "groups": [group.describe() for group in groups_of(deployment)],
+        "version": VERSION,
+    }
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

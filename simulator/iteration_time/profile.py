@@ -101,7 +101,8 @@ class ProfileKernels:
         """
         about = profile.about
         source = f"profile of {about['device']}, {about['source']}"
-        self.provenance = Provenance(source, profile.measured, beyond=about.get("beyond", {}))
+        measured_in = str(about.get("engine_generation", "")).partition(":")[0]
+        self.provenance = Provenance(source, profile.measured, beyond=about.get("beyond", {}), generation=measured_in)
         self.warnings: list[str] = []
         if device.name not in (about["device"], *about.get("also_of", ())):
             self.warnings.append(f"kernel times of {about['device']} are used for {device.name}")

@@ -1,6 +1,7 @@
 """Files of a run: writing, saving and loading them."""
 
 from simulator.output.files import REPORT, Files, write_result
+from simulator.output.heading import deployment_lines, heading, title
 from simulator.output.run_arguments import UsageError, parse
 from simulator.output.saved_run import SUMMARY, RunError, load_result, load_summary, read_json
 
@@ -10,9 +11,12 @@ __all__ = [
     "Files",
     "RunError",
     "UsageError",
+    "deployment_lines",
+    "heading",
     "load_result",
     "load_summary",
     "parse",
     "read_json",
+    "title",
     "write_result",
 ]

@@ -264,6 +264,7 @@ def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
         warnings=about["warnings"],
         host=None if host is None else HostPart(**host),
         beyond=about["beyond"],
+        generation=about.get("generation", ""),
     )
 
 

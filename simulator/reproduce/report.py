@@ -6,12 +6,11 @@ from pathlib import Path
 from statistics import median
 
 from rich.console import Console
-from rich.table import Table
 
-from simulator.cli import print_wide
 from simulator.reproduce.figures import Row
 from simulator.reproduce.published import SCHEDULERS
 from traces.shared.atomic_files import atomic_file
+from traces.shared.terminal import new_table, show
 
 COLUMNS = ("figure", "model", "trace", "slo", "scheduler", "metric", "paper", "simulated", "difference")
 # Ratio of published capacities above which one scheduler is clearly ahead of another.
@@ -52,14 +51,11 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
 
     The verdict on the capacities follows.
     """
-    table = Table()
-    for name in COLUMNS:
-        right = name in ("paper", "simulated", "difference")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    table = new_table(COLUMNS, left=COLUMNS[:-3])
     for row in rows:
         labels = [getattr(row, name) for name in COLUMNS[:-3]]
         table.add_row(*labels, f"{row.paper:g}", f"{row.simulated:.3g}", f"{row.difference:+.0%}")
-    print_wide(table, console)
+    show(console, table)
     for line in verdict(rows):
         console.print(line, soft_wrap=True, highlight=False)
 

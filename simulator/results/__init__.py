@@ -3,8 +3,25 @@
 from simulator.results.bottlenecks import Bottleneck, bottlenecks, utilisation
 from simulator.results.clients import client_figures, client_warnings
 from simulator.results.faults import FaultResult
-from simulator.results.formatting import deployment_label, duration, figure, share
+from simulator.results.formatting import (
+    deployment_label,
+    duration,
+    figure,
+    milliseconds,
+    objective_label,
+    objective_text,
+    objective_value,
+    share,
+)
 from simulator.results.latency import LATENCIES, PERCENTILES, STATISTICS, Distribution, percentile_of, rank
+from simulator.results.objectives import (
+    Goodput,
+    GoodputObjective,
+    Objective,
+    Objectives,
+    RequestBound,
+    parse_objectives,
+)
 from simulator.results.over_time import (
     Steps,
     after_idle,
@@ -21,7 +38,7 @@ from simulator.results.over_time import (
 from simulator.results.prefix_cache import CACHED_TOKENS, cached_tokens
 from simulator.results.replica import ReplicaResult, RequestEventArrays
 from simulator.results.result import BATCH_COLUMNS, REQUEST_COLUMNS, MetricOptions, Result
-from simulator.results.slo import SLO, Objective, objectives_of
+from simulator.results.slo import SLO, objectives_of
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
 from simulator.results.summary import STAGE_SHARES
 from simulator.results.warnings import Warning
@@ -45,9 +62,13 @@ __all__ = [
     "Bottleneck",
     "Distribution",
     "FaultResult",
+    "Goodput",
+    "GoodputObjective",
     "MetricOptions",
     "Objective",
+    "Objectives",
     "ReplicaResult",
+    "RequestBound",
     "RequestEventArrays",
     "Result",
     "Steps",
@@ -63,9 +84,14 @@ __all__ = [
     "evicted_blocks",
     "figure",
     "kv_use",
+    "milliseconds",
     "num_running",
+    "objective_label",
+    "objective_text",
+    "objective_value",
     "objectives_of",
     "output_tokens",
+    "parse_objectives",
     "percentile_of",
     "prefix_cache_hits",
     "queue_length",

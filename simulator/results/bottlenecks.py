@@ -86,7 +86,7 @@ def _queueing(result: Result) -> Bottleneck | None:
         text += f": {share:.0%} of the time to first token, over requests that got one"
     text += "."
     if result.overloaded:
-        text += " The queue was still growing when the last request arrived: the run is overloaded."
+        text += " The run is overloaded: requests arrived faster than they were served."
     num_stuck = result.num_by_status["num_stuck"]
     if num_stuck:
         text += f" {num_stuck:,} requests wait forever."

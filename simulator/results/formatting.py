@@ -1,5 +1,10 @@
 """Formatted values with units, for people."""
 
+import re
+
+_LABELS = {"tbt": "TBT", "ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "scheduling_delay": "scheduling delay"}
+_OBJECTIVE = re.compile(rf"(?:(.+)\.)?({'|'.join(_LABELS)})(?:_(mean|max|p[\d.]+))?")
+
 
 def duration(seconds: float | None) -> str:
     """Format a time to three digits: "68.7 ms"; "-" for None.
@@ -27,3 +32,37 @@ def deployment_label(replicas: object, tp: object, pp: object, scheduler: str, t
     """Return a short label of a deployment, without its device."""
     budget = f" {token_budget}" if token_budget else ""
     return f"{replicas} x TP{tp} PP{pp}, {scheduler}{budget}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Format a time in milliseconds, without the unit: "1,480.0"; "-" for None."""
+    return "-" if seconds is None else f"{seconds * 1e3:,.1f}"
+
+
+def objective_text(name: str, bound: float) -> str:
+    """Format an objective: "TTFT p90 <= 500 ms", "chat goodput >= 90.0%".
+
+    Args:
+        name: As in `Objective.name`, such as "ttft_p90".
+        bound: Seconds, or the share of goodput.
+    """
+    sign = ">=" if _is_goodput(name) else "<="
+    return f"{objective_label(name)} {sign} {objective_value(name, bound)}"
+
+
+def objective_value(name: str, value: float | None) -> str:
+    """Format a value of an objective: "57.3 ms", or "93.1%" of goodput; "-" for None."""
+    return share(value) if _is_goodput(name) else duration(value)
+
+
+def objective_label(name: str) -> str:
+    """Return the name of an objective in words: "chat TTFT p99.9" for "chat.ttft_p99.9"."""
+    match = _OBJECTIVE.fullmatch(name)
+    if match is None:
+        return name.replace(".", " ").replace("_", " ")
+    client, metric, statistic = match.groups(default="")
+    return " ".join(part for part in (client, _LABELS[metric], statistic) if part)
+
+
+def _is_goodput(name: str) -> bool:
+    return name.rpartition(".")[2] == "goodput"

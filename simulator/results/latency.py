@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -93,27 +92,6 @@ def percentile_of(name: str) -> Fraction:
     if name.startswith("p") and digits.replace(".", "", 1).isdecimal() and 0 < Fraction(digits) <= 100:
         return Fraction(digits)
     raise ValueError(f"{name!r} is not mean, max or a percentile such as p50, p99 or p99.9")
-
-
-def is_overloaded(arrival_s: Floats, first_scheduled_s: Floats) -> bool:
-    """Return whether the queue was still growing when the last request arrived.
-
-    It was if the requests that were not scheduled by then are at least 10 and 5 % of all, and their number,
-    averaged over each third of the time from the first to the last arrival, rose from third to third.
-
-    Args:
-        arrival_s: float64[n], sorted.
-        first_scheduled_s: float64[n], NaN for a request that was never scheduled.
-    """
-    if len(arrival_s) == 0 or arrival_s[0] == arrival_s[-1]:
-        return False
-    start_s, end_s = arrival_s[0], arrival_s[-1]
-    scheduled_s = np.where(np.isnan(first_scheduled_s), np.inf, first_scheduled_s)
-    if np.count_nonzero(scheduled_s > end_s) < max(10, 0.05 * len(arrival_s)):
-        return False
-    edges = np.linspace(start_s, end_s, 4)
-    waits = [np.sum(np.clip(scheduled_s, low, high) - np.clip(arrival_s, low, high)) for low, high in pairwise(edges)]
-    return bool(waits[0] < waits[1] < waits[2])
 
 
 def distributions(

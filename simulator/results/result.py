@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from simulator.iteration_time import describe_provenance, extent_of
 from simulator.log import NO_REPLICA
 from simulator.results.faults import FaultResult
-from simulator.results.latency import Distribution, distributions, is_overloaded
+from simulator.results.latency import Distribution, distributions
+from simulator.results.overload import backlog
 from simulator.results.prefix_cache import CACHED_TOKENS, prefix_cache_figures
 from simulator.results.replica import ReplicaResult
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES
 from simulator.results.summary import cluster_totals, kv_use, replica_totals, stage_shares
-from simulator.results.tokens import Ints, gaps_above, gaps_of_moved
+from simulator.results.throughput import Throughput
 from simulator.results.warnings import Warning, run_warnings
 from traces import Client
 
@@ -45,7 +46,7 @@ class MetricOptions:
     """Options of the metrics: which requests and gaps count.
 
     Attributes:
-        warmup_s: Requests that arrive earlier are simulated but not measured.
+        warmup_s: Requests that arrive within this time of the first arrival are simulated but not measured.
         zero_first_gap: Count a TBT sample of 0 s for each first token, as Sarathi-Serve's artifact does.
     """
 
@@ -113,7 +114,8 @@ class Result:
     @cached_property
     def counted(self) -> NDArray[np.bool_]:
         """Requests that are measured: bool[num_requests], arrived after the warm-up."""
-        warm = self.requests["arrival_s"] >= self.metrics.warmup_s
+        arrival_s = self.requests["arrival_s"]
+        warm = arrival_s >= np.nanmin(arrival_s) + self.metrics.warmup_s
         return np.asarray((self.status != NOT_ARRIVED) & warm & self._is_of_client)
 
     @cached_property
@@ -145,20 +147,6 @@ class Result:
             zero_first_gap=self.metrics.zero_first_gap,
         )
 
-    def gaps_above(self, bound_s: float) -> tuple[Ints, Ints]:
-        """Count the token gaps of each request that exceed a bound.
-
-        Returns:
-            int64[num_requests] gaps above the bound, and int64[num_requests] all gaps.
-        """
-        logs = [replica.tokens for replica in self.replicas]
-        by_replica = [gaps_above(log, bound_s, len(self.status)) for log in logs]
-        num_above, num_gaps = (np.sum(counts, axis=0) for counts in zip(*by_replica, strict=True))
-        moved, gaps_s = gaps_of_moved(logs)
-        np.add.at(num_above, moved, gaps_s > bound_s)
-        np.add.at(num_gaps, moved, 1)
-        return num_above, num_gaps
-
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Summary of the run, as in summary.json.
@@ -168,6 +156,7 @@ class Result:
         iterations = [replica.iterations for replica in self.replicas]
         span_s = self.end_s - float(np.nanmin(self.requests["arrival_s"]))
         stages = stage_shares(self.replicas, span_s)
+        rates = self.throughput.of(self.counted)
         return {
             "num_requests": len(self.status),
             "num_skipped_rows": self.num_skipped,
@@ -176,13 +165,14 @@ class Result:
             "num_iterations": sum(len(columns["end_s"]) for columns in iterations),
             "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
             "arrivals_per_s": self.arrivals_per_s,
-            **self.throughput,
+            "makespan_s": self.throughput.makespan_s,
+            **rates,
             **{name: latency.summary() for name, latency in self.latencies.items()},
             "kv_use": kv_use(self.replicas),
             "prefix_cache": prefix_cache_figures(self.replicas, self.requests, self.counted),
             "busy_fraction": stages.pop("busy"),
             "bubbles": stages,
-            "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),
+            "cluster": cluster_totals(self.replicas, rates["output_tokens_per_s"]),
             "replicas": self._replica_totals(span_s),
             "iteration_time": self.iteration_time[0],
             "faults": self.faults.summary(len(self.replicas), self.end_s - span_s, self.end_s),
@@ -251,14 +241,17 @@ class Result:
         status = self.status[self._is_of_client]
         return {name: int(np.count_nonzero(status == code)) for name, code in STATUS_NAMES.items()}
 
-    @cached_property
+    @property
     def overloaded(self) -> bool:
-        """Whether the queue was still growing when the last request arrived."""
+        """Whether requests arrived faster than they were served."""
+        return self.backlog > 0
+
+    @cached_property
+    def backlog(self) -> int:
+        """Requests that an overloaded run has queued up at its last arrival; 0: it is not overloaded."""
         arrived = ~np.isin(self.status, (NOT_ARRIVED, IGNORED, LOST)) & self._is_of_client
-        arrival_s, scheduled_s = self.requests["arrival_s"][arrived], self.requests["first_scheduled_s"][arrived]
-        # Requests that waited for others did not arrive in the order of the trace.
-        order = np.argsort(arrival_s, kind="stable")
-        return is_overloaded(arrival_s[order], scheduled_s[order])
+        columns = ("arrival_s", "first_scheduled_s", "replica")
+        return backlog(*(self.requests[name][arrived] for name in columns))
 
     @cached_property
     def arrivals_per_s(self) -> float | None:
@@ -271,45 +264,28 @@ class Result:
         return (len(arrival_s) - 1) / span_s if span_s > 0 else None
 
     @cached_property
-    def throughput(self) -> dict[str, float | None]:
-        """Makespan in seconds, and finished requests and their tokens per second.
-
-        Tokens are output tokens. All values are None if no request finished.
-        """
-        finished = self.counted & (self.status == FINISHED)
-        if not finished.any():
-            return {"makespan_s": None, "requests_per_s": None, "output_tokens_per_s": None}
-        first_s = self.requests["arrival_s"][self.counted].min()
-        makespan_s = float(self.requests["completed_s"][finished].max() - first_s)
-        return {
-            "makespan_s": makespan_s,
-            "requests_per_s": int(finished.sum()) / makespan_s,
-            "output_tokens_per_s": int(self.requests["output_tokens"][finished].sum()) / makespan_s,
-        }
+    def throughput(self) -> Throughput:
+        """Requests finished and tokens emitted per second."""
+        logs = [replica.tokens for replica in self.replicas]
+        return Throughput(logs, self.requests["arrival_s"], self.counted, self.status == FINISHED)
 
     def _replica_totals(self, span_s: float) -> list[dict[str, Any]]:
         """Return the figures of each replica.
 
         Throughput is per second of the whole run's makespan.
         """
-        replica, makespan_s = self.requests["replica"], self.throughput["makespan_s"]
-        finished = self.counted & (self.status == FINISHED)
-        output_tokens = self.requests["output_tokens"]
-        size = len(self.replicas)
+        replica, size = self.requests["replica"], len(self.replicas)
         sent = replica != NO_REPLICA
         count = {
             name: np.bincount(replica[(self.status == code) & sent], minlength=size) for name, code in _ROUTED.items()
         }
         num_routed = np.bincount(replica[sent], minlength=size)
-        num_done = np.bincount(replica[finished], minlength=size)
-        num_tokens = np.bincount(replica[finished], output_tokens[finished], minlength=size)
         return [
             {
                 "replica": number,
                 "num_requests": int(num_routed[number]),
                 **{name: int(counts[number]) for name, counts in count.items()},
-                "requests_per_s": float(num_done[number] / makespan_s) if makespan_s else None,
-                "output_tokens_per_s": float(num_tokens[number] / makespan_s) if makespan_s else None,
+                **self.throughput.of_replica(number, replica == number),
                 **replica_totals(log, span_s),
             }
             for number, log in enumerate(self.replicas)

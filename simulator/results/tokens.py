@@ -95,27 +95,18 @@ def decodes_emitted(log: TokenLog) -> Ints:
     return emitted
 
 
-def gaps_above(log: TokenLog, bound_s: float, num_requests: int) -> tuple[Ints, Ints]:
-    """Count the token gaps of each request that exceed a bound.
+def emitted_tokens(log: TokenLog, num_requests: int) -> Ints:
+    """Return the output tokens of each request: int64[num_requests]."""
+    request, _, joined, left = log.decode_spans.T
+    num_tokens = np.bincount(log.prefill_ends[:, 0], minlength=num_requests).astype(np.int64)
+    np.add.at(num_tokens, request, left - joined)
+    return num_tokens
 
-    Args:
-        log: Tokens of one replica.
-        bound_s: The bound.
-        num_requests: Requests in the trace.
 
-    Returns:
-        int64[num_requests] gaps above the bound, and int64[num_requests] all gaps.
-    """
-    num_above, num_gaps = np.zeros(num_requests, dtype=np.int64), np.zeros(num_requests, dtype=np.int64)
-    decode_spans = list(_by_decode_set(log, log.decode_spans))
-    for iterations, request, joined, left in decode_spans:
-        longer = np.concatenate([[0], np.cumsum(np.diff(log.end_s[iterations]) > bound_s)])
-        np.add.at(num_above, request, longer[left - 1] - longer[joined])
-        np.add.at(num_gaps, request, left - 1 - joined)
-    request, before, after = _between_spans(log.prefill_ends, decode_spans, log.moved)
-    np.add.at(num_above, request, (log.end_s[after] - log.end_s[before] > bound_s).astype(np.int64))
-    np.add.at(num_gaps, request, 1)
-    return num_above, num_gaps
+def last_token_s(log: TokenLog, counted: Bools) -> float:
+    """Return when the last token of the counted requests was emitted; -inf: never."""
+    request, _, last = _spans(log.prefill_ends, list(_by_decode_set(log, log.decode_spans)))
+    return float(log.end_s[last[counted[request]]].max(initial=-np.inf))
 
 
 # Decode spans of one decode set: its iterations, and for each span the request, joined and left, as in `TokenLog`.

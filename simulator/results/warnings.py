@@ -64,7 +64,7 @@ class Run(Protocol):
     @property
     def counted(self) -> NDArray[np.bool_]: ...  # noqa: D102
     @property
-    def overloaded(self) -> bool: ...  # noqa: D102
+    def backlog(self) -> int: ...  # noqa: D102
     @property
     def iteration_time(self) -> tuple[Mapping[str, Any], Sequence[str]]: ...  # noqa: D102
 
@@ -83,8 +83,12 @@ def run_warnings(run: Run) -> list[Warning]:
 
 def _about_load(run: Run) -> Iterator[Warning]:
     count = run.num_by_status
-    if run.overloaded:
-        yield Warning("overloaded", "overloaded: the queue was still growing when the last request arrived")
+    if run.backlog:
+        yield Warning(
+            "overloaded",
+            f"overloaded: requests arrived faster than they were served, and {run.backlog:,} waited when the last one "
+            "arrived; latencies grow with the length of the run",
+        )
     if count["num_stuck"]:
         reasons = [replica.stuck_reason for replica in run.replicas if replica.stuck_reason]
         if (run.requests["replica"][run.status == STUCK] == NO_REPLICA).any():

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from simulator.capacity import build_slo, lasting_warnings
+from simulator.capacity import lasting_warnings
 from simulator.cluster import Deployment, Faults, has_token_budget, with_token_budget
 from simulator.config import (
     ConfigError,
     build_experiment,
+    build_objectives,
     code_digest,
     deployment_of,
     input_digests,
@@ -20,6 +21,7 @@ from simulator.config import (
     require_integer,
     require_keys,
     require_mapping,
+    require_slo,
     resolved,
 )
 from simulator.results import SLO, MetricOptions
@@ -119,12 +121,12 @@ def build_search(config: DictConfig) -> SearchTask:
     if node.storage is not None and not (isinstance(node.storage, str) and node.storage):
         raise ConfigError(f"search.storage must be NAME.journal, sqlite:///NAME.db or null, got {node.storage!r}")
     trials = require_integer(node.trials, "search.trials", 1)
-    parts = build_experiment(_smallest(config), ("slo", "search"))
+    parts = build_experiment(_smallest(config), ("search",))
     with named("trace"):
         trace = parts["workload"].trace(parts["seed"])
     if any(isinstance(bound, DictConfig) and "decode_iterations" in bound for bound in config.slo.values()):
         raise ConfigError("slo: a search compares deployments, so set bounds in seconds, for example slo.tbt_p99=0.2")
-    slo = build_slo(config.slo, parts["deployment"], trace.clients)
+    slo = require_slo(build_objectives(config.slo, parts["deployment"], trace.clients))
     load = _load(trace, parts["deployment"], parts["metrics"])
     policies = {name: _budgets(config, name, space) for name in space.schedulers}
     build = _builder(config, space.devices)

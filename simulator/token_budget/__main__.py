@@ -7,17 +7,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from simulator.cli import Figures, hydra_command
-from simulator.config import VERSION, named, resolved
+from simulator.config import description, named
 from simulator.iteration_time import Documented, describe_provenance, extent_of_batch
+from simulator.output import deployment_lines
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw
 from simulator.token_budget.maximize import best_budget
 from traces.shared.atomic_files import atomic_file
+from traces.shared.terminal import facts, new_table, note, show, warn
 
 HELP = """\
 Finds the largest token budget that keeps every iteration within the TBT bound of the SLO: the one-time profiling of
@@ -27,7 +27,7 @@ Sarathi-Serve. Optionally also searches for the budget with the highest capacity
   python -m simulator.token_budget deployment=yi_34b_a100_tp2 slo.tbt_p99=0.2 'token_budget.decode=[[64,2000]]'
   python -m simulator.token_budget trace=sharegpt slo=relaxed token_budget.maximize_capacity=true
 
-  slo=strict                   as in `python -m simulator.capacity --help`; the tightest bound on tbt applies
+  slo.tbt_p99=SECONDS          as in `python -m simulator.capacity --help`; the tightest bound on tbt applies
   token_budget.decode=[[32,4096]]
                                decodes in the batch: [number of decodes, context tokens of each], ...
   token_budget.prefill_context=4096
@@ -60,8 +60,9 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
     if capacities:
         _write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
     draw(curve, task.bound_s, budget, capacities, folder / "token_budget.png")
+    summary |= description(config, task.deployment)
     with atomic_file(folder / "token_budget.json") as file:
-        json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
+        json.dump(summary, file, indent=2, allow_nan=False)
         file.write("\n")
     _print(summary, capacities, folder)
     return {name: summary[name] for name in ("token_budget", "iteration_s", "best_token_budget", "capacity_qps")}
@@ -107,28 +108,26 @@ def _write_csv(path: Path, names: tuple[str, ...], rows: Any) -> None:
 
 def _print(summary: dict[str, Any], capacities: dict[int, float], folder: Path) -> None:
     console = Console()
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column()
+    rows = [*deployment_lines(summary).items(), ("", "")]
     bound = f"{1e3 * summary['tbt_bound_s']:.4g} ms"
     budget = summary["token_budget"]
     if budget is not None:
-        table.add_row("token budget", f"{budget:,} tokens: {1e3 * summary['iteration_s']:.4g} ms, bound {bound}")
+        rows.append(("token budget", f"{budget:,} tokens: {1e3 * summary['iteration_s']:.4g} ms, bound {bound}"))
     decodes = ", ".join(f"{count} at {context:,} tokens" for count, context in summary["decode"])
     if decodes:
-        table.add_row("decodes", f"{decodes}: {1e3 * summary['decode_only_s']:.4g} ms alone")
+        rows.append(("decodes", f"{decodes}: {1e3 * summary['decode_only_s']:.4g} ms alone"))
     if summary["best_token_budget"] is not None:
         best = summary["best_token_budget"]
-        table.add_row("highest capacity", f"{best:,} tokens: {summary['capacity_qps']:.4g} requests/s")
-    console.print(table)
+        rows.append(("highest capacity", f"{best:,} tokens: {summary['capacity_qps']:.4g} requests/s"))
+    show(console, facts(rows), "")
     if capacities:
-        tried = Table("token budget", "requests/s")
+        tried = new_table(["token budget", "requests/s"])
         for candidate, qps in capacities.items():
             tried.add_row(f"{candidate:,}", f"{qps:.4g}")
-        console.print(tried)
+        show(console, tried, "")
     for warning in summary["warnings"]:
-        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
+        warn(console, warning)
+    note(console, f"written to {folder}")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig
 
-from simulator.capacity import CapacityTask, build_capacity, build_slo, find_capacity
+from simulator.capacity import CapacityTask, build_capacity, find_capacity
 from simulator.cluster import Deployment, has_token_budget, with_token_budget
 from simulator.config import (
     ConfigError,
     build_experiment,
+    build_objectives,
     integer_pairs,
     require_integer,
     require_keys,
@@ -60,18 +61,17 @@ def build_budget(config: DictConfig) -> BudgetTask:
     if not isinstance(node.maximize_capacity, bool):
         raise ConfigError(f"token_budget.maximize_capacity must be true or false, got {node.maximize_capacity!r}")
     task = build_capacity(config, ("token_budget",)) if node.maximize_capacity else None
-    deployment = build_experiment(config, ("slo", "capacity", "token_budget"))["deployment"]
+    deployment = build_experiment(config, ("default_slo", "capacity", "token_budget"))["deployment"]
     if not isinstance(deployment, Deployment):
         raise ConfigError("cluster.groups must be null: a token budget is for one deployment")
-    bounds = [limit.bound_s for limit in build_slo(config.slo, deployment).objectives if limit.metric == "tbt"]
+    objectives = build_objectives(config.slo, deployment) or build_objectives(config.default_slo, deployment)
+    bounds = [objective.bound_s for objective in objectives.latencies if objective.metric == "tbt"]
     if not bounds:
         raise ConfigError("slo has no bound on the TBT; add one, for example slo.tbt_p99=0.2")
     tile = require_integer(node.tile, "token_budget.tile", 1)
     max_tokens = require_integer(node.max_tokens, "token_budget.max_tokens", tile)
     if max_tokens > _LARGEST:
         raise ConfigError(f"token_budget.max_tokens must be at most {_LARGEST}, got {max_tokens}")
-    if task is not None and not task.experiment.slo.bounds_waiting:
-        raise ConfigError("slo: nothing bounds how long requests wait, so every load would meet it")
     if task is not None and not has_token_budget(deployment):
         raise ConfigError(
             f"scheduler {type(deployment.scheduler).__name__} has no token budget; use sarathi or vllm_v1"

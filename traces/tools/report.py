@@ -1,67 +1,59 @@
 """Tables that `python -m traces` prints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from traces.shared.terminal import facts, new_table, show, warn
 
 
 def print_description(figures: Mapping[str, Any], console: Console) -> None:
     """Print the statistics that `traces.tools.describe` returned."""
-    console.print(_counts(figures))
-    table = Table(title="tokens", title_justify="left", title_style="dim")
-    table.add_column("")
     names = ("mean", "std", "min", "p50", "p90", "p99", "max")
-    for name in names:
-        table.add_column(name, justify="right")
+    table = new_table(["tokens", *names])
     for key, statistics in figures["lengths"].items():
         table.add_row(key.removesuffix("_tokens"), *(f"{statistics[name]:,.0f}" for name in names))
-    console.print(table)
+    show(console, facts(_counts(figures)), "", table)
     for note in figures["notes"]:
-        console.print(Text(f"note: {note}", style="bold yellow"), soft_wrap=True)
+        warn(console, note, "note")
 
 
-def _counts(figures: Mapping[str, Any]) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column()
+def _counts(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     skipped = figures["num_skipped_rows"]
-    table.add_row("requests", f"{figures['num_requests']:,}" + (f", {skipped:,} rows skipped" if skipped else ""))
+    yield "requests", f"{figures['num_requests']:,}" + (f", {skipped:,} rows skipped" if skipped else "")
     arrivals = figures["arrivals"]
     if arrivals is None:
-        table.add_row("arrivals", "no arrival times")
+        yield "arrivals", "no arrival times"
     elif arrivals["qps"] is None:
-        table.add_row("arrivals", f"{arrivals['num_arrivals']:,}, all at once")
+        yield "arrivals", f"{arrivals['num_arrivals']:,}, all at once"
     else:
-        table.add_row("arrivals", f"{arrivals['num_arrivals']:,} within {arrivals['span_s']:,.1f} s")
-        table.add_row("rate", f"{arrivals['qps']:.4g} requests/s{_by_window(arrivals['peak_qps'], 'peak', '/s')}")
+        yield "arrivals", f"{arrivals['num_arrivals']:,} within {arrivals['span_s']:,.1f} s"
+        yield "rate", f"{arrivals['qps']:.4g} requests/s{_by_window(arrivals['peak_qps'], 'peak', '/s')}"
         cv = f"CV of the gaps {arrivals['gap_cv']:.3g}"
         if arrivals["time_step_s"] is not None:
             cv += f" (times recorded in steps of {arrivals['time_step_s']:g} s)"
-        table.add_row("burstiness", f"{cv}{_by_window(arrivals['index_of_dispersion'], 'index of dispersion')}")
-    _add_optional(table, figures)
-    return table
+        yield "burstiness", f"{cv}{_by_window(arrivals['index_of_dispersion'], 'index of dispersion')}"
+    yield from _optional(figures)
 
 
-def _add_optional(table: Table, figures: Mapping[str, Any]) -> None:
+def _optional(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     sessions = figures["sessions"]
     if sessions is not None and sessions["turns"] is not None:
         turns = sessions["turns"]
         text = f"{sessions['num_sessions']:,}; turns per session: mean {turns['mean']:.2f}, p90 {turns['p90']}"
-        table.add_row("sessions", f"{text}, max {turns['max']}")
+        yield "sessions", f"{text}, max {turns['max']}"
     if figures["clients"] is not None:
-        table.add_row("clients", ", ".join(f"{name} {count:,}" for name, count in figures["clients"].items()))
+        yield "clients", ", ".join(f"{name} {count:,}" for name, count in figures["clients"].items())
     prefix = figures["prefix"]
     if prefix is not None:
         size = "of the engine's block size" if prefix["block_tokens"] is None else f"of {prefix['block_tokens']} tokens"
         text = f"{prefix['num_blocks']:,} blocks {size}, {prefix['repeated_share']:.1%} of them repeated"
         if prefix["hit_rate"] is not None:
             text += f"; {prefix['hit_rate']:.1%} of the prompt tokens hit an unlimited prefix cache"
-        table.add_row("prefixes", text)
+        yield "prefixes", text
     if figures["rank_correlation"] is not None:
-        table.add_row("prompt and output", f"rank correlation {figures['rank_correlation']:.3f}")
+        yield "prompt and output", f"rank correlation {figures['rank_correlation']:.3f}"
 
 
 def _by_window(values: Mapping[int, float], name: str, unit: str = "") -> str:
@@ -72,12 +64,10 @@ def _by_window(values: Mapping[int, float], name: str, unit: str = "") -> str:
 
 def print_match(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Print the comparison that `traces.tools.fit.match` returned."""
-    table = Table()
-    for name in ("", "trace", "generated", "error"):
-        table.add_column(name, justify="right" if name else "left")
+    table = new_table(["", "trace", "generated", "error"])
     for row in rows:
         table.add_row(*match_cells(row))
-    console.print(table)
+    show(console, table)
 
 
 def match_cells(row: Mapping[str, Any]) -> tuple[str, str, str, str]:

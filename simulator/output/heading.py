@@ -1,0 +1,103 @@
+"""What a run simulated, in words: the head of every report and the title of every picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Options of policies that limit a batch, and their units.
+_LIMITS = {
+    "token_budget": "tokens",
+    "max_num_batched_tokens": "tokens",
+    "chunk_size": "prompt tokens",
+    "max_num_seqs": "sequences",
+}
+
+
+def heading(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines that say what was simulated, by label.
+
+    Args:
+        about: The content of summary.json, capacity.json or the like: config, choices, groups, and arrivals_per_s and
+            requests_per_s of a run.
+    """
+    return deployment_lines(about) | {"load": _load(about)}
+
+
+def deployment_lines(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines of `heading` about the deployment, by label."""
+    groups = about["groups"]
+    return {
+        "model": _joined(map(_model, groups)),
+        "deployment": " + ".join(_replicas(group) for group in groups),
+        "scheduler": _joined(_policy(group, about, with_limits=True) for group in groups),
+        "engine": _engine(about),
+    }
+
+
+def title(about: Mapping[str, Any]) -> str:
+    """Return one line that says what was simulated, as the title of a picture."""
+    groups = about["groups"]
+    parts = [
+        f"{_joined(str(group['model']['name']) for group in groups)} on "
+        + " + ".join(_replicas(group) for group in groups),
+        _joined(_policy(group, about, with_limits=False) for group in groups),
+        _trace(about) + _rate(about),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _joined(names: Any) -> str:
+    """Join names, each once."""
+    return " + ".join(dict.fromkeys(names))
+
+
+def _model(group: Mapping[str, Any]) -> str:
+    model = group["model"]
+    formats = f"{model['dtype']}{' weights' if model.get('weight_only') else ''}"
+    return f"{model['name']}, {formats}, KV cache {group['kv_cache']['dtype']}, up to {model['max_model_len']:,} tokens"
+
+
+def _replicas(group: Mapping[str, Any]) -> str:
+    parallel = group["parallel"]
+    pipeline = f" PP{parallel['pp']}" if parallel["pp"] > 1 else ""
+    return f"{group['replicas']} x {group['device']['name']} TP{parallel['tp']}{pipeline}"
+
+
+def _policy(group: Mapping[str, Any], about: Mapping[str, Any], *, with_limits: bool) -> str:
+    scheduler, chosen = group["scheduler"], about.get("choices", {}).get("scheduler")
+    name = chosen if chosen and len(about["groups"]) == 1 else scheduler["class"]
+    limits = [f"{scheduler[key]:,} {unit}" for key, unit in _LIMITS.items() if scheduler.get(key)]
+    if with_limits:
+        return ", ".join([name, *limits])
+    return " ".join([name, *limits[:1]])
+
+
+def _engine(about: Mapping[str, Any]) -> str:
+    """Return the host of the engine, and the generation of its kernels."""
+    choices, measured = about.get("choices", {}), about.get("iteration_time", {}).get("generations", [])
+    kernels = f"kernels of {_joined(measured)}" if measured else choices.get("iteration_time", "")
+    return ", ".join(part for part in (choices.get("engine"), kernels) if part)
+
+
+def _load(about: Mapping[str, Any]) -> str:
+    offered, served = about.get("arrivals_per_s"), about.get("requests_per_s")
+    num_requests = about.get("num_requests") or about["config"]["trace"].get("num_requests")
+    parts = [_trace(about), f"{num_requests:,} requests" if num_requests else ""]
+    arrival = about.get("choices", {}).get("arrival")
+    if offered is not None:
+        parts.append(f"{offered:.4g} requests/s{f' ({arrival})' if arrival else ''}")
+    if served is not None:
+        parts.append(f"{served:.4g} served")
+    parts.append(f"seed {about['config']['seed']}")
+    return ", ".join(part for part in parts if part)
+
+
+def _trace(about: Mapping[str, Any]) -> str:
+    """Return the name of the trace: that of its file, or of its configuration."""
+    path = about["config"]["trace"].get("path")
+    return Path(path).name if path else str(about.get("choices", {}).get("trace", ""))
+
+
+def _rate(about: Mapping[str, Any]) -> str:
+    offered = about.get("arrivals_per_s")
+    return f" at {offered:.3g} requests/s" if offered is not None else ""
