@@ -100,15 +100,42 @@ def test_derived_bounds_are_multiples_of_a_decode_iteration() -> None:
             assert load_capacity(*QUICK, deployment, f"slo={name}").experiment.slo.bounds()["tbt_p99"] == bound
 
 
-def test_objectives_can_be_added_and_removed() -> None:
-    slo = load_capacity(*QUICK, "slo.ttft_p90=2", "slo.scheduling_delay_p50=null").experiment.slo
-    assert sorted(slo.bounds()) == ["tbt_p99", "ttft_p90"]
+def test_only_the_objectives_that_are_given_bind() -> None:
+    task = load_capacity(*QUICK, "slo.ttft_p90=2")
+    assert (sorted(task.experiment.slo.bounds()), task.has_default_slo) == (["ttft_p90"], False)
+    default = load_capacity(*QUICK)
+    assert (sorted(default.experiment.slo.bounds()), default.has_default_slo) == (
+        ["scheduling_delay_p50", "tbt_p99"],
+        True,
+    )
+    added = load_capacity(*QUICK, "slo=relaxed", "slo.ttft_p90=2", "slo.scheduling_delay_p50=null").experiment.slo
+    assert sorted(added.bounds()) == ["tbt_p99", "ttft_p90"]
+
+
+def test_a_bound_on_single_requests_needs_a_share_of_them() -> None:
+    with pytest.raises(ConfigError, match=r"slo.ttft bounds single requests: add slo.goodput=0.9"):
+        load_capacity(*QUICK, "slo.ttft=2")
+    slo = load_capacity(*QUICK, "slo.ttft=2", "slo.goodput=0.9").experiment.slo
+    assert slo.bounds() == {"goodput": 0.9}
+    assert [bound.name for bound in slo.request_bounds] == ["ttft"]
+    with pytest.raises(ConfigError, match="goodput needs a bound on each request"):
+        load_capacity(*QUICK, "slo.tbt_p99=2", "slo.goodput=0.9")
+
+
+def test_goodput_can_bind_a_capacity() -> None:
+    task = load_capacity(*QUICK, "slo.ttft=2", "slo.goodput=0.9")
+    capacity = find_capacity(task.experiment.trials(0), task.search)
+    assert capacity.binding == "goodput"
+    assert capacity.best is not None
+    assert capacity.best.goodput == capacity.best.values["goodput"]
+    assert (capacity.best.goodput or 0) >= 0.9
+    missed = [trial for trial in capacity.trials if trial.missed]
+    assert all((trial.goodput or 0) < 0.9 for trial in missed)
 
 
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        (["slo=none"], "slo"),
         (["slo.tbt_p99=0"], "slo.tbt_p99"),
         (["slo.bla_p99=1"], "bla_p99"),
         (["slo.tbt_p99={x: 1}"], "slo.tbt_p99"),
@@ -131,17 +158,37 @@ def test_percentiles_with_decimals_can_be_written_on_the_command_line() -> None:
     assert load_capacity(*QUICK, "slo.ttft_p99.9=2").experiment.slo.bounds()["ttft_p99.9"] == 2
 
 
-def test_the_capacity_is_0_if_no_request_is_left_to_measure() -> None:
-    task = load_capacity(*QUICK, "metrics.warmup_s=1e9", "capacity.max_trials=3")
+def test_a_trial_in_which_nobody_is_measured_is_an_error() -> None:
+    task = load_capacity(*QUICK, "metrics.warmup_s=1e9")
+    with pytest.raises(ValueError, match=r"no request of the trial at .* is measured"):
+        find_capacity(task.experiment.trials(0), task.search)
+    task = load_capacity(*QUICK, "time_limit_s=1e-6")
+    with pytest.raises(ValueError, match="no request arrives by then"):
+        find_capacity(task.experiment.trials(0), task.search)
+
+
+def test_requests_that_the_engine_ignores_are_no_load() -> None:
+    task = load_capacity("trace=uniform", "trace.num_requests=60", "model.max_model_len=1024", "iteration_time=affine")
+    with pytest.raises(ValueError, match=r"\d+ of 60 requests are longer than the engine admits.*max_total_tokens"):
+        find_capacity(task.experiment.trials(0), task.search)
+
+
+def test_a_growing_queue_is_no_capacity_even_if_nothing_bounds_the_waiting() -> None:
+    overrides = ("trace=fixed", "trace.num_requests=400", "iteration_time=affine", "scheduler.max_num_seqs=4")
+    task = load_capacity(*overrides, "slo.tbt_p99=10")
     capacity = find_capacity(task.experiment.trials(0), task.search)
-    assert capacity.qps == 0
-    assert "no request is left to measure" in " ".join(capacity.trials[0].warnings)
+    assert capacity.binding == "overload"
+    at_most = load_capacity(*overrides, "slo.scheduling_delay_p50=2")
+    assert capacity.qps == pytest.approx(find_capacity(at_most.experiment.trials(0), at_most.search).qps, rel=0.2)
 
 
-def test_an_slo_without_a_bound_on_waiting_gives_a_warning() -> None:
-    task = load_capacity(*QUICK, "slo=none", "slo.tbt_p99=10", "capacity.max_trials=4")
+def test_a_capacity_of_one_burst_says_so() -> None:
+    # Answers of 500 tokens take 10 s or more, and all 200 requests arrive within 2 s.
+    overrides = ("trace=fixed", "trace.num_requests=200", "trace.prompt_tokens=10", "trace.output_tokens=500")
+    policy = ("scheduler=vllm", "scheduler.max_num_seqs=256", "iteration_time=affine", "iteration_time.base_s=0.02")
+    task = load_capacity(*overrides, *policy, "slo.tbt_p99=10", "capacity.start_qps=100", "capacity.max_trials=1")
     warnings = summarize(task, [find_capacity(task.experiment.trials(0), task.search)])["warnings"]
-    assert any("bounds how long requests wait" in warning for warning in warnings)
+    assert any("all requests arrive before the first one finishes" in warning for warning in warnings)
 
 
 def test_the_command_writes_and_prints_the_capacity(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from simulator import MetricOptions
 from simulator.iteration_time import Affine
 from simulator.results import Distribution
-from simulator.results.latency import is_overloaded
 from simulator.schedulers import VLLM, Sarathi
 from tests.helpers import serve
 
@@ -83,15 +82,28 @@ def test_warm_up_requests_are_simulated_but_not_measured() -> None:
         assert result.summary[name] == alone.summary[name], name
 
 
+def test_the_warm_up_begins_with_the_first_arrival() -> None:
+    late = serve([(1e9, 500, 3), (1e9 + 0.2, 8, 3), (1e9 + 5, 8, 3)], VLLM(), metrics=MetricOptions(warmup_s=1.0))
+    assert late.counted.tolist() == [False, False, True]
+
+
+def test_a_run_in_which_nobody_arrives_is_refused() -> None:
+    with pytest.raises(ValueError, match="no request arrives by then, the first at 40"):
+        serve([(40.0, 8, 50)], VLLM(), time_limit_s=20)
+
+
 def test_no_iteration_starts_after_the_time_limit_and_the_rest_is_counted() -> None:
     requests = [(0.0, 8, 50), (3.0, 8, 50), (40.0, 8, 5)]
     result = serve(requests, Sarathi(), iteration_time=SECOND, time_limit_s=20)
     assert result.replicas[0].iterations["start_s"].max() == 20
     summary = result.summary
     assert (summary["num_finished"], summary["num_unfinished"], summary["num_not_arrived"]) == (0, 2, 1)
-    assert summary["makespan_s"] is None
+    # Tokens of requests that were cut off count: request 0 has emitted 21 and request 1 18, the last at 21 s.
+    assert summary["makespan_s"] == 21
+    assert summary["output_tokens_per_s"] == (21 + 18) / 21
+    assert summary["requests_per_s"] == 0
     assert summary["num_measured"] == 2
-    # Gaps of unfinished requests count: request 0 has emitted 21 tokens and request 1 18, all a second apart.
+    # So do their gaps, all a second long.
     assert summary["tbt_s"]["max"] == 1.0
 
 
@@ -108,20 +120,6 @@ def test_a_run_without_a_finished_request_has_null_metrics() -> None:
     assert summary["requests_per_s"] is None
     assert set(summary["ttft_s"].values()) == {None}
     assert summary["kv_use"]["mean"] is None
-
-
-@pytest.mark.parametrize(("rate", "overloaded"), [(0.5, False), (0.8, False), (1.3, True), (5.0, True)])
-def test_overload_is_a_queue_that_still_grows_when_the_last_request_arrives(rate: float, overloaded: bool) -> None:
-    # The server takes one request at a time, for one second each.
-    rng = np.random.default_rng(5)
-    arrivals = np.cumsum(rng.exponential(1 / rate, 400))
-    result = serve([(arrival_s, 8, 1) for arrival_s in arrivals], Sarathi(max_num_seqs=1), iteration_time=SECOND)
-    assert result.summary["overloaded"] is overloaded
-    assert any(warning.kind == "overloaded" for warning in result.warnings) is overloaded
-
-
-def test_a_burst_at_one_instant_is_not_an_overload() -> None:
-    assert not is_overloaded(np.zeros(100), np.arange(100.0))
 
 
 def test_kv_use_is_weighted_by_time() -> None:

@@ -2,15 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from simulator.iteration_time import Affine
 from simulator.results import SLO, Distribution, Objective, percentile_of, rank
-from simulator.results.tokens import gaps_above, token_gaps
-from simulator.schedulers import VLLM, Scheduler
+from simulator.schedulers import VLLM
 from tests.helpers import serve
-from tests.strategies import Workload, policies, serve_workload, workloads
 
 SECOND = Affine(base_s=1.0, per_token_s=0.0)
 # vLLM: request 0 emits at 1 and 2, waits for the prefill of request 1 and emits at 4 and 5; request 1 at 3 and 4.
@@ -25,17 +21,39 @@ def test_an_objective_bounds_a_statistic_of_a_latency() -> None:
     assert SLO.of({"tbt_p99": 1.9, "e2e_max": 1}).missed(result) == ["e2e_max", "tbt_p99"]
 
 
-def test_goodput_counts_requests_that_individually_meet_every_bound() -> None:
+def test_goodput_counts_requests_within_the_bounds_on_each_request() -> None:
     result = serve(STALLED, VLLM(), iteration_time=SECOND)
-    # Gaps of request 0: 1, 2, 1 s; of request 1: 1 s. One of two requests has no gap above 1.5 s; the run takes 5 s.
-    assert SLO.of({"tbt_max": 1.5}).goodput(result).share == 0.5
-    assert SLO.of({"tbt_max": 1.5}).goodput(result).requests_per_s == 1 / 5
-    # Two of three gaps of request 0 are within the bound: enough for its median, not for its 90th percentile.
-    assert SLO.of({"tbt_p50": 1.5}).goodput(result).share == 1.0
-    assert SLO.of({"tbt_p90": 1.5}).goodput(result).share == 0.5
-    assert SLO.of({"tbt_mean": 1.2}).goodput(result).share == 0.5
-    assert SLO.of({"e2e_p99": 3}).goodput(result).share == 0.5
-    assert SLO.of({"ttft_p99": 0.5}).goodput(result).share == 0.0
+    # TTFT 1 and 1 s, TPOT 4/3 and 1 s, E2E 5 and 2 s; the run takes 5 s.
+    assert SLO.of({"tpot": 1.2}).goodput(result).share == 0.5
+    assert SLO.of({"tpot": 1.2}).goodput(result).requests_per_s == 1 / 5
+    assert SLO.of({"ttft": 1, "e2e": 5}).goodput(result).share == 1.0
+    assert SLO.of({"ttft": 1, "e2e": 4.9}).goodput(result).share == 0.5
+    assert SLO.of({"ttft": 0.5}).goodput(result).share == 0.0
+
+
+def test_a_tail_percentile_bounds_each_request_and_a_median_does_not() -> None:
+    result = serve(STALLED, VLLM(), iteration_time=SECOND)
+    for statistic in ("p90", "p99.9", "max"):
+        assert SLO.of({f"e2e_{statistic}": 3}).goodput(result).share == 0.5
+    for name in ("e2e_p50", "e2e_mean", "e2e_p89", "tbt_p99", "scheduling_delay_p99"):
+        assert SLO.of({name: 1}).goodput(result).share is None
+
+
+def test_goodput_is_an_objective() -> None:
+    result = serve(STALLED, VLLM(), iteration_time=SECOND)
+    met, missed = SLO.of({"e2e": 3, "goodput": 0.5}), SLO.of({"e2e": 3, "goodput": 0.6})
+    assert (met.values(result), met.missed(result), met.bounds()) == ({"goodput": 0.5}, [], {"goodput": 0.5})
+    assert missed.missed(result) == ["goodput"]
+    figures = missed.figures(result)
+    assert (figures["met"], figures["goodput"], figures["request_bounds_s"]) == (False, 0.5, {"e2e": 3})
+    assert SLO.of({"e2e": 3}).figures(result)["met"] is None
+    assert missed.bounds_waiting
+    assert not SLO.of({"tpot": 3, "goodput": 0.6}).bounds_waiting
+
+
+def test_ignored_and_lost_requests_are_not_good() -> None:
+    result = serve([(0.0, 8, 2), (0.0, 50_000, 2)], VLLM(), iteration_time=SECOND)
+    assert SLO.of({"ttft": 100}).goodput(result).share == 0.5
 
 
 def test_a_request_cut_off_by_the_time_limit_counts_as_missed_if_it_is_already_late() -> None:
@@ -59,26 +77,20 @@ def test_a_latency_without_samples_is_missed_unless_all_requests_finished() -> N
     assert SLO.of({"tbt_p99": 0.1}).missed(cut) == ["tbt_p99"]
 
 
-@given(workloads(), st.data())
-@settings(max_examples=150, deadline=None)
-def test_gaps_above_a_bound_match_the_distribution(workload: Workload, data: st.DataObject) -> None:
-    policy: Scheduler = data.draw(policies(workload.max_num_seqs))
-    result = serve_workload(workload, policy, Affine(base_s=0.011, per_token_s=0.0003))
-    log, all_requests = result.replicas[0].tokens, np.ones(len(workload.requests), dtype=bool)
-    gaps, weights = token_gaps(log, all_requests)
-    bound_s = data.draw(st.sampled_from(sorted({0.0, *gaps.tolist()})))
-    above, total = gaps_above(log, bound_s, len(all_requests))
-    assert total.sum() == weights.sum()
-    assert above.sum() == weights[gaps > bound_s].sum()
-    for request in range(len(all_requests)):
-        alone = np.arange(len(all_requests)) == request
-        own, own_weights = token_gaps(log, alone)
-        assert (above[request], total[request]) == (own_weights[own > bound_s].sum(), own_weights.sum())
-
-
 @pytest.mark.parametrize(
     ("name", "bound"),
-    [("tbt_p0", 1), ("tbt_p101", 1), ("tbt", 1), ("bla_p50", 1), ("tbt_median", 1), ("tbt_p99", 0), ("tbt_p99", "x")],
+    [
+        ("tbt_p0", 1),
+        ("tbt_p101", 1),
+        ("tbt", 1),
+        ("goodput", 1),
+        ("goodput", 1.5),
+        ("ttft", -1),
+        ("bla_p50", 1),
+        ("tbt_median", 1),
+        ("tbt_p99", 0),
+        ("tbt_p99", "x"),
+    ],
 )
 def test_an_invalid_objective_is_refused(name: str, bound: float) -> None:
     with pytest.raises(ValueError, match=name):

@@ -19,7 +19,7 @@ Field = Callable[[dict[str, Any]], Any]
 CASES: dict[str, tuple[list[str], str, Field]] = {
     "overload": (
         ["trace=sharegpt", "trace.num_requests=300", "arrival.qps=50", "scheduler.max_num_seqs=4"],
-        "overloaded: the queue was still growing when the last request arrived",
+        "overloaded: requests arrived faster than they were served",
         lambda summary: summary["overloaded"] is True,
     ),
     "a request that can never be scheduled": (
@@ -39,7 +39,7 @@ CASES: dict[str, tuple[list[str], str, Field]] = {
         lambda summary: summary["num_unfinished"] > 0,
     ),
     "arrivals after the time limit": (
-        ["trace=csv", "trace.path=rows.csv", "arrival.qps=1", "time_limit_s=2"],
+        ["trace=csv", "trace.path=rows.csv", "arrival.qps=1", "time_limit_s=5"],
         "requests would have arrived after the time limit",
         lambda summary: summary["num_not_arrived"] > 0,
     ),
