@@ -180,3 +180,47 @@ def test_job_folders_are_named_after_their_overrides() -> None:
     assert len(long) < 128
     assert not set(special) & set("[]{}: /")
     assert job_folder("a/b") != job_folder("a:b")
+
+
+def test_options_of_one_policy_are_swept_beside_other_policies(tmp_path: Path) -> None:
+    options = ("scheduler=vllm,sarathi", "scheduler.sarathi.token_budget=256,512", "scheduler.vllm.max_num_seqs=4")
+    run_ = ("trace=fixed", "trace.num_requests=10", "iteration_time=affine", "hydra.sweep.dir=sweep")
+    done = run(tmp_path, "-m", *options, *run_, command="simulator")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [
+        (row["scheduler"], row["scheduler.max_num_seqs"], row["scheduler.token_budget"])
+        for row in table(tmp_path / "sweep")
+    ]
+    assert rows == [("vllm", "4", ""), ("sarathi", "", "256"), ("sarathi", "", "512")]
+    summary = json.loads((tmp_path / "sweep" / table(tmp_path / "sweep")[1]["folder"] / "summary.json").read_text())
+    assert summary["config"]["scheduler"]["token_budget"] == 256
+    # The table on the terminal: what was varied beside the main figures; what was not is above it.
+    lines = done.stdout.splitlines()
+    head = next(line for line in lines if line.startswith("job   "))
+    assert head.split()[1:4] == ["scheduler", "scheduler.max_num_seqs", "scheduler.token_budget"]
+    assert "TTFT p90, ms" in head
+    assert any(line.startswith("all jobs: model=mistral_7b") for line in lines)
+    assert not any("KV cache" in line for line in lines)
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_jobs_of_a_sweep_print_their_output_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_SIMULATOR_VERBOSE", "")  # restored after the test
+    arguments = ("trace=fixed", "trace.num_requests=5", "iteration_time=affine", "seed=1,2", "hydra.sweep.dir=sweep")
+    done = run(tmp_path, "-m", "--verbose", *arguments, command="simulator")
+    assert done.stdout.count("KV cache") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("scheduler=vllm", "scheduler.orca.max_num_seqs=1,2"), "orca is not swept; write scheduler=orca,..."),
+        (("scheduler=vllm,orca", "scheduler.orca.max_num_seqs=1,["), "is not an override"),
+        (("scheduler=vllm,orca", "scheduler.orca.bla=1,2"), "scheduler.bla is not a key"),
+    ],
+)
+def test_mistakes_in_options_of_a_policy_are_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    rest = ("trace=fixed", "trace.num_requests=5", "iteration_time=affine", "hydra.sweep.dir=sweep")
+    done = run(tmp_path, "-m", *arguments, *rest, command="simulator")
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[0]

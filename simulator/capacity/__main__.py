@@ -55,9 +55,12 @@ writes sweep.csv, one row per job; rerun with the same hydra.sweep.dir, it runs 
 Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
 
 
+SHOWN_FIGURES = {"capacity_qps": "capacity, requests/s", "binding": "bound by", "goodput": "goodput"}
+
+
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_capacity, HELP, "capacity")
+    hydra_command.run(_capacity, HELP, "capacity", shown_figures=SHOWN_FIGURES)
 
 
 def _capacity(config: DictConfig, folder: Path) -> Figures:

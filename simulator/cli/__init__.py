@@ -2,7 +2,8 @@
 
 from simulator.cli.help_text import HELP
 from simulator.cli.summary_table import print_summary
-from simulator.cli.sweep import Figures, SweepReport, as_written
+from simulator.cli.sweep import Figures, SweepReport
+from simulator.cli.sweep_table import as_written
 from simulator.cli.terminal import print_wide, run_command
 
 __all__ = [

@@ -5,7 +5,7 @@ Invalid input ends in one line and exit status 2.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import hydra
@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from simulator.cli import sweep
+from simulator.cli import sweep, sweep_table
 from simulator.cli.folder_lock import LOCK, take
 from simulator.cli.sweep import Figures
 from simulator.config import (
@@ -24,6 +24,7 @@ from simulator.config import (
     check_config_dir,
     check_override,
     code_digest,
+    combine_policies,
     input_digests,
     one_line,
     resolved,
@@ -31,9 +32,10 @@ from simulator.config import (
 )
 from traces.shared import command_line
 
-# Supported options of Hydra, and whether each takes a value.
+# Supported options of Hydra and of sweeps, and whether each takes a value.
 _FLAGS = {
     "--multirun": False,
+    "--verbose": False,
     "-m": False,
     "--cfg": True,
     "-c": True,
@@ -45,7 +47,14 @@ _FLAGS = {
 Task = Callable[[DictConfig, Path], Figures | None]
 
 
-def run(task: Task, usage: str, config_name: str = "config", *, writes: bool = True) -> None:
+def run(
+    task: Task,
+    usage: str,
+    config_name: str = "config",
+    *,
+    writes: bool = True,
+    shown_figures: Mapping[str, str] | None = None,
+) -> None:
     """Run a task on the configuration that the command line composes.
 
     Args:
@@ -53,9 +62,12 @@ def run(task: Task, usage: str, config_name: str = "config", *, writes: bool = T
         usage: Text of --help.
         config_name: Top-level file in `configs/`.
         writes: Whether the task writes to the output folder, which is then locked while it runs.
+        shown_figures: Columns of sweep.csv that a sweep shows at its end: headers by name.
     """
     folders: list[Path] = []
     errors: list[Exception] = []
+    sweep.shown_figures.clear()
+    sweep.shown_figures.update(shown_figures or {})
 
     def run_arguments(arguments: list[str]) -> int | None:
         if "--help" in arguments or "-h" in arguments:
@@ -80,7 +92,8 @@ def _compose_and_run(
     """
     sweep.failures.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises composition errors instead of printing them
-    sys.argv[1:] = to_hydra(_check_arguments(arguments))
+    checked = to_hydra(_check_arguments(arguments))
+    sys.argv[1:] = combine_policies(checked) if {"-m", "--multirun"} & {*checked} else checked
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()
     if errors:
         raise errors[0]
@@ -120,6 +133,9 @@ def _check_option(argument: str, rest: Iterator[str]) -> list[str]:
     if not _FLAGS[flag]:
         if equals:
             raise ConfigError(f"{argument}: {flag} takes no value")
+        if flag == "--verbose":
+            os.environ[sweep.VERBOSE_VARIABLE] = "1"
+            return []
         return [argument]
     if not equals:
         value = next(rest, "")
@@ -143,7 +159,7 @@ def _job(task: Task, errors: list[Exception], folders: list[Path], writes: bool)
         folder = Path(run.runtime.output_dir)
         if run.mode == RunMode.MULTIRUN:
             about = {
-                "overrides": list(map(sweep.as_written, run.overrides.task)),
+                "overrides": sweep_table.written_overrides(run.overrides.task),
                 "config": resolved(config),
                 "inputs": input_digests(config),
                 "version": VERSION,

@@ -6,12 +6,15 @@ A job whose folder has a record of the same configuration is skipped, so a stopp
 launchers run the jobs, possibly in other processes; the records report their results.
 """
 
-import csv
 import hashlib
+import io
 import json
+import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from math import prod
 from multiprocessing import parent_process
 from pathlib import Path
@@ -21,8 +24,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 from simulator.cli.folder_lock import FolderTakenError, take
+from simulator.cli.sweep_table import print_table, table_rows, write_table, written_overrides
 from simulator.config import one_line
 from traces.shared import command_line, interruption
 from traces.shared.atomic_files import atomic_file
@@ -31,7 +36,11 @@ RECORD = "job.json"
 TABLE = "sweep.csv"
 Figures = Mapping[str, Any]
 
+# Environment variable, inherited by the processes of jobs: jobs print their output.
+VERBOSE_VARIABLE = "LLM_SIMULATOR_VERBOSE"
 _LONGEST_NAME = 100
+# Figures of a job that the table on the terminal shows: headers by name.
+shown_figures: dict[str, str] = {}
 # Errors of the jobs; filled when a sweep ends, in the process that started it.
 failures: list[str] = []
 # State of the sweep that this process runs: folder, count (number of jobs) and release (unlocks the folder).
@@ -43,7 +52,7 @@ def job_folder(overrides: str) -> str:
 
     Characters unsafe in file names are replaced, and long names are cut; both add a digest.
     """
-    overrides = ",".join(as_written(override) for override in overrides.split(","))
+    overrides = ",".join(written_overrides(overrides.split(",")))
     name = re.sub(r"[^\w.,=+-]", "_", overrides)
     if name == overrides and 0 < len(name) <= _LONGEST_NAME:
         return name
@@ -76,9 +85,10 @@ def run_job(folder: Path, number: int, about: dict[str, Any], task: Callable[[],
     error = None
     if parent_process() is not None:
         interruption.end_with_parent()
+    start_s = time.monotonic()
     try:
-        print(name)
-        figures = task() or {}
+        with _quiet():
+            figures = task() or {}
     except Exception as exception:
         if interruption.was_interrupted():  # a consequence of the interrupt, not an error of the job
             raise KeyboardInterrupt from exception
@@ -86,6 +96,14 @@ def run_job(folder: Path, number: int, about: dict[str, Any], task: Callable[[],
     folder.mkdir(parents=True, exist_ok=True)
     files = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     _write(folder, {"job": number, **about, "files": files, "figures": dict(figures), "error": error})
+    print(f"{name}: {'failed' if error else f'{time.monotonic() - start_s:.1f} s'}", flush=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what a job prints, unless --verbose was given."""
+    with nullcontext() if os.environ.get(VERBOSE_VARIABLE) else redirect_stdout(io.StringIO()):
+        yield
 
 
 class SweepReport(Callback):
@@ -149,40 +167,22 @@ def _end_sweep(*, report: bool) -> int:
         if report and count is not None and len(done) < count:
             failures.append(f"{count - len(done)} of {count} jobs left no record in {folder}")
         if done:
-            _write_table(folder, sorted(done, key=lambda entry: entry[1]["job"]), report)
+            _report(folder, sorted(done, key=lambda entry: entry[1]["job"]), report)
     finally:
         _running["release"]()
         _running.clear()
     return len(done)
 
 
-def _write_table(folder: Path, done: Sequence[tuple[Path, dict[str, Any]]], report: bool) -> None:
-    rows = [_row(path.parent.relative_to(folder).as_posix(), record) for path, record in done]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    columns.sort(key=lambda name: name == "error")
-    with atomic_file(folder / TABLE) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _report(folder: Path, done: Sequence[tuple[Path, dict[str, Any]]], report: bool) -> None:
+    """Write sweep.csv, and print its main figures if a report is wanted."""
+    rows = table_rows([(path.parent.relative_to(folder).as_posix(), record) for path, record in done])
+    write_table(folder / TABLE, rows)
     if report:
         failed = [record for _, record in done if record["error"] is not None]
         failures.extend(f"{', '.join(record['overrides'])}: {record['error']}" for record in failed)
+        print_table(rows, [record for _, record in done], shown_figures, Console())
         print(f"{len(done)} jobs, {len(failed)} failed; written to {folder / TABLE}")
-
-
-def _row(folder: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the table: overrides, metrics and error.
-
-    null becomes an empty cell.
-    """
-    overrides = dict(override.split("=", 1) for override in record["overrides"])
-    return {"job": record["job"], "folder": folder, **overrides, **record["figures"], "error": record["error"]}
-
-
-def as_written(override: str) -> str:
-    """Return an override in our syntax, without Hydra's plus signs and slashes."""
-    key, equals, value = override.lstrip("+").partition("=")
-    return key.replace("/", ".") + equals + value
 
 
 def _is_done(folder: Path, record: dict[str, Any], about: dict[str, Any]) -> bool:

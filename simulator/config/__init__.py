@@ -27,6 +27,7 @@ from simulator.config.components import (
 from simulator.config.digests import VERSION, code_digest, input_digests
 from simulator.config.error_messages import one_line
 from simulator.config.overrides import check_config_dir, check_override, to_hydra
+from simulator.config.policy_options import combine_policies, overrides_of
 from simulator.config.slo import build_objectives, require_slo
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "check_override",
     "choices",
     "code_digest",
+    "combine_policies",
     "component",
     "composed",
     "deployment_of",
@@ -53,6 +55,7 @@ __all__ = [
     "load_config",
     "named",
     "one_line",
+    "overrides_of",
     "require_integer",
     "require_keys",
     "require_mapping",

@@ -1,0 +1,103 @@
+"""Tables of a sweep: sweep.csv, and what was varied beside its main figures on the terminal."""
+
+import csv
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from simulator.config import overrides_of
+from simulator.results import milliseconds
+from traces.shared.atomic_files import atomic_file
+from traces.shared.terminal import new_table, note, show
+
+MAX_SHOWN_JOBS = 100
+_PARTS = ("model.name", "device.name", "parallel.tp", "parallel.pp", "cluster.replicas", "seed")
+Row = dict[str, Any]
+
+
+def table_rows(records: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Row]:
+    """Return a row for each job: its number, folder, overrides, figures and error.
+
+    Args:
+        records: Folder and record of each job.
+    """
+    return [
+        {
+            "job": record["job"],
+            "folder": folder,
+            **dict(override.split("=", 1) for override in record["overrides"]),
+            **record["figures"],
+            "error": record["error"],
+        }
+        for folder, record in records
+    ]
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows as CSV; null becomes an empty cell."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns.sort(key=lambda name: name == "error")
+    with atomic_file(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def print_table(
+    rows: Sequence[Row], records: Sequence[Mapping[str, Any]], shown: Mapping[str, str], console: Console
+) -> None:
+    """Print what all jobs have in common, what was varied, and the main figures of every job.
+
+    Args:
+        rows: As in sweep.csv.
+        records: Records of the jobs.
+        shown: Headers of the figures by name; one that ends in "ms" is of a time, stored in seconds.
+        console: Where to print.
+    """
+    keys = dict.fromkeys(override.partition("=")[0] for record in records for override in record["overrides"])
+    varied = [key for key in keys if len({str(row.get(key)) for row in rows}) > 1]
+    given = [f"{key}={rows[0][key]}" for key in keys if key not in varied]
+    show(console, "", f"all jobs: {', '.join([*_in_common(records, keys), *given])}")
+    figures = {name: header for name, header in shown.items() if any(row.get(name) is not None for row in rows)}
+    table = new_table(["job", *varied, *figures.values()], left=varied)
+    for row in rows[:MAX_SHOWN_JOBS]:
+        cells = ["failed" if row["error"] else _cell(row.get(name), header) for name, header in figures.items()]
+        table.add_row(str(row["job"]), *(str(row.get(key, "-")) for key in varied), *cells)
+    show(console, "", table, "")
+    if len(rows) > MAX_SHOWN_JOBS:
+        note(console, f"the first {MAX_SHOWN_JOBS} of {len(rows):,} jobs are shown")
+
+
+def _in_common(records: Sequence[Mapping[str, Any]], given: Collection[str]) -> Iterator[str]:
+    """Yield the parts of the configuration that all jobs share, besides those that were given."""
+    for key in _PARTS:
+        values = {str(OmegaConf.select(OmegaConf.create(record["config"]), key)) for record in records}
+        group = key.removesuffix(".name")
+        if len(values) == 1 and not {key, group} & {*given}:
+            yield f"{group}={values.pop()}"
+
+
+def _cell(value: Any, header: str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return "-" if value is None else str(value)
+    return milliseconds(value) if header.endswith(" ms") else f"{value:,.4g}"
+
+
+def as_written(override: str) -> str:
+    """Return an override in our syntax, without Hydra's plus signs and slashes."""
+    key, equals, value = override.lstrip("+").partition("=")
+    return key.replace("/", ".") + equals + value
+
+
+def written_overrides(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of a job in our syntax, one choice of a policy as its overrides."""
+    written = []
+    for override in map(as_written, overrides):
+        key, _, value = override.partition("=")
+        written += overrides_of(value.strip("'")) if key == "policy" else [override]
+    return written

@@ -1,0 +1,71 @@
+"""What a run simulated, in words."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from simulator.output import heading, load_summary, title
+from tests.helpers import command
+from traces.shared.terminal import facts, new_table, show
+
+QUICK = ("trace=fixed", "trace.num_requests=20", "iteration_time=affine", "hydra.run.dir=run")
+
+
+def lines_of(*parts: Any, width: int = 80) -> list[str]:
+    file = io.StringIO()
+    show(Console(file=file, width=width), *parts)
+    return file.getvalue().splitlines()
+
+
+def test_the_first_lines_say_what_was_simulated(tmp_path: Path) -> None:
+    arguments = ("deployment=vllm_v1_llama3_8b_h100", "arrival.qps=2", "seed=7", *QUICK[:2], QUICK[3])
+    done = command(tmp_path, "simulator", *arguments)
+    assert done.stdout.splitlines()[:4] == [
+        "model         llama3_8b, bf16, KV cache fp16, up to 16,384 tokens",
+        "deployment    1 x h100_sxm TP1",
+        "scheduler     vllm_v1, 8,192 tokens, 1,024 sequences",
+        "engine        vllm_v1, kernels of vllm 0.25.0",
+    ]
+    load = done.stdout.splitlines()[4]
+    assert load.startswith("load          fixed, 20 requests, ")
+    assert load.endswith(", seed 7")
+    assert all(line == line.rstrip() for line in done.stdout.splitlines())
+    summary = load_summary(tmp_path / "run")
+    assert f"{summary['arrivals_per_s']:.4g} requests/s (poisson), {summary['requests_per_s']:.4g} served" in load
+    rate = f"{summary['arrivals_per_s']:.3g}"
+    assert title(summary) == f"llama3_8b on 1 x h100_sxm TP1, vllm_v1 8,192 tokens, fixed at {rate} requests/s"
+
+
+def test_groups_of_different_replicas_are_all_named(tmp_path: Path) -> None:
+    groups = "cluster.groups=[{device: a40, replicas: 2}, {parallel: {tp: 2, pp: 2}, scheduler: orca}]"
+    command(tmp_path, "simulator", groups, *QUICK)
+    lines = heading(load_summary(tmp_path / "run"))
+    assert lines["deployment"] == "2 x a40 TP1 + 1 x a100_80gb TP2 PP2"
+    assert lines["scheduler"] == "Sarathi, 512 tokens, 128 sequences + Orca, 16 sequences"
+    assert lines["engine"] == "sarathi_serve, affine"
+
+
+def test_a_file_is_named_as_the_trace(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("prompt_tokens,output_tokens\n10,2\n")
+    command(tmp_path, "simulator", "trace=file", "trace.path=mine.csv", *QUICK[2:])
+    assert heading(load_summary(tmp_path / "run"))["load"].startswith("mine.csv, 1 requests, ")
+
+
+@pytest.mark.parametrize("module", ["simulator.capacity", "simulator.token_budget"])
+def test_other_commands_begin_with_the_same_lines(tmp_path: Path, module: str) -> None:
+    done = command(tmp_path, module, "trace.num_requests=20", "slo.tbt_p99=0.2", "hydra.run.dir=out")
+    model, deployment, scheduler = (line.split(maxsplit=1) for line in done.stdout.splitlines()[:3])
+    assert (model[0], deployment) == ("model", ["deployment", "1 x a100_80gb TP1"])
+    assert scheduler == ["scheduler", "sarathi, 512 tokens, 128 sequences"]
+
+
+def test_tables_have_no_trailing_blanks_and_pipes_cut_nothing_off() -> None:
+    table = new_table(["name", *(f"column {number}" for number in range(12))])
+    table.add_row("first", *["1,234.5"] * 12)
+    lines = lines_of(facts({"a": "b", "long label": "c"}), "", table)
+    assert lines[:3] == ["a           b", "long label  c", ""]
+    assert lines[-1].count("1,234.5") == 12
+    assert all(line == line.rstrip() for line in lines)
