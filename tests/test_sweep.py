@@ -200,7 +200,7 @@ def test_options_of_one_policy_are_swept_beside_other_policies(tmp_path: Path) -
     assert head.split()[1:4] == ["scheduler", "scheduler.max_num_seqs", "scheduler.token_budget"]
     assert "TTFT p90, ms" in head
     assert any(line.startswith("all jobs: model=mistral_7b") for line in lines)
-    assert not any("KV cache" in line for line in lines)
+    assert not any("stages busy" in line for line in lines)
     assert all(line == line.rstrip() for line in lines)
 
 
@@ -208,7 +208,7 @@ def test_jobs_of_a_sweep_print_their_output_if_asked(tmp_path: Path, monkeypatch
     monkeypatch.setenv("LLM_SIMULATOR_VERBOSE", "")  # restored after the test
     arguments = ("trace=fixed", "trace.num_requests=5", "iteration_time=affine", "seed=1,2", "hydra.sweep.dir=sweep")
     done = run(tmp_path, "-m", "--verbose", *arguments, command="simulator")
-    assert done.stdout.count("KV cache") == 2
+    assert done.stdout.count("stages busy") == 2
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,10 @@ Faults
   faults.max_retries=10        retries per request
 
 Metrics and output
+  slo.METRIC_STATISTIC=SECONDS objective, such as slo.ttft_p90=2: metric tbt | ttft | tpot | e2e |
+                               scheduling_delay; statistic mean | max | p50 | p99 | p99.9 | ...
+  slo.{ttft,tpot,e2e}=SECONDS  bound on each request: the share of requests within all of them, and within the
+                               percentiles from p90 on, is the goodput; slo.goodput=0.9: its objective
   metrics.warmup_s=0           leave requests of this time, from the first arrival, out of the metrics
   metrics.zero_first_gap=false count a TBT of 0 s for each first token
   time_limit_s=null            start no iteration after this simulated time, seconds
@@ -114,6 +118,7 @@ Metrics and output
   debug=false                  show tracebacks of errors
 
 Writes summary.json and requests.csv, and prints the summary. Hydra options: --cfg job prints the whole
-configuration, --multirun runs every combination of comma-separated values, --config-dir DIR adds a folder
+configuration, --multirun (-m) runs every combination of comma-separated values
+(scheduler.NAME.OPTION=VALUES: with that scheduler only; --verbose: print every run), --config-dir DIR adds a folder
 of your own YAML files. Exit status: 0, 2 for invalid input, 1 for an internal error, 130 after Ctrl-C,
 143 after SIGTERM."""
