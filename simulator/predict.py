@@ -47,7 +47,7 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
     except ValueError as error:
         raise ConfigError(str(error)) from error
     console = Console()
-    about = description(config, prediction["deployment"]) | {"iteration_time": breakdown}
+    about = description(config, prediction["deployment"])
     _print_breakdown(breakdown, deployment_lines(about), console)
     breakdown |= {"groups": about["groups"], "choices": about["choices"]}
     written = []

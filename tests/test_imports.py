@@ -11,7 +11,7 @@ from tests.helpers import REPOSITORY
 
 # Package or file: what it may import besides itself, NumPy and the standard library. The longest matching name counts.
 TABLE = {
-    "traces.shared": "matplotlib",
+    "traces.shared": "matplotlib rich",
     "traces": "traces.shared",
     "traces.arrivals": "traces traces.shared scipy",
     "traces.readers": "traces traces.shared traces.arrivals pandas pyarrow tokenizers",
@@ -36,19 +36,19 @@ TABLE = {
     " pyarrow",
     "simulator.simulation": "simulator.cluster simulator.invariants simulator.log simulator.replica simulator.results"
     " simulator.routers traces",
-    "simulator.config": "simulator.cluster simulator.output simulator.results traces traces.shared hydra omegaconf"
-    " yaml",
-    "simulator.cli": "simulator.config simulator.results traces.shared hydra omegaconf rich",
+    "simulator.config": "simulator.cluster simulator.output simulator.replica simulator.results traces traces.shared"
+    " hydra omegaconf yaml",
+    "simulator.cli": "simulator.config simulator.output simulator.results traces.shared hydra omegaconf rich",
     "simulator.plot": "simulator.model simulator.output simulator.results traces.shared matplotlib",
     "simulator.plot.typical_batches": "simulator.config simulator.iteration_time simulator.model simulator.replica"
     " simulator.results hydra omegaconf",
     "simulator.plot.__main__": "simulator.cli simulator.config simulator.output traces.shared rich",
-    "simulator.capacity": "simulator.cli simulator.cluster simulator.config simulator.replica simulator.results"
-    " simulator.routers simulator.simulation traces traces.shared hydra omegaconf rich scipy",
+    "simulator.capacity": "simulator.cli simulator.cluster simulator.config simulator.output simulator.replica"
+    " simulator.results simulator.routers simulator.simulation traces traces.shared hydra omegaconf rich scipy",
     "simulator.accuracy": "simulator.cli simulator.config simulator.simulation traces.shared joblib rich",
     "simulator.compare": "simulator.cli simulator.output simulator.results traces.shared rich",
     "simulator.token_budget": "simulator.capacity simulator.cli simulator.cluster simulator.config"
-    " simulator.iteration_time simulator.replica traces.shared omegaconf rich",
+    " simulator.iteration_time simulator.output simulator.replica traces.shared omegaconf rich",
     "simulator.search": "simulator.capacity simulator.cli simulator.cluster simulator.config simulator.iteration_time"
     " simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces traces.shared"
     " hydra omegaconf optuna rich",
@@ -57,9 +57,9 @@ TABLE = {
     "simulator.reproduce": "simulator.capacity simulator.cli simulator.config simulator.iteration_time"
     " simulator.replica simulator.simulation traces.shared joblib matplotlib rich",
     "simulator.predict": "simulator.cli simulator.config simulator.iteration_time simulator.model simulator.plot"
-    " simulator.replica traces.shared omegaconf rich",
-    "simulator.__main__": "simulator.cli simulator.cluster simulator.config simulator.output simulator.results"
-    " simulator.simulation omegaconf rich",
+    " simulator.output simulator.replica traces.shared omegaconf rich",
+    "simulator.__main__": "simulator.cli simulator.config simulator.output simulator.results simulator.simulation"
+    " traces.shared omegaconf rich",
     "simulator": "simulator.cluster simulator.config simulator.output simulator.results simulator.simulation"
     " traces.shared",
     "profiling.tables": "traces.* pandas rich",

@@ -10,16 +10,17 @@ from tests.test_imports import KNOWN, exports_of
 
 EXPORTS = {
     "simulator": "ConfigError Deployment MetricOptions Objective Result SLO load_config load_result simulate",
-    "simulator.capacity": "Bisection Capacity CapacityExperiment CapacityTask Trial build_capacity build_slo"
-    " find_capacity lasting_warnings load_capacity",
+    "simulator.capacity": "Bisection Capacity CapacityExperiment CapacityTask Trial build_capacity find_capacity"
+    " lasting_warnings load_capacity",
     "simulator.cli": "Figures HELP SweepReport as_written print_summary print_wide run_command",
     "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
     " groups_of has_token_budget request_table with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",
     "simulator.compare": "ReadError Run read_run",
-    "simulator.config": "CONFIG_DIR ConfigError GROUPS VERSION allowing build build_experiment build_prediction"
-    " check_config_dir check_override choices code_digest component composed deployment_of files_of input_digests"
-    " integer_pairs load_config named one_line require_integer require_keys require_mapping resolved to_hydra",
+    "simulator.config": "CONFIG_DIR ConfigError GROUPS VERSION allowing build build_experiment build_objectives"
+    " build_prediction check_config_dir check_override choices code_digest combine_policies component composed"
+    " deployment_of description files_of input_digests integer_pairs load_config named one_line overrides_of"
+    " require_integer require_keys require_mapping require_slo resolved to_hydra",
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stuck_reason",
     "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
@@ -36,18 +37,19 @@ EXPORTS = {
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
     " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES"
     " bytes_per_value read_hf_config",
-    "simulator.output": "Files REPORT RunError SUMMARY UsageError load_result load_summary parse read_json"
-    " write_result",
+    "simulator.output": "Files REPORT RunError SUMMARY UsageError deployment_lines heading load_result load_summary"
+    " parse read_json title write_result",
     "simulator.plot": "PricedPoint batch_composition capacities capacity_against_slo cost_against_latency"
     " generation_stalls knee kv_and_queue latency_against_load latency_cdfs pictures_of_run pipeline_timeline"
     " prefix_cache roofline save",
     "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
-    "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult IGNORED LATENCIES"
-    " LOST MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS ReplicaResult RequestEventArrays Result"
-    " SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps UNFINISHED Warning after_idle blocks_used bottlenecks"
-    " cached_tokens client_figures client_warnings deployment_label duration evicted_blocks figure kv_use"
-    " num_running objectives_of output_tokens percentile_of prefix_cache_hits queue_length rank share stalls"
-    " time_span utilisation",
+    "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult Goodput"
+    " GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective Objectives PERCENTILES"
+    " REQUEST_COLUMNS ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES"
+    " STUCK Steps UNFINISHED Warning after_idle blocks_used bottlenecks cached_tokens client_figures client_warnings"
+    " deployment_label duration evicted_blocks figure kv_use milliseconds num_running objective_label objective_text"
+    " objective_value objectives_of output_tokens parse_objectives percentile_of prefix_cache_hits queue_length rank"
+    " share stalls time_span utilisation",
     "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
     "simulator.schedulers": "Admissions ChunkedPrefills DynamicChunks FasterTransformer Orca Overlap Overlapping"

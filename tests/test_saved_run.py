@@ -24,7 +24,7 @@ RUNS = {
     "classes of clients": list(MIX),
     "cut off": ["trace.num_requests=30", "time_limit_s=20", "metrics.warmup_s=3"],
     "stuck": ["trace.num_requests=5", "kv_cache.num_blocks=50"],
-    "nothing done": ["trace.num_requests=2", "time_limit_s=0.001"],
+    "nothing done": ["trace=fixed", "trace.num_requests=2", "trace.prompt_tokens=20000"],
 }
 
 

@@ -126,7 +126,10 @@ def _rate_warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[s
 
 
 def print_capacity(summary: dict[str, Any], console: Console) -> None:
-    """Print what was simulated, the capacity, the trials of the first seed, and the warnings."""
+    """Print the deployment, the capacity, trials and warnings.
+
+    Trials are those of the first seed.
+    """
     show(console, facts([*heading(summary).items(), ("", ""), *_headline(summary)]), "", _trials(summary))
     if len(summary["seeds"]) > 1:
         rates = ", ".join(f"{seed['capacity_qps']:g}" for seed in summary["seeds"])

@@ -1,4 +1,4 @@
-"""Tables of a sweep: sweep.csv, and what was varied beside its main figures on the terminal."""
+"""Tables of a sweep: sweep.csv, and its main figures on the terminal."""
 
 import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,7 +19,9 @@ Row = dict[str, Any]
 
 
 def table_rows(records: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Row]:
-    """Return a row for each job: its number, folder, overrides, figures and error.
+    """Return a row for each job.
+
+    It has the job's number, folder, overrides, figures and error.
 
     Args:
         records: Folder and record of each job.
@@ -49,7 +51,9 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 def print_table(
     rows: Sequence[Row], records: Sequence[Mapping[str, Any]], shown: Mapping[str, str], console: Console
 ) -> None:
-    """Print what all jobs have in common, what was varied, and the main figures of every job.
+    """Print what was varied and the main figures of every job.
+
+    What all jobs have in common comes first.
 
     Args:
         rows: As in sweep.csv.
@@ -72,7 +76,7 @@ def print_table(
 
 
 def _in_common(records: Sequence[Mapping[str, Any]], given: Collection[str]) -> Iterator[str]:
-    """Yield the parts of the configuration that all jobs share, besides those that were given."""
+    """Yield parts of the configuration that all jobs share, without given ones."""
     for key in _PARTS:
         values = {str(OmegaConf.select(OmegaConf.create(record["config"]), key)) for record in records}
         group = key.removesuffix(".name")
@@ -95,7 +99,7 @@ def as_written(override: str) -> str:
 
 
 def written_overrides(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of a job in our syntax, one choice of a policy as its overrides."""
+    """Return the overrides of a job in our syntax."""
     written = []
     for override in map(as_written, overrides):
         key, _, value = override.partition("=")

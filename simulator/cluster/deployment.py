@@ -7,7 +7,7 @@ from typing import Any
 
 from simulator.cluster.faults import MOST_REPLICAS
 from simulator.cluster.replica_spec import ReplicaSpec, max_num_seqs_of
-from simulator.iteration_time import IterationTime, Profile, StageTimes
+from simulator.iteration_time import Documented, IterationTime, Profile, StageTimes
 from simulator.model import Device, EngineOverhead, FrontEndTime, KVMemory, Layout, Model, Node, Parallelism, Placement
 from simulator.schedulers import Overlapping, Sarathi, Scheduler, SizedBatches
 from traces.shared.value_checks import integer
@@ -155,10 +155,15 @@ class Deployment:
     def describe(self) -> dict[str, Any]:
         """Return the parts of the deployment as plain values.
 
-        A part that is no dataclass gives only its class name.
+        A part that is no dataclass gives only its class name. `kernels` is the engine whose kernels were measured.
         """
         parts = ("model", "device", "node", "parallel", "scheduler", "kv_cache")
-        return {"replicas": self.num_replicas, **{name: _describe(getattr(self, name)) for name in parts}}
+        times = self.stage_times()
+        return {
+            "replicas": self.num_replicas,
+            **{name: _describe(getattr(self, name)) for name in parts},
+            "kernels": times.provenance.generation if isinstance(times, Documented) else "",
+        }
 
     def _require_nodes(self) -> None:
         if self.num_nodes is None:

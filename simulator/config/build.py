@@ -278,9 +278,9 @@ def _choose(group: str, name: str) -> DictConfig:
 
 
 def description(config: DictConfig, deployment: Deployment | Sequence[Deployment]) -> dict[str, Any]:
-    """Return what every output file says of its run: config, choices, groups, version.
+    """Return what every output file says of its run.
 
-    Choices are the files of `configs/` that the command line selected, by group.
+    These are config, choices, groups and version. Choices are the files of `configs/` that the command line selected, by group.
     """
     chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     return {

@@ -20,7 +20,7 @@ _OF_POLICY = re.compile(r"scheduler\.(\w+)\.(.+)")
 
 
 def combine_policies(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of a sweep with those of single policies as one choice.
+    """Return the overrides of a sweep, those of single policies combined.
 
     Args:
         overrides: As the user wrote them. `scheduler.NAME.OPTION=VALUES` is an option of the policy NAME.
@@ -51,13 +51,13 @@ def combine_policies(overrides: Sequence[str]) -> list[str]:
 
 
 def overrides_of(choice: str) -> list[str]:
-    """Return the overrides of a choice: "sarathi token_budget=512" selects a policy and its option."""
+    """Return the overrides of a choice such as "sarathi token_budget=512"."""
     name, *options = choice.split(" ")
     return [f"{_SCHEDULER}={name}", *(f"{_SCHEDULER}.{option}" for option in options)]
 
 
 def _combinations(name: str, options: Sequence[str]) -> Iterator[str]:
-    """Store every combination of a policy's options as a choice, and yield its name."""
+    """Store combinations of a policy's options as choices; yield their names."""
     parsed = OverridesParser.create().parse_overrides(list(options))
     values = [
         list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_string()]

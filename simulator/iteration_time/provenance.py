@@ -108,13 +108,11 @@ def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict
     `runs` has the provenance and the extent of each replica.
     """
     sources: list[str] = []
-    generations: list[str] = []
     warnings: list[str] = []
     beyond: dict[str, dict[str, int]] = {}
     errors: dict[str, str] = {}
     for provenance, extent in runs:
         sources += [provenance.source] if provenance.source not in sources else []
-        generations += [provenance.generation] if provenance.generation not in ("", *generations) else []
         warnings += [warning for warning in provenance.warnings if warning not in warnings]
         for name, used in asdict(extent).items():
             measured = used if provenance.measured is None else getattr(provenance.measured, name)
@@ -124,4 +122,4 @@ def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict
     if beyond:
         parts = ", ".join(_BEYOND_TEXTS[name].format(**numbers, error=errors[name]) for name, numbers in beyond.items())
         warnings.append(f"iteration time is extrapolated: {parts}")
-    return {"sources": sources, "generations": generations, "beyond_measured": beyond}, warnings
+    return {"sources": sources, "beyond_measured": beyond}, warnings

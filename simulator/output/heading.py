@@ -1,4 +1,4 @@
-"""What a run simulated, in words: the head of every report and the title of every picture."""
+"""Head of every report and title of every picture: what was simulated."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ def deployment_lines(about: Mapping[str, Any]) -> dict[str, str]:
 
 
 def title(about: Mapping[str, Any]) -> str:
-    """Return one line that says what was simulated, as the title of a picture."""
+    """Return what was simulated in one line, the title of a picture."""
     groups = about["groups"]
     parts = [
         f"{_joined(str(group['model']['name']) for group in groups)} on "
@@ -74,8 +74,8 @@ def _policy(group: Mapping[str, Any], about: Mapping[str, Any], *, with_limits: 
 
 def _engine(about: Mapping[str, Any]) -> str:
     """Return the host of the engine, and the generation of its kernels."""
-    choices, measured = about.get("choices", {}), about.get("iteration_time", {}).get("generations", [])
-    kernels = f"kernels of {_joined(measured)}" if measured else choices.get("iteration_time", "")
+    choices, measured = about.get("choices", {}), _joined(filter(None, (group["kernels"] for group in about["groups"])))
+    kernels = f"kernels of {measured}" if measured else choices.get("iteration_time")
     return ", ".join(part for part in (choices.get("engine"), kernels) if part)
 
 
@@ -93,7 +93,7 @@ def _load(about: Mapping[str, Any]) -> str:
 
 
 def _trace(about: Mapping[str, Any]) -> str:
-    """Return the name of the trace: that of its file, or of its configuration."""
+    """Return the name of the trace's file, or of its configuration."""
     path = about["config"]["trace"].get("path")
     return Path(path).name if path else str(about.get("choices", {}).get("trace", ""))
 

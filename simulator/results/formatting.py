@@ -51,12 +51,12 @@ def objective_text(name: str, bound: float) -> str:
 
 
 def objective_value(name: str, value: float | None) -> str:
-    """Format a value of an objective: "57.3 ms", or "93.1%" of goodput; "-" for None."""
+    """Format a value of an objective: "57.3 ms"; "93.1%" of goodput."""
     return share(value) if _is_goodput(name) else duration(value)
 
 
 def objective_label(name: str) -> str:
-    """Return the name of an objective in words: "chat TTFT p99.9" for "chat.ttft_p99.9"."""
+    """Return an objective in words: "chat TTFT p99.9" for "chat.ttft_p99.9"."""
     match = _OBJECTIVE.fullmatch(name)
     if match is None:
         return name.replace(".", " ").replace("_", " ")

@@ -1,4 +1,4 @@
-"""Objectives: bounds on the latencies of a run, of a request, and on goodput."""
+"""Objectives: bounds on latencies of a run or a request, and on goodput."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ ALLOWED = (
 
 @dataclass(frozen=True)
 class RequestBound:
-    """Bound on a latency of each request, such as 0.5 s on its TTFT.
+    """Bound on a latency of each request, such as 0.5 s TTFT.
 
     Attributes:
         metric: One of REQUEST_METRICS.
@@ -115,9 +115,9 @@ class Objective:
 
     @property
     def request_bounds(self) -> tuple[RequestBound, ...]:
-        """The same bound on each request; empty: it says nothing of single requests.
+        """The same bound on each request, if it bounds single requests.
 
-        A mean, a median or a share of all token gaps does not.
+        A mean, a median or a percentile of all token gaps does not.
         """
         is_tail = self.statistic == "max" or (self.statistic != "mean" and percentile_of(self.statistic) >= TAIL)
         if self.metric not in REQUEST_METRICS or not is_tail:
@@ -187,7 +187,7 @@ class GoodputObjective:
         return any(bound.bounds_waiting for bound in self.request_bounds)
 
     def value(self, result: Result) -> float | None:
-        """Return the share in a run; None: the outcome of no request is known."""
+        """Return the share in a run; None: no request has an outcome."""
         return goodput_of(scope(result, self.client), self.request_bounds).share
 
     def excess(self, result: Result) -> float:
@@ -271,7 +271,7 @@ def parse_objectives(bounds: Mapping[str, float | None], client: str | None = No
 
 
 def scope(result: Result, client: str | None) -> Result:
-    """Return the run with the figures of a client class; None: of all requests."""
+    """Return the run with the figures of a client class."""
     return result if client is None else result.of_client([known.name for known in result.clients].index(client))
 
 

@@ -14,7 +14,9 @@ MIN_SINCE_EMPTY, MIN_OF_LONGEST = 0.25, 0.5
 
 
 def backlog(arrival_s: Floats, first_scheduled_s: Floats, replica: NDArray[np.int64]) -> int:
-    """Return the requests that an overloaded run has queued up at its last arrival; 0: it is not overloaded.
+    """Return how many requests wait at the last arrival, if overloaded.
+
+    A run that is not overloaded gives 0.
 
     Below saturation, the queue of a replica empties again and again. A queue that has not emptied for a quarter of
     the arrivals, and is not being worked off, has built up. The run is overloaded if such queues hold at least
@@ -39,7 +41,7 @@ def backlog(arrival_s: Floats, first_scheduled_s: Floats, replica: NDArray[np.in
 
 
 def _built_up(arrival_s: Floats, scheduled_s: Floats, last_s: float) -> int:
-    """Return how much a replica's queue has built up by the last arrival; 0: it has not.
+    """Return how much a replica's queue has built up, or 0.
 
     Requests that arrived at the very beginning, such as the users of a closed loop, are left out.
 

@@ -248,7 +248,7 @@ class Result:
 
     @cached_property
     def backlog(self) -> int:
-        """Requests that an overloaded run has queued up at its last arrival; 0: it is not overloaded."""
+        """Requests that wait at the last arrival, if overloaded; else 0."""
         arrived = ~np.isin(self.status, (NOT_ARRIVED, IGNORED, LOST)) & self._is_of_client
         columns = ("arrival_s", "first_scheduled_s", "replica")
         return backlog(*(self.requests[name][arrived] for name in columns))

@@ -40,9 +40,9 @@ class SLO:
 
     @classmethod
     def of(cls, bounds: Mapping[str, float | None]) -> "SLO":
-        """Build an SLO from bounds, such as {"tbt_p99": 0.2, "ttft": 1, "goodput": 0.9}.
+        """Build an SLO from bounds such as {"tbt_p99": 0.2, "goodput": 0.9}.
 
-        Latencies are in seconds.
+        Latencies are in seconds: statistics of a run, "tbt_p99", and of each request, "ttft".
 
         Raises:
             ValueError: A name or a bound is not allowed, or there is none.
@@ -78,7 +78,7 @@ class SLO:
         return {objective.name: objective.bound for objective in self.every}
 
     def values(self, result: Result) -> dict[str, float | None]:
-        """Return the values in a run by name: seconds, and the share of goodput."""
+        """Return the values by name: seconds, and the share of goodput."""
         return {objective.name: objective.value(result) for objective in self.every}
 
     def missed(self, result: Result) -> list[str]:
@@ -94,7 +94,7 @@ class SLO:
         return sorted((name for name in excess if excess[name] > 1), key=lambda name: -excess[name])
 
     def goodput(self, result: Result) -> Goodput:
-        """Return the share and rate of requests that meet every bound on their own."""
+        """Return the goodput: requests that meet every bound on their own."""
         return goodput_of(result, self.request_bounds)
 
     def figures(self, result: Result) -> dict[str, Any]:

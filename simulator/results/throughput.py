@@ -11,9 +11,9 @@ from simulator.results.tokens import Bools, Floats, Ints, TokenLog, emitted_toke
 
 @dataclass(frozen=True)
 class Throughput:
-    """Requests finished and tokens emitted from the first arrival to the last token.
+    """Requests finished and tokens emitted per second of the makespan.
 
-    Tokens of requests that did not finish count: they were produced, and paid for.
+    It lasts from the first arrival to the last token. Tokens of requests that did not finish count: they were produced, and paid for.
 
     Attributes:
         logs: Tokens, by replica.
@@ -34,12 +34,12 @@ class Throughput:
 
     @cached_property
     def makespan_s(self) -> float | None:
-        """Time from the first arrival to the last token, seconds; None: there is no token."""
+        """Seconds from the first arrival to the last token; None: no token."""
         last_s = max((last_token_s(log, self.counted) for log in self.logs), default=-np.inf)
         return float(last_s - self.arrival_s[self.counted].min()) if last_s > -np.inf else None
 
     def of(self, wanted: Bools) -> dict[str, float | None]:
-        """Return requests and output tokens per second of some of the counted requests.
+        """Return requests and output tokens per second of some requests.
 
         Args:
             wanted: bool[num_requests].

@@ -104,7 +104,7 @@ def emitted_tokens(log: TokenLog, num_requests: int) -> Ints:
 
 
 def last_token_s(log: TokenLog, counted: Bools) -> float:
-    """Return when the last token of the counted requests was emitted; -inf: never."""
+    """Return when the last counted token was emitted; -inf: never."""
     request, _, last = _spans(log.prefill_ends, list(_by_decode_set(log, log.decode_spans)))
     return float(log.end_s[last[counted[request]]].max(initial=-np.inf))
 
