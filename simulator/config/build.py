@@ -280,7 +280,8 @@ def _choose(group: str, name: str) -> DictConfig:
 def description(config: DictConfig, deployment: Deployment | Sequence[Deployment]) -> dict[str, Any]:
     """Return what every output file says of its run.
 
-    These are config, choices, groups and version. Choices are the files of `configs/` that the command line selected, by group.
+    These are config, choices, groups and version. Choices are the files of `configs/` that the command line selected,
+    by group.
     """
     chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     return {

@@ -39,7 +39,7 @@ def build_objectives(
 
 
 def require_slo(objectives: Objectives) -> SLO:
-    """Return the SLO of a search; it needs an objective of the run.
+    """Return the SLO of a search, which needs an objective.
 
     Raises:
         ConfigError: There is none.

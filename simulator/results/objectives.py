@@ -1,4 +1,4 @@
-"""Objectives: bounds on latencies of a run or a request, and on goodput."""
+"""Objectives: bounds on latencies of runs or requests, and on goodput."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -13,7 +13,8 @@ from simulator.results.tokens import Bools, Floats, Ints, TokenLog, emitted_toke
 class Throughput:
     """Requests finished and tokens emitted per second of the makespan.
 
-    It lasts from the first arrival to the last token. Tokens of requests that did not finish count: they were produced, and paid for.
+    It lasts from the first arrival to the last token. Tokens of requests that did not finish count: they were produced,
+    and paid for.
 
     Attributes:
         logs: Tokens, by replica.
