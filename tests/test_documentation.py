@@ -82,7 +82,7 @@ def test_the_examples_of_the_first_page_run(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_commands_about_capacity_run(tmp_path: Path) -> None:
     shown = [line for block in code_blocks("docs/capacity.md", "bash") for line in block.splitlines()]
-    assert len(shown) == 11
+    assert len(shown) == 13
     for command in shown:
         few = ["trace.num_requests=3", *(["search.trials=2"] if "simulator.search" in command else [])]
         if "simulator.compare" in command:
