@@ -25,14 +25,16 @@ class Selection:
     Attributes:
         num_requests: Maximum number of rows, from the first; None: all.
         max_total_tokens: Longest prompt and output together; None: no limit.
-        start_s: Start of the time window, seconds, which becomes time 0 of the trace.
+        start_s: Start of the time window, seconds after the first row, which becomes time 0 of the trace.
         duration_s: Length of the time window, seconds; None: to the end.
+        output_tokens: Output tokens of requests without a length of their own; None: they are malformed.
     """
 
     num_requests: int | None = None
     max_total_tokens: int | None = None
     start_s: float = 0.0
     duration_s: float | None = None
+    output_tokens: int | None = None
 
     @property
     def is_window(self) -> bool:
@@ -53,7 +55,7 @@ class Collector:
             selection: Limits on the rows.
         """
         self._columns = form.columns_by_role(columns)
-        self._values = ValueReader(form, self._columns)
+        self._values = ValueReader(form, self._columns, selection.output_tokens)
         self._malformed = malformed
         self._selection = selection
         self._parts: dict[str, list[Any]] = defaultdict(list)
@@ -71,8 +73,8 @@ class Collector:
             ValueError: A row is malformed, and malformed rows are not skipped.
         """
         check = Check(rows)
-        blocks = self._values.read_blocks(rows, check) if "block_ids" in self._columns else None
         values = self._values.read(rows, check)
+        blocks = self._values.read_blocks(rows, check, values) if self._values.has_blocks else None
         good = check.keep.copy()
         keep, end = self._select(values, check.keep)
         self._num_seen += len(keep) if end is None else end
@@ -86,6 +88,15 @@ class Collector:
             self._store_blocks(*blocks, keep)
         self._num_rows += int(np.count_nonzero(keep))
         return end is None
+
+    def note_rest(self, rows: Rows | None) -> None:
+        """Note whether the file goes on after the rows that were needed.
+
+        Args:
+            rows: The next part of the file; None: it ends.
+        """
+        is_full = self._num_rows == self._selection.num_requests
+        self._has_more |= is_full and not self._selection.is_window and rows is not None and len(rows.numbers) > 0
 
     def trace(self) -> Trace:
         """Return the collected requests.
@@ -123,6 +134,8 @@ class Collector:
             arrival_s = values.get("arrival_s", np.full(len(keep), np.nan))
             if np.isnan(arrival_s[keep]).any():
                 raise ValueError("start_s and duration_s need arrival times in every row")
+            if not self._values.is_sorted:
+                raise ValueError("start_s and duration_s need rows in order of arrival")
             in_window = arrival_s >= selection.start_s
             if selection.duration_s is not None:
                 more = not bool(np.any(keep & (arrival_s >= selection.start_s + selection.duration_s)))
@@ -131,7 +144,7 @@ class Collector:
             values["arrival_s"] = arrival_s - selection.start_s
         if selection.num_requests is not None:
             num_left = selection.num_requests - self._num_rows
-            self._has_more |= selection.is_window and int(np.count_nonzero(keep)) > num_left
+            self._has_more |= int(np.count_nonzero(keep)) > num_left
             keep &= np.cumsum(keep) <= num_left
             more = more and int(np.count_nonzero(keep)) < num_left
         if more:
@@ -198,16 +211,11 @@ class Collector:
 
     def _build_trace(self, parts: dict[str, Any], good: Bools) -> Trace:
         if not good.all():
-            mask = pa.array(good)
-            blocks = PrefixBlocks.of_lengths(parts["block_ids"], parts["num_blocks"]) if "block_ids" in parts else None
-            parts = {
-                name: values.filter(mask) if isinstance(values, pa.ChunkedArray) else values[good]
-                for name, values in parts.items()
-                if name not in ("block_ids", "num_blocks")
-            }
-            if blocks is not None:
-                taken = blocks.take(good)
-                parts |= {"block_ids": taken.ids, "num_blocks": np.diff(taken.starts)}
+            parts = _take(parts, np.flatnonzero(good))
+        if not self._values.is_sorted:
+            parts = _in_order_of_arrival(parts)
+        if "arrival_s" in parts and not self._selection.is_window and not np.isnan(parts["arrival_s"]).all():
+            parts["arrival_s"] = parts["arrival_s"] - np.nanmin(parts["arrival_s"])
         session = None
         if "session" in parts:
             session = encode(parts["session"])[0]
@@ -240,5 +248,29 @@ class Collector:
         if num_orphans:
             notes.append(f"{num_orphans:,} turns were left out because an earlier turn of their session was")
         if self._has_more:
-            notes.append(f"the time window has more than num_requests={selection.num_requests} requests")
+            place = "the time window" if selection.is_window else "the file"
+            notes.append(f"{place} has more than num_requests={selection.num_requests} requests")
+        if not self._values.is_sorted:
+            notes.append("the rows were not in order of arrival; they were sorted")
         return notes
+
+
+def _in_order_of_arrival(parts: dict[str, Any]) -> dict[str, Any]:
+    """Sort the rows by arrival; one that waits stays behind all rows above it."""
+    arrival_s = parts["arrival_s"]
+    latest_s = np.fmax.accumulate(arrival_s)
+    return _take(parts, np.argsort(np.where(np.isnan(arrival_s), latest_s, arrival_s), kind="stable"))
+
+
+def _take(parts: dict[str, Any], rows: NDArray[np.int64]) -> dict[str, Any]:
+    """Return some rows of the values by role."""
+    index = pa.array(rows)
+    taken = {
+        name: values.take(index) if isinstance(values, pa.ChunkedArray) else values[rows]
+        for name, values in parts.items()
+        if name not in ("block_ids", "num_blocks")
+    }
+    if "block_ids" in parts:
+        blocks = PrefixBlocks.of_lengths(parts["block_ids"], parts["num_blocks"]).take(rows)
+        taken |= {"block_ids": blocks.ids, "num_blocks": np.diff(blocks.starts)}
+    return taken

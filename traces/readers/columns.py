@@ -103,7 +103,7 @@ def parse_block_lists(column: pa.Array) -> tuple[Ints, Ints, Bools]:
         int64[num_blocks] ids, int64[num_rows] blocks of each row, and bool[num_rows] whether the row has a valid list.
     """
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        lists = pc.cast(column, pa.list_(pa.int64()))
+        lists = pc.cast(column, pa.list_(pa.int64()), safe=False)  # unsigned hashes wrap around
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         ids = lists.flatten()
         if ids.null_count:
@@ -127,7 +127,7 @@ def _parse_ranges(text: str | None) -> Ints | None:
         if match is None:
             return None
         low, high = int(match[1]), int(match[2] or match[1])
-        if not -(1 << 63) <= low <= high < min(low + _MOST_BLOCKS, 1 << 63):
+        if not -(1 << 63) <= low <= high < min(low + _MOST_BLOCKS, 1 << 64):
             return None
-        pieces.append(np.arange(low, high + 1, dtype=np.int64))
+        pieces.append(np.arange(high - low + 1) + np.uint64(low % (1 << 64)).astype(np.int64))
     return np.concatenate([np.zeros(0, dtype=np.int64), *pieces])

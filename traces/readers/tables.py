@@ -26,6 +26,7 @@ _LONGEST_LINE = 1 << 22
 _MOST_COLUMNS = 1000
 # Lines of a JSON lines file whose keys make up its columns.
 _HEADER_ROWS = 1000
+SIGNED = 1 << 63
 # Given the columns of a file, returns those to read.
 ChooseColumns = Callable[[list[str]], list[str]]
 
@@ -233,8 +234,16 @@ def _keys(lines: list[bytes]) -> list[str]:
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
-            keys |= dict.fromkeys(row)
+            keys |= dict.fromkeys(_flat(row))
     return list(keys)
+
+
+def _flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of an object and of the objects in it, `a.b` for key b of object a."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _parse_at_once(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]] | None:
@@ -287,7 +296,7 @@ def _parse_one_by_one(lines: list[bytes], columns: list[str], first_line: int) -
         if not isinstance(row, dict):
             unparsable.append((number, f"not a JSON object: {line.strip()[:40].decode(errors='replace')}"))
             continue
-        rows.append(row)
+        rows.append(_flat(row))
         numbers.append(number)
     values = {name: _array([row.get(name) for row in rows]) for name in columns}
     keys = dict.fromkeys(key for row in rows for key in row)
@@ -301,7 +310,7 @@ def _array(values: list[Any]) -> pa.Array:
     list of integers becomes [null].
     """
     if any(isinstance(value, list) for value in values):
-        lists = [value if _is_integers(value) else None if value is None else [None] for value in values]
+        lists = [_signed(value) if _is_integers(value) else None if value is None else [None] for value in values]
         return pa.array(lists, pa.list_(pa.int64()))
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int} and all(value is None or abs(value) < 1 << 63 for value in values):
@@ -313,7 +322,13 @@ def _array(values: list[Any]) -> pa.Array:
 
 
 def _is_integers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(element) is int and abs(element) < 1 << 63 for element in value)
+    """Return whether a value is a list of signed or unsigned integers of 64 bits."""
+    return isinstance(value, list) and all(type(element) is int and -SIGNED <= element < 2 * SIGNED for element in value)
+
+
+def _signed(values: list[int]) -> list[int]:
+    """Return 64-bit integers as signed ones; hashes stay distinct."""
+    return [value - 2 * SIGNED if value >= SIGNED else value for value in values]
 
 
 def _decode(column: Any) -> Any:

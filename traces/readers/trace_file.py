@@ -1,8 +1,8 @@
 """Requests of a file in any known format."""
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow as pa
 from traces.arrivals import find_sessions
 from traces.readers.collector import Collector, Selection
 from traces.readers.content import detect_reader, open_decompressed
-from traces.readers.formats import list_length_columns, recognise
+from traces.readers.formats import ROLES, recognise
 from traces.readers.rows import MalformedRows, OnError
 from traces.readers.tokenizer import token_counter
 from traces.shared.value_checks import flag, is_finite
@@ -23,8 +23,9 @@ class TraceFile:
 
     Formats: CSV, JSON lines and Parquet with the simulator's own columns (prompt_tokens, output_tokens and optionally
     arrival_s, think_s, request_id, session, client, priority, block_ids, block_tokens) or those of Azure's LLM
-    inference traces, BurstGPT, Mooncake (also with session_id and delay), Bailian, Splitwise and Vidur; a JSON array
-    of conversations like ShareGPT; a detailed result of `vllm bench serve`. Other columns are ignored. See
+    inference traces, BurstGPT, Mooncake (also with session_id and delay), Bailian, Splitwise, Vidur, AIPerf's records
+    and LLMServingSim; a JSON array or JSON lines of conversations like ShareGPT and LMSYS-Chat; a detailed result of
+    `vllm bench serve`. Other columns are ignored. Requests are sorted by arrival, and the first arrives at 0. See
     docs/workloads.md for columns and units.
 
     Attributes:
@@ -32,10 +33,14 @@ class TraceFile:
         num_requests: Maximum number of valid rows to read, from the first; None: all.
         on_error: What to do with a malformed row: "error" refuses the file, "skip" skips, counts and reports it.
         max_total_tokens: Longest prompt and output together; longer requests are left out. None: no limit.
-        start_s: Start of the time window, seconds; earlier requests are left out, and time 0 of the trace is here.
+        start_s: Start of the time window, seconds after the first row; earlier requests are left out, and time 0 of the
+            trace is here.
         duration_s: Length of the time window, seconds; None: to the end of the file.
         find_sessions: Whether to infer sessions, see `traces.arrivals.find_sessions`.
         tokenizer: A Hugging Face tokenizer.json, for files that contain text.
+        columns: Names of the file's columns by the simulator's, such as {"arrival_s": "started"}, for other formats;
+            `a.b` is key b of an object a.
+        output_tokens: Output tokens of requests for which the file has none; None: it must have them.
     """
 
     path: str
@@ -46,12 +51,14 @@ class TraceFile:
     duration_s: float | None = None
     find_sessions: bool = False
     tokenizer: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    output_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         if not isinstance(self.path, str):
             raise ValueError(f"path must name a file, got {self.path!r}")
-        for name, least in (("num_requests", 1), ("max_total_tokens", 2)):
+        for name, least in (("num_requests", 1), ("max_total_tokens", 2), ("output_tokens", 1)):
             count = getattr(self, name)
             if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < least):
                 raise ValueError(f"{name} must be an integer of at least {least} or null, got {count!r}")
@@ -64,6 +71,13 @@ class TraceFile:
         flag("find_sessions", self.find_sessions)
         if self.tokenizer is not None and not isinstance(self.tokenizer, str):
             raise ValueError(f"tokenizer must be the path of a tokenizer.json or null, got {self.tokenizer!r}")
+        if not isinstance(self.columns, Mapping):
+            raise ValueError(f"columns must be {{NAME: COLUMN, ...}}, got {self.columns!r}")
+        for role, name in self.columns.items():
+            if role not in ROLES:
+                raise ValueError(f"columns.{role} is not a column of the simulator; allowed are {', '.join(ROLES)}")
+            if not isinstance(name, str):
+                raise ValueError(f"columns.{role} must be the name of a column, got {name!r}")
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Read the requests.
@@ -87,23 +101,23 @@ class TraceFile:
     def _read(self) -> Trace:
         read, unit = detect_reader(self.path, token_counter(self.tokenizer))
         malformed = MalformedRows(self.path, self.on_error, unit)
-        selection = Selection(self.num_requests, self.max_total_tokens, float(self.start_s), self.duration_s)
+        selection = Selection(
+            self.num_requests, self.max_total_tokens, float(self.start_s), self.duration_s, self.output_tokens
+        )
         collectors: list[Collector] = []
 
         def choose_columns(columns: Sequence[str]) -> list[str]:
-            form = recognise(columns)
-            if form is None:
-                raise ValueError(
-                    f"needs one of these pairs of columns: {list_length_columns()}; it has: {', '.join(columns)}"
-                )
+            form = recognise(columns, self.columns, without_outputs=self.output_tokens is not None)
             if not collectors:
                 collectors.append(Collector(form, list(columns), malformed, selection))
             return list(form.columns_by_role(columns).values())
 
         try:
             with open_decompressed(self.path) as file:
-                for rows in read(file, choose_columns):
+                parts = read(file, choose_columns)
+                for rows in parts:
                     if not collectors[0].add(rows):
+                        collectors[0].note_rest(next(parts, None))
                         break
             if not collectors:
                 raise ValueError("no requests")
