@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from traces.base import Arrivals, Source
 from traces.generators.synthetic import require_count
+from traces.readers import TAKES_ALL
 from traces.trace import Client, PrefixBlocks, Rows, Trace
 
 Floats = NDArray[np.float64]
@@ -130,7 +131,8 @@ class Mix:
             priority=_join_priorities(parts),
             prefix=self._join_prefixes(parts),
             num_skipped=sum(part.num_skipped for part in parts),
-            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+            # A class takes as many rows as the others need.
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes if TAKES_ALL not in note)),
         ).take(order)
         arrival_s = np.concatenate([np.asarray(part.arrival_s) for part in parts])[order]
         think_s = np.concatenate([_think_s(part) for part in parts])[order]

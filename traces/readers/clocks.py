@@ -1,4 +1,4 @@
-"""Arrival times: seconds, dates and times of day, or times since 1970."""
+"""Arrival times: dates and times of day, or numbers."""
 
 from typing import Protocol
 
@@ -42,23 +42,25 @@ def clock_of(column: pa.Array, is_used: Bools, units_per_second: float) -> Clock
     Args:
         column: Values of the part.
         is_used: bool[num_rows], rows that need a time.
-        units_per_second: Units of numbers per second.
+        units_per_second: Units of numbers per second, unless they are too large for that.
     """
-    numbers = to_floats(column)[is_used]
-    numbers = numbers[np.isfinite(numbers)]
-    if len(numbers) == 0 and to_nanoseconds(column)[1].any():
+    numbers = to_floats(column)
+    known = np.flatnonzero(np.isfinite(numbers) & is_used)
+    first = int(known[0]) if len(known) else len(numbers)
+    if (to_nanoseconds(column[:first])[1] & is_used[:first]).any():
         return Dates()
-    while len(numbers) and numbers[0] / units_per_second > LATEST_S:
+    while len(known) and numbers[first] / units_per_second > LATEST_S and units_per_second < 1e9:
         units_per_second *= 1000
     return Numbers(units_per_second)
 
 
 class Dates:
-    """Dates and times of day."""
+    """Dates and times of day, as in ISO 8601; without a time zone they are UTC."""
 
-    rule = "must be a date and time"
+    rule = "must be a date and time, as in the rows before"
 
     def __init__(self) -> None:
+        """Start before the first row."""
         self._origin: int | None = None
 
     def read(self, column: pa.Array, is_used: Bools) -> tuple[Floats, Bools]:
@@ -71,18 +73,24 @@ class Dates:
 
 
 class Numbers:
-    """Numbers of seconds, or of another unit."""
+    """Numbers of seconds or of another unit, since any time."""
 
-    rule = "must be a finite number of at least 0, or a date and time like the first row"
+    rule = "must be a number of at least 0, or in each row a date and time"
 
     def __init__(self, units_per_second: float) -> None:
+        """Start before the first row.
+
+        Args:
+            units_per_second: Units per second.
+        """
         self._units_per_second = units_per_second
         self._origin_s: float | None = None
 
     def read(self, column: pa.Array, is_used: Bools) -> tuple[Floats, Bools]:
         """Convert a part of the column."""
         times_s = to_floats(column) / self._units_per_second
-        good = (times_s >= 0) & (times_s <= LATEST_S)
+        with np.errstate(invalid="ignore"):
+            good = (times_s >= 0) & (times_s <= LATEST_S)
         used = times_s[good & is_used]
         if self._origin_s is None and len(used):
             self._origin_s = float(used[0])

@@ -26,14 +26,14 @@ class TokenBlocks:
         """Number the blocks of rows.
 
         Args:
-            parts: Tokens of each row's prompt, and of each row's output if they are known.
-            is_used: bool[num_rows], False for rows without blocks.
+            parts: Tokens of each row's prompt, and if they are known of each row's output.
+            is_used: bool[num_rows], False for rows without blocks; those without a prompt have none either.
 
         Returns:
             int64[num_blocks] block numbers, row after row, and int64[num_rows] blocks of each row.
         """
         rows = [
-            self._blocks(np.concatenate(tokens)) if used else []
+            self._blocks(np.concatenate(tokens)) if used and len(tokens[0]) else []
             for *tokens, used in zip(*parts, is_used.tolist(), strict=True)
         ]
         numbers = np.array([number for row in rows for number in row], dtype=np.int64)

@@ -1,8 +1,8 @@
 """Requests of a file in any known format."""
 
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from traces.arrivals import find_sessions
 from traces.readers.collector import Collector, Selection
 from traces.readers.content import detect_reader, open_decompressed
 from traces.readers.formats import ROLES, recognise
-from traces.readers.rows import MalformedRows, OnError
+from traces.readers.rows import MalformedRows, OnError, Rows
 from traces.readers.tokenizer import token_counter
 from traces.shared.value_checks import flag, is_finite
 from traces.trace import Trace
@@ -39,7 +39,7 @@ class TraceFile:
         find_sessions: Whether to infer sessions, see `traces.arrivals.find_sessions`.
         tokenizer: A Hugging Face tokenizer.json, for files that contain text.
         columns: Names of the file's columns by the simulator's, such as {"arrival_s": "started"}, for other formats;
-            `a.b` is key b of an object a.
+            `a.b` is key b of an object a, and None means that the file has none.
         output_tokens: Output tokens of requests for which the file has none; None: it must have them.
     """
 
@@ -51,7 +51,7 @@ class TraceFile:
     duration_s: float | None = None
     find_sessions: bool = False
     tokenizer: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str | None] | None = None
     output_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -71,13 +71,16 @@ class TraceFile:
         flag("find_sessions", self.find_sessions)
         if self.tokenizer is not None and not isinstance(self.tokenizer, str):
             raise ValueError(f"tokenizer must be the path of a tokenizer.json or null, got {self.tokenizer!r}")
-        if not isinstance(self.columns, Mapping):
-            raise ValueError(f"columns must be {{NAME: COLUMN, ...}}, got {self.columns!r}")
-        for role, name in self.columns.items():
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        if not isinstance(self.columns, Mapping | None):
+            raise ValueError(f"columns must be {{NAME: COLUMN, ...}} or null, got {self.columns!r}")
+        for role, column in (self.columns or {}).items():
             if role not in ROLES:
-                raise ValueError(f"columns.{role} is not a column of the simulator; allowed are {', '.join(ROLES)}")
-            if not isinstance(name, str):
-                raise ValueError(f"columns.{role} must be the name of a column, got {name!r}")
+                raise ValueError(f"columns.{role} is not a column of the simulator; allowed are: {', '.join(ROLES)}")
+            if not isinstance(column, str | None):
+                raise ValueError(f"columns.{role} must be the name of a column of the file or null, got {column!r}")
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Read the requests.
@@ -99,7 +102,8 @@ class TraceFile:
         return replace(trace, session=find_sessions(trace))
 
     def _read(self) -> Trace:
-        read, unit = detect_reader(self.path, token_counter(self.tokenizer))
+        given, no_outputs = self.columns or {}, self.output_tokens is not None
+        read, unit = detect_reader(self.path, token_counter(self.tokenizer), given, without_outputs=no_outputs)
         malformed = MalformedRows(self.path, self.on_error, unit)
         selection = Selection(
             self.num_requests, self.max_total_tokens, float(self.start_s), self.duration_s, self.output_tokens
@@ -107,7 +111,7 @@ class TraceFile:
         collectors: list[Collector] = []
 
         def choose_columns(columns: Sequence[str]) -> list[str]:
-            form = recognise(columns, self.columns, without_outputs=self.output_tokens is not None)
+            form = recognise(columns, given, without_outputs=no_outputs)
             if not collectors:
                 collectors.append(Collector(form, list(columns), malformed, selection))
             return list(form.columns_by_role(columns).values())
@@ -117,7 +121,7 @@ class TraceFile:
                 parts = read(file, choose_columns)
                 for rows in parts:
                     if not collectors[0].add(rows):
-                        collectors[0].note_rest(next(parts, None))
+                        collectors[0].stop(goes_on=_has_rows(parts))
                         break
             if not collectors:
                 raise ValueError("no requests")
@@ -129,3 +133,11 @@ class TraceFile:
             if message.startswith(("path: ", "tokenizer")) or isinstance(error, pa.ArrowException):
                 raise
             raise ValueError(f"path: {self.path}: {message}") from error
+
+
+def _has_rows(parts: Iterator[Rows]) -> bool:
+    """Return whether a file goes on; rows that are not needed may be malformed."""
+    try:
+        return any(len(rows.numbers) or rows.unparsable for rows in parts)
+    except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException):
+        return True

@@ -1,7 +1,6 @@
 """Conversion and validation of the values of rows."""
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from traces.readers.clocks import Clock, clock_of
@@ -35,21 +34,24 @@ class ValueReader:
         self.columns = columns
         self.block_tokens = form.block_tokens
         self.is_sorted = True
+        self._form = form
         self._output_tokens = output_tokens
         self._clock: Clock | None = None
-        self._units_per_second = form.units_per_second
         self._last_s = -np.inf
         self._token_blocks = TokenBlocks(form.block_tokens) if form.block_tokens else None
 
     def read(self, rows: Rows, check: Check) -> dict[str, Floats]:
         """Return lengths, times and priorities by role: float64[num_rows].
 
-        Malformed rows, which `check` drops, have arbitrary values.
+        If there is a default of the output length, `has_default` marks the rows that have it. Malformed rows, which
+        `check` drops, have arbitrary values.
         """
         values = {
             "prompt_tokens": self._read_lengths(rows, "prompt_tokens", check, None),
             "output_tokens": self._read_lengths(rows, "output_tokens", check, self._output_tokens),
         }
+        if self._output_tokens is not None:
+            values["has_default"] = self._is_missing(rows, "output_tokens").astype(np.float64)
         if "think_s" in self.columns:
             values["think_s"] = self._read_think_times(rows, check)
         if "arrival_s" in self.columns:
@@ -77,7 +79,7 @@ class ValueReader:
             int64[num_blocks] block ids, row after row, and int64[num_rows] number of blocks of each row.
         """
         if "block_ids" not in self.columns:
-            return self._read_tokens(rows, check)
+            return self._read_tokens(rows, check, lengths)
         column = self.columns["block_ids"]
         ids, counts, good = parse_block_lists(rows.columns[column])
         check.require(good, column, "must be a list of block numbers")
@@ -96,25 +98,30 @@ class ValueReader:
             check.require(counts <= most, column, rule)
         return ids, counts
 
-    def _read_tokens(self, rows: Rows, check: Check) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _read_tokens(
+        self, rows: Rows, check: Check, lengths: dict[str, Floats]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the full blocks of prompts, or of prompts and outputs if all tokens of both are known."""
         assert self._token_blocks is not None
-        names = [self.columns[role] for role in ("prompt_token_ids", "output_token_ids") if role in self.columns]
-        lists, good = [], np.ones(len(rows.numbers), dtype=bool)
-        for name in names:
-            ids, counts, valid = parse_block_lists(rows.columns[name])
-            check.require(valid, name, "must be a list of tokens")
-            lists.append(np.split(ids, np.cumsum(counts)[:-1]) if len(counts) else [])
-            good &= valid
-        return self._token_blocks.number(lists, good & check.keep)
+        tokens = []
+        for role, length in (("prompt_token_ids", "prompt_tokens"), ("output_token_ids", "output_tokens")):
+            if role not in self.columns:
+                break
+            column = self.columns[role]
+            ids, counts, good = parse_block_lists(rows.columns[column])
+            good &= (counts == lengths[length]) | (counts == 0)
+            check.require(good, column, "must be empty or a list of as many tokens as the request has")
+            tokens.append(np.split(ids, np.cumsum(counts)[:-1]) if len(counts) else [])
+        return self._token_blocks.number(tokens, check.keep)
 
     def _read_lengths(self, rows: Rows, role: str, check: Check, default: int | None) -> Floats:
-        column = self.columns.get(role)
-        if column is None:
+        if role not in self.columns:
             assert default is not None
             return np.full(len(rows.numbers), float(default))
+        column = self.columns[role]
         lengths = to_floats(rows.columns[column])
         if default is not None:
-            lengths = np.where(_is_missing(rows.columns[column]), default, lengths)
+            lengths = np.where(self._is_missing(rows, role), default, lengths)
         with np.errstate(invalid="ignore"):
             good = (lengths >= 1) & (lengths < LARGEST) & (lengths == np.floor(lengths))
         check.require(good, column, "must be an integer of at least 1 and below 2^31")
@@ -125,15 +132,14 @@ class ValueReader:
         priorities = to_floats(rows.columns[column])
         with np.errstate(invalid="ignore"):
             good = (np.abs(priorities) <= LARGEST_PRIORITY) & (priorities == np.floor(priorities))
-        check.require(
-            good | _is_missing(rows.columns[column]), column, "must be an integer from -2^53 to 2^53, or empty"
-        )
+        rule = "must be an integer from -2^53 to 2^53, or empty"
+        check.require(good | self._is_missing(rows, "priority"), column, rule)
         return np.where(good, priorities, 0.0)
 
     def _read_think_times(self, rows: Rows, check: Check) -> Floats:
         column = self.columns["think_s"]
-        think_s = to_floats(rows.columns[column]) / self._units_per_second
-        good = _is_missing(rows.columns[column]) | (np.isfinite(think_s) & (think_s >= 0))
+        think_s = to_floats(rows.columns[column]) / self._form.unit_of("think_s", column)
+        good = self._is_missing(rows, "think_s") | (np.isfinite(think_s) & (think_s >= 0))
         check.require(good, column, "must be a finite number of at least 0, or empty")
         return np.where(good, think_s, np.nan)
 
@@ -145,9 +151,9 @@ class ValueReader:
         column = self.columns["arrival_s"]
         waits = np.zeros(len(rows.numbers), dtype=bool)
         if think_s is not None:
-            waits = _is_missing(rows.columns[column]) & ~np.isnan(think_s)
+            waits = self._is_missing(rows, "arrival_s") & ~np.isnan(think_s)
         is_used = check.keep & ~waits
-        clock = self._clock or clock_of(rows.columns[column], is_used, self._units_per_second)
+        clock = self._clock or clock_of(rows.columns[column], is_used, self._form.unit_of("arrival_s", column))
         if is_used.any():
             self._clock = clock
         arrival_s, good = clock.read(rows.columns[column], is_used)
@@ -159,6 +165,7 @@ class ValueReader:
         times = {"arrival_s": np.where(waits, np.nan, arrival_s)}
         return times if think_s is None else times | {"think_s": np.where(waits, think_s, np.nan)}
 
-
-def _is_missing(column: pa.Array) -> Bools:
-    return np.asarray(to_strings(column).is_null().to_numpy(zero_copy_only=False))
+    def _is_missing(self, rows: Rows, role: str) -> Bools:
+        if role not in self.columns:
+            return np.ones(len(rows.numbers), dtype=bool)
+        return np.asarray(to_strings(rows.columns[self.columns[role]]).is_null().to_numpy(zero_copy_only=False))
