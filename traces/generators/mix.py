@@ -210,6 +210,10 @@ def _sort_times_s(part: Trace) -> Floats:
     """
     session, turn = part.turns()
     arrival_s = np.asarray(part.arrival_s)
+    if part.max_concurrency is not None:
+        raise ValueError(
+            "clients: a class of a mix has no concurrency limit of its own; arrival.max_concurrency limits all"
+        )
     if np.isnan(arrival_s[turn == 0]).any():
         raise ValueError("clients: a closed loop cannot be a class of a mix, as its requests wait for each other")
     order = np.lexsort((turn, session))
