@@ -68,6 +68,8 @@ class Workload:
         if "qps" not in values:
             raise ValueError(f"{type(self.arrivals).__name__} has no rate that could be changed (a field qps)")
         if values.get("max_concurrency") is not None:
-            raise ValueError("max_concurrency limits the rate at which requests are sent, so none is to be found; set it to null")
+            raise ValueError(
+                "max_concurrency limits the rate at which requests are sent, so none is to be found; set it to null"
+            )
         changed: Any = {"qps": qps}
         return replace(self, arrivals=replace(self.arrivals, **changed))

@@ -60,7 +60,9 @@ def _totals(summary: dict[str, Any]) -> Table:
         f"of {kv_use['num_blocks']:,} blocks",
     )
     prefix = summary["prefix_cache"]
-    if prefix is not None:
+    if prefix is not None and prefix["hit_rate_tokens"] is None:
+        table.add_row("prefix cache", "hits are unknown: the trace has neither block ids nor sessions")
+    elif prefix is not None:
         table.add_row(
             "prefix cache",
             f"hit rate {_percent(prefix['hit_rate_tokens'])} of the prompt tokens, "

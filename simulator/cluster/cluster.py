@@ -201,7 +201,7 @@ class Cluster:
             self.requests.arrival_s[request] = math.nan  # unknown until it is sent
 
     def _schedule_release(self, limit: ConcurrencyLimit, answered: bool, delay_s: float) -> None:
-        """Schedule the sending of the request that gets the place of an ended one.
+        """Schedule the release of an ended request's place.
 
         `delay_s` is the time until the client knows of the end.
         """

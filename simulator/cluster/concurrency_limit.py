@@ -4,7 +4,10 @@ from collections import deque
 
 
 class ConcurrencyLimit:
-    """Places for requests in flight; others wait to be sent, in order of arrival."""
+    """Places for requests in flight.
+
+    Other requests wait to be sent, in order of arrival.
+    """
 
     def __init__(self, max_concurrency: int) -> None:
         """Start with all places free.
@@ -16,7 +19,7 @@ class ConcurrencyLimit:
         self._waiting: deque[int] = deque()
 
     def take(self, request: int) -> bool:
-        """Give a request a place, or let it wait; return whether it has one."""
+        """Give a request a place; queue it if there is none."""
         if self._num_free == 0:
             self._waiting.append(request)
             return False
@@ -24,7 +27,7 @@ class ConcurrencyLimit:
         return True
 
     def release(self) -> int | None:
-        """Return the request that gets the place of an ended one; None: no request waits."""
+        """Free a place; return the request that gets it, or None."""
         if self._waiting:
             return self._waiting.popleft()
         self._num_free += 1

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from simulator.cli import print_wide, run_command
 from simulator.compare.drawing import STATISTICS, draw
-from simulator.compare.runs import THROUGHPUTS, Run, read_run
+from simulator.compare.run import THROUGHPUTS, Run
+from simulator.compare.runs import read_run
 from simulator.output import UsageError, parse
 from simulator.results import LATENCIES
 from traces.shared.atomic_files import atomic_file
@@ -20,8 +21,9 @@ Compares runs side by side, in a table and a figure; differences are relative to
 
   python -m simulator.compare RUN RUN ... [output=FOLDER]
 
-  RUN            an output folder of `python -m simulator`, a summary.json, or the JSON file that
-                 `vllm bench serve --save-result` wrote (with --save-detailed, percentiles are exact)
+  RUN            an output folder of `python -m simulator`, a summary.json, or measured results: the JSON
+                 file of `vllm bench serve --save-result` (with --save-detailed, percentiles are exact),
+                 AIPerf's profile_export_aiperf.json, or a stage or summary of inference-perf
   NAME=RUN       the same, labelled NAME
   output=FOLDER  folder for comparison.csv and comparison.png; default: comparison
 
@@ -55,7 +57,8 @@ def comparison_rows(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | Non
 
     Metrics that no run has are left out. There is one value per run; None: unknown.
     """
-    rows: list[tuple[str, list[float | None]]] = [("requests finished", [float(run.num_finished) for run in runs])]
+    finished = [None if run.num_finished is None else float(run.num_finished) for run in runs]
+    rows: list[tuple[str, list[float | None]]] = [("requests finished", finished)]
     rows += [(name, [run.throughputs[name] for run in runs]) for name in THROUGHPUTS]
     for latency in LATENCIES:
         rows += [
@@ -74,6 +77,9 @@ def _print(runs: Sequence[Run], rows: Sequence[tuple[str, list[float | None]]], 
         cells = [_cell(value, None if index == 0 else values[0]) for index, value in enumerate(values)]
         table.add_row(name, *cells)
     print_wide(table, console)
+    for run in runs:
+        for note in run.notes:
+            console.print(f"note: {run.name}: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _cell(value: float | None, first: float | None) -> str:

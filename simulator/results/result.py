@@ -81,6 +81,7 @@ class Result:
         notes: Texts of warnings about the input.
         clients: Client classes.
         num_skipped: Malformed rows of the trace file that were skipped.
+        has_prefixes: Whether the trace says what prompts share.
         num_broken_off: Turns that were not sent because an earlier turn of their session was ignored or lost.
         faults: Faults and the requests that they hit.
         only_client: Index of the client class that the figures are about; None: all requests.
@@ -94,6 +95,7 @@ class Result:
     notes: Sequence[str] = ()
     clients: Sequence[Client] = ()
     num_skipped: int = 0
+    has_prefixes: bool = True
     num_broken_off: int = 0
     faults: FaultResult = field(default_factory=FaultResult)
     only_client: int | None = None
@@ -179,7 +181,7 @@ class Result:
             **self.throughput,
             **{name: latency.summary() for name, latency in self.latencies.items()},
             "kv_use": kv_use(self.replicas),
-            "prefix_cache": prefix_cache_figures(self.replicas, self.requests, self.counted),
+            "prefix_cache": prefix_cache_figures(self.replicas, self.requests, self.counted, self.has_prefixes),
             "busy_fraction": stages.pop("busy"),
             "bubbles": stages,
             "cluster": cluster_totals(self.replicas, self.throughput["output_tokens_per_s"]),

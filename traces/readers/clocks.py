@@ -55,7 +55,10 @@ def clock_of(column: pa.Array, is_used: Bools, units_per_second: float) -> Clock
 
 
 class Dates:
-    """Dates and times of day, as in ISO 8601; without a time zone they are UTC."""
+    """Dates and times of day, as in ISO 8601.
+
+    Without a time zone they are UTC.
+    """
 
     rule = "must be a date and time, as in the rows before"
 

@@ -268,7 +268,9 @@ class Collector:
 
 
 def _in_order_of_arrival(parts: dict[str, Any]) -> dict[str, Any]:
-    """Sort the rows by arrival; a row that waits stays behind all rows above it.
+    """Sort the rows by arrival.
+
+    A row that waits stays behind all rows above it.
 
     Raises:
         ValueError: That changes the order of the turns in a session with turns that wait.

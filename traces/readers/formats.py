@@ -78,7 +78,7 @@ class Format:
         return has_lengths and (self.distinctive is None or self.distinctive in columns)
 
     def unit_of(self, role: str, column: str) -> float:
-        """Return the units per second of the numbers in a column of times."""
+        """Return the units per second of a column of times."""
         if self.units_per_second is not None and role not in self.given and column in self.columns[role]:
             return self.units_per_second
         unit = _UNIT.search(column)

@@ -240,7 +240,10 @@ def _keys(lines: list[bytes]) -> list[str]:
 
 
 def flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of an object and of the objects in it, `a.b` for key b of object a."""
+    """Return the values of an object and of the objects in it.
+
+    Key b of an object a is `a.b`.
+    """
     values: dict[str, Any] = {}
     for name, value in row.items():
         values |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
@@ -325,7 +328,7 @@ def _array(values: list[Any]) -> pa.Array:
 
 
 def _is_integers(value: Any) -> bool:
-    """Return whether a value is a list of signed or unsigned integers of 64 bits."""
+    """Return whether a value is a list of integers of 64 bits."""
     return isinstance(value, list) and all(
         type(element) is int and -_SIGNED <= element < 2 * _SIGNED for element in value
     )

@@ -11,7 +11,10 @@ Ints = NDArray[np.int64]
 
 
 class TokenBlocks:
-    """Numbers full blocks: equal numbers mean equal tokens up to the end of the block."""
+    """Numbers of full blocks.
+
+    Equal numbers mean equal tokens up to the end of the block.
+    """
 
     def __init__(self, block_tokens: int) -> None:
         """Start without blocks.

@@ -136,7 +136,10 @@ class TraceFile:
 
 
 def _has_rows(parts: Iterator[Rows]) -> bool:
-    """Return whether a file goes on; rows that are not needed may be malformed."""
+    """Return whether a file goes on.
+
+    Rows that are not needed may be malformed.
+    """
     try:
         return any(len(rows.numbers) or rows.unparsable for rows in parts)
     except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException):

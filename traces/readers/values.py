@@ -101,7 +101,7 @@ class ValueReader:
     def _read_tokens(
         self, rows: Rows, check: Check, lengths: dict[str, Floats]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the full blocks of prompts, or of prompts and outputs if all tokens of both are known."""
+        """Return the full blocks of all known tokens, see `read_blocks`."""
         assert self._token_blocks is not None
         tokens = []
         for role, length in (("prompt_token_ids", "prompt_tokens"), ("output_token_ids", "output_tokens")):
