@@ -56,7 +56,7 @@ LENGTHS = {"prompt_tokens": [472, 1087], "output_tokens": [18, 230]}
 FORMATS = {
     "plain": (
         "request_id,arrival_s,prompt_tokens,output_tokens,session,client\na,0.5,472,18,x,web\nb,1.5,1087,230,x,app\n",
-        {"arrival_s": [0.0, 1.0], "request_id": ["a", "b"], "session": [0, 0], "client": ["web", "app"]},
+        {"arrival_s": [0.5, 1.5], "request_id": ["a", "b"], "session": [0, 0], "client": ["web", "app"]},
     ),
     "plain, with priorities": (
         "prompt_tokens,output_tokens,priority\n472,18,-2\n1087,230,\n",
@@ -69,7 +69,7 @@ FORMATS = {
     "plain, lengths only": ("prompt_tokens,output_tokens,text\n472,18,a\n1087,230,b\n", {}),
     "plain, a turn that waits": (
         "arrival_s,think_s,prompt_tokens,output_tokens,session\n0.5,,472,18,s\n,7.25,1087,230,s\n",
-        {"arrival_s": [0.0, None], "think_s": [None, 7.25], "session": [0, 0]},
+        {"arrival_s": [0.5, None], "think_s": [None, 7.25], "session": [0, 0]},
     ),
     "azure 2023": (
         "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -104,7 +104,7 @@ FORMATS = {
     "mooncake with delays": (
         '{"session_id": "c1", "timestamp": 500.5, "input_length": 472, "output_length": 18}\n'
         '{"session_id": "c1", "delay": 2000, "input_length": 1087, "output_length": 230}\n',
-        {"arrival_s": [0.0, None], "think_s": [None, 2.0], "session": [0, 0]},
+        {"arrival_s": [0.5005, None], "think_s": [None, 2.0], "session": [0, 0]},
     ),
     "bailian": (
         '{"chat_id": 159, "parent_chat_id": -1, "timestamp": 61.114, "input_length": 472, "output_length": 18, '
@@ -116,11 +116,11 @@ FORMATS = {
     "splitwise": (
         "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,token_size\n"
         "0,2,0,1,1,472,18\n1,2,0,1.5,1,1087,230\n",
-        {"arrival_s": [0.0, 0.5], "request_id": ["0", "1"], "client": ["0", "0"]},
+        {"arrival_s": [1.0, 1.5], "request_id": ["0", "1"], "client": ["0", "0"]},
     ),
     "vidur": (
         "arrived_at,num_prefill_tokens,num_decode_tokens\n4.25,472,18\n5.5,1087,230\n",
-        {"arrival_s": [0.0, 1.25]},
+        {"arrival_s": [4.25, 5.5]},
     ),
     "aiperf records": (
         "".join(
@@ -140,17 +140,17 @@ FORMATS = {
         {"arrival_s": [0.0, 1.5], "session": [0, 1]},
     ),
     "llmservingsim without tokens": (
-        '{"input_toks": 472, "output_toks": 18, "arrival_time_ns": 5}\n'
-        '{"input_toks": 1087, "output_toks": 230, "arrival_time_ns": 500000005}\n',
+        '{"input_toks": 472, "output_toks": 18, "arrival_time_ns": 0}\n'
+        '{"input_toks": 1087, "output_toks": 230, "arrival_time_ns": 500000000}\n',
         {"arrival_s": [0.0, 0.5]},
     ),
     "servegen": (
         "request_id,timestamp,input_tokens,output_tokens,client_id\n0,0.25,472,18,7\n1,1.5,1087,230,9\n",
-        {"arrival_s": [0.0, 1.25], "request_id": ["0", "1"], "client": ["7", "9"]},
+        {"arrival_s": [0.25, 1.5], "request_id": ["0", "1"], "client": ["7", "9"]},
     ),
     "servegen with other names": (
         "timestamp,input_length,output_length,client_id\n0.25,472,18,7\n1.5,1087,230,9\n",
-        {"arrival_s": [0.0, 1.25], "client": ["7", "9"]},
+        {"arrival_s": [0.25, 1.5], "client": ["7", "9"]},
     ),
     "usage of an API": (
         '{"id": "x", "created": 1760000000, "usage": {"prompt_tokens": 472, "completion_tokens": 18}}\n'
@@ -163,7 +163,7 @@ FORMATS = {
     ),
     "milliseconds by name": (
         "timestamp_ms,prompt_len,output_len\n100,472,18\n350,1087,230\n",
-        {"arrival_s": [0.0, 0.25]},
+        {"arrival_s": [0.1, 0.35]},
     ),
     "vllm bench": (
         json.dumps(
@@ -456,7 +456,7 @@ def test_the_reader_agrees_with_a_slow_reader(
 
 
 def read_slowly(text: str) -> tuple[list[tuple[int, int, float]], int]:
-    """Return the good rows in order of arrival, the first at 0, and the number of malformed rows."""
+    """Return the good rows in order of arrival and the number of malformed rows."""
     good: list[tuple[int, int, float]] = []
     skipped = 0
     for row in list(csv.reader(io.StringIO(text)))[1:]:
@@ -472,7 +472,7 @@ def read_slowly(text: str) -> tuple[list[tuple[int, int, float]], int]:
         else:
             good.append((int(prompt), int(output), arrival_s))
     good.sort(key=lambda row: row[2])
-    return [(prompt, output, arrival_s - good[0][2]) for prompt, output, arrival_s in good], skipped
+    return good, skipped
 
 
 def test_only_selected_rows_are_read(tmp_path: Path) -> None:
@@ -511,10 +511,24 @@ def test_times_may_be_dates_or_since_1970_in_any_unit(tmp_path: Path, times: lis
     assert load(path, columns={"arrival_s": "started"}).arrival_s == pytest.approx([0.0, 0.75, 2.75], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([59.5, 61.0], [59.5, 61.0]),
+        ([60.0, 61.5], [0.0, 1.5]),
+        ([1e6 + 2, 1e6, 1e6 + 3], [0.0, 2.0, 3.0]),
+        ([3.0, 1.0, 70.0], [1.0, 3.0, 70.0]),
+    ],
+)
+def test_times_that_begin_late_are_shifted_to_0(tmp_path: Path, times: list[float], expected: list[float]) -> None:
+    text = "arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{time},5,2\n" for time in times)
+    assert lists(load(write(tmp_path / "log", text)))["arrival_s"] == expected
+
+
 def test_the_user_names_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", "t,in,out,who,timestamp\n1,472,18,a,7\n3,1087,230,b,1\n")
     names = {"prompt_tokens": "in", "output_tokens": "out", "arrival_s": "t", "client": "who"}
-    expected = LENGTHS | {"arrival_s": [0.0, 2.0], "client": ["a", "b"]}
+    expected = LENGTHS | {"arrival_s": [1.0, 3.0], "client": ["a", "b"]}
     assert lists(load(path, columns=names)) == expected
     assert lists(load(path, columns=names | {"arrival_s": None})) == LENGTHS | {"client": ["a", "b"]}
     with pytest.raises(ValueError, match=r"has no column when, named by columns\.arrival_s; it has: t, in, out, who"):
@@ -539,7 +553,7 @@ def test_rows_are_sorted_by_arrival(tmp_path: Path) -> None:
         "request_id": ["y", "w", "z", "x"],
         "prompt_tokens": [40] * 4,
         "output_tokens": [10, 40, 30, 20],
-        "arrival_s": [0.0, 0.0, 0.5, 2.0],
+        "arrival_s": [0.5, 0.5, 1.0, 2.5],
     }
     assert trace.prefix is not None
     assert [trace.prefix.of(request).tolist() for request in range(4)] == [[3], [], [1, 4], [1, 2]]
@@ -555,7 +569,7 @@ def test_turns_that_wait_stay_behind_their_sessions_first_turns(tmp_path: Path) 
     assert lists(trace) == {
         "prompt_tokens": [30, 10, 20, 40],
         "output_tokens": [1] * 4,
-        "arrival_s": [0.0, 5.0, None, None],
+        "arrival_s": [4.0, 9.0, None, None],
         "think_s": [None, None, 2.0, 3.0],
         "session": [0, 1, 1, 0],
     }
@@ -751,7 +765,7 @@ ROUND_TRIPS = {
     "everything": Trace(
         np.array([5, 70, 9]),
         np.array([1, 2, 3]),
-        arrival_s=np.array([0.0, np.nan, 1 / 3]),
+        arrival_s=np.array([0.1, np.nan, 1 / 3]),
         think_s=np.array([np.nan, 0.7, np.nan]),
         request_id=np.array(["a,b", 'say "x"', "ü"]),
         session=np.array([0, 0, -1]),
@@ -779,7 +793,7 @@ def test_columns_that_only_late_rows_fill_are_saved(tmp_path: Path, suffix: str)
     trace = Trace(
         np.full(count, 5),
         np.full(count, 2),
-        arrival_s=np.where(late, np.nan, 0.0),
+        arrival_s=np.where(late, np.nan, 1.0),
         think_s=np.where(late, 3.0, np.nan),
         session=np.where(late, 0, -1),
     )

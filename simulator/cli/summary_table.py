@@ -9,7 +9,7 @@ from rich.text import Text
 
 from simulator.results import LATENCIES
 
-MAX_SHOWN_REPLICAS = 16  # tables of more replicas are only in summary.json
+MAX_SHOWN_REPLICAS = 16  # tables of more replicas or clients are only in summary.json
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
@@ -18,7 +18,9 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     console.print(_latencies(summary))
     if len(summary["busy_fraction"] or []) > 1:
         console.print(_stages(summary))
-    if summary["clients"]:
+    if len(summary["clients"]) > MAX_SHOWN_REPLICAS:
+        console.print(f"summary.json has the metrics of each of the {len(summary['clients'])} clients", style="dim")
+    elif summary["clients"]:
         console.print(_clients(summary["clients"]))
         if any(client["slo"] for client in summary["clients"]):
             console.print(_objectives(summary["clients"]))

@@ -27,7 +27,7 @@ class Selection:
     Attributes:
         num_requests: Maximum number of rows, from the first; None: all.
         max_total_tokens: Longest prompt and output together; None: no limit.
-        start_s: Start of the time window, seconds after the first row, which becomes time 0 of the trace.
+        start_s: Start of the time window, seconds, which becomes time 0 of the trace.
         duration_s: Length of the time window, seconds; None: to the end.
         output_tokens: Output tokens of requests without a length of their own; None: they are malformed.
     """
@@ -221,7 +221,7 @@ class Collector:
             parts = _take(parts, np.flatnonzero(good))
         if not self._values.is_sorted:
             parts = _in_order_of_arrival(parts)
-        if "arrival_s" in parts and not self._selection.is_window and not np.isnan(parts["arrival_s"]).all():
+        if self._values.is_shifted and not self._selection.is_window and not np.isnan(parts["arrival_s"]).all():
             parts["arrival_s"] = parts["arrival_s"] - np.nanmin(parts["arrival_s"])
         session = None
         if "session" in parts:

@@ -36,6 +36,7 @@ class Format:
             previous turn, or `prompt_token_ids` and `output_token_ids`, lists of tokens.
         units_per_second: Units of its times per second, such as 1000 for milliseconds; None: as the end of the column's
             name says (`_ms`, ...), else seconds. Arrivals may be dates and times of day instead, or times since 1970.
+        starts_at_zero: Whether the first request arrives at 0 whatever its time.
         block_tokens: Tokens per prefix block; None: in the column block_tokens, or unknown.
         distinctive: Column that distinguishes the format from another with the same length columns; None: no other
             has them.
@@ -46,6 +47,7 @@ class Format:
     name: str
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     units_per_second: float | None = None
+    starts_at_zero: bool = False
     block_tokens: int | None = None
     distinctive: str | None = None
     given: Mapping[str, str | None] = field(default_factory=dict)
@@ -143,6 +145,7 @@ FORMATS = (
             "session": ("Session ID",),
             "client": ("Model",),
         },
+        starts_at_zero=True,
     ),
     # alibaba-edu/qwen-bailian-usagetraces-anon; before Mooncake, whose length columns it has too.
     Format(

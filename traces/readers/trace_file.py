@@ -25,16 +25,16 @@ class TraceFile:
     arrival_s, think_s, request_id, session, client, priority, block_ids, block_tokens) or those of Azure's LLM
     inference traces, BurstGPT, Mooncake (also with session_id and delay), Bailian, Splitwise, Vidur, AIPerf's records
     and LLMServingSim; a JSON array or JSON lines of conversations like ShareGPT and LMSYS-Chat; a detailed result of
-    `vllm bench serve`. Other columns are ignored. Requests are sorted by arrival, and the first arrives at 0. See
-    docs/workloads.md for columns and units.
+    `vllm bench serve`. Other columns are ignored. Requests are sorted by arrival. If the file
+    has dates, times since 1970, or any that begin late, the first arrives at 0. See docs/workloads.md for columns and
+    units.
 
     Attributes:
         path: The file, plain or gzip.
         num_requests: Maximum number of valid rows to read, from the first; None: all.
         on_error: What to do with a malformed row: "error" refuses the file, "skip" skips, counts and reports it.
         max_total_tokens: Longest prompt and output together; longer requests are left out. None: no limit.
-        start_s: Start of the time window, seconds after the first row; earlier requests are left out, and time 0 of the
-            trace is here.
+        start_s: Start of the time window, seconds; earlier requests are left out, and time 0 of the trace is here.
         duration_s: Length of the time window, seconds; None: to the end of the file.
         find_sessions: Whether to infer sessions, see `traces.arrivals.find_sessions`.
         tokenizer: A Hugging Face tokenizer.json, for files that contain text.

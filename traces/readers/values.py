@@ -61,6 +61,11 @@ class ValueReader:
         return values
 
     @property
+    def is_shifted(self) -> bool:
+        """Whether time 0 is the first request."""
+        return self._clock is not None and self._clock.is_shifted
+
+    @property
     def has_blocks(self) -> bool:
         """Whether the file says what prompts share."""
         return "block_ids" in self.columns or "prompt_token_ids" in self.columns
@@ -153,7 +158,8 @@ class ValueReader:
         if think_s is not None:
             waits = self._is_missing(rows, "arrival_s") & ~np.isnan(think_s)
         is_used = check.keep & ~waits
-        clock = self._clock or clock_of(rows.columns[column], is_used, self._form.unit_of("arrival_s", column))
+        unit = self._form.unit_of("arrival_s", column)
+        clock = self._clock or clock_of(rows.columns[column], is_used, unit, is_shifted=self._form.starts_at_zero)
         if is_used.any():
             self._clock = clock
         arrival_s, good = clock.read(rows.columns[column], is_used)
