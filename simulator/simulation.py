@@ -84,6 +84,7 @@ def simulate(
         router,
         sessions=None if trace.session is None else trace.session.tolist(),
         follow_ups=FollowUps(trace) if is_follow_up.any() else None,
+        max_concurrency=trace.max_concurrency,
         random=np.random.default_rng([seed, ROUTING]),
         faults=faults,
         fault_seed=[seed, FAULTS],

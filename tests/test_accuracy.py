@@ -76,6 +76,35 @@ def test_results_of_vllm_bench_serve_are_simulated_at_their_load(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
+    ("load", "expected"),
+    [
+        (
+            {"request_rate": 4.0, "max_concurrency": 8},
+            {"arrival=gamma", "arrival.qps=4.0", "arrival.max_concurrency=8"},
+        ),
+        ({"request_rate": "inf", "max_concurrency": 8}, {"arrival=closed_loop", "arrival.users=8"}),
+        ({"request_rate": "inf"}, {"arrival=constant", "arrival.qps=inf"}),
+        ({"request_rate": 4.0}, {"arrival=gamma", "arrival.qps=4.0", "arrival.cv=1"}),
+    ],
+)
+def test_the_load_of_a_result_is_its_rate_and_its_concurrency_limit(
+    load: dict[str, object], expected: set[str], tmp_path: Path
+) -> None:
+    content = {"request_throughput": 2.0, "completed": 10, "total_input_tokens": 5000, "total_output_tokens": 200}
+    (tmp_path / "run.json").write_text(json.dumps(content | load))
+    (point,) = bench_points(tmp_path, ())
+    assert isinstance(point, Point)
+    assert expected <= set(point.overrides)
+
+
+def test_a_result_without_a_load_is_refused(tmp_path: Path) -> None:
+    content = {"request_throughput": 2.0, "completed": 10, "total_input_tokens": 5000, "total_output_tokens": 200}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"run.json: neither a request_rate nor a max_concurrency is stated"):
+        list(bench_points(tmp_path, ()))
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere is not a folder"),

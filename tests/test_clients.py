@@ -13,6 +13,7 @@ from simulator.config import load_config
 from simulator.config.build import ConfigError
 from simulator.output import Files, write_result
 from simulator.results import SLO, Distribution, client_figures, objectives_of
+from tests.helpers import command
 from traces.arrivals import ClosedLoop, Gamma, Poisson, Sessions
 from traces.generators import ClientClass, Conversations, Fixed, Geometric, Mix, Uniform
 
@@ -184,6 +185,17 @@ def test_a_capacity_meets_the_slo_of_each_class() -> None:
     assert set(task.experiment.slo.bounds()) == {"ttft_p50", "chat.ttft_p90", "chat.tbt_p99", "summarise.e2e_p90"}
     trial = task.experiment.trials(0)(50.0)
     assert "chat.ttft_p90" in trial.missed
+
+
+@pytest.mark.parametrize(("num_clients", "is_shown"), [(16, True), (17, False)])
+def test_a_table_of_many_clients_is_only_in_the_summary(num_clients: int, is_shown: bool, tmp_path: Path) -> None:
+    rows = "".join(f"{row},9,2,c{row}\n" for row in range(num_clients))
+    (tmp_path / "log.csv").write_text(f"timestamp,input_tokens,output_tokens,client_id\n{rows}")
+    arguments = ("trace=file", f"trace.path={tmp_path / 'log.csv'}", "arrival=trace", "hydra.run.dir=run")
+    done = command(tmp_path, "simulator", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert ("│ c15" in done.stdout) == is_shown
+    assert ("summary.json has the metrics of each of the 17 clients" in done.stdout) != is_shown
 
 
 def test_classes_and_sessions_are_in_the_files(tmp_path: Path) -> None:

@@ -87,6 +87,14 @@ def test_describe_prints_prefix_cache_hits(tmp_path: Path) -> None:
         assert ("40.0% of the prompt tokens hit an unlimited prefix cache" in printed) == (name == "known")
 
 
+def test_describe_says_that_nothing_is_known_of_prefixes(tmp_path: Path) -> None:
+    (tmp_path / "lengths.csv").write_text("prompt_tokens,output_tokens\n40,9\n40,1\n")
+    (tmp_path / "chats.csv").write_text("prompt_tokens,output_tokens,session\n40,9,a\n60,1,a\n")
+    said = "unknown, as the file has neither block ids nor sessions"
+    assert said in " ".join(run(tmp_path, "describe", "lengths.csv").stdout.split())
+    assert said not in " ".join(run(tmp_path, "describe", "chats.csv").stdout.split())
+
+
 def test_dispersion_is_the_variance_of_counts_over_their_mean() -> None:
     counts = [3, 0, 5, 1, 1, 7, 2, 2, 0, 4]
     arrival_s = np.concatenate([[0.0], np.repeat(np.arange(10.0), counts) + 0.5, [10.0]])

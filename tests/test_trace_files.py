@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ FORMATS = {
         '"type": "text", "turn": 1, "hash_ids": [1089]}\n'
         '{"chat_id": 160, "parent_chat_id": 159, "timestamp": 70.5, "input_length": 1087, "output_length": 230, '
         '"type": "text", "turn": 2, "hash_ids": [1089, 1090]}\n',
-        {"arrival_s": [61.114, 70.5], "session": [0, 0], "request_id": ["159", "160"], "client": ["text", "text"]},
+        {"arrival_s": [0.0, 9.386], "session": [0, 0], "request_id": ["159", "160"], "client": ["text", "text"]},
     ),
     "splitwise": (
         "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,token_size\n"
@@ -120,6 +121,49 @@ FORMATS = {
     "vidur": (
         "arrived_at,num_prefill_tokens,num_decode_tokens\n4.25,472,18\n5.5,1087,230\n",
         {"arrival_s": [4.25, 5.5]},
+    ),
+    "aiperf records": (
+        "".join(
+            json.dumps(
+                {
+                    "metadata": {"x_correlation_id": f"c{index}", "request_start_ns": 1760000000000000000 + start_ns},
+                    "metrics": {
+                        "input_sequence_length": {"value": prompt, "unit": "tokens"},
+                        "output_sequence_length": {"value": output, "unit": "tokens"},
+                    },
+                    "error": None,
+                }
+            )
+            + "\n"
+            for index, (start_ns, prompt, output) in enumerate([(0, 472, 18), (1_500_000_000, 1087, 230)])
+        ),
+        {"arrival_s": [0.0, 1.5], "session": [0, 1]},
+    ),
+    "llmservingsim without tokens": (
+        '{"input_toks": 472, "output_toks": 18, "arrival_time_ns": 0}\n'
+        '{"input_toks": 1087, "output_toks": 230, "arrival_time_ns": 500000000}\n',
+        {"arrival_s": [0.0, 0.5]},
+    ),
+    "servegen": (
+        "request_id,timestamp,input_tokens,output_tokens,client_id\n0,0.25,472,18,7\n1,1.5,1087,230,9\n",
+        {"arrival_s": [0.25, 1.5], "request_id": ["0", "1"], "client": ["7", "9"]},
+    ),
+    "servegen with other names": (
+        "timestamp,input_length,output_length,client_id\n0.25,472,18,7\n1.5,1087,230,9\n",
+        {"arrival_s": [0.25, 1.5], "client": ["7", "9"]},
+    ),
+    "usage of an API": (
+        '{"id": "x", "created": 1760000000, "usage": {"prompt_tokens": 472, "completion_tokens": 18}}\n'
+        '{"id": "y", "created": 1760000002, "usage": {"prompt_tokens": 1087, "completion_tokens": 230}}\n',
+        {"arrival_s": [0.0, 2.0]},
+    ),
+    "names in another case": (
+        "Start Time,Input Tokens,Output Tokens\n2025-01-01T00:00:00Z,472,18\n2025-01-01T00:00:00.5Z,1087,230\n",
+        {"arrival_s": [0.0, 0.5]},
+    ),
+    "milliseconds by name": (
+        "timestamp_ms,prompt_len,output_len\n100,472,18\n350,1087,230\n",
+        {"arrival_s": [0.1, 0.35]},
     ),
     "vllm bench": (
         json.dumps(
@@ -242,7 +286,7 @@ MALFORMED = [
     ("prompt_tokens,output_tokens\n10,5,7\n20,6,8\n", "line 2: 3 fields, but the header has 2"),
     (HEADER + "5,3,0,a\n7,2\n", "line 3: 2 fields, but the header has 4"),
     (HEADER, "no requests"),
-    ("a,b\n1,2\n", "needs one of these pairs of columns: prompt_tokens and output_tokens, ContextTokens and"),
+    ("a,b\n1,2\n", "has no column of prompt lengths that is known; it has: a, b; trace.columns={prompt_tokens: NAME, "),
     ("prompt_tokens,prompt_tokens\n1,2\n", "has more than one column prompt_tokens"),
     (HEADER + "5,3,0,a\n7,x,1,b\n", "line 3: output_tokens must be an integer of at least 1"),
     (HEADER + "5,3,0,a\n\n7,,1,b\n", "line 4: output_tokens must be an integer"),
@@ -259,16 +303,21 @@ MALFORMED = [
     (HEADER + "nan,3,0,a\n", "got 'nan'"),
     (HEADER + "0x10,3,0,a\n", "got '0x10'"),
     (HEADER + "1e99,3,0,a\n", "got '1e99'"),
-    (HEADER + "5,3,,a\n", "line 2: arrival_s must be a finite number of at least 0 and at most 1e12, got ''"),
-    (HEADER + "5,3,inf,a\n", "line 2: arrival_s must be a finite number"),
-    (HEADER + "5,3,-1,a\n", "line 2: arrival_s must be a finite number of at least 0"),
-    (HEADER + "5,3,2,a\n5,3,1,a\n", "line 3: arrival_s must not decrease; a row above is at 2 s"),
+    (HEADER + "5,3,,a\n", "line 2: arrival_s must be a number of at least 0, or in each row a date and time, got ''"),
+    (
+        HEADER + "5,3,inf,a\n",
+        "line 2: arrival_s must be a number of at least 0, or in each row a date and time, got 'inf'",
+    ),
+    (HEADER + "5,3,-1,a\n", "line 2: arrival_s must be a number of at least 0"),
     (HEADER + "5,3,0,a\n5,3,1,a\n", "line 3: request_id must be unique and not empty"),
     (HEADER + '5,3,0,"a\n5,3,1,b\n5,3,2,c\n', "line 2: request_id has a quote that is not closed in its line"),
     (HEADER + '5,3,0,"a\nb"\n5,3,1,b\n', "line 2: request_id has a quote that is not closed in its line"),
     (HEADER.replace("\n", "\r") + "5,3,0,a\r", "has no header in line 1: new-line character"),
     (HEADER + "5,3,0,\n", "line 2: request_id must be unique and not empty, got None"),
-    (HEADER + "5,3,1e300,a\n", "line 2: arrival_s must be a finite number of at least 0 and at most 1e12, got '1e300'"),
+    (
+        HEADER + "5,3,1e300,a\n",
+        "line 2: arrival_s must be a number of at least 0, or in each row a date and time, got '1e300'",
+    ),
     (
         "prompt_tokens,output_tokens,block_ids\n1,1,5-1\n",
         "line 2: block_ids must be a list of block numbers, got '5-1'",
@@ -287,7 +336,10 @@ MALFORMED = [
         "start_times or queue_times",
     ),
     (HEADER + "5,3,0,a\n5,3,1,a,9,9\n", "line 3: 6 fields, but the header has 4"),
-    ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", "line 2: TIMESTAMP must be a date and time"),
+    (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n",
+        "line 2: TIMESTAMP must be a number of at least 0, or in each row a date and time",
+    ),
     ("arrival_s,think_s,prompt_tokens,output_tokens\n0,,1,1\n,-1,1,1\n", "line 3: think_s must be a finite number"),
     ("prompt_tokens,output_tokens,block_ids\n1,1,a-b\n", "line 2: block_ids must be a list of block numbers"),
     (
@@ -302,7 +354,37 @@ MALFORMED = [
         '{"input_length": 5, "output_length": 3, "hash_ids": [1, null]}\n',
         "line 1: hash_ids must be a list of block numbers",
     ),
-    ('{"a": 1}\n', "needs one of these pairs of columns"),
+    (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n9999-05-10,1,2\n",
+        "line 2: TIMESTAMP must be a number of at least 0, or in each row a date and time, got '9999-05-10'",
+    ),
+    (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00,1,2\n12.5,1,2\n",
+        "line 3: TIMESTAMP must be a date and time, as in the rows before, got '12.5'",
+    ),
+    ('{"a": 1}\n', "has no column of prompt lengths that is known; it has: a;"),
+    (
+        '{"timestamp": 0, "input_length": 5}\n',
+        "has prompt lengths (input_length) but no column of output lengths that is known; it has: timestamp, "
+        "input_length; trace.output_tokens=N gives each request N output tokens",
+    ),
+    (
+        '{"input_length": 20, "output_length": 8, "hash_ids": [0, 1]}\n',
+        "line 1: hash_ids must not have more blocks of 512 tokens than the request has tokens for, got [0, 1]",
+    ),
+    (
+        '{"input_length": 600, "output_length": 8, "hash_ids": [18446744073709551616]}\n',
+        "line 1: hash_ids must be a list of block numbers",
+    ),
+    (
+        '{"input_toks": 3, "output_toks": 1, "input_tok_ids": [1, 2]}\n',
+        "line 1: input_tok_ids must be empty or a list of as many tokens as the request has, got [1, 2]",
+    ),
+    (
+        "arrival_s,think_s,prompt_tokens,output_tokens,session\n5,,1,1,a\n,1,9,1,a\n3,,9,1,a\n",
+        "session a has turns that wait, so its rows must be in order of arrival",
+    ),
+    ('{"conversation": 5}\n', "has no column of prompt lengths that is known; it has: conversation"),
     ('{"a":\n1}\n', "is a JSON object but not a result of vllm bench serve"),
     ('{"request_throughput": 1}', "has no request lengths: vllm bench serve writes them with --save-detailed"),
     (
@@ -322,13 +404,13 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, text: str, comp
 
 
 def test_skipped_malformed_rows_are_counted(tmp_path: Path) -> None:
-    text = HEADER + "5,3,2,a\n5,3,1,b\n7,x,3,c\n\n5,3\n8,4,3,a\n9,1,4,d\n0,1,5,e\n"
+    text = HEADER + "5,3,2,a\n5,3,-1,b\n7,x,3,c\n\n5,3\n8,4,3,a\n9,1,4,d\n0,1,5,e\n"
     trace = load(write(tmp_path / "trace.csv", text), on_error="skip")
     assert trace.prompt_tokens.tolist() == [5, 9]
     assert trace.num_skipped == 5
     (note,) = trace.notes
     assert note.startswith("5 malformed rows were skipped, the first: ")
-    assert "line 3: arrival_s must not decrease; a row above is at 2 s, got '1'" in note
+    assert "line 3: arrival_s must be a number of at least 0, or in each row a date and time, got '-1'" in note
 
 
 def test_skipped_rows_are_reported_with_the_run(tmp_path: Path) -> None:
@@ -374,7 +456,7 @@ def test_the_reader_agrees_with_a_slow_reader(
 
 
 def read_slowly(text: str) -> tuple[list[tuple[int, int, float]], int]:
-    """Return the good rows and the number of malformed rows; blank rows are neither."""
+    """Return the good rows in order of arrival and the number of malformed rows."""
     good: list[tuple[int, int, float]] = []
     skipped = 0
     for row in list(csv.reader(io.StringIO(text)))[1:]:
@@ -383,13 +465,13 @@ def read_slowly(text: str) -> tuple[list[tuple[int, int, float]], int]:
         try:
             prompt, output, arrival_s = map(float, row)
             whole = prompt.is_integer() and output.is_integer() and min(prompt, output) >= 1
-            last_s = good[-1][2] if good else 0.0
-            if not (whole and max(prompt, output) < 2**31 and math.isfinite(arrival_s) and arrival_s >= last_s):
+            if not (whole and max(prompt, output) < 2**31 and math.isfinite(arrival_s) and arrival_s >= 0):
                 raise ValueError
         except ValueError:
             skipped += 1
         else:
             good.append((int(prompt), int(output), arrival_s))
+    good.sort(key=lambda row: row[2])
     return good, skipped
 
 
@@ -407,6 +489,184 @@ def test_only_selected_rows_are_read(tmp_path: Path) -> None:
         load(path, start_s=100)
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2025-03-01T10:00:00.25+01:00", "2025-03-01T10:00:01+01:00", "2025-03-01T10:00:03+01:00"],
+        ["2025-03-01T09:00:00.25Z", "2025-03-01T09:00:01Z", "2025-03-01T09:00:03Z"],
+        ["2025-03-01 09:00:00.250", "2025-03-01 09:00:01.000", "2025-03-01 09:00:03.000"],
+        ["2025-03-01T10:00:00.25+01:00", "2025-03-01T09:00:01Z", "2025-03-01T04:00:03-05:00"],
+        *([1740819600.25 * unit, 1740819601 * unit, 1740819603 * unit] for unit in (1, 1000, 10**6, 10**9)),
+        [100.25, 101, 103],
+    ],
+    ids=["zone", "UTC", "no zone", "several zones", "s", "ms", "us", "ns", "any origin"],
+)
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_times_may_be_dates_or_since_1970_in_any_unit(tmp_path: Path, times: list[Any], kind: str) -> None:
+    whole = [int(time) if isinstance(time, float) and time > 1e12 else time for time in times]
+    rows = [{"started": time, "prompt_tokens": 5, "output_tokens": 2} for time in whole]
+    text = "started,prompt_tokens,output_tokens\n" + "".join(f"{time},5,2\n" for time in whole)
+    path = write(tmp_path / "log", text if kind == "csv" else "".join(json.dumps(row) + "\n" for row in rows))
+    assert load(path).arrival_s is None
+    assert load(path, columns={"arrival_s": "started"}).arrival_s == pytest.approx([0.0, 0.75, 2.75], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([59.5, 61.0], [59.5, 61.0]),
+        ([60.0, 61.5], [0.0, 1.5]),
+        ([1e6 + 2, 1e6, 1e6 + 3], [0.0, 2.0, 3.0]),
+        ([3.0, 1.0, 70.0], [1.0, 3.0, 70.0]),
+    ],
+)
+def test_times_that_begin_late_are_shifted_to_0(tmp_path: Path, times: list[float], expected: list[float]) -> None:
+    text = "arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{time},5,2\n" for time in times)
+    assert lists(load(write(tmp_path / "log", text)))["arrival_s"] == expected
+
+
+def test_the_user_names_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv", "t,in,out,who,timestamp\n1,472,18,a,7\n3,1087,230,b,1\n")
+    names = {"prompt_tokens": "in", "output_tokens": "out", "arrival_s": "t", "client": "who"}
+    expected = LENGTHS | {"arrival_s": [1.0, 3.0], "client": ["a", "b"]}
+    assert lists(load(path, columns=names)) == expected
+    assert lists(load(path, columns=names | {"arrival_s": None})) == LENGTHS | {"client": ["a", "b"]}
+    with pytest.raises(ValueError, match=r"has no column when, named by columns\.arrival_s; it has: t, in, out, who"):
+        load(path, columns=names | {"arrival_s": "when"})
+    deep = '{"a": {"n": 472}, "b": {"c": {"n": 18}}}\n{"a": {"n": 1087}, "b": {"c": {"n": 230}}}\n'
+    path = write(tmp_path / "log.jsonl", deep)
+    assert lists(load(path, columns={"prompt_tokens": "a.n", "output_tokens": "b.c.n"})) == LENGTHS
+
+
+def test_a_file_read_in_milliseconds_is_read_in_seconds_if_the_user_names_its_times(tmp_path: Path) -> None:
+    text = "".join(f'{{"timestamp": {time}, "input_length": 5, "output_length": 2}}\n' for time in (0, 2))
+    path = write(tmp_path / "trace", text)
+    assert lists(load(path))["arrival_s"] == [0.0, 0.002]
+    assert lists(load(path, columns={"arrival_s": "timestamp"}))["arrival_s"] == [0.0, 2.0]
+
+
+def test_rows_are_sorted_by_arrival(tmp_path: Path) -> None:
+    text = "arrival_s,prompt_tokens,output_tokens,request_id,block_ids,block_tokens\n"
+    text += "2.5,40,20,x,1;2,16\n0.5,40,10,y,3,16\n1,40,30,z,1;4,16\n0.5,40,40,w,,16\n"
+    trace = load(write(tmp_path / "log.csv", text))
+    assert lists(trace) == {
+        "request_id": ["y", "w", "z", "x"],
+        "prompt_tokens": [40] * 4,
+        "output_tokens": [10, 40, 30, 20],
+        "arrival_s": [0.5, 0.5, 1.0, 2.5],
+    }
+    assert trace.prefix is not None
+    assert [trace.prefix.of(request).tolist() for request in range(4)] == [[3], [], [1, 4], [1, 2]]
+    assert trace.notes == ("rows were not in order of arrival and were sorted",)
+    with pytest.raises(ValueError, match="start_s and duration_s need rows in order of arrival; sort the file first"):
+        load(tmp_path / "log.csv", start_s=1)
+
+
+def test_turns_that_wait_stay_behind_their_sessions_first_turns(tmp_path: Path) -> None:
+    """Files are often written session by session."""
+    text = "session,arrival_s,think_s,prompt_tokens,output_tokens\na,9,,10,1\na,,2,20,1\nb,4,,30,1\nb,,3,40,1\n"
+    trace = load(write(tmp_path / "log.csv", text))
+    assert lists(trace) == {
+        "prompt_tokens": [30, 10, 20, 40],
+        "output_tokens": [1] * 4,
+        "arrival_s": [4.0, 9.0, None, None],
+        "think_s": [None, None, 2.0, 3.0],
+        "session": [0, 1, 1, 0],
+    }
+
+
+def test_output_lengths_may_have_a_default(tmp_path: Path) -> None:
+    text = '{"timestamp": 0, "input_length": 5}\n{"timestamp": 1000, "input_length": 6}\n'
+    trace = load(write(tmp_path / "none", text), output_tokens=30)
+    assert (trace.output_tokens.tolist(), lists(trace)["arrival_s"]) == ([30, 30], [0.0, 1.0])
+    assert trace.notes == ("2 requests have no output length of their own but trace.output_tokens=30",)
+    text = "prompt_tokens,output_tokens\n5,\n6,4\n7,0\n8,\n"
+    trace = load(write(tmp_path / "some", text), output_tokens=30, on_error="skip", max_total_tokens=37)
+    assert trace.output_tokens.tolist() == [30, 4]
+    assert "1 requests have no output length of their own but trace.output_tokens=30" in trace.notes
+    assert load(write(tmp_path / "all", "prompt_tokens,output_tokens\n5,1\n"), output_tokens=30).notes == ()
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_note_says_that_the_file_has_more_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    rows = [{"prompt_tokens": 5, "output_tokens": number} for number in range(1, 7)]
+    text = "prompt_tokens,output_tokens\n" + "".join(f"5,{number}\n" for number in range(1, 7))
+    path = write(tmp_path / "log", text if kind == "csv" else "".join(json.dumps(row) + "\n" for row in rows))
+    assert load(path, num_requests=6).notes == load(path).notes == ()
+    assert load(path, num_requests=4).notes == ("first 4 of 6 rows; trace.num_requests=null takes all",)
+    monkeypatch.setattr(tables, "PART_BYTES", 8 if kind == "csv" else 80)
+    (note,) = load(path, num_requests=2).notes
+    assert re.fullmatch(r"first 2 of more than [2345] rows; trace.num_requests=null takes all", note)
+
+
+@pytest.mark.parametrize("kind", ["lists", "text", "parquet"])
+def test_block_hashes_may_have_64_bits(tmp_path: Path, kind: str) -> None:
+    high = [2**63 + 11, 2**64 - 3]
+    if kind == "parquet":
+        columns = {"prompt_tokens": [32, 32], "output_tokens": [1, 1], "block_ids": [high, high[:1]]}
+        types = {"block_ids": pa.list_(pa.uint64())}
+        table = pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})
+        pa.parquet.write_table(table, tmp_path / "file")
+    elif kind == "text":
+        text = f"prompt_tokens,output_tokens,block_ids\n32,1,{high[0]};{high[1]}\n32,1,{high[0]}\n"
+        write(tmp_path / "file", text)
+    else:
+        rows = [{"input_length": 1024, "output_length": 1, "hash_ids": ids} for ids in (high, high[:1])]
+        write(tmp_path / "file", "".join(json.dumps(row) + "\n" for row in rows))
+    blocks = load(tmp_path / "file").prefix
+    assert blocks is not None
+    assert len(set(blocks.ids.tolist())) == 2
+    assert blocks.of(0)[0] == blocks.of(1)[0]
+    write_back = tmp_path / "back.jsonl"
+    save(load(tmp_path / "file"), write_back)
+    assert np.array_equal(np.asarray(load(write_back).prefix.ids), blocks.ids)  # type: ignore[union-attr]
+
+
+def test_equal_tokens_become_shared_blocks(tmp_path: Path) -> None:
+    shared = list(range(32))
+    rows = [
+        {"input_toks": 40, "output_toks": 8, "input_tok_ids": shared + [7] * 8, "output_tok_ids": [9] * 8},
+        {"input_toks": 33, "output_toks": 1, "input_tok_ids": [*shared, 8], "output_tok_ids": []},
+        {"input_toks": 33, "output_toks": 1, "input_tok_ids": [1, *shared], "output_tok_ids": []},
+        {
+            "input_toks": 50,
+            "output_toks": 1,
+            "input_tok_ids": shared + [7] * 8 + [9] * 8 + [1, 1],
+            "output_tok_ids": [2],
+        },
+        {"input_toks": 33, "output_toks": 1, "input_tok_ids": [], "output_tok_ids": [2]},
+    ]
+    blocks = load(write(tmp_path / "trace", "".join(json.dumps(row) + "\n" for row in rows))).prefix
+    assert blocks is not None
+    assert blocks.block_tokens == 16
+    assert [blocks.of(request).tolist() for request in range(5)] == [[0, 1, 2], [0, 1], [3, 4], [0, 1, 2], []]
+
+
+@pytest.mark.parametrize("name", ["conversation", "messages", "conversations"])
+def test_chats_may_be_json_lines(tmp_path: Path, tokenizer_path: str, name: str) -> None:
+    chats = [
+        {"model": "m", name: [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}]},
+        {"model": "m", name: [{"role": "user", "content": "a b c"}]},
+    ]
+    text = json.dumps(chats[0]) + "\n\n" + json.dumps(chats[1]) + "\n"
+    path = write(tmp_path / "chats.jsonl", text)
+    assert lists(load(path, tokenizer=tokenizer_path)) == {"prompt_tokens": [2], "output_tokens": [1], "session": [0]}
+    with_default = load(path, tokenizer=tokenizer_path, output_tokens=9)
+    assert (with_default.prompt_tokens.tolist(), with_default.output_tokens.tolist()) == ([2, 3], [1, 9])
+    with pytest.raises(ValueError, match="tokenizer: this file contains text"):
+        load(path)
+    bad = write(tmp_path / "bad", text + '{"x": 1}\n{"mess\n')
+    with pytest.raises(ValueError, match="line 4: must be an object with a list"):
+        load(bad, tokenizer=tokenizer_path)
+    assert load(bad, tokenizer=tokenizer_path, on_error="skip").num_skipped == 2
+
+
+def test_a_log_with_messages_and_their_lengths_needs_no_tokenizer(tmp_path: Path) -> None:
+    rows = '{"messages": [{"role": "user", "content": "a"}], "prompt_tokens": 472, "output_tokens": 18}\n'
+    rows += '{"messages": [], "prompt_tokens": 1087, "output_tokens": 230}\n'
+    assert lists(load(write(tmp_path / "log", rows))) == LENGTHS
+
+
 @pytest.mark.parametrize("options", [{"num_requests": 2}, {"duration_s": 2.0}], ids=str)
 @pytest.mark.parametrize("on_error", ["error", "skip"])
 @pytest.mark.parametrize("later", ["9,1", "9,1,x", "2,0,1", ""])
@@ -420,8 +680,12 @@ def test_rows_after_the_selected_ones_are_ignored(
 
 def test_the_first_malformed_line_is_named_for_every_kind_of_error(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
-    lines = ["arrival_s,prompt_tokens,output_tokens", "1,5,1", "0,6,1", "2,0,1", "3,7", "4,8,1"]
-    for first, reason in ((3, "arrival_s must not decrease"), (4, "prompt_tokens must be"), (5, "2 fields")):
+    lines = ["arrival_s,prompt_tokens,output_tokens", "1,5,1", "-1,6,1", "2,0,1", "3,7", "4,8,1"]
+    for first, reason in (
+        (3, "arrival_s must be a number of at least 0"),
+        (4, "prompt_tokens must be"),
+        (5, "2 fields"),
+    ):
         kept = [line for number, line in enumerate(lines, 1) if not 3 <= number < first]
         write(path, "\n".join([*kept[:2], *[""] * (first - 3), *kept[2:]]) + "\n")
         with pytest.raises(ValueError, match=rf"line {first}: {reason}"):
@@ -468,6 +732,9 @@ def test_rows_are_counted_and_numbered_across_the_parts_of_a_large_file(tmp_path
         ({"start_s": -1}, "start_s must be a finite number of at least 0, got -1"),
         ({"duration_s": 0}, "duration_s must be a finite number above 0 or null, got 0"),
         ({"find_sessions": 1}, "find_sessions must be true or false, got 1"),
+        ({"output_tokens": 0}, "output_tokens must be an integer of at least 1 or null, got 0"),
+        ({"columns": ["a"]}, "columns must be {NAME: COLUMN, ...} or null, got ['a']"),
+        ({"columns": {"session": 3}}, "columns.session must be the name of a column of the file or null, got 3"),
         ({"tokenizer": 1}, "tokenizer must be the path of a tokenizer.json or null, got 1"),
     ],
 )
@@ -601,7 +868,7 @@ def test_think_times_need_no_arrival_times(tmp_path: Path) -> None:
 
 
 def test_blocks_keep_their_numbers_and_their_size(tmp_path: Path) -> None:
-    text = '{"input_length": 9, "output_length": 2, "hash_ids": [-4294967295, 1]}\n'
+    text = '{"input_length": 600, "output_length": 2, "hash_ids": [-4294967295, 1]}\n'
     trace = load(write(tmp_path / "a", text))
     for suffix in SUFFIXES:
         save(trace, tmp_path / f"saved{suffix}")

@@ -106,7 +106,7 @@ def test_a_preempted_request_hits_its_own_blocks() -> None:
     assert batches(result)[16] == [(1, 33 - 16)]
     figures = result.summary["prefix_cache"]
     assert (figures["cached_tokens"], figures["cached_tokens_readmissions"]) == (0, 16)
-    assert figures["hit_rate_tokens"] == figures["hit_rate_requests"] == 0
+    assert figures["hit_rate_tokens"] is figures["hit_rate_requests"] is None  # nothing is known of prefixes
     assert prefix_cache_hits(result)[0].value.tolist() == [64]
 
 
@@ -145,6 +145,37 @@ def test_files_of_a_run_contain_the_prefix_cache_figures(tmp_path: Path) -> None
     for actual, expected in zip(*steps, strict=True):
         assert np.array_equal(actual.time_s, expected.time_s)
         assert np.array_equal(actual.value, expected.value)
+
+
+UNKNOWN = "hits are unknown: the trace has neither block ids nor sessions"
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_known"),
+    [
+        (("", "", ""), False),
+        ((",block_ids", ",0-1", ",2-3"), True),
+        ((",session", ",a", ",b"), True),
+    ],
+    ids=["lengths only", "blocks", "sessions"],
+)
+def test_hit_rates_of_a_trace_that_says_nothing_of_prefixes_are_unknown(
+    columns: tuple[str, str, str],
+    is_known: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = ("prompt_tokens,output_tokens", "32,2", "40,2")
+    text = "".join(f"{row}{more}\n" for row, more in zip(rows, columns, strict=True))
+    (tmp_path / "trace.csv").write_text(text)
+    arguments = ["scheduler=vllm_v1", "engine=none", "trace=file", "trace.path=trace.csv", "hydra.run.dir=run"]
+    assert run_main(main, arguments, tmp_path, monkeypatch) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (UNKNOWN in printed) != is_known
+    assert ("hit rate 0.0% of the prompt tokens" in printed) == is_known
+    for name in ("hit_rate_tokens", "hit_rate_requests"):
+        assert load_result(tmp_path / "run").summary["prefix_cache"][name] == (0.0 if is_known else None)
 
 
 def test_warm_up_requests_do_not_count_in_the_hit_rates() -> None:

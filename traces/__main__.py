@@ -47,6 +47,8 @@ FILE has any format that the simulator reads (trace=file), plain or gzip; docs/w
   start_s=0              requests that arrive earlier are left out
   duration_s=null        length of the time window that begins at start_s, seconds
   find_sessions=false    group requests that continue earlier ones into sessions
+  columns=null           names of the file's columns, such as {{prompt_tokens: n_in, arrival_s: started}}
+  output_tokens=null     output tokens of requests for which the file has none
   tokenizer=null         a Hugging Face tokenizer.json, for files that contain text (ShareGPT)
 
 Exit status: 0 on success, 2 for invalid input, 130 if interrupted."""
@@ -212,7 +214,8 @@ def _changed_options(file: TraceFile) -> Iterator[str]:
     for field in fields(file):
         value = getattr(file, field.name)
         if field.name != "path" and value != field.default:
-            yield f" {field.name}={str(value).lower() if isinstance(value, bool) else value}"
+            text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+            yield f" {shlex.quote(f'{field.name}={text}')}"
 
 
 def _print_written(paths: Sequence[str], console: Console) -> None:

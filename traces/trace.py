@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from traces.shared.value_checks import integer
+
 Rows = NDArray[np.int64] | NDArray[np.bool_]
 # Files are read as float64, in which integers up to here are exact.
 LARGEST_PRIORITY = 2**53
+MOST_CONCURRENT = 10**6
 
 
 def join_ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int32] | NDArray[np.int64]:
@@ -125,7 +128,8 @@ class Trace:
 
     A request either has an arrival time or waits. A later turn of a session waits for the answer to the previous turn;
     a first turn waits until any session has ended. It then arrives `think_s` later. The turns of a session are in
-    order, and a request comes after the one that it waits for.
+    order, and a request comes after the one that it waits for. With a concurrency limit, a request whose time has come
+    is sent when fewer requests are in flight.
 
     Attributes:
         prompt_tokens: int64[num_requests], at least 1.
@@ -138,6 +142,7 @@ class Trace:
         clients: Classes of clients.
         priority: int64[num_requests], smaller values first under policies with priorities; None: all the same.
         prefix: Prefix blocks of the prompts, or of prompts and outputs; None: unknown.
+        max_concurrency: Most requests in flight; None: no limit.
         num_skipped: Malformed rows of the file that were skipped.
         notes: Remarks about the requests, a sentence each.
     """
@@ -152,6 +157,7 @@ class Trace:
     clients: tuple[Client, ...] = ()
     priority: NDArray[np.int64] | None = None
     prefix: PrefixBlocks | None = None
+    max_concurrency: int | None = None
     num_skipped: int = 0
     notes: tuple[str, ...] = ()
 
@@ -171,6 +177,8 @@ class Trace:
             values = getattr(self, name)
             if not np.issubdtype(values.dtype, np.integer) or values.min() < 1:
                 raise ValueError(f"{name} must be integers of at least 1")
+        if self.max_concurrency is not None:
+            integer("max_concurrency", self.max_concurrency, 1, MOST_CONCURRENT)
         if self.client is not None and not (self.client.min() >= 0 and self.client.max() < len(self.clients)):
             raise ValueError(f"client must be numbers of the {len(self.clients)} clients")
         self._check_priorities()
@@ -201,6 +209,11 @@ class Trace:
         """Return the number of requests."""
         return len(self.prompt_tokens)
 
+    @property
+    def has_prefixes(self) -> bool:
+        """Whether anything is known of what prompts share: prefix blocks, or sessions."""
+        return self.prefix is not None or self.session is not None
+
     def take(self, rows: Rows) -> "Trace":
         """Return some of the requests, given by index or as a mask."""
         values = {name: getattr(self, name) for name in _BY_REQUEST}
@@ -211,9 +224,14 @@ class Trace:
         }
         return replace(self, **taken)
 
-    def arriving(self, arrival_s: NDArray[np.float64], think_s: NDArray[np.float64] | None = None) -> "Trace":
+    def arriving(
+        self,
+        arrival_s: NDArray[np.float64],
+        think_s: NDArray[np.float64] | None = None,
+        max_concurrency: int | None = None,
+    ) -> "Trace":
         """Return the same requests with other arrival and think times."""
-        return replace(self, arrival_s=arrival_s, think_s=think_s)
+        return replace(self, arrival_s=arrival_s, think_s=think_s, max_concurrency=max_concurrency)
 
     def turns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number sessions by their first turns, and turns within sessions.
@@ -237,5 +255,5 @@ class Trace:
         return session, turn
 
 
-_OF_TRACE = ("clients", "num_skipped", "notes")
+_OF_TRACE = ("clients", "max_concurrency", "num_skipped", "notes")
 _BY_REQUEST = [field.name for field in fields(Trace) if field.name not in _OF_TRACE]

@@ -62,9 +62,14 @@ class Workload:
         """Return the same workload at another rate.
 
         Raises:
-            ValueError: The arrival process has no rate.
+            ValueError: The arrival process has no rate, or a limit on the requests in flight sets it.
         """
-        if "qps" not in [field.name for field in fields(self.arrivals)]:
+        values = {field.name: getattr(self.arrivals, field.name) for field in fields(self.arrivals)}
+        if "qps" not in values:
             raise ValueError(f"{type(self.arrivals).__name__} has no rate that could be changed (a field qps)")
+        if values.get("max_concurrency") is not None:
+            raise ValueError(
+                "max_concurrency limits the rate at which requests are sent, so none is to be found; set it to null"
+            )
         changed: Any = {"qps": qps}
         return replace(self, arrivals=replace(self.arrivals, **changed))

@@ -5,6 +5,7 @@ lengths of all requests; of others only means are known, so means and medians al
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -82,22 +83,21 @@ def _point(path: Path, content: Mapping[str, Any], deployment: Sequence[str]) ->
 def _arrivals(name: str, content: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
     """Return the load in words, and its configuration.
 
-    A detailed result says when requests were sent, which a rate and a concurrency limit determine together.
+    A detailed result says when requests were sent.
     """
     users, rate = content.get("max_concurrency"), content.get("request_rate")
-    is_finite = isinstance(rate, int | float) and 0 < rate < float("inf")
+    is_finite = isinstance(rate, int | float) and 0 < rate < inf
     if is_finite and content.get("start_times"):
         return f"{rate:g} requests/s", ("arrival=trace",)
-    if is_finite and users:
-        raise SetError(
-            f"{name}: a rate and a concurrency limit need --save-detailed, which says when requests were sent"
-        )
+    count = int(number(content, "max_concurrency", name)) if users else None
     if is_finite:
         burstiness = number({"burstiness": 1.0, **content}, "burstiness", name)
-        return f"{rate:g} requests/s", ("arrival=gamma", f"arrival.qps={rate}", f"arrival.cv={burstiness**-0.5:.4g}")
-    if users:
-        return f"{users} users", (
-            "arrival=closed_loop",
-            f"arrival.users={int(number(content, 'max_concurrency', name))}",
-        )
-    raise SetError(f"{name}: neither a finite request_rate nor a max_concurrency is stated")
+        arrivals = ("arrival=gamma", f"arrival.qps={rate}", f"arrival.cv={burstiness**-0.5:.4g}")
+        if count is None:
+            return f"{rate:g} requests/s", arrivals
+        return f"{rate:g} requests/s, at most {count} in flight", (*arrivals, f"arrival.max_concurrency={count}")
+    if count is not None:
+        return f"{count} users", ("arrival=closed_loop", f"arrival.users={count}")
+    if rate in ("inf", inf):
+        return "all at once", ("arrival=constant", "arrival.qps=inf")
+    raise SetError(f"{name}: neither a request_rate nor a max_concurrency is stated")

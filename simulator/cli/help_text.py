@@ -65,9 +65,12 @@ Workload
   trace.num_requests=512       number of requests; file: the first ones, null: all
   trace.path=FILE              file, empirical (rows drawn at random): CSV, JSON lines or Parquet with columns
                                prompt_tokens, output_tokens and optionally arrival_s, think_s, request_id,
-                               session, client, priority, block_ids;
-                               traces of Azure, BurstGPT, Mooncake, Bailian, Splitwise,
-                               Vidur; ShareGPT's JSON; results of vllm bench serve; plain or gzip
+                               session, client, priority, block_ids, or other common names of these;
+                               traces of Azure, BurstGPT, Mooncake, Bailian, Splitwise, Vidur, ServeGen,
+                               AIPerf, LLMServingSim; chats like ShareGPT's; results of vllm bench serve;
+                               plain or gzip
+  trace.columns=null           file, empirical: names of the file's columns, {prompt_tokens: n, arrival_s: t}
+  trace.output_tokens=null     file, empirical: output tokens of requests for which the file has none
   trace.{num_groups,prefix_tokens,share,zipf}
                                shared_prefix: number, length and popularity of system prompts, and the
                                fraction of requests with one
@@ -82,7 +85,9 @@ Workload
                                mix: client classes, each with its own requests, arrivals, SLO and metrics
   arrival=poisson              poisson | gamma | weibull | constant | bursts | diurnal | sessions |
                                closed_loop | trace (as recorded)
-  arrival.qps=0.4              mean requests per second (all but closed_loop; trace: null)
+  arrival.qps=0.4              mean requests per second (all but closed_loop; trace: null); inf: all at 0
+                               (poisson, gamma, weibull, constant)
+  arrival.max_concurrency=null most requests in flight, others are sent when one ends (all but closed_loop)
   arrival.cv=2                 gamma, weibull: coefficient of variation of the gaps (diurnal, sessions: 1)
   arrival.{rates,dwell_s}      bursts: relative rates of the states, mean time in each
   arrival.{points,path}        diurnal: [[seconds, rate], ...] or a CSV file with columns time_s, qps

@@ -10,7 +10,7 @@ from simulator.output import heading
 from simulator.results import LATENCIES, milliseconds, objective_text, objective_value, share
 from traces.shared.terminal import facts, new_table, note, show, warn
 
-MAX_SHOWN_REPLICAS = 16  # tables of more replicas are only in summary.json
+MAX_SHOWN_REPLICAS = 16  # tables of more replicas or clients are only in summary.json
 _SHOWN_STATISTICS = ("mean", "p50", "p90", "p99", "max")
 _VERDICTS = {True: "met", False: "missed", None: "-"}
 
@@ -21,8 +21,9 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     for table in (_latencies(summary), *_optional_tables(summary)):
         show(console, "", table)
     show(console, "")
-    if len(summary["replicas"]) > MAX_SHOWN_REPLICAS:
-        note(console, f"summary.json has the metrics of each of the {len(summary['replicas'])} replicas")
+    for name in ("clients", "replicas"):
+        if len(summary[name]) > MAX_SHOWN_REPLICAS:
+            note(console, f"summary.json has the metrics of each of the {len(summary[name])} {name}")
     for warning in summary["warnings"]:
         warn(console, warning)
 
@@ -30,7 +31,7 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
 def _optional_tables(summary: dict[str, Any]) -> Iterator[Table]:
     if len(summary["busy_fraction"] or []) > 1:
         yield _stages(summary)
-    if summary["clients"]:
+    if 0 < len(summary["clients"]) <= MAX_SHOWN_REPLICAS:
         yield _clients(summary["clients"])
         if any(client["slo"] for client in summary["clients"]):
             yield _objectives(summary["clients"])
@@ -57,7 +58,9 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"{share(kv_use['mean'])} used on average, {share(kv_use['max'])} at most, of {kv_use['num_blocks']:,} blocks",
     )
     prefix = summary["prefix_cache"]
-    if prefix is not None:
+    if prefix is not None and prefix["hit_rate_tokens"] is None:
+        yield "prefix cache", "hits are unknown: the trace has neither block ids nor sessions"
+    elif prefix is not None:
         yield (
             "prefix cache",
             f"hit rate {share(prefix['hit_rate_tokens'])} of the prompt tokens, "

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from simpy.events import Event
 
+from simulator.cluster.concurrency_limit import ConcurrencyLimit
 from simulator.cluster.fault_injection import DegradedTimes, FaultInjector
 from simulator.cluster.faults import Faults
 from simulator.cluster.follow_ups import FollowUps
@@ -54,6 +55,7 @@ class Cluster:
         *,
         sessions: Sequence[int] | None = None,
         follow_ups: FollowUps | None = None,
+        max_concurrency: int | None = None,
         random: np.random.Generator | None = None,
         faults: Faults | None = None,
         fault_seed: Sequence[int] = (0,),
@@ -71,6 +73,7 @@ class Cluster:
             router: Routing policy; None: round robin.
             sessions: Session of each request; None: there are no sessions.
             follow_ups: Requests that arrive when others end; None: there are none.
+            max_concurrency: Most requests in flight, see `Trace`; None: no limit.
             random: Random generator of the router; None: seed 0.
             faults: Faults to inject; None: none.
             fault_seed: Seed of random faults.
@@ -85,6 +88,7 @@ class Cluster:
         self.num_ended = 0
         self.requests = requests
         self.follow_ups = follow_ups
+        self._limit = None if max_concurrency is None else ConcurrencyLimit(max_concurrency)
         self._has_faults = bool(faults)
         self._replica_class_for = replica_class_for
         self.stuck_reasons: Sequence[StuckReason | None] = ()
@@ -191,6 +195,29 @@ class Cluster:
             self.clock.call_at(arrival_s, partial(self._arrive, follow_up), ARRIVAL)
 
     def _arrive(self, request: int, _: Event | None = None) -> None:
+        if self._limit is None or self._limit.take(request):
+            self._send(request)
+        else:
+            self.requests.arrival_s[request] = math.nan  # unknown until it is sent
+
+    def _schedule_release(self, limit: ConcurrencyLimit, answered: bool, delay_s: float) -> None:
+        """Schedule the release of an ended request's place.
+
+        `delay_s` is the time until the client knows of the end.
+        """
+        at_s = self.clock.now + delay_s
+        if at_s == self.clock.now and answered:
+            self._release(limit)
+        elif at_s <= self._time_limit_s:
+            self.clock.call_at(at_s, partial(self._release, limit), ARRIVAL)
+
+    def _release(self, limit: ConcurrencyLimit, _: Event | None = None) -> None:
+        request = limit.release()
+        if request is not None:
+            self.requests.arrival_s[request] = self.clock.now
+            self._send(request)
+
+    def _send(self, request: int) -> None:
         if self.fault_injector is not None and self.fault_injector.refuses(request):
             return
         replica = self.gateway.send(request)
@@ -207,6 +234,9 @@ class Cluster:
 
     def _count_ends(self, requests: Sequence[int], answered: bool, delay_s: float) -> None:
         self.num_ended += len(requests)
+        if self._limit is not None:
+            for _ in requests:
+                self._schedule_release(self._limit, answered, delay_s)
         if self.follow_ups is not None:
             for request in requests:
                 self._schedule_follow_up(request, answered, delay_s)

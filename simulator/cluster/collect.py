@@ -75,6 +75,7 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
         notes=[*notes, *trace.notes, *_idle_users(trace, table)],
         clients=trace.clients,
         num_skipped=trace.num_skipped,
+        has_prefixes=trace.has_prefixes,
         num_broken_off=0 if cluster.follow_ups is None else cluster.follow_ups.num_broken_off,
         faults=faults,
     )

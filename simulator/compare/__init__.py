@@ -1,5 +1,6 @@
 """Comparison of simulated and measured runs."""
 
-from simulator.compare.runs import ReadError, Run, read_run
+from simulator.compare.run import Run
+from simulator.compare.runs import ReadError, read_run
 
 __all__ = ["ReadError", "Run", "read_run"]

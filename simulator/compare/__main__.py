@@ -9,19 +9,21 @@ from rich.console import Console
 
 from simulator.cli import run_command
 from simulator.compare.drawing import STATISTICS, draw
-from simulator.compare.runs import THROUGHPUTS, Run, read_run
+from simulator.compare.run import THROUGHPUTS, Run
+from simulator.compare.runs import read_run
 from simulator.output import UsageError, parse
-from simulator.results import LATENCIES
+from simulator.results import LATENCIES, objective_label
 from traces.shared.atomic_files import atomic_file
-from traces.shared.terminal import new_table, show
+from traces.shared.terminal import facts, new_table, note, show, warn
 
 HELP = """\
 Compares runs side by side, in a table and a figure; differences are relative to the first run.
 
   python -m simulator.compare RUN RUN ... [output=FOLDER]
 
-  RUN            an output folder of `python -m simulator`, a summary.json, or the JSON file that
-                 `vllm bench serve --save-result` wrote (with --save-detailed, percentiles are exact)
+  RUN            an output folder of `python -m simulator`, a summary.json, or measured results: the JSON
+                 file of `vllm bench serve --save-result` (with --save-detailed, percentiles are exact),
+                 AIPerf's profile_export_aiperf.json, or a stage or summary of inference-perf
   NAME=RUN       the same, labelled NAME
   output=FOLDER  folder for comparison.csv and comparison.png; default: comparison
 
@@ -47,7 +49,7 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
         writer.writerows((name, *("" if value is None else value for value in values)) for name, values in rows)
     draw(runs, folder / "comparison.png")
     _print(runs, rows, console)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
+    note(console, f"written to {folder}")
 
 
 def comparison_rows(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | None]]]:
@@ -55,7 +57,8 @@ def comparison_rows(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | Non
 
     Metrics that no run has are left out. There is one value per run; None: unknown.
     """
-    rows: list[tuple[str, list[float | None]]] = [("requests finished", [float(run.num_finished) for run in runs])]
+    finished = [None if run.num_finished is None else float(run.num_finished) for run in runs]
+    rows: list[tuple[str, list[float | None]]] = [("requests finished", finished)]
     rows += [(name, [run.throughputs[name] for run in runs]) for name in THROUGHPUTS]
     for latency in LATENCIES:
         rows += [
@@ -66,11 +69,26 @@ def comparison_rows(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | Non
 
 
 def _print(runs: Sequence[Run], rows: Sequence[tuple[str, list[float | None]]], console: Console) -> None:
+    show(console, facts((run.name, run.title or ("measured" if run.measured else "simulated")) for run in runs), "")
     table = new_table(["", *(f"{run.name}\n{'measured' if run.measured else 'simulated'}" for run in runs)])
     for name, values in rows:
-        cells = [_cell(value, None if index == 0 else values[0]) for index, value in enumerate(values)]
-        table.add_row(name, *cells)
-    show(console, table)
+        label, scale = _label(name)
+        shown = [None if value is None else value * scale for value in values]
+        cells = [_cell(value, None if index == 0 else shown[0]) for index, value in enumerate(shown)]
+        table.add_row(label, *cells)
+    show(console, table, "")
+    for run in runs:
+        for text in run.notes:
+            warn(console, f"{run.name}: {text}", "note")
+
+
+def _label(name: str) -> tuple[str, float]:
+    """Return the label of a metric, and the factor to its unit."""
+    latency, _, statistic = name.partition(".")
+    if latency not in LATENCIES:
+        return name.replace("_per_s", "/s").replace("_", " "), 1.0
+    objective = f"{latency.removesuffix('_s')}_{statistic}"
+    return f"{objective_label(objective)}, ms", 1e3
 
 
 def _cell(value: float | None, first: float | None) -> str:

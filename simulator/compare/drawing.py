@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from simulator.compare.runs import Run
+from simulator.compare.run import Run
 from simulator.results import LATENCIES
 from traces.shared.figure_style import COLOURS, bars, grid, save, styled
 

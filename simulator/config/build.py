@@ -295,7 +295,7 @@ def description(config: DictConfig, deployment: Deployment | Sequence[Deployment
 def resolved(config: DictConfig) -> dict[str, Any]:
     """Return the configuration as plain values, with paths reduced to file names.
 
-    The folder of an input file does not affect a run.
+    The folder of an input file does not affect a run. JSON has no infinite numbers; they become text.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
@@ -310,7 +310,9 @@ def _without_folders(node: Any) -> Any:
             key: Path(value).name if key in FILE_KEYS and isinstance(value, str) else _without_folders(value)
             for key, value in node.items()
         }
-    return [_without_folders(item) for item in node] if isinstance(node, list) else node
+    if isinstance(node, list):
+        return [_without_folders(item) for item in node]
+    return str(node) if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def integer_pairs(node: Any, key: str, meaning: str, least: tuple[int, int]) -> list[tuple[int, int]]:

@@ -30,7 +30,7 @@ from traces import Client
 from traces.shared.json_file import read_json as parse
 
 LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
-_FORMAT = 5
+_FORMAT = 6
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "lone_preemptions", "stage_spans")
 _EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "residencies")
@@ -181,6 +181,7 @@ def _about(result: Result) -> dict[str, Any]:
         "notes": list(result.notes),
         "clients": [{"name": client.name, "slo": dict(client.slo)} for client in result.clients],
         "num_skipped": result.num_skipped,
+        "has_prefixes": result.has_prefixes,
         "num_broken_off": result.num_broken_off,
         "faults": [asdict(span) for span in result.faults.spans],
         "tokens_lost": result.faults.tokens_lost,
@@ -225,6 +226,7 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
         notes=about["notes"],
         clients=clients,
         num_skipped=about["num_skipped"],
+        has_prefixes=about["has_prefixes"],
         num_broken_off=about["num_broken_off"],
         faults=faults,
     )

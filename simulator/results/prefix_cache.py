@@ -60,7 +60,10 @@ def cached_tokens(replicas: Sequence[ReplicaResult], num_requests: int) -> dict[
 
 
 def prefix_cache_figures(
-    replicas: Sequence[ReplicaResult], requests: dict[str, NDArray[Any]], counted: NDArray[np.bool_]
+    replicas: Sequence[ReplicaResult],
+    requests: dict[str, NDArray[Any]],
+    counted: NDArray[np.bool_],
+    has_prefixes: bool,
 ) -> dict[str, Any] | None:
     """Return the `prefix_cache` of the summary; None: no replica has one.
 
@@ -70,6 +73,7 @@ def prefix_cache_figures(
         replicas: All replicas of the run.
         requests: Arrays by request, those of CACHED_TOKENS among them.
         counted: bool[num_requests], the requests that the figures are about.
+        has_prefixes: Whether the trace says what prompts share; if not, rates are unknown.
     """
     if not any(replica.caches_prefixes for replica in replicas):
         return None
@@ -77,9 +81,10 @@ def prefix_cache_figures(
     first = admissions.is_first & admissions.has_prefix_cache & counted[admissions.request]
     num_cached = admissions.num_cached_tokens[first]
     prompts = requests["prompt_tokens"][admissions.request[first]]
+    is_known = has_prefixes and len(prompts) > 0
     return {
-        "hit_rate_tokens": int(num_cached.sum()) / int(prompts.sum()) if len(prompts) else None,
-        "hit_rate_requests": int(np.count_nonzero(num_cached)) / len(num_cached) if len(prompts) else None,
+        "hit_rate_tokens": int(num_cached.sum()) / int(prompts.sum()) if is_known else None,
+        "hit_rate_requests": int(np.count_nonzero(num_cached)) / len(num_cached) if is_known else None,
         "cached_tokens": int(num_cached.sum()),
         "cached_tokens_readmissions": int(requests["cached_tokens_readmissions"][counted].sum()),
         "num_evicted_blocks": sum(int(replica.request_events.evictions[:, 0].sum()) for replica in replicas),

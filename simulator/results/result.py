@@ -82,6 +82,7 @@ class Result:
         notes: Texts of warnings about the input.
         clients: Client classes.
         num_skipped: Malformed rows of the trace file that were skipped.
+        has_prefixes: Whether the trace says what prompts share.
         num_broken_off: Turns that were not sent because an earlier turn of their session was ignored or lost.
         faults: Faults and the requests that they hit.
         only_client: Index of the client class that the figures are about; None: all requests.
@@ -95,6 +96,7 @@ class Result:
     notes: Sequence[str] = ()
     clients: Sequence[Client] = ()
     num_skipped: int = 0
+    has_prefixes: bool = True
     num_broken_off: int = 0
     faults: FaultResult = field(default_factory=FaultResult)
     only_client: int | None = None
@@ -169,7 +171,7 @@ class Result:
             **rates,
             **{name: latency.summary() for name, latency in self.latencies.items()},
             "kv_use": kv_use(self.replicas),
-            "prefix_cache": prefix_cache_figures(self.replicas, self.requests, self.counted),
+            "prefix_cache": prefix_cache_figures(self.replicas, self.requests, self.counted, self.has_prefixes),
             "busy_fraction": stages.pop("busy"),
             "bubbles": stages,
             "cluster": cluster_totals(self.replicas, rates["output_tokens_per_s"]),

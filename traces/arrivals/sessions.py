@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.arrivals.basic import Gamma, gamma_gaps, require_rate
+from traces.arrivals.basic import Gamma, gamma_gaps, require_limit, require_rate
 from traces.shared.value_checks import integer, number
 from traces.trace import PrefixBlocks, Trace
 
@@ -33,16 +33,19 @@ class Sessions:
         cv: Coefficient of variation of the gamma-distributed gaps between session starts; 1: a Poisson process.
         think_s: Mean think time, seconds, from an answer to the next turn; None: the think times of the trace.
         think_cv: Coefficient of variation of the gamma-distributed think times; 0: all equal.
+        max_concurrency: Most requests in flight: others are sent when one ends; None: no limit.
     """
 
     qps: float
     cv: float = 1.0
     think_s: float | None = 30.0
     think_cv: float = 1.0
+    max_concurrency: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_rate(self.qps)
+        require_limit(self.max_concurrency)
         number("cv", self.cv, 0.01, 100)
         _require_think_times(0.0 if self.think_s is None else self.think_s, self.think_cv)
 
@@ -65,7 +68,8 @@ class Sessions:
         num_sessions = int(session.max()) + 1
         starts = Gamma(self.qps * num_sessions / len(trace), self.cv).times_s(num_sessions, starts_rng)
         think_s = self._think_times(trace, is_later, think_rng)
-        return trace.arriving(np.where(is_later, np.nan, starts[session]), think_s if is_later.any() else None)
+        arrival_s = np.where(is_later, np.nan, starts[session])
+        return trace.arriving(arrival_s, think_s if is_later.any() else None, self.max_concurrency)
 
     def _think_times(self, trace: Trace, is_later: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64]:
         think_s = np.full(len(trace), np.nan)

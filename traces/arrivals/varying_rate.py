@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.arrivals.basic import gamma_gaps, require_rate
+from traces.arrivals.basic import gamma_gaps, require_limit, require_rate
 from traces.shared.value_checks import is_finite, number
 from traces.trace import Trace
 
@@ -26,15 +26,18 @@ class MarkovModulated:
         qps: Long-run mean rate, requests per second.
         rates: Relative rates of the states.
         dwell_s: Mean time in each state per visit, seconds.
+        max_concurrency: Most requests in flight: others are sent when one ends; None: no limit.
     """
 
     qps: float
     rates: Sequence[float] = (1.0, 8.0)
     dwell_s: Sequence[float] = (50.0, 10.0)
+    max_concurrency: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_rate(self.qps)
+        require_limit(self.max_concurrency)
         for name, least in (("rates", 0.0), ("dwell_s", 1e-3)):
             values = getattr(self, name)
             if not isinstance(values, Sequence) or isinstance(values, str) or not 2 <= len(values) <= 1000:
@@ -60,7 +63,7 @@ class MarkovModulated:
         states_rng, requests_rng = rng.spawn(2)
         targets = np.cumsum(requests_rng.exponential(1.0, len(trace)))
         ends_s, expected = self._draw_path(float(targets[-1]), states_rng)
-        return trace.arriving(np.interp(targets, expected, ends_s))
+        return trace.arriving(np.interp(targets, expected, ends_s), max_concurrency=self.max_concurrency)
 
     def _draw_path(self, num_requests: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Draw stays in states until `num_requests` are expected.
@@ -103,12 +106,14 @@ class VaryingRate:
         qps: Mean rate over a period, requests per second; None: the rates of the points.
         cv: Coefficient of variation of the gamma-distributed gaps in time rescaled to a constant rate; 1: a Poisson
             process.
+        max_concurrency: Most requests in flight: others are sent when one ends; None: no limit.
     """
 
     points: Sequence[Sequence[float]] | None = None
     path: str | None = None
     qps: float | None = None
     cv: float = 1.0
+    max_concurrency: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -117,6 +122,7 @@ class VaryingRate:
         if self.qps is not None:
             require_rate(self.qps)
         number("cv", self.cv, 0.01, 100)
+        require_limit(self.max_concurrency)
         if self.points is not None:
             _require_points("points", self.points)
 
@@ -135,11 +141,9 @@ class VaryingRate:
         targets = np.cumsum(gamma_gaps(self.cv, len(trace), rng))
         periods, rest = np.divmod(targets, counts[-1])
         piece = np.minimum(np.searchsorted(counts, rest, side="right") - 1, len(steps_s) - 1)
-        return trace.arriving(
-            periods * times_s[-1]
-            + times_s[piece]
-            + _time_to_count_s(rest - counts[piece], rates[piece], rates[piece + 1], steps_s[piece])
-        )
+        within_s = _time_to_count_s(rest - counts[piece], rates[piece], rates[piece + 1], steps_s[piece])
+        arrival_s = periods * times_s[-1] + times_s[piece] + within_s
+        return trace.arriving(arrival_s, max_concurrency=self.max_concurrency)
 
     def _load_points(self) -> Sequence[Sequence[float]]:
         if self.path is None:

@@ -1,5 +1,6 @@
 """Requests drawn from a file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,8 @@ class Empirical:
         max_total_tokens: Longest prompt and output together; longer rows are not drawn. None: no limit.
         on_error: What to do with a malformed row: "error" or "skip", see `TraceFile`.
         tokenizer: A Hugging Face tokenizer.json, for files that contain text.
+        columns: Names of the file's columns, see `TraceFile`.
+        output_tokens: Output tokens of requests for which the file has none; None: it must have them.
     """
 
     path: str
@@ -29,6 +32,8 @@ class Empirical:
     max_total_tokens: int | None = None
     on_error: OnError = "error"
     tokenizer: str | None = None
+    columns: Mapping[str, str | None] | None = None
+    output_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -37,7 +42,12 @@ class Empirical:
 
     def _file(self) -> TraceFile:
         return TraceFile(
-            self.path, on_error=self.on_error, max_total_tokens=self.max_total_tokens, tokenizer=self.tokenizer
+            self.path,
+            on_error=self.on_error,
+            max_total_tokens=self.max_total_tokens,
+            tokenizer=self.tokenizer,
+            columns=self.columns,
+            output_tokens=self.output_tokens,
         )
 
     def load(self, rng: np.random.Generator) -> Trace:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from traces.base import Arrivals, Source
 from traces.generators.synthetic import require_count
+from traces.readers import TAKES_ALL
 from traces.trace import Client, PrefixBlocks, Rows, Trace
 
 Floats = NDArray[np.float64]
@@ -130,7 +131,8 @@ class Mix:
             priority=_join_priorities(parts),
             prefix=self._join_prefixes(parts),
             num_skipped=sum(part.num_skipped for part in parts),
-            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+            # A class takes as many rows as the others need.
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes if TAKES_ALL not in note)),
         ).take(order)
         arrival_s = np.concatenate([np.asarray(part.arrival_s) for part in parts])[order]
         think_s = np.concatenate([_think_s(part) for part in parts])[order]
@@ -208,6 +210,10 @@ def _sort_times_s(part: Trace) -> Floats:
     """
     session, turn = part.turns()
     arrival_s = np.asarray(part.arrival_s)
+    if part.max_concurrency is not None:
+        raise ValueError(
+            "clients: a class of a mix has no concurrency limit of its own; arrival.max_concurrency limits all"
+        )
     if np.isnan(arrival_s[turn == 0]).any():
         raise ValueError("clients: a closed loop cannot be a class of a mix, as its requests wait for each other")
     order = np.lexsort((turn, session))

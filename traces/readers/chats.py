@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, BinaryIO, TextIO
 
 import numpy as np
@@ -36,30 +36,55 @@ class Message:
     text: str
 
 
-def chat_rows(count_tokens: CountTokens) -> Callable[[BinaryIO, ChooseColumns], Iterator[Rows]]:
-    """Return a reader of a JSON array of conversations.
+# Yields the messages of each conversation, or what is wrong with it, after its number.
+Elements = Callable[[BinaryIO], Iterator[tuple[int, list[Message] | str]]]
+
+
+def is_chat(content: Any) -> bool:
+    """Return whether a JSON value has a list of messages."""
+    return isinstance(content, dict) and any(isinstance(content.get(name), list) for name in _MESSAGES)
+
+
+def chat_rows(
+    elements: Elements, count_tokens: CountTokens, *, with_unanswered: bool = False
+) -> Callable[[BinaryIO, ChooseColumns], Iterator[Rows]]:
+    """Return a reader of conversations.
 
     The prompt of a request holds all messages before the answer, without the tokens of a chat template.
 
     Args:
+        elements: Yields the conversations of a file.
         count_tokens: Returns the number of tokens of each text.
+        with_unanswered: Whether a last message without an answer is a request, of unknown output length.
     """
 
     def rows(file: BinaryIO, choose_columns: ChooseColumns) -> Iterator[Rows]:
         names = choose_columns(["prompt_tokens", "output_tokens", "session"])
-        elements = enumerate(_elements(file), 1)
-        while numbered := list(islice(elements, _CHATS_PER_PART)):
-            chats, unparsable = [], []
-            for number, element in numbered:
-                messages = _messages(element)
-                if isinstance(messages, str):
-                    unparsable.append((number, messages))
-                else:
-                    chats.append((number, messages))
-            rounds = _rounds(chats, count_tokens, names)
-            yield replace(rounds, unparsable=unparsable)
+        numbered = elements(file)
+        while part := list(islice(numbered, _CHATS_PER_PART)):
+            chats = [(number, messages) for number, messages in part if not isinstance(messages, str)]
+            unparsable = [(number, messages) for number, messages in part if isinstance(messages, str)]
+            yield replace(_rounds(chats, count_tokens, names, with_unanswered), unparsable=unparsable)
 
     return rows
+
+
+def lines(file: BinaryIO) -> Iterator[tuple[int, list[Message] | str]]:
+    """Yield the conversations of a JSON lines file with their line numbers."""
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            element = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield number, f"not JSON: {error}"
+        else:
+            yield number, _messages(element)
+
+
+def array(file: BinaryIO) -> Iterator[tuple[int, list[Message] | str]]:
+    """Yield the conversations of a JSON array, numbered from 1."""
+    return enumerate(map(_messages, _elements(file)), 1)
 
 
 def _elements(file: BinaryIO) -> Iterator[Any]:
@@ -110,11 +135,13 @@ def _messages(element: Any) -> list[Message] | str:
     return messages
 
 
-def _rounds(chats: Sequence[tuple[int, list[Message]]], count_tokens: CountTokens, names: Sequence[str]) -> Rows:
+def _rounds(
+    chats: Sequence[tuple[int, list[Message]]], count_tokens: CountTokens, names: Sequence[str], with_unanswered: bool
+) -> Rows:
     """Return a row for each answer that follows a prompt."""
     texts = [message.text for _, messages in chats for message in messages]
     counts = iter(count_tokens(texts)) if texts else iter(())
-    rows = list(chain.from_iterable(_rounds_of(number, messages, counts) for number, messages in chats))
+    rows = [round_ for number, messages in chats for round_ in _rounds_of(number, messages, counts, with_unanswered)]
     prompts, outputs, numbers = zip(*rows, strict=True) if rows else ((), (), ())
     columns = {
         "prompt_tokens": pa.array(prompts, pa.int64()),
@@ -124,7 +151,9 @@ def _rounds(chats: Sequence[tuple[int, list[Message]]], count_tokens: CountToken
     return Rows({name: columns[name] for name in names}, np.array(numbers, dtype=np.int64))
 
 
-def _rounds_of(number: int, messages: Sequence[Message], counts: Iterator[int]) -> Iterator[tuple[int, int, int]]:
+def _rounds_of(
+    number: int, messages: Sequence[Message], counts: Iterator[int], with_unanswered: bool
+) -> Iterator[tuple[int, int | None, int]]:
     """Yield prompt tokens, output tokens and the number of the conversation.
 
     Consecutive answers count as one. An empty answer makes a malformed row; an answer without a prompt becomes part of
@@ -140,5 +169,5 @@ def _rounds_of(number: int, messages: Sequence[Message], counts: Iterator[int]) 
         if answer is not None:
             yield prompt, answer, number
         prompt, answer = prompt + (answer or 0) + count, None
-    if answer is not None:
+    if answer is not None or (with_unanswered and prompt):
         yield prompt, answer, number

@@ -15,6 +15,8 @@ from traces.readers.rows import Bools, Check, MalformedRows, Rows
 from traces.readers.values import LARGEST, Floats, ValueReader
 from traces.trace import PrefixBlocks, Trace
 
+# Ends the note about rows of a file that were not needed.
+TAKES_ALL = "trace.num_requests=null takes all"
 _STRING_ROLES = ("request_id", "session", "parent", "client")
 
 
@@ -27,12 +29,14 @@ class Selection:
         max_total_tokens: Longest prompt and output together; None: no limit.
         start_s: Start of the time window, seconds, which becomes time 0 of the trace.
         duration_s: Length of the time window, seconds; None: to the end.
+        output_tokens: Output tokens of requests without a length of their own; None: they are malformed.
     """
 
     num_requests: int | None = None
     max_total_tokens: int | None = None
     start_s: float = 0.0
     duration_s: float | None = None
+    output_tokens: int | None = None
 
     @property
     def is_window(self) -> bool:
@@ -53,13 +57,14 @@ class Collector:
             selection: Limits on the rows.
         """
         self._columns = form.columns_by_role(columns)
-        self._values = ValueReader(form, self._columns)
+        self._values = ValueReader(form, self._columns, selection.output_tokens)
         self._malformed = malformed
         self._selection = selection
         self._parts: dict[str, list[Any]] = defaultdict(list)
         self._left_out: dict[str, int] = {}  # number of the first turn that was left out, by session
         self._num_rows = self._num_seen = self._num_too_long = 0
-        self._has_more = False
+        self._num_in_file = self._num_after = 0
+        self._goes_on = self._window_has_more = False
 
     def add(self, rows: Rows) -> bool:
         """Add the selected ones of some rows.
@@ -70,12 +75,16 @@ class Collector:
         Raises:
             ValueError: A row is malformed, and malformed rows are not skipped.
         """
+        self._num_in_file += len(rows.numbers) + len(rows.unparsable)
         check = Check(rows)
-        blocks = self._values.read_blocks(rows, check) if "block_ids" in self._columns else None
         values = self._values.read(rows, check)
+        blocks = self._values.read_blocks(rows, check, values) if self._values.has_blocks else None
         good = check.keep.copy()
         keep, end = self._select(values, check.keep)
         self._num_seen += len(keep) if end is None else end
+        if end is not None:
+            last = int(rows.numbers[end - 1]) if end else 0
+            self._num_after = len(keep) - end + sum(number > last for number, _ in rows.unparsable)
         count, first = check.count_malformed(end)
         if first is not None:
             self._malformed.reject(count, *first)
@@ -87,6 +96,14 @@ class Collector:
         self._num_rows += int(np.count_nonzero(keep))
         return end is None
 
+    def stop(self, goes_on: bool) -> None:
+        """Stop before the end of the file.
+
+        Args:
+            goes_on: Whether it has more rows than those added.
+        """
+        self._goes_on = goes_on
+
     def trace(self) -> Trace:
         """Return the collected requests.
 
@@ -95,15 +112,16 @@ class Collector:
         """
         if self._num_rows == 0:
             num_seen = max(self._num_seen, self._malformed.count)
-            reasons = "".join(f"; {note}" for note in (*self._malformed.notes, *self._notes(0)))
+            reasons = "".join(f"; {note}" for note in (*self._malformed.notes, *self._notes(0, 0)))
             raise ValueError(f"no request is left of {num_seen:,} rows{reasons}" if num_seen else "no requests")
         parts = {name: self._join(name) for name in list(self._parts)}
         good = self._has_all_turns_before(parts)
         num_orphans = int(np.count_nonzero(~good))
         if "request_id" in parts:
             good &= self._reject_repeated_ids(parts, good)
+        num_defaults = int(parts["has_default"][good].sum()) if "has_default" in parts else 0
         trace = self._build_trace(parts, good)
-        notes = self._notes(num_orphans)
+        notes = self._notes(num_orphans, num_defaults)
         return replace(trace, num_skipped=self._malformed.count, notes=(*self._malformed.notes, *notes))
 
     def _fits(self, values: dict[str, Floats]) -> Bools:
@@ -123,6 +141,8 @@ class Collector:
             arrival_s = values.get("arrival_s", np.full(len(keep), np.nan))
             if np.isnan(arrival_s[keep]).any():
                 raise ValueError("start_s and duration_s need arrival times in every row")
+            if not self._values.is_sorted:
+                raise ValueError("start_s and duration_s need rows in order of arrival; sort the file first")
             in_window = arrival_s >= selection.start_s
             if selection.duration_s is not None:
                 more = not bool(np.any(keep & (arrival_s >= selection.start_s + selection.duration_s)))
@@ -131,7 +151,7 @@ class Collector:
             values["arrival_s"] = arrival_s - selection.start_s
         if selection.num_requests is not None:
             num_left = selection.num_requests - self._num_rows
-            self._has_more |= selection.is_window and int(np.count_nonzero(keep)) > num_left
+            self._window_has_more |= selection.is_window and int(np.count_nonzero(keep)) > num_left
             keep &= np.cumsum(keep) <= num_left
             more = more and int(np.count_nonzero(keep)) < num_left
         if more:
@@ -198,16 +218,11 @@ class Collector:
 
     def _build_trace(self, parts: dict[str, Any], good: Bools) -> Trace:
         if not good.all():
-            mask = pa.array(good)
-            blocks = PrefixBlocks.of_lengths(parts["block_ids"], parts["num_blocks"]) if "block_ids" in parts else None
-            parts = {
-                name: values.filter(mask) if isinstance(values, pa.ChunkedArray) else values[good]
-                for name, values in parts.items()
-                if name not in ("block_ids", "num_blocks")
-            }
-            if blocks is not None:
-                taken = blocks.take(good)
-                parts |= {"block_ids": taken.ids, "num_blocks": np.diff(taken.starts)}
+            parts = _take(parts, np.flatnonzero(good))
+        if not self._values.is_sorted:
+            parts = _in_order_of_arrival(parts)
+        if self._values.is_shifted and not self._selection.is_window and not np.isnan(parts["arrival_s"]).all():
+            parts["arrival_s"] = parts["arrival_s"] - np.nanmin(parts["arrival_s"])
         session = None
         if "session" in parts:
             session = encode(parts["session"])[0]
@@ -230,7 +245,7 @@ class Collector:
             prefix=prefix,
         )
 
-    def _notes(self, num_orphans: int) -> list[str]:
+    def _notes(self, num_orphans: int, num_defaults: int) -> list[str]:
         selection, notes = self._selection, []
         if self._num_too_long:
             notes.append(
@@ -239,6 +254,52 @@ class Collector:
             )
         if num_orphans:
             notes.append(f"{num_orphans:,} turns were left out because an earlier turn of their session was")
-        if self._has_more:
+        if self._window_has_more:
             notes.append(f"the time window has more than num_requests={selection.num_requests} requests")
+        elif not selection.is_window and (self._goes_on or self._num_after):
+            count = f"more than {self._num_in_file:,}" if self._goes_on else f"{self._num_in_file:,}"
+            notes.append(f"first {self._num_rows:,} of {count} rows; {TAKES_ALL}")
+        if num_defaults:
+            length = f"trace.output_tokens={selection.output_tokens}"
+            notes.append(f"{num_defaults:,} requests have no output length of their own but {length}")
+        if not self._values.is_sorted:
+            notes.append("rows were not in order of arrival and were sorted")
         return notes
+
+
+def _in_order_of_arrival(parts: dict[str, Any]) -> dict[str, Any]:
+    """Sort the rows by arrival.
+
+    A row that waits stays behind all rows above it.
+
+    Raises:
+        ValueError: That changes the order of the turns in a session with turns that wait.
+    """
+    arrival_s = parts["arrival_s"]
+    waits = np.isnan(arrival_s)
+    order = np.argsort(np.where(waits, np.fmax.accumulate(arrival_s), arrival_s), kind="stable")
+    if waits.any() and "session" in parts:
+        session = encode(parts["session"])[0]
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        rows = np.flatnonzero(np.isin(session, session[waits]) & (session >= 0))
+        rows = rows[np.argsort(session[rows], kind="stable")]
+        turned = (np.diff(place[rows]) < 0) & (np.diff(session[rows]) == 0)
+        if turned.any():
+            name = parts["session"][int(rows[int(np.argmax(turned))])].as_py()
+            raise ValueError(f"session {name} has turns that wait, so its rows must be in order of arrival")
+    return _take(parts, order)
+
+
+def _take(parts: dict[str, Any], rows: NDArray[np.int64]) -> dict[str, Any]:
+    """Return some rows of the values by role."""
+    index = pa.array(rows)
+    taken = {
+        name: values.take(index) if isinstance(values, pa.ChunkedArray) else values[rows]
+        for name, values in parts.items()
+        if name not in ("block_ids", "num_blocks")
+    }
+    if "block_ids" in parts:
+        blocks = PrefixBlocks.of_lengths(parts["block_ids"], parts["num_blocks"]).take(rows)
+        taken |= {"block_ids": blocks.ids, "num_blocks": np.diff(blocks.starts)}
+    return taken

@@ -1,6 +1,7 @@
 """Conversion of Arrow columns to NumPy arrays."""
 
 import re
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ Bools = NDArray[np.bool_]
 
 # Maximum number of blocks in a range; no prompt has as many.
 _MOST_BLOCKS = 1 << 20
+# Nanoseconds of 64 bits reach from 1677 to 2262.
+_NANOSECOND_RANGE = datetime(1678, 1, 1), datetime(2262, 1, 1)
 # A block id or a range of ids; ids that are hashes may be negative.
 _RANGE = re.compile(r"(-?\d+)(?:-(-?\d+))?")
 
@@ -51,7 +54,13 @@ def to_nanoseconds(column: pa.Array) -> tuple[Ints, Bools]:
             column = pa.Array.from_pandas(parsed)
     if not pa.types.is_timestamp(column.type):
         return np.zeros(len(column), dtype=np.int64), np.zeros(len(column), dtype=bool)
-    nanoseconds = pc.cast(pc.cast(column, pa.timestamp("ns", column.type.tz)), pa.int64())
+    try:
+        column = pc.cast(column, pa.timestamp("ns", column.type.tz))
+    except pa.ArrowInvalid:
+        earliest, latest = (pa.scalar(time, column.type) for time in _NANOSECOND_RANGE)
+        in_range = pc.and_(pc.greater(column, earliest), pc.less(column, latest))
+        column = pc.cast(pc.if_else(in_range, column, None), pa.timestamp("ns", column.type.tz))
+    nanoseconds = pc.cast(column, pa.int64())
     return pc.fill_null(nanoseconds, 0).to_numpy(), nanoseconds.is_valid().to_numpy(zero_copy_only=False)
 
 
@@ -103,7 +112,7 @@ def parse_block_lists(column: pa.Array) -> tuple[Ints, Ints, Bools]:
         int64[num_blocks] ids, int64[num_rows] blocks of each row, and bool[num_rows] whether the row has a valid list.
     """
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        lists = pc.cast(column, pa.list_(pa.int64()))
+        lists = pc.cast(column, pa.list_(pa.int64()), safe=False)  # unsigned hashes wrap around
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         ids = lists.flatten()
         if ids.null_count:
@@ -127,7 +136,7 @@ def _parse_ranges(text: str | None) -> Ints | None:
         if match is None:
             return None
         low, high = int(match[1]), int(match[2] or match[1])
-        if not -(1 << 63) <= low <= high < min(low + _MOST_BLOCKS, 1 << 63):
+        if not -(1 << 63) <= low <= high < min(low + _MOST_BLOCKS, 1 << 64):
             return None
-        pieces.append(np.arange(low, high + 1, dtype=np.int64))
+        pieces.append(np.arange(high - low + 1) + np.uint64(low % (1 << 64)).astype(np.int64))
     return np.concatenate([np.zeros(0, dtype=np.int64), *pieces])

@@ -2,13 +2,15 @@
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
+from traces.readers import chats
 from traces.readers.chats import CountTokens, chat_rows
+from traces.readers.formats import has_lengths
 from traces.readers.rows import Rows
-from traces.readers.tables import ChooseColumns, csv_rows, json_rows, parquet_rows
+from traces.readers.tables import ChooseColumns, csv_rows, flat, json_rows, parquet_rows
 from traces.readers.vllm_bench import is_result, result_rows
 
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
@@ -29,12 +31,16 @@ def open_decompressed(path: str) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, decompressed)
 
 
-def detect_reader(path: str, count_tokens: CountTokens) -> tuple[Reader, str]:
+def detect_reader(
+    path: str, count_tokens: CountTokens, given: Mapping[str, str | None], *, without_outputs: bool
+) -> tuple[Reader, str]:
     """Detect the format of a file.
 
     Args:
         path: The file.
         count_tokens: Counts the tokens of texts, for files of conversations.
+        given: Names that the user gave to columns by role.
+        without_outputs: Whether output lengths may be missing.
 
     Returns:
         The reader of the file, and the word for one of its rows: line, row, ...
@@ -50,7 +56,7 @@ def detect_reader(path: str, count_tokens: CountTokens) -> tuple[Reader, str]:
             line = file.readline(_LONGEST_LINE)
     start = line.removeprefix(b"\xef\xbb\xbf").strip()
     if start.startswith(b"["):
-        return chat_rows(count_tokens), "conversation"
+        return chat_rows(chats.array, count_tokens, with_unanswered=without_outputs), "conversation"
     if not start.startswith(b"{"):
         return csv_rows, "line"
     try:
@@ -58,4 +64,9 @@ def detect_reader(path: str, count_tokens: CountTokens) -> tuple[Reader, str]:
     except (ValueError, RecursionError):
         # An object over several lines is a document; one that ends on its first line is a malformed row.
         return (json_rows, "line") if start.endswith(b"}") else (result_rows, "request")
-    return (result_rows, "request") if is_result(first) else (json_rows, "line")
+    if is_result(first):
+        return result_rows, "request"
+    # A log may have both messages and their lengths.
+    if chats.is_chat(first) and not has_lengths(flat(first), given):
+        return chat_rows(chats.lines, count_tokens, with_unanswered=without_outputs), "line"
+    return json_rows, "line"

@@ -26,6 +26,8 @@ _LONGEST_LINE = 1 << 22
 _MOST_COLUMNS = 1000
 # Lines of a JSON lines file whose keys make up its columns.
 _HEADER_ROWS = 1000
+# Larger integers are unsigned ones of 64 bits.
+_SIGNED = 1 << 63
 # Given the columns of a file, returns those to read.
 ChooseColumns = Callable[[list[str]], list[str]]
 
@@ -233,8 +235,19 @@ def _keys(lines: list[bytes]) -> list[str]:
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
-            keys |= dict.fromkeys(row)
+            keys |= dict.fromkeys(flat(row))
     return list(keys)
+
+
+def flat(row: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of an object and of the objects in it.
+
+    Key b of an object a is `a.b`.
+    """
+    values: dict[str, Any] = {}
+    for name, value in row.items():
+        values |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return values
 
 
 def _parse_at_once(lines: list[bytes], columns: list[str], first_line: int) -> tuple[Rows, Iterable[str]] | None:
@@ -250,6 +263,8 @@ def _parse_at_once(lines: list[bytes], columns: list[str], first_line: int) -> t
         return None
     if table.num_rows != len(lines):
         return None
+    while any(pa.types.is_struct(kind) for kind in table.schema.types):
+        table = table.flatten()
     present = set(table.column_names)
     values = {
         name: table.column(name).combine_chunks() if name in present else pa.nulls(len(lines)) for name in columns
@@ -287,7 +302,7 @@ def _parse_one_by_one(lines: list[bytes], columns: list[str], first_line: int) -
         if not isinstance(row, dict):
             unparsable.append((number, f"not a JSON object: {line.strip()[:40].decode(errors='replace')}"))
             continue
-        rows.append(row)
+        rows.append(flat(row))
         numbers.append(number)
     values = {name: _array([row.get(name) for row in rows]) for name in columns}
     keys = dict.fromkeys(key for row in rows for key in row)
@@ -301,7 +316,7 @@ def _array(values: list[Any]) -> pa.Array:
     list of integers becomes [null].
     """
     if any(isinstance(value, list) for value in values):
-        lists = [value if _is_integers(value) else None if value is None else [None] for value in values]
+        lists = [_signed(value) if _is_integers(value) else None if value is None else [None] for value in values]
         return pa.array(lists, pa.list_(pa.int64()))
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int} and all(value is None or abs(value) < 1 << 63 for value in values):
@@ -313,7 +328,15 @@ def _array(values: list[Any]) -> pa.Array:
 
 
 def _is_integers(value: Any) -> bool:
-    return isinstance(value, list) and all(type(element) is int and abs(element) < 1 << 63 for element in value)
+    """Return whether a value is a list of integers of 64 bits."""
+    return isinstance(value, list) and all(
+        type(element) is int and -_SIGNED <= element < 2 * _SIGNED for element in value
+    )
+
+
+def _signed(values: list[int]) -> list[int]:
+    """Return 64-bit integers as signed ones; hashes stay distinct."""
+    return [value - 2 * _SIGNED if value >= _SIGNED else value for value in values]
 
 
 def _decode(column: Any) -> Any:

@@ -1,7 +1,7 @@
 """Requests of a file in any known format."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +10,8 @@ import pyarrow as pa
 from traces.arrivals import find_sessions
 from traces.readers.collector import Collector, Selection
 from traces.readers.content import detect_reader, open_decompressed
-from traces.readers.formats import list_length_columns, recognise
-from traces.readers.rows import MalformedRows, OnError
+from traces.readers.formats import ROLES, recognise
+from traces.readers.rows import MalformedRows, OnError, Rows
 from traces.readers.tokenizer import token_counter
 from traces.shared.value_checks import flag, is_finite
 from traces.trace import Trace
@@ -23,9 +23,11 @@ class TraceFile:
 
     Formats: CSV, JSON lines and Parquet with the simulator's own columns (prompt_tokens, output_tokens and optionally
     arrival_s, think_s, request_id, session, client, priority, block_ids, block_tokens) or those of Azure's LLM
-    inference traces, BurstGPT, Mooncake (also with session_id and delay), Bailian, Splitwise and Vidur; a JSON array
-    of conversations like ShareGPT; a detailed result of `vllm bench serve`. Other columns are ignored. See
-    docs/workloads.md for columns and units.
+    inference traces, BurstGPT, Mooncake (also with session_id and delay), Bailian, Splitwise, Vidur, AIPerf's records
+    and LLMServingSim; a JSON array or JSON lines of conversations like ShareGPT and LMSYS-Chat; a detailed result of
+    `vllm bench serve`. Other columns are ignored. Requests are sorted by arrival. If the file
+    has dates, times since 1970, or any that begin late, the first arrives at 0. See docs/workloads.md for columns and
+    units.
 
     Attributes:
         path: The file, plain or gzip.
@@ -36,6 +38,9 @@ class TraceFile:
         duration_s: Length of the time window, seconds; None: to the end of the file.
         find_sessions: Whether to infer sessions, see `traces.arrivals.find_sessions`.
         tokenizer: A Hugging Face tokenizer.json, for files that contain text.
+        columns: Names of the file's columns by the simulator's, such as {"arrival_s": "started"}, for other formats;
+            `a.b` is key b of an object a, and None means that the file has none.
+        output_tokens: Output tokens of requests for which the file has none; None: it must have them.
     """
 
     path: str
@@ -46,12 +51,14 @@ class TraceFile:
     duration_s: float | None = None
     find_sessions: bool = False
     tokenizer: str | None = None
+    columns: Mapping[str, str | None] | None = None
+    output_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         if not isinstance(self.path, str):
             raise ValueError(f"path must name a file, got {self.path!r}")
-        for name, least in (("num_requests", 1), ("max_total_tokens", 2)):
+        for name, least in (("num_requests", 1), ("max_total_tokens", 2), ("output_tokens", 1)):
             count = getattr(self, name)
             if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < least):
                 raise ValueError(f"{name} must be an integer of at least {least} or null, got {count!r}")
@@ -64,6 +71,16 @@ class TraceFile:
         flag("find_sessions", self.find_sessions)
         if self.tokenizer is not None and not isinstance(self.tokenizer, str):
             raise ValueError(f"tokenizer must be the path of a tokenizer.json or null, got {self.tokenizer!r}")
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        if not isinstance(self.columns, Mapping | None):
+            raise ValueError(f"columns must be {{NAME: COLUMN, ...}} or null, got {self.columns!r}")
+        for role, column in (self.columns or {}).items():
+            if role not in ROLES:
+                raise ValueError(f"columns.{role} is not a column of the simulator; allowed are: {', '.join(ROLES)}")
+            if not isinstance(column, str | None):
+                raise ValueError(f"columns.{role} must be the name of a column of the file or null, got {column!r}")
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Read the requests.
@@ -85,25 +102,26 @@ class TraceFile:
         return replace(trace, session=find_sessions(trace))
 
     def _read(self) -> Trace:
-        read, unit = detect_reader(self.path, token_counter(self.tokenizer))
+        given, no_outputs = self.columns or {}, self.output_tokens is not None
+        read, unit = detect_reader(self.path, token_counter(self.tokenizer), given, without_outputs=no_outputs)
         malformed = MalformedRows(self.path, self.on_error, unit)
-        selection = Selection(self.num_requests, self.max_total_tokens, float(self.start_s), self.duration_s)
+        selection = Selection(
+            self.num_requests, self.max_total_tokens, float(self.start_s), self.duration_s, self.output_tokens
+        )
         collectors: list[Collector] = []
 
         def choose_columns(columns: Sequence[str]) -> list[str]:
-            form = recognise(columns)
-            if form is None:
-                raise ValueError(
-                    f"needs one of these pairs of columns: {list_length_columns()}; it has: {', '.join(columns)}"
-                )
+            form = recognise(columns, given, without_outputs=no_outputs)
             if not collectors:
                 collectors.append(Collector(form, list(columns), malformed, selection))
             return list(form.columns_by_role(columns).values())
 
         try:
             with open_decompressed(self.path) as file:
-                for rows in read(file, choose_columns):
+                parts = read(file, choose_columns)
+                for rows in parts:
                     if not collectors[0].add(rows):
+                        collectors[0].stop(goes_on=_has_rows(parts))
                         break
             if not collectors:
                 raise ValueError("no requests")
@@ -115,3 +133,14 @@ class TraceFile:
             if message.startswith(("path: ", "tokenizer")) or isinstance(error, pa.ArrowException):
                 raise
             raise ValueError(f"path: {self.path}: {message}") from error
+
+
+def _has_rows(parts: Iterator[Rows]) -> bool:
+    """Return whether a file goes on.
+
+    Rows that are not needed may be malformed.
+    """
+    try:
+        return any(len(rows.numbers) or rows.unparsable for rows in parts)
+    except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException):
+        return True

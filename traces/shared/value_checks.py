@@ -8,11 +8,14 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 
-def number(name: str, value: object, low: float, high: float) -> None:
-    """Check that a value is a number from `low` to `high`."""
+def number(name: str, value: object, low: float, high: float, also: str = "") -> None:
+    """Check that a value is a number from `low` to `high`.
+
+    `also` names other allowed values, for the message.
+    """
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
         limits = " to ".join(f"{limit:g}".replace("e-0", "e-").replace("e+0", "e") for limit in (low, high))
-        raise ValueError(f"{name} must be a number from {limits}, got {value!r}")
+        raise ValueError(f"{name} must be a number from {limits}{also}, got {value!r}")
 
 
 def positive(name: str, value: object) -> None:
