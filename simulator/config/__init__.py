@@ -25,6 +25,7 @@ from simulator.config.components import (
 )
 from simulator.config.digests import VERSION, code_digest, input_digests
 from simulator.config.error_messages import one_line
+from simulator.config.model_names import PublishedModel, model_choice, published_models, unknown_model
 from simulator.config.overrides import check_config_dir, check_override, to_hydra
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "GROUPS",
     "VERSION",
     "ConfigError",
+    "PublishedModel",
     "allowing",
     "build",
     "build_experiment",
@@ -47,11 +49,14 @@ __all__ = [
     "input_digests",
     "integer_pairs",
     "load_config",
+    "model_choice",
     "named",
     "one_line",
+    "published_models",
     "require_integer",
     "require_keys",
     "require_mapping",
     "resolved",
     "to_hydra",
+    "unknown_model",
 ]

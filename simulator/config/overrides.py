@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from simulator.config.components import GROUPS, ConfigError, choices
+from simulator.config.model_names import model_choice, unknown_model
 
 # Groups for which null selects no file.
 _MAY_BE_NULL = (("experiment", "null"), ("deployment", "null"))
@@ -36,8 +37,8 @@ _DEVICE_ALIASES = {
 def to_hydra(overrides: Sequence[str]) -> list[str]:
     """Translate overrides from our syntax to Hydra's.
 
-    `device=H200` means `device=h200_sxm`, and other aliases likewise. `+scheduler=X` means `scheduler=X` (Hydra allows
-    `+` only without a default). `cluster.router=X` and `cluster.node=X` select a file (Hydra: `cluster/router=X`).
+    `device=H200` means `device=h200_sxm`, `model=Qwen/Qwen3-32B` means `model=qwen3_32b`, and other aliases likewise.
+    `+scheduler=X` means `scheduler=X` (Hydra allows `+` only without a default). `cluster.router=X` and `cluster.node=X` select a file (Hydra: `cluster/router=X`).
     `slo.X=Y`, also within a section, adds an objective (Hydra: `++slo.X=Y`).
     """
     translated = []
@@ -48,6 +49,8 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
             if not plain.startswith("hydra"):
                 if plain == "device":
                     value = _device_name(value)
+                elif plain == "model":
+                    value = ",".join(map(model_choice, value.split(",")))
                 name = plain.replace(".", "/") if plain in ("cluster.router", "cluster.node") else plain
                 section, dot, objective = plain.partition("slo.")
                 if dot and (not section or section.endswith(".")):
@@ -93,6 +96,8 @@ def check_override(argument: object, *, of_hydra: bool = True) -> None:
         raise ConfigError(f"{name} is not a key; write key=value, see --help")
     is_group = name in (*GROUPS, "cluster.router", "cluster.node")
     if is_group and (name, value) not in _MAY_BE_NULL and not _is_file_name(value):
+        if name == "model":
+            raise ConfigError(f"{argument}: {unknown_model(value)}")
         raise ConfigError(f"{argument}: {name} must be one of {', '.join(choices(name))}")
 
 
