@@ -15,6 +15,7 @@ from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import VERSION, ConfigError, named, resolved
+from simulator.launch import planning_lines
 from traces.shared.atomic_files import atomic_file
 
 HELP = """\
@@ -68,6 +69,9 @@ def _capacity(config: DictConfig, folder: Path) -> Figures:
         file.write("\n")
     console = Console()
     print_capacity(summary, console)
+    experiment, requests = task.experiment, task.experiment.workload.requests(task.seeds[0])
+    lines = planning_lines(experiment.deployment, config.model.get("path"), summary["capacity_qps"], requests)
+    console.print(*lines, sep="\n", soft_wrap=True, highlight=False, markup=False)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
     return figures(summary)
 

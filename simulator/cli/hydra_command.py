@@ -29,6 +29,7 @@ from simulator.config import (
     resolved,
     to_hydra,
 )
+from simulator.launch import with_launch
 from traces.shared import command_line
 
 # Supported options of Hydra, and whether each takes a value.
@@ -58,9 +59,12 @@ def run(task: Task, usage: str, config_name: str = "config", *, writes: bool = T
     errors: list[Exception] = []
 
     def run_arguments(arguments: list[str]) -> int | None:
+        arguments, notes = with_launch(arguments)
         if "--help" in arguments or "-h" in arguments:
             print(usage)
             return None
+        for note in notes:
+            print(note, file=sys.stderr)
         return _compose_and_run(_job(task, errors, folders, writes), errors, arguments, config_name)
 
     command_line.run(

@@ -26,11 +26,12 @@ from simulator.config.components import (
 from simulator.config.digests import VERSION, code_digest, input_digests
 from simulator.config.error_messages import one_line
 from simulator.config.model_names import PublishedModel, model_choice, published_models, unknown_model
-from simulator.config.overrides import check_config_dir, check_override, to_hydra
+from simulator.config.overrides import MOST_NODES, check_config_dir, check_override, num_nodes, to_hydra
 
 __all__ = [
     "CONFIG_DIR",
     "GROUPS",
+    "MOST_NODES",
     "VERSION",
     "ConfigError",
     "PublishedModel",
@@ -51,6 +52,7 @@ __all__ = [
     "load_config",
     "model_choice",
     "named",
+    "num_nodes",
     "one_line",
     "published_models",
     "require_integer",

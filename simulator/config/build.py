@@ -39,6 +39,10 @@ _CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
 # Keys that a group of a cluster may override.
 _GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
 
+# Defaults of engines that depend on several options.
+OmegaConf.register_new_resolver("min", min, replace=True)
+OmegaConf.register_new_resolver("max", max, replace=True)
+
 _MAX_PER_BATCH = 1 << 20  # tokens or sequences
 
 

@@ -50,7 +50,7 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
                 if plain == "device":
                     value = _device_name(value)
                 elif plain == "model":
-                    value = ",".join(map(model_choice, value.split(",")))
+                    value = _model_name(value)
                 name = plain.replace(".", "/") if plain in ("cluster.router", "cluster.node") else plain
                 section, dot, objective = plain.partition("slo.")
                 if dot and (not section or section.endswith(".")):
@@ -64,6 +64,11 @@ def _device_name(value: str) -> str:
     """Return the names of devices for their aliases, separated by commas."""
     names = [name if name in choices("device") else name.lower().replace("-", "_") for name in value.split(",")]
     return ",".join(_DEVICE_ALIASES.get(name, name) for name in names)
+
+
+def _model_name(value: str) -> str:
+    """Return the files of models for their names on Hugging Face, separated by commas."""
+    return ",".join(map(model_choice, value.split(",")))
 
 
 def check_override(argument: object, *, of_hydra: bool = True) -> None:
@@ -94,6 +99,7 @@ def check_override(argument: object, *, of_hydra: bool = True) -> None:
         raise ConfigError(f"{argument}: cluster has keys of its own, cluster.NAME=VALUE, and takes no value itself")
     if name == "slo.":
         raise ConfigError(f"{name} is not a key; write key=value, see --help")
+    value = _model_name(value) if name == "model" else value
     is_group = name in (*GROUPS, "cluster.router", "cluster.node")
     if is_group and (name, value) not in _MAY_BE_NULL and not _is_file_name(value):
         if name == "model":
@@ -141,7 +147,7 @@ def _check_file(path: Path, folders: Sequence[str]) -> None:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, yaml.SafeLoader)
-        num_nodes = _count_nodes(node, {}, set())
+        size = num_nodes(node)
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
     except RecursionError:
@@ -150,7 +156,7 @@ def _check_file(path: Path, folders: Sequence[str]) -> None:
         return  # Hydra reports it if the file is selected
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if num_nodes > MOST_NODES:
+    if size > MOST_NODES:
         raise ConfigError(f"{path} has more than {MOST_NODES:,} values with aliases expanded")
     if node is not None and not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path} must contain keys and values")
@@ -173,6 +179,15 @@ def _check_key(key: yaml.Node, value: yaml.Node, where: str) -> None:
     for word in _FORBIDDEN:
         if any(word in re.split(r"[/.@: ]", name) for name in (*names, str(key.value))):
             raise ConfigError(f"{where}: {word} can only be set on the command line")
+
+
+def num_nodes(node: yaml.Node | None) -> int:
+    """Return the number of nodes of a YAML document with its aliases expanded.
+
+    Raises:
+        RecursionError: A node refers to itself.
+    """
+    return _count_nodes(node, {}, set())
 
 
 def _count_nodes(node: yaml.Node | None, counts: dict[int, int], open_: set[int]) -> int:
