@@ -20,7 +20,7 @@ study = pytest.importorskip("simulator.search.cheapest", reason="optuna is not i
 
 
 def option(name: str, price: float = 1.0, fewest: int = 1) -> Option:
-    return Option(name, name, tp=1, pp=1, fewest_replicas=fewest, price_per_hour_usd=price)
+    return Option(name, name, 1, 1, fewest_replicas=fewest, price_per_hour_usd=price, token_budgets={"vllm": []})
 
 
 def deployment(*overrides: str) -> Deployment:
@@ -39,7 +39,7 @@ def outcomes_of(needed: Mapping[str, int], prices: Mapping[str, float], trials: 
         return study.Served({"tbt_p99": needed[candidate.option.device] / candidate.replicas}, keeps_up=True)
 
     kept = [option(name, prices[name]) for name in needed]
-    search = study.Search(kept, {"vllm": []}, {"tbt_p99": 1.0}, 64, serve, settings.get("problem", {}))
+    search = study.Search(kept, {"tbt_p99": 1.0}, 64, serve, settings.get("problem", {}))
     return search.run(trials, 0, settings.get("storage"), lambda _: None), served
 
 
@@ -105,7 +105,7 @@ def test_a_deployment_whose_queue_grows_without_end_is_not_within_the_slo() -> N
     def serve(candidate: Any) -> Any:
         return study.Served({"tbt_p99": 0.1}, keeps_up=candidate.replicas >= 7)
 
-    search = study.Search([option("a")], {"vllm": []}, {"tbt_p99": 1.0}, 64, serve, {})
+    search = study.Search([option("a")], {"tbt_p99": 1.0}, 64, serve, {})
     outcomes = search.run(1, 0, None, lambda _: None)
     assert min(outcome.replicas for outcome in outcomes if outcome.met) == 7
 

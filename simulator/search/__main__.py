@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -20,11 +20,13 @@ _SEARCHED = {
     "parallel.tp": "set search.tp=[...]",
     "parallel.pp": "set search.pp=[...]",
     "parallel.stage_layers": "it depends on parallel.pp",
-    "scheduler": "set search.schedulers=[...]; for other options add files of your own, see --config-dir",
     "cluster.replicas": "set search.max_gpus=N",
     "cluster.groups": "a search has one group",
     "cluster.node": "each device has its own node",
 }
+_BUDGET = "its default and search.token_budgets=[...] are searched"
+_SEARCHED |= {"scheduler.token_budget": _BUDGET, "scheduler.max_num_batched_tokens": _BUDGET}
+_SCHEDULERS = "search.schedulers lists them; for other options add files of your own, see --config-dir"
 
 HELP = """\
 Searches for the cheapest deployment that serves a load within its SLO: over devices, tensor and pipeline
@@ -69,13 +71,14 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     from simulator.search.drawing import draw
     from simulator.search.report import print_search, summarize, write_table
 
-    _reject_searched_keys(HydraConfig.get().overrides.task)
-    task = build_search(config)
+    overrides = list(HydraConfig.get().overrides.task)
+    _reject_searched_keys(overrides, config)
+    task = build_search(config, overrides)
     bounds = task.slo.bounds()
     if not task.kept:
         first = task.pruned[0]
         raise ConfigError(f"all {len(task.pruned)} layouts are ruled out; {first.name}: {first.reason}")
-    search = cheapest.Search(task.kept, task.policies, bounds, task.max_gpus, task.serve, task.problem)
+    search = cheapest.Search(task.kept, bounds, task.max_gpus, task.serve, task.problem)
     columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         trials_bar = bar.add_task("trials", total=min(task.trials, search.num_points))
@@ -96,11 +99,12 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     return {name: value for name, value in best.items() if name not in ("values", "warnings")}
 
 
-def _reject_searched_keys(overrides: Iterable[str]) -> None:
+def _reject_searched_keys(overrides: Iterable[str], config: DictConfig) -> None:
     """Check that no override sets a key that the search chooses."""
+    listed = {} if OmegaConf.select(config, "search.schedulers") is None else {"scheduler": _SCHEDULERS}
     for override in map(as_written, overrides):
         name = override.partition("=")[0]
-        for searched, instead in _SEARCHED.items():
+        for searched, instead in (_SEARCHED | listed).items():
             if name == searched or name.startswith(f"{searched}."):
                 raise ConfigError(f"{override}: {searched} is chosen by the search; {instead}")
 
