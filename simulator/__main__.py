@@ -20,6 +20,7 @@ from rich.text import Text
 from simulator.cli import HELP, Figures, hydra_command, print_summary
 from simulator.cluster import groups_of
 from simulator.config import VERSION, build, files_of, resolved
+from simulator.launch import with_launch
 from simulator.output import write_result
 from simulator.results import Result, client_figures, client_warnings
 from simulator.simulation import simulate
@@ -27,7 +28,7 @@ from simulator.simulation import simulate
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_simulate, HELP)
+    hydra_command.run(_simulate, HELP, read_launch=with_launch)
 
 
 def _simulate(config: DictConfig, folder: Path) -> Figures:

@@ -38,28 +38,29 @@ TABLE = {
     " simulator.routers traces",
     "simulator.config": "simulator.cluster simulator.output simulator.results traces traces.shared hydra omegaconf"
     " yaml",
+    "simulator.launch": "simulator.cluster simulator.config simulator.model traces traces.shared yaml",
     "simulator.cli": "simulator.config simulator.results traces.shared hydra omegaconf rich",
     "simulator.plot": "simulator.model simulator.output simulator.results traces.shared matplotlib",
     "simulator.plot.typical_batches": "simulator.config simulator.iteration_time simulator.model simulator.replica"
     " simulator.results hydra omegaconf",
     "simulator.plot.__main__": "simulator.cli simulator.config simulator.output traces.shared rich",
-    "simulator.capacity": "simulator.cli simulator.cluster simulator.config simulator.replica simulator.results"
-    " simulator.routers simulator.simulation traces traces.shared hydra omegaconf rich scipy",
+    "simulator.capacity": "simulator.cli simulator.cluster simulator.config simulator.launch simulator.replica"
+    " simulator.results simulator.routers simulator.simulation traces traces.shared hydra omegaconf rich scipy",
     "simulator.accuracy": "simulator.cli simulator.config simulator.simulation traces.shared joblib rich",
     "simulator.compare": "simulator.cli simulator.output simulator.results traces.shared rich",
     "simulator.token_budget": "simulator.capacity simulator.cli simulator.cluster simulator.config"
-    " simulator.iteration_time simulator.replica traces.shared omegaconf rich",
+    " simulator.iteration_time simulator.launch simulator.replica traces.shared omegaconf rich",
     "simulator.search": "simulator.capacity simulator.cli simulator.cluster simulator.config simulator.iteration_time"
-    " simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces traces.shared"
-    " hydra omegaconf optuna rich",
+    " simulator.launch simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces"
+    " traces.shared hydra omegaconf optuna rich",
     "simulator.report": "simulator.cli simulator.config simulator.output simulator.plot simulator.results traces.shared"
     " jinja2 markupsafe matplotlib rich",
     "simulator.reproduce": "simulator.capacity simulator.cli simulator.config simulator.iteration_time"
     " simulator.replica simulator.simulation traces.shared joblib matplotlib rich",
-    "simulator.predict": "simulator.cli simulator.config simulator.iteration_time simulator.model simulator.plot"
-    " simulator.replica traces.shared omegaconf rich",
-    "simulator.__main__": "simulator.cli simulator.cluster simulator.config simulator.output simulator.results"
-    " simulator.simulation omegaconf rich",
+    "simulator.predict": "simulator.cli simulator.config simulator.iteration_time simulator.launch simulator.model"
+    " simulator.plot simulator.replica traces.shared omegaconf rich",
+    "simulator.__main__": "simulator.cli simulator.cluster simulator.config simulator.launch simulator.output"
+    " simulator.results simulator.simulation omegaconf rich",
     "simulator": "simulator.cluster simulator.config simulator.output simulator.results simulator.simulation"
     " traces.shared",
     "profiling.tables": "traces.* pandas rich",

@@ -318,8 +318,10 @@ def test_a_command_for_longer_sequences_than_the_model_has_positions_allows_them
     assert lines[1].startswith("vllm serve meta-llama/Llama-3.1-8B-Instruct ")
 
 
-def test_the_lines_are_words_that_a_shell_reads(tmp_path: Path) -> None:
-    given = deployment("model=qwen3_32b", "scheduler=vllm_v1", "device=h100", "engine.mixed_graphs=false", "parallel.tp=4")
+def test_the_lines_are_words_that_a_shell_reads() -> None:
+    given = deployment(
+        "model=qwen3_32b", "scheduler=vllm_v1", "device=h100", "engine.mixed_graphs=false", "parallel.tp=4"
+    )
     script = "vllm() { printf '%s\\n' \"$@\"; }\n" + "\n".join(launch_lines(given))
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert read_words(["vllm", *done.stdout.splitlines()]) == read_words(
@@ -338,7 +340,9 @@ def test_the_cost_is_that_of_the_hour_over_the_tokens_of_the_hour() -> None:
     given = deployment("model=llama3_8b", "scheduler=vllm_v1", "device=h100", "cluster.replicas=3")
     lines = planning_lines(given, None, 2.0, requests)
     assert lines[0] == "# on each of 3 replicas, 1 x h100_sxm"
-    assert lines[-1].startswith("# $20.64/h, $15,067 a month (730 h), $11.467 per million tokens, $57.33 per million out")
+    assert lines[-1].startswith(
+        "# $20.64/h, $15,067 a month (730 h), $11.467 per million tokens, $57.33 per million out"
+    )
 
 
 def test_every_shipped_model_states_its_names_and_no_name_is_stated_twice() -> None:
@@ -353,18 +357,27 @@ def stated(choice: str) -> list[str]:
 
 
 def test_a_model_is_chosen_by_its_name_on_hugging_face() -> None:
-    assert deployment("model=Qwen/Qwen3-32B", "parallel.tp=4").model == deployment("model=qwen3_32b", "parallel.tp=4").model
+    assert (
+        deployment("model=Qwen/Qwen3-32B", "parallel.tp=4").model
+        == deployment("model=qwen3_32b", "parallel.tp=4").model
+    )
     assert isinstance(deployment("model=01-ai/yi-34b", "parallel.tp=4").model, Model)
-    with pytest.raises(ConfigError, match="near it: Qwen/Qwen3-32B; .*model=hf model.path=config.json"):
+    with pytest.raises(ConfigError, match=r"near it: Qwen/Qwen3-32B; .*model=hf model\.path=config\.json"):
         load_config("model=Qwen/Qwen3-14B")
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("vllm serve Qwen/Qwen3-32B --max-num-seq 3 --max-nm-seqs 4", "vllm serve has no option --max-nm-seqs; did you"),
+        (
+            "vllm serve Qwen/Qwen3-32B --max-num-seq 3 --max-nm-seqs 4",
+            "vllm serve has no option --max-nm-seqs; did you",
+        ),
         ("vllm serve Qwen/Qwen3-32B --banana", "vllm serve has no option --banana; leave it out"),
-        ("vllm serve Qwen/Qwen3-32B -tp x", "vllm serve: argument --tensor-parallel-size/-tp: must be an integer, got 'x'"),
+        (
+            "vllm serve Qwen/Qwen3-32B -tp x",
+            "vllm serve: argument --tensor-parallel-size/-tp: must be an integer, got 'x'",
+        ),
         ("vllm serve Qwen/Qwen3-32B stray", "vllm serve: stray belongs to no option"),
         ("vllm serve", "vllm serve needs a model"),
         ("vllm serve $MODEL", r"the command line has the variable \$MODEL, whose value is not known"),
@@ -373,7 +386,10 @@ def test_a_model_is_chosen_by_its_name_on_hugging_face() -> None:
         ("vllm serve Qwen/Qwen3-32B --kv-cache-dtype nvfp4", "--kv-cache-dtype=nvfp4 is not simulated"),
         ("vllm serve Qwen/Qwen3-32B --max-model-len auto", "--max-model-len=auto is not simulated"),
         ("vllm serve Qwen/Qwen3-32B -cc [1]", "--compilation-config must be a JSON object"),
-        ("vllm serve Qwen/Qwen3-32B --max-num-batched-tokens 9 --max-num-seqs 10", "must be at least --max-num-seqs=10"),
+        (
+            "vllm serve Qwen/Qwen3-32B --max-num-batched-tokens 9 --max-num-seqs 10",
+            "must be at least --max-num-seqs=10",
+        ),
         ("vllm serve Qwen/Qwen3-14B", "Qwen/Qwen3-14B: no such model; near it: Qwen/Qwen3-32B"),
         ("python -m sglang.launch_server --model-path x", "SGLang is not simulated; simulated engines are started by"),
         ("trtllm-serve x", "TensorRT-LLM is not simulated"),

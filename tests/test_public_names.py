@@ -14,12 +14,13 @@ EXPORTS = {
     " find_capacity lasting_warnings load_capacity",
     "simulator.cli": "Figures HELP SweepReport as_written print_summary print_wide run_command",
     "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
-    " groups_of has_token_budget request_table with_token_budget",
+    " groups_of has_token_budget request_table token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",
     "simulator.compare": "ReadError Run read_run",
-    "simulator.config": "CONFIG_DIR ConfigError GROUPS VERSION allowing build build_experiment build_prediction"
-    " check_config_dir check_override choices code_digest component composed deployment_of files_of input_digests"
-    " integer_pairs load_config named one_line require_integer require_keys require_mapping resolved to_hydra",
+    "simulator.config": "CONFIG_DIR ConfigError GROUPS MOST_NODES PublishedModel VERSION allowing build"
+    " build_experiment build_prediction check_config_dir check_override choices chosen code_digest component composed"
+    " deployment_of files_of input_digests integer_pairs load_config model_choice named num_nodes one_line"
+    " published_models recomposed require_integer require_keys require_mapping resolved to_hydra unknown_model",
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stuck_reason",
     "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
@@ -31,6 +32,7 @@ EXPORTS = {
     " elementwise_terms embedding experts_inputs extent_of extent_of_batch head_operators layer_operators load_links"
     " load_profile matmul_features matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes",
+    "simulator.launch": "Cost Launch hourly_price launch_lines planning_lines read_file read_words with_launch",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
     " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"

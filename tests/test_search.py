@@ -212,7 +212,7 @@ def test_the_command_writes_the_pareto_front(tmp_path: Path) -> None:
         ("slo.tbt_p99=0.00001", "ruled out"),
         ("slo=strict", "seconds"),
         ("parallel.tp=8", "search.tp"),
-        ("scheduler.max_num_seqs=1", "search.schedulers"),
+        ("scheduler.max_num_batched_tokens=1", "search.token_budgets"),
         ("device=a40", "search.devices"),
         ("model.max_model_len=1", "no request is left"),
     ],

@@ -15,7 +15,7 @@ from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import VERSION, ConfigError, named, resolved
-from simulator.launch import planning_lines
+from simulator.launch import planning_lines, with_launch
 from traces.shared.atomic_files import atomic_file
 
 HELP = """\
@@ -54,7 +54,7 @@ Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_capacity, HELP, "capacity")
+    hydra_command.run(_capacity, HELP, "capacity", read_launch=with_launch)
 
 
 def _capacity(config: DictConfig, folder: Path) -> Figures:

@@ -5,7 +5,7 @@ Invalid input ends in one line and exit status 2.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hydra
@@ -29,7 +29,6 @@ from simulator.config import (
     resolved,
     to_hydra,
 )
-from simulator.launch import with_launch
 from traces.shared import command_line
 
 # Supported options of Hydra, and whether each takes a value.
@@ -44,22 +43,25 @@ _FLAGS = {
 }
 
 Task = Callable[[DictConfig, Path], Figures | None]
+# Returns arguments with a launch in them as overrides, and lines for the user.
+ReadLaunch = Callable[[Sequence[str]], tuple[list[str], list[str]]]
 
 
-def run(task: Task, usage: str, config_name: str = "config", *, writes: bool = True) -> None:
+def run(task: Task, usage: str, config_name: str = "config", *, read_launch: ReadLaunch, writes: bool = True) -> None:
     """Run a task on the configuration that the command line composes.
 
     Args:
         task: Called with the configuration and the output folder; returns its columns in sweep.csv.
         usage: Text of --help.
         config_name: Top-level file in `configs/`.
+        read_launch: Reads the command line of an engine, see `simulator.launch.with_launch`.
         writes: Whether the task writes to the output folder, which is then locked while it runs.
     """
     folders: list[Path] = []
     errors: list[Exception] = []
 
     def run_arguments(arguments: list[str]) -> int | None:
-        arguments, notes = with_launch(arguments)
+        arguments, notes = read_launch(arguments)
         if "--help" in arguments or "-h" in arguments:
             print(usage)
             return None

@@ -262,7 +262,7 @@ def _with_group(config: DictConfig, group: DictConfig) -> DictConfig:
 
 
 def chosen(name: str, overrides: Sequence[str]) -> dict[str, str]:
-    """Return the choice of each group, such as "scheduler", of the configuration that is being used.
+    """Return the choice of each group, such as "scheduler".
 
     Args:
         name: Top-level file in `configs/`.

@@ -1,4 +1,4 @@
-"""Names on Hugging Face of the models in `configs/model`, which each file states."""
+"""Models of `configs/model` by their names on Hugging Face."""
 
 import re
 from collections.abc import Mapping
@@ -42,13 +42,16 @@ def published_models() -> Mapping[str, PublishedModel]:
 
 
 def model_choice(name: str) -> str:
-    """Return the file in `configs/model` for a name; other names stay as they are."""
+    """Return the file in `configs/model` for a name.
+
+    Other names stay as they are.
+    """
     published = published_models().get(name.lower())
     return name if published is None else published.choice
 
 
 def unknown_model(name: str) -> str:
-    """Return what to say of a model that is not shipped, with the nearest names."""
+    """Describe a model that is not shipped, with the nearest names."""
     known = {key: model.name for key, model in published_models().items()}
     known |= {key.partition("/")[2]: name for key, name in known.items()} | {name: name for name in choices("model")}
     near = [known[key] for key in get_close_matches(name.lower(), known, n=3, cutoff=0.6)]

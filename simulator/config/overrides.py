@@ -38,8 +38,8 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
     """Translate overrides from our syntax to Hydra's.
 
     `device=H200` means `device=h200_sxm`, `model=Qwen/Qwen3-32B` means `model=qwen3_32b`, and other aliases likewise.
-    `+scheduler=X` means `scheduler=X` (Hydra allows `+` only without a default). `cluster.router=X` and `cluster.node=X` select a file (Hydra: `cluster/router=X`).
-    `slo.X=Y`, also within a section, adds an objective (Hydra: `++slo.X=Y`).
+    `+scheduler=X` means `scheduler=X` (Hydra allows `+` only without a default). `cluster.router=X` and
+    `cluster.node=X` select a file (Hydra: `cluster/router=X`). `slo.X=Y`, also within a section, adds an objective (Hydra: `++slo.X=Y`).
     """
     translated = []
     for override in overrides:
@@ -67,7 +67,7 @@ def _device_name(value: str) -> str:
 
 
 def _model_name(value: str) -> str:
-    """Return the files of models for their names on Hugging Face, separated by commas."""
+    """Return the files of models for names separated by commas."""
     return ",".join(map(model_choice, value.split(",")))
 
 
@@ -182,7 +182,7 @@ def _check_key(key: yaml.Node, value: yaml.Node, where: str) -> None:
 
 
 def num_nodes(node: yaml.Node | None) -> int:
-    """Return the number of nodes of a YAML document with its aliases expanded.
+    """Count the nodes of a YAML document with its aliases expanded.
 
     Raises:
         RecursionError: A node refers to itself.

@@ -1,4 +1,4 @@
-"""Command lines of serving engines: from a launch to a deployment, and back."""
+"""Command lines of serving engines, to deployments and back."""
 
 from simulator.launch.answer import Cost, hourly_price, launch_lines, planning_lines
 from simulator.launch.arguments import with_launch

@@ -1,4 +1,4 @@
-"""Lines to paste for a deployment: how to launch it, and what it costs."""
+"""Lines to paste for a deployment: its launch and its cost."""
 
 import shlex
 from collections.abc import Sequence
@@ -133,7 +133,10 @@ def _served_name(model: Model, model_path: str | None) -> tuple[str, bool]:
 
 
 def _wrapped(words: Sequence[str]) -> list[str]:
-    """Return a command on lines of moderate width, with each option and its values together."""
+    """Return a command on lines of moderate width.
+
+    Each option and its values stay together.
+    """
     parts: list[str] = []
     for word in words:
         if parts and not word.startswith("--"):

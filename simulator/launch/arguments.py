@@ -10,7 +10,7 @@ _SEPARATOR = "--"
 
 
 def with_launch(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Replace a launch among the arguments by the overrides that compose its deployment.
+    """Replace a launch among the arguments by overrides.
 
     The launch is a command line after `--`, or that of `serve=FILE`. Other overrides win over those of the launch.
 

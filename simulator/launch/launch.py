@@ -36,7 +36,9 @@ class Launch:
     def replicated(self, num_replicas: int) -> "Launch":
         """Return this launch on several replicas."""
         replicas = num_replicas * self.settings.get("cluster.replicas", 1)
-        return replace(self, settings={**self.settings, "cluster.replicas": replicas} if replicas > 1 else self.settings)
+        return replace(
+            self, settings={**self.settings, "cluster.replicas": replicas} if replicas > 1 else self.settings
+        )
 
     def overrides(self, known_model: bool = False) -> list[str]:
         """Return the overrides that compose the deployment.
@@ -57,7 +59,10 @@ class Launch:
 
 
 def model_of(name: str) -> Model | None:
-    """Read the config.json of a local model; None: the name is not that of a folder.
+    """Read the config.json of a local model.
+
+    Returns None if the name is not that of a folder.
+
 
     Raises:
         ConfigError: The file cannot be read.
@@ -116,6 +121,6 @@ def refuse_unknown(engine: str, option: str, known: Sequence[str]) -> None:
 
 
 def matching_start(words: Sequence[str], starts: Sequence[Sequence[str]]) -> int:
-    """Return the number of words of the start of a command that these words begin with; 0: none."""
+    """Return how many words at the start of a command match; 0: none."""
     plain = [word.rpartition("/")[2] for word in words[:1]] + list(words[1:])
     return next((len(start) for start in starts if plain[: len(start)] == list(start)), 0)

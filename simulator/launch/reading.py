@@ -15,7 +15,9 @@ from traces.shared.json_file import read_bytes
 
 ENGINES = (vllm, sarathi_serve)
 _SUFFIXES = (".yaml", ".yml", ".json")
-_KNOWN = "vllm serve MODEL, python -m vllm.entrypoints.openai.api_server, python -m sarathi.entrypoints.openai.api_server"
+_KNOWN = (
+    "vllm serve MODEL, python -m vllm.entrypoints.openai.api_server, python -m sarathi.entrypoints.openai.api_server"
+)
 # Servers that are not simulated, by a word of their command.
 _OTHERS = {
     "sglang": "SGLang",
@@ -68,7 +70,8 @@ def _launch(words: Sequence[str], variables: Mapping[str, str]) -> Launch | None
         for index in range(len(words)):
             length = engine.start_length(words[index:])
             if length:
-                return engine.read(substituted(words[index + length :], known), known)
+                launch: Launch = engine.read(substituted(words[index + length :], known), known)
+                return launch
     for word in words:
         name = next((name for key, name in _OTHERS.items() if key in word), None)
         if name is not None:
@@ -102,7 +105,10 @@ def _container_launch(container: Container) -> Launch | None:
 
 
 def _with_uri(launch: Launch, documents: Any) -> Launch:
-    """Return the launch with the model that the manifest mounts, if the line names its folder."""
+    """Return the launch with the model that the manifest mounts.
+
+    It stays as it is if the line names a known model.
+    """
     if launch.model.lower() in published_models() or config_file(launch.model) is not None:
         return launch
     uri = model_uri(documents)

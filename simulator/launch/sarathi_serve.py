@@ -61,7 +61,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def start_length(words: Sequence[str]) -> int:
-    """Return the number of words before the arguments; 0: they do not start this engine."""
+    """Return the number of words before the arguments.
+
+    0: they do not start this engine.
+    """
     return matching_start(words, _STARTS)
 
 
@@ -122,7 +125,7 @@ def _parser() -> _Parser:
 
 
 def command(deployment: Deployment, model: str) -> list[str]:
-    """Return the words of a command that launches one replica of a deployment.
+    """Return the words of a command that launches one replica.
 
     Args:
         deployment: With a scheduler of sarathi-serve.
@@ -153,7 +156,7 @@ def command(deployment: Deployment, model: str) -> list[str]:
 
 
 def _policy_options(deployment: Deployment, keys: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options of the policy that are not those of the engine."""
+    """Return the options of the policy."""
     values = dict(vars(deployment.scheduler))
     chunks = values.pop("dynamic_chunks", None)
     is_dynamic = chunks is not None and chunks.stages > 0

@@ -39,7 +39,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def assignments(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the variables set at the start of a command, and its other words."""
+    """Return the variables set before a command, and its words."""
     variables: dict[str, str] = {}
     rest = list(words)
     while rest and (rest[0] in ("export", "env") or _ASSIGNMENT.fullmatch(rest[0])):
@@ -50,7 +50,10 @@ def assignments(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def substituted(words: Sequence[str], variables: Mapping[str, str]) -> list[str]:
-    """Replace variables by their values; a word that is one variable may become several.
+    """Replace variables by their values.
+
+    A word that is one variable may become several words.
+
 
     Raises:
         ConfigError: A variable has no value.

@@ -1,4 +1,4 @@
-"""Command lines of vLLM: `vllm serve`, its API server as a module, and Dynamo's worker."""
+"""Command lines of vLLM: `vllm serve`, its API server, Dynamo's worker."""
 
 import argparse
 import json
@@ -61,7 +61,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def start_length(words: Sequence[str]) -> int:
-    """Return the number of words before the arguments; 0: they do not start this engine."""
+    """Return the number of words before the arguments.
+
+    0: they do not start this engine.
+    """
     if _IMAGE.fullmatch(words[0]):
         return 3 if list(words[1:3]) == ["vllm", "serve"] else 1
     return matching_start(words, _STARTS)
@@ -98,12 +101,12 @@ def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:
 
 
 def _settings(given: Mapping[str, Any], model: str, local: Model | None) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings besides those of the model, and what is not simulated."""
+    """Return the settings besides the model, and what is not simulated."""
     settings: dict[str, Any] = {"scheduler": "vllm_v1"}
     for name, key in (INTEGERS | NUMBERS | SWITCHES | POLICY).items():
         if name in given:
             settings[key] = given[name]
-    settings |= _batch_sizes(given, model, local) | _formats(given, model, local)
+    settings |= _batch_sizes(given, local) | _formats(given, model, local)
     if given.get("async-scheduling") is False:
         settings["engine"] = "vllm_v1_sync"
     if given.get("data-parallel-size", 1) != 1:
@@ -114,7 +117,7 @@ def _settings(given: Mapping[str, Any], model: str, local: Model | None) -> tupl
     return settings | graphs, notes
 
 
-def _batch_sizes(given: Mapping[str, Any], model: str, local: Model | None) -> dict[str, Any]:
+def _batch_sizes(given: Mapping[str, Any], local: Model | None) -> dict[str, Any]:
     """Return the batch sizes that vLLM derives from the options (engine/arg_utils.py).
 
     Defaults of the device are resolved when the deployment is composed.
@@ -150,7 +153,9 @@ def _formats(given: Mapping[str, Any], model: str, local: Model | None) -> dict[
         settings["model.dtype"] = DTYPES[dtype]
     if kv_dtype != "auto":
         if kv_dtype not in KV_DTYPES:
-            raise ConfigError(f"--kv-cache-dtype={kv_dtype} is not simulated; simulated are auto, {', '.join(KV_DTYPES)}")
+            raise ConfigError(
+                f"--kv-cache-dtype={kv_dtype} is not simulated; simulated are auto, {', '.join(KV_DTYPES)}"
+            )
         settings["kv_cache.dtype"] = KV_DTYPES[kv_dtype]
     return settings
 
@@ -211,7 +216,7 @@ def _parser() -> _Parser:
 
 
 def _with_config_file(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with those of `--config FILE` before them, which they override."""
+    """Return the arguments, after those of `--config FILE`."""
     rest = list(arguments)
     for index, argument in enumerate(rest):
         name, equals, path = argument.partition("=")
@@ -287,7 +292,7 @@ def _set_nested(values: dict[str, Any], keys: Sequence[str], text: str) -> None:
 
 
 def command(deployment: Deployment, model: str) -> list[str]:
-    """Return the words of a command that launches one replica of a deployment.
+    """Return the words of a command that launches one replica.
 
     Sizes that vLLM would choose by its version or GPU are stated too, so that any version runs the same deployment.
 
@@ -335,7 +340,7 @@ def command(deployment: Deployment, model: str) -> list[str]:
 
 
 def _weights_option(model: Model, name: str) -> dict[str, str]:
-    """Return the option for the format of the weights, if it is not that of the checkpoint.
+    """Return the option for weights in another format than the checkpoint's.
 
     Raises:
         ValueError: It needs a checkpoint of that format.

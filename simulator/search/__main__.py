@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import VERSION, ConfigError, named, resolved
+from simulator.launch import with_launch
 from traces.shared.atomic_files import atomic_file
 
 # Keys that the search chooses, and what to set instead.
@@ -30,8 +31,9 @@ _SCHEDULERS = "search.schedulers lists them; for other options add files of your
 
 HELP = """\
 Searches for the cheapest deployment that serves a load within its SLO: over devices, tensor and pipeline
-parallelism, replicas, schedulers and token budgets. Candidates that cannot fit in memory, or miss the SLO even at
-peak rates (roofline), are ruled out without simulation. Needs Optuna: pip install 'llm-serving-simulator[search]'.
+parallelism, replicas and token budgets, each device with its own engine and defaults. Candidates that cannot fit
+in memory, or miss the SLO even at peak rates (roofline), are ruled out without simulation. Needs Optuna:
+pip install 'llm-serving-simulator[search]'.
 
   python -m simulator.search [key=value ...]
   python -m simulator.search model=llama2_70b trace=sharegpt arrival.qps=4 slo.tbt_p99=0.2 slo.ttft_p90=2
@@ -40,18 +42,20 @@ peak rates (roofline), are ruled out without simulation. Needs Optuna: pip insta
   arrival.qps=0.4              load, requests/s
   slo.METRIC_STATISTIC=SECONDS bounds, see `python -m simulator.capacity --help`; or slo=paper_strict |
                                paper_relaxed
-  search.devices=[...]         a100_80gb | a100_80gb_sxm | a40 | h100_sxm | h200_sxm
+  deployment=NAME              start: its model, scheduler and engine
+  scheduler=vllm_v1            and its options; or several: search.schedulers=[sarathi,vllm,orca]
+  search.devices=[...]         files of configs/device that have a price
   search.tp=[1,2,4,8]          tensor-parallel degrees
   search.pp=[1,2]              pipeline-parallel degrees
-  search.schedulers=[sarathi,vllm,orca]
-  search.token_budgets=[256,512,1024,2048]
-                               for schedulers that have a token budget
+  search.token_budgets=[512,2048,8192]
+                               besides the engine's default on the device, for schedulers that have one
   search.max_gpus=64           maximum number of GPUs, over all replicas
   search.trials=100            maximum number of trials; a space of at most this size is searched exhaustively
   search.storage=null          file for the trials, NAME.journal or sqlite:///NAME.db: resumes a stopped search
                                and lets several processes or machines share it
 
-All other keys of `python -m simulator --help` work too, except those that the search chooses. Writes search.json,
+All other keys of `python -m simulator --help` work too, except those that the search chooses. Prints the cheapest
+deployment, the command that launches it, and its cost. Writes search.json,
 search.csv (every simulated deployment) and search.png (cost against each objective).
 
 Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
@@ -59,7 +63,7 @@ Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_search, HELP, "search")
+    hydra_command.run(_search, HELP, "search", read_launch=with_launch)
 
 
 def _search(config: DictConfig, folder: Path) -> Figures:

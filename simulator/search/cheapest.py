@@ -245,7 +245,7 @@ def _point(name: str, option: Option, scheduler: str, budget: int | None) -> dic
 
 
 def _budget_axis(option: Option, scheduler: str) -> str:
-    """Return the name of the axis of token budgets, whose choices depend on the device."""
+    """Return the name of the axis of token budgets of a device."""
     return f"token_budget of {scheduler} on {option.device}"
 
 

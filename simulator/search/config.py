@@ -165,7 +165,7 @@ def build_search(config: DictConfig, overrides: Sequence[str]) -> SearchTask:
         raise ConfigError("slo: a search compares deployments, so set bounds in seconds, for example slo.tbt_p99=0.2")
     slo = build_slo(config.slo, parts["deployment"], trace.clients)
     load = _load(trace, parts["deployment"], parts["metrics"])
-    build = _builder(config, overrides, space)
+    build = _builder(overrides, space)
     _require_budgets(build, space)
     kept, pruned = options(space, slo, load, build)
     problem = _problem(config, space, build)
@@ -251,7 +251,7 @@ def _smallest(config: DictConfig) -> DictConfig:
     return smallest
 
 
-def _builder(config: DictConfig, overrides: Sequence[str], space: Space) -> Build:
+def _builder(overrides: Sequence[str], space: Space) -> Build:
     """Return a function that builds a deployment of one replica.
 
     Each device and policy is what the other commands compose for it, with its own engine and defaults.
@@ -262,7 +262,8 @@ def _builder(config: DictConfig, overrides: Sequence[str], space: Space) -> Buil
     bases: dict[tuple[str, str], Deployment] = {}
     for device in space.devices:
         for scheduler in space.schedulers:
-            candidate = recomposed(CONFIG, overrides, {"device": device, "scheduler": scheduler})
+            with named("search.devices, search.schedulers", ": "):
+                candidate = recomposed(CONFIG, overrides, {"device": device, "scheduler": scheduler})
             bases[device, scheduler] = deployment_of(candidate, OmegaConf.create({"replicas": 1}))
 
     def build(device: str, tp: int, pp: int, scheduler: str) -> Deployment:

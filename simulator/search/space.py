@@ -103,7 +103,10 @@ def options(space: Space, slo: SLO, load: Load, build: Build) -> tuple[list[Opti
 
 
 def _token_budgets(deployment: Deployment, listed: Sequence[int]) -> list[int]:
-    """Return the token budgets of a deployment, its own first; none if its policy has no budget."""
+    """Return the token budgets of a deployment, its own first.
+
+    None if its policy has no budget.
+    """
     own = token_budget_of(deployment)
     return [] if own is None else [own, *(budget for budget in listed if budget != own)]
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from simulator.cli import Figures, hydra_command
 from simulator.config import VERSION, named, resolved
 from simulator.iteration_time import Documented, describe_provenance, extent_of_batch
+from simulator.launch import with_launch
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw
@@ -46,7 +47,7 @@ Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_token_budget, HELP, "token_budget")
+    hydra_command.run(_token_budget, HELP, "token_budget", read_launch=with_launch)
 
 
 def _token_budget(config: DictConfig, folder: Path) -> Figures:
