@@ -313,7 +313,7 @@ def test_a_deployment_that_no_engine_runs_has_a_reason_in_place_of_a_command() -
 
 def test_a_command_for_longer_sequences_than_the_model_has_positions_allows_them() -> None:
     lines = launch_lines(deployment("model=llama2_7b", "scheduler=vllm_v1", "device=h100"))
-    assert lines[1].startswith("VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 vllm serve meta-llama/Llama-2-7b-chat-hf")
+    assert lines[1:3] == ["VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 \\", "vllm serve meta-llama/Llama-2-7b-chat-hf \\"]
     lines = launch_lines(deployment("model=llama3_8b", "scheduler=vllm_v1", "device=h100"))
     assert lines[1].startswith("vllm serve meta-llama/Llama-3.1-8B-Instruct ")
 

@@ -9,7 +9,7 @@ Simulates an LLM serving cluster: replicas of a model serve a trace of requests.
   python -m simulator device=H100 trace=sharegpt -- vllm serve Qwen/Qwen3-32B -tp 4
 
   -- COMMAND                   deployment of a command line: vllm serve ... | python -m sarathi.entrypoints...
-  serve=FILE                   the same from a script or a Kubernetes manifest; other keys win over its options
+  serve=FILE                   the same from a script or a Kubernetes manifest; other keys win over it
 
 Deployment
   scheduler=sarathi            sarathi | vllm | orca | faster_transformer | chunked_prefills | vllm_v1

@@ -65,9 +65,10 @@ def run(task: Task, usage: str, config_name: str = "config", *, read_launch: Rea
         if "--help" in arguments or "-h" in arguments:
             print(usage)
             return None
+        status = _compose_and_run(_job(task, errors, folders, writes), errors, arguments, config_name)
         for note in notes:
             print(note, file=sys.stderr)
-        return _compose_and_run(_job(task, errors, folders, writes), errors, arguments, config_name)
+        return status
 
     command_line.run(
         run_arguments, sys.argv[1:], one_line, lambda: sweep.after_interrupt() or _interrupted_run(folders)

@@ -39,7 +39,8 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
 
     `device=H200` means `device=h200_sxm`, `model=Qwen/Qwen3-32B` means `model=qwen3_32b`, and other aliases likewise.
     `+scheduler=X` means `scheduler=X` (Hydra allows `+` only without a default). `cluster.router=X` and
-    `cluster.node=X` select a file (Hydra: `cluster/router=X`). `slo.X=Y`, also within a section, adds an objective (Hydra: `++slo.X=Y`).
+    `cluster.node=X` select a file (Hydra: `cluster/router=X`). `slo.X=Y`, also within a section, adds an objective
+    (Hydra: `++slo.X=Y`).
     """
     translated = []
     for override in overrides:

@@ -1,5 +1,6 @@
 """Lines to paste for a deployment: its launch and its cost."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from traces import Trace
 
 HOURS_PER_MONTH = 730
 _WIDTH = 88
+_ASSIGNMENT = re.compile(r"[A-Z_]+=[\w,]+$")  # an environment variable in front of a command
 # Engines by the class of the scheduler, and the generation of kernels that the engine has.
 _ENGINES = {
     "VLLMV1": (vllm, "vllm"),
@@ -139,19 +141,19 @@ def _wrapped(words: Sequence[str]) -> list[str]:
     """
     parts: list[str] = []
     for word in words:
-        if parts and not word.startswith("--"):
+        if word.startswith("--"):
+            parts.append(word)
+        elif parts and not _ASSIGNMENT.match(parts[-1]):
             parts[-1] += f" {shlex.quote(word)}"
+        elif _ASSIGNMENT.match(word):
+            parts.append(word)
         else:
-            parts.append(word if word.startswith("--") else _quoted_assignment(word))
-    lines = parts[:1]
-    for part in parts[1:]:
-        if len(lines) > 1 and len(lines[-1]) + 1 + len(part) <= _WIDTH:
+            parts.append(shlex.quote(word))
+    own = next(index for index, part in enumerate(parts) if part.startswith("--"))
+    lines = parts[:own]
+    for part in parts[own:]:
+        if len(lines) > own and len(lines[-1]) + 1 + len(part) <= _WIDTH:
             lines[-1] += f" {part}"
         else:
             lines.append(f"  {part}")
     return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
-
-
-def _quoted_assignment(word: str) -> str:
-    name, equals, value = word.partition("=")
-    return name + equals + shlex.quote(value) if equals else shlex.quote(word)

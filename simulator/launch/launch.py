@@ -121,6 +121,6 @@ def refuse_unknown(engine: str, option: str, known: Sequence[str]) -> None:
 
 
 def matching_start(words: Sequence[str], starts: Sequence[Sequence[str]]) -> int:
-    """Return how many words at the start of a command match; 0: none."""
+    """Return how many words match the start of a command."""
     plain = [word.rpartition("/")[2] for word in words[:1]] + list(words[1:])
     return next((len(start) for start in starts if plain[: len(start)] == list(start)), 0)

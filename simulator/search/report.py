@@ -117,7 +117,7 @@ def _headline(task: SearchTask, best: Outcome | None) -> Table:
     prompt, output = task.trace.prompt_tokens.mean(), task.trace.output_tokens.mean()
     rate = f"{task.qps:.4g} requests/s of " if task.qps else ""
     table.add_row("model", model)
-    table.add_row("load", f"{rate}{task.trace_name}, {prompt:,.0f} prompt and {output:,.0f} output tokens on average")
+    table.add_row("load", f"{rate}{task.trace_name}, {prompt:,.0f} + {output:,.0f} tokens (prompt + output, mean)")
     table.add_row("SLO", ", ".join(f"{name} <= {bound:.4g} s" for name, bound in task.slo.bounds().items()))
     table.add_row("cheapest", _none_or(best))
     if best is not None:
@@ -134,12 +134,10 @@ def _none_or(best: Outcome | None) -> str:
 
 def _limits(outcome: Outcome) -> str:
     """Return the options that were chosen."""
-    limits = [f"{outcome.memory_utilization:.0%} of the memory"]
-    if outcome.max_num_seqs is not None:
-        limits.insert(0, f"{outcome.max_num_seqs:,} requests at a time")
-    if outcome.token_budget is not None:
-        limits.insert(0, f"{outcome.token_budget:,} tokens per iteration")
-    return ", ".join(limits)
+    sizes = {"tokens": outcome.token_budget, "requests": outcome.max_num_seqs}
+    stated = " and ".join(f"{size:,} {name}" for name, size in sizes.items() if size is not None)
+    memory = f"{outcome.memory_utilization:.0%} of the memory"
+    return f"{stated} per iteration, {memory}" if stated else memory
 
 
 def _candidates(task: SearchTask, outcomes: Sequence[Outcome], best: Outcome | None) -> Table:
