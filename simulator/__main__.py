@@ -19,6 +19,7 @@ from rich.text import Text
 
 from simulator.cli import HELP, Figures, hydra_command, print_summary
 from simulator.config import build, build_objectives, description, files_of
+from simulator.launch import with_launch
 from simulator.output import write_result
 from simulator.results import SLO, Result, client_figures, client_warnings
 from simulator.simulation import simulate
@@ -38,7 +39,7 @@ SHOWN_FIGURES = {
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_simulate, HELP, shown_figures=SHOWN_FIGURES)
+    hydra_command.run(_simulate, HELP, read_launch=with_launch, shown_figures=SHOWN_FIGURES)
 
 
 def _simulate(config: DictConfig, folder: Path) -> Figures:

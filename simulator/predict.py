@@ -11,6 +11,7 @@ from rich.table import Table
 from simulator.cli import hydra_command
 from simulator.config import ConfigError, build_prediction, description
 from simulator.iteration_time import time_breakdown
+from simulator.launch import with_launch
 from simulator.model import Device
 from simulator.output import deployment_lines
 from simulator.replica import Batch
@@ -36,7 +37,7 @@ Exit status: 0, 2 for invalid input."""
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_predict, HELP, "predict", writes=False)
+    hydra_command.run(_predict, HELP, "predict", read_launch=with_launch, writes=False)
 
 
 def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # writes only to output.json and output.plot

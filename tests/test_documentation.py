@@ -121,12 +121,22 @@ def test_the_policies_of_the_documentation_run_from_their_two_files(
 
 @pytest.mark.slow
 def test_a_vllm_deployment_is_planned_in_five_commands(tmp_path: Path) -> None:
-    shown = [line for block in code_blocks("docs/vllm.md", "bash") for line in block.splitlines()]
+    shown = [line for block in code_blocks("docs/vllm.md", "bash")[:5] for line in block.splitlines()]
     assert len(shown) == 5
     for command in shown:
         few = [] if "simulator.plot" in command else ["trace.num_requests=40"]
         run(tmp_path, command, *few)
     assert (tmp_path / "outputs" / "plots" / "prefixes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_launches_of_the_documentation_compose_and_print_a_command(tmp_path: Path) -> None:
+    line, manifest = code_blocks("docs/vllm.md", "bash")[5].splitlines()
+    (tmp_path / "deployment.yaml").write_text("command: [vllm, serve]\nargs: [Qwen/Qwen3-32B, -tp, 2]\nreplicas: 2\n")
+    few = "trace.num_requests=5"
+    assert "4 GPUs" in run(tmp_path, line.replace(" -- ", f" {few} -- "))
+    assert "# on each of 2 replicas, 2 x h100_sxm\nvllm serve Qwen/Qwen3-32B" in run(tmp_path, f"{manifest} {few}")
+    (snippet,) = code_blocks("docs/vllm.md", "python")
+    assert "\nvllm serve Qwen/Qwen3-32B \\\n" in run_process(tmp_path, [sys.executable, "-c", snippet])
 
 
 def test_the_figures_of_the_vllm_example_match_its_commands() -> None:

@@ -50,8 +50,8 @@ TABLE = {
     "simulator.token_budget": "simulator.capacity simulator.cli simulator.cluster simulator.config"
     " simulator.iteration_time simulator.output simulator.replica traces.shared omegaconf rich",
     "simulator.search": "simulator.capacity simulator.cli simulator.cluster simulator.config simulator.iteration_time"
-    " simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces traces.shared"
-    " hydra omegaconf optuna rich",
+    " simulator.launch simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces"
+    " traces.shared hydra omegaconf optuna rich",
     "simulator.report": "simulator.cli simulator.config simulator.output simulator.plot simulator.results traces.shared"
     " jinja2 markupsafe matplotlib rich",
     "simulator.reproduce": "simulator.capacity simulator.cli simulator.config simulator.iteration_time"

@@ -14,7 +14,7 @@ EXPORTS = {
     " lasting_warnings load_capacity",
     "simulator.cli": "Figures HELP SweepReport as_written print_summary print_wide run_command",
     "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
-    " groups_of has_token_budget request_table with_token_budget",
+    " groups_of has_token_budget request_table token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",
     "simulator.compare": "ReadError Run read_run",
     "simulator.config": "CONFIG_DIR ConfigError GROUPS VERSION allowing build build_experiment build_objectives"
@@ -32,6 +32,7 @@ EXPORTS = {
     " elementwise_terms embedding experts_inputs extent_of extent_of_batch head_operators layer_operators load_links"
     " load_profile matmul_features matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes",
+    "simulator.launch": "Cost Launch hourly_price launch_lines planning_lines read_file read_words with_launch",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
     " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,18 @@ import pytest
 
 from simulator.cluster import Deployment
 from simulator.config import load_config
+from simulator.launch import read_words
 from simulator.results import SLO
 from simulator.search import Load, Option, Space, fewest_replicas, options, pareto, ruled_out
 from simulator.simulation import simulate
 from tests.helpers import command
 
 study = pytest.importorskip("simulator.search.cheapest", reason="optuna is not installed")
+load_search = pytest.importorskip("simulator.search.config", reason="optuna is not installed").load_search
 
 
 def option(name: str, price: float = 1.0, fewest: int = 1) -> Option:
-    return Option(name, name, tp=1, pp=1, fewest_replicas=fewest, price_per_hour_usd=price)
+    return Option(name, name, 1, 1, fewest_replicas=fewest, price_per_hour_usd=price, token_budgets={"vllm": []})
 
 
 def deployment(*overrides: str) -> Deployment:
@@ -39,7 +42,7 @@ def outcomes_of(needed: Mapping[str, int], prices: Mapping[str, float], trials: 
         return study.Served({"tbt_p99": needed[candidate.option.device] / candidate.replicas}, keeps_up=True)
 
     kept = [option(name, prices[name]) for name in needed]
-    search = study.Search(kept, {"vllm": []}, {"tbt_p99": 1.0}, 64, serve, settings.get("problem", {}))
+    search = study.Search(kept, {"tbt_p99": 1.0}, 64, serve, settings.get("problem", {}))
     return search.run(trials, 0, settings.get("storage"), lambda _: None), served
 
 
@@ -105,7 +108,7 @@ def test_a_deployment_whose_queue_grows_without_end_is_not_within_the_slo() -> N
     def serve(candidate: Any) -> Any:
         return study.Served({"tbt_p99": 0.1}, keeps_up=candidate.replicas >= 7)
 
-    search = study.Search([option("a")], {"vllm": []}, {"tbt_p99": 1.0}, 64, serve, {})
+    search = study.Search([option("a")], {"tbt_p99": 1.0}, 64, serve, {})
     outcomes = search.run(1, 0, None, lambda _: None)
     assert min(outcome.replicas for outcome in outcomes if outcome.met) == 7
 
@@ -171,6 +174,69 @@ def test_layouts_that_cannot_meet_the_slo_are_ruled_out_with_a_reason() -> None:
     assert "search.max_gpus" in pruned[0].reason
 
 
+@pytest.mark.parametrize("device", ["a100_80gb", "h100_sxm", "h200_sxm", "l40s"])
+def test_the_engine_s_defaults_on_each_device_are_among_the_candidates(device: str) -> None:
+    given = ("model=llama3_8b", "slo.tbt_p99=1", "trace.num_requests=5", "search.token_budgets=[512]")
+    task = load_search(*given, "search.devices=[a100_80gb,h100_sxm,h200_sxm,l40s]", "search.tp=[1,2]", "search.pp=[1]")
+    default = deployment("model=llama3_8b", "scheduler=vllm_v1", f"device={device}", "parallel.tp=2")
+    (kept,) = [kept for kept in task.kept if (kept.device, kept.tp) == (device, 2)]
+    budget, *others = kept.token_budgets["vllm_v1"]
+    assert task.deployment(device, 2, 1, "vllm_v1", budget, 1) == default
+    assert others == [512]
+    few = vars(task.deployment(device, 2, 1, "vllm_v1", 512, 3).scheduler)
+    assert few["max_num_seqs"] == min(vars(default.scheduler)["max_num_seqs"], few["max_num_batched_tokens"])
+
+
+def test_each_device_and_policy_has_its_own_engine() -> None:
+    devices, policies = "search.devices=[a100_80gb,l40s]", "search.schedulers=[sarathi,vllm_v1]"
+    task = load_search("slo.tbt_p99=1", "trace.num_requests=5", "search.tp=[1]", "search.pp=[1]", devices, policies)
+    for device in ("a100_80gb", "l40s"):
+        for policy in ("sarathi", "vllm_v1"):
+            expected = deployment(f"device={device}", f"scheduler={policy}")
+            assert task.build(device, 1, 1, policy) == expected
+
+
+def test_a_search_starts_from_a_deployment() -> None:
+    few = ("slo.tbt_p99=1", "trace.num_requests=5", "search.devices=[a100_80gb_sxm]", "search.tp=[2]", "search.pp=[1]")
+    task = load_search("deployment=vllm_v1_llama3_8b_h100", "kv_cache.prefix_caching=false", *few)
+    given = ("model=llama3_8b", "scheduler=vllm_v1", "device=a100_80gb_sxm", "kv_cache.prefix_caching=false")
+    assert task.build("a100_80gb_sxm", 2, 1, "vllm_v1") == deployment(*given, "parallel.tp=2")
+
+
+def test_defaults_are_tried_first_in_a_large_space() -> None:
+    served: list[Any] = []
+
+    def serve(candidate: Any) -> Any:
+        served.append((candidate.option.name, candidate.token_budget))
+        return study.Served({"tbt_p99": 0.1}, keeps_up=True)
+
+    budgets = {"vllm_v1": [8192, *range(100, 140)]}
+    kept = [Option(name, name, 1, 1, 1, 1.0, budgets) for name in "abcd"]
+    study.Search(kept, {"tbt_p99": 1.0}, 64, serve, {}).run(6, 0, None, lambda _: None)
+    assert served[:4] == [(name, 8192) for name in "abcd"]
+    assert len(served) == 6
+
+
+def test_the_answer_comes_first_and_ends_in_lines_to_paste(tmp_path: Path) -> None:
+    load = ("model=meta-llama/Llama-3.1-8B-Instruct", "trace=sharegpt", "trace.num_requests=60", "arrival.qps=4")
+    space = ("search.devices=[h100_sxm]", "search.tp=[1]", "search.pp=[1]", "search.token_budgets=[2048]")
+    done = command(tmp_path, "simulator.search", *load, *space, "slo.ttft_p90=2", "hydra.run.dir=out")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines if line.split()][:1] == ["model"]
+    assert any(line.startswith("load      4 requests/s of sharegpt, ") for line in lines)
+    assert "cheapest  $6.88/h, 1 x h100_sxm tp1 pp1, vllm_v1" in [line.rstrip() for line in lines]
+    written = json.loads((tmp_path / "out" / "search.json").read_text())
+    best = written["cheapest"]
+    limits = f"{best['token_budget']:,} tokens and 1,024 requests per iteration, 92% of the memory"
+    assert f"limits    {limits}" in [line.rstrip() for line in lines]
+    start = lines.index("# on 1 x h100_sxm")
+    assert lines[start : start + len(written["launch"])] == written["launch"]
+    launch = read_words(shlex.split(" ".join(written["launch"][1:-1]).replace("\\", "")))
+    assert launch.settings["scheduler.max_num_batched_tokens"] == best["token_budget"]
+    assert lines.index("# on 1 x h100_sxm") < next(row for row, line in enumerate(lines) if "Pareto front" in line)
+
+
 def test_the_command_writes_the_pareto_front(tmp_path: Path) -> None:
     arguments = [
         "trace=sharegpt",
@@ -212,7 +278,7 @@ def test_the_command_writes_the_pareto_front(tmp_path: Path) -> None:
         ("slo.tbt_p99=0.00001", "ruled out"),
         ("slo=strict", "seconds"),
         ("parallel.tp=8", "search.tp"),
-        ("scheduler.max_num_seqs=1", "search.schedulers"),
+        ("scheduler.max_num_batched_tokens=1", "search.token_budgets"),
         ("device=a40", "search.devices"),
         ("model.max_model_len=1", "no request is left"),
     ],

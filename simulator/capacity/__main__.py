@@ -15,8 +15,9 @@ from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import ConfigError, description, named
+from simulator.launch import planning_lines, with_launch
 from traces.shared.atomic_files import atomic_file
-from traces.shared.terminal import note
+from traces.shared.terminal import note, show
 
 HELP = """\
 Searches for the capacity of a deployment: the highest request rate within its SLO.
@@ -60,7 +61,7 @@ SHOWN_FIGURES = {"capacity_qps": "capacity, requests/s", "binding": "bound by", 
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_capacity, HELP, "capacity", shown_figures=SHOWN_FIGURES)
+    hydra_command.run(_capacity, HELP, "capacity", read_launch=with_launch, shown_figures=SHOWN_FIGURES)
 
 
 def _capacity(config: DictConfig, folder: Path) -> Figures:
@@ -76,6 +77,9 @@ def _capacity(config: DictConfig, folder: Path) -> Figures:
         file.write("\n")
     console = Console()
     print_capacity(summary, console)
+    experiment, requests = task.experiment, task.experiment.workload.requests(task.seeds[0])
+    lines = planning_lines(experiment.deployment, config.model.get("path"), summary["capacity_qps"], requests)
+    show(console, *lines)
     note(console, f"written to {folder}")
     return figures(summary)
 

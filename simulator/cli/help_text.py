@@ -6,6 +6,10 @@ Simulates an LLM serving cluster: replicas of a model serve a trace of requests.
   python -m simulator [key=value ...]
   python -m simulator +scheduler=sarathi +trace=arxiv
   python -m simulator scheduler=vllm trace=sharegpt arrival.qps=1.5 parallel.tp=2 model=yi_34b
+  python -m simulator device=H100 trace=sharegpt -- vllm serve Qwen/Qwen3-32B -tp 4
+
+  -- COMMAND                   deployment of a command line: vllm serve ... | python -m sarathi.entrypoints...
+  serve=FILE                   the same from a script or a Kubernetes manifest; other keys win over it
 
 Deployment
   scheduler=sarathi            sarathi | vllm | orca | faster_transformer | chunked_prefills | vllm_v1
@@ -23,7 +27,7 @@ Deployment
                                vllm_v1: options with their names in vLLM, see docs/vllm.md
   model=mistral_7b             mistral_7b | yi_34b | llama2_7b | llama2_70b | llama3_8b | llama3_70b |
                                codellama_34b | falcon_180b | qwen3_32b | llama_small (for recordings on a
-                               CPU) | hf
+                               CPU) | hf; or its name on Hugging Face, such as Qwen/Qwen3-32B
   model.path=FILE              hf: config.json of a Hugging Face model
   model.dtype=bf16             weights: fp16 | bf16 | fp8 | int8 | int4; model.weight_only=true: compute with
                                8-bit weights in half precision

@@ -5,7 +5,7 @@ Invalid input ends in one line and exit status 2.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import hydra
@@ -45,6 +45,8 @@ _FLAGS = {
 }
 
 Task = Callable[[DictConfig, Path], Figures | None]
+# Returns arguments with a launch in them as overrides, and lines for the user.
+ReadLaunch = Callable[[Sequence[str]], tuple[list[str], list[str]]]
 
 
 def run(
@@ -52,6 +54,7 @@ def run(
     usage: str,
     config_name: str = "config",
     *,
+    read_launch: ReadLaunch,
     writes: bool = True,
     shown_figures: Mapping[str, str] | None = None,
 ) -> None:
@@ -61,6 +64,7 @@ def run(
         task: Called with the configuration and the output folder; returns its columns in sweep.csv.
         usage: Text of --help.
         config_name: Top-level file in `configs/`.
+        read_launch: Reads the command line of an engine, see `simulator.launch.with_launch`.
         writes: Whether the task writes to the output folder, which is then locked while it runs.
         shown_figures: Columns of sweep.csv that a sweep shows at its end: headers by name.
     """
@@ -70,10 +74,14 @@ def run(
     sweep.shown_figures.update(shown_figures or {})
 
     def run_arguments(arguments: list[str]) -> int | None:
+        arguments, notes = read_launch(arguments)
         if "--help" in arguments or "-h" in arguments:
             print(usage)
             return None
-        return _compose_and_run(_job(task, errors, folders, writes), errors, arguments, config_name)
+        status = _compose_and_run(_job(task, errors, folders, writes), errors, arguments, config_name)
+        for note in notes:
+            print(note, file=sys.stderr)
+        return status
 
     command_line.run(
         run_arguments, sys.argv[1:], one_line, lambda: sweep.after_interrupt() or _interrupted_run(folders)

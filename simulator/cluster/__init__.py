@@ -2,7 +2,13 @@
 
 from simulator.cluster.cluster import Cluster
 from simulator.cluster.collect import collect_result
-from simulator.cluster.deployment import Deployment, groups_of, has_token_budget, with_token_budget
+from simulator.cluster.deployment import (
+    Deployment,
+    groups_of,
+    has_token_budget,
+    token_budget_of,
+    with_token_budget,
+)
 from simulator.cluster.faults import RESTART, Fault, FaultRate, Faults
 from simulator.cluster.follow_ups import FollowUps
 from simulator.cluster.replica_spec import ReplicaSpec
@@ -21,5 +27,6 @@ __all__ = [
     "groups_of",
     "has_token_budget",
     "request_table",
+    "token_budget_of",
     "with_token_budget",
 ]

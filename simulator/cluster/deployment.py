@@ -201,6 +201,12 @@ def has_token_budget(deployment: Deployment) -> bool:
     return budget_option(deployment.scheduler) is not None
 
 
+def token_budget_of(deployment: Deployment) -> int | None:
+    """Return the token budget of the policy, or None."""
+    option = budget_option(deployment.scheduler)
+    return None if option is None else int(vars(deployment.scheduler)[option])
+
+
 def budget_option(scheduler: Scheduler) -> str | None:
     """Return the policy option that limits the tokens of an iteration.
 

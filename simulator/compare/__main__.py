@@ -12,7 +12,7 @@ from simulator.compare.drawing import STATISTICS, draw
 from simulator.compare.run import THROUGHPUTS, Run
 from simulator.compare.runs import read_run
 from simulator.output import UsageError, parse
-from simulator.results import LATENCIES, objective_label
+from simulator.results import LATENCIES, figure, objective_label
 from traces.shared.atomic_files import atomic_file
 from traces.shared.terminal import facts, new_table, note, show, warn
 
@@ -95,7 +95,7 @@ def _cell(value: float | None, first: float | None) -> str:
     if value is None:
         return "-"
     difference = f" ({value / first - 1:+.1%})" if first else ""
-    return f"{value:.4g}{difference}"
+    return f"{figure(value)}{difference}"
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def without_gaps_of_pieces(run: Run, num_gaps: int = 0, num_tokens: int = 0) -> 
         found = f"gaps of {gap_s * 1e3:.3g} ms for {tpot_s * 1e3:.3g} ms per output token"
     if not are_pieces:
         return run
-    note = f"several tokens came at a time ({found}): its gaps are between pieces and are left out of tbt_s"
+    note = f"several tokens came at a time ({found}): its gaps are between pieces and are left out of TBT"
     latencies = {**run.latencies, "tbt_s": dict.fromkeys(STATISTICS)}
     return replace(run, latencies=latencies, notes=(*run.notes, note))
 

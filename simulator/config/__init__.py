@@ -4,12 +4,14 @@ from simulator.config.build import (
     build,
     build_experiment,
     build_prediction,
+    chosen,
     composed,
     deployment_of,
     description,
     files_of,
     integer_pairs,
     load_config,
+    recomposed,
     require_integer,
     resolved,
 )
@@ -26,15 +28,18 @@ from simulator.config.components import (
 )
 from simulator.config.digests import VERSION, code_digest, input_digests
 from simulator.config.error_messages import one_line
-from simulator.config.overrides import check_config_dir, check_override, to_hydra
+from simulator.config.model_names import PublishedModel, model_choice, published_models, unknown_model
+from simulator.config.overrides import MOST_NODES, check_config_dir, check_override, num_nodes, to_hydra
 from simulator.config.policy_options import combine_policies, overrides_of
 from simulator.config.slo import build_objectives, require_slo
 
 __all__ = [
     "CONFIG_DIR",
     "GROUPS",
+    "MOST_NODES",
     "VERSION",
     "ConfigError",
+    "PublishedModel",
     "allowing",
     "build",
     "build_experiment",
@@ -43,6 +48,7 @@ __all__ = [
     "check_config_dir",
     "check_override",
     "choices",
+    "chosen",
     "code_digest",
     "combine_policies",
     "component",
@@ -53,13 +59,18 @@ __all__ = [
     "input_digests",
     "integer_pairs",
     "load_config",
+    "model_choice",
     "named",
+    "num_nodes",
     "one_line",
     "overrides_of",
+    "published_models",
+    "recomposed",
     "require_integer",
     "require_keys",
     "require_mapping",
     "require_slo",
     "resolved",
     "to_hydra",
+    "unknown_model",
 ]

@@ -1,7 +1,7 @@
 """Compose a configuration and build the arguments of a simulation or prediction."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -39,6 +39,10 @@ _KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", "slo"
 _CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
 # Keys that a group of a cluster may override.
 _GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
+
+# Defaults of engines that depend on several options.
+OmegaConf.register_new_resolver("min", min, replace=True)
+OmegaConf.register_new_resolver("max", max, replace=True)
 
 _MAX_PER_BATCH = 1 << 20  # tokens or sequences
 
@@ -262,6 +266,34 @@ def _with_group(config: DictConfig, group: DictConfig) -> DictConfig:
             section = merged.cluster if name == "node" else merged
             section[name] = value if "_target_" in value else OmegaConf.merge(section[name], value)
     return merged
+
+
+def chosen(name: str, overrides: Sequence[str]) -> dict[str, str]:
+    """Return the choice of each group, such as "scheduler".
+
+    Args:
+        name: Top-level file in `configs/`.
+        overrides: In Hydra's syntax.
+    """
+    return dict(compose(name, list(overrides), return_hydra_config=True).hydra.runtime.choices)
+
+
+def recomposed(name: str, overrides: Sequence[str], changed: Mapping[str, str]) -> DictConfig:
+    """Compose a top-level file again with other choices of some groups.
+
+    Args:
+        name: Top-level file in `configs/`.
+        overrides: In Hydra's syntax, of the configuration that is being used.
+        changed: Choices by group.
+
+    Raises:
+        ConfigError: There is no such choice.
+    """
+    kept = [text for text in overrides if text.lstrip("+").partition("=")[0] not in changed]
+    try:
+        return compose(name, [*kept, *to_hydra([f"{group}={choice}" for group, choice in changed.items()])])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(one_line(error)) from error
 
 
 def _choose(group: str, name: str) -> DictConfig:

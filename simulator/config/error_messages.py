@@ -7,11 +7,16 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
+from simulator.config.model_names import unknown_model
+
 
 def one_line(error: Exception) -> str:
     """Return an error's message in one line, naming keys and values."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if group.partition("/")[0] == "model":
+            name = str(error.missing_cfg_file).removeprefix("model/")
+            return f"model={name}: {unknown_model(name)}"
         return f"{group.replace('/', '.')}={choice}: no such choice; allowed are: {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override} is not an override; write key=value, and quote values with special characters"

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from simulator.config.components import GROUPS, ConfigError, choices
+from simulator.config.model_names import model_choice, unknown_model
 
 # Groups for which null selects no file.
 _MAY_BE_NULL = (("experiment", "null"), ("deployment", "null"))
@@ -36,9 +37,10 @@ _DEVICE_ALIASES = {
 def to_hydra(overrides: Sequence[str]) -> list[str]:
     """Translate overrides from our syntax to Hydra's.
 
-    `device=H200` means `device=h200_sxm`, and other aliases likewise. `+scheduler=X` means `scheduler=X` (Hydra allows
-    `+` only without a default). `cluster.router=X` and `cluster.node=X` select a file (Hydra: `cluster/router=X`).
-    `slo.X=Y`, also within a section, adds an objective (Hydra: `++slo.X=Y`).
+    `device=H200` means `device=h200_sxm`, `model=Qwen/Qwen3-32B` means `model=qwen3_32b`, and other aliases likewise.
+    `+scheduler=X` means `scheduler=X` (Hydra allows `+` only without a default). `cluster.router=X` and
+    `cluster.node=X` select a file (Hydra: `cluster/router=X`). `slo.X=Y`, also within a section, adds an objective
+    (Hydra: `++slo.X=Y`).
     """
     translated = []
     for override in overrides:
@@ -48,6 +50,8 @@ def to_hydra(overrides: Sequence[str]) -> list[str]:
             if not plain.startswith("hydra"):
                 if plain == "device":
                     value = _device_name(value)
+                elif plain == "model":
+                    value = _model_name(value)
                 name = plain.replace(".", "/") if plain in ("cluster.router", "cluster.node") else plain
                 section, dot, objective = plain.partition("slo.")
                 if dot and (not section or section.endswith(".")):
@@ -61,6 +65,11 @@ def _device_name(value: str) -> str:
     """Return the names of devices for their aliases, separated by commas."""
     names = [name if name in choices("device") else name.lower().replace("-", "_") for name in value.split(",")]
     return ",".join(_DEVICE_ALIASES.get(name, name) for name in names)
+
+
+def _model_name(value: str) -> str:
+    """Return the files of models for names separated by commas."""
+    return ",".join(map(model_choice, value.split(",")))
 
 
 def check_override(argument: object, *, of_hydra: bool = True) -> None:
@@ -91,8 +100,11 @@ def check_override(argument: object, *, of_hydra: bool = True) -> None:
         raise ConfigError(f"{argument}: cluster has keys of its own, cluster.NAME=VALUE, and takes no value itself")
     if name == "slo.":
         raise ConfigError(f"{name} is not a key; write key=value, see --help")
+    value = _model_name(value) if name == "model" else value
     is_group = name in (*GROUPS, "cluster.router", "cluster.node")
     if is_group and (name, value) not in _MAY_BE_NULL and not _is_file_name(value):
+        if name == "model":
+            raise ConfigError(f"{argument}: {unknown_model(value)}")
         raise ConfigError(f"{argument}: {name} must be one of {', '.join(choices(name))}")
 
 
@@ -136,7 +148,7 @@ def _check_file(path: Path, folders: Sequence[str]) -> None:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, yaml.SafeLoader)
-        num_nodes = _count_nodes(node, {}, set())
+        size = num_nodes(node)
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
     except RecursionError:
@@ -145,7 +157,7 @@ def _check_file(path: Path, folders: Sequence[str]) -> None:
         return  # Hydra reports it if the file is selected
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if num_nodes > MOST_NODES:
+    if size > MOST_NODES:
         raise ConfigError(f"{path} has more than {MOST_NODES:,} values with aliases expanded")
     if node is not None and not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path} must contain keys and values")
@@ -168,6 +180,15 @@ def _check_key(key: yaml.Node, value: yaml.Node, where: str) -> None:
     for word in _FORBIDDEN:
         if any(word in re.split(r"[/.@: ]", name) for name in (*names, str(key.value))):
             raise ConfigError(f"{where}: {word} can only be set on the command line")
+
+
+def num_nodes(node: yaml.Node | None) -> int:
+    """Count the nodes of a YAML document with its aliases expanded.
+
+    Raises:
+        RecursionError: A node refers to itself.
+    """
+    return _count_nodes(node, {}, set())
 
 
 def _count_nodes(node: yaml.Node | None, counts: dict[int, int], open_: set[int]) -> int:

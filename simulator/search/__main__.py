@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import VERSION, ConfigError, named, resolved
+from simulator.launch import with_launch
 from traces.shared.atomic_files import atomic_file
 
 # Keys that the search chooses, and what to set instead.
@@ -20,16 +21,19 @@ _SEARCHED = {
     "parallel.tp": "set search.tp=[...]",
     "parallel.pp": "set search.pp=[...]",
     "parallel.stage_layers": "it depends on parallel.pp",
-    "scheduler": "set search.schedulers=[...]; for other options add files of your own, see --config-dir",
     "cluster.replicas": "set search.max_gpus=N",
     "cluster.groups": "a search has one group",
     "cluster.node": "each device has its own node",
 }
+_BUDGET = "its default and search.token_budgets=[...] are searched"
+_SEARCHED |= {"scheduler.token_budget": _BUDGET, "scheduler.max_num_batched_tokens": _BUDGET}
+_SCHEDULERS = "search.schedulers lists them; for other options add files of your own, see --config-dir"
 
 HELP = """\
 Searches for the cheapest deployment that serves a load within its SLO: over devices, tensor and pipeline
-parallelism, replicas, schedulers and token budgets. Candidates that cannot fit in memory, or miss the SLO even at
-peak rates (roofline), are ruled out without simulation. Needs Optuna: pip install 'llm-serving-simulator[search]'.
+parallelism, replicas and token budgets, each device with its own engine and defaults. Candidates that cannot fit
+in memory, or miss the SLO even at peak rates (roofline), are ruled out without simulation. Needs Optuna:
+pip install 'llm-serving-simulator[search]'.
 
   python -m simulator.search [key=value ...]
   python -m simulator.search model=llama2_70b trace=sharegpt arrival.qps=4 slo.tbt_p99=0.2 slo.ttft_p90=2
@@ -38,18 +42,20 @@ peak rates (roofline), are ruled out without simulation. Needs Optuna: pip insta
   arrival.qps=0.4              load, requests/s
   slo.METRIC_STATISTIC=SECONDS bounds, see `python -m simulator.capacity --help`; or slo=paper_strict |
                                paper_relaxed
-  search.devices=[...]         a100_80gb | a100_80gb_sxm | a40 | h100_sxm | h200_sxm
+  deployment=NAME              start: its model, scheduler and engine
+  scheduler=vllm_v1            and its options; or several: search.schedulers=[sarathi,vllm,orca]
+  search.devices=[...]         files of configs/device that have a price
   search.tp=[1,2,4,8]          tensor-parallel degrees
   search.pp=[1,2]              pipeline-parallel degrees
-  search.schedulers=[sarathi,vllm,orca]
-  search.token_budgets=[256,512,1024,2048]
-                               for schedulers that have a token budget
+  search.token_budgets=[512,2048,8192]
+                               besides the engine's default on the device, for schedulers that have one
   search.max_gpus=64           maximum number of GPUs, over all replicas
   search.trials=100            maximum number of trials; a space of at most this size is searched exhaustively
   search.storage=null          file for the trials, NAME.journal or sqlite:///NAME.db: resumes a stopped search
                                and lets several processes or machines share it
 
-All other keys of `python -m simulator --help` work too, except those that the search chooses. Writes search.json,
+All other keys of `python -m simulator --help` work too, except those that the search chooses. Prints the cheapest
+deployment, the command that launches it, and its cost. Writes search.json,
 search.csv (every simulated deployment) and search.png (cost against each objective).
 
 Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
@@ -57,7 +63,7 @@ Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_search, HELP, "search")
+    hydra_command.run(_search, HELP, "search", read_launch=with_launch)
 
 
 def _search(config: DictConfig, folder: Path) -> Figures:
@@ -69,13 +75,14 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     from simulator.search.drawing import draw
     from simulator.search.report import print_search, summarize, write_table
 
-    _reject_searched_keys(HydraConfig.get().overrides.task)
-    task = build_search(config)
+    overrides = list(HydraConfig.get().overrides.task)
+    _reject_searched_keys(overrides, config)
+    task = build_search(config, overrides)
     bounds = task.slo.bounds()
     if not task.kept:
         first = task.pruned[0]
         raise ConfigError(f"all {len(task.pruned)} layouts are ruled out; {first.name}: {first.reason}")
-    search = cheapest.Search(task.kept, task.policies, bounds, task.max_gpus, task.serve, task.problem)
+    search = cheapest.Search(task.kept, bounds, task.max_gpus, task.serve, task.problem)
     columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         trials_bar = bar.add_task("trials", total=min(task.trials, search.num_points))
@@ -96,11 +103,12 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     return {name: value for name, value in best.items() if name not in ("values", "warnings")}
 
 
-def _reject_searched_keys(overrides: Iterable[str]) -> None:
+def _reject_searched_keys(overrides: Iterable[str], config: DictConfig) -> None:
     """Check that no override sets a key that the search chooses."""
+    listed = {} if OmegaConf.select(config, "search.schedulers") is None else {"scheduler": _SCHEDULERS}
     for override in map(as_written, overrides):
         name = override.partition("=")[0]
-        for searched, instead in _SEARCHED.items():
+        for searched, instead in (_SEARCHED | listed).items():
             if name == searched or name.startswith(f"{searched}."):
                 raise ConfigError(f"{override}: {searched} is chosen by the search; {instead}")
 

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ from simulator.search.space import Option
 # Proposals per generation; NSGA-II's default of 50 would leave only two generations in 100 trials.
 POPULATION = 24
 _OUTCOMES = "outcomes"
-_NO_BUDGET: Sequence[int | None] = (None,)
 
 
 @dataclass(frozen=True)
 class Served:
-    """Latencies of a candidate under the load.
+    """A candidate under the load.
 
     Attributes:
+        max_num_seqs: Maximum running requests of a replica; None: the policy states none.
+        memory_utilization: Share of the GPU memory that the engine takes.
         values: Seconds by objective; NEVER_S: not measured.
         keeps_up: Whether the queue had stopped growing when the last request arrived.
         warnings: Warnings of the run.
@@ -37,6 +39,8 @@ class Served:
     values: Mapping[str, float]
     keeps_up: bool
     warnings: Sequence[str] = ()
+    max_num_seqs: int | None = None
+    memory_utilization: float = 1.0
 
 
 class CannotServeError(Exception):
@@ -56,7 +60,6 @@ class Search:
     def __init__(
         self,
         kept: Sequence[Option],
-        policies: Mapping[str, Sequence[int]],
         bounds: Mapping[str, float],
         max_gpus: int,
         serve: Serve,
@@ -65,30 +68,32 @@ class Search:
         """Define the search space.
 
         Args:
-            kept: Devices and layouts.
-            policies: Token budgets by policy; empty if the policy has none.
+            kept: Devices and layouts, all with the same policies.
             bounds: Seconds by objective.
             max_gpus: Maximum number of GPUs of a deployment.
             serve: Simulates the load with a candidate.
             problem: Identity of the search; only searches with equal problems share trials.
         """
         self._options = {option.name: option for option in kept}
-        self._policies = policies
+        self._policies = list(kept[0].token_budgets)
         self._bounds = bounds
         self._max_gpus = max_gpus
         self._serve = serve
         digest = hashlib.sha1(json.dumps(problem, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
         self._name = f"search-{digest[:16]}"
+        num_defaults = len(self._options) * len(self._policies)
+        self._defaults = list(islice(self._points(), num_defaults))
 
     @property
     def num_points(self) -> int:
         """Number of different proposals."""
-        return len(self._options) * sum(max(1, len(budgets)) for budgets in self._policies.values())
+        return sum(1 for _ in self._points())
 
     def run(self, trials: int, seed: int, storage: str | None, done: Callable[[int], None]) -> list[Outcome]:
         """Try up to `trials` different proposals, including those in the storage.
 
-        A space of at most `trials` proposals is searched exhaustively; else NSGA-II proposes.
+        Each option's defaults come first. A space of at most `trials` proposals is searched exhaustively; else NSGA-II
+        proposes the others.
 
         Args:
             trials: Maximum number of different proposals.
@@ -113,8 +118,9 @@ class Search:
         repeated = False
         while (count := len(_tried(study))) < wanted:
             done(count)
-            if repeated or self.num_points <= trials:
-                study.enqueue_trial(self._untried(study))
+            point = self._untried(study)
+            if repeated or self.num_points <= trials or point in self._defaults:
+                study.enqueue_trial(point)
             study.optimize(self._objective, n_trials=1)
             repeated = len(_tried(study)) == count
         done(count)
@@ -136,12 +142,14 @@ class Search:
         return study
 
     def _points(self) -> Iterator[dict[str, Any]]:
-        """Yield every proposal."""
-        for option in self._options:
-            for scheduler, budgets in self._policies.items():
-                for budget in budgets or _NO_BUDGET:
-                    tokens = {} if budget is None else {f"token_budget of {scheduler}": budget}
-                    yield {"option": option, "scheduler": scheduler, **tokens}
+        """Yield every proposal, those with the defaults of the device first."""
+        for name, option in self._options.items():
+            for scheduler, budgets in option.token_budgets.items():
+                yield _point(name, option, scheduler, next(iter(budgets), None))
+        for name, option in self._options.items():
+            for scheduler, budgets in option.token_budgets.items():
+                for budget in budgets[1:]:
+                    yield _point(name, option, scheduler, budget)
 
     def _untried(self, study: optuna.Study) -> dict[str, Any]:
         """Return an untried proposal, preferably one that no other process is trying."""
@@ -153,9 +161,9 @@ class Search:
 
     def _objective(self, trial: Trial) -> Sequence[float]:
         option = self._options[trial.suggest_categorical("option", list(self._options))]
-        scheduler = trial.suggest_categorical("scheduler", list(self._policies))
-        budgets = self._policies[scheduler]
-        budget = trial.suggest_categorical(f"token_budget of {scheduler}", list(budgets)) if budgets else None
+        scheduler = trial.suggest_categorical("scheduler", self._policies)
+        budgets = option.token_budgets[scheduler]
+        budget = trial.suggest_categorical(_budget_axis(option, scheduler), list(budgets)) if budgets else None
         ended = _ended(trial.study)
         same = next((earlier for earlier in ended if _key(earlier.params) == _key(trial.params)), None)
         if same is None:
@@ -221,12 +229,24 @@ class Search:
             replicas=candidate.replicas,
             scheduler=candidate.scheduler,
             token_budget=candidate.token_budget,
+            max_num_seqs=served.max_num_seqs,
+            memory_utilization=served.memory_utilization,
             num_gpus=candidate.replicas * option.tp * option.pp,
             cost_per_hour_usd=candidate.replicas * option.price_per_hour_usd,
             values=served.values,
             warnings=list(served.warnings),
             met=served.keeps_up and all(served.values[name] <= bound for name, bound in self._bounds.items()),
         )
+
+
+def _point(name: str, option: Option, scheduler: str, budget: int | None) -> dict[str, Any]:
+    tokens = {} if budget is None else {_budget_axis(option, scheduler): budget}
+    return {"option": name, "scheduler": scheduler, **tokens}
+
+
+def _budget_axis(option: Option, scheduler: str) -> str:
+    """Return the name of the axis of token budgets of a device."""
+    return f"token_budget of {scheduler} on {option.device}"
 
 
 def open_storage(storage: str | None) -> BaseStorage | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,25 +13,30 @@ from simulator.config import (
     ConfigError,
     build_experiment,
     build_objectives,
+    chosen,
     code_digest,
+    composed,
     deployment_of,
     input_digests,
     named,
+    recomposed,
     require_integer,
     require_keys,
     require_mapping,
     require_slo,
     resolved,
+    to_hydra,
 )
 from simulator.results import SLO, MetricOptions
 from simulator.routers import Router
 from simulator.search.bounds import Load
 from simulator.search.cheapest import CannotServeError, Served
-from simulator.search.outcomes import NEVER_S, Candidate
+from simulator.search.outcomes import NEVER_S, Candidate, Outcome
 from simulator.search.space import Build, Option, Pruned, Space, options
 from simulator.simulation import simulate
 from traces import Trace
 
+CONFIG = "search"
 _KEYS = ("devices", "tp", "pp", "schedulers", "token_budgets", "max_gpus", "trials", "storage")
 
 
@@ -43,7 +47,6 @@ class SearchTask:
     Attributes:
         kept: Devices and layouts to search.
         pruned: Devices and layouts that are ruled out, with the reasons.
-        policies: Token budgets by policy; empty if the policy has none.
         slo: SLO of the deployments.
         max_gpus: Maximum number of GPUs of a deployment.
         trials: Maximum number of trials.
@@ -52,6 +55,9 @@ class SearchTask:
         problem: Identity of the search.
         build: Returns a deployment of one replica for a device, tp, pp and scheduler.
         trace: Load.
+        trace_name: Choice of `trace=`.
+        qps: Rate of the load, requests/s; 0: requests wait for answers.
+        model_path: The model's config.json; None: a model of `configs/model`.
         router: Chooses the replica of a request.
         time_limit_s: Simulated seconds of a trial; None: no limit.
         metrics: Options of the metrics.
@@ -61,7 +67,6 @@ class SearchTask:
 
     kept: Sequence[Option]
     pruned: Sequence[Pruned]
-    policies: Mapping[str, Sequence[int]]
     slo: SLO
     max_gpus: int
     trials: int
@@ -70,6 +75,9 @@ class SearchTask:
     problem: Mapping[str, Any]
     build: Build
     trace: Trace
+    trace_name: str
+    qps: float
+    model_path: str | None
     router: Router
     time_limit_s: float | None
     metrics: MetricOptions
@@ -83,10 +91,8 @@ class SearchTask:
             CannotServeError: It does not fit its nodes or memory.
         """
         option = candidate.option
-        deployment = self.build(option.device, option.tp, option.pp, candidate.scheduler)
-        deployment = replace(deployment, num_replicas=candidate.replicas)
-        if candidate.token_budget is not None:
-            deployment = with_token_budget(deployment, candidate.token_budget)
+        layout = (option.device, option.tp, option.pp)
+        deployment = self.deployment(*layout, candidate.scheduler, candidate.token_budget, candidate.replicas)
         try:
             deployment.replica_specs()
         except ValueError as error:
@@ -104,20 +110,53 @@ class SearchTask:
         missed, values = self.slo.missed(result), self.slo.values(result)
         unmeasured = {name: NEVER_S if name in missed else 0.0 for name in values}
         seconds = {name: unmeasured[name] if value is None else value for name, value in values.items()}
-        return Served(seconds, not result.summary["overloaded"], lasting_warnings(result))
+        return Served(
+            seconds,
+            not result.summary["overloaded"],
+            lasting_warnings(result),
+            vars(deployment.scheduler).get("max_num_seqs"),
+            deployment.kv_cache.memory_utilization,
+        )
+
+    def deployment_of(self, outcome: Outcome) -> Deployment:
+        """Return the deployment of an outcome."""
+        layout = (outcome.device, outcome.tp, outcome.pp)
+        return self.deployment(*layout, outcome.scheduler, outcome.token_budget, outcome.replicas)
+
+    def deployment(
+        self, device: str, tp: int, pp: int, scheduler: str, token_budget: int | None, replicas: int
+    ) -> Deployment:
+        """Return a deployment to simulate."""
+        deployment = replace(self.build(device, tp, pp, scheduler), num_replicas=replicas)
+        return deployment if token_budget is None else _with_budget(deployment, token_budget)
 
 
-def build_search(config: DictConfig) -> SearchTask:
+def load_search(*overrides: str) -> SearchTask:
+    """Compose `configs/search.yaml` and build the search.
+
+    Args:
+        overrides: As on the command line, for example "model=llama3_8b", "slo.tbt_p99=0.2".
+
+    Raises:
+        ConfigError: An override is not allowed; the message is one line that names it.
+    """
+    with composed(CONFIG, overrides) as config:
+        return build_search(config, to_hydra(overrides))
+
+
+def build_search(config: DictConfig, overrides: Sequence[str]) -> SearchTask:
     """Build a search.
 
     Args:
         config: `configs/search.yaml`, composed.
+        overrides: Those of `config`, in Hydra's syntax.
 
     Raises:
         ConfigError: A key or a value is not allowed; the message names it.
     """
     node = config.search
-    space = _space(node)
+    choices = chosen(CONFIG, overrides)
+    space = _space(node, choices["scheduler"])
     if node.storage is not None and not (isinstance(node.storage, str) and node.storage):
         raise ConfigError(f"search.storage must be NAME.journal, sqlite:///NAME.db or null, got {node.storage!r}")
     trials = require_integer(node.trials, "search.trials", 1)
@@ -128,14 +167,13 @@ def build_search(config: DictConfig) -> SearchTask:
         raise ConfigError("slo: a search compares deployments, so set bounds in seconds, for example slo.tbt_p99=0.2")
     slo = require_slo(build_objectives(config.slo, parts["deployment"], trace.clients))
     load = _load(trace, parts["deployment"], parts["metrics"])
-    policies = {name: _budgets(config, name, space) for name in space.schedulers}
-    build = _builder(config, space.devices)
+    build = _builder(overrides, space)
+    _require_budgets(build, space)
     kept, pruned = options(space, slo, load, build)
     problem = _problem(config, space, build)
     return SearchTask(
         kept=kept,
         pruned=pruned,
-        policies=policies,
         slo=slo,
         max_gpus=space.max_gpus,
         trials=trials,
@@ -144,6 +182,9 @@ def build_search(config: DictConfig) -> SearchTask:
         problem=problem,
         build=build,
         trace=trace,
+        trace_name=choices["trace"],
+        qps=config.arrival.get("qps") or load.qps,
+        model_path=config.model.get("path"),
         router=parts["router"],
         time_limit_s=parts["time_limit_s"],
         metrics=parts["metrics"],
@@ -152,14 +193,15 @@ def build_search(config: DictConfig) -> SearchTask:
     )
 
 
-def _space(node: Any) -> Space:
+def _space(node: Any, scheduler: str) -> Space:
     require_mapping(node, "search")
     require_keys(node, "search", _KEYS)
+    is_listed = node.schedulers is not None
     return Space(
         devices=_list(node.devices, "search.devices", str),
         tp=_list(node.tp, "search.tp", int),
         pp=_list(node.pp, "search.pp", int),
-        schedulers=_list(node.schedulers, "search.schedulers", str),
+        schedulers=_list(node.schedulers, "search.schedulers", str) if is_listed else [scheduler],
         token_budgets=_list(node.token_budgets, "search.token_budgets", int),
         max_gpus=require_integer(node.max_gpus, "search.max_gpus", 1),
     )
@@ -211,43 +253,51 @@ def _smallest(config: DictConfig) -> DictConfig:
     return smallest
 
 
-def _builder(config: DictConfig, devices: Sequence[str]) -> Build:
+def _builder(overrides: Sequence[str], space: Space) -> Build:
     """Return a function that builds a deployment of one replica.
 
-    Each device and policy is composed once.
+    Each device and policy is what the other commands compose for it, with its own engine and defaults.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: There is no such device or policy.
     """
-    for device in devices:
-        deployment_of(_smallest(config), OmegaConf.create({"device": device}))
-
-    @cache
-    def base(device: str, scheduler: str) -> Deployment:
-        return deployment_of(config, OmegaConf.create({"device": device, "scheduler": scheduler, "replicas": 1}))
+    bases: dict[tuple[str, str], Deployment] = {}
+    for device in space.devices:
+        for scheduler in space.schedulers:
+            with named("search.devices, search.schedulers", ": "):
+                candidate = recomposed(CONFIG, overrides, {"device": device, "scheduler": scheduler})
+            bases[device, scheduler] = deployment_of(candidate, OmegaConf.create({"replicas": 1}))
 
     def build(device: str, tp: int, pp: int, scheduler: str) -> Deployment:
-        deployment = base(device, scheduler)
+        deployment = bases[device, scheduler]
         return replace(deployment, parallel=replace(deployment.parallel, tp=tp, pp=pp))
 
     return build
 
 
-def _budgets(config: DictConfig, scheduler: str, space: Space) -> list[int]:
-    """Return the token budgets of a policy; empty if it has none.
+def _with_budget(deployment: Deployment, budget: int) -> Deployment:
+    """Return a copy of a deployment with another token budget.
+
+    At most as many requests run as an iteration has tokens: vLLM refuses more, and sarathi-serve fails with them.
+    """
+    changed = with_token_budget(deployment, budget)
+    scheduler: Any = changed.scheduler
+    if vars(scheduler).get("max_num_seqs", 0) > budget:
+        changed = replace(changed, scheduler=replace(scheduler, max_num_seqs=budget))
+    return changed
+
+
+def _require_budgets(build: Build, space: Space) -> None:
+    """Check that the policies allow the token budgets.
 
     Raises:
-        ConfigError: There is no such policy, or it does not allow a budget.
+        ConfigError: A policy refuses one.
     """
-    group = OmegaConf.create({"scheduler": scheduler})
-    with named("search.schedulers", ": "):
-        deployment = deployment_of(_smallest(config), group)
-    if not has_token_budget(deployment):
-        return []
-    with named("search.token_budgets", ": "):
-        for budget in space.token_budgets:
-            with_token_budget(deployment, budget)
-    return list(space.token_budgets)
+    for scheduler in space.schedulers:
+        deployment = build(space.devices[0], 1, 1, scheduler)
+        with named("search.token_budgets", ": "):
+            for budget in space.token_budgets if has_token_budget(deployment) else ():
+                with_token_budget(deployment, budget)
 
 
 def _list(node: Any, key: str, kind: type) -> list[Any]:

@@ -42,6 +42,8 @@ class Outcome:
         replicas: Number of replicas.
         scheduler: Name of the policy.
         token_budget: Token budget; None: the policy has none.
+        max_num_seqs: Maximum running requests of a replica; None: the policy states none.
+        memory_utilization: Share of the GPU memory that the engine takes.
         num_gpus: GPUs of all replicas.
         cost_per_hour_usd: Price of all GPUs.
         values: Seconds by objective; NEVER_S: not measured.
@@ -55,6 +57,8 @@ class Outcome:
     replicas: int
     scheduler: str
     token_budget: int | None
+    max_num_seqs: int | None
+    memory_utilization: float
     num_gpus: int
     cost_per_hour_usd: float
     values: Mapping[str, float]

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator.cli import print_wide
+from simulator.launch import planning_lines
+from simulator.results import figure
 from simulator.search.config import SearchTask
 from simulator.search.outcomes import NEVER_S, Outcome, pareto, set_of
 from traces.shared.atomic_files import atomic_file
@@ -59,6 +61,7 @@ def summarize(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) ->
     best = cheapest(outcomes)
     return {
         "cheapest": None if best is None else asdict(best),
+        "launch": None if best is None else launch_of(task, best),
         "pareto": {name: [asdict(outcome) for outcome in front] for name, front in fronts(outcomes, bounds).items()},
         "slo": bounds,
         "num_deployments": len(set_of(outcomes)),
@@ -83,8 +86,12 @@ def _warnings(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) ->
 
 
 def print_search(task: SearchTask, outcomes: Sequence[Outcome], warnings: Sequence[str], console: Console) -> None:
-    """Print the ruled-out layouts, the fronts, the cheapest deployment and the warnings."""
-    bounds = task.slo.bounds()
+    """Print the question, the answer with its launch, and the candidates."""
+    best = cheapest(outcomes)
+    console.print(_headline(task, best))
+    for line in () if best is None else launch_of(task, best):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    print_wide(_candidates(task, outcomes, best), console)
     console.print(
         f"{len(task.kept)} layouts searched, {len(task.pruned)} ruled out; "
         f"{len(set_of(outcomes))} deployments simulated",
@@ -92,38 +99,78 @@ def print_search(task: SearchTask, outcomes: Sequence[Outcome], warnings: Sequen
     )
     for pruned in task.pruned:
         console.print(Text(f"  ruled out {pruned.name}: {pruned.reason}", style="dim"), soft_wrap=True)
-    front_by_objective = fronts(outcomes, bounds)
-    on_a_front = {id(outcome): outcome for front in front_by_objective.values() for outcome in front}
-    shown = sorted(on_a_front.values(), key=_order)
-    if not shown:
-        console.print(Text("warning: no simulated deployment meets the SLO", style="bold yellow"))
-        shown = sorted(
+    for warning in warnings:
+        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
+
+
+def launch_of(task: SearchTask, outcome: Outcome) -> list[str]:
+    """Return the lines that launch a deployment, and its cost."""
+    return planning_lines(task.deployment_of(outcome), task.model_path, task.qps, task.trace)
+
+
+def _headline(task: SearchTask, best: Outcome | None) -> Table:
+    """Return what was asked, and the cheapest deployment in a sentence."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    model = task.build(task.kept[0].device, 1, 1, next(iter(task.kept[0].token_budgets))).model.name
+    prompt, output = task.trace.prompt_tokens.mean(), task.trace.output_tokens.mean()
+    rate = f"{task.qps:.4g} requests/s of " if task.qps else ""
+    table.add_row("model", model)
+    table.add_row("load", f"{rate}{task.trace_name}, {prompt:,.0f} + {output:,.0f} tokens (prompt + output, mean)")
+    table.add_row("SLO", ", ".join(f"{name} <= {bound:.4g} s" for name, bound in task.slo.bounds().items()))
+    table.add_row("cheapest", _none_or(best))
+    if best is not None:
+        table.add_row("limits", _limits(best))
+    return table
+
+
+def _none_or(best: Outcome | None) -> str:
+    if best is None:
+        return "none of the simulated deployments meets the SLO"
+    layout = f"{best.replicas} x {best.device} tp{best.tp} pp{best.pp}, {best.scheduler}"
+    return f"${best.cost_per_hour_usd:,.2f}/h, {layout}"
+
+
+def _limits(outcome: Outcome) -> str:
+    """Return the options that were chosen."""
+    sizes = {"tokens": outcome.token_budget, "requests": outcome.max_num_seqs}
+    stated = " and ".join(f"{size:,} {name}" for name, size in sizes.items() if size is not None)
+    memory = f"{outcome.memory_utilization:.0%} of the memory"
+    return f"{stated} per iteration, {memory}" if stated else memory
+
+
+def _candidates(task: SearchTask, outcomes: Sequence[Outcome], best: Outcome | None) -> Table:
+    """Return the deployments on a front, or those closest to the SLO."""
+    bounds = task.slo.bounds()
+    on_a_front = {id(outcome): outcome for front in fronts(outcomes, bounds).values() for outcome in front}
+    shown = (
+        sorted(on_a_front.values(), key=_order)
+        or sorted(
             set_of(outcomes), key=lambda outcome: max(outcome.values[name] / bound for name, bound in bounds.items())
         )[:5]
-    table = Table(title="Pareto front" if on_a_front else "closest to the SLO", title_justify="left")
-    for name in ("$/h", "device", "tp", "pp", "replicas", "scheduler", "token budget"):
+    )
+    title = "Pareto front" if on_a_front else "closest to the SLO"
+    table = Table(title=title, title_justify="left", title_style="dim")
+    for name in ("$/h", "replicas", "device", "tp", "pp", "scheduler", "tokens", "requests", "memory"):
         table.add_column(name, justify="left" if name in ("device", "scheduler") else "right", no_wrap=True)
     for name, bound in bounds.items():
         table.add_column(f"{name}\n<= {bound:.4g} s", justify="right")
-    best = cheapest(outcomes)
     for outcome in shown:
         cells = [
             f"{outcome.cost_per_hour_usd:,.2f}",
+            str(outcome.replicas),
             outcome.device,
             str(outcome.tp),
             str(outcome.pp),
-            str(outcome.replicas),
             outcome.scheduler,
-            "-" if outcome.token_budget is None else str(outcome.token_budget),
+            figure(outcome.token_budget),
+            figure(outcome.max_num_seqs),
+            f"{outcome.memory_utilization:.0%}",
         ]
         seconds = (_seconds(outcome.values[name]) for name in bounds)
         table.add_row(*cells, *seconds, style="bold" if outcome is best else "")
-    print_wide(table, console)
-    if best is not None:
-        layout = f"{best.replicas} x {best.device} tp{best.tp} pp{best.pp}, {best.scheduler}"
-        console.print(f"cheapest: ${best.cost_per_hour_usd:,.2f}/h, {layout}", soft_wrap=True, highlight=False)
-    for warning in warnings:
-        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
+    return table
 
 
 def _order(outcome: Outcome) -> tuple[Any, ...]:

@@ -1,9 +1,9 @@
 """Search space: devices and layouts, and which of them are ruled out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from simulator.cluster import Deployment
+from simulator.cluster import Deployment, token_budget_of
 from simulator.results import SLO
 from simulator.search.bounds import Load, fewest_replicas, ruled_out
 
@@ -17,7 +17,7 @@ class Space:
         tp: Tensor-parallel degrees.
         pp: Pipeline-parallel degrees.
         schedulers: Names of policies.
-        token_budgets: Token budgets, for policies that have one.
+        token_budgets: Token budgets besides the default of the device, for policies that have one.
         max_gpus: Maximum number of GPUs of a deployment.
     """
 
@@ -40,6 +40,7 @@ class Option:
         pp: Pipeline-parallel degree.
         fewest_replicas: Lower bound on the replicas.
         price_per_hour_usd: Price of one replica.
+        token_budgets: Token budgets by policy, the default of the device first; empty if the policy has none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Option:
     pp: int
     fewest_replicas: int
     price_per_hour_usd: float
+    token_budgets: Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,21 @@ def options(space: Space, slo: SLO, load: Load, build: Build) -> tuple[list[Opti
         if reason or price is None:
             pruned.append(Pruned(name, reason))
         else:
-            kept.append(Option(name, device, tp, pp, fewest, price * tp * pp))
+            budgets = {
+                scheduler: _token_budgets(deployment, space.token_budgets)
+                for scheduler, deployment in zip(space.schedulers, deployments, strict=True)
+            }
+            kept.append(Option(name, device, tp, pp, fewest, price * tp * pp, budgets))
     return kept, pruned
+
+
+def _token_budgets(deployment: Deployment, listed: Sequence[int]) -> list[int]:
+    """Return the token budgets of a deployment, its own first.
+
+    None if its policy has no budget.
+    """
+    own = token_budget_of(deployment)
+    return [] if own is None else [own, *(budget for budget in listed if budget != own)]
 
 
 def _with_room(deployments: Sequence[Deployment]) -> Deployment:

@@ -11,6 +11,7 @@ from rich.console import Console
 from simulator.cli import Figures, hydra_command
 from simulator.config import description, named
 from simulator.iteration_time import Documented, describe_provenance, extent_of_batch
+from simulator.launch import with_launch
 from simulator.output import deployment_lines
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
@@ -46,7 +47,7 @@ Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_token_budget, HELP, "token_budget")
+    hydra_command.run(_token_budget, HELP, "token_budget", read_launch=with_launch)
 
 
 def _token_budget(config: DictConfig, folder: Path) -> Figures:

@@ -1,0 +1,126 @@
+"""A launch of a serving engine, as the simulator composes it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from simulator.config import ConfigError, model_choice, published_models, unknown_model
+from simulator.model import Model, read_hf_config
+
+_PLAIN = re.compile(r"[\w./+-]+")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a command line of an engine says of a deployment.
+
+    Attributes:
+        model: Name on Hugging Face, name of a shipped model, or local folder.
+        max_model_len: Longest admitted sequence, tokens; None: as many as the model has positions.
+        settings: Values by key of the configuration, without those of the model.
+        not_simulated: Options with an effect that the simulator does not have, and why.
+    """
+
+    model: str
+    max_model_len: int | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    not_simulated: Sequence[str] = ()
+
+    def of_model(self, model: str) -> "Launch":
+        """Return this launch with another model."""
+        return replace(self, model=model)
+
+    def replicated(self, num_replicas: int) -> "Launch":
+        """Return this launch on several replicas."""
+        replicas = num_replicas * self.settings.get("cluster.replicas", 1)
+        return replace(
+            self, settings={**self.settings, "cluster.replicas": replicas} if replicas > 1 else self.settings
+        )
+
+    def overrides(self, known_model: bool = False) -> list[str]:
+        """Return the overrides that compose the deployment.
+
+        Args:
+            known_model: Whether other overrides choose the model.
+
+        Raises:
+            ConfigError: The model is neither shipped nor a local folder with a config.json.
+        """
+        if known_model:
+            settings = {key: value for key, value in self.settings.items() if key != "model.dtype"}
+        else:
+            settings = {**_model_settings(self.model), **self.settings}
+        if self.max_model_len is not None:
+            settings["model.max_model_len"] = self.max_model_len
+        return [f"{key}={override_value(value)}" for key, value in settings.items()]
+
+
+def model_of(name: str) -> Model | None:
+    """Read the config.json of a local model.
+
+    Returns None if the name is not that of a folder.
+
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    path = config_file(name)
+    if path is None:
+        return None
+    try:
+        return read_hf_config(str(path))
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def config_file(name: str) -> Path | None:
+    """Return the config.json of a local folder, or None."""
+    path = Path(name)
+    if path.name != "config.json":
+        path = path / "config.json"
+    return path if path.is_file() else None
+
+
+def _model_settings(name: str) -> dict[str, Any]:
+    local = config_file(name)
+    if local is not None:
+        return {"model": "hf", "model.path": str(local), "model.max_model_len": None}
+    published = published_models().get(name.lower())
+    choice = model_choice(name)
+    if published is None and not Path(choice).name == choice:
+        raise ConfigError(f"{name}: {unknown_model(name)}")
+    limit = {} if published is None else {"model.max_model_len": published.max_positions}
+    return {"model": choice, **limit}
+
+
+def override_value(value: Any) -> str:
+    """Return a value in the syntax of overrides."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(override_value, value))}]"
+    text = str(value)
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def refuse_unknown(engine: str, option: str, known: Sequence[str]) -> None:
+    """Report an option that the engine does not have.
+
+    Raises:
+        ConfigError: Always; the message has the nearest option.
+    """
+    near = get_close_matches(option, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else "; leave it out to go on without it"
+    raise ConfigError(f"{engine} has no option {option}{hint}")
+
+
+def matching_start(words: Sequence[str], starts: Sequence[Sequence[str]]) -> int:
+    """Return how many words match the start of a command."""
+    plain = [word.rpartition("/")[2] for word in words[:1]] + list(words[1:])
+    return next((len(start) for start in starts if plain[: len(start)] == list(start)), 0)

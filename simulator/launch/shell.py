@@ -1,0 +1,73 @@
+"""Words of shell commands: continuations, quotes, variables, redirections."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+
+from simulator.config import ConfigError
+
+_CONTINUATION = re.compile(r"[ \t]*\\[ \t]*\r?\n")
+_COMMENT = re.compile(r"(?m)(^|\s)#.*$")
+_REDIRECTION = re.compile(r"\s(?:\d|&)?>>?(?:&\d|\s*\S+)")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+# $NAME, ${NAME}, ${NAME:-default}, and $(NAME) of Kubernetes.
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\}|\((\w+)\))")
+_SEPARATORS = frozenset(";&|")
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command of a script.
+
+    Raises:
+        ConfigError: A quote is not closed.
+    """
+    joined = _CONTINUATION.sub(" ", _COMMENT.sub(r"\1", text))
+    for line in _REDIRECTION.sub(" ", joined).splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="".join(_SEPARATORS))
+        lexer.whitespace_split, lexer.commenters = True, ""
+        words: list[str] = []
+        try:
+            for word in lexer:
+                if _SEPARATORS.issuperset(word):
+                    yield words
+                    words = []
+                else:
+                    words.append(word)
+        except ValueError as error:
+            raise ConfigError(f"{' '.join(line.split())[:60]}: {str(error).lower()}") from None
+        yield words
+
+
+def assignments(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the variables set before a command, and its words."""
+    variables: dict[str, str] = {}
+    rest = list(words)
+    while rest and (rest[0] in ("export", "env") or _ASSIGNMENT.fullmatch(rest[0])):
+        match = _ASSIGNMENT.fullmatch(rest.pop(0))
+        if match is not None:
+            variables[match[1]] = match[2]
+    return variables, rest
+
+
+def substituted(words: Sequence[str], variables: Mapping[str, str]) -> list[str]:
+    """Replace variables by their values.
+
+    A word that is one variable may become several words.
+
+
+    Raises:
+        ConfigError: A variable has no value.
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match[1] or match[2] or match[4]
+        value = variables.get(name, match[3])
+        if value is None:
+            raise ConfigError(f"the command line has the variable {match[0]}, whose value is not known: write it out")
+        return value
+
+    result: list[str] = []
+    for word in words:
+        text = _VARIABLE.sub(value_of, word)
+        result += shlex.split(text) if _VARIABLE.fullmatch(word) else [text]
+    return result
