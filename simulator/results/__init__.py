@@ -15,6 +15,7 @@ from simulator.results.formatting import (
 )
 from simulator.results.latency import LATENCIES, PERCENTILES, STATISTICS, Distribution, percentile_of, rank
 from simulator.results.objectives import (
+    GOODPUT,
     Goodput,
     GoodputObjective,
     Objective,
@@ -47,6 +48,7 @@ __all__ = [
     "BATCH_COLUMNS",
     "CACHED_TOKENS",
     "FINISHED",
+    "GOODPUT",
     "IGNORED",
     "LATENCIES",
     "LOST",

@@ -14,6 +14,7 @@ from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import VERSION, ConfigError, named, resolved
 from simulator.launch import with_launch
 from traces.shared.atomic_files import atomic_file
+from traces.shared.terminal import note
 
 # Keys that the search chooses, and what to set instead.
 _SEARCHED = {
@@ -98,7 +99,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
         file.write("\n")
     console = Console()
     print_search(task, outcomes, summary["warnings"], console)
-    console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
+    note(console, f"written to {folder}")
     best = summary["cheapest"] or {}
     return {name: value for name, value in best.items() if name not in ("values", "warnings")}
 

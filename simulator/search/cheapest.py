@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from simulator.search.outcomes import SLACK, Candidate, Outcome
+from simulator.search.outcomes import SLACK, Candidate, Outcome, excess, loss
 from simulator.search.space import Option
 
 # Proposals per generation; NSGA-II's default of 50 would leave only two generations in 100 trials.
@@ -177,8 +177,8 @@ class Search:
         # If all miss the SLO: the one with the most replicas.
         best = min(within or outcomes, key=_cost_order)
         for name, bound in self._bounds.items():
-            trial.set_constraint(name, best.values[name] / bound - 1)
-        return [best.cost_per_hour_usd, *best.values.values()]
+            trial.set_constraint(name, excess(name, best.values[name], bound) - 1)
+        return [best.cost_per_hour_usd, *(loss(name, value) for name, value in best.values.items())]
 
     def _most_replicas(self, option: Option, ended: Sequence[FrozenTrial]) -> int:
         """Return the maximum replicas of an option.
@@ -235,7 +235,8 @@ class Search:
             cost_per_hour_usd=candidate.replicas * option.price_per_hour_usd,
             values=served.values,
             warnings=list(served.warnings),
-            met=served.keeps_up and all(served.values[name] <= bound for name, bound in self._bounds.items()),
+            met=served.keeps_up
+            and all(excess(name, served.values[name], bound) <= 1 for name, bound in self._bounds.items()),
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.results import deployment_label
+from simulator.results import GOODPUT, deployment_label
 from simulator.search.space import Option
 
 # Latency of an objective that is missed without a measurement: worse than any.
@@ -46,7 +46,7 @@ class Outcome:
         memory_utilization: Share of the GPU memory that the engine takes.
         num_gpus: GPUs of all replicas.
         cost_per_hour_usd: Price of all GPUs.
-        values: Seconds by objective; NEVER_S: not measured.
+        values: Seconds, or the share of goodput, by objective; NEVER_S: not measured.
         met: Whether all objectives are met and the queue had stopped growing when the last request arrived.
         warnings: Warnings of the run.
     """
@@ -71,6 +71,18 @@ class Outcome:
         return deployment_label(self.replicas, self.tp, self.pp, self.scheduler, self.token_budget)
 
 
+def loss(objective: str, value: float) -> float:
+    """Return what a search minimises: seconds, or the share without goodput."""
+    return 1 - value if objective.rpartition(".")[2] == GOODPUT and value != NEVER_S else value
+
+
+def excess(objective: str, value: float, bound: float) -> float:
+    """Return the ratio of value to bound, inverted for goodput; above 1: missed."""
+    if objective.rpartition(".")[2] != GOODPUT:
+        return value / bound
+    return bound / value if 0 < value <= 1 else math.inf
+
+
 def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:
     """Return the Pareto front of cost and one objective within the SLO.
 
@@ -78,11 +90,14 @@ def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:
     does not cover them.
     """
     front: list[Outcome] = []
-    best_s = math.inf
+    least = math.inf
     max_usd = SLACK * min((outcome.cost_per_hour_usd for outcome in outcomes if outcome.met), default=math.inf)
-    for outcome in sorted(set_of(outcomes), key=lambda outcome: (outcome.cost_per_hour_usd, outcome.values[objective])):
-        if outcome.met and outcome.cost_per_hour_usd <= max_usd and outcome.values[objective] < best_s:
-            best_s = outcome.values[objective]
+    for outcome in sorted(
+        set_of(outcomes), key=lambda outcome: (outcome.cost_per_hour_usd, loss(objective, outcome.values[objective]))
+    ):
+        lost = loss(objective, outcome.values[objective])
+        if outcome.met and outcome.cost_per_hour_usd <= max_usd and lost < least:
+            least = lost
             front.append(outcome)
     return front
 

@@ -1,21 +1,21 @@
 """Files and terminal report of `python -m simulator.search`."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from simulator.cli import print_wide
 from simulator.launch import planning_lines
-from simulator.results import figure
+from simulator.results import figure, objective_text, objective_value
 from simulator.search.config import SearchTask
-from simulator.search.outcomes import NEVER_S, Outcome, pareto, set_of
+from simulator.search.outcomes import NEVER_S, Outcome, excess, loss, pareto, set_of
 from traces.shared.atomic_files import atomic_file
+from traces.shared.terminal import facts, new_table, note, show, warn
 
 
 def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str, list[Outcome]]:
@@ -29,7 +29,11 @@ def cheapest(outcomes: Sequence[Outcome]) -> Outcome | None:
     Ties go to the best in the first objective.
     """
     within = [outcome for outcome in outcomes if outcome.met]
-    return min(within, key=lambda outcome: (outcome.cost_per_hour_usd, *outcome.values.values())) if within else None
+    return min(within, key=_cheapest_first) if within else None
+
+
+def _cheapest_first(outcome: Outcome) -> tuple[float, ...]:
+    return (outcome.cost_per_hour_usd, *(loss(name, value) for name, value in outcome.values.items()))
 
 
 def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
@@ -88,19 +92,16 @@ def _warnings(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) ->
 def print_search(task: SearchTask, outcomes: Sequence[Outcome], warnings: Sequence[str], console: Console) -> None:
     """Print the question, the answer with its launch, and the candidates."""
     best = cheapest(outcomes)
-    console.print(_headline(task, best))
-    for line in () if best is None else launch_of(task, best):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    print_wide(_candidates(task, outcomes, best), console)
-    console.print(
-        f"{len(task.kept)} layouts searched, {len(task.pruned)} ruled out; "
-        f"{len(set_of(outcomes))} deployments simulated",
-        highlight=False,
-    )
+    show(console, facts(_headline(task, best)), "")
+    if best is not None:
+        show(console, *launch_of(task, best), "")
+    show(console, _candidates(task, outcomes, best), "")
+    counts = f"{len(task.kept)} layouts searched, {len(task.pruned)} ruled out"
+    show(console, f"{counts}; {len(set_of(outcomes))} deployments simulated")
     for pruned in task.pruned:
-        console.print(Text(f"  ruled out {pruned.name}: {pruned.reason}", style="dim"), soft_wrap=True)
+        note(console, f"  ruled out {pruned.name}: {pruned.reason}")
     for warning in warnings:
-        console.print(Text(f"warning: {warning}", style="bold yellow"), soft_wrap=True)
+        warn(console, warning)
 
 
 def launch_of(task: SearchTask, outcome: Outcome) -> list[str]:
@@ -108,21 +109,17 @@ def launch_of(task: SearchTask, outcome: Outcome) -> list[str]:
     return planning_lines(task.deployment_of(outcome), task.model_path, task.qps, task.trace)
 
 
-def _headline(task: SearchTask, best: Outcome | None) -> Table:
-    """Return what was asked, and the cheapest deployment in a sentence."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column()
+def _headline(task: SearchTask, best: Outcome | None) -> Iterator[tuple[str, str]]:
+    """Yield what was asked, and the cheapest deployment in a sentence."""
     model = task.build(task.kept[0].device, 1, 1, next(iter(task.kept[0].token_budgets))).model.name
     prompt, output = task.trace.prompt_tokens.mean(), task.trace.output_tokens.mean()
     rate = f"{task.qps:.4g} requests/s of " if task.qps else ""
-    table.add_row("model", model)
-    table.add_row("load", f"{rate}{task.trace_name}, {prompt:,.0f} + {output:,.0f} tokens (prompt + output, mean)")
-    table.add_row("SLO", ", ".join(f"{name} <= {bound:.4g} s" for name, bound in task.slo.bounds().items()))
-    table.add_row("cheapest", _none_or(best))
+    yield "model", model
+    yield "load", f"{rate}{task.trace_name}, {prompt:,.0f} + {output:,.0f} tokens (prompt + output, mean)"
+    yield "SLO", ", ".join(objective_text(name, bound) for name, bound in task.slo.bounds().items())
+    yield "cheapest", _none_or(best)
     if best is not None:
-        table.add_row("limits", _limits(best))
-    return table
+        yield "limits", _limits(best)
 
 
 def _none_or(best: Outcome | None) -> str:
@@ -147,15 +144,14 @@ def _candidates(task: SearchTask, outcomes: Sequence[Outcome], best: Outcome | N
     shown = (
         sorted(on_a_front.values(), key=_order)
         or sorted(
-            set_of(outcomes), key=lambda outcome: max(outcome.values[name] / bound for name, bound in bounds.items())
+            set_of(outcomes),
+            key=lambda outcome: max(excess(name, outcome.values[name], bound) for name, bound in bounds.items()),
         )[:5]
     )
     title = "Pareto front" if on_a_front else "closest to the SLO"
-    table = Table(title=title, title_justify="left", title_style="dim")
-    for name in ("$/h", "replicas", "device", "tp", "pp", "scheduler", "tokens", "requests", "memory"):
-        table.add_column(name, justify="left" if name in ("device", "scheduler") else "right", no_wrap=True)
-    for name, bound in bounds.items():
-        table.add_column(f"{name}\n<= {bound:.4g} s", justify="right")
+    columns = ["$/h", "replicas", "device", "tp", "pp", "scheduler", "tokens", "requests", "memory"]
+    objectives = [re.sub(r" (?=[<>]=)", "\n", objective_text(name, bound)) for name, bound in bounds.items()]
+    table = new_table([*columns, *objectives], title, left=["device", "scheduler"])
     for outcome in shown:
         cells = [
             f"{outcome.cost_per_hour_usd:,.2f}",
@@ -168,8 +164,8 @@ def _candidates(task: SearchTask, outcomes: Sequence[Outcome], best: Outcome | N
             figure(outcome.max_num_seqs),
             f"{outcome.memory_utilization:.0%}",
         ]
-        seconds = (_seconds(outcome.values[name]) for name in bounds)
-        table.add_row(*cells, *seconds, style="bold" if outcome is best else "")
+        values = (_value(name, outcome.values[name]) for name in bounds)
+        table.add_row(*cells, *values, style="bold" if outcome is best else "")
     return table
 
 
@@ -178,5 +174,5 @@ def _order(outcome: Outcome) -> tuple[Any, ...]:
     return (outcome.cost_per_hour_usd, *layout, outcome.scheduler, outcome.token_budget or 0)
 
 
-def _seconds(value: float) -> str:
-    return "-" if value >= NEVER_S else f"{value:.4g}"
+def _value(objective: str, value: float) -> str:
+    return "-" if value >= NEVER_S else objective_value(objective, value)
