@@ -1,0 +1,132 @@
+"""`llmsim`: one command for all of the package."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import CompletionItem, shell_complete
+
+from simulator.console.commands import COMMANDS, PROGRAM, start
+from simulator.shipped import VERSION
+from traces.shared.spelling import nearest
+
+_COMPLETE = f"_{PROGRAM.upper()}_COMPLETE"
+_FLAGS = ("--help", "--multirun", "--cfg", "--resolve", "--config-dir")
+
+
+class ModuleCommand(click.Command):
+    """A command that a module of the package parses and runs itself."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help=COMMANDS[name].summary, add_help_option=False)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments as they are."""
+        ctx.args = list(args)
+        return ctx.args
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the module."""
+        assert self.name is not None
+        start(self.name, ctx.args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete keys of the configuration, options, subcommands and files."""
+        assert self.name is not None
+        command = COMMANDS[self.name]
+        if incomplete.startswith("-"):
+            flags = _FLAGS if command.config else _FLAGS[:1]
+            return [CompletionItem(flag) for flag in flags if flag.startswith(incomplete)]
+        if command.config:
+            from simulator.console import keys  # imports PyYAML, which only this needs
+
+            words = keys.completions(command.config, ctx.args, incomplete)
+        else:
+            words = [word for word in command.words if word.startswith(incomplete)]
+        return [CompletionItem(word) for word in words] or [CompletionItem(incomplete, "file")]
+
+
+class Console(click.Group):
+    """The commands, in the order of their table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of all commands."""
+        return [*COMMANDS, *self.commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name.
+
+        Raises:
+            click.UsageError: There is none; the message names the nearest.
+        """
+        if cmd_name in COMMANDS:
+            return ModuleCommand(cmd_name)
+        command = self.commands.get(cmd_name)
+        if command is None and not ctx.resilient_parsing:
+            allowed = self.list_commands(ctx)
+            raise click.UsageError(
+                f"{cmd_name} is not a command; {nearest(cmd_name, allowed)}allowed are: {', '.join(allowed)}"
+            )
+        return command
+
+
+@click.group(PROGRAM, cls=Console, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, message=f"{PROGRAM} %(version)s")
+def console() -> None:
+    """Simulate LLM serving clusters.
+
+    A key of a configuration is given as KEY=VALUE, as in: llmsim run scheduler=vllm arrival.qps=2. Each command also
+    runs as a module, llmsim run as python -m simulator, llmsim capacity as python -m simulator.capacity.
+    """
+
+
+@console.command("help")
+@click.argument("command", nargs=-1)
+@click.pass_context
+def show_help(ctx: click.Context, command: Sequence[str]) -> None:
+    """Show the help of a command."""
+    ctx.exit(run_console([*command, "--help"]))
+
+
+@console.command("completion")
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")), metavar="bash|zsh|fish")
+def print_completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash   eval "$(llmsim completion bash)"          in ~/.bashrc
+    zsh    eval "$(llmsim completion zsh)"           in ~/.zshrc, after compinit
+    fish   llmsim completion fish | source           in ~/.config/fish/config.fish
+    """
+    _complete(f"{shell}_source")
+
+
+def main() -> None:
+    """Run the command line."""
+    if _COMPLETE in os.environ:
+        sys.exit(_complete(os.environ[_COMPLETE]))
+    sys.exit(run_console(sys.argv[1:]))
+
+
+def run_console(arguments: Sequence[str]) -> int:
+    """Run a command and return the exit status.
+
+    Raises:
+        SystemExit: With the exit status of a module, if it is not 0.
+    """
+    try:
+        with console.make_context(PROGRAM, list(arguments) or ["--help"]) as context:
+            console.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code if arguments else 2
+    except click.UsageError as error:
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _complete(instruction: str) -> int:
+    from simulator.console import completion  # noqa: F401  # registers the shells
+
+    return shell_complete(console, {}, PROGRAM, _COMPLETE, instruction)

@@ -1,0 +1,17 @@
+"""The nearest name for a misspelt one."""
+
+from collections.abc import Iterable
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return "did you mean NAME? " for the allowed name that is most alike, empty if none is.
+
+    Of dotted names, one whose last part equals the given name counts as alike.
+    """
+    from difflib import get_close_matches  # only errors need it
+
+    names = list(dict.fromkeys(allowed))
+    alike = get_close_matches(name, names, n=1) or [
+        other for other in names if other.rpartition(".")[2] == name.rpartition(".")[2]
+    ]
+    return f"did you mean {alike[0]}? " if alike else ""
