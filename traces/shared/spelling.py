@@ -10,8 +10,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """
     from difflib import get_close_matches  # only errors need it
 
-    names = list(dict.fromkeys(allowed))
-    alike = get_close_matches(name, names, n=1) or [
-        other for other in names if other.rpartition(".")[2] == name.rpartition(".")[2]
-    ]
-    return f"did you mean {alike[0]}? " if alike else ""
+    names = {other.lstrip("-"): other for other in allowed}  # the dashes of two options make them no more alike
+    plain = name.lstrip("-")
+    last = plain.rpartition(".")[2]
+    alike = get_close_matches(plain, names, n=1) or [other for other in names if other.rpartition(".")[2] == last]
+    return f"did you mean {names[alike[0]]}? " if alike else ""
