@@ -3,13 +3,15 @@
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 
 import click
-from click.shell_completion import CompletionItem, shell_complete
+from click.shell_completion import CompletionItem, ShellComplete, shell_complete
 
 from simulator.console.commands import COMMANDS, PROGRAM, start
 from simulator.shipped import VERSION
-from traces.shared.spelling import nearest
+from traces.shared.lazy_commands import LazyGroup
 
 _COMPLETE = f"_{PROGRAM.upper()}_COMPLETE"
 _FLAGS = ("--help", "--multirun", "--cfg", "--resolve", "--config-dir")
@@ -31,10 +33,13 @@ class ModuleCommand(click.Command):
         assert self.name is not None
         start(self.name, ctx.args)
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
         """Complete keys of the configuration, options, subcommands and files."""
         assert self.name is not None
         command = COMMANDS[self.name]
+        if command.is_group:
+            group = import_module(f"{command.module}.__main__").commands
+            return ShellComplete(group, {}, "", "").get_completions(ctx.args, incomplete)
         if incomplete.startswith("-"):
             flags = _FLAGS if command.config else _FLAGS[:1]
             return [CompletionItem(flag) for flag in flags if flag.startswith(incomplete)]
@@ -42,47 +47,32 @@ class ModuleCommand(click.Command):
             from simulator.console import keys  # imports PyYAML, which only this needs
 
             words = keys.completions(command.config, ctx.args, incomplete)
+            takes_files = keys.takes_file(incomplete) or ctx.args[-1:] in (["--config-dir"], ["-cd"])
         else:
             words = [word for word in command.words if word.startswith(incomplete)]
-        return [CompletionItem(word) for word in words] or [CompletionItem(incomplete, "file")]
+            takes_files = True
+        found = [CompletionItem(word) for word in words]
+        return found or [CompletionItem(incomplete, "file")] * takes_files
 
 
-class Console(click.Group):
-    """The commands, in the order of their table."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the names of all commands."""
-        return [*COMMANDS, *self.commands]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command by its name.
-
-        Raises:
-            click.UsageError: There is none; the message names the nearest.
-        """
-        if cmd_name in COMMANDS:
-            return ModuleCommand(cmd_name)
-        command = self.commands.get(cmd_name)
-        if command is None and not ctx.resilient_parsing:
-            allowed = self.list_commands(ctx)
-            raise click.UsageError(
-                f"{cmd_name} is not a command; {nearest(cmd_name, allowed)}allowed are: {', '.join(allowed)}"
-            )
-        return command
-
-
-@click.group(PROGRAM, cls=Console, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, message=f"{PROGRAM} %(version)s")
-def console() -> None:
-    """Simulate LLM serving clusters.
+console = LazyGroup(
+    name=PROGRAM,
+    lazy={name: partial(ModuleCommand, name) for name in COMMANDS},
+    help="""Simulate LLM serving clusters.
 
     A key of a configuration is given as KEY=VALUE, as in: llmsim run scheduler=vllm arrival.qps=2. Each command also
     runs as a module, llmsim run as python -m simulator, llmsim capacity as python -m simulator.capacity.
-    """
+    """,
+)
+console = click.version_option(VERSION, message=f"{PROGRAM} %(version)s")(console)
+
+
+def _names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in console.list_commands(ctx) if name.startswith(incomplete)]
 
 
 @console.command("help")
-@click.argument("command", nargs=-1)
+@click.argument("command", nargs=-1, shell_complete=_names)
 @click.pass_context
 def show_help(ctx: click.Context, command: Sequence[str]) -> None:
     """Show the help of a command."""

@@ -21,6 +21,7 @@ class Command:
         config: Top-level file in `configs/` with the keys that it takes; empty: none.
         words: Other words that it takes: options such as "output=", and subcommands.
         is_package: Whether the command is in `__main__` of the module.
+        is_group: Whether that has a Click group `commands`, which completes itself.
     """
 
     module: str
@@ -28,6 +29,7 @@ class Command:
     config: str = ""
     words: tuple[str, ...] = ()
     is_package: bool = True
+    is_group: bool = False
 
 
 _TRACE_KEYS = "num_requests= on_error= max_total_tokens= start_s= duration_s= find_sessions= tokenizer="
@@ -52,7 +54,7 @@ COMMANDS = {
         words=("all", "figure=", "table=", "output=", "seeds=", "workers="),
     ),
     "traces": Command("traces", "Describe, convert and fit request files.", words=tuple(_TRACE_WORDS.split())),
-    "profile": Command("profiling", "Measure GPUs; import, fit and evaluate measurements."),
+    "profile": Command("profiling", "Measure GPUs; import, fit and evaluate measurements.", is_group=True),
     "schema": Command(
         "simulator.schema", "Print the JSON Schema of configurations, for editors.", words=("output=", "config_dir="), is_package=False
     ),

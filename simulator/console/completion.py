@@ -1,6 +1,6 @@
-"""Completion in bash and zsh of words such as `scheduler=sarathi`.
+"""Completion of words such as `scheduler=vllm,sarathi` in bash, zsh and fish.
 
-Click's scripts put a space after each word, and in bash a word ends at `=`.
+Click's scripts put a space after each word, cut it at a comma, and complete no file after `=`.
 """
 
 import os
@@ -8,6 +8,7 @@ import os
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
+    FishComplete,
     ZshComplete,
     add_completion_class,
     split_arg_string,
@@ -41,7 +42,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
         words = split_arg_string(line)[1:]
         return (words, "") if line[-1:].isspace() or not words else (words[:-1], words[-1])
 
-    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+    def get_completions(self, args: list[str], incomplete: str) -> "list[CompletionItem[str]]":
         """Return completions, without what bash holds to be words of their own."""
         items = super().get_completions(args, incomplete)
         start = len(incomplete.rpartition("=")[0]) + 1 if "=" in incomplete else 0
@@ -57,7 +58,7 @@ class ZshOverrides(ZshComplete):
 %(complete_func)s() {
     local -a closed open described response
     local type key descr
-    response=("${(@f)$(COMP_WORDS="${(j: :)${(q)words[1,CURRENT]}}" COMP_CWORD=$((CURRENT-1)) \\
+    response=("${(@f)$(COMP_WORDS="${(j: :)${(@q)words[1,CURRENT]}}" COMP_CWORD=$((CURRENT-1)) \\
         %(complete_var)s=zsh_complete %(prog_name)s)}")
     for type key descr in ${response}; do
         if [[ $type == file ]]; then
@@ -80,4 +81,28 @@ if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
 else
     compdef %(complete_func)s %(prog_name)s
 fi
+"""
+
+
+@add_completion_class
+class FishOverrides(FishComplete):
+    """Fish: commas within a word, and files after `=`."""
+
+    source_template = """\
+function %(complete_func)s
+    set -l response (%(complete_var)s=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=(commandline -t) \\
+        %(prog_name)s)
+    for completion in $response
+        set -l item (string split -m 1 "," -- $completion)
+        if test $item[1] = file
+            set -l parts (string match -r '^((?:[^=]*=)?)(.*)' -- $item[2])
+            for path in (__fish_complete_path "$parts[3]")
+                echo "$parts[2]$path"
+            end
+        else
+            echo $item[2]
+        end
+    end
+end
+complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
 """

@@ -11,6 +11,8 @@ from simulator.shipped import CONFIG_DIR, GROUPS, choices
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _GROUPS = (*GROUPS, "cluster.router", "cluster.node")
 _HIDDEN = ("_target_", "hydra")
+_HYDRA = ("hydra.run.dir=", "hydra.sweep.dir=", "hydra/launcher=")
+_FILES = ("path", "tokenizer", "storage", "json", "plot", "dir")  # last parts of keys that take a path
 
 
 def completions(config: str, words: Sequence[str], incomplete: str) -> list[str]:
@@ -28,8 +30,14 @@ def completions(config: str, words: Sequence[str], incomplete: str) -> list[str]
         found = [f"{start}{choice}" for choice in _values(name.lstrip("+"), keys)]
     else:
         plus = incomplete[: len(incomplete) - len(incomplete.lstrip("+"))]
-        found = [f"{plus}{key}" for key in _next_keys(name.lstrip("+"), keys)]
+        found = [*(f"{plus}{key}" for key in _next_keys(name.lstrip("+"), keys)), *_HYDRA]
     return [text for text in found if text.startswith(incomplete)]
+
+
+def takes_file(incomplete: str) -> bool:
+    """Return whether the value of an incomplete override is a path."""
+    name, equals, _ = incomplete.partition("=")
+    return bool(equals) and name.rpartition(".")[2] in _FILES
 
 
 def keys_of(config: str, chosen: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from traces.shared import interruption
 from traces.shared.user_code import user_place
 
 DEBUG = "debug=true"
-_CONFIGURATION = ("hydra", "omegaconf", "yaml")  # packages whose errors are mistakes of the user
+_CONFIGURATION = ("click", "hydra", "omegaconf", "yaml")  # packages whose errors are mistakes of the user
 _DEBUG_VARIABLE = "LLM_SIMULATOR_DEBUG"  # inherited by the processes of jobs
 _shown: dict[str, str] = {}  # other names of commands, by `python -m MODULE`
 
