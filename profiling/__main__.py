@@ -19,7 +19,10 @@ _COMMANDS = {
     "campaign": ("profiling.campaign", "command"),
     "front-end": ("profiling.front_end.command", "command"),
     "import": ("profiling.importers.command", "command"),
-    **{name: ("profiling.commands", name) for name in ("fit", "evaluate", "ratios", "compare", "links", "host", "launch")},
+    **{
+        name: ("profiling.commands", name)
+        for name in ("fit", "evaluate", "ratios", "compare", "links", "host", "launch")
+    },
 }
 
 

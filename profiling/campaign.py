@@ -110,9 +110,7 @@ def run(options: Options) -> None:
     _log(begin_s, "done")
 
 
-def _recordings(
-    options: Options, device: str, fitted: "Fitted", has_graphs: bool
-) -> Iterator[tuple[str, list[str]]]:
+def _recordings(options: Options, device: str, fitted: "Fitted", has_graphs: bool) -> Iterator[tuple[str, list[str]]]:
     """Yield the name and overrides of each recording.
 
     Every policy and load is recorded without CUDA graphs and, if `has_graphs`, again with them.

@@ -93,7 +93,10 @@ def evaluate(tables: Path, attention_from: str | None, output: Path) -> None:
     print(f"written to {output}")
 
 
-@click.command("ratios", help="Compare two sources of measurements of a device. TABLES, OTHER: its folders; OTHER is the denominator.")
+@click.command(
+    "ratios",
+    help="Compare two sources of measurements of a device. TABLES, OTHER: its folders; OTHER is the denominator.",
+)
 @options.tables
 @click.argument("other", type=PATH)
 def ratios(tables: Path, other: Path) -> None:

@@ -6,7 +6,7 @@ import traces.shared.interruption  # noqa: F401  # before the slow imports
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from simulator.shipped import VERSION as __version__  # noqa: F401
+from simulator.shipped import VERSION
 
 if TYPE_CHECKING:
     from simulator.cluster import Deployment
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from simulator.results import SLO, MetricOptions, Objective, Result
     from simulator.simulation import simulate
 
+__version__ = VERSION
 __all__ = [
     "SLO",
     "ConfigError",

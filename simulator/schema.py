@@ -35,7 +35,9 @@ def _print_schema(arguments: list[str]) -> None:
     options: dict[str, Path] = {}
     for argument in arguments:
         name, _, value = argument.partition("=")
-        if name not in _OPTIONS or not value:
+        if name in _OPTIONS and not value:
+            raise ConfigError(f"{name}= needs a value")
+        if name not in _OPTIONS:
             hint = nearest(name, _OPTIONS)
             raise ConfigError(f"{argument} is not an option; {hint}allowed are: --help, output=FILE, config_dir=FOLDER")
         options[name] = Path(value)

@@ -57,7 +57,11 @@ _READER_KEYS = [field.name for field in fields(TraceFile) if field.name != "path
 
 def main() -> None:
     """Run the command line."""
-    command_line.run(_main, sys.argv[1:], lambda error: command_line.plain_line(error).removeprefix("path: "), usage=HELP)
+    command_line.run(_main, sys.argv[1:], _one_line, usage=HELP)
+
+
+def _one_line(error: Exception) -> str:
+    return command_line.plain_line(error).removeprefix("path: ")
 
 
 def _main(arguments: list[str]) -> int:

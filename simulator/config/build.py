@@ -15,7 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from simulator.cluster import Deployment, groups_of
 from simulator.config.components import (
-    CONFIG_DIR,
     ConfigError,
     allowing,
     build_component,
@@ -28,6 +27,7 @@ from simulator.config.error_messages import one_line
 from simulator.config.overrides import check_override, to_hydra
 from simulator.output import Files
 from simulator.results import MetricOptions, objectives_of
+from simulator.shipped import CONFIG_DIR
 from traces import Workload
 from traces.shared.spelling import nearest
 from traces.shared.value_checks import flag

@@ -1,4 +1,7 @@
-"""JSON Schema of configuration files, made from `configs/` and the components that it names."""
+"""JSON Schema of configuration files.
+
+It is made from `configs/` and the components that it names.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +29,10 @@ _NULL: Schema = {"type": "null"}
 
 
 def json_schema(config_dir: Path | None = None) -> Schema:
-    """Return the JSON Schema (draft 2020-12) of the files in `configs/experiment` and `configs/deployment`.
+    """Return the JSON Schema of configuration files, draft 2020-12.
 
-    It also describes a whole configuration. Values that a component itself checks, such as ranges, are not in it.
+    It describes the files in `configs/experiment` and `configs/deployment`, and a whole configuration. Values that a
+    component itself checks, such as ranges, are not in it.
 
     Args:
         config_dir: The user's own folder of configurations, whose files may be chosen too.
@@ -59,7 +63,7 @@ def _own_choices(config_dir: Path | None, group: str) -> list[str]:
 def _cluster(
     properties: Mapping[str, Schema], names: Mapping[str, Sequence[str]], definitions: Definitions
 ) -> dict[str, Schema]:
-    """Return the schemas of the keys of `cluster` that are not plain values."""
+    """Return the schemas of keys of `cluster` that are no plain values."""
     numbers = definitions.parameters(Deployment)
     node = definitions.any_of(_classes("cluster/node").values())
     group = {
@@ -107,7 +111,10 @@ def _classes(group: str) -> dict[str, str]:
 
 
 def _class_of(group: str, name: str) -> str:
-    """Return the component of a file, which may have it from another of its group."""
+    """Return the component of a file.
+
+    The file may have it from another of its group.
+    """
     content = _content(CONFIG_DIR / group / f"{name}.yaml")
     own = content.get(group, content).get("_target_")
     return str(own) if own else _class_of(group, next(entry for entry in content["defaults"] if entry != "_self_"))
@@ -133,7 +140,10 @@ def _defaults(names: Mapping[str, Sequence[str]]) -> Schema:
 
 
 def _sections(path: Path, definitions: Definitions) -> dict[str, Schema]:
-    """Return the schemas of the keys of a top-level file, described by the comments above them."""
+    """Return the schemas of the keys of a top-level file.
+
+    The comments above them describe them.
+    """
     text = path.read_text(encoding="utf-8")
     comments = {name: " ".join(comment.replace("#", " ").split()) for comment, name in _COMMENT.findall(text)}
     plain = {name: value for name, value in _content(path).items() if name not in ("defaults", "hydra")}
@@ -179,7 +189,10 @@ def _slo() -> Schema:
 
 
 def _chosen_classes(definitions: Definitions) -> Iterator[Schema]:
-    """Yield the condition of each component: a file that chooses it sets only its keys."""
+    """Yield a condition for each component.
+
+    A file that chooses it sets only its keys.
+    """
     for group in _COMPONENTS:
         by_class: dict[str, list[str]] = {}
         for name, target in _classes(group).items():

@@ -38,7 +38,10 @@ class Definitions:
         return {"$ref": f"#/$defs/{name}"}
 
     def any_of(self, names: Iterable[str]) -> Schema:
-        """Return the schema of one of several components, or of one that no shipped file names."""
+        """Return the schema of one of several components.
+
+        Components that no shipped file names are allowed too, with any keys.
+        """
         return {"type": "object", "anyOf": [*map(self.reference, dict.fromkeys([*names, "other_component"]))]}
 
     def _component(self, name: str) -> Schema:
@@ -47,7 +50,10 @@ class Definitions:
         return {**_described(target), "type": "object", "properties": properties, "additionalProperties": False}
 
     def parameters(self, target: Any) -> dict[str, Schema]:
-        """Return the schema of each parameter of a class or a function: type, default, description."""
+        """Return the schema of each parameter of a class or a function.
+
+        It has the type, the default and the description.
+        """
         hints, texts = get_type_hints(target), parameter_texts(target)
         schemas = {}
         for name, parameter in inspect.signature(target).parameters.items():
@@ -58,7 +64,10 @@ class Definitions:
         return schemas
 
     def value(self, hint: Any) -> Schema:
-        """Return the schema of a value with a type hint, which may also be interpolated."""
+        """Return the schema of a value with a type hint.
+
+        The value may also be interpolated.
+        """
         schema = self._exact(hint)
         return schema if not schema or schema.get("type") in ("object", "string") else _either([schema, INTERPOLATION])
 
@@ -79,7 +88,10 @@ class Definitions:
         return self._class(hint) if isinstance(hint, type) else {}
 
     def _class(self, hint: type) -> Schema:
-        """Return the schema of a component class, of the classes that follow a protocol, or of plain keys."""
+        """Return the schema of a class.
+
+        That is of a component, of plain keys, or of the components that follow a protocol.
+        """
         same = [name for name, target in self.targets.items() if target is hint]
         if same:
             return self.reference(same[0])

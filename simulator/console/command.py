@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem, ShellComplete, shell_complete
 
 from simulator.console.commands import COMMANDS, PROGRAM, start
 from simulator.shipped import VERSION
+from traces.shared import command_line
 from traces.shared.lazy_commands import LazyGroup
 
 _COMPLETE = f"_{PROGRAM.upper()}_COMPLETE"
@@ -38,7 +39,7 @@ class ModuleCommand(click.Command):
         assert self.name is not None
         command = COMMANDS[self.name]
         if command.is_group:
-            group = import_module(f"{command.module}.__main__").commands
+            group = import_module(command.entry).commands
             return ShellComplete(group, {}, "", "").get_completions(ctx.args, incomplete)
         if incomplete.startswith("-"):
             flags = _FLAGS if command.config else _FLAGS[:1]
@@ -82,7 +83,7 @@ def show_help(ctx: click.Context, command: Sequence[str]) -> None:
 @console.command("completion")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")), metavar="bash|zsh|fish")
 def print_completion(shell: str) -> None:
-    """Print the completion script of a shell.
+    r"""Print the completion script of a shell.
 
     \b
     bash   eval "$(llmsim completion bash)"          in ~/.bashrc
@@ -93,9 +94,11 @@ def print_completion(shell: str) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line, or answer a shell that completes it."""
     if _COMPLETE in os.environ:
         sys.exit(_complete(os.environ[_COMPLETE]))
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # `python -m` finds packages of the user there
     sys.exit(run_console(sys.argv[1:]))
 
 
@@ -111,7 +114,8 @@ def run_console(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code if arguments else 2
     except click.UsageError as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+        line = " ".join(error.format_message().split())
+        print(f"error: {command_line.printable(line)}", file=sys.stderr)
         return 2
     return 0
 

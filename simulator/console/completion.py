@@ -17,7 +17,7 @@ from click.shell_completion import (
 
 @add_completion_class
 class BashOverrides(BashComplete):
-    """Bash: passes the line up to the cursor, and gets what follows the last `=`."""
+    """Bash, which takes what follows `=` for a word of its own."""
 
     source_template = """\
 %(complete_func)s() {

@@ -8,9 +8,7 @@ import yaml
 
 from simulator.shipped import CONFIG_DIR, GROUPS, choices
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _GROUPS = (*GROUPS, "cluster.router", "cluster.node")
-_HIDDEN = ("_target_", "hydra")
 _HYDRA = ("hydra.run.dir=", "hydra.sweep.dir=", "hydra/launcher=")
 _FILES = ("path", "tokenizer", "storage", "json", "plot", "dir")  # last parts of keys that take a path
 
@@ -41,34 +39,40 @@ def takes_file(incomplete: str) -> bool:
 
 
 def keys_of(config: str, chosen: Mapping[str, str]) -> dict[str, Any]:
-    """Return the keys of a top-level file and of the files that it selects, as nested mappings."""
+    """Return the keys of a top-level file, as nested mappings.
+
+    Those of the files that it selects are included.
+    """
     keys: dict[str, Any] = {}
     _add_file(keys, CONFIG_DIR / f"{config}.yaml", "", chosen)
+    keys.pop("hydra", None)
     return keys
 
 
 def _add_file(keys: dict[str, Any], path: Path, package: str, chosen: Mapping[str, str]) -> None:
-    """Add the keys of a file, and of those in its defaults list, at a dotted package."""
+    """Add the keys of a file and its defaults at a dotted package."""
     if not path.is_file():
         return
     text = path.read_text(encoding="utf-8")
-    content = yaml.load(text, _LOADER) or {}  # noqa: S506  # a safe loader
+    content = yaml.safe_load(text) or {}
     for entry in content.pop("defaults", []):
         if isinstance(entry, str):
             if entry != "_self_":
                 _add_file(keys, path.parent / f"{entry}.yaml", package, chosen)
             continue
         for name, choice in entry.items():
-            _add_group(keys, str(name).removeprefix("override "), choice, chosen)
+            _add_group(keys, str(name), choice, chosen)
     _merge(keys, content, "" if text.startswith("# @package _global_") else package)
 
 
 def _add_group(keys: dict[str, Any], name: str, choice: str | None, chosen: Mapping[str, str]) -> None:
-    group, at, package = name.lstrip("/").partition("@")
+    group, at, package = name.removeprefix("override ").lstrip("/").partition("@")
     if group.startswith("hydra"):
         return
     package = package.removeprefix("_global_.") if at else group.replace("/", ".")
-    selected = str(chosen.get(package, choice))
+    selected = str(chosen.get(package, choice)).partition(",")[0]  # the first of a sweep
+    if name.startswith("override "):
+        keys.pop(package, None)  # the file that it replaces
     if selected == "null":
         _merge(keys, {}, package)
     else:
@@ -89,11 +93,14 @@ def _merge(keys: dict[str, Any], content: Mapping[str, Any], package: str) -> No
 
 
 def _next_keys(typed: str, keys: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the keys below the last dot that was typed: "NAME=" takes a value, "NAME." has keys."""
+    """Yield the keys below the last dot that was typed.
+
+    "NAME=" takes a value, "NAME." has keys.
+    """
     section = typed.rpartition(".")[0]
     prefix = f"{section}." if section else ""
     for name, value in _at(section, keys).items():
-        if name in _HIDDEN:
+        if name == "_target_":
             continue
         if f"{prefix}{name}" in _GROUPS or not (isinstance(value, dict) and value):
             yield f"{prefix}{name}="

@@ -4,7 +4,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from traces.shared import interruption
 from traces.shared.user_code import user_place
@@ -15,9 +16,18 @@ _DEBUG_VARIABLE = "LLM_SIMULATOR_DEBUG"  # inherited by the processes of jobs
 _shown: dict[str, str] = {}  # other names of commands, by `python -m MODULE`
 
 
-def show_commands_as(names: Mapping[str, str]) -> None:
-    """Set other names of commands: `python -m MODULE` in help and errors becomes the name that the user called."""
+@contextmanager
+def showing_commands_as(names: Mapping[str, str]) -> Iterator[None]:
+    """Show commands by other names in help and errors.
+
+    Args:
+        names: Name of each command that the user may call, by `python -m MODULE`.
+    """
     _shown.update(names)
+    try:
+        yield
+    finally:
+        _shown.clear()
 
 
 def as_called(text: str) -> str:

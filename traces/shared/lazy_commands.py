@@ -20,7 +20,7 @@ class LazyGroup(click.Group):
         super().__init__(**options, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
         self._lazy = lazy
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # of Click's protocol
+    def list_commands(self, ctx: click.Context) -> list[str]:  # of Click's protocol
         """Return the names of all commands."""
         return [*self._lazy, *self.commands]
 
