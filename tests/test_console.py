@@ -28,6 +28,10 @@ from tests.test_interruption import interrupt, popen, wait_for
 
 SMALL = ["trace=fixed", "trace.num_requests=5", "trace.output_tokens=4"]
 SCRIPT = "import sys\nfrom simulator.console.command import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+POLICY = """from simulator.schedulers import Orca
+def mine(max_num_seqs: int) -> Orca:
+    return Orca(max_num_seqs)
+"""
 MAX_START_S = 0.6  # of CPU; it takes 0.06 s, and a busy machine several times as long
 SLOW_IMPORTS = ("numpy", "hydra", "omegaconf", "matplotlib", "pandas", "rich", "yaml")
 
@@ -137,9 +141,7 @@ def test_both_doors_give_the_same_bytes(tmp_path: Path, name: str, module: str, 
 
 
 def test_packages_of_the_user_are_imported_from_the_current_folder(tmp_path: Path, script: list[str]) -> None:
-    (tmp_path / "my_policy.py").write_text(
-        "from simulator.schedulers import Orca\n\n\ndef mine(max_num_seqs: int = 8) -> Orca:\n    return Orca(max_num_seqs)\n"
-    )
+    (tmp_path / "my_policy.py").write_text(POLICY)
     own = ["scheduler=orca", "scheduler._target_=my_policy.mine", "allow_targets=[my_policy,simulator]"]
     done = run_script(script, tmp_path, "run", *own, *SMALL, "hydra.run.dir=out")
     assert done.returncode == 0, done.stderr
@@ -193,7 +195,9 @@ def test_a_misspelt_name_is_answered_with_the_nearest(tmp_path: Path, arguments:
 
 def test_a_name_like_no_other_is_answered_with_those_allowed(tmp_path: Path) -> None:
     done = llmsim(tmp_path, "xyzzy")
-    assert done.stderr == f"error: xyzzy is not a command; allowed are: {', '.join([*COMMANDS, 'help', 'completion'])}\n"
+    assert (
+        done.stderr == f"error: xyzzy is not a command; allowed are: {', '.join([*COMMANDS, 'help', 'completion'])}\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["help"]])

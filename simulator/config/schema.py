@@ -198,7 +198,8 @@ def _chosen_classes(definitions: Definitions) -> Iterator[Schema]:
         for name, target in _classes(group).items():
             by_class.setdefault(target, []).append(name)
         for target, names in by_class.items() if len(by_class) > 1 else ():
-            entry = {"properties": {f"override /{group}": {"enum": names}}, "required": [f"override /{group}"]}
+            key = f"override /{group}"
+            entry = {"type": "object", "properties": {key: {"enum": names}}, "required": [key]}
             yield {
                 "if": {"properties": {"defaults": {"contains": entry}}, "required": ["defaults"]},
                 "then": {"properties": {group: definitions.reference(target)}},
