@@ -41,7 +41,8 @@ def json_schema(config_dir: Path | None = None) -> Schema:
     names = {group: [*choices(group), *_own_choices(config_dir, group)] for group in _GROUPS}
     properties: dict[str, Schema] = {"defaults": _defaults(names), "slo": _slo()}
     for name in _FILES:
-        properties = _sections(CONFIG_DIR / f"{name}.yaml", definitions) | properties
+        for key, schema in _sections(CONFIG_DIR / f"{name}.yaml", definitions).items():
+            properties.setdefault(key, schema)
     properties |= {group: definitions.any_of(_classes(group).values()) for group in _COMPONENTS}
     properties["cluster"]["properties"] |= _cluster(properties, names, definitions)
     return {
@@ -167,13 +168,20 @@ def _of_value(name: str, value: Any, comments: Mapping[str, str]) -> Schema:
         return {**about, "type": "object", "properties": properties, "additionalProperties": False}
     about["default"] = value
     if isinstance(value, list):
-        return {**about, "anyOf": [{"type": "array"}, INTERPOLATION]}
+        return {**about, "anyOf": [_of_list(value), INTERPOLATION]}
     if isinstance(value, bool):
         return {**about, "anyOf": [{"type": "boolean"}, INTERPOLATION]}
     if _SECONDS_OR_RATE.fullmatch(name) or isinstance(value, int | float):
         kind = "integer" if isinstance(value, int) and not _SECONDS_OR_RATE.fullmatch(name) else "number"
         return {**about, "anyOf": [{"type": kind}, *([_NULL] if value is None else []), INTERPOLATION]}
-    return {**about, "type": ["string", "null"]}
+    return {**about, "anyOf": [{"type": "string"}, _NULL]}
+
+
+def _of_list(values: list[Any]) -> Schema:
+    """Return the schema of a list from its default; empty: a list of names."""
+    first = values[0] if values else ""
+    plain = {"type": "integer" if isinstance(first, int) else "string"}
+    return {"type": "array", "items": _of_list(first) if isinstance(first, list) else plain}
 
 
 def _slo() -> Schema:

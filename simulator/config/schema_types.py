@@ -42,7 +42,8 @@ class Definitions:
 
         Components that no shipped file names are allowed too, with any keys.
         """
-        return {"type": "object", "anyOf": [*map(self.reference, dict.fromkeys([*names, "other_component"]))]}
+        known = {"anyOf": [*map(self.reference, dict.fromkeys(names))]}
+        return {"type": "object", "if": {"$ref": "#/$defs/other_component"}, "else": known}
 
     def _component(self, name: str) -> Schema:
         target = self.targets[name]
