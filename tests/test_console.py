@@ -23,7 +23,7 @@ from simulator.config import composed
 from simulator.console.command import main, run_console
 from simulator.console.commands import COMMANDS
 from simulator.console.keys import keys_of
-from tests.helpers import REPOSITORY, command, run_main
+from tests.helpers import REPOSITORY, code_blocks, command, run_main
 from tests.test_interruption import interrupt, popen, wait_for
 
 SMALL = ["trace=fixed", "trace.num_requests=5", "trace.output_tokens=4"]
@@ -365,6 +365,15 @@ def test_other_shells_get_whole_words(
 def test_the_console_returns_the_status_of_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_console(["help", "nope"]) == 2
     assert capsys.readouterr().err.startswith("error: nope is not a command; ")
+
+
+def test_the_commands_of_the_documentation_run(tmp_path: Path) -> None:
+    shown = [line for block in code_blocks("docs/console.md", "bash") for line in block.splitlines()]
+    assert len(shown) == 4
+    for line in shown:
+        name, *arguments = shlex.split(line)
+        assert name == "llmsim"
+        assert llmsim(tmp_path, *arguments).returncode == 0
 
 
 @pytest.mark.slow

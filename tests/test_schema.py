@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from omegaconf import OmegaConf
 
 from simulator.config import CONFIG_DIR, choices, composed, json_schema
-from tests.helpers import command
+from tests.helpers import code_blocks, command
 
 SCHEMA = json_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -116,6 +116,11 @@ def test_what_the_simulator_takes_is_valid(text: str) -> None:
 )
 def test_mistakes_are_not_valid(text: str) -> None:
     assert errors_of(yaml.safe_load(text)) != []
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    (example,) = code_blocks("docs/console.md", "yaml")
+    assert errors_of(yaml.safe_load(example)) == []
 
 
 def test_keys_have_descriptions_types_and_defaults() -> None:

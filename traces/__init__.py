@@ -4,7 +4,7 @@ import traces.shared.interruption  # noqa: F401  # before anything that takes lo
 
 # isort: split
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from traces.base import Arrivals, Source
@@ -27,10 +27,12 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> Any:
-    """Import a name on first use."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"traces.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # mypy would take any name for one of the package
+
+    def __getattr__(name: str) -> object:
+        """Import a name on first use."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"traces.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
