@@ -17,10 +17,11 @@ EXPORTS = {
     " groups_of has_token_budget request_table token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",
     "simulator.compare": "ReadError Run read_run",
-    "simulator.config": "CONFIG_DIR ConfigError GROUPS VERSION allowing build build_experiment build_objectives"
-    " build_prediction check_config_dir check_override choices code_digest combine_policies component composed"
-    " deployment_of description files_of input_digests integer_pairs load_config named one_line overrides_of"
-    " require_integer require_keys require_mapping require_slo resolved to_hydra",
+    "simulator.config": "CONFIG_DIR ConfigError GROUPS MOST_NODES PublishedModel VERSION allowing build"
+    " build_experiment build_objectives build_prediction check_config_dir check_override choices chosen code_digest"
+    " combine_policies component composed deployment_of description files_of input_digests integer_pairs json_schema"
+    " load_config model_choice named num_nodes one_line overrides_of published_models recomposed require_integer"
+    " require_keys require_mapping require_slo resolved to_hydra unknown_model",
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stuck_reason",
     "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
@@ -33,8 +34,8 @@ EXPORTS = {
     " load_profile matmul_features matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes",
     "simulator.launch": "Cost Launch hourly_price launch_lines planning_lines read_file read_words with_launch",
-    "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations Members"
-    " NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
+    "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations"
+    " Members NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
     " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES"
     " bytes_per_value read_hf_config",
@@ -44,7 +45,7 @@ EXPORTS = {
     " generation_stalls knee kv_and_queue latency_against_load latency_cdfs pictures_of_run pipeline_timeline"
     " prefix_cache roofline save",
     "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
-    "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult Goodput"
+    "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult GOODPUT Goodput"
     " GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective Objectives PERCENTILES"
     " REQUEST_COLUMNS ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES"
     " STUCK Steps UNFINISHED Warning after_idle blocks_used bottlenecks cached_tokens client_figures client_warnings"
@@ -54,8 +55,8 @@ EXPORTS = {
     "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
     "simulator.schedulers": "Admissions ChunkedPrefills DynamicChunks FasterTransformer Orca Overlap Overlapping"
-    " Sarathi Scheduler SizedBatches VLLM VLLMV1 decodes_that_fit every_decode free_blocks_after"
-    " reserving_admissions whole_prompts",
+    " Sarathi Scheduler SizedBatches VLLM VLLMV1 decodes_that_fit every_decode free_blocks_after reserving_admissions"
+    " whole_prompts",
     "simulator.search": "Load Option Outcome Space fewest_replicas options pareto ruled_out",
     "simulator.token_budget": "Curve IterationLoad best_budget largest_budget measure",
     "traces": "Arrivals Client PrefixBlocks Source Trace Workload",

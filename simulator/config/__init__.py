@@ -16,22 +16,21 @@ from simulator.config.build import (
     resolved,
 )
 from simulator.config.components import (
-    CONFIG_DIR,
-    GROUPS,
     ConfigError,
     allowing,
-    choices,
     component,
     named,
     require_keys,
     require_mapping,
 )
-from simulator.config.digests import VERSION, code_digest, input_digests
+from simulator.config.digests import code_digest, input_digests
 from simulator.config.error_messages import one_line
 from simulator.config.model_names import PublishedModel, model_choice, published_models, unknown_model
 from simulator.config.overrides import MOST_NODES, check_config_dir, check_override, num_nodes, to_hydra
 from simulator.config.policy_options import combine_policies, overrides_of
+from simulator.config.schema import json_schema
 from simulator.config.slo import build_objectives, require_slo
+from simulator.shipped import CONFIG_DIR, GROUPS, VERSION, choices
 
 __all__ = [
     "CONFIG_DIR",
@@ -58,6 +57,7 @@ __all__ = [
     "files_of",
     "input_digests",
     "integer_pairs",
+    "json_schema",
     "load_config",
     "model_choice",
     "named",

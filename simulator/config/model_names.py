@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
-from simulator.config.components import CONFIG_DIR, choices
+from simulator.shipped import CONFIG_DIR, choices
 
 _LINE = re.compile(r"^#   ([\w.-]+/[\w.-]+): (\d+)$", re.MULTILINE)
 _ADVICE = "for another model give model=hf model.path=config.json"

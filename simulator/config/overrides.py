@@ -7,8 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from simulator.config.components import GROUPS, ConfigError, choices
+from simulator.config.components import ConfigError
 from simulator.config.model_names import model_choice, unknown_model
+from simulator.shipped import GROUPS, choices
 
 # Groups for which null selects no file.
 _MAY_BE_NULL = (("experiment", "null"), ("deployment", "null"))

@@ -12,7 +12,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from simulator.config.components import ConfigError, choices
+from simulator.config.components import ConfigError
+from simulator.shipped import choices
 
 GROUP = "policy"
 _SCHEDULER = "scheduler"

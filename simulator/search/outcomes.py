@@ -77,7 +77,7 @@ def loss(objective: str, value: float) -> float:
 
 
 def excess(objective: str, value: float, bound: float) -> float:
-    """Return the ratio of value to bound, inverted for goodput; above 1: missed."""
+    """Return the ratio of value to bound; above 1: missed."""
     if objective.rpartition(".")[2] != GOODPUT:
         return value / bound
     return bound / value if 0 < value <= 1 else math.inf
