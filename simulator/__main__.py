@@ -37,11 +37,9 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
     groups = [group.describe() for group in groups_of(arguments["deployment"])]
     about = {"clients": clients, "config": resolved(config), "groups": groups, "version": VERSION}
     about["warnings"] = [warning.text for warning in (*result.warnings, *client_warnings(clients))]
-    notes = write_result(result, folder, about, files_of(config))
+    write_result(result, folder, about, files_of(config))
     console = Console()
     print_summary(result.summary | about, console)
-    for note in notes:
-        console.print(note, style="dim", soft_wrap=True, highlight=False, markup=False)
     console.print(f"written to {folder}", style="dim", soft_wrap=True, highlight=False, markup=False)
     return _figures(result.summary)
 

@@ -33,7 +33,7 @@ TABLE = {
     "simulator.cluster.collect": "simulator.engine simulator.iteration_time simulator.results traces",
     "simulator.invariants": "simulator.kv_cache simulator.log simulator.replica simulator.results",
     "simulator.output": "simulator.iteration_time simulator.log simulator.model simulator.results traces traces.shared"
-    " pyarrow",
+    " perfetto pyarrow",
     "simulator.simulation": "simulator.cluster simulator.invariants simulator.log simulator.replica simulator.results"
     " simulator.routers traces",
     "simulator.config": "simulator.cluster simulator.output simulator.results traces traces.shared hydra omegaconf"
