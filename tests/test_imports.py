@@ -38,7 +38,7 @@ TABLE = {
     " simulator.routers traces",
     "simulator.config": "simulator.cluster simulator.output simulator.results traces traces.shared hydra omegaconf"
     " yaml",
-    "simulator.cli": "simulator.config simulator.results traces.shared hydra omegaconf rich",
+    "simulator.cli": "simulator.config simulator.results traces.shared filelock hydra omegaconf rich",
     "simulator.plot": "simulator.model simulator.output simulator.results traces.shared matplotlib",
     "simulator.plot.typical_batches": "simulator.config simulator.iteration_time simulator.model simulator.replica"
     " simulator.results hydra omegaconf",

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGKILL at any moment: all processes end within a second, and no file is partial."""
 
+import errno
 import os
 import signal
 import socket
@@ -202,6 +203,37 @@ def test_a_folder_can_be_taken_again_after_its_release(tmp_path: Path) -> None:
     release()
     take(tmp_path)()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_waiting_process_does_not_erase_the_name_of_the_owner(tmp_path: Path) -> None:
+    release = take(tmp_path)
+    for _ in range(2):
+        with pytest.raises(FolderTakenError, match=f"^{tmp_path} is in use by process {os.getpid()} on "):
+            take(tmp_path)
+    release()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_written_to_and_named(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    release = take(tmp_path)
+    assert capsys.readouterr().err == f"warning: {tmp_path} cannot be locked here: do not write to it twice at a time\n"
+    release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_the_lock_itself_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        take(tmp_path)
 
 
 def test_files_that_belong_together_are_replaced_together(tmp_path: Path) -> None:
