@@ -11,12 +11,12 @@ from tests.helpers import REPOSITORY
 
 # Package or file: what it may import besides itself, NumPy and the standard library. The longest matching name counts.
 TABLE = {
-    "traces.shared": "matplotlib",
+    "traces.shared": "matplotlib psutil",
     "traces": "traces.shared",
     "traces.arrivals": "traces traces.shared scipy",
     "traces.readers": "traces traces.shared traces.arrivals pandas pyarrow tokenizers",
     "traces.generators": "traces traces.shared traces.readers scipy",
-    "traces.tools": "traces traces.shared traces.arrivals traces.generators matplotlib pandas pyarrow rich yaml",
+    "traces.tools": "traces traces.shared traces.arrivals traces.generators matplotlib pandas pyarrow rich scipy yaml",
     "traces.__main__": "traces traces.shared traces.generators traces.readers traces.tools rich yaml",
     "simulator.log": "",
     "simulator.model": "traces.shared",

@@ -130,7 +130,7 @@ def _on_signal(number: int, _: FrameType | None) -> None:
 def _insist(number: int, is_over: threading.Event) -> None:
     """Raise a second time, and then end the process, unless the command is over by then."""
     if not is_over.wait(_SECOND_RAISE_S):
-        _thread.interrupt_main(number)
+        _thread.interrupt_main(signal.Signals(number))
         if not is_over.wait(_FORCED_EXIT_S):
             _end_now()
 
@@ -140,22 +140,14 @@ def _end_now() -> None:
     for clean_up in list(_State.clean_up):
         with contextlib.suppress(OSError):
             clean_up()
-    for process in _descendants(os.getpid()):
-        with contextlib.suppress(OSError):
-            os.kill(process, signal.SIGKILL)
+    import psutil  # takes a while
+
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
     with contextlib.suppress(OSError):
         os.write(2, b"interrupted\n")
     os._exit(exit_status())
-
-
-def _descendants(process: int) -> list[int]:
-    """Return the processes below a process, deepest first; empty without /proc."""
-    descendants: list[int] = []
-    for path in Path(f"/proc/{process}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, path.read_text().split()):
-                descendants += [*_descendants(child), child]
-    return descendants
 
 
 # Only during the imports of `python -m PACKAGE`; a program that imports the packages keeps its own handlers.
