@@ -143,7 +143,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_jobs_end_when_their_sweep_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     process = start(tmp_path, *SWEEP, *JOBLIB)
@@ -155,7 +155,7 @@ def test_jobs_end_when_their_sweep_is_killed(tmp_path: Path) -> None:
 
 
 SWALLOWING_SCRIPT = """
-import sys, time
+import subprocess, sys, time
 from pathlib import Path
 from traces.shared import command_line
 from traces.shared.atomic_files import atomic_file
@@ -164,6 +164,7 @@ def task(arguments):
     with atomic_file(Path("file.txt")) as file:
         file.write("half")
         file.flush()
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         while True:
             try:
                 time.sleep(60)
@@ -176,10 +177,26 @@ command_line.run(task, [])
 
 @pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
 def test_code_that_swallows_exceptions_cannot_delay_an_interrupt(number: signal.Signals, tmp_path: Path) -> None:
+    # Its output ends when the process that it started has ended, too.
     process = popen(tmp_path, [sys.executable, "-c", SWALLOWING_SCRIPT])
     wait_for(lambda: list(tmp_path.glob(".file.txt.*.partial")), process)
     assert interrupt(process, number) == "interrupted"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_needs_no_signal_or_module_that_windows_lacks(tmp_path: Path) -> None:
+    script = """
+import runpy, signal, sys
+for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGQUIT", "alarm", "setitimer", "pthread_kill", "pthread_sigmask"):
+    delattr(signal, name)
+sys.modules.update(dict.fromkeys(["grp", "pwd", "resource", "syslog", "termios", "tty"]))
+sys.argv[1:] = ["trace.num_requests=2", "output.timeline=true", "hydra.run.dir=run"]
+runpy.run_module("simulator", run_name="__main__", alter_sys=True)
+"""
+    _, stderr = popen(tmp_path, [sys.executable, "-c", script]).communicate(timeout=60)
+    assert stderr == ""
+    names = ["log.npz", "requests.csv", "summary.json", "timeline.perfetto-trace"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
 
 
 def test_only_one_run_at_a_time_writes_into_a_folder(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ _FORGETS_NAMES = TracePacket.SEQ_INCREMENTAL_STATE_CLEARED | _NEEDS_NAMES
 
 
 class PerfettoFile:
-    """Writes a trace in compressed blocks of packets, so that memory does not grow with it.
+    """Writes a trace in compressed blocks of packets.
 
-    Events of a track must be in the order of time; those of different tracks need not. A name is written once per
-    block, and referred to by number.
+    Memory does not grow with the trace, as a block needs nothing of the others: a name is written once per block, and
+    referred to by number. Events of a track must be in the order of time; those of different tracks need not.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -50,15 +50,15 @@ class PerfettoFile:
         return self._describe(name, _ROOT, sibling_order_rank=rank, child_ordering=TrackDescriptor.EXPLICIT)
 
     def add_track(self, name: str, group: int = _ROOT) -> int:
-        """Add a track of slices, below the others of its group; return its number."""
+        """Add a track of slices to a group; return its number."""
         return self._describe(name, group, sibling_order_rank=self._num_children[group])
 
     def add_lane(self, name: str, track: int) -> int:
-        """Add a track that viewers merge with the others of its name below a track; return its number."""
+        """Add a track below another; viewers merge those of equal name."""
         return self._describe(name, track, sibling_merge_behavior=TrackDescriptor.SIBLING_MERGE_BEHAVIOR_BY_TRACK_NAME)
 
     def add_counter(self, name: str, group: int) -> int:
-        """Add a track of counts, below the others of its group; return its number."""
+        """Add a track of counts to a group; return its number."""
         counter = CounterDescriptor(unit=CounterDescriptor.UNIT_COUNT)
         return self._describe(name, group, sibling_order_rank=self._num_children[group], counter=counter)
 
@@ -96,7 +96,7 @@ class PerfettoFile:
         event.terminating_flow_ids.extend(ending_flows)
 
     def end(self, track: int, time_ns: int) -> None:
-        """End the slice of a track that began last and has not ended."""
+        """End the latest open slice of a track."""
         self._event(track, time_ns, TrackEvent.TYPE_SLICE_END)
 
     def count(self, track: int, time_ns: int, value: int) -> None:
@@ -142,7 +142,10 @@ class PerfettoFile:
 
     @staticmethod
     def _number(numbers: dict[str, int], name: str, packet: Any, field: str) -> int:
-        """Return the number of a name; write the name with the packet if it is new to the block."""
+        """Return the number of a name.
+
+        The first packet of the block that needs it also holds the name.
+        """
         if name not in numbers:
             numbers[name] = len(numbers) + 1
             getattr(packet.interned_data, field).add(iid=numbers[name], name=name)

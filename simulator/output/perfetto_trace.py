@@ -63,7 +63,7 @@ def write_timeline(result: Result, path: Path) -> None:
 
 
 def _write_requests(result: Result, trace: PerfettoFile) -> None:
-    """Write a slice per request that arrived, with its phases nested in it."""
+    """Write a slice per request that arrived, and its phases."""
     table, track = result.requests, trace.add_track("requests")
     arrived = np.flatnonzero(result.status != NOT_ARRIVED)
     until_s = np.where(result.status == IGNORED, table["arrival_s"], result.known_until_s)
@@ -103,7 +103,7 @@ def _write_counters(result: Result, number: int, trace: PerfettoFile, group: int
 
 
 def _batch_tokens(replica: ReplicaResult) -> Steps:
-    """Return the tokens of the batch that began last, and 0 while nothing runs."""
+    """Return the tokens of the current batch; 0 while nothing runs."""
     columns, end_s = replica.logged.columns, replica.logged.end_s
     tokens = columns["num_prefill_tokens"] + columns["num_decodes"]
     before_idle = np.append(after_idle(replica)[1:], True)[: len(end_s)]
@@ -143,7 +143,7 @@ def _batches(result: Result, replica: ReplicaResult) -> Iterator[tuple[str, Anno
 
 
 def _flows(replica: ReplicaResult, stage: int, num_requests: int) -> tuple[_Flows, _Flows]:
-    """Return the flows that pass through each iteration of a stage, and those that end in it.
+    """Return the flows that pass through iterations, and those that end.
 
     A request is admitted in the first stage; the last one completes its prefill and emits its last token.
     """

@@ -128,7 +128,7 @@ def _on_signal(number: int, _: FrameType | None) -> None:
 
 
 def _insist(number: int, is_over: threading.Event) -> None:
-    """Raise a second time, and then end the process, unless the command is over by then."""
+    """Raise again, then end the process, unless the command is over."""
     if not is_over.wait(_SECOND_RAISE_S):
         _thread.interrupt_main(signal.Signals(number))
         if not is_over.wait(_FORCED_EXIT_S):
