@@ -161,12 +161,13 @@ from traces.shared import command_line
 from traces.shared.atomic_files import atomic_file
 
 def task(arguments):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     with atomic_file(Path("file.txt")) as file:
         file.write("half")
         file.flush()
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         while True:
             try:
+                print("swallowing", flush=True)
                 time.sleep(60)
             except BaseException:
                 pass
@@ -179,7 +180,9 @@ command_line.run(task, [])
 def test_code_that_swallows_exceptions_cannot_delay_an_interrupt(number: signal.Signals, tmp_path: Path) -> None:
     # Its output ends when the process that it started has ended, too.
     process = popen(tmp_path, [sys.executable, "-c", SWALLOWING_SCRIPT])
-    wait_for(lambda: list(tmp_path.glob(".file.txt.*.partial")), process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "swallowing\n"
+    assert len(list(tmp_path.glob(".file.txt.*.partial"))) == 1
     assert interrupt(process, number) == "interrupted"
     assert not list(tmp_path.iterdir())
 
