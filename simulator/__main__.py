@@ -55,11 +55,10 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
         **description(config, deployment),
     }
     about["warnings"] = [warning.text for warning in (*result.warnings, *client_warnings(clients))]
-    notes = write_result(result, folder, about, files_of(config))
+    write_result(result, folder, about, files_of(config))
     console = Console()
     print_summary(result.summary | about, console)
-    for text in (*notes, f"written to {folder}"):
-        note(console, text)
+    note(console, f"written to {folder}")
     return _figures(result.summary) | _slo_figures(about["slo"])
 
 

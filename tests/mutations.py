@@ -159,7 +159,7 @@ def is_caught(fault: Fault, laws: str) -> bool:
     if process == 0:
         status = 1
         try:
-            for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            for signal_number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(signal_number, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             sys.meta_path.insert(0, _Planter(fault))

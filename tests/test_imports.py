@@ -11,12 +11,12 @@ from tests.helpers import REPOSITORY
 
 # Package or file: what it may import besides itself, NumPy and the standard library. The longest matching name counts.
 TABLE = {
-    "traces.shared": "click matplotlib rich",
+    "traces.shared": "click matplotlib psutil rich",
     "traces": "traces.shared",
     "traces.arrivals": "traces traces.shared scipy",
     "traces.readers": "traces traces.shared traces.arrivals pandas pyarrow tokenizers",
     "traces.generators": "traces traces.shared traces.readers scipy",
-    "traces.tools": "traces traces.shared traces.arrivals traces.generators matplotlib pandas pyarrow rich yaml",
+    "traces.tools": "traces traces.shared traces.arrivals traces.generators matplotlib pandas pyarrow rich scipy yaml",
     "traces.__main__": "traces traces.shared traces.generators traces.readers traces.tools rich yaml",
     "simulator.shipped": "",
     "simulator.log": "",
@@ -34,19 +34,20 @@ TABLE = {
     "simulator.cluster.collect": "simulator.engine simulator.iteration_time simulator.results traces",
     "simulator.invariants": "simulator.kv_cache simulator.log simulator.replica simulator.results",
     "simulator.output": "simulator.iteration_time simulator.log simulator.model simulator.results traces traces.shared"
-    " pyarrow",
+    " perfetto pyarrow",
     "simulator.simulation": "simulator.cluster simulator.invariants simulator.log simulator.replica simulator.results"
     " simulator.routers traces",
     "simulator.config": "simulator.cluster simulator.output simulator.replica simulator.results simulator.shipped"
     " traces traces.shared hydra omegaconf yaml",
     "simulator.launch": "simulator.cluster simulator.config simulator.model traces traces.shared yaml",
-    "simulator.cli": "simulator.config simulator.output simulator.results traces.shared hydra omegaconf rich",
+    "simulator.cli": "simulator.config simulator.output simulator.results traces.shared filelock hydra omegaconf rich",
     "simulator.plot": "simulator.model simulator.output simulator.results traces.shared matplotlib",
     "simulator.plot.typical_batches": "simulator.config simulator.iteration_time simulator.model simulator.replica"
     " simulator.results hydra omegaconf",
     "simulator.plot.__main__": "simulator.cli simulator.config simulator.output traces.shared rich",
     "simulator.capacity": "simulator.cli simulator.cluster simulator.config simulator.launch simulator.output"
-    " simulator.replica simulator.results simulator.routers simulator.simulation traces traces.shared hydra omegaconf rich scipy",
+    " simulator.replica simulator.results simulator.routers simulator.simulation traces traces.shared hydra omegaconf"
+    " rich scipy",
     "simulator.accuracy": "simulator.cli simulator.config simulator.simulation traces.shared joblib rich",
     "simulator.compare": "simulator.cli simulator.output simulator.results traces.shared rich",
     "simulator.token_budget": "simulator.capacity simulator.cli simulator.cluster simulator.config"

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and SIGKILL at any moment: all processes end within a second, and no file is partial."""
 
+import errno
 import os
 import signal
 import socket
@@ -142,7 +143,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_jobs_end_when_their_sweep_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     process = start(tmp_path, *SWEEP, *JOBLIB)
@@ -154,17 +155,19 @@ def test_jobs_end_when_their_sweep_is_killed(tmp_path: Path) -> None:
 
 
 SWALLOWING_SCRIPT = """
-import sys, time
+import subprocess, sys, time
 from pathlib import Path
 from traces.shared import command_line
 from traces.shared.atomic_files import atomic_file
 
 def task(arguments):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     with atomic_file(Path("file.txt")) as file:
         file.write("half")
         file.flush()
         while True:
             try:
+                print("swallowing", flush=True)
                 time.sleep(60)
             except BaseException:
                 pass
@@ -175,10 +178,28 @@ command_line.run(task, [])
 
 @pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
 def test_code_that_swallows_exceptions_cannot_delay_an_interrupt(number: signal.Signals, tmp_path: Path) -> None:
+    # Its output ends when the process that it started has ended, too.
     process = popen(tmp_path, [sys.executable, "-c", SWALLOWING_SCRIPT])
-    wait_for(lambda: list(tmp_path.glob(".file.txt.*.partial")), process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "swallowing\n"
+    assert len(list(tmp_path.glob(".file.txt.*.partial"))) == 1
     assert interrupt(process, number) == "interrupted"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_needs_no_signal_or_module_that_windows_lacks(tmp_path: Path) -> None:
+    script = """
+import runpy, signal, sys
+for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGQUIT", "alarm", "setitimer", "pthread_kill", "pthread_sigmask"):
+    delattr(signal, name)
+sys.modules.update(dict.fromkeys(["grp", "pwd", "resource", "syslog", "termios", "tty"]))
+sys.argv[1:] = ["trace.num_requests=2", "output.timeline=true", "hydra.run.dir=run"]
+runpy.run_module("simulator", run_name="__main__", alter_sys=True)
+"""
+    _, stderr = popen(tmp_path, [sys.executable, "-c", script]).communicate(timeout=60)
+    assert stderr == ""
+    names = ["log.npz", "requests.csv", "summary.json", "timeline.perfetto-trace"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
 
 
 def test_only_one_run_at_a_time_writes_into_a_folder(tmp_path: Path) -> None:
@@ -202,6 +223,37 @@ def test_a_folder_can_be_taken_again_after_its_release(tmp_path: Path) -> None:
     release()
     take(tmp_path)()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_waiting_process_does_not_erase_the_name_of_the_owner(tmp_path: Path) -> None:
+    release = take(tmp_path)
+    for _ in range(2):
+        with pytest.raises(FolderTakenError, match=f"^{tmp_path} is in use by process {os.getpid()} on "):
+            take(tmp_path)
+    release()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_written_to_and_named(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    release = take(tmp_path)
+    assert capsys.readouterr().err == f"warning: {tmp_path} cannot be locked here: do not write to it twice at a time\n"
+    release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_the_lock_itself_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        take(tmp_path)
 
 
 def test_files_that_belong_together_are_replaced_together(tmp_path: Path) -> None:

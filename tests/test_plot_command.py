@@ -81,7 +81,7 @@ def test_every_plot_of_the_documentation_can_be_drawn(written: Path, monkeypatch
     for picture in (*RUN[:3], "batches_sarathi", "pipeline", "roofline", "load", "capacity", "pareto"):
         assert f"{picture}.png" in pictures
         assert (REPOSITORY / "docs" / "figures" / f"{picture}.png").exists()
-    assert (written / "outputs" / "sarathi" / "timeline.json").exists()
+    assert (written / "outputs" / "sarathi" / "timeline.perfetto-trace").exists()
 
 
 @pytest.mark.slow

@@ -2,15 +2,18 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from traces.shared.interruption import remove_on_forced_exit
 
 LOCK = ".lock"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 class FolderTakenError(ValueError):
@@ -23,7 +26,8 @@ class FolderTakenError(ValueError):
 def take(folder: Path) -> Callable[[], None]:
     """Create and lock a folder; return a function that releases it.
 
-    The kernel drops the lock when the process ends, however it ends. On a file system without locks there is none.
+    The system drops the lock when the process ends, however it ends. On a file system without locks there is none, and
+    a line on stderr says so.
 
     Raises:
         FolderTakenError: Another process holds the lock.
@@ -31,30 +35,33 @@ def take(folder: Path) -> Callable[[], None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # locked while open
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                break
-            file.seek(0)
-            owner = file.read(100).strip() or "another process"
-            file.close()
-            raise FolderTakenError(f"{folder} is in use by {owner}") from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break
-        file.close()  # its owner has just released and removed it
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
-
+    # The fallback of filelock, the mere existence of the file, would outlive a process killed on another machine.
+    lock = FileLock(path, timeout=0, fallback_to_soft=False, on_acquired=_write_owner)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise FolderTakenError(f"{folder} is in use by {_owner(path)}") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        print(f"warning: {folder} cannot be locked here: do not write to it twice at a time", file=sys.stderr)
     cancel_removal = remove_on_forced_exit(path)
 
     def release() -> None:
         cancel_removal()
-        path.unlink(missing_ok=True)
-        file.close()
+        with contextlib.suppress(PermissionError):  # Windows: it is open, and removed with the lock
+            path.unlink(missing_ok=True)
+        lock.release()
 
     return release
+
+
+def _write_owner(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def _owner(path: Path) -> str:
+    with contextlib.suppress(OSError):  # its owner has just removed it; Windows: a locked file cannot be read
+        return path.read_text(encoding="utf-8", errors="replace")[:100].strip() or "another process"
+    return "another process"

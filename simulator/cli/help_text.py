@@ -119,7 +119,7 @@ Metrics and output
   check=false                  check invariants in every iteration (up to 4 times slower)
   output.log=true              write log.npz, which plots and reports need
   output.batches=false         also write batches.csv, one row per batch member
-  output.timeline=false        also write timeline.json, a Chrome trace for Perfetto (ui.perfetto.dev)
+  output.timeline=false        also write timeline.perfetto-trace, for ui.perfetto.dev
   deployment=null              preset of model, device and parallelism, from configs/deployment
   hydra.run.dir=DIR            output folder; default: outputs/<date>/<time>
   experiment=null              preset of any of the keys above, from configs/experiment

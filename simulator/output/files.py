@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from simulator.log import NO_REPLICA
-from simulator.output.chrome_trace import write_timeline
 from simulator.output.saved_run import LOG, REQUESTS, SUMMARY, write_log
 from simulator.results import BATCH_COLUMNS, Result
 from traces.shared.atomic_files import replacing_together
 from traces.shared.value_checks import flag
 
-BATCHES, TIMELINE, REPORT = "batches.csv", "timeline.json", "report.html"
+BATCHES, TIMELINE, REPORT = "batches.csv", "timeline.perfetto-trace", "report.html"
 _ROWS_AT_A_TIME = 1 << 16
 
 
@@ -26,7 +25,7 @@ class Files:
     Attributes:
         log: log.npz, which plots and reports read.
         batches: batches.csv, one row per batch member; needs logged members.
-        timeline: timeline.json, a Chrome trace; needs logged members.
+        timeline: timeline.perfetto-trace; needs logged members.
     """
 
     log: bool = True
@@ -49,7 +48,7 @@ class Files:
         return self.log or self.timeline
 
 
-def write_result(result: Result, directory: Path, about: dict[str, Any], files: Files) -> list[str]:
+def write_result(result: Result, directory: Path, about: dict[str, Any], files: Files) -> None:
     """Write summary.json, requests.csv and the optional files of a run.
 
     Args:
@@ -58,15 +57,11 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
         about: More keys of the summary, such as the configuration and the version.
         files: Which optional files to write.
 
-    Returns:
-        Notes about the files.
-
     Raises:
         OSError: A file cannot be written. Then no file changes, and those of an earlier run stay.
     """
     optional = {LOG: files.log, BATCHES: files.batches, TIMELINE: files.timeline, REPORT: False}
     names = [REQUESTS, *(name for name, wanted in optional.items() if wanted), SUMMARY]
-    notes = []
     with replacing_together([directory / name for name in names]) as partials:
         path = dict(zip(names, partials, strict=True))
         _write_rows(path[REQUESTS], result.request_columns, _request_rows(result))
@@ -76,12 +71,13 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
         if files.log:
             write_log(result, path[LOG], path[REQUESTS], path[SUMMARY])
         if files.timeline:
-            notes = [f"{TIMELINE}: {note}" for note in write_timeline(result, path[TIMELINE])]
+            from simulator.output.perfetto_trace import write_timeline  # protobuf takes time to load
+
+            write_timeline(result, path[TIMELINE])
         if files.batches:
             _write_rows(path[BATCHES], BATCH_COLUMNS, result.batches())
     for name in optional.keys() - names:
         (directory / name).unlink(missing_ok=True)  # a file of an earlier run
-    return notes
 
 
 def _request_rows(result: Result) -> Iterator[tuple[Any, ...]]:

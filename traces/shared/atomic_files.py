@@ -86,5 +86,11 @@ def _remove_leftovers(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(_HOST)}\.(\d+)\.partial")
     for name in names:
         match = pattern.fullmatch(name)
-        if match and not Path(f"/proc/{match[1]}").exists() and Path("/proc/self").exists():
+        if match and not _is_running(int(match[1])):
             path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    import psutil  # rarely needed
+
+    return bool(psutil.pid_exists(process))

@@ -5,6 +5,7 @@ at once. Later, `Interrupted` is raised. A library may swallow the exception, or
 is raised a second time, and then the process exits without waiting.
 """
 
+import _thread
 import contextlib
 import ctypes
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECOND_RAISE_S, _FORCED_EXIT_S = 0.35, 0.35  # since the signal, and since the second raise
 _PR_SET_PDEATHSIG = 1
 
@@ -32,6 +33,7 @@ class _State:
         received: Number of the signal that ends the command; None: none was received.
         num_raised: How often `Interrupted` was raised.
         can_raise: Whether `Interrupted` would be caught.
+        is_over: Set when the command has cleaned up.
         clean_up: Called before a forced exit.
         before: Signal handlers before the command started.
     """
@@ -39,6 +41,7 @@ class _State:
     received: int | None = None
     num_raised = 0
     can_raise = False
+    is_over = threading.Event()
     clean_up: ClassVar[list[Callable[[], object]]] = []
     before: ClassVar[dict[signal.Signals, Any]] = {}
 
@@ -46,7 +49,7 @@ class _State:
 def listen() -> None:
     """Set the signal handlers."""
     for number in _SIGNALS:
-        signal.signal(number, _on_alarm if number == signal.SIGALRM else _on_signal)
+        signal.signal(number, _on_signal)
 
 
 def install_handlers() -> None:
@@ -55,6 +58,7 @@ def install_handlers() -> None:
         return  # called by another program, whose main thread receives the signals
     _State.before = {number: signal.getsignal(number) for number in _SIGNALS}
     _State.received, _State.num_raised, _State.can_raise = None, 0, True
+    _State.is_over = threading.Event()
     listen()
 
 
@@ -78,7 +82,7 @@ def restore_handlers() -> None:
     """Restore the signal handlers that `install_handlers` replaced, and stop raising `Interrupted`."""
     if not _State.can_raise:
         return
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    _State.is_over.set()
     _State.can_raise = False
     for number, handler in _State.before.items():
         signal.signal(number, handler)
@@ -101,7 +105,8 @@ def remove_on_forced_exit(path: Path) -> Callable[[], None]:
 def end_with_parent() -> None:
     """End this process when its parent ends, and not earlier.
 
-    Why the parent ends does not matter. Only Linux supports this; elsewhere the process outlives its parent.
+    Why the parent ends does not matter. Only Linux supports this; elsewhere the process outlives its parent. The
+    handle of the parent that `multiprocessing` offers is missing in the processes that joblib starts.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both processes
     if sys.platform == "linux":
@@ -115,19 +120,19 @@ def _on_signal(number: int, _: FrameType | None) -> None:
     _State.received = number
     if not _State.can_raise:
         _end_now()
-    _raise()
-
-
-def _on_alarm(_: int, __: FrameType | None) -> None:
-    if _State.num_raised > 1:
-        _end_now()
-    _raise()
-
-
-def _raise() -> None:
     _State.num_raised += 1
-    signal.setitimer(signal.ITIMER_REAL, _SECOND_RAISE_S if _State.num_raised == 1 else _FORCED_EXIT_S)
+    if _State.num_raised == 1:
+        # Not from `threading`, whose locks this thread may hold.
+        _thread.start_new_thread(_insist, (number, _State.is_over))
     raise Interrupted
+
+
+def _insist(number: int, is_over: threading.Event) -> None:
+    """Raise again, then end the process, unless the command is over."""
+    if not is_over.wait(_SECOND_RAISE_S):
+        _thread.interrupt_main(signal.Signals(number))
+        if not is_over.wait(_FORCED_EXIT_S):
+            _end_now()
 
 
 def _end_now() -> None:
@@ -135,22 +140,14 @@ def _end_now() -> None:
     for clean_up in list(_State.clean_up):
         with contextlib.suppress(OSError):
             clean_up()
-    for process in _descendants(os.getpid()):
-        with contextlib.suppress(OSError):
-            os.kill(process, signal.SIGKILL)
+    import psutil  # takes a while
+
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
     with contextlib.suppress(OSError):
         os.write(2, b"interrupted\n")
     os._exit(exit_status())
-
-
-def _descendants(process: int) -> list[int]:
-    """Return the processes below a process, deepest first; empty without /proc."""
-    descendants: list[int] = []
-    for path in Path(f"/proc/{process}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, path.read_text().split()):
-                descendants += [*_descendants(child), child]
-    return descendants
 
 
 # Only during the imports of a command, started by `python -m` or by its script; a program that imports the packages
