@@ -178,7 +178,7 @@ def _of_value(name: str, value: Any, comments: Mapping[str, str]) -> Schema:
 
 
 def _of_list(values: list[Any]) -> Schema:
-    """Return the schema of a list from its default."""
+    """Return the schema of a list, from the values that it has."""
     first = values[0] if values else ""
     plain = {"type": "integer" if isinstance(first, int) else "string"}
     return {"type": "array", "items": _of_list(first) if isinstance(first, list) else plain}

@@ -50,7 +50,7 @@ def keys_of(config: str, chosen: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _add_file(keys: dict[str, Any], path: Path, package: str, chosen: Mapping[str, str]) -> None:
-    """Add the keys of a file and of its defaults."""
+    """Add the keys of a file and its defaults at a package."""
     if not path.is_file():
         return
     text = path.read_text(encoding="utf-8")
