@@ -408,6 +408,9 @@ def test_a_file_with_several_launches_names_them(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump_all([one, {**one, "metadata": {"name": "decode"}}]))
     with pytest.raises(ConfigError, match=r"has 2 launches \(qwen server, decode server\): leave one of them"):
         read_file(str(path))
+    without = {"metadata": {"name": "prefill"}, "spec": {**one["spec"], "replicas": 0}}  # type: ignore[dict-item]
+    path.write_text(yaml.safe_dump_all([one, without]))
+    assert "cluster.replicas=3" in read_file(str(path)).overrides()
 
 
 def test_options_may_come_from_a_configuration_file_of_vllm(tmp_path: Path) -> None:

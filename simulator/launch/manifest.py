@@ -1,10 +1,11 @@
 """Containers in manifests: Kubernetes, llm-d, KServe, Dynamo, Docker Compose."""
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from simulator.launch.shell import split_words
 
 _SCRIPT_FLAG = re.compile(r"-\w*c")  # of a shell: the next word is a script
 _MODEL_URI = "hf://"
@@ -45,10 +46,10 @@ def containers(node: Any, name: str = "", replicas: int = 1) -> Iterator[Contain
     metadata = node.get("metadata")
     own = node.get("name", metadata.get("name") if isinstance(metadata, dict) else None)
     name = (f"{name} {own}" if name else own) if isinstance(own, str) else name
-    for key in ("replicas", "minReplicas"):
-        if type(node.get(key)) is int:
-            replicas = node[key]
-            break
+    if type(node.get("replicas")) is int:
+        replicas = node["replicas"]
+    elif type(node.get("minReplicas")) is int:
+        replicas = max(1, node["minReplicas"])  # one that is scaled to zero has a replica under load
     words = [*_words(node.get("command")), *_words(node.get("args"))]
     if words and not node.get("command"):
         words = [str(node.get("image", "")), *words]
@@ -73,7 +74,7 @@ def model_uri(node: Any) -> str | None:
 def _words(value: Any) -> list[str]:
     """Return the words of a command, which may be one text."""
     if isinstance(value, str):
-        return shlex.split(value)
+        return split_words(value)
     return [str(word) for word in value] if isinstance(value, list) else []
 
 

@@ -93,7 +93,7 @@ def _script_launches(text: str, variables: Mapping[str, str]) -> Iterator[tuple[
 def _manifest_launches(path: str, text: str) -> Iterator[tuple[str, Launch]]:
     documents = _documents(path, text)
     for container in containers(documents):
-        launch = _container_launch(container)
+        launch = _container_launch(container) if container.replicas else None
         if launch is not None:
             yield container.name or "a container", _with_uri(launch, documents).replicated(container.replicas)
 

@@ -38,6 +38,18 @@ def commands(text: str) -> Iterator[list[str]]:
         yield words
 
 
+def split_words(text: str) -> list[str]:
+    """Return the words of one command.
+
+    Raises:
+        ConfigError: A quote is not closed.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{' '.join(text.split())[:60]}: {str(error).lower()}") from None
+
+
 def assignments(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the variables set before a command, and its words."""
     variables: dict[str, str] = {}
@@ -69,5 +81,5 @@ def substituted(words: Sequence[str], variables: Mapping[str, str]) -> list[str]
     result: list[str] = []
     for word in words:
         text = _VARIABLE.sub(value_of, word)
-        result += shlex.split(text) if _VARIABLE.fullmatch(word) else [text]
+        result += split_words(text) if _VARIABLE.fullmatch(word) else [text]
     return result
