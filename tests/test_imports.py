@@ -46,9 +46,9 @@ TABLE = {
     "simulator.capacity": "simulator.cli simulator.cluster simulator.config simulator.replica simulator.results"
     " simulator.routers simulator.simulation traces traces.shared hydra omegaconf rich scipy",
     "simulator.accuracy": "simulator.cli simulator.config simulator.simulation traces.shared joblib rich",
-    "simulator.compare": "simulator.cli simulator.output simulator.results traces.shared rich",
+    "simulator.compare": "simulator.cli simulator.output simulator.plot simulator.results traces.shared rich",
     "simulator.token_budget": "simulator.capacity simulator.cli simulator.cluster simulator.config"
-    " simulator.iteration_time simulator.replica traces.shared omegaconf rich",
+    " simulator.iteration_time simulator.plot simulator.replica traces.shared omegaconf rich",
     "simulator.search": "simulator.capacity simulator.cli simulator.cluster simulator.config simulator.iteration_time"
     " simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces traces.shared"
     " hydra omegaconf optuna rich",

@@ -1,7 +1,7 @@
 """Plots that are available for a finished run, sweep or search."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -19,6 +19,7 @@ from simulator.plot.prefix_cache import prefix_cache
 from simulator.plot.roofline import roofline
 from simulator.plot.stalls import generation_stalls
 from simulator.plot.sweep_files import (
+    Job,
     capacity_bars,
     capacity_curves,
     load_series,
@@ -28,6 +29,7 @@ from simulator.plot.sweep_files import (
     trial_series,
 )
 from simulator.plot.sweeps import capacities, capacity_against_slo, latency_against_load
+from simulator.plot.titles import set_search_title, titled
 from simulator.results import Result
 
 OF_RUNS = ("latency", "stalls", "memory", "prefixes")
@@ -86,16 +88,24 @@ def _with_unique_names(
 
 def _pictures_of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     runs = {name: load_result(path) for name, path in paths.items()}
-    yield "latency", "", partial(latency_cdfs, runs)
+    summaries = {name: load_summary(path) for name, path in paths.items()}
+    for kind, draw, names in _pictures_of_all(runs):
+        yield kind, "", partial(titled, draw, kind, [summaries[name]["config"] for name in names])
+    for name, run in runs.items():
+        folder, summary = name if len(runs) > 1 else "", summaries[name]
+        for kind, draw in pictures_of_run(run, summary):
+            yield kind, folder, partial(titled, draw, kind, [summary["config"]])
+
+
+def _pictures_of_all(runs: Mapping[str, Result]) -> Iterator[tuple[str, Callable[[], Figure], Iterable[str]]]:
+    """Yield the plots that show runs together: kind, drawing function, names of the runs in it."""
+    yield "latency", partial(latency_cdfs, runs), runs
     if any(len(replica.logged.end_s) for run in runs.values() for replica in run.replicas):
-        yield "stalls", "", partial(generation_stalls, runs)
-        yield "memory", "", partial(kv_and_queue, runs)
+        yield "stalls", partial(generation_stalls, runs), runs
+        yield "memory", partial(kv_and_queue, runs), runs
         caching = {name: run for name, run in runs.items() if run.summary["prefix_cache"] is not None}
         if caching:
-            yield "prefixes", "", partial(prefix_cache, caching)
-    for name, run in runs.items():
-        folder = name if len(runs) > 1 else ""
-        yield from ((kind, folder, draw) for kind, draw in pictures_of_run(run, load_summary(paths[name])))
+            yield "prefixes", partial(prefix_cache, caching), caching
 
 
 def pictures_of_run(run: Result, summary: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Figure]]]:
@@ -127,24 +137,30 @@ def _pictures_of_sweep(folder: Path, warnings: list[str]) -> Iterator[tuple[str,
     jobs, num_failed = read_sweep(folder)
     if num_failed:
         warnings.append(f"{num_failed} of {num_failed + len(jobs)} jobs of {folder} failed and are left out")
+    kind = "capacity" if "capacity_qps" in jobs[0].row else "load"
+    yield kind, partial(titled, partial(_draw_sweep, jobs), kind, [job.config for job in jobs])
+
+
+def _draw_sweep(jobs: Sequence[Job]) -> Figure:
     if "capacity_qps" not in jobs[0].row:
-        yield "load", lambda: latency_against_load(load_series(jobs), overloaded=overloaded_loads(jobs))
-        return
+        return latency_against_load(load_series(jobs), overloaded=overloaded_loads(jobs))
     curves = capacity_curves(jobs)
     if curves is None:
-        yield "capacity", lambda: capacities(capacity_bars(jobs))
-    else:
-        yield "capacity", partial(capacity_against_slo, curves.curves, curves.objective, curves.intervals)
+        return capacities(capacity_bars(jobs))
+    return capacity_against_slo(curves.curves, curves.objective, curves.intervals)
 
 
 def _draw_trials(folder: Path) -> Figure:
-    capacity = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps")
-    return latency_against_load(trial_series(capacity), capacity["slo"], capacity["capacity_qps"])
+    capacity = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps", "config")
+    draw = partial(latency_against_load, trial_series(capacity), capacity["slo"], capacity["capacity_qps"])
+    return titled(draw, "load", [capacity["config"]])
 
 
 def _draw_pareto(folder: Path) -> Figure:
-    bounds = read_json(folder / "search.json", "slo")["slo"]
-    return cost_against_latency(list(priced_points(folder, list(bounds))), bounds)
+    search = read_json(folder / "search.json", "slo", "config")
+    figure = cost_against_latency(list(priced_points(folder, list(search["slo"]))), search["slo"])
+    set_search_title(figure, search["config"])
+    return figure
 
 
 def _file_name(name: str) -> str:

@@ -84,7 +84,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
                 task.trials, task.seed, task.storage, lambda count: bar.update(trials_bar, completed=count)
             )
     write_table(outcomes, bounds, folder / "search.csv")
-    draw(outcomes, bounds, folder / "search.png")
+    draw(outcomes, bounds, resolved(config), folder / "search.png")
     summary = summarize(task, outcomes, search.num_points)
     with atomic_file(folder / "search.json") as file:
         json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)

@@ -59,7 +59,7 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
     _write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), zip(curve.tokens, curve.seconds, strict=True))
     if capacities:
         _write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
-    draw(curve, task.bound_s, budget, capacities, folder / "token_budget.png")
+    draw(curve, task.bound_s, budget, capacities, deployment(config), folder / "token_budget.png")
     with atomic_file(folder / "token_budget.json") as file:
         json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
         file.write("\n")

@@ -5,16 +5,18 @@ Series differ in lightness and in dashes, so that colour-blind readers can disti
 """
 
 import math
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from traces.shared.atomic_files import write_atomic
 
@@ -38,9 +40,13 @@ PROMPT_HATCH = "////"
 GREY = "#777777"
 FORMATS = ("png", "svg")
 DPI = 120
+# Inches. Pages show figures 800 pixels wide: wider ones would be shrunk until their text is illegible.
+WIDTH = 8.0
 # Axes over more decades than this only label powers of ten.
 _MOST_DECADES = 2.2
 _LONGEST_LABEL = 32
+_TITLE_POINTS = 9.5
+_LETTER_POINTS = 5.6  # mean width of a letter of a title
 
 _STYLE: Any = {
     "font.size": 9,
@@ -95,17 +101,59 @@ def bars(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "hatch": HATCHES[index % len(HATCHES)], "edgecolor": "white"}
 
 
-def grid(rows: int, columns: int, width: float = 4.9, height: float = 3.3) -> tuple[Figure, list[Axes]]:
+def grid(rows: int, columns: int, height: float = 3.3, width: float | None = None) -> tuple[Figure, list[Axes]]:
     """Return a figure and its panels, row by row.
 
     Args:
         rows: Rows of panels.
         columns: Panels in a row.
-        width: Width of a panel, inches.
         height: Height of a panel, inches.
+        width: Width of a panel, inches; None: the panels fill WIDTH.
     """
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = Figure(figsize=((width or WIDTH / columns) * columns, height * rows), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def rows_of_series(names: Sequence[str], height: float = 2.2) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """Return a figure with two panels for each series over a common x axis.
+
+    A single series has its panels one above the other; several have a row each, with common y axes in a column.
+
+    Args:
+        names: Names of the series; more than one name their rows.
+        height: Height of a panel, inches; with several series, of three quarters of it.
+    """
+    if len(names) == 1:
+        figure = Figure(figsize=(WIDTH, 2 * height), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        return figure, [(above, below)]
+    figure = Figure(figsize=(WIDTH, 0.75 * height * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), 2, sharex=True, sharey="col")
+    for name, (left, _) in zip(names, panels, strict=True):
+        left.set_title(legible(name), loc="left")
+    return figure, [(left, right) for left, right in panels]
+
+
+def label_time(rows: Sequence[tuple[Axes, Axes]], label: str) -> None:
+    """Label the common x axis of `rows_of_series` below the last panels."""
+    for axes in rows[-1] if len(rows) > 1 else rows[0][1:]:
+        axes.set_xlabel(label)
+
+
+@styled
+def set_title(figure: Figure, what: str, heading: str = "") -> None:
+    """Set the title of a figure, and below it the line that says what it is of.
+
+    Args:
+        figure: The figure.
+        what: What it shows, in words.
+        heading: Model, devices, layout, policy, trace and load; wrapped to the width of the figure.
+    """
+    if not what:
+        return
+    letters = int(figure.get_figwidth() * 72 / _LETTER_POINTS)
+    text = "\n".join([what, *textwrap.wrap(heading, letters)])
+    figure.suptitle(text, x=0.01, ha="left", fontsize=_TITLE_POINTS)
 
 
 def time_unit(span_s: float) -> tuple[str, float]:
@@ -120,9 +168,11 @@ def time_unit(span_s: float) -> tuple[str, float]:
 def legible(name: str) -> str:
     """Return a name as a legend label.
 
-    Long names are shortened. Matplotlib hides labels with a leading underscore, so these get a space in front.
+    Long names are shortened in the middle: those of a sweep begin alike. Matplotlib hides labels with a leading
+    underscore, so these get a space in front.
     """
-    short = name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
+    half = _LONGEST_LABEL // 2
+    short = name if len(name) <= _LONGEST_LABEL else f"{name[: half - 1]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
     return f" {short}" if short.startswith("_") else short
 
 
@@ -137,6 +187,11 @@ def _labelled_multiples(low: float, high: float) -> tuple[float, ...]:
         if sum(low <= sub * 10.0**power <= high for power in powers for sub in subs) > 1:
             return subs
     return tuple(float(digit) for digit in range(1, 10))
+
+
+def _plain(value: float, _position: object) -> str:
+    """Return a tick label without an exponent: 0.00001, 20,000."""
+    return f"{value:,.0f}" if value >= 1 else np.format_float_positional(value, trim="-")
 
 
 def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
@@ -154,7 +209,7 @@ def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
     for axis in [axes.xaxis] * x + [axes.yaxis] * y:
         low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=_labelled_multiples(low, high)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_major_formatter(FuncFormatter(_plain))
         axis.set_minor_formatter(NullFormatter())
 
 
