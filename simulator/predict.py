@@ -55,17 +55,21 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
             file.write("\n")
         written.append(config.output.json)
     if config.output.plot is not None:
-        _draw(breakdown, device, config.output.plot)
+        _draw(breakdown, device, config)
         written.append(config.output.plot)
     if written:
         console.print(f"written to {', '.join(written)}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
 
-def _draw(breakdown: dict[str, Any], device: Device, path: str) -> None:
-    from simulator.plot import roofline, save  # matplotlib takes longer to import than a prediction
+def _draw(breakdown: dict[str, Any], device: Device, config: DictConfig) -> None:
+    # matplotlib takes longer to import than a prediction
+    from simulator.plot import deployment, roofline, save
+    from traces.shared.figure_style import set_title
 
+    figure = roofline(device, {f"{breakdown['num_tokens']:,} tokens": breakdown})
+    set_title(figure, "Roofline of the kernels of one batch", deployment(config))
     try:
-        save(roofline(device, {f"{breakdown['num_tokens']:,} tokens": breakdown}), path)
+        save(figure, config.output.plot)
     except ValueError as error:
         raise ConfigError(f"output.plot: {error}") from error
 
@@ -79,8 +83,8 @@ def _print_breakdown(breakdown: dict[str, Any], console: Console) -> None:
     total = f"{breakdown['iteration_s'] * 1e3:.3f} ms"
     table.add_row("iteration", f"{total} ({parts} by stage)" if len(stages) > 1 else total)
     table.add_row("utilisation", f"MFU {breakdown['mfu']:.1%}, MBU {breakdown['mbu']:.1%}")
-    ridge = breakdown["ridge_flop_per_byte"]
-    table.add_row("ridge point", f"{ridge:.0f} FLOP/byte in half precision")
+    ridges = [f"{ridge:.0f} FLOP/byte in {dtype}" for dtype, ridge in breakdown["ridge_flop_per_byte"].items()]
+    table.add_row("ridge point", ", ".join(ridges))
     console.print(table)
     for stage in range(len(stages)):
         title = f"stage {stage}, one GPU" if len(stages) > 1 else "one GPU"

@@ -38,9 +38,9 @@ EXPORTS = {
     " bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError load_result load_summary parse read_json"
     " write_result",
-    "simulator.plot": "PricedPoint batch_composition capacities capacity_against_slo cost_against_latency"
-    " generation_stalls knee kv_and_queue latency_against_load latency_cdfs pictures_of_run pipeline_timeline"
-    " prefix_cache roofline save",
+    "simulator.plot": "PricedPoint axis_of batch_composition capacities capacity_against_slo cost_against_latency"
+    " deployment generation_stalls knee kv_and_queue latency_against_load latency_cdfs pictures_of_run"
+    " pipeline_timeline prefix_cache roofline save set_search_title statistic_label",
     "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
     "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult IGNORED LATENCIES"
     " LOST MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS ReplicaResult RequestEventArrays Result"

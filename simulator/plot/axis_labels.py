@@ -18,7 +18,7 @@ def axis_of(metric: str) -> tuple[str, float]:
 
 
 def objective_axis(objective: str) -> tuple[str, float]:
-    """Return the axis label of a latency statistic, and its unit in seconds.
+    """Return axis label and unit, in seconds, of a latency statistic.
 
     Args:
         objective: Its name, such as "tbt_p99" or "chat.tbt_p99".

@@ -34,15 +34,18 @@ def batch_composition(result: Result, replica: int = 0) -> Figure:
         _draw_run(run_axes, replica_result, column, style, (begin_s, end_s))
         _draw_window(window_axes, replica_result, column, style)
         for axes in (run_axes, window_axes):
-            axes.set_ylabel(f"{label} / iteration")
+            axes.set_ylabel(label)
             axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.yaxis.set_major_formatter("{x:,.0f}")
+    shown = _window(replica_result)
+    if len(shown):
+        panels[1].set_title(f"iterations {shown[0]:,} to {shown[-1]:,}", loc="left")
     panels[0].set_title(f"whole run{replica_suffix(result, replica)}, means of {_BINS} intervals", loc="left")
     return figure
 
 
 def replica_suffix(result: Result, replica: int) -> str:
-    """Return what names one replica of several at the end of a title."""
+    """Return the end of a title that names one of several replicas."""
     device = result.replicas[replica].placement.device
     return f" of replica {replica} of {len(result.replicas)} ({device})" if len(result.replicas) > 1 else ""
 
@@ -81,15 +84,18 @@ def _draw_window(axes: Axes, replica: ReplicaResult, column: str, style: dict[st
     Their width is the duration; in a pipeline, that of the first stage.
     """
     columns, end_s = replica.logged.columns, replica.logged.end_s
-    shown = neighbours(typical_iteration(replica), len(end_s), _ITERATIONS_SHOWN)
+    shown = _window(replica)
     start_s, heights = columns["start_s"][shown], columns[column][shown]
     spans = replica.stage_spans
     until_s = end_s[shown] if spans is None else spans[shown, 0, 1]
     axes.bar(start_s, heights, until_s - start_s, align="edge", linewidth=0.5, **style)
     axes.set_xlabel("time, s")
-    if len(shown):
-        axes.set_title(f"iterations {shown[0]:,} to {shown[-1]:,}", loc="left")
     axes.margins(x=0)
+
+
+def _window(replica: ReplicaResult) -> NDArray[np.int64]:
+    """Return the consecutive iterations that are drawn one by one."""
+    return neighbours(typical_iteration(replica), len(replica.logged.end_s), _ITERATIONS_SHOWN)
 
 
 def neighbours(middle: int, size: int, count: int) -> NDArray[np.int64]:

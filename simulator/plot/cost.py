@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,7 +50,9 @@ def cost_against_latency(deployments: Sequence[PricedPoint], bounds: Mapping[str
         bounds: Seconds by objective.
     """
     on_front = sorted((point for point in deployments if point.fronts), key=lambda point: point.cost_per_hour_usd)
-    figure, panels = grid(1, len(bounds), height=3.6 + 0.17 * len(on_front), width=None if len(bounds) > 1 else 6.0)
+    figure, panels = grid(
+        1, len(bounds), height=3.4 + 0.17 * max(3, len(on_front)), width=None if len(bounds) > 1 else 6.0
+    )
     devices = list(dict.fromkeys(deployment.device for deployment in deployments))
     for axes, (objective, bound_s) in zip(panels, bounds.items(), strict=True):
         label, unit_s = objective_axis(objective)
@@ -58,14 +61,14 @@ def cost_against_latency(deployments: Sequence[PricedPoint], bounds: Mapping[str
         axes.set(xlabel="cost, US dollars per hour", ylabel=label)
         axes.margins(x=0.1, y=0.1)
         make_logarithmic(axes, x=True, y=True)
-    figure.legend(handles=_legend(deployments, devices), loc="outside upper left", ncols=4)
+    figure.legend(handles=_legend(deployments, devices), loc="outside lower left", ncols=2)
     if on_front:
         lines = [
             f"{number}:  ${point.cost_per_hour_usd:,.2f}/h, {point.device}, {point.label}"
             for number, point in enumerate(on_front, start=1)
         ]
         blank = [Line2D([], [], linestyle="none") for _ in lines]
-        figure.legend(blank, lines, loc="outside lower left", handlelength=0, ncols=2 if len(lines) > 4 else 1)
+        figure.legend(blank, lines, loc="outside lower right", handlelength=0)
     figure.draw_without_rendering()  # the layout decides which numbers would meet
     for axes, objective in zip(panels, bounds, strict=True):
         _draw_front(axes, on_front, objective, objective_axis(objective)[1])
@@ -85,7 +88,7 @@ def _draw_deployments(
 
 
 def _draw_front(axes: Axes, on_front: Sequence[PricedPoint], objective: str, unit_s: float) -> None:
-    """Draw the front as steps, and the number of each of its deployments beside its point."""
+    """Draw the front as steps, with the numbers of its deployments."""
     front = [
         (number, point.cost_per_hour_usd, seconds / unit_s)
         for number, point in enumerate(on_front, start=1)
@@ -113,7 +116,7 @@ def _draw_front(axes: Axes, on_front: Sequence[PricedPoint], objective: str, uni
 
 
 def _legend(deployments: Sequence[PricedPoint], devices: Sequence[str]) -> list[Line2D]:
-    style = {"linestyle": "none", "markersize": 5}
+    style: Any = {"linestyle": "none", "markersize": 5}
     handles = [
         Line2D([], [], color=line(index)["color"], marker=MARKERS[index % len(MARKERS)], label=device, **style)
         for index, device in enumerate(devices)

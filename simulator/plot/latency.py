@@ -24,7 +24,7 @@ def latency_cdfs(runs: Mapping[str, Result], metrics: Sequence[str] = ("ttft_s",
         metrics: Keys of `LATENCIES`, one panel each.
     """
     width = _WIDTH if len(metrics) == 1 else None
-    figure, panels = grid(1, len(metrics), height=2.7 + 0.18 * len(runs), width=width)
+    figure, panels = grid(1, len(metrics), height=3.1 + 0.18 * len(runs), width=width)
     for axes, metric in zip(panels, metrics, strict=True):
         label, unit_s = axis_of(metric)
         _draw(axes, {name: run.latencies[metric] for name, run in runs.items()}, unit_s)
@@ -33,7 +33,7 @@ def latency_cdfs(runs: Mapping[str, Result], metrics: Sequence[str] = ("ttft_s",
     if len(runs) > 1:
         handles = [handle for handle in panels[0].lines if handle.get_gid() == "cdf"]
         columns = min(_MOST_COLUMNS if len(metrics) > 1 else 1, len(runs))
-        figure.legend(handles, list(map(legible, runs)), loc="outside upper left", ncols=columns)
+        figure.legend(handles, list(map(legible, runs)), loc="outside lower left", ncols=columns)
     return figure
 
 
@@ -48,13 +48,11 @@ def _draw(axes: Axes, latencies: Mapping[str, Distribution], unit_s: float) -> N
         shown = np.unique(np.searchsorted(shares, np.linspace(0, 1, _POINTS)).clip(max=len(values) - 1))
         p99 = latency.statistic("p99") or 0.0
         label = f"P99 {duration(p99)}"
-        axes.step(
-            values[shown] / unit_s, 100 * shares[shown], where="post", label=label, gid="cdf", **line(index)
-        )
+        axes.step(values[shown] / unit_s, 100 * shares[shown], where="post", label=label, gid="cdf", **line(index))
         axes.plot([p99 / unit_s], [99], "o", color=line(index)["color"], markersize=4)
         lowest.append(values[values > 0].min(initial=values[-1]) / unit_s)
         highest.append(values[-1] / unit_s)
     if highest and min(lowest) > 0 and max(highest) > 10 * min(lowest):
         make_logarithmic(axes, x=True)
     axes.set_ylim(0, 101)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))

@@ -98,7 +98,11 @@ def _pictures_of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Cal
 
 
 def _pictures_of_all(runs: Mapping[str, Result]) -> Iterator[tuple[str, Callable[[], Figure], Iterable[str]]]:
-    """Yield the plots that show runs together: kind, drawing function, names of the runs in it."""
+    """Yield the plots that show runs together.
+
+    Yields:
+        Kind, drawing function, and the names of the runs in it.
+    """
     yield "latency", partial(latency_cdfs, runs), runs
     if any(len(replica.logged.end_s) for run in runs.values() for replica in run.replicas):
         yield "stalls", partial(generation_stalls, runs), runs
@@ -138,7 +142,7 @@ def _pictures_of_sweep(folder: Path, warnings: list[str]) -> Iterator[tuple[str,
     if num_failed:
         warnings.append(f"{num_failed} of {num_failed + len(jobs)} jobs of {folder} failed and are left out")
     kind = "capacity" if "capacity_qps" in jobs[0].row else "load"
-    yield kind, partial(titled, partial(_draw_sweep, jobs), kind, [job.config for job in jobs])
+    yield kind, partial(titled, partial(_draw_sweep, jobs), kind, [_without_load(job.config) for job in jobs])
 
 
 def _draw_sweep(jobs: Sequence[Job]) -> Figure:
@@ -153,7 +157,15 @@ def _draw_sweep(jobs: Sequence[Job]) -> Figure:
 def _draw_trials(folder: Path) -> Figure:
     capacity = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps", "config")
     draw = partial(latency_against_load, trial_series(capacity), capacity["slo"], capacity["capacity_qps"])
-    return titled(draw, "load", [capacity["config"]])
+    return titled(draw, "load", [_without_load(capacity["config"])])
+
+
+def _without_load(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without its load.
+
+    A capacity search and a sweep over loads choose the load.
+    """
+    return {**config, "arrival": {**config["arrival"], "qps": None}}
 
 
 def _draw_pareto(folder: Path) -> Figure:

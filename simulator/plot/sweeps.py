@@ -18,7 +18,7 @@ _LOG_FROM = 5.0
 
 
 def knee(loads: Sequence[float], latencies: Sequence[float]) -> tuple[int, int] | None:
-    """Return the indices of the loads between which the knee of a latency curve lies.
+    """Return the indices of the loads around the knee of a latency curve.
 
     Beyond the knee, latency grows faster than the load. The knee maximises load over latency, the "power" of a queueing
     system. Of a curve that is known at some loads, the maximum lies between the neighbours of the largest value; None:
@@ -75,10 +75,11 @@ def latency_against_load(
             make_logarithmic(axes, y=True)
         else:
             axes.set_ylim(bottom=0)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left", bbox_to_anchor=(0, -0.25))
     handles = _load_legend(names, bounds, capacity_qps, overloaded)
     if handles:
-        figure.legend(handles=handles, loc="outside upper left", ncols=4)
+        figure.legend(handles=handles, loc="outside lower left", ncols=4)
     return figure
 
 
@@ -139,7 +140,7 @@ def capacity_against_slo(
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     if any(curves):
-        figure.legend(loc="outside upper left", ncols=3)
+        figure.legend(loc="outside lower left", ncols=3)
     return figure
 
 
@@ -164,7 +165,7 @@ def capacities(rates: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.margins(y=0.1)
     axes.grid(visible=False, axis="x")
     if len(rates) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=min(4, len(rates)))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=min(4, len(rates)))
     return figure
 
 

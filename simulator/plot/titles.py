@@ -35,7 +35,9 @@ def titled(draw: Callable[[], Figure], kind: str, configs: Sequence[Mapping[str,
 
 
 def set_search_title(figure: Figure, config: Mapping[str, Any]) -> None:
-    """Set the title of a plot of a search, whose deployments differ: model, trace and load.
+    """Set the title of a plot of a search.
+
+    It names model, trace and load, because the deployments differ.
 
     Args:
         figure: The plot.
@@ -45,7 +47,10 @@ def set_search_title(figure: Figure, config: Mapping[str, Any]) -> None:
 
 
 def heading(config: Mapping[str, Any]) -> str:
-    """Return the line that says what a run is of: model, devices, layout, policy, trace and load."""
+    """Return what a run is of.
+
+    It names model, devices, layout, policy, trace and load.
+    """
     scheduler = config["scheduler"]
     budget = scheduler.get("token_budget") or scheduler.get("max_num_batched_tokens")
     policy = _class_name(scheduler) + (f" with a budget of {budget} tokens" if budget else "")
@@ -74,7 +79,10 @@ def workload(config: Mapping[str, Any]) -> str:
 
 
 def common_heading(headings: Sequence[str]) -> str:
-    """Return the parts that all headings have, in their order: what differs is in the names of the series."""
+    """Return the parts that all headings have, in their order.
+
+    What differs is in the names of the series.
+    """
     shared = headings[0].split(", ") if headings else []
     return ", ".join(part for part in shared if all(part in other.split(", ") for other in headings))
 

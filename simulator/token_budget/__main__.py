@@ -13,6 +13,7 @@ from rich.text import Text
 from simulator.cli import Figures, hydra_command
 from simulator.config import VERSION, named, resolved
 from simulator.iteration_time import Documented, describe_provenance, extent_of_batch
+from simulator.plot import deployment
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from matplotlib.ticker import NullLocator
-
 from simulator.plot import axis_of, save
 from simulator.token_budget.curve import Curve
 from traces.shared.figure_style import GREY, grid, line, points, set_title, styled
@@ -30,7 +28,10 @@ def draw(
     axes.plot(curve.tokens, [1e3 * seconds for seconds in curve.seconds], label="iteration time", **line(0))
     bound, _ = axis_of("tbt_s")
     axes.axhline(
-        1e3 * bound_s, color=GREY, linestyle=(0, (5, 2)), label=f"bound on {bound.partition(',')[0]}, {1e3 * bound_s:.4g} ms"
+        1e3 * bound_s,
+        color=GREY,
+        linestyle=(0, (5, 2)),
+        label=f"bound on {bound.partition(',')[0]}, {1e3 * bound_s:.4g} ms",
     )
     end = curve.tokens[-1]
     if budget is not None:
@@ -45,7 +46,7 @@ def draw(
         right.set_xscale("log", base=2)
         powers = [2**power for power in range(31) if min(capacities) <= 2**power <= max(capacities)]
         right.set_xticks(powers, [f"{power:,}" for power in powers])
-        right.xaxis.set_minor_locator(NullLocator())
+        right.minorticks_off()
         right.set(xlabel="token budget", ylabel="capacity, requests/s")
         right.set_ylim(bottom=0)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")

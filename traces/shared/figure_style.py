@@ -44,9 +44,11 @@ DPI = 120
 WIDTH = 8.0
 # Axes over more decades than this only label powers of ten.
 _MOST_DECADES = 2.2
+# Axes over more decades than this label a few powers of ten, whose plain numbers are long.
+_MANY_DECADES, _FEW_TICKS = 5.0, 4
 _LONGEST_LABEL = 32
-_TITLE_POINTS = 9.5
-_LETTER_POINTS = 5.6  # mean width of a letter of a title
+_TITLE_POINTS = 9.0
+_LETTER_POINTS = 4.8  # mean width of a letter of a title
 
 _STYLE: Any = {
     "font.size": 9,
@@ -114,35 +116,33 @@ def grid(rows: int, columns: int, height: float = 3.3, width: float | None = Non
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
-def rows_of_series(names: Sequence[str], height: float = 2.2) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """Return a figure with two panels for each series over a common x axis.
+def rows_of_series(names: Sequence[str], panels: int, x_label: str, height: float = 2.2) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels for each series, row by row.
 
-    A single series has its panels one above the other; several have a row each, with common y axes in a column.
+    All have a common x axis. A single series has its panels one above the other; several have a row each, with a common y axis in a column.
 
     Args:
         names: Names of the series; more than one name their rows.
+        panels: Panels of each series.
+        x_label: Label of the x axis, below the last panels.
         height: Height of a panel, inches; with several series, of three quarters of it.
     """
-    if len(names) == 1:
-        figure = Figure(figsize=(WIDTH, 2 * height), layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True)
-        return figure, [(above, below)]
-    figure = Figure(figsize=(WIDTH, 0.75 * height * len(names)), layout="constrained")
-    panels = figure.subplots(len(names), 2, sharex=True, sharey="col")
-    for name, (left, _) in zip(names, panels, strict=True):
-        left.set_title(legible(name), loc="left")
-    return figure, [(left, right) for left, right in panels]
-
-
-def label_time(rows: Sequence[tuple[Axes, Axes]], label: str) -> None:
-    """Label the common x axis of `rows_of_series` below the last panels."""
-    for axes in rows[-1] if len(rows) > 1 else rows[0][1:]:
-        axes.set_xlabel(label)
+    several = len(names) > 1
+    shape = (len(names), panels) if several else (panels, 1)
+    row_height = 0.75 * height if several else height
+    figure = Figure(figsize=(WIDTH, row_height * shape[0]), layout="constrained")
+    axes = figure.subplots(*shape, sharex=True, sharey="col" if several else False, squeeze=False)
+    for name, row in zip(names, axes, strict=False):
+        if several:
+            row[0].set_title(legible(name), loc="left")
+    for last in axes[-1]:
+        last.set_xlabel(x_label)
+    return figure, list(axes.ravel())
 
 
 @styled
 def set_title(figure: Figure, what: str, heading: str = "") -> None:
-    """Set the title of a figure, and below it the line that says what it is of.
+    """Set the title of a figure, and the heading below it.
 
     Args:
         figure: The figure.
@@ -191,7 +191,7 @@ def _labelled_multiples(low: float, high: float) -> tuple[float, ...]:
 
 def _plain(value: float, _position: object) -> str:
     """Return a tick label without an exponent: 0.00001, 20,000."""
-    return f"{value:,.0f}" if value >= 1 else np.format_float_positional(value, trim="-")
+    return f"{value:,.6g}" if value >= 1 else np.format_float_positional(float(f"{value:.3g}"), trim="-")
 
 
 def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
@@ -208,7 +208,8 @@ def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
         axes.set_yscale("log")
     for axis in [axes.xaxis] * x + [axes.yaxis] * y:
         low, high = axis.get_view_interval()
-        axis.set_major_locator(LogLocator(subs=_labelled_multiples(low, high)))
+        num_ticks = _FEW_TICKS if math.log10(high / low) > _MANY_DECADES else None
+        axis.set_major_locator(LogLocator(subs=_labelled_multiples(low, high), numticks=num_ticks))
         axis.set_major_formatter(FuncFormatter(_plain))
         axis.set_minor_formatter(NullFormatter())
 
