@@ -184,7 +184,9 @@ def mistakes(folder: Path) -> Iterator[tuple[list[str], str]]:
     yield [str(sweep)], "capacity.json holds no JSON object"
     (sweep / "capacity.json").write_text(json.dumps({"slo": {}}))
     yield [str(sweep)], "capacity.json is incomplete: it has no trials"
-    (sweep / "capacity.json").write_text(json.dumps({"slo": {}, "trials": [1], "capacity_qps": 1}))
+    (sweep / "capacity.json").write_text(
+        json.dumps({"slo": {}, "trials": [1], "capacity_qps": 1, "config": {"arrival": {}}})
+    )
     yield [str(sweep)], "capacity.json has malformed trials"
     (folder / "run" / "summary.json").write_text('{"ttft_s": 1}')
     yield [run], "log.npz are not from the same run"

@@ -44,7 +44,7 @@ class AttentionTable:
         self._decode, self._prefill = fits.decode, fits.prefill
         bandwidth = profile.gpu.bandwidth_gb_per_s * 1e9 * profile.most_bandwidth
         gpu = profile.gpu
-        self._flop_per_s = gpu.format_tflops.get(attention.kv_dtype, gpu.peak_tflops) * 1e12
+        self._flop_per_s = gpu.format_tflops.get(self.compute_dtype, gpu.peak_tflops) * 1e12
         self._min_per_token_s = attention.kv_bytes_per_token / bandwidth
         self._decode_rows: dict[int, list[float]] = {}
         self._prefill_rows: dict[tuple[int, int], list[float]] = {}

@@ -1,9 +1,11 @@
 """Cost of deployments against latency."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,9 +14,13 @@ from simulator.plot.axis_labels import objective_axis
 from traces.shared.figure_style import GREY, MARKERS, grid, line, make_logarithmic, styled
 
 _PALE = "#BBBBBB"
-# Offsets of a number from its point, in points; the first at which it meets no other number.
-_OFFSETS = ((6, 6), (-6, -6), (6, -6), (-6, 6), (14, 0), (-14, 0), (0, 14), (0, -14))
-_NUMBER_SIZE = 11.0
+# Offsets of a number from its point, in points: the first is taken at which it meets no other number.
+_OFFSETS = [
+    (distance * math.cos(math.radians(angle)), distance * math.sin(math.radians(angle)))
+    for distance in (9, 16, 24, 32, 40, 48)
+    for angle in (45, 225, 68, 248, 22, 202, 90, 270, 0, 180, 135, 315)
+]
+_NUMBER_SIZE, _MARK_DISTANCE = 11.0, 6.0
 
 
 @dataclass(frozen=True)
@@ -97,22 +103,31 @@ def _draw_front(axes: Axes, on_front: Sequence[PricedPoint], objective: str, uni
     if not front:
         return
     axes.step([cost for _, cost, _ in front], [latency for _, _, latency in front], where="post", color="black", lw=1)
-    taken: list[tuple[float, float]] = []
-    points_per_pixel = 72 / axes.figure.dpi
-    for number, cost, latency in front:
-        x, y = axes.transData.transform((cost, latency)) * points_per_pixel
-        centres = [(x + right, y + up) for right, up in _OFFSETS]
-        free = [
-            index
-            for index, (right, up) in enumerate(centres)
-            if all(max(abs(right - other), abs(up - above)) > _NUMBER_SIZE for other, above in taken)
-        ]
-        chosen = free[0] if free else 0
-        taken.append(centres[chosen])
-        at: tuple[float, float] = (cost, latency)
-        axes.annotate(
-            str(number), at, _OFFSETS[chosen], textcoords="offset points", ha="center", va="center", fontsize=8
-        )
+    style: Any = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 8}
+    style["arrowprops"] = {"arrowstyle": "-", "linewidth": 0.6, "color": GREY, "shrinkA": 0, "shrinkB": 3}
+    positions = [(cost, latency) for _, cost, latency in front]
+    for (number, *_), position, offset in zip(front, positions, _free_offsets(axes, positions), strict=True):
+        axes.annotate(str(number), position, offset, **style)
+
+
+def _free_offsets(axes: Axes, positions: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    """Yield an offset for the number of each position, in points.
+
+    The numbers meet neither one another, nor a position, nor the edge of the panel, while there is room.
+    """
+    box, points = axes.get_window_extent(), 72 / axes.figure.dpi
+    low, high = np.array(box.min) * points + _NUMBER_SIZE, np.array(box.max) * points - _NUMBER_SIZE
+    marks = axes.transData.transform(positions) * points
+    taken = np.empty((0, 2))
+    for mark in marks:
+        centres = mark + np.array(_OFFSETS)
+        free = ((low < centres) & (centres < high)).all(axis=1)
+        for others, distance in ((taken, _NUMBER_SIZE), (marks, _MARK_DISTANCE)):
+            apart = np.abs(centres[:, None] - others[None]).max(axis=2, initial=0) > distance
+            free &= apart.all(axis=1)
+        chosen = int(free.argmax())
+        taken = np.vstack([taken, centres[chosen]])
+        yield _OFFSETS[chosen]
 
 
 def _legend(deployments: Sequence[PricedPoint], devices: Sequence[str]) -> list[Line2D]:

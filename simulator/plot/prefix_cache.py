@@ -15,8 +15,9 @@ _BINS = 60
 def prefix_cache(runs: Mapping[str, Result]) -> Figure:
     """Draw prefix cache hits and evicted KV blocks over time.
 
-    Several runs have a row each. The hit rate is the share of prompt tokens found in the prefix cache. In an interval, it counts the requests first
-    admitted in it; it has a gap where there are none. Evictions are left out if there are none in any run.
+    Several runs have a row each. The hit rate is the share of prompt tokens found in the prefix cache. In an interval,
+    it counts the requests first admitted in it; it has a gap where there are none. Evictions are left out if there are
+    none in any run.
 
     Args:
         runs: Runs by name.
@@ -36,6 +37,7 @@ def prefix_cache(runs: Mapping[str, Result]) -> Figure:
         for axes in evictions:
             axes.stairs(evicted[index], edges / seconds, color=line(0)["color"], fill=True)
             axes.set_ylabel("KV blocks\nevicted/s")
+            axes.yaxis.set_major_formatter("{x:,.0f}")
     if num_panels == 1:
         panels[0].set_title("no block was evicted", loc="right")
     return figure

@@ -134,9 +134,8 @@ def _kernel_legend(names: Sequence[str], fills: Mapping[str, str]) -> list[Line2
         for index, name in enumerate(names)
     ]
     if len(fills) > 1:
-        faces = {roof: to_rgba(GREY, _OPACITY[fill]) for roof, fill in fills.items()}
-        handles += [
-            Line2D([], [], marker="o", markerfacecolor=faces[roof], label=f"{fill}: {roof}", **style)
-            for roof, fill in fills.items()
-        ]
+        style["markeredgecolor"] = GREY
+        for roof, fill in fills.items():
+            face = to_rgba(GREY, _OPACITY[fill])
+            handles.append(Line2D([], [], marker="o", markerfacecolor=face, label=f"{fill}: {roof}", **style))
     return handles

@@ -18,7 +18,7 @@ _LOG_FROM = 5.0
 
 
 def knee(loads: Sequence[float], latencies: Sequence[float]) -> tuple[int, int] | None:
-    """Return the indices of the loads around the knee of a latency curve.
+    """Return indices of loads around the knee of a latency curve.
 
     Beyond the knee, latency grows faster than the load. The knee maximises load over latency, the "power" of a queueing
     system. Of a curve that is known at some loads, the maximum lies between the neighbours of the largest value; None:

@@ -50,7 +50,7 @@ def typical_batches(replica: ReplicaResult, config: dict[str, Any]) -> tuple[Dev
 
 
 def _with_integer_keys(node: Any) -> Any:
-    """Return a saved configuration with the integer keys that JSON wrote as texts."""
+    """Restore the integer keys that JSON wrote as texts."""
     if isinstance(node, Mapping):
         return {int(key) if key.isdecimal() else key: _with_integer_keys(value) for key, value in node.items()}
     return node

@@ -47,8 +47,9 @@ _MOST_DECADES = 2.2
 # Axes over more decades than this label a few powers of ten, whose plain numbers are long.
 _MANY_DECADES, _FEW_TICKS = 5.0, 4
 _LONGEST_LABEL = 32
+_TITLE_AND_LEGEND = 0.8  # inches
 _TITLE_POINTS = 9.0
-_LETTER_POINTS = 4.8  # mean width of a letter of a title
+_LETTER_POINTS = 4.9  # mean width of a letter of a title
 
 _STYLE: Any = {
     "font.size": 9,
@@ -116,10 +117,11 @@ def grid(rows: int, columns: int, height: float = 3.3, width: float | None = Non
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
-def rows_of_series(names: Sequence[str], panels: int, x_label: str, height: float = 2.2) -> tuple[Figure, list[Axes]]:
+def rows_of_series(names: Sequence[str], panels: int, x_label: str, height: float = 2.0) -> tuple[Figure, list[Axes]]:
     """Return a figure with panels for each series, row by row.
 
-    All have a common x axis. A single series has its panels one above the other; several have a row each, with a common y axis in a column.
+    All have a common x axis. A single series has its panels one above the other; several have a row each, with a common
+    y axis in a column.
 
     Args:
         names: Names of the series; more than one name their rows.
@@ -130,7 +132,7 @@ def rows_of_series(names: Sequence[str], panels: int, x_label: str, height: floa
     several = len(names) > 1
     shape = (len(names), panels) if several else (panels, 1)
     row_height = 0.75 * height if several else height
-    figure = Figure(figsize=(WIDTH, row_height * shape[0]), layout="constrained")
+    figure = Figure(figsize=(WIDTH, row_height * shape[0] + _TITLE_AND_LEGEND), layout="constrained")
     axes = figure.subplots(*shape, sharex=True, sharey="col" if several else False, squeeze=False)
     for name, row in zip(names, axes, strict=False):
         if several:
@@ -151,7 +153,7 @@ def set_title(figure: Figure, what: str, heading: str = "") -> None:
     """
     if not what:
         return
-    letters = int(figure.get_figwidth() * 72 / _LETTER_POINTS)
+    letters = int(0.98 * figure.get_figwidth() * 72 / _LETTER_POINTS)
     text = "\n".join([what, *textwrap.wrap(heading, letters)])
     figure.suptitle(text, x=0.01, ha="left", fontsize=_TITLE_POINTS)
 
