@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from simulator import Result, load_result, simulate
+from simulator import Result, simulate
 from simulator.compare.drawing import draw as draw_comparison
 from simulator.compare.runs import read_run
 from simulator.config import CONFIG_DIR, build_prediction, load_config
@@ -34,6 +34,8 @@ from simulator.plot.pictures import pictures_of
 from simulator.replica import Batch
 from simulator.reproduce.drawing import picture
 from simulator.reproduce.figures import FIGURES, Row, plan
+from simulator.token_budget import Curve
+from simulator.token_budget.drawing import draw as draw_budget
 from tests.helpers import write_run
 from traces import Trace
 from traces.shared import figure_style
@@ -248,7 +250,18 @@ def test_a_comparison_names_latencies_with_units(tmp_path: Path, monkeypatch: py
     bars = figures[0].axes[1].patches
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert bars[0].get_height() == pytest.approx(1e3 * summary["tbt_s"]["mean"])
-    assert load_result(tmp_path / "run").end_s > 0
+
+
+def test_close_token_budgets_do_not_crowd_the_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr("simulator.token_budget.drawing.save", lambda figure, _: figures.append(figure))
+    curve = Curve(list(range(1, 8193)), [0.01 + 1e-4 * tokens for tokens in range(1, 8193)])
+    capacities_by_budget = dict.fromkeys((128, 1024, 4096, 7168, 7680, 7808, 7936, 8064, 8192), 1.0)
+    draw_budget(curve, 1.0, 8192, capacities_by_budget, "mistral_7b", tmp_path / "a.png")
+    draw_budget(curve, 1.0, None, {}, "mistral_7b", tmp_path / "a.png")
+    for figure in figures:
+        assert_legible(figure)
+        assert "mistral_7b" in figure.get_suptitle()
 
 
 def test_a_long_heading_is_wrapped_within_the_figure() -> None:

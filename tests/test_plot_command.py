@@ -111,13 +111,13 @@ def test_paths_are_printed_unchanged_and_missing_pictures_are_reported(
 def test_failed_jobs_are_reported_and_runs_of_a_sweep_are_named_by_their_differences(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = json.loads((written / "outputs" / "vllm" / "summary.json").read_text())["config"]
+    summary = (written / "outputs" / "vllm" / "summary.json").read_text()
     rows = ["job,folder,ttft_s.p90,overloaded,error"]
     for number, qps in enumerate((1, 2, 3, -1)):
         folder = tmp_path / "sweep" / f"arrival.qps={qps},scheduler=vllm"
         folder.mkdir(parents=True)
-        job = {"overrides": [f"arrival.qps={qps}", "scheduler=vllm"], "config": config}
-        (folder / "job.json").write_text(json.dumps(job))
+        (folder / "job.json").write_text(json.dumps({"overrides": [f"arrival.qps={qps}", "scheduler=vllm"]}))
+        (folder / "summary.json").write_text(summary)
         error = "went wrong" if qps < 0 else ""
         rows.append(f'{number},"{folder.name}",{0.1 * qps},{qps == 3},{error}')
     (tmp_path / "sweep" / "sweep.csv").write_text("\n".join(rows) + "\n")
@@ -138,7 +138,7 @@ def test_other_bounds_that_vary_are_in_the_curve_names(tmp_path: Path) -> None:
             folder.mkdir()
             (folder / "capacity.json").write_text(json.dumps({"slo": {"tbt_p99": tbt, "ttft_p50": ttft}}))
             overrides = {"slo.tbt_p99": str(tbt), "slo.ttft_p50": str(ttft)}
-            jobs.append(Job(overrides, {"capacity_qps": str(tbt * ttft)}, folder, {}))
+            jobs.append(Job(overrides, {"capacity_qps": str(tbt * ttft)}, folder))
     curves = capacity_curves(jobs)
     assert curves is not None
     assert curves.objective == "tbt_p99"
@@ -174,7 +174,7 @@ def mistakes(folder: Path) -> Iterator[tuple[list[str], str]]:
     yield [str(sweep)], "job.json cannot be read"
     (sweep / "sweep.csv").write_text("job,folder,error\n0,nowhere,went wrong\n")
     yield [str(sweep)], "no job of"
-    job = {"overrides": ["scheduler=vllm"], "config": {"arrival": {}}}
+    job = {"overrides": ["scheduler=vllm"]}
     (sweep / "job.json").write_text(json.dumps(job))
     (sweep / "sweep.csv").write_text("job,folder,ttft_s.p90,error\n0,.,1.5,\n")
     yield [str(sweep), "plots=capacity"], "error: plots=capacity: not available; these inputs have load"
@@ -184,9 +184,7 @@ def mistakes(folder: Path) -> Iterator[tuple[list[str], str]]:
     yield [str(sweep)], "capacity.json holds no JSON object"
     (sweep / "capacity.json").write_text(json.dumps({"slo": {}}))
     yield [str(sweep)], "capacity.json is incomplete: it has no trials"
-    (sweep / "capacity.json").write_text(
-        json.dumps({"slo": {}, "trials": [1], "capacity_qps": 1, "config": {"arrival": {}}})
-    )
+    (sweep / "capacity.json").write_text(json.dumps({"slo": {}, "trials": [1], "capacity_qps": 1}))
     yield [str(sweep)], "capacity.json has malformed trials"
     (folder / "run" / "summary.json").write_text('{"ttft_s": 1}')
     yield [run], "log.npz are not from the same run"

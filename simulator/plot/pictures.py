@@ -90,11 +90,11 @@ def _pictures_of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Cal
     runs = {name: load_result(path) for name, path in paths.items()}
     summaries = {name: load_summary(path) for name, path in paths.items()}
     for kind, draw, names in _pictures_of_all(runs):
-        yield kind, "", partial(titled, draw, kind, [summaries[name]["config"] for name in names])
+        yield kind, "", partial(titled, draw, kind, [summaries[name] for name in names])
     for name, run in runs.items():
         folder, summary = name if len(runs) > 1 else "", summaries[name]
         for kind, draw in pictures_of_run(run, summary):
-            yield kind, folder, partial(titled, draw, kind, [summary["config"]])
+            yield kind, folder, partial(titled, draw, kind, [summary])
 
 
 def _pictures_of_all(runs: Mapping[str, Result]) -> Iterator[tuple[str, Callable[[], Figure], Iterable[str]]]:
@@ -141,31 +141,41 @@ def _pictures_of_sweep(folder: Path, warnings: list[str]) -> Iterator[tuple[str,
     jobs, num_failed = read_sweep(folder)
     if num_failed:
         warnings.append(f"{num_failed} of {num_failed + len(jobs)} jobs of {folder} failed and are left out")
-    kind = "capacity" if "capacity_qps" in jobs[0].row else "load"
-    yield kind, partial(titled, partial(_draw_sweep, jobs), kind, [_without_load(job.config) for job in jobs])
+    if "capacity_qps" in jobs[0].row:
+        yield "capacity", partial(_draw_capacities, jobs)
+    else:
+        yield "load", partial(_draw_loads, jobs)
 
 
-def _draw_sweep(jobs: Sequence[Job]) -> Figure:
-    if "capacity_qps" not in jobs[0].row:
-        return latency_against_load(load_series(jobs), overloaded=overloaded_loads(jobs))
+def _draw_loads(jobs: Sequence[Job]) -> Figure:
+    draw = partial(latency_against_load, load_series(jobs), overloaded=overloaded_loads(jobs))
+    return titled(draw, "load", [_without_load(job.folder / SUMMARY) for job in jobs])
+
+
+def _draw_capacities(jobs: Sequence[Job]) -> Figure:
     curves = capacity_curves(jobs)
-    if curves is None:
-        return capacities(capacity_bars(jobs))
-    return capacity_against_slo(curves.curves, curves.objective, curves.intervals)
+    draw = (
+        partial(capacities, capacity_bars(jobs))
+        if curves is None
+        else partial(capacity_against_slo, curves.curves, curves.objective, curves.intervals)
+    )
+    return titled(draw, "capacity", [_without_load(job.folder / "capacity.json") for job in jobs])
 
 
 def _draw_trials(folder: Path) -> Figure:
-    capacity = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps", "config")
+    capacity = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps")
     draw = partial(latency_against_load, trial_series(capacity), capacity["slo"], capacity["capacity_qps"])
-    return titled(draw, "load", [_without_load(capacity["config"])])
+    return titled(draw, "load", [_without_load(folder / "capacity.json")])
 
 
-def _without_load(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without its load.
+def _without_load(path: Path) -> dict[str, Any]:
+    """Read what was saved about a run, without its load.
 
     A capacity search and a sweep over loads choose the load.
     """
-    return {**config, "arrival": {**config["arrival"], "qps": None}}
+    about = read_json(path, "config")
+    arrival = {**about["config"]["arrival"], "qps": None}
+    return {**about, "config": {**about["config"], "arrival": arrival}, "arrivals_per_s": None}
 
 
 def _draw_pareto(folder: Path) -> Figure:

@@ -24,13 +24,11 @@ class Job:
         overrides: Overrides that differ between jobs, by key.
         row: Its row of sweep.csv.
         folder: Folder with its results.
-        config: Its configuration.
     """
 
     overrides: Mapping[str, str]
     row: Mapping[str, str]
     folder: Path
-    config: Mapping[str, Any]
 
 
 def read_sweep(folder: Path) -> tuple[list[Job], int]:
@@ -46,18 +44,25 @@ def read_sweep(folder: Path) -> tuple[list[Job], int]:
             rows = list(csv.DictReader(file))
         if all(row.get("error") for row in rows):
             raise UsageError(f"no job of {folder} succeeded")
-        saved = [read_json(folder / row["folder"] / "job.json", "overrides", "config") for row in rows]
+        overrides = [_overrides(folder / row["folder"]) for row in rows]
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise UsageError(f"{folder / 'sweep.csv'} cannot be read: {error}") from error
-    overrides = [dict(override.split("=", 1) for override in job["overrides"]) for job in saved]
     names = list(dict.fromkeys(name for job_overrides in overrides for name in job_overrides))
     varied = [name for name in names if len({job_overrides.get(name) for job_overrides in overrides}) > 1]
     jobs = [
-        Job({name: values[name] for name in varied if name in values}, row, folder / row["folder"], job["config"])
-        for values, row, job in zip(overrides, rows, saved, strict=True)
+        Job({name: job_overrides[name] for name in varied if name in job_overrides}, row, folder / row["folder"])
+        for job_overrides, row in zip(overrides, rows, strict=True)
         if not row.get("error")
     ]
     return jobs, len(rows) - len(jobs)
+
+
+def _overrides(folder: Path) -> dict[str, str]:
+    values = {}
+    for override in read_json(folder / "job.json", "overrides")["overrides"]:
+        name, _, value = override.partition("=")
+        values[name] = value
+    return values
 
 
 def load_series(jobs: Sequence[Job]) -> dict[str, dict[str, Points]]:

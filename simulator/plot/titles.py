@@ -21,16 +21,16 @@ TITLES = {
 }
 
 
-def titled(draw: Callable[[], Figure], kind: str, configs: Sequence[Mapping[str, Any]]) -> Figure:
+def titled(draw: Callable[[], Figure], kind: str, abouts: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw a plot of runs and set its title.
 
     Args:
         draw: Draws it.
         kind: Key of TITLES.
-        configs: Saved configurations of the runs in it.
+        abouts: What was saved about the runs in it: summary.json or capacity.json.
     """
     figure = draw()
-    set_title(figure, TITLES[kind], common_heading([heading(config) for config in configs]))
+    set_title(figure, TITLES[kind], common_heading([heading(about) for about in abouts]))
     return figure
 
 
@@ -46,11 +46,12 @@ def set_search_title(figure: Figure, config: Mapping[str, Any]) -> None:
     set_title(figure, TITLES["pareto"], f"{config['model']['name']}, {workload(config)}")
 
 
-def heading(config: Mapping[str, Any]) -> str:
+def heading(about: Mapping[str, Any]) -> str:
     """Return what a run is of.
 
     It names model, devices, layout, policy, trace and load.
     """
+    config = about["config"]
     scheduler = config["scheduler"]
     budget = scheduler.get("token_budget") or scheduler.get("max_num_batched_tokens")
     policy = _class_name(scheduler) + (f" with a budget of {budget} tokens" if budget else "")
