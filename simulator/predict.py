@@ -13,7 +13,7 @@ from simulator.config import ConfigError, build_prediction, description
 from simulator.iteration_time import time_breakdown
 from simulator.launch import with_launch
 from simulator.model import Device
-from simulator.output import deployment_lines
+from simulator.output import deployment_lines, deployment_parts
 from simulator.replica import Batch
 from traces.shared.atomic_files import atomic_file
 from traces.shared.terminal import facts, new_table, note, show, warn
@@ -58,17 +58,21 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
             file.write("\n")
         written.append(config.output.json)
     if config.output.plot is not None:
-        _draw(breakdown, device, config.output.plot)
+        _draw(breakdown, device, config)
         written.append(config.output.plot)
     if written:
         note(console, f"written to {', '.join(written)}")
 
 
-def _draw(breakdown: dict[str, Any], device: Device, path: str) -> None:
-    from simulator.plot import roofline, save  # matplotlib takes longer to import than a prediction
+def _draw(breakdown: dict[str, Any], device: Device, config: DictConfig) -> None:
+    # matplotlib takes longer to import than a prediction
+    from simulator.plot import roofline, save
+    from traces.shared.figure_style import set_title
 
+    figure = roofline(device, {f"{breakdown['num_tokens']:,} tokens": breakdown})
+    set_title(figure, "Roofline of the kernels of one batch", ", ".join(deployment_parts(breakdown)))
     try:
-        save(roofline(device, {f"{breakdown['num_tokens']:,} tokens": breakdown}), path)
+        save(figure, config.output.plot)
     except ValueError as error:
         raise ConfigError(f"output.plot: {error}") from error
 
@@ -80,8 +84,8 @@ def _print_breakdown(breakdown: dict[str, Any], deployment: dict[str, str], cons
     total = f"{breakdown['iteration_s'] * 1e3:.3f} ms"
     rows.append(("iteration", f"{total} ({parts} by stage)" if len(stages) > 1 else total))
     rows.append(("utilisation", f"MFU {breakdown['mfu']:.1%}, MBU {breakdown['mbu']:.1%}"))
-    ridge = breakdown["ridge_flop_per_byte"]
-    rows.append(("ridge point", f"{ridge:.0f} FLOP/byte in half precision"))
+    ridges = [f"{ridge:.0f} FLOP/byte in {dtype}" for dtype, ridge in breakdown["ridge_flop_per_byte"].items()]
+    rows.append(("ridge point", ", ".join(ridges)))
     show(console, facts(rows))
     for stage in range(len(stages)):
         title = f"stage {stage}, one GPU" if len(stages) > 1 else "one GPU"

@@ -49,9 +49,10 @@ TABLE = {
     " simulator.replica simulator.results simulator.routers simulator.simulation traces traces.shared hydra omegaconf"
     " rich scipy",
     "simulator.accuracy": "simulator.cli simulator.config simulator.simulation traces.shared joblib rich",
-    "simulator.compare": "simulator.cli simulator.output simulator.results traces.shared rich",
+    "simulator.compare": "simulator.cli simulator.output simulator.plot simulator.results traces.shared rich",
     "simulator.token_budget": "simulator.capacity simulator.cli simulator.cluster simulator.config"
-    " simulator.iteration_time simulator.launch simulator.output simulator.replica traces.shared omegaconf rich",
+    " simulator.iteration_time simulator.launch simulator.output simulator.plot simulator.replica traces.shared"
+    " omegaconf rich",
     "simulator.search": "simulator.capacity simulator.cli simulator.cluster simulator.config simulator.iteration_time"
     " simulator.launch simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces"
     " traces.shared hydra omegaconf optuna rich",

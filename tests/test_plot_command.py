@@ -109,13 +109,15 @@ def test_paths_are_printed_unchanged_and_missing_pictures_are_reported(
 
 
 def test_failed_jobs_are_reported_and_runs_of_a_sweep_are_named_by_their_differences(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    summary = (written / "outputs" / "vllm" / "summary.json").read_text()
     rows = ["job,folder,ttft_s.p90,overloaded,error"]
     for number, qps in enumerate((1, 2, 3, -1)):
         folder = tmp_path / "sweep" / f"arrival.qps={qps},scheduler=vllm"
         folder.mkdir(parents=True)
         (folder / "job.json").write_text(json.dumps({"overrides": [f"arrival.qps={qps}", "scheduler=vllm"]}))
+        (folder / "summary.json").write_text(summary)
         error = "went wrong" if qps < 0 else ""
         rows.append(f'{number},"{folder.name}",{0.1 * qps},{qps == 3},{error}')
     (tmp_path / "sweep" / "sweep.csv").write_text("\n".join(rows) + "\n")

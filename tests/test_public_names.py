@@ -39,11 +39,11 @@ EXPORTS = {
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
     " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES"
     " bytes_per_value read_hf_config",
-    "simulator.output": "Files REPORT RunError SUMMARY UsageError deployment_lines heading load_result load_summary"
-    " parse read_json title write_result",
-    "simulator.plot": "PricedPoint batch_composition capacities capacity_against_slo cost_against_latency"
+    "simulator.output": "Files REPORT RunError SUMMARY UsageError deployment_lines deployment_parts heading"
+    " load_parts load_result load_summary parse read_json title write_result",
+    "simulator.plot": "PricedPoint axis_of batch_composition capacities capacity_against_slo cost_against_latency"
     " generation_stalls knee kv_and_queue latency_against_load latency_cdfs pictures_of_run pipeline_timeline"
-    " prefix_cache roofline save",
+    " prefix_cache roofline save set_search_title statistic_label",
     "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
     "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult GOODPUT Goodput"
     " GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective Objectives PERCENTILES"

@@ -32,11 +32,11 @@ PACKAGES = {
     "cli": ("entry point, sweeps", BLACK, 2.1),
     "plot": ("pictures", GOLD, 3.7),
     "capacity": ("load within an SLO", BLACK, 1.6),
-    "compare": ("beside measurements", BLACK, 0.4),
+    "compare": ("beside measurements", BLACK, 2.66),
     "report": ("one HTML page", GOLD, 3.7),
-    "search": ("cheapest deployment", BLACK, 2.4),
-    "token_budget": ("budget of Sarathi", BLACK, 1.3),
-    "reproduce": ("the paper", BLACK, 0.2),
+    "search": ("cheapest deployment", BLACK, 1.62),
+    "token_budget": ("budget of Sarathi", BLACK, 0.59),
+    "reproduce": ("the paper", BLACK, -0.44),
     "accuracy": ("beside served vLLM", BLACK, 2.65),
 }
 WIDTH, HEIGHT, ROW, COLUMN = 1.95, 0.72, 1.1, 2.0
@@ -47,8 +47,8 @@ def main() -> None:
     """Draw a row for each layer, and an arrow for each import that no longer path implies."""
     heights = {name.removeprefix("simulator."): layer for name, layer in layers().items()}
     most = max(heights[name] for name in PACKAGES)
-    figure, (axes,) = grid(1, 1, width=9.5, height=0.78 * most)
-    axes.set(xlim=(0.2, 3.75 * COLUMN + WIDTH), ylim=(0.0, most * ROW))
+    figure, (axes,) = grid(1, 1, height=0.72 * most)
+    axes.set(xlim=(-0.95, 3.75 * COLUMN + WIDTH), ylim=(0.0, most * ROW))
     axes.axis("off")
     centres = {
         name: (column * COLUMN + WIDTH / 2, (heights[name] - 1) * ROW) for name, (_, _, column) in PACKAGES.items()
@@ -86,7 +86,7 @@ def _box(axes: Axes, name: str, centre: float, bottom: float) -> None:
     left = centre - WIDTH / 2
     axes.add_patch(FancyBboxPatch((left, bottom), WIDTH, HEIGHT, boxstyle=shape, fc="white", ec=colour, linewidth=1.6))
     axes.text(centre, bottom + HEIGHT - 0.08, name, ha="center", va="top", fontsize=8.5, weight="bold")
-    axes.text(centre, bottom + HEIGHT - 0.3, text, ha="center", va="top", fontsize=7, linespacing=1.2)
+    axes.text(centre, bottom + HEIGHT - 0.3, text, ha="center", va="top", fontsize=7.5, linespacing=1.2)
 
 
 def _arrow(axes: Axes, above: tuple[float, float], below: tuple[float, float]) -> None:

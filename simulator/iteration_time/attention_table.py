@@ -29,17 +29,22 @@ class AttentionTable:
 
     Times are of one layer. Rows are computed on first use: one per number of decodes, and one per number of chunks and
     chunk knot.
+
+    Attributes:
+        compute_dtype: Number format of the multiplications, if the device supports it: that of the KV cache where its
+            kernels were measured, else half precision.
     """
 
     def __init__(self, profile: DeviceProfile, attention: Attention) -> None:
         self._gpu = profile.gpu
         self._in_engine = profile.in_engine
         self._attention = attention
-        fits = profile.attention.get(attention.kv_dtype, profile.attention[HALF_FORMAT])
+        self.compute_dtype = attention.kv_dtype if attention.kv_dtype in profile.attention else HALF_FORMAT
+        fits = profile.attention[self.compute_dtype]
         self._decode, self._prefill = fits.decode, fits.prefill
         bandwidth = profile.gpu.bandwidth_gb_per_s * 1e9 * profile.most_bandwidth
         gpu = profile.gpu
-        self._flop_per_s = gpu.format_tflops.get(attention.kv_dtype, gpu.peak_tflops) * 1e12
+        self._flop_per_s = gpu.format_tflops.get(self.compute_dtype, gpu.peak_tflops) * 1e12
         self._min_per_token_s = attention.kv_bytes_per_token / bandwidth
         self._decode_rows: dict[int, list[float]] = {}
         self._prefill_rows: dict[tuple[int, int], list[float]] = {}

@@ -34,10 +34,10 @@ class OperatorRow:
         seconds: Seconds in all layers.
         flops: FLOPs in all layers.
         bytes: Bytes read from and written to memory in all layers.
-        arithmetic_intensity: FLOP/byte; None if no bytes are moved.
+        arithmetic_intensity: FLOP/byte; None if it multiplies no matrices.
         compute_s: Seconds at the peak FLOP rate of the operator's format.
         memory_s: Seconds at the peak memory bandwidth.
-        dtype: Number format of the multiplications.
+        dtype: Number format in which the device multiplies.
         bound: "compute" or "memory", whichever takes longer at the peaks; or "network" or "host".
     """
 
@@ -61,8 +61,8 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
     Returns:
         iteration_s (all stages in sequence), stages (seconds of each stage and its send to the next), operators
         (fields of `OperatorRow`, one dict per row), mfu and mbu (model FLOPs and bandwidth utilization over
-        iteration_s), ridge_flop_per_byte (ridge point of the roofline in half precision, at the peaks), num_tokens,
-        sources, beyond_measured, warnings.
+        iteration_s, each operator at the peak of its format), ridge_flop_per_byte (ridge point of the roofline by
+        number format of its operators, at the peaks), num_tokens, sources, beyond_measured, warnings.
 
     Raises:
         ValueError: The stage times are not composed of operators.
@@ -71,11 +71,11 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
         raise ValueError("iteration_time: this model is not composed of operators; use roofline or profile")
     times = [float(seconds) for seconds in stage_times(batch)]
     stages = [sum(times[2 * stage : 2 * stage + 2]) for stage in range((len(times) + 1) // 2)]
-    peak_flops, peak_bytes = device.peak_tflops * 1e12, device.bandwidth_gb_per_s * 1e9
-    rows = []
-    for stage in range(len(stages)):
-        merged = _merged(stage_times.operators(batch, stage))
-        rows += [_row(stage, operator, device.tflops(operator.dtype) * 1e12, peak_bytes) for operator in merged]
+    rows = [
+        _row(stage, operator, device)
+        for stage in range(len(stages))
+        for operator in _merged(stage_times.operators(batch, stage))
+    ]
     iteration_s = sum(stages)
     source, warnings = describe_provenance([(stage_times.provenance, extent_of_batch(batch))])
     return {
@@ -84,7 +84,9 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
         "num_tokens": batch.num_prefill_tokens + batch.num_decodes,
         "mfu": sum(row.compute_s for row in rows) / iteration_s,
         "mbu": sum(row.memory_s for row in rows) / iteration_s,
-        "ridge_flop_per_byte": peak_flops / peak_bytes,
+        "ridge_flop_per_byte": {
+            row.dtype: device.tflops(row.dtype) * 1e3 / device.bandwidth_gb_per_s for row in rows if row.flops
+        },
         "operators": [asdict(row) for row in rows],
         **source,
         "warnings": warnings,
@@ -110,10 +112,11 @@ def _merged(operators: Iterator[OperatorTime]) -> list[OperatorTime]:
     return list(merged.values())
 
 
-def _row(stage: int, operator: OperatorTime, peak_flops: float, peak_bytes: float) -> OperatorRow:
+def _row(stage: int, operator: OperatorTime, device: Device) -> OperatorRow:
     layers = operator.layers
+    dtype = operator.dtype if device.computes_in(operator.dtype) else "bf16"
     flops, num_bytes = operator.flops_per_layer * layers, operator.bytes_per_layer * layers
-    compute_s, memory_s = flops / peak_flops, num_bytes / peak_bytes
+    compute_s, memory_s = flops / (device.tflops(dtype) * 1e12), num_bytes / (device.bandwidth_gb_per_s * 1e9)
     bound = "compute" if compute_s >= memory_s else "memory"
     return OperatorRow(
         stage=stage,
@@ -123,10 +126,10 @@ def _row(stage: int, operator: OperatorTime, peak_flops: float, peak_bytes: floa
         seconds=operator.seconds_per_layer * layers,
         flops=flops,
         bytes=num_bytes,
-        arithmetic_intensity=flops / num_bytes if num_bytes else None,
+        arithmetic_intensity=flops / num_bytes if flops else None,
         compute_s=compute_s,
         memory_s=memory_s,
-        dtype=operator.dtype,
+        dtype=dtype,
         bound=bound if operator.kind == "kernel" else operator.kind,
     )
 

@@ -191,6 +191,7 @@ class ComposedTimes:
                 layers,
                 sum(attention.prefill_flops(*size) for size in sizes),
                 sum(attention.prefill_bytes(*size) for size in sizes),
+                self._attention.compute_dtype,
             )
         if batch.num_decodes:
             context_tokens = batch.decode_context_tokens
@@ -201,6 +202,7 @@ class ComposedTimes:
                 layers,
                 attention.decode_flops(context_tokens),
                 attention.decode_bytes(context_tokens),
+                self._attention.compute_dtype,
             )
 
     def _operator_time(self, operator: Operator, tokens: int, layers: int) -> OperatorTime:

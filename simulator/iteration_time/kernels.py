@@ -17,6 +17,11 @@ Floats = NDArray[np.float64]
 class AttentionTimes(Protocol):
     """Attention times of one layer, looked up in every iteration."""
 
+    @property
+    def compute_dtype(self) -> str:
+        """Number format of the multiplications, if the device supports it."""
+        ...
+
     def prefill_times(self, chunks: Sequence[PrefillChunk], *, beside_decodes: bool) -> Sequence[float]:
         """Return the seconds of each kernel for prefill chunks over contexts.
 
@@ -45,6 +50,7 @@ class UngroupedDecode:
         self._reread_s = group * attention.kv_bytes_per_token / (device.attained.l2_gb_per_s * 1e9)
         self._grouped_decode_time = grouped.decode_time
         self.prefill_times = grouped.prefill_times
+        self.compute_dtype = grouped.compute_dtype
 
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
         """Return the time of decodes in seconds, see `AttentionTimes`."""

@@ -86,11 +86,13 @@ class RooflineAttention:
         kernel_s: Seconds of the shortest kernel.
         product_s: Seconds per query-key pair, over all heads.
         cached_token_s: Seconds to read the keys and values of one token.
+        compute_dtype: Number format of the multiplications.
     """
 
     kernel_s: float
     product_s: float
     cached_token_s: float
+    compute_dtype: str = "bf16"
 
     def prefill_times(self, chunks: Sequence[PrefillChunk], *, beside_decodes: bool) -> Sequence[float]:
         """Return the seconds of each chunk.

@@ -1,7 +1,7 @@
 """Files of a run: writing, saving and loading them."""
 
 from simulator.output.files import REPORT, Files, write_result
-from simulator.output.heading import deployment_lines, heading, title
+from simulator.output.heading import deployment_lines, deployment_parts, heading, load_parts, title
 from simulator.output.run_arguments import UsageError, parse
 from simulator.output.saved_run import SUMMARY, RunError, load_result, load_summary, read_json
 
@@ -12,7 +12,9 @@ __all__ = [
     "RunError",
     "UsageError",
     "deployment_lines",
+    "deployment_parts",
     "heading",
+    "load_parts",
     "load_result",
     "load_summary",
     "parse",

@@ -35,15 +35,25 @@ def deployment_lines(about: Mapping[str, Any]) -> dict[str, str]:
 
 
 def title(about: Mapping[str, Any]) -> str:
-    """Return what was simulated in one line, the title of a picture."""
+    """Return what was simulated in one line."""
+    return ", ".join([*deployment_parts(about), *load_parts(about)])
+
+
+def deployment_parts(about: Mapping[str, Any]) -> list[str]:
+    """Return the parts of `title` about the deployment."""
     groups = about["groups"]
-    parts = [
-        f"{_joined(str(group['model']['name']) for group in groups)} on "
-        + " + ".join(_replicas(group) for group in groups),
+    return [
+        _joined(str(group["model"]["name"]) for group in groups),
+        " + ".join(_replicas(group) for group in groups),
         _joined(_policy(group, about, with_limits=False) for group in groups),
-        _trace(about) + _rate(about),
     ]
-    return ", ".join(part for part in parts if part)
+
+
+def load_parts(about: Mapping[str, Any]) -> list[str]:
+    """Return the parts of `title` about the load."""
+    offered = about.get("arrivals_per_s")
+    parts = [_trace(about), "" if offered is None else f"{offered:.3g} requests/s"]
+    return [part for part in parts if part]
 
 
 def _joined(names: Any) -> str:
@@ -96,8 +106,3 @@ def _trace(about: Mapping[str, Any]) -> str:
     """Return the name of the trace's file, or of its configuration."""
     path = about["config"]["trace"].get("path")
     return Path(path).name if path else str(about.get("choices", {}).get("trace", ""))
-
-
-def _rate(about: Mapping[str, Any]) -> str:
-    offered = about.get("arrivals_per_s")
-    return f" at {offered:.3g} requests/s" if offered is not None else ""

@@ -3,6 +3,7 @@
 Each function returns a matplotlib figure; `save` writes it.
 """
 
+from simulator.plot.axis_labels import axis_of, statistic_label
 from simulator.plot.batches import batch_composition
 from simulator.plot.cost import PricedPoint, cost_against_latency
 from simulator.plot.latency import latency_cdfs
@@ -13,10 +14,12 @@ from simulator.plot.prefix_cache import prefix_cache
 from simulator.plot.roofline import roofline
 from simulator.plot.stalls import generation_stalls
 from simulator.plot.sweeps import capacities, capacity_against_slo, knee, latency_against_load
+from simulator.plot.titles import set_search_title
 from traces.shared.figure_style import save
 
 __all__ = [
     "PricedPoint",
+    "axis_of",
     "batch_composition",
     "capacities",
     "capacity_against_slo",
@@ -31,4 +34,6 @@ __all__ = [
     "prefix_cache",
     "roofline",
     "save",
+    "set_search_title",
+    "statistic_label",
 ]

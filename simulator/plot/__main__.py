@@ -29,7 +29,8 @@ Plots the results of the other commands.
                    evictions over time);
                    one file per run: batches (prompt tokens and decodes per iteration), pipeline (stages and bubbles,
                    if pp > 1), roofline (kernels of typical batches)
-    SWEEP          load (latency against load, with its knee), or capacity (against the SLO) of a capacity sweep
+    SWEEP          load (latency against load, with the interval of its knee), or capacity (against the SLO) of a
+                   capacity sweep
     CAPACITY       load
     SEARCH         pareto (cost against latency)
 

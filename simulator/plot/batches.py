@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from simulator.results import ReplicaResult, Result, time_span
-from traces.shared.figure_style import DECODE, PROMPT, PROMPT_HATCH, grid, styled, time_unit
+from traces.shared.figure_style import DECODE, PROMPT, grid, styled, time_unit
 
 _BINS = 200
 _ITERATIONS_SHOWN = 40
@@ -24,24 +25,29 @@ def batch_composition(result: Result, replica: int = 0) -> Figure:
         result: The run.
         replica: Index of the replica.
     """
-    figure, panels = grid(2, 2, width=5.2, height=2.1)
+    figure, panels = grid(2, 2, height=2.0)
     replica_result = result.replicas[replica]
-    parts = (("num_prefill_tokens", "prompt tokens", PROMPT, PROMPT_HATCH), ("num_decodes", "decodes", DECODE, ""))
+    parts = (("num_prefill_tokens", "prompt tokens", PROMPT), ("num_decodes", "decodes", DECODE))
     begin_s, end_s = time_span([result])
-    for (run_axes, window_axes), (column, label, colour, hatch) in zip((panels[:2], panels[2:]), parts, strict=True):
-        style = {"facecolor": colour, "hatch": hatch, "edgecolor": "white"}
+    for (run_axes, window_axes), (column, label, colour) in zip((panels[:2], panels[2:]), parts, strict=True):
+        style = {"facecolor": colour, "edgecolor": "white"}
         _draw_run(run_axes, replica_result, column, style, (begin_s, end_s))
         _draw_window(window_axes, replica_result, column, style)
-        run_axes.set_ylabel(f"{label} / iteration")
-        window_axes.set_ylabel(f"{label}")
-    if len(result.replicas) > 1:
-        figure.suptitle(replica_title(result, replica))
+        for axes in (run_axes, window_axes):
+            axes.set_ylabel(label)
+            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.yaxis.set_major_formatter("{x:,.0f}")
+    shown = _window(replica_result)
+    if len(shown):
+        panels[1].set_title(f"iterations {shown[0]:,} to {shown[-1]:,}", loc="left")
+    panels[0].set_title(f"whole run{replica_suffix(result, replica)}, means of {_BINS} intervals", loc="left")
     return figure
 
 
-def replica_title(result: Result, replica: int) -> str:
-    """Return a title that names one replica of several."""
-    return f"replica {replica} of {len(result.replicas)} ({result.replicas[replica].placement.device})"
+def replica_suffix(result: Result, replica: int) -> str:
+    """Return the end of a title that names one of several replicas."""
+    device = result.replicas[replica].placement.device
+    return f" of replica {replica} of {len(result.replicas)} ({device})" if len(result.replicas) > 1 else ""
 
 
 def typical_iteration(replica: ReplicaResult) -> int:
@@ -69,7 +75,7 @@ def _draw_run(
     sums = np.bincount(bins, weights=replica.logged.columns[column], minlength=_BINS)
     means = sums / np.maximum(np.bincount(bins, minlength=_BINS), 1)
     axes.stairs(means, edges / seconds, fill=True, linewidth=0, **style)
-    axes.set(xlabel=f"time, {unit} (interval means)", xlim=(edges[0] / seconds, edges[-1] / seconds))
+    axes.set(xlabel=f"time, {unit}", xlim=(edges[0] / seconds, edges[-1] / seconds))
 
 
 def _draw_window(axes: Axes, replica: ReplicaResult, column: str, style: dict[str, Any]) -> None:
@@ -78,13 +84,18 @@ def _draw_window(axes: Axes, replica: ReplicaResult, column: str, style: dict[st
     Their width is the duration; in a pipeline, that of the first stage.
     """
     columns, end_s = replica.logged.columns, replica.logged.end_s
-    shown = neighbours(typical_iteration(replica), len(end_s), _ITERATIONS_SHOWN)
+    shown = _window(replica)
     start_s, heights = columns["start_s"][shown], columns[column][shown]
     spans = replica.stage_spans
     until_s = end_s[shown] if spans is None else spans[shown, 0, 1]
     axes.bar(start_s, heights, until_s - start_s, align="edge", linewidth=0.5, **style)
-    axes.set_xlabel(f"time, s (iterations {shown[0]:,} to {shown[-1]:,})" if len(shown) else "time, s")
+    axes.set_xlabel("time, s")
     axes.margins(x=0)
+
+
+def _window(replica: ReplicaResult) -> NDArray[np.int64]:
+    """Return the consecutive iterations that are drawn one by one."""
+    return neighbours(typical_iteration(replica), len(replica.logged.end_s), _ITERATIONS_SHOWN)
 
 
 def neighbours(middle: int, size: int, count: int) -> NDArray[np.int64]:

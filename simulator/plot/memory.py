@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from simulator.results import Result, Steps, kv_use, queue_length, time_span
-from traces.shared.figure_style import grid, legible, line, styled, time_unit
+from simulator.results import Result, Steps, duration, kv_use, queue_length, time_span
+from traces.shared.figure_style import line, rows_of_series, styled, time_unit
 
 _BINS = 400
 
@@ -17,32 +18,34 @@ _BINS = 400
 def kv_and_queue(runs: Mapping[str, Result]) -> Figure:
     """Draw KV block use and queue length over time.
 
+    Several runs have a row each.
     Lines are exact means over short intervals; shading reaches to the maximum in each.
 
     Args:
         runs: Runs by name.
     """
-    figure, (memory, queue) = grid(2, 1, width=8.0, height=2.2)
     begin_s, end_s = time_span(runs.values())
     unit, seconds = time_unit(end_s - begin_s)
+    figure, panels = rows_of_series(list(runs), 2, f"time, {unit}")
     edges = np.linspace(begin_s, end_s, _BINS + 1)
-    for index, (name, run) in enumerate(runs.items()):
-        use, waiting = kv_use(run), queue_length(run)
-        _draw(memory, Steps(use.time_s, 100 * use.value), edges, seconds, index, name)
-        _draw(queue, waiting, edges, seconds, index, name)
-    memory.set(ylabel="KV blocks in use, %", xlim=(begin_s / seconds, end_s / seconds))
-    queue.set(ylabel="requests waiting", xlabel=f"time, {unit}", xlim=(begin_s / seconds, end_s / seconds))
-    memory.set_title("line: mean of short intervals; shaded: up to their maximum", loc="left", fontsize=8)
-    for axes in (memory, queue):
+    for memory, queue, run in zip(panels[::2], panels[1::2], runs.values(), strict=True):
+        use = kv_use(run)
+        _draw(memory, Steps(use.time_s, 100 * use.value), edges, seconds)
+        _draw(queue, queue_length(run), edges, seconds)
+        memory.set(ylabel="KV blocks used, %", xlim=(begin_s / seconds, end_s / seconds))
+        queue.set_ylabel("requests waiting")
+        queue.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for axes in panels:
         axes.set_ylim(bottom=0)
-    if len(runs) > 1:
-        figure.legend(*memory.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(runs)))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=2)
     return figure
 
 
-def _draw(axes: Axes, steps: Steps, edges: NDArray[np.float64], seconds: float, index: int, name: str) -> None:
+def _draw(axes: Axes, steps: Steps, edges: NDArray[np.float64], seconds: float) -> None:
     mean, largest = steps.mean(edges), steps.largest(edges)
-    style = line(index)
+    colour = line(0)["color"]
     middle = (edges[:-1] + edges[1:]) / 2 / seconds
-    axes.fill_between(middle, mean, largest, color=style["color"], alpha=0.15, linewidth=0)
-    axes.plot(middle, mean, label=legible(name), **{**style, "linewidth": 1.1})
+    label = f"mean of intervals of {duration(edges[1] - edges[0])}"
+    axes.plot(middle, mean, label=label, color=colour, linewidth=1.1)
+    axes.fill_between(middle, mean, largest, color=colour, alpha=0.25, linewidth=0, label="maximum in each")

@@ -1,7 +1,7 @@
 """Plots that are available for a finished run, sweep or search."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -19,6 +19,7 @@ from simulator.plot.prefix_cache import prefix_cache
 from simulator.plot.roofline import roofline
 from simulator.plot.stalls import generation_stalls
 from simulator.plot.sweep_files import (
+    Job,
     capacity_bars,
     capacity_curves,
     load_series,
@@ -28,6 +29,7 @@ from simulator.plot.sweep_files import (
     trial_series,
 )
 from simulator.plot.sweeps import capacities, capacity_against_slo, latency_against_load
+from simulator.plot.titles import set_search_title, titled
 from simulator.results import Result
 
 OF_RUNS = ("latency", "stalls", "memory", "prefixes")
@@ -86,16 +88,28 @@ def _with_unique_names(
 
 def _pictures_of_runs(paths: Mapping[str, Path]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     runs = {name: load_result(path) for name, path in paths.items()}
-    yield "latency", "", partial(latency_cdfs, runs)
+    summaries = {name: load_summary(path) for name, path in paths.items()}
+    for kind, draw, names in _pictures_of_all(runs):
+        yield kind, "", partial(titled, draw, kind, [summaries[name] for name in names])
+    for name, run in runs.items():
+        folder, summary = name if len(runs) > 1 else "", summaries[name]
+        for kind, draw in pictures_of_run(run, summary):
+            yield kind, folder, partial(titled, draw, kind, [summary])
+
+
+def _pictures_of_all(runs: Mapping[str, Result]) -> Iterator[tuple[str, Callable[[], Figure], Iterable[str]]]:
+    """Yield the plots that show runs together.
+
+    Yields:
+        Kind, drawing function, and the names of the runs in it.
+    """
+    yield "latency", partial(latency_cdfs, runs), runs
     if any(len(replica.logged.end_s) for run in runs.values() for replica in run.replicas):
-        yield "stalls", "", partial(generation_stalls, runs)
-        yield "memory", "", partial(kv_and_queue, runs)
+        yield "stalls", partial(generation_stalls, runs), runs
+        yield "memory", partial(kv_and_queue, runs), runs
         caching = {name: run for name, run in runs.items() if run.summary["prefix_cache"] is not None}
         if caching:
-            yield "prefixes", "", partial(prefix_cache, caching)
-    for name, run in runs.items():
-        folder = name if len(runs) > 1 else ""
-        yield from ((kind, folder, draw) for kind, draw in pictures_of_run(run, load_summary(paths[name])))
+            yield "prefixes", partial(prefix_cache, caching), caching
 
 
 def pictures_of_run(run: Result, summary: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Figure]]]:
@@ -127,24 +141,46 @@ def _pictures_of_sweep(folder: Path, warnings: list[str]) -> Iterator[tuple[str,
     jobs, num_failed = read_sweep(folder)
     if num_failed:
         warnings.append(f"{num_failed} of {num_failed + len(jobs)} jobs of {folder} failed and are left out")
-    if "capacity_qps" not in jobs[0].row:
-        yield "load", lambda: latency_against_load(load_series(jobs), overloaded=overloaded_loads(jobs))
-        return
-    curves = capacity_curves(jobs)
-    if curves is None:
-        yield "capacity", lambda: capacities(capacity_bars(jobs))
+    if "capacity_qps" in jobs[0].row:
+        yield "capacity", partial(_draw_capacities, jobs)
     else:
-        yield "capacity", partial(capacity_against_slo, curves.curves, curves.objective, curves.intervals)
+        yield "load", partial(_draw_loads, jobs)
+
+
+def _draw_loads(jobs: Sequence[Job]) -> Figure:
+    draw = partial(latency_against_load, load_series(jobs), overloaded=overloaded_loads(jobs))
+    return titled(draw, "load", [_without_load(job.folder / SUMMARY) for job in jobs])
+
+
+def _draw_capacities(jobs: Sequence[Job]) -> Figure:
+    curves = capacity_curves(jobs)
+    draw = (
+        partial(capacities, capacity_bars(jobs))
+        if curves is None
+        else partial(capacity_against_slo, curves.curves, curves.objective, curves.intervals)
+    )
+    return titled(draw, "capacity", [_without_load(job.folder / "capacity.json") for job in jobs])
 
 
 def _draw_trials(folder: Path) -> Figure:
     capacity = read_json(folder / "capacity.json", "trials", "slo", "capacity_qps")
-    return latency_against_load(trial_series(capacity), capacity["slo"], capacity["capacity_qps"])
+    draw = partial(latency_against_load, trial_series(capacity), capacity["slo"], capacity["capacity_qps"])
+    return titled(draw, "load", [_without_load(folder / "capacity.json")])
+
+
+def _without_load(path: Path) -> dict[str, Any]:
+    """Read what was saved about a run, without its load.
+
+    A capacity search and a sweep over loads choose the load.
+    """
+    return {**read_json(path, "config", "groups"), "arrivals_per_s": None}
 
 
 def _draw_pareto(folder: Path) -> Figure:
-    bounds = read_json(folder / "search.json", "slo")["slo"]
-    return cost_against_latency(list(priced_points(folder, list(bounds))), bounds)
+    search = read_json(folder / "search.json", "slo", "config")
+    figure = cost_against_latency(list(priced_points(folder, list(search["slo"]))), search["slo"])
+    set_search_title(figure, search)
+    return figure
 
 
 def _file_name(name: str) -> str:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from simulator.plot.batches import neighbours, replica_title, typical_iteration
+from simulator.plot.batches import neighbours, replica_suffix, typical_iteration
 from simulator.results import Result
 from traces.shared.figure_style import DECODE, IDLE, PROMPT, PROMPT_HATCH, grid, styled
 
@@ -36,7 +36,7 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
     if spans is None:
         raise ValueError("stage times were not logged: simulate with log_stages=True")
     num_stages = replica_result.placement.pp
-    figure, (axes,) = grid(1, 1, width=9.0, height=1.3 + 0.5 * num_stages)
+    figure, (axes,) = grid(1, 1, height=1.3 + 0.5 * num_stages)
     middle = spans[neighbours(typical_iteration(replica_result), len(spans), _BATCHES_SHOWN)]
     begin_s, end_s = middle[:, :, 0].min(initial=np.inf), middle[:, :, 1].max(initial=0.0)
     # Every batch in the window, including those that begin before it or end after it.
@@ -61,9 +61,8 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
         Patch(facecolor=DECODE, label="decodes only"),
         Patch(facecolor=IDLE, label=f"not computing ({1 - busy:.0%} of this window)"),
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
-    if len(result.replicas) > 1:
-        axes.set_title(replica_title(result, replica), loc="left")
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    axes.set_title(f"middle of the run{replica_suffix(result, replica)}", loc="left")
     return figure
 
 

@@ -1,60 +1,61 @@
 """Roofline plot of the kernels of a batch on a GPU."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from simulator.model import Device
-from traces.shared.figure_style import GREY, MARKERS, grid, line, make_logarithmic, styled
+from traces.shared.figure_style import COLOURS, DASHES, GREY, MARKERS, grid, line, make_logarithmic, styled
 
 _TERA = 1e12
 # Kernels that take a smaller share of the total kernel time are not drawn.
 LEAST_SHARE = 0.01
-# Labels are to the left of kernels beyond this arithmetic intensity, FLOP/byte.
-_LABEL_LEFT_FROM = 300.0
-_LABELLED_SHARE = 0.03
-# No two labels are closer than this, in decades.
-_MIN_LABEL_DISTANCE = 0.35
+# Number formats that share the matrix rate of half precision have one roof.
+_HALF = "half precision"
+_OPACITY = {"hollow": 0.0, "pale": 0.35, "filled": 0.9}
 
 
 @styled
 def roofline(device: Device, batches: Mapping[str, dict[str, Any]]) -> Figure:
     """Draw the FLOP rate of each kernel against its arithmetic intensity.
 
-    Marker size is the kernel's share of the time. Kernels under LEAST_SHARE of the time are left out.
+    Each kernel has the roof of the number format in which it multiplies: markers of the lowest roof are hollow, those
+    of higher ones filled. Marker size is the kernel's share of the time. Kernels that multiply no matrices are left
+    out, because no roof is theirs: they move bytes, partly within the caches. So are those under LEAST_SHARE of the
+    time.
 
     Args:
-        device: The GPU; its peaks in half precision, and in the other formats of the kernels, make the roofs.
+        device: The GPU; its peaks in the formats of the kernels make the roofs.
         batches: Breakdowns of `simulator.iteration_time.time_breakdown`, by batch name.
 
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """
-    figure, (axes,) = grid(1, 1, width=7.2, height=4.2)
-    intensities, labelled = [], list[tuple[float, float]]()
-    for index, (name, batch) in enumerate(batches.items()):
-        style = {"marker": MARKERS[index % len(MARKERS)], "color": line(index)["color"]}
-        label = f"{name}: {batch['iteration_s'] * 1e3:.1f} ms, MFU {batch['mfu']:.0%}, MBU {batch['mbu']:.0%}"
-        axes.plot([], [], linestyle="none", markersize=6, label=label, **style)
-        kernels = _kernels(batch)
-        for kernel in kernels:
-            axes.scatter(kernel.intensity, kernel.tflops, s=14 + 240 * kernel.share, alpha=0.75, linewidth=0, **style)
-            intensities.append(kernel.intensity)
-        _label(axes, kernels, labelled)
-    low, high = min([*intensities, 1.0]) / 2, max([*intensities, 1000.0]) * 2
-    rows = [row for batch in batches.values() for row in batch["operators"] if row["flops"] > 0]
-    peaks = {device.tflops(row["dtype"]): row["dtype"] for row in rows}
-    _draw_roofs(axes, device, peaks, np.geomspace(low, high, 200))
-    axes.margins(y=0.15)
+    figure, (axes,) = grid(1, 1, height=4.6)
+    kernels = {name: _kernels(batch) for name, batch in batches.items()}
+    drawn = [kernel for batch in kernels.values() for kernel in batch]
+    names = list(dict.fromkeys(kernel.name for kernel in drawn))
+    rates = {kernel.roof: device.tflops(kernel.dtype) for kernel in drawn}
+    roofs = dict(sorted(rates.items(), key=lambda roof: roof[1]))
+    fills = dict(zip(roofs, ("hollow", "filled") if len(roofs) < 3 else ("hollow", "pale", "filled"), strict=False))
+    for index, batch in enumerate(kernels.values()):
+        for kernel in batch:
+            style = _style(index, names.index(kernel.name), fills[kernel.roof])
+            axes.scatter(kernel.intensity, kernel.tflops, s=14 + 240 * kernel.share, gid=kernel.roof, **style)
+    low = min([*(kernel.intensity for kernel in drawn), 10.0]) / 2
+    high = max([*(kernel.intensity for kernel in drawn), 1000.0]) * 2
+    _draw_roofs(axes, device, roofs, np.geomspace(low, high, 200))
+    axes.margins(x=0, y=0.12)
     make_logarithmic(axes, x=True, y=True)
     axes.set(xlabel="arithmetic intensity, FLOP/byte", ylabel="attained, TFLOP/s")
-    axes.set_title(f"{device.name}: {device.peak_tflops:g} TFLOP/s, {device.bandwidth_gb_per_s:g} GB/s", loc="left")
-    figure.legend(loc="outside lower center")
+    figure.legend(handles=[*_batch_legend(batches), *axes.lines], loc="outside lower left")
+    figure.legend(handles=_kernel_legend(names, fills), loc="outside lower right", ncols=2)
     return figure
 
 
@@ -66,9 +67,15 @@ class _Kernel:
     """
 
     name: str
+    dtype: str
     intensity: float
     tflops: float
     share: float
+
+    @property
+    def roof(self) -> str:
+        """Name of its roof."""
+        return _HALF if self.dtype in ("fp16", "bf16") else self.dtype
 
 
 def _kernels(batch: dict[str, Any]) -> list[_Kernel]:
@@ -76,63 +83,59 @@ def _kernels(batch: dict[str, Any]) -> list[_Kernel]:
 
     The time is that of all kernels with FLOPs.
     """
-    totals: dict[str, list[float]] = {}
+    totals: dict[tuple[str, str], list[float]] = {}
     for row in batch["operators"]:
         if row["flops"] > 0 and row["bytes"] > 0:
-            total = totals.setdefault(row["name"], [0.0, 0.0, 0.0])
+            total = totals.setdefault((row["name"], row["dtype"]), [0.0, 0.0, 0.0])
             for index, key in enumerate(("flops", "bytes", "seconds")):
                 total[index] += row[key]
     total_s = sum(seconds for _, _, seconds in totals.values())
     return [
-        _Kernel(name.replace("_", " "), flops / num_bytes, flops / seconds / _TERA, seconds / total_s)
-        for name, (flops, num_bytes, seconds) in totals.items()
+        _Kernel(name.replace("_", " "), dtype, flops / num_bytes, flops / seconds / _TERA, seconds / total_s)
+        for (name, dtype), (flops, num_bytes, seconds) in totals.items()
         if seconds >= LEAST_SHARE * total_s
     ]
 
 
-def _label(axes: Axes, kernels: list[_Kernel], labelled: list[tuple[float, float]]) -> None:
-    """Label the larger kernels.
+def _style(batch: int, kernel: int, fill: str) -> dict[str, Any]:
+    colour = COLOURS[batch % len(COLOURS)]
+    face = to_rgba(colour, _OPACITY[fill])
+    return {"marker": MARKERS[kernel % len(MARKERS)], "facecolor": face, "edgecolor": colour, "linewidth": 1.3}
 
-    Kernels that are close together share a label; a label close to an earlier one is left out.
-    """
-    clusters: dict[tuple[int, int], list[_Kernel]] = {}
-    for kernel in (kernel for kernel in kernels if kernel.share >= _LABELLED_SHARE):
-        cell = round(2 * math.log10(kernel.intensity)), round(2 * math.log10(kernel.tflops))
-        clusters.setdefault(cell, []).append(kernel)
-    for cluster in clusters.values():
-        largest = max(cluster, key=lambda kernel: kernel.share)
-        position = math.log10(largest.intensity), math.log10(largest.tflops)
-        if any(math.dist(position, previous) < _MIN_LABEL_DISTANCE for previous in labelled):
-            continue
-        labelled.append(position)
-        text = ", ".join(kernel.name for kernel in sorted(cluster, key=lambda kernel: -kernel.share))
-        on_the_right = largest.intensity > _LABEL_LEFT_FROM
-        axes.annotate(
-            text,
-            (largest.intensity, largest.tflops),
-            (-8 if on_the_right else 8, -11),
-            textcoords="offset points",
-            fontsize=7,
-            ha="right" if on_the_right else "left",
+
+def _draw_roofs(axes: Axes, device: Device, roofs: Mapping[str, float], intensity: NDArray[np.float64]) -> None:
+    bandwidth = device.bandwidth_gb_per_s
+    for index, (name, tflops) in enumerate(roofs.items()):
+        roof = np.minimum(tflops, intensity * bandwidth / 1e3)
+        ridge = f"ridge at {tflops * 1e3 / bandwidth:,.0f} FLOP/byte"
+        label = f"roof of {name}: {tflops:,.0f} TFLOP/s, {bandwidth:,.0f} GB/s, {ridge}"
+        axes.plot(intensity, roof, color=GREY, linewidth=1.2, linestyle=DASHES[index], label=label, zorder=1)
+
+
+def _batch_legend(batches: Mapping[str, dict[str, Any]]) -> list[Line2D]:
+    return [
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker="s",
+            color=line(index)["color"],
+            label=f"{name}: {batch['iteration_s'] * 1e3:.1f} ms, MFU {batch['mfu']:.0%}, MBU {batch['mbu']:.0%}",
         )
+        for index, (name, batch) in enumerate(batches.items())
+    ]
 
 
-def _draw_roofs(axes: Axes, device: Device, peaks: Mapping[float, str], intensity: NDArray[np.float64]) -> None:
-    """Draw the roofs, and the ridge point of half precision."""
-    for tflops in sorted({device.peak_tflops, *peaks}):
-        roof = np.minimum(tflops, intensity * device.bandwidth_gb_per_s / 1e3)
-        axes.plot(intensity, roof, color=GREY, linewidth=1.2)
-        if tflops != device.peak_tflops:
-            at = (intensity[-1], tflops)
-            text = f"{peaks[tflops]}: {tflops:g} TFLOP/s"
-            axes.annotate(text, at, (-4, 4), textcoords="offset points", ha="right", fontsize=7, color=GREY)
-    ridge = device.peak_tflops / device.bandwidth_gb_per_s * 1e3
-    axes.axvline(ridge, color=GREY, linewidth=0.8, linestyle=":")
-    axes.annotate(
-        f"memory-bound | compute-bound\n{ridge:.0f} FLOP/byte",
-        (ridge, 0.02),
-        xycoords=("data", "axes fraction"),
-        ha="center",
-        fontsize=7,
-        color=GREY,
-    )
+def _kernel_legend(names: Sequence[str], fills: Mapping[str, str]) -> list[Line2D]:
+    """Return a handle for each kernel, and for several fills."""
+    style: Any = {"linestyle": "none", "color": GREY, "markersize": 6, "markeredgewidth": 1.3}
+    handles = [
+        Line2D([], [], marker=MARKERS[index % len(MARKERS)], markerfacecolor="none", label=name, **style)
+        for index, name in enumerate(names)
+    ]
+    if len(fills) > 1:
+        style["markeredgecolor"] = GREY
+        for roof, fill in fills.items():
+            face = to_rgba(GREY, _OPACITY[fill])
+            handles.append(Line2D([], [], marker="o", markerfacecolor=face, label=f"{fill}: {roof}", **style))
+    return handles

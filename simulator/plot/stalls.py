@@ -56,7 +56,7 @@ def generation_stalls(runs: Mapping[str, Result]) -> Figure:
 
     Source: figure 1a of Sarathi-Serve (arXiv:2403.02310).
     """
-    figure, (run_axes, stall_axes) = grid(1, 2, width=5.4, height=3.4)
+    figure, (run_axes, stall_axes) = grid(1, 2, height=2.9 + 0.18 * len(runs))
     longest = {name: longest_stall(run) for name, run in runs.items()}
     worst = max(longest, key=lambda name: longest[name].length_s)
     begin_s, length_s = longest[worst].begin_s, longest[worst].length_s
@@ -75,14 +75,17 @@ def generation_stalls(runs: Mapping[str, Result]) -> Figure:
         if until_s > from_s and (name == worst or not several):
             window_tokens = output_tokens(run, [longest[name].replica]) if several else tokens
             stall_axes.step(*_since(window_tokens, from_s, until_s), where="post", **line(index))
-    stall_axes.axvspan(begin_s, begin_s + length_s, color=GREY, alpha=0.18, linewidth=0)
     replica = f", replica {longest[worst].replica}" if len(runs[worst].replicas) > 1 else ""
-    stall_axes.set_title(f"around the longest stall, {duration(length_s)} ({legible(worst)}{replica})", loc="left")
+    label = f"the longest stall: {duration(length_s)}, {legible(worst)}{replica}"
+    stall_axes.axvspan(begin_s, begin_s + length_s, color=GREY, alpha=0.18, linewidth=0, label=label)
+    run_axes.set_title("whole run", loc="left")
+    stall_axes.set_title("around the longest stall", loc="left")
     for axes in (run_axes, stall_axes):
         axes.yaxis.set_major_formatter("{x:,.0f}")
     run_axes.set(xlabel=f"time, {unit}", ylabel="output tokens", xlim=(first_s / seconds, end_s / seconds))
     stall_axes.set(xlabel="time, s", ylabel=f"output tokens since {from_s:,.1f} s", xlim=(from_s, from_s + window_s))
-    run_axes.legend()
+    handles = [*run_axes.get_legend_handles_labels()[0], *stall_axes.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower left", ncols=1 if len(runs) == 1 else 2)
     return figure
 
 

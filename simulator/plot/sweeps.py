@@ -1,32 +1,38 @@
 """Latency against load, and capacity against SLO."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from simulator.plot.latency import objective_label
-from traces.shared.figure_style import GREY, bars, grid, legible, line, make_logarithmic, points, styled
+from simulator.plot.axis_labels import objective_axis
+from traces.shared.figure_style import GREY, WIDTH, bars, grid, legible, line, make_logarithmic, points, styled
 
 Points = Sequence[tuple[float, float]]
+# Latencies that span less than this factor are on a linear axis from 0.
+_LOG_FROM = 5.0
 
 
-def knee(loads: Sequence[float], latencies: Sequence[float]) -> int:
-    """Return the index of the knee of a latency curve.
+def knee(loads: Sequence[float], latencies: Sequence[float]) -> tuple[int, int] | None:
+    """Return indices of loads around the knee of a latency curve.
 
     Beyond the knee, latency grows faster than the load. The knee maximises load over latency, the "power" of a queueing
-    system.
+    system. Of a curve that is known at some loads, the maximum lies between the neighbours of the largest value; None:
+    this is the first or the last load.
 
     Args:
-        loads: Requests per second, above 0.
+        loads: Requests per second, above 0, in ascending order.
         latencies: Seconds at each load, above 0.
 
     Source: Kleinrock, "Power and deterministic rules of thumb for probabilistic problems in computer
         communications", ICC 1979.
     """
-    return int(np.argmax(np.asarray(loads) / np.asarray(latencies)))
+    largest = int(np.argmax(np.asarray(loads) / np.asarray(latencies)))
+    return (largest - 1, largest + 1) if 0 < largest < len(loads) - 1 else None
 
 
 @styled
@@ -38,48 +44,76 @@ def latency_against_load(
 ) -> Figure:
     """Draw latency against the arrival rate.
 
-    A ring marks the knee of each curve, see `knee`. Hollow markers are overloaded runs, whose latency depends on the
-    length of the trace.
+    The part of a curve in which its knee lies is wide, see `knee`; not where a capacity is marked, whose search chose
+    the loads. Hollow markers are overloaded runs, whose latency depends on the length of the trace.
 
     Args:
         series: By latency statistic, such as "ttft_p90", then by name: (requests/s, seconds) in any order.
         bounds: Bounds in seconds, by latency statistic.
         capacity_qps: Arrival rate to mark, requests/s.
-        overloaded: By name, the arrival rates of overloaded runs; these are never the knee.
+        overloaded: By name, the arrival rates of overloaded runs; no knee lies beyond them.
     """
-    figure, panels = grid(1, len(series), width=4.2, height=3.6)
+    names = list(dict.fromkeys(name for curves in series.values() for name in curves))
+    figure, panels = grid(1, len(series), height=3.0 + 0.18 * len(names), width=None if len(series) > 1 else 5.0)
     for axes, (objective, curves) in zip(panels, series.items(), strict=True):
-        for index, (name, curve) in enumerate(curves.items()):
-            _draw_curve(axes, curve, name, index, (overloaded or {}).get(name, ()))
+        label, unit_s = objective_axis(objective)
+        drawn = []
+        for name, curve in curves.items():
+            curve_ms = [(load, seconds / unit_s) for load, seconds in curve]
+            shows_knee = capacity_qps is None
+            _draw_curve(axes, curve_ms, names.index(name), (overloaded or {}).get(name, ()), shows_knee)
+            drawn += [value for _, value in curve_ms]
         if bounds and objective in bounds:
-            label = f"bound, {bounds[objective]:g} s"
-            axes.axhline(bounds[objective], color=GREY, linestyle=(0, (5, 2)), linewidth=1, label=label)
+            bound = bounds[objective] / unit_s
+            axes.axhline(bound, color=GREY, linestyle=(0, (5, 2)), linewidth=1)
+            drawn.append(bound)
         if capacity_qps is not None:
-            axes.axvline(capacity_qps, color=GREY, linestyle=":", label=f"capacity, {capacity_qps:.4g} requests/s")
-        axes.set(xlabel="load, requests/s", ylabel=objective_label(objective))
+            axes.axvline(capacity_qps, color=GREY, linestyle=":")
+        axes.set(xlabel="load, requests/s", ylabel=label)
         axes.set_xlim(left=0)
-        if all(value > 0 for curve in curves.values() for _, value in curve):
+        if drawn and min(drawn) > 0 and max(drawn) > _LOG_FROM * min(drawn):
             make_logarithmic(axes, y=True)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.18))
+        else:
+            axes.set_ylim(bottom=0)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left", bbox_to_anchor=(0, -0.25))
+    handles = _load_legend(names, bounds, capacity_qps, overloaded)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower left", ncols=4)
     return figure
 
 
-def _draw_curve(axes: Axes, curve: Points, name: str, index: int, overloaded: Sequence[float]) -> None:
+def _load_legend(
+    names: Sequence[str],
+    bounds: Mapping[str, float] | None,
+    capacity_qps: float | None,
+    overloaded: Mapping[str, Sequence[float]] | None,
+) -> list[Line2D]:
+    handles = [Line2D([], [], label=legible(name), **points(index)) for index, name in enumerate(names) if name]
+    if bounds:
+        handles.append(Line2D([], [], color=GREY, linestyle=(0, (5, 2)), linewidth=1, label="bound of the SLO"))
+    if capacity_qps is not None:
+        label = f"capacity, {capacity_qps:.3g} requests/s"
+        handles.append(Line2D([], [], color=GREY, linestyle=":", label=label))
+    if overloaded:
+        hollow: Any = {"linestyle": "none", "marker": "o", "color": GREY, "markerfacecolor": "white"}
+        handles.append(Line2D([], [], label="overloaded", **hollow))
+    return handles
+
+
+def _draw_curve(axes: Axes, curve: Points, index: int, overloaded: Sequence[float], shows_knee: bool) -> None:
     loads, latencies = _sorted(curve)
     is_overloaded = np.isin(loads, overloaded)
-    usable = np.flatnonzero((latencies > 0) & (loads > 0) & ~is_overloaded)
-    label = legible(name) or None
-    if len(usable) > 2:
-        at = usable[knee(loads[usable].tolist(), latencies[usable].tolist())]
-        words = "no knee up to" if at == usable[-1] else "knee at or below" if at == usable[0] else "knee at"
-        label = f"{legible(name)}, {words} {loads[at]:.3g} requests/s".removeprefix(", ")
-        if usable[0] < at < usable[-1]:
-            ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": line(index)["color"]}
-            axes.plot(loads[at], latencies[at], "o", **ring)
-    axes.plot(loads, latencies, label=label, **points(index))
+    axes.plot(loads, latencies, **points(index))
     hollow = {**points(index), "linestyle": "none", "markerfacecolor": "white"}
-    hollow_label = "overloaded" if is_overloaded.any() else None
-    axes.plot(loads[is_overloaded], latencies[is_overloaded], label=hollow_label, **hollow)
+    axes.plot(loads[is_overloaded], latencies[is_overloaded], **hollow)
+    usable = np.flatnonzero((latencies > 0) & (loads > 0) & ~is_overloaded)
+    around = knee(loads[usable].tolist(), latencies[usable].tolist()) if shows_knee and len(usable) else None
+    if around is not None:
+        first, last = usable[list(around)]
+        wide: Any = {"color": line(index)["color"], "linewidth": 7, "alpha": 0.3, "solid_capstyle": "butt"}
+        label = f"knee between {loads[first]:.3g} and {loads[last]:.3g}"
+        axes.plot(loads[first : last + 1], latencies[first : last + 1], label=label, **wide)
 
 
 @styled
@@ -93,19 +127,20 @@ def capacity_against_slo(
         objective: Bounded latency statistic, such as "tbt_p99".
         intervals: By name: the confidence interval of each capacity, in the order of the curve.
     """
-    figure, (axes,) = grid(1, 1, width=5.6, height=3.8)
+    figure, (axes,) = grid(1, 1, width=5.6, height=3.6)
+    label, unit_s = objective_axis(objective)
     for index, (name, curve) in enumerate(curves.items()):
-        bounds, rates = _sorted(curve)
+        bounds, rates = _sorted([(bound_s / unit_s, rate) for bound_s, rate in curve])
         axes.plot(bounds, rates, label=legible(name) or None, **points(index))
         if intervals and name in intervals:
             order = np.argsort([bound for bound, _ in curve])
             low, high = np.array(intervals[name])[order].T
             axes.fill_between(bounds, low, high, color=line(index)["color"], alpha=0.15, linewidth=0)
-    axes.set(xlabel=f"bound on {objective_label(objective)}", ylabel="capacity, requests/s")
+    axes.set(xlabel=f"bound on {label}", ylabel="capacity, requests/s")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     if any(curves):
-        axes.legend()
+        figure.legend(loc="outside lower left", ncols=3)
     return figure
 
 
@@ -117,19 +152,20 @@ def capacities(rates: Mapping[str, Mapping[str, float]]) -> Figure:
         rates: Requests/s by series, then by group.
     """
     groups = list(dict.fromkeys(group for series in rates.values() for group in series))
-    figure, (axes,) = grid(1, 1, width=max(4.0, 1.2 * len(groups) + 2), height=3.4)
+    figure, (axes,) = grid(1, 1, width=min(WIDTH, max(4.0, 1.2 * len(groups) + 2)), height=3.4)
     width = 0.8 / len(rates)
     for index, (name, series) in enumerate(rates.items()):
         shown = [number for number, group in enumerate(groups) if group in series]
         x = [number - 0.4 + (index + 0.5) * width for number in shown]
         heights = [series[groups[number]] for number in shown]
         drawn = axes.bar(x, heights, width, label=legible(name) or None, **bars(index))
-        axes.bar_label(drawn, [f"{height:.3g}" for height in heights], fontsize=7, padding=2)
-    axes.set_xticks(range(len(groups)), groups)
+        axes.bar_label(drawn, [f"{height:#.3g}".rstrip(".") for height in heights], fontsize=7, padding=2)
+    axes.set_xticks(range(len(groups)), [group.replace(", ", "\n") for group in groups])
     axes.set_ylabel("capacity, requests/s")
+    axes.margins(y=0.1)
     axes.grid(visible=False, axis="x")
     if len(rates) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(rates)))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=min(4, len(rates)))
     return figure
 
 

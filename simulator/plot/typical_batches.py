@@ -1,5 +1,6 @@
 """Typical batches of a run, with their time breakdowns."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def typical_batches(replica: ReplicaResult, config: dict[str, Any]) -> tuple[Dev
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         compose("config")
         group = {} if groups is None else groups[replica.placement.group]
-        deployment = deployment_of(OmegaConf.create(config), OmegaConf.create(group))
+        deployment = deployment_of(OmegaConf.create(_with_integer_keys(config)), OmegaConf.create(group))
     times = deployment.stage_times()
     columns = replica.logged.columns
     prompts, decodes = columns["num_prefills"], columns["num_decodes"]
@@ -46,6 +47,13 @@ def typical_batches(replica: ReplicaResult, config: dict[str, Any]) -> tuple[Dev
     if not batches:
         raise ConfigError("no iteration of the run has decodes only or a single prompt")
     return deployment.device, batches
+
+
+def _with_integer_keys(node: Any) -> Any:
+    """Restore the integer keys that JSON wrote as texts."""
+    if isinstance(node, Mapping):
+        return {int(key) if key.isdecimal() else key: _with_integer_keys(value) for key, value in node.items()}
+    return node
 
 
 def _batch(row: dict[str, int]) -> Batch:

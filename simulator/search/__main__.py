@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from simulator.cli import Figures, as_written, hydra_command
-from simulator.config import VERSION, ConfigError, named, resolved
+from simulator.config import ConfigError, description, named
 from simulator.launch import with_launch
 from traces.shared.atomic_files import atomic_file
 from traces.shared.terminal import note
@@ -92,10 +92,10 @@ def _search(config: DictConfig, folder: Path) -> Figures:
                 task.trials, task.seed, task.storage, lambda count: bar.update(trials_bar, completed=count)
             )
     write_table(outcomes, bounds, folder / "search.csv")
-    draw(outcomes, bounds, folder / "search.png")
-    summary = summarize(task, outcomes, search.num_points)
+    summary = summarize(task, outcomes, search.num_points) | description(config, [])
+    draw(outcomes, bounds, summary, folder / "search.png")
     with atomic_file(folder / "search.json") as file:
-        json.dump(summary | {"config": resolved(config), "version": VERSION}, file, indent=2, allow_nan=False)
+        json.dump(summary, file, indent=2, allow_nan=False)
         file.write("\n")
     console = Console()
     print_search(task, outcomes, summary["warnings"], console)

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from simulator.plot import PricedPoint, cost_against_latency, save
+from simulator.plot import PricedPoint, cost_against_latency, save, set_search_title
 from simulator.search.outcomes import NEVER_S, Outcome, set_of
 from simulator.search.report import fronts
 
 
-def draw(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
+def draw(outcomes: Sequence[Outcome], bounds: Mapping[str, float], search: Mapping[str, Any], path: Path) -> None:
     """Draw every simulated deployment, and the Pareto front, for each objective.
 
     Args:
         outcomes: Simulated deployments.
         bounds: Seconds by objective.
+        search: Content of search.json.
         path: PNG file.
     """
     front_by_objective = fronts(outcomes, bounds)
@@ -28,4 +30,6 @@ def draw(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -
         )
         for outcome in set_of(outcomes)
     ]
-    save(cost_against_latency(points, bounds), path)
+    figure = cost_against_latency(points, bounds)
+    set_search_title(figure, search)
+    save(figure, path)

@@ -1,6 +1,7 @@
 """Files and terminal report of `python -m simulator.search`."""
 
 import csv
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -64,6 +65,7 @@ def summarize(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) ->
     bounds = task.slo.bounds()
     best = cheapest(outcomes)
     return {
+        "arrivals_per_s": task.qps if 0 < task.qps < math.inf else None,
         "cheapest": None if best is None else asdict(best),
         "launch": None if best is None else launch_of(task, best),
         "pareto": {name: [asdict(outcome) for outcome in front] for name, front in fronts(outcomes, bounds).items()},

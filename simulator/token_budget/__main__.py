@@ -12,7 +12,7 @@ from simulator.cli import Figures, hydra_command
 from simulator.config import description, named
 from simulator.iteration_time import Documented, describe_provenance, extent_of_batch
 from simulator.launch import with_launch
-from simulator.output import deployment_lines
+from simulator.output import deployment_lines, deployment_parts
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw
@@ -60,8 +60,8 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
     _write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), zip(curve.tokens, curve.seconds, strict=True))
     if capacities:
         _write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
-    draw(curve, task.bound_s, budget, capacities, folder / "token_budget.png")
     summary |= description(config, task.deployment)
+    draw(curve, task.bound_s, budget, capacities, ", ".join(deployment_parts(summary)), folder / "token_budget.png")
     with atomic_file(folder / "token_budget.json") as file:
         json.dump(summary, file, indent=2, allow_nan=False)
         file.write("\n")

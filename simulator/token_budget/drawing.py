@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+from simulator.plot import axis_of, save
 from simulator.token_budget.curve import Curve
-from traces.shared.figure_style import GREY, grid, line, points, save, styled
+from traces.shared.figure_style import GREY, grid, line, points, set_title, styled
 
 NARROWEST = 2048  # tokens that the x-axis shows at least
 
 
 @styled
-def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int, float], path: Path) -> None:
+def draw(
+    curve: Curve, bound_s: float, budget: int | None, capacities: dict[int, float], heading: str, path: Path
+) -> None:
     """Draw the iteration time with its bound and, if any, the capacities.
 
     Args:
@@ -17,24 +20,35 @@ def draw(curve: Curve, bound_s: float, budget: int | None, capacities: dict[int,
         bound_s: Bound on the TBT, seconds.
         budget: Largest budget within the bound; None: there is none.
         capacities: Requests per second by budget; may be empty.
+        heading: Model, devices and layout.
         path: PNG file to write.
     """
     panels = 2 if capacities else 1
-    figure, (axes, *capacity_axes) = grid(1, panels, width=6.0, height=3.8)
-    axes.plot(curve.tokens, [1e3 * seconds for seconds in curve.seconds], **line(0))
-    axes.axhline(1e3 * bound_s, color=GREY, linestyle=(0, (5, 2)), label=f"TBT bound {1e3 * bound_s:.4g} ms")
+    figure, (axes, *capacity_axes) = grid(1, panels, height=3.6, width=None if capacities else 5.6)
+    axes.plot(curve.tokens, [1e3 * seconds for seconds in curve.seconds], label="iteration time", **line(0))
+    bound, _ = axis_of("tbt_s")
+    axes.axhline(
+        1e3 * bound_s,
+        color=GREY,
+        linestyle=(0, (5, 2)),
+        label=f"bound on {bound.partition(',')[0]}, {1e3 * bound_s:.4g} ms",
+    )
+    end = curve.tokens[-1]
     if budget is not None:
-        axes.axvline(budget, **line(1), label=f"budget {budget:,} tokens")
-    axes.set(xlabel="tokens in the iteration, decodes included", ylabel="iteration time, ms")
-    axes.set_xlim(0, curve.tokens[-1] if budget is None else min(curve.tokens[-1], max(NARROWEST, 4 * budget)))
-    shown = [seconds for count, seconds in zip(curve.tokens, curve.seconds, strict=True) if count <= axes.get_xlim()[1]]
+        axes.axvline(budget, **line(1), label=f"largest budget within it, {budget:,} tokens")
+        end = min(end, max(NARROWEST, 4 * budget))
+    axes.set(xlabel="tokens in the iteration, decodes included", ylabel="iteration time, ms", xlim=(0, 1.02 * end))
+    shown = [seconds for count, seconds in zip(curve.tokens, curve.seconds, strict=True) if count <= end]
     axes.set_ylim(0, 1e3 * max(*shown, bound_s) * 1.08)
-    axes.legend()
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     for right in capacity_axes:
-        right.plot(list(capacities), list(capacities.values()), **points(0))
+        right.plot(list(capacities), list(capacities.values()), label="capacity", **points(0))
         right.set_xscale("log", base=2)
-        right.set_xticks(list(capacities), [str(candidate) for candidate in capacities], rotation=60, fontsize=8)
+        powers = [2**power for power in range(31) if min(capacities) <= 2**power <= max(capacities)]
+        right.set_xticks(powers, [f"{power:,}" for power in powers])
         right.minorticks_off()
         right.set(xlabel="token budget", ylabel="capacity, requests/s")
         right.set_ylim(bottom=0)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
+    set_title(figure, "Iteration time over the tokens of a batch" + (", and capacity" if capacities else ""), heading)
     save(figure, path)

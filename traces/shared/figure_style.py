@@ -5,16 +5,18 @@ Series differ in lightness and in dashes, so that colour-blind readers can disti
 """
 
 import math
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from traces.shared.atomic_files import write_atomic
 
@@ -38,9 +40,16 @@ PROMPT_HATCH = "////"
 GREY = "#777777"
 FORMATS = ("png", "svg")
 DPI = 120
+# Inches. Pages show figures 800 pixels wide: wider ones would be shrunk until their text is illegible.
+WIDTH = 8.0
 # Axes over more decades than this only label powers of ten.
 _MOST_DECADES = 2.2
+# Axes over more decades than this label a few powers of ten, whose plain numbers are long.
+_MANY_DECADES, _FEW_TICKS = 5.0, 4
 _LONGEST_LABEL = 32
+_TITLE_AND_LEGEND = 0.8  # inches
+_TITLE_POINTS = 9.0
+_LETTER_POINTS = 4.9  # mean width of a letter of a title
 
 _STYLE: Any = {
     "font.size": 9,
@@ -95,17 +104,58 @@ def bars(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "hatch": HATCHES[index % len(HATCHES)], "edgecolor": "white"}
 
 
-def grid(rows: int, columns: int, width: float = 4.9, height: float = 3.3) -> tuple[Figure, list[Axes]]:
+def grid(rows: int, columns: int, height: float = 3.3, width: float | None = None) -> tuple[Figure, list[Axes]]:
     """Return a figure and its panels, row by row.
 
     Args:
         rows: Rows of panels.
         columns: Panels in a row.
-        width: Width of a panel, inches.
         height: Height of a panel, inches.
+        width: Width of a panel, inches; None: the panels fill WIDTH.
     """
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = Figure(figsize=((width or WIDTH / columns) * columns, height * rows), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def rows_of_series(names: Sequence[str], panels: int, x_label: str, height: float = 2.0) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels for each series, row by row.
+
+    All have a common x axis. A single series has its panels one above the other; several have a row each, with a common
+    y axis in a column.
+
+    Args:
+        names: Names of the series; more than one name their rows.
+        panels: Panels of each series.
+        x_label: Label of the x axis, below the last panels.
+        height: Height of a panel, inches; with several series, of three quarters of it.
+    """
+    several = len(names) > 1
+    shape = (len(names), panels) if several else (panels, 1)
+    row_height = 0.75 * height if several else height
+    figure = Figure(figsize=(WIDTH, row_height * shape[0] + _TITLE_AND_LEGEND), layout="constrained")
+    axes = figure.subplots(*shape, sharex=True, sharey="col" if several else False, squeeze=False)
+    for name, row in zip(names, axes, strict=False):
+        if several:
+            row[0].set_title(legible(name), loc="left")
+    for last in axes[-1]:
+        last.set_xlabel(x_label)
+    return figure, list(axes.ravel())
+
+
+@styled
+def set_title(figure: Figure, what: str, heading: str = "") -> None:
+    """Set the title of a figure, and the heading below it.
+
+    Args:
+        figure: The figure.
+        what: What it shows, in words.
+        heading: Model, devices, layout, policy, trace and load; wrapped to the width of the figure.
+    """
+    if not what:
+        return
+    letters = int(0.98 * figure.get_figwidth() * 72 / _LETTER_POINTS)
+    text = "\n".join([what, *textwrap.wrap(heading, letters)])
+    figure.suptitle(text, x=0.01, ha="left", fontsize=_TITLE_POINTS)
 
 
 def time_unit(span_s: float) -> tuple[str, float]:
@@ -120,9 +170,11 @@ def time_unit(span_s: float) -> tuple[str, float]:
 def legible(name: str) -> str:
     """Return a name as a legend label.
 
-    Long names are shortened. Matplotlib hides labels with a leading underscore, so these get a space in front.
+    Long names are shortened in the middle: those of a sweep begin alike. Matplotlib hides labels with a leading
+    underscore, so these get a space in front.
     """
-    short = name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
+    half = _LONGEST_LABEL // 2
+    short = name if len(name) <= _LONGEST_LABEL else f"{name[: half - 1]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
     return f" {short}" if short.startswith("_") else short
 
 
@@ -139,6 +191,11 @@ def _labelled_multiples(low: float, high: float) -> tuple[float, ...]:
     return tuple(float(digit) for digit in range(1, 10))
 
 
+def _plain(value: float, _position: object) -> str:
+    """Return a tick label without an exponent: 0.00001, 20,000."""
+    return f"{value:,.6g}" if value >= 1 else np.format_float_positional(float(f"{value:.3g}"), trim="-")
+
+
 def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
     """Make axes of a panel logarithmic, with plain numbers as tick labels.
 
@@ -153,8 +210,9 @@ def make_logarithmic(axes: Axes, x: bool = False, y: bool = False) -> None:
         axes.set_yscale("log")
     for axis in [axes.xaxis] * x + [axes.yaxis] * y:
         low, high = axis.get_view_interval()
-        axis.set_major_locator(LogLocator(subs=_labelled_multiples(low, high)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        num_ticks = _FEW_TICKS if math.log10(high / low) > _MANY_DECADES else None
+        axis.set_major_locator(LogLocator(subs=_labelled_multiples(low, high), numticks=num_ticks))
+        axis.set_major_formatter(FuncFormatter(_plain))
         axis.set_minor_formatter(NullFormatter())
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-from traces.shared.figure_style import GREY, grid, line, make_logarithmic, save, styled
+from traces.shared.figure_style import GREY, grid, line, make_logarithmic, save, set_title, styled
 from traces.tools.describe import known_arrivals, window_counts
 from traces.trace import Trace
 
@@ -30,10 +30,11 @@ def draw(trace: Trace, title: str, path: Path) -> None:
     known_s = known_arrivals(trace)
     if len(known_s) and known_s[0] < known_s[-1]:
         panels = [_rate, _gaps, *panels]
-    figure, all_axes = grid(len(panels) // 2, 2, width=5.2, height=3.6)
+    figure, all_axes = grid(len(panels) // 2, 2, height=3.0)
     for axes, panel in zip(all_axes, panels, strict=True):
         panel(axes, trace)
-    figure.suptitle(f"{title}: {len(trace):,} requests", fontsize=11)
+    arrivals = "arrivals and lengths" if len(panels) > 2 else "lengths"
+    set_title(figure, f"{title}: {arrivals} of {len(trace):,} requests")
     save(figure, path)
 
 
@@ -45,10 +46,11 @@ def _rate(axes: Axes, trace: Trace) -> None:
     unit, seconds = next(((name, size) for name, size in (("h", 3600), ("min", 60)) if span_s > 3 * size), ("s", 1))
     start = np.arange(len(counts) + 1) * window_s / seconds
     axes.stairs(counts / window_s, start, color=line(0)["color"], linewidth=1.1, baseline=None)
-    axes.axhline((len(arrival_s) - 1) / span_s, color=GREY, linestyle="--", linewidth=1, label="mean")
+    mean = (len(arrival_s) - 1) / span_s
+    axes.axhline(mean, color=GREY, linestyle="--", linewidth=1, label=f"mean, {mean:.3g} requests/s")
     axes.set(xlabel=f"time, {unit}", ylabel=f"requests/s, in windows of {window_s:,} s", xlim=(0, start[-1] or 1))
     axes.set_ylim(bottom=0)
-    axes.legend()
+    _legend_below(axes)
 
 
 def _gaps(axes: Axes, trace: Trace) -> None:
@@ -63,8 +65,8 @@ def _gaps(axes: Axes, trace: Trace) -> None:
     times_s = np.geomspace(floor, gaps[-1], 300)
     axes.plot(times_s, 100 * -np.expm1(-times_s / mean), color=GREY, linestyle="--", label="Poisson process, CV 1")
     make_logarithmic(axes, x=True)
-    axes.set(xlabel="time between arrivals, s", ylabel="gaps up to that, %", ylim=(0, 101))
-    axes.legend()
+    axes.set(xlabel="time between arrivals, s", ylabel="share of gaps, %", ylim=(0, 101))
+    _legend_below(axes)
 
 
 def _lengths(axes: Axes, trace: Trace) -> None:
@@ -73,8 +75,8 @@ def _lengths(axes: Axes, trace: Trace) -> None:
         label = f"{name}, median {np.median(tokens):,.0f}"
         axes.plot(np.quantile(tokens, levels), 100 * levels, label=label, **line(index))
     make_logarithmic(axes, x=True)
-    axes.set(xlabel="tokens", ylabel="requests up to that, %", ylim=(0, 101))
-    axes.legend()
+    axes.set(xlabel="tokens", ylabel="share of requests, %", ylim=(0, 101))
+    _legend_below(axes)
 
 
 def _prompt_and_output(axes: Axes, trace: Trace) -> None:
@@ -91,4 +93,11 @@ def _prompt_and_output(axes: Axes, trace: Trace) -> None:
     )
     make_logarithmic(axes, x=True, y=True)
     axes.set(xlabel="prompt, tokens", ylabel="output, tokens")
-    axes.figure.colorbar(image, ax=axes, label="requests", format="{x:g}")
+    image.set_clim(1, max(2, image.get_clim()[1] or 0))
+    bar = axes.figure.colorbar(image, ax=axes, label="requests")
+    make_logarithmic(bar.ax, y=True)
+
+
+def _legend_below(axes: Axes) -> None:
+    """Put the legend below the panel, where no data are."""
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2))
