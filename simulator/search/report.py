@@ -118,7 +118,9 @@ def _headline(task: SearchTask, best: Outcome | None) -> Iterator[tuple[str, str
     rate = f"{task.qps:.4g} requests/s of " if task.qps else ""
     yield "model", model
     yield "load", f"{rate}{task.trace_name}, {prompt:,.0f} + {output:,.0f} tokens (prompt + output, mean)"
-    yield "SLO", ", ".join(objective_text(name, bound) for name, bound in task.slo.bounds().items())
+    within = ", ".join(objective_text(bound.name, bound.bound_s) for bound in task.slo.request_bounds)
+    bounds = ", ".join(objective_text(name, bound) for name, bound in task.slo.bounds().items())
+    yield "SLO", f"{bounds} within {within}" if task.slo.goodputs else bounds
     yield "cheapest", _none_or(best)
     if best is not None:
         yield "limits", _limits(best)
