@@ -115,7 +115,7 @@ def test_a_summary_of_aiperf_is_read(tmp_path: Path) -> None:
     assert run.latencies["tpot_s"]["mean"] == pytest.approx(0.007)
     assert run.latencies["e2e_s"]["max"] == pytest.approx(1.36)
     assert set(run.latencies["tbt_s"].values()) == {None}
-    assert run.notes == ("AIPerf's inter_token_latency is one number per request: it is tpot_s here",)
+    assert run.notes == ("AIPerf's inter_token_latency is one number per request: it is TPOT here",)
     path.write_text(json.dumps(content | {"time_to_first_token": metric(60.0, "hours")}))
     with pytest.raises(ReadError, match="time_to_first_token has the unit 'hours'"):
         read_run(path)

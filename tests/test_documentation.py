@@ -58,8 +58,8 @@ def test_the_readme_is_short_and_names_the_command_that_ci_runs() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("question", [1, 2, 3])
 def test_the_readme_shows_what_its_questions_print(tmp_path: Path, question: int) -> None:
-    blocks = [block.replace("\\\n", "") for block in code_blocks("README.md", "bash")]
-    command = [block for block in blocks if block.startswith("python -m simulator")][question - 1]
+    lines = [line for block in code_blocks("README.md", "bash") for line in block.replace("\\\n", "").splitlines()]
+    command = [line for line in lines if line.startswith("python -m simulator")][question - 1]
     printed = {" ".join(line.split()) for line in run(tmp_path, command).splitlines()}
     shown = [" ".join(line.split()) for line in code_blocks("README.md", "text")[question].splitlines()]
     assert shown

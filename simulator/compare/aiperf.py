@@ -22,7 +22,7 @@ def read(content: Mapping[str, Any]) -> Run:
     """Return the metrics, without a name."""
     throughputs = {name: _metric(content, theirs).get("avg") for name, theirs in _THROUGHPUTS.items()}
     latencies = {name: _statistics(theirs, _metric(content, theirs)) for name, theirs in _LATENCIES.items()}
-    notes = ("AIPerf's inter_token_latency is one number per request: it is tpot_s here",)
+    notes = ("AIPerf's inter_token_latency is one number per request: it is TPOT here",)
     return measured_run(_metric(content, "request_count").get("avg"), throughputs, latencies, notes)
 
 

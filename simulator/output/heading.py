@@ -94,8 +94,9 @@ def _load(about: Mapping[str, Any]) -> str:
     num_requests = about.get("num_requests") or about["config"]["trace"].get("num_requests")
     parts = [_trace(about), f"{num_requests:,} requests" if num_requests else ""]
     arrival = about.get("choices", {}).get("arrival")
-    if offered is not None:
-        parts.append(f"{offered:.4g} requests/s{f' ({arrival})' if arrival else ''}")
+    if "arrivals_per_s" in about:
+        rate = "all at once" if offered is None else f"{offered:.4g} requests/s"
+        parts.append(f"{rate}{f' ({arrival})' if arrival else ''}")
     if served is not None:
         parts.append(f"{served:.4g} served")
     parts.append(f"seed {about['config']['seed']}")
