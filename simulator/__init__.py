@@ -3,16 +3,19 @@
 import traces.shared.interruption  # noqa: F401  # before the slow imports
 
 # isort: split
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from simulator.cluster import Deployment
-from simulator.output import load_result
-from simulator.results import SLO, MetricOptions, Objective, Result
-from simulator.simulation import simulate
+from simulator.shipped import VERSION
 
 if TYPE_CHECKING:
+    from simulator.cluster import Deployment
     from simulator.config import ConfigError, load_config
+    from simulator.output import load_result
+    from simulator.results import SLO, MetricOptions, Objective, Result
+    from simulator.simulation import simulate
 
+__version__ = VERSION
 __all__ = [
     "SLO",
     "ConfigError",
@@ -24,16 +27,30 @@ __all__ = [
     "load_result",
     "simulate",
 ]
+# Module of each name, imported on first use: the console must start without NumPy and Hydra.
+_MODULES = {
+    "Deployment": "cluster",
+    "ConfigError": "config",
+    "load_config": "config",
+    "load_result": "output",
+    "SLO": "results",
+    "MetricOptions": "results",
+    "Objective": "results",
+    "Result": "results",
+    "simulate": "simulation",
+}
 
 
 def __dir__() -> list[str]:
     return __all__
 
 
-def __getattr__(name: str) -> Any:
-    """Import names that need Hydra on first use."""
-    if name not in ("ConfigError", "load_config", "__version__"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from simulator import config
+if not TYPE_CHECKING:  # mypy would take any name for one of the package
 
-    return config.VERSION if name == "__version__" else getattr(config, name)
+    def __getattr__(name: str) -> object:
+        """Import a name on first use."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"simulator.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value

@@ -18,6 +18,7 @@ from traces.generators import Conversations
 from traces.readers import TraceFile
 from traces.shared import command_line
 from traces.shared.atomic_files import atomic_file
+from traces.shared.spelling import nearest
 from traces.tools import SUFFIXES, describe, fit, save
 from traces.tools.fit import match, without_steps
 from traces.tools.generator_files import write_generators
@@ -56,22 +57,26 @@ _READER_KEYS = [field.name for field in fields(TraceFile) if field.name != "path
 
 def main() -> None:
     """Run the command line."""
-    command_line.run(_main, sys.argv[1:], lambda error: command_line.plain_line(error).removeprefix("path: "))
+    command_line.run(_main, sys.argv[1:], _one_line, usage=HELP)
+
+
+def _one_line(error: Exception) -> str:
+    return command_line.plain_line(error).removeprefix("path: ")
 
 
 def _main(arguments: list[str]) -> int:
-    console = Console()
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        console.print(HELP, highlight=False, markup=False, soft_wrap=True)
-        return 0 if arguments else 2
-    _run(arguments, console)
+    if not arguments:
+        print(command_line.as_called(HELP))
+        return 2
+    _run(arguments, Console())
     return 0
 
 
 def _run(arguments: Sequence[str], console: Console) -> None:
     command, *rest = arguments
     if command not in _COMMAND_KEYS:
-        raise ValueError(f"{command} is not a command; allowed are: {', '.join(_COMMAND_KEYS)}")
+        hint = nearest(command, _COMMAND_KEYS)
+        raise ValueError(f"{command} is not a command; {hint}allowed are: {', '.join(_COMMAND_KEYS)}")
     paths, options = _parse(rest, (*_COMMAND_KEYS[command], *_READER_KEYS))
     required = ["FILE", "OUTPUT"] if command == "convert" else ["FILE"]
     if len(paths) != len(required):
@@ -97,7 +102,7 @@ def _parse(arguments: Sequence[str], keys: Sequence[str]) -> tuple[list[str], di
         if not equals or Path(argument).exists():
             paths.append(argument)
         elif name not in keys:
-            raise ValueError(f"{name} is not a key; allowed are: {', '.join(keys)}")
+            raise ValueError(f"{name} is not a key; {nearest(name, keys)}allowed are: {', '.join(keys)}")
         else:
             options[name] = value if name in ("tokenizer", "picture", "json", "output", "name") else _parse_value(value)
     return paths, options
@@ -174,7 +179,7 @@ def _fit(file: TraceFile, outputs: Mapping[str, Path], console: Console) -> None
     if fitted.arrivals is None and isinstance(fitted.source, Conversations):
         choices += " arrival=sessions"
     command = f"python -m simulator --config-dir {shlex.quote(str(folder))} {choices}"
-    console.print(command, highlight=False, soft_wrap=True)
+    console.print(command_line.as_called(command), highlight=False, soft_wrap=True)
 
 
 def _choice_name(given: Path | None, path: str) -> str:

@@ -104,7 +104,7 @@ Metrics and output
   time_limit_s=null            start no iteration after this simulated time, seconds
   seed=0                       equal seeds give byte-identical results
   check=false                  check invariants in every iteration (up to 4 times slower)
-  output.log=true              write log.npz, the input of `simulator.plot` and `simulator.report`
+  output.log=true              write log.npz, which plots and reports need
   output.batches=false         also write batches.csv, one row per batch member
   output.timeline=false        also write timeline.json, a Chrome trace for Perfetto (ui.perfetto.dev)
   deployment=null              preset of model, device and parallelism, from configs/deployment

@@ -30,6 +30,7 @@ from simulator.config import (
     to_hydra,
 )
 from traces.shared import command_line
+from traces.shared.spelling import nearest
 
 # Supported options of Hydra, and whether each takes a value.
 _FLAGS = {
@@ -57,14 +58,11 @@ def run(task: Task, usage: str, config_name: str = "config", *, writes: bool = T
     folders: list[Path] = []
     errors: list[Exception] = []
 
-    def run_arguments(arguments: list[str]) -> int | None:
-        if "--help" in arguments or "-h" in arguments:
-            print(usage)
-            return None
+    def run_arguments(arguments: list[str]) -> int:
         return _compose_and_run(_job(task, errors, folders, writes), errors, arguments, config_name)
 
     command_line.run(
-        run_arguments, sys.argv[1:], one_line, lambda: sweep.after_interrupt() or _interrupted_run(folders)
+        run_arguments, sys.argv[1:], one_line, lambda: sweep.after_interrupt() or _interrupted_run(folders), usage
     )
 
 
@@ -116,7 +114,8 @@ def _check_option(argument: str, rest: Iterator[str]) -> list[str]:
     """Return an option and its value, which may be the next argument."""
     flag, equals, value = argument.partition("=")
     if flag not in _FLAGS:
-        raise ConfigError(f"{argument} is not an option; allowed are: --help, {', '.join(sorted(_FLAGS))}")
+        hint = nearest(flag, ("--help", *_FLAGS))
+        raise ConfigError(f"{argument} is not an option; {hint}allowed are: --help, {', '.join(sorted(_FLAGS))}")
     if not _FLAGS[flag]:
         if equals:
             raise ConfigError(f"{argument}: {flag} takes no value")

@@ -19,7 +19,7 @@ def print_wide(table: RenderableType, console: Console) -> None:
     (console if console.is_terminal else Console(width=max(console.width, WIDTH))).print(table)
 
 
-def run_command(task: Callable[[Sequence[str], Console], None], usage: str, *, needs_arguments: bool = True) -> None:
+def run_command(task: Callable[[Sequence[str], Console], None], usage: str) -> None:
     """Run a command without a configuration.
 
     Invalid input ends in one line and exit status 2.
@@ -27,17 +27,11 @@ def run_command(task: Callable[[Sequence[str], Console], None], usage: str, *, n
     Args:
         task: Called with the arguments; raises ValueError or OSError for invalid input.
         usage: Text of --help.
-        needs_arguments: Whether an empty command line is an error.
     """
 
-    def run_arguments(arguments: list[str]) -> int | None:
-        console = Console()
-        if "--help" in arguments or "-h" in arguments:
-            console.print(usage, highlight=False, markup=False, soft_wrap=True)
-            return None
-        if needs_arguments and not arguments:
+    def run_arguments(arguments: list[str]) -> None:
+        if not arguments:
             raise ValueError("no arguments; see --help")
-        task(arguments, console)
-        return None
+        task(arguments, Console())
 
-    command_line.run(run_arguments, sys.argv[1:], one_line)
+    command_line.run(run_arguments, sys.argv[1:], one_line, usage=usage)

@@ -13,19 +13,18 @@ from simulator.config.build import (
     resolved,
 )
 from simulator.config.components import (
-    CONFIG_DIR,
-    GROUPS,
     ConfigError,
     allowing,
-    choices,
     component,
     named,
     require_keys,
     require_mapping,
 )
-from simulator.config.digests import VERSION, code_digest, input_digests
+from simulator.config.digests import code_digest, input_digests
 from simulator.config.error_messages import one_line
 from simulator.config.overrides import check_config_dir, check_override, to_hydra
+from simulator.config.schema import json_schema
+from simulator.shipped import CONFIG_DIR, GROUPS, VERSION, choices
 
 __all__ = [
     "CONFIG_DIR",
@@ -46,6 +45,7 @@ __all__ = [
     "files_of",
     "input_digests",
     "integer_pairs",
+    "json_schema",
     "load_config",
     "named",
     "one_line",

@@ -15,7 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from simulator.cluster import Deployment, groups_of
 from simulator.config.components import (
-    CONFIG_DIR,
     ConfigError,
     allowing,
     build_component,
@@ -28,7 +27,9 @@ from simulator.config.error_messages import one_line
 from simulator.config.overrides import check_override, to_hydra
 from simulator.output import Files
 from simulator.results import MetricOptions, objectives_of
+from simulator.shipped import CONFIG_DIR
 from traces import Workload
+from traces.shared.spelling import nearest
 from traces.shared.value_checks import flag
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
@@ -37,7 +38,7 @@ _RUN_KEYS = ("seed", "time_limit_s", "check", "allow_targets")
 _KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", *_RUN_KEYS, "output")
 _CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
 # Keys that a group of a cluster may override.
-_GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
+GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
 
 _MAX_PER_BATCH = 1 << 20  # tokens or sequences
 
@@ -191,14 +192,14 @@ def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
         return deployment
     if not isinstance(groups, ListConfig) or len(groups) == 0:
         raise ConfigError(
-            f"cluster.groups must be null or a list of groups {{{', '.join(_GROUP_KEYS)}}}, got {groups!r}"
+            f"cluster.groups must be null or a list of groups {{{', '.join(GROUP_KEYS)}}}, got {groups!r}"
         )
     deployments = []
     for number, group in enumerate(groups):
         key = f"cluster.groups[{number}]"
         if not isinstance(group, DictConfig):
-            raise ConfigError(f"{key} must be {{KEY: VALUE}} with keys among {', '.join(_GROUP_KEYS)}; got {group!r}")
-        require_keys(group, key, _GROUP_KEYS)
+            raise ConfigError(f"{key} must be {{KEY: VALUE}} with keys among {', '.join(GROUP_KEYS)}; got {group!r}")
+        require_keys(group, key, GROUP_KEYS)
         with named(key):
             deployments.append(deployment_of(config, group))
         with named(key, ": "):
@@ -266,7 +267,8 @@ def _choose(group: str, name: str) -> DictConfig:
     # The loader also knows the files of --config-dir.
     allowed = sorted(GlobalHydra.instance().config_loader().get_group_options(group))
     if name not in allowed:
-        raise ConfigError(f"{group.rpartition('/')[2]} must be one of {', '.join(allowed)}; got {name!r}")
+        hint = nearest(name, allowed)
+        raise ConfigError(f"{group.rpartition('/')[2]} must be one of {', '.join(allowed)}; {hint}got {name!r}")
     return compose("config", [f"{group}={name}"])
 
 

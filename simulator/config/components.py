@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_dir
@@ -17,9 +16,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-_PACKAGED = Path(__file__).parent.parent / "configs"
-CONFIG_DIR = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent.parent / "configs"
-GROUPS = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "cluster")
+from simulator.shipped import CONFIG_DIR, choices
+from traces.shared.spelling import nearest
+
 # Packages whose classes and functions `_target_` may name. A function must return a component.
 _OWN_PACKAGES = ("simulator", "traces")
 _allowed_packages: ContextVar[tuple[str, ...]] = ContextVar("allowed_packages", default=_OWN_PACKAGES)
@@ -30,11 +29,6 @@ logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
 
 class ConfigError(ValueError):
     """An invalid configuration; the message is one line."""
-
-
-def choices(group: str) -> list[str]:
-    """Return the choices of a configuration group, such as "cluster.router"."""
-    return sorted(path.stem for path in (CONFIG_DIR / group.replace(".", "/")).glob("*.yaml"))
 
 
 def component(group: str, name: str) -> Any:
@@ -184,8 +178,9 @@ def require_keys(node: DictConfig, key: str, allowed: Iterable[str]) -> None:
     unknown = [str(name) for name in node if name not in names]
     if unknown:
         prefix = f"{key}." if key else ""
-        shown = ", ".join(f"{prefix}{name}" for name in names if name != "_target_")
-        raise ConfigError(f"{prefix}{unknown[0]} is not a key; allowed are: {shown}")
+        shown = [f"{prefix}{name}" for name in names if name != "_target_"]
+        hint = nearest(f"{prefix}{unknown[0]}", shown)
+        raise ConfigError(f"{prefix}{unknown[0]} is not a key; {hint}allowed are: {', '.join(shown)}")
 
 
 @contextmanager

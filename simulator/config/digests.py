@@ -11,9 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from simulator.config.components import CONFIG_DIR
+from simulator.shipped import CONFIG_DIR
 
-VERSION = "0.1.0"
 _NUM_HEX_DIGITS = 16
 # Keys whose values are paths of input files.
 FILE_KEYS = ("path", "tokenizer")

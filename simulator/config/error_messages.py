@@ -1,5 +1,6 @@
 """One-line messages for errors of Hydra, OmegaConf and YAML."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -7,12 +8,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
+from traces.shared.spelling import nearest
+
 
 def one_line(error: Exception) -> str:
     """Return an error's message in one line, naming keys and values."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"{group.replace('/', '.')}={choice}: no such choice; allowed are: {', '.join(error.options)}"
+        hint = nearest(choice, error.options)
+        return f"{group.replace('/', '.')}={choice}: no such choice; {hint}allowed are: {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override} is not an override; write key=value, and quote values with special characters"
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
@@ -39,4 +43,14 @@ def _unknown_key(error: Any) -> str:
     names = [f"{prefix}.{name}" if prefix else name for name in allowed if name not in ("_target_", "hydra")]
     if not names:
         return f"{key} is not a key; {prefix or 'this section'} has no keys"
-    return f"{key} is not a key; allowed are: {', '.join(names)}"
+    hint = nearest(str(key), names) or nearest(str(key), _keys_below(error.parent_node._get_root(), ""))
+    return f"{key} is not a key; {hint}allowed are: {', '.join(names)}"
+
+
+def _keys_below(node: Any, prefix: str) -> Iterator[str]:
+    """Yield the full names of all keys at and below a section."""
+    for name, value in node.items_ex(resolve=False):
+        if name != "hydra":
+            yield f"{prefix}{name}"
+            if isinstance(value, DictConfig) and not value._is_none():
+                yield from _keys_below(value, f"{prefix}{name}.")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from simulator.config.components import GROUPS, ConfigError, choices
+from simulator.config.components import ConfigError
+from simulator.shipped import GROUPS, choices
 
 # Groups for which null selects no file.
 _MAY_BE_NULL = (("experiment", "null"), ("deployment", "null"))

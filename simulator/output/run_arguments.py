@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from traces.shared.spelling import nearest
+
 
 class UsageError(ValueError):
     """Mistake of the user; the message is one line."""
@@ -51,7 +53,8 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> RunArguments
         elif Path(value).exists():
             runs.append((name, Path(value)))
         else:
-            raise UsageError(f"{argument}: there is no run {value}, and {name} is not an option ({_shown(defaults)})")
+            shown = f"{nearest(name, defaults)}{_shown(defaults)}"
+            raise UsageError(f"{argument}: there is no run {value}, and {name} is not an option ({shown})")
     if not runs:
         raise UsageError("no run is given; see --help")
     return RunArguments(_named(runs), options)

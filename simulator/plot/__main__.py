@@ -17,7 +17,7 @@ Plots the results of the other commands.
   python -m simulator.plot RUN ... [output=FOLDER] [format=png,svg] [plots=latency,stalls,...]
 
   RUN            folder of a `python -m simulator` run; several runs, ideally of one trace, are plotted together
-  SWEEP          folder of `python -m simulator -m` over arrival.qps, or of `simulator.capacity -m`
+  SWEEP          folder of `python -m simulator -m` over arrival.qps, or of `python -m simulator.capacity -m`
   CAPACITY       folder of `python -m simulator.capacity`
   SEARCH         folder of `python -m simulator.search`
   NAME=RUN       the same, labelled NAME

@@ -1,16 +1,38 @@
 """Exit of every command: success, a one-line error, or an interrupt."""
 
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from traces.shared import interruption
 from traces.shared.user_code import user_place
 
 DEBUG = "debug=true"
-_CONFIGURATION = ("hydra", "omegaconf", "yaml")  # packages whose errors are mistakes of the user
+_CONFIGURATION = ("click", "hydra", "omegaconf", "yaml")  # packages whose errors are mistakes of the user
 _DEBUG_VARIABLE = "LLM_SIMULATOR_DEBUG"  # inherited by the processes of jobs
+_shown: dict[str, str] = {}  # other names of commands, by `python -m MODULE`
+
+
+@contextmanager
+def showing_commands_as(names: Mapping[str, str]) -> Iterator[None]:
+    """Show commands by other names in help and errors.
+
+    Args:
+        names: Name of each command that the user may call, by `python -m MODULE`.
+    """
+    _shown.update(names)
+    try:
+        yield
+    finally:
+        _shown.clear()
+
+
+def as_called(text: str) -> str:
+    """Return a text with commands named as the user called this one."""
+    return re.sub(r"python -m [\w.]*\w", lambda match: _shown.get(match[0], match[0]), text)
 
 
 def plain_line(error: BaseException) -> str:
@@ -87,6 +109,7 @@ def run(
     arguments: list[str],
     one_line: Callable[[Exception], str] = plain_line,
     on_interrupt: Callable[[], str] = lambda: "",
+    usage: str = "",
 ) -> None:
     """Run a command; print its error or interrupt in one line.
 
@@ -94,6 +117,7 @@ def run(
         task: Called with the arguments; returns the exit status, or None for 0.
         arguments: Arguments of the command line.
         one_line: Returns the message of a user's mistake.
+        usage: Text of --help; empty: the task prints it.
         on_interrupt: Called after an interrupt; returns a line about what remains.
 
     Raises:
@@ -103,7 +127,10 @@ def run(
     interruption.install_handlers()
     status: int | None = 0
     try:
-        status = task(take_debug(arguments))
+        if usage and ("--help" in arguments or "-h" in arguments):
+            print(as_called(usage))
+        else:
+            status = task(take_debug(arguments))
     except BrokenPipeError:
         # The reader of the output has closed it; Python's flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -115,7 +142,7 @@ def run(
             interruption.note_interrupt()
         if not interruption.was_interrupted():
             text, status = error_line(error, one_line)
-            print(f"error: {text}", file=sys.stderr)
+            print(f"error: {as_called(text)}", file=sys.stderr)
     interruption.restore_handlers()
     if interruption.was_interrupted():
         remark = on_interrupt()

@@ -153,6 +153,7 @@ def _descendants(process: int) -> list[int]:
     return descendants
 
 
-# Only during the imports of `python -m PACKAGE`; a program that imports the packages keeps its own handlers.
-if sys.argv[:1] == ["-m"]:
+# Only during the imports of a command, started by `python -m` or by its script; a program that imports the packages
+# keeps its own handlers.
+if [os.path.basename(name) for name in sys.argv[:1]] in (["-m"], ["llmsim"]):
     listen()
