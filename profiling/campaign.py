@@ -3,18 +3,20 @@
 Validation compares recordings of a serving engine with predictions fitted to the measurements.
 """
 
-import argparse
 import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 
-from profiling.device.environment import CPU, CUDA, flashinfer_or_none, name_of_device, require_torch
+from profiling import options as shared
+from profiling.device.environment import CUDA, flashinfer_or_none, name_of_device, require_torch
 from profiling.measure.command import measure_device
 from profiling.serving.command import summarize
 from profiling.serving.recorder import Recorder
@@ -36,22 +38,39 @@ GRAPH_SIZES = (1, 2, 4, *range(8, 129, 8))
 NUM_SATURATING = 400
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    command.add_argument("--model", required=True, help="one of configs/model; measured with tp=1 and recorded")
-    command.add_argument("--shards", default="", help="further MODEL:TP pairs to measure, comma-separated")
-    command.add_argument("--output", type=Path, required=True, help="folder for measurements, recordings, validation")
-    command.add_argument("--on", choices=(CUDA, CPU), default=CUDA, help="device to run on; default: cuda")
-    command.add_argument("--max-tokens", type=int, help="largest number of tokens; default: the model's maximum")
-    command.add_argument("--measure-s", type=float, default=240, help="seconds for measurements; default: 240")
-    command.add_argument("--record-s", type=float, default=15, help="seconds of arrivals per recording; default: 15")
-    command.add_argument("--repeats", type=int, default=1, help="number of times to record; default: 1")
-    command.add_argument("--token-budget", type=int, default=512, help="token budget of sarathi; default: 512")
-    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="simulator configuration of all recordings")
-    command.set_defaults(run=run)
+@dataclass(frozen=True)
+class Options:
+    """The options of the command."""
+
+    model: str
+    shards: str
+    output: Path
+    on: str
+    max_tokens: int | None
+    measure_s: float
+    record_s: float
+    repeats: int
+    token_budget: int
+    overrides: tuple[str, ...]
 
 
-def run(options: argparse.Namespace) -> None:
+@click.command("campaign", help="Measure a GPU, record on it and validate. KEY=VALUE: configuration of all recordings.")
+@click.option("--model", required=True, help="One of configs/model; measured with tp=1 and recorded.")
+@click.option("--shards", default="", help="Further MODEL:TP pairs to measure, comma-separated.")
+@shared.output("Folder for measurements, recordings, validation.")
+@shared.run_on
+@shared.max_tokens
+@click.option("--measure-s", type=float, default=240, show_default=True, help="Seconds for measurements.")
+@click.option("--record-s", type=float, default=15, show_default=True, help="Seconds of arrivals per recording.")
+@click.option("--repeats", type=int, default=1, show_default=True, help="Number of times to record.")
+@click.option("--token-budget", type=int, default=512, show_default=True, help="Token budget of sarathi.")
+@shared.overrides
+def command(**options: Any) -> None:
+    """Run the command."""
+    run(Options(**options))
+
+
+def run(options: Options) -> None:
     """Run the campaign; resume an earlier one in the same folder.
 
     --measure-s 0 makes no further measurements.
@@ -91,9 +110,7 @@ def run(options: argparse.Namespace) -> None:
     _log(begin_s, "done")
 
 
-def _recordings(
-    options: argparse.Namespace, device: str, fitted: "Fitted", has_graphs: bool
-) -> Iterator[tuple[str, list[str]]]:
+def _recordings(options: Options, device: str, fitted: "Fitted", has_graphs: bool) -> Iterator[tuple[str, list[str]]]:
     """Yield the name and overrides of each recording.
 
     Every policy and load is recorded without CUDA graphs and, if `has_graphs`, again with them.

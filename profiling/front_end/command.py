@@ -1,15 +1,18 @@
 """`python -m profiling front-end`."""
 
-import argparse
 import importlib.util
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
 
 from profiling.front_end.client import Answer, Client, FrontEndError, Load
 from profiling.front_end.cpu_time import CpuTime
@@ -25,19 +28,32 @@ _SETTLING_S = 2.0  # of the warm-up, beyond the time of one answer
 _ONE_TOKEN_RATE = 2  # rate of the run with outputs of one token, relative to the highest rate
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    command.add_argument("--rates", default="8,16,24", help="requests/s, comma-separated; default: 8,16,24")
-    command.add_argument("--step-ms", type=float, default=20, help="time between two tokens; default: 20")
-    command.add_argument("--output-tokens", type=int, default=246, help="tokens of an answer; default: 246")
-    command.add_argument("--prompt-tokens", type=int, default=575, help="tokens of a prompt; default: 575")
-    command.add_argument("--seconds", type=float, default=40, help="measured seconds of each run; default: 40")
-    command.add_argument("--cores", metavar="SERVER,REST", help="cores of the server and of the rest; default: any")
-    command.add_argument("--output", type=Path, required=True, help="JSON file that is written")
-    command.set_defaults(run=run)
+@dataclass(frozen=True)
+class Options:
+    """The options of the command."""
+
+    rates: str
+    step_ms: float
+    output_tokens: int
+    prompt_tokens: int
+    seconds: float
+    cores: str | None
 
 
-def run(options: argparse.Namespace) -> None:
+@click.command("front-end", help="Measure the CPU time and latencies of vLLM's API server.")
+@click.option("--rates", default="8,16,24", show_default=True, help="Requests/s, comma-separated.")
+@click.option("--step-ms", type=float, default=20, show_default=True, help="Time between two tokens.")
+@click.option("--output-tokens", type=int, default=246, show_default=True, help="Tokens of an answer.")
+@click.option("--prompt-tokens", type=int, default=575, show_default=True, help="Tokens of a prompt.")
+@click.option("--seconds", type=float, default=40, show_default=True, help="Measured seconds of each run.")
+@click.option("--cores", metavar="SERVER,REST", help="Cores of the server and of the rest.  [default: any]")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="JSON file that is written.")
+def command(output: Path, **options: Any) -> None:
+    """Run the command."""
+    run(Options(**options), output)
+
+
+def run(options: Options, output: Path) -> None:
     """Measure vLLM's front end, print its costs and write them.
 
     Raises:
@@ -45,16 +61,15 @@ def run(options: argparse.Namespace) -> None:
     """
     loads, cores = _loads(options), Cores.of(options.cores)
     _require_vllm()
-    options.output.parent.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
     runs = _measured(loads, options, cores)
     fitted = fit(runs)
     print_report(runs, fitted)
-    settings = {name: value for name, value in vars(options).items() if name not in ("run", "output")}
-    write_atomic(options.output, report_bytes(runs, fitted, settings))
-    print(f"written to {options.output}")
+    write_atomic(output, report_bytes(runs, fitted, asdict(options)))
+    print(f"written to {output}")
 
 
-def _loads(options: argparse.Namespace) -> list[Load]:
+def _loads(options: Options) -> list[Load]:
     """Return a load per rate, and one of single output tokens."""
     number("--step-ms", options.step_ms, 1, 1000)
     number("--seconds", options.seconds, 1, 3600)
@@ -84,7 +99,7 @@ def _require_vllm() -> None:
         raise FrontEndError("front-end needs Linux, whose /proc/PID/schedstat has the CPU time of threads")
 
 
-def _measured(loads: Sequence[Load], options: argparse.Namespace, cores: Cores) -> list[RunSummary]:
+def _measured(loads: Sequence[Load], options: Options, cores: Cores) -> list[RunSummary]:
     """Start the front end, send it the loads and summarize each."""
     with TemporaryDirectory() as name, _pinned(cores.rest):
         print("training a tokenizer, starting vLLM", file=sys.stderr)

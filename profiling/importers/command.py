@@ -1,46 +1,40 @@
 """`python -m profiling import`: convert published measurements into tables."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pandas as pd
 
 from profiling.importers import aiconfigurator, llmservingsim, vidur
+from profiling.options import PATH, output
 from profiling.tables import HEADER, Header, TableError, write_table
 
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the sources and their arguments."""
-    sources = command.add_subparsers(required=True, metavar="SOURCE")
-    vidur = sources.add_parser("vidur", help="a folder of Vidur's profiling data")
-    vidur.add_argument("folder", type=Path, help="has compute/GPU/ORG/MODEL/mlp.csv, or linear/GPU_MODEL.csv")
-    vidur.add_argument("--output", type=Path, required=True, help="parent of the device folders that are written")
-    vidur.set_defaults(run=_import_vidur)
-    serving_sim = sources.add_parser("llmservingsim", help="a folder of LLMServingSim's profiler/perf")
-    serving_sim.add_argument("folder", type=Path, help="has GPU/MODEL/FORMAT/meta.yaml")
-    serving_sim.add_argument("--output", type=Path, required=True, help="parent of the device folders that are written")
-    serving_sim.set_defaults(run=_import_llmservingsim)
-    configurator = sources.add_parser("aiconfigurator", help="kernel tables of aiconfigurator-core or aisimulate")
-    configurator.add_argument("--system", required=True, help="the package's name of the GPU, such as h200_sxm")
-    configurator.add_argument("--backend", default="vllm", help="measured engine; default: vllm")
-    configurator.add_argument("--version", help="version of the engine; default: the newest")
-    configurator.add_argument(
-        "--repeats", nargs="*", default=[], metavar="VERSION", help="versions whose matrix products are repeats"
-    )
-    configurator.add_argument("--systems", type=Path, help="folder `systems` of an unpacked wheel; default: installed")
-    configurator.add_argument("--output", type=Path, required=True, help="parent of the device folder that is written")
-    configurator.set_defaults(run=_import_aiconfigurator)
+_VIDUR = "FOLDER: has compute/GPU/ORG/MODEL/mlp.csv, or linear/GPU_MODEL.csv."
+_SERVING_SIM = "FOLDER: its profiler/perf, which has GPU/MODEL/FORMAT/meta.yaml."
 
 
-def _import_vidur(options: argparse.Namespace) -> None:
-    for gpu, family, rows in vidur.tables(options.folder):
-        _write_imported(options.output, vidur.header(gpu), family, rows)
+@click.group("import", no_args_is_help=False, help="Convert published measurements into tables.")
+def command() -> None:
+    """Convert published measurements."""
 
 
-def _import_llmservingsim(options: argparse.Namespace) -> None:
-    for header, family, rows in llmservingsim.tables(options.folder):
-        _write_imported(options.output, header, family, rows)
+@command.command("vidur", help=f"Convert Vidur's profiling data. {_VIDUR}")
+@click.argument("folder", type=PATH)
+@output("Parent of the device folders that are written.")
+def import_vidur(folder: Path, output: Path) -> None:
+    """Convert Vidur's profiling data."""
+    for gpu, family, rows in vidur.tables(folder):
+        _write_imported(output, vidur.header(gpu), family, rows)
+
+
+@command.command("llmservingsim", help=f"Convert LLMServingSim's measurements. {_SERVING_SIM}")
+@click.argument("folder", type=PATH)
+@output("Parent of the device folders that are written.")
+def import_llmservingsim(folder: Path, output: Path) -> None:
+    """Convert LLMServingSim's measurements."""
+    for header, family, rows in llmservingsim.tables(folder):
+        _write_imported(output, header, family, rows)
 
 
 def _write_imported(output: Path, header: Header, family: str, rows: pd.DataFrame) -> None:
@@ -62,9 +56,31 @@ def _require_source(folder: Path, source: str) -> None:
         raise TableError(f"{folder} has tables of another source ({present}); choose another --output")
 
 
-def _import_aiconfigurator(options: argparse.Namespace) -> None:
-    system = aiconfigurator.system(options.system, options.backend, options.version, options.repeats, options.systems)
-    folder = options.output / system.device
+@command.command("aiconfigurator", help="Convert NVIDIA's kernel tables, of aiconfigurator-core or aisimulate.")
+@click.option("--system", "name", required=True, help="The package's name of the GPU, such as h200_sxm.")
+@click.option("--backend", default="vllm", show_default=True, help="Measured engine.")
+@click.option("--version", help="Version of the engine.  [default: the newest]")
+@click.option("--repeats", multiple=True, metavar="VERSION ...", help="Versions whose matrix products are repeats.")
+@click.option("--systems", type=PATH, help="Folder `systems` of an unpacked wheel.  [default: installed]")
+@output("Parent of the device folder that is written.")
+@click.argument("more_repeats", nargs=-1, metavar="")
+def import_aiconfigurator(
+    name: str,
+    backend: str,
+    version: str | None,
+    repeats: tuple[str, ...],
+    systems: Path | None,
+    output: Path,
+    more_repeats: tuple[str, ...],
+) -> None:
+    """Convert a system of aiconfigurator.
+
+    `--repeats A B` gives A as its option and B as an argument.
+    """
+    if more_repeats and not repeats:
+        raise click.UsageError(f"{more_repeats[0]} is not an argument; see --help")
+    system = aiconfigurator.system(name, backend, version, [*repeats, *more_repeats], systems)
+    folder = output / system.device
     _require_source(folder, system.header.source)
     versions = {}
     for family, files, rows in aiconfigurator.tables(system):

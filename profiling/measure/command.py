@@ -1,6 +1,5 @@
 """`python -m profiling measure`."""
 
-import argparse
 import os
 import sys
 import time
@@ -11,9 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from profiling import options
 from profiling.device.environment import CPU, CUDA, flashinfer_or_none, header, name_of_device, require_torch
 from profiling.measure.cases import BF16, FORMATS, FP8, OPERATORS, Case, layer_cases
 from profiling.measure.communication import communication_cases, measure_group
@@ -33,37 +34,29 @@ from simulator.model import HALF_BYTES, Device, Model, read_hf_config
 MEMORY_SHARE = 0.6
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    command.add_argument("--model", required=True, help="one of configs/model, or a path of a Hugging Face config.json")
-    command.add_argument("--output", type=Path, required=True, help="parent of the device folder that is written")
-    command.add_argument("--on", choices=(CUDA, CPU), default=CUDA, help="device to run on; default: cuda")
-    command.add_argument("--device", help="one of configs/device; default: recognised by the driver's name")
-    command.add_argument("--tp", default="1", help="tensor-parallel degrees, comma-separated; default: 1")
-    command.add_argument(
-        "--operators", default=",".join(OPERATORS), help=f"comma-separated; default: {','.join(OPERATORS)}"
-    )
-    command.add_argument(
-        "--formats",
-        help=f"number formats of matrix products, of {','.join(FORMATS)}; default: {BF16}, on a GPU {FP8} too where it "
-        "multiplies it",
-    )
-    command.add_argument("--max-tokens", type=int, help="largest number of tokens; default: the model's maximum")
-    command.add_argument(
-        "--time-budget-s", type=float, help="start no measurement after this many seconds; default: no limit"
-    )
-    command.set_defaults(run=run)
-
-
-def run(options: argparse.Namespace) -> None:
+@click.command("measure", help="Measure the operators of a model on this machine's GPU.")
+@click.option("--model", required=True, help="One of configs/model, or a path of a Hugging Face config.json.")
+@options.output("Parent of the device folder that is written.")
+@options.run_on
+@click.option("--device", help="One of configs/device.  [default: recognised by the driver's name]")
+@click.option("--tp", default="1", show_default=True, help="Tensor-parallel degrees, comma-separated.")
+@click.option("--operators", default=",".join(OPERATORS), help=f"Of {', '.join(OPERATORS)}.  [default: all]")
+@click.option(
+    "--formats",
+    help=f"Number formats of matrix products, of {','.join(FORMATS)}.  [default: {BF16}, on a GPU {FP8} too where it "
+    "multiplies it]",
+)
+@options.max_tokens
+@click.option("--time-budget-s", type=float, help="Start no measurement after this many seconds.  [default: no limit]")
+def command(time_budget_s: float | None, **options: Any) -> None:
     """Run the command.
 
     Raises:
         ValueError: An option is invalid, or there is no GPU.
     """
-    if options.time_budget_s is not None and not options.time_budget_s > 0:
-        raise ValueError(f"--time-budget-s must be above 0, got {options.time_budget_s}")
-    measure_device(**{name: value for name, value in vars(options).items() if name != "run"})
+    if time_budget_s is not None and not time_budget_s > 0:
+        raise ValueError(f"--time-budget-s must be above 0, got {time_budget_s}")
+    measure_device(time_budget_s=time_budget_s, **options)
 
 
 def measure_device(

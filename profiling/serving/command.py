@@ -1,41 +1,36 @@
 """`python -m profiling record`."""
 
-import argparse
 from pathlib import Path
 
+import click
 import numpy as np
 
-from profiling.device.environment import CPU, CUDA, require_torch
+from profiling import options
+from profiling.device.environment import require_torch
 from profiling.serving.recorder import Recorder
 from profiling.serving.recording import RECORDING, Recording, seconds_of
+from traces.shared.command_line import as_called
+
+_KEYS = "KEY=VALUE: as of python -m simulator; model, scheduler, trace, arrival, kv_cache, engine."
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    command.add_argument("--output", type=Path, required=True, help="new folder for the recording")
-    command.add_argument("--on", choices=(CUDA, CPU), default=CUDA, help="device to run on; default: cuda")
-    command.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="configuration, as of python -m simulator: model, scheduler, trace, arrival, kv_cache, engine ...",
-    )
-    command.set_defaults(run=run)
-
-
-def run(options: argparse.Namespace) -> None:
+@click.command("record", help=as_called(f"Serve a trace in real time on this machine's GPU. {_KEYS}"))
+@options.output("New folder for the recording.")
+@options.run_on
+@options.overrides
+def command(output: Path, on: str, overrides: tuple[str, ...]) -> None:
     """Serve a trace in real time and record every iteration.
 
     Raises:
         ValueError: An option is invalid, or there is no GPU.
     """
-    if (options.output / RECORDING).exists():
-        raise ValueError(f"{options.output} already has a recording: use another --output")
-    torch = require_torch(options.on)
+    if (output / RECORDING).exists():
+        raise ValueError(f"{output} already has a recording: use another --output")
+    torch = require_torch(on)
     with torch.inference_mode():
-        recording = Recorder(torch, options.on).record(options.output.resolve().name, options.overrides)
-    recording.write(options.output)
-    print(f"{options.output}: {summarize(recording)}")
+        recording = Recorder(torch, on).record(output.resolve().name, overrides)
+    recording.write(output)
+    print(f"{output}: {summarize(recording)}")
 
 
 def summarize(recording: Recording) -> str:

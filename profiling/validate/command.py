@@ -1,6 +1,5 @@
 """`python -m profiling validate`."""
 
-import argparse
 import json
 import statistics
 from collections.abc import Sequence
@@ -8,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import pandas as pd
 
+from profiling.options import PATH
 from profiling.serving.recording import Recording, recording_folders
 from profiling.tables import print_table
 from profiling.validate.errors import (
@@ -28,31 +29,27 @@ if TYPE_CHECKING:
     from profiling.validate.fitted import Fitted
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    command.add_argument("recordings", type=Path, help="folder of a recording, or a folder of recording folders")
-    command.add_argument(
-        "--measurements",
-        type=Path,
-        help="tables of the device to fit and predict with; default: the recording's profile and engine",
-    )
-    command.add_argument("--output", type=Path, help="folder for validation.json and figures; default: none")
-    command.set_defaults(run=run)
-
-
-def run(options: argparse.Namespace) -> None:
+@click.command("validate", help="Compare recordings with predictions. RECORDINGS: folder of one, or of their folders.")
+@click.argument("recordings", type=PATH)
+@click.option(
+    "--measurements",
+    type=PATH,
+    help="Tables of the device to fit and predict with.  [default: the recording's profile and engine]",
+)
+@click.option("--output", type=PATH, help="Folder for validation.json and figures.  [default: none]")
+def command(recordings: Path, measurements: Path | None, output: Path | None) -> None:
     """Replay, predict and compare every recording.
 
     Raises:
         TableError: A recording cannot be read, or the simulator decides other batches than were recorded.
     """
-    recordings = [Recording.read(folder) for folder in recording_folders(options.recordings)]
+    read = [Recording.read(folder) for folder in recording_folders(recordings)]
     fitted = None
-    if options.measurements is not None:
+    if measurements is not None:
         from profiling.validate.fitted import Fitted  # needs scikit-learn, which replaying does not
 
-        fitted = Fitted(options.measurements)
-    validate_all(recordings, fitted, options.output)
+        fitted = Fitted(measurements)
+    validate_all(read, fitted, output)
 
 
 def validate_all(recordings: Sequence[Recording], fitted: "Fitted | None", output: Path | None) -> None:
