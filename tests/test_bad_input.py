@@ -19,7 +19,14 @@ from traces.shared.command_line import error_line
 HERE = "HERE"  # stands for the folder of the files in a message
 TABLE = (REPOSITORY / "tests" / "bad_inputs.txt").read_text()
 CASES = [tuple(block.removeprefix("$ ").strip().split("\n")) for block in TABLE.split("\n\n")]
-MODULES = {"simulator": "simulator.__main__", "traces": "traces.__main__", "predict": "simulator.predict"}
+MODULES = {
+    "simulator": "simulator.__main__",
+    "traces": "traces.__main__",
+    "profiling": "profiling.__main__",
+    "predict": "simulator.predict",
+    "schema": "simulator.schema",
+    "llmsim": "simulator.console.command",
+}
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,14 @@ from tests.helpers import REPOSITORY
 
 # Package or file: what it may import besides itself, NumPy and the standard library. The longest matching name counts.
 TABLE = {
-    "traces.shared": "matplotlib",
+    "traces.shared": "click matplotlib",
     "traces": "traces.shared",
     "traces.arrivals": "traces traces.shared scipy",
     "traces.readers": "traces traces.shared traces.arrivals pandas pyarrow tokenizers",
     "traces.generators": "traces traces.shared traces.readers scipy",
     "traces.tools": "traces traces.shared traces.arrivals traces.generators matplotlib pandas pyarrow rich yaml",
     "traces.__main__": "traces traces.shared traces.generators traces.readers traces.tools rich yaml",
+    "simulator.shipped": "",
     "simulator.log": "",
     "simulator.model": "traces.shared",
     "simulator.kv_cache": "traces",
@@ -36,8 +37,8 @@ TABLE = {
     " pyarrow",
     "simulator.simulation": "simulator.cluster simulator.invariants simulator.log simulator.replica simulator.results"
     " simulator.routers traces",
-    "simulator.config": "simulator.cluster simulator.output simulator.results traces traces.shared hydra omegaconf"
-    " yaml",
+    "simulator.config": "simulator.cluster simulator.output simulator.results simulator.shipped traces"
+    " traces.shared hydra omegaconf yaml",
     "simulator.cli": "simulator.config simulator.results traces.shared hydra omegaconf rich",
     "simulator.plot": "simulator.model simulator.output simulator.results traces.shared matplotlib",
     "simulator.plot.typical_batches": "simulator.config simulator.iteration_time simulator.model simulator.replica"
@@ -60,21 +61,26 @@ TABLE = {
     " simulator.replica traces.shared omegaconf rich",
     "simulator.__main__": "simulator.cli simulator.cluster simulator.config simulator.output simulator.results"
     " simulator.simulation omegaconf rich",
-    "simulator": "simulator.cluster simulator.config simulator.output simulator.results simulator.simulation"
-    " traces.shared",
+    "simulator.schema": "simulator.config traces.shared",
+    "simulator.console": "simulator.shipped traces.shared click yaml",
+    "simulator": "simulator.cluster simulator.config simulator.output simulator.results simulator.shipped"
+    " simulator.simulation traces.shared",
     "profiling.tables": "traces.* pandas rich",
     "profiling.device": "profiling.tables simulator.*",
-    "profiling.front_end": "profiling.device profiling.tables traces.* pandas scipy tokenizers",
-    "profiling.importers": "profiling.tables simulator.model pandas yaml",
-    "profiling.serving": "profiling.device profiling.tables simulator.* traces.* pandas",
-    "profiling.measure": "profiling.device profiling.serving profiling.tables simulator.* traces.* pandas rich torch",
+    "profiling.options": "profiling.device click",
+    "profiling.commands": "profiling.evaluate profiling.fit profiling.options profiling.tables traces.* click pandas",
+    "profiling.front_end": "profiling.device profiling.tables traces.* click pandas scipy tokenizers",
+    "profiling.importers": "profiling.options profiling.tables simulator.model click pandas yaml",
+    "profiling.serving": "profiling.device profiling.options profiling.tables simulator.* traces.* click pandas",
+    "profiling.measure": "profiling.device profiling.options profiling.serving profiling.tables simulator.* traces.*"
+    " click pandas rich torch",
     "profiling.fit": "profiling.measure profiling.tables simulator.* pandas rich scipy sklearn",
     "profiling.evaluate": "profiling.fit profiling.tables simulator.* traces.* pandas scipy sklearn",
-    "profiling.validate": "profiling.fit profiling.serving profiling.tables simulator.* traces.* pandas",
-    "profiling.campaign": "profiling.device profiling.measure profiling.serving profiling.validate simulator.*"
-    " traces.*",
-    "profiling.__main__": "profiling.campaign profiling.evaluate profiling.fit profiling.front_end"
-    " profiling.importers profiling.measure profiling.serving profiling.tables profiling.validate traces.* pandas",
+    "profiling.validate": "profiling.fit profiling.options profiling.serving profiling.tables simulator.* traces.*"
+    " click pandas",
+    "profiling.campaign": "profiling.device profiling.measure profiling.options profiling.serving profiling.validate"
+    " simulator.* traces.* click",
+    "profiling.__main__": "traces.* click",
     "profiling": "traces.shared",
 }
 MAX_LAYERS = 10
@@ -115,7 +121,8 @@ def exports_of(package: str) -> frozenset[str]:
     path = REPOSITORY.joinpath(*package.split("."), "__init__.py")
     if package not in KNOWN or not path.is_file():
         return frozenset()
-    lists = [node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+    assignments = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+    lists = [node.value for node in assignments if ast.unparse(node.targets[0]) == "__all__"]
     return frozenset(name for values in lists for name in ast.literal_eval(values))
 
 

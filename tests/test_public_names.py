@@ -19,7 +19,8 @@ EXPORTS = {
     "simulator.compare": "ReadError Run read_run",
     "simulator.config": "CONFIG_DIR ConfigError GROUPS VERSION allowing build build_experiment build_prediction"
     " check_config_dir check_override choices code_digest component composed deployment_of files_of input_digests"
-    " integer_pairs load_config named one_line require_integer require_keys require_mapping resolved to_hydra",
+    " integer_pairs json_schema load_config named one_line require_integer require_keys require_mapping resolved"
+    " to_hydra",
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stuck_reason",
     "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
