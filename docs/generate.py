@@ -17,6 +17,7 @@ COMMANDS = {
     "simulator.plot": "simulator.plot.__main__",
     "simulator.report": "simulator.report.__main__",
     "simulator.reproduce": "simulator.reproduce.__main__",
+    "simulator.schema": "simulator.schema",
     "traces": "traces.__main__",
 }
 
