@@ -63,7 +63,7 @@ def _totals(summary: dict[str, Any]) -> Table:
     )
     prefix = summary["prefix_cache"]
     if prefix is not None and prefix["hit_rate_tokens"] is None:
-        table.add_row("prefix cache", "hits are unknown: the trace has neither block ids nor sessions")
+        table.add_row("prefix cache", "hits are unknown: the trace has neither block ids nor later turns")
     elif prefix is not None:
         table.add_row(
             "prefix cache",

@@ -60,8 +60,8 @@ def _add_optional(table: Table, figures: Mapping[str, Any]) -> None:
         if prefix["hit_rate"] is not None:
             text += f"; {prefix['hit_rate']:.1%} of the prompt tokens hit an unlimited prefix cache"
         table.add_row("prefixes", text)
-    elif figures["sessions"] is None:
-        table.add_row("prefixes", "unknown, as the file has neither block ids nor sessions")
+    elif sessions is None or sessions["turns"] is None or sessions["turns"]["max"] == 1:
+        table.add_row("prefixes", "unknown, as the file has neither block ids nor later turns of sessions")
     if figures["rank_correlation"] is not None:
         table.add_row("prompt and output", f"rank correlation {figures['rank_correlation']:.3f}")
 
