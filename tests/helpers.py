@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, MetricOptions, Result, simulate
-from simulator.config import build, composed, files_of, load_config, resolved
+from simulator.config import build, composed, description, files_of, load_config
 from simulator.iteration_time import Affine
 from simulator.model import KVMemory, Model, Parallelism
 from simulator.output import write_result
@@ -110,8 +110,9 @@ def write_run(folder: Path, *overrides: str) -> Result:
     """Simulate and write the output files, as `python -m simulator` does."""
     folder.mkdir(parents=True, exist_ok=True)
     with composed("config", overrides) as config:
-        result = simulate(**build(config))
-        about = {"clients": client_figures(result), "config": resolved(config)}
+        arguments = build(config)
+        result = simulate(**arguments)
+        about = {"slo": None, "clients": client_figures(result), **description(config, arguments["deployment"])}
         write_result(result, folder, about, files_of(config))
     return result
 

@@ -194,7 +194,7 @@ def test_a_table_of_many_clients_is_only_in_the_summary(num_clients: int, is_sho
     arguments = ("trace=file", f"trace.path={tmp_path / 'log.csv'}", "arrival=trace", "hydra.run.dir=run")
     done = command(tmp_path, "simulator", *arguments)
     assert done.returncode == 0, done.stderr
-    assert ("│ c15" in done.stdout) == is_shown
+    assert any(line.startswith("c15 ") for line in done.stdout.splitlines()) == is_shown
     assert ("summary.json has the metrics of each of the 17 clients" in done.stdout) != is_shown
 
 

@@ -85,8 +85,7 @@ def test_the_command_writes_the_curve_and_the_budget(tmp_path: Path) -> None:
         ("token_budget.decode=[[9000,10]]", "token_budget.decode"),
         ("token_budget.decode=3", "token_budget.decode"),
         ("token_budget.maximize_capacity=maybe", "token_budget.maximize_capacity"),
-        ("slo.tbt_p99=null", "no bound on the TBT"),
-        ("slo.scheduling_delay_p50=null", "bounds how long requests wait"),
+        ("slo.ttft_p99=1", "no bound on the TBT"),
         ("token_budget.prefill_context=99999", "token_budget.prefill_context"),
     ],
 )

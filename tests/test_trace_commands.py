@@ -90,7 +90,7 @@ def test_describe_prints_prefix_cache_hits(tmp_path: Path) -> None:
 def test_describe_says_that_nothing_is_known_of_prefixes(tmp_path: Path) -> None:
     (tmp_path / "lengths.csv").write_text("prompt_tokens,output_tokens\n40,9\n40,1\n")
     (tmp_path / "chats.csv").write_text("prompt_tokens,output_tokens,session\n40,9,a\n60,1,a\n")
-    said = "unknown, as the file has neither block ids nor sessions"
+    said = "unknown, as the file has neither block ids nor later turns of sessions"
     assert said in " ".join(run(tmp_path, "describe", "lengths.csv").stdout.split())
     assert said not in " ".join(run(tmp_path, "describe", "chats.csv").stdout.split())
 

@@ -211,8 +211,14 @@ class Trace:
 
     @property
     def has_prefixes(self) -> bool:
-        """Whether anything is known of what prompts share: prefix blocks, or sessions."""
-        return self.prefix is not None or self.session is not None
+        """Whether anything is known of what prompts share.
+
+        Prefix blocks say so, and sessions of several turns.
+        """
+        if self.prefix is not None or self.session is None:
+            return self.prefix is not None
+        numbers = self.session[self.session >= 0]
+        return len(np.unique(numbers)) < len(numbers)
 
     def take(self, rows: Rows) -> "Trace":
         """Return some of the requests, given by index or as a mask."""

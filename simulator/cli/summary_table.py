@@ -59,7 +59,7 @@ def _totals(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     )
     prefix = summary["prefix_cache"]
     if prefix is not None and prefix["hit_rate_tokens"] is None:
-        yield "prefix cache", "hits are unknown: the trace has neither block ids nor sessions"
+        yield "prefix cache", "hits are unknown: the trace has neither block ids nor later turns"
     elif prefix is not None:
         yield (
             "prefix cache",

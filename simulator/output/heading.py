@@ -18,20 +18,21 @@ def heading(about: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         about: The content of summary.json, capacity.json or the like: config, choices, groups, and arrivals_per_s and
-            requests_per_s of a run.
+            requests_per_s of a run. What is missing, as in runs saved from Python, has no line.
     """
     return deployment_lines(about) | {"load": _load(about)}
 
 
 def deployment_lines(about: Mapping[str, Any]) -> dict[str, str]:
     """Return the lines of `heading` about the deployment, by label."""
-    groups = about["groups"]
-    return {
+    groups = about.get("groups", ())
+    lines = {
         "model": _joined(map(_model, groups)),
         "deployment": " + ".join(_replicas(group) for group in groups),
         "scheduler": _joined(_policy(group, about, with_limits=True) for group in groups),
         "engine": _engine(about),
     }
+    return {label: text for label, text in lines.items() if text}
 
 
 def title(about: Mapping[str, Any]) -> str:
@@ -41,12 +42,13 @@ def title(about: Mapping[str, Any]) -> str:
 
 def deployment_parts(about: Mapping[str, Any]) -> list[str]:
     """Return the parts of `title` about the deployment."""
-    groups = about["groups"]
-    return [
+    groups = about.get("groups", ())
+    parts = [
         _joined(str(group["model"]["name"]) for group in groups),
         " + ".join(_replicas(group) for group in groups),
         _joined(_policy(group, about, with_limits=False) for group in groups),
     ]
+    return [part for part in parts if part]
 
 
 def load_parts(about: Mapping[str, Any]) -> list[str]:
@@ -84,14 +86,15 @@ def _policy(group: Mapping[str, Any], about: Mapping[str, Any], *, with_limits: 
 
 def _engine(about: Mapping[str, Any]) -> str:
     """Return the host of the engine, and the generation of its kernels."""
-    choices, measured = about.get("choices", {}), _joined(filter(None, (group["kernels"] for group in about["groups"])))
+    choices = about.get("choices", {})
+    measured = _joined(group["kernels"] for group in about.get("groups", ()) if group["kernels"])
     kernels = f"kernels of {measured}" if measured else choices.get("iteration_time")
     return ", ".join(part for part in (choices.get("engine"), kernels) if part)
 
 
 def _load(about: Mapping[str, Any]) -> str:
     offered, served = about.get("arrivals_per_s"), about.get("requests_per_s")
-    num_requests = about.get("num_requests") or about["config"]["trace"].get("num_requests")
+    num_requests = about.get("num_requests") or _trace_config(about).get("num_requests")
     parts = [_trace(about), f"{num_requests:,} requests" if num_requests else ""]
     arrival = about.get("choices", {}).get("arrival")
     if "arrivals_per_s" in about:
@@ -99,11 +102,17 @@ def _load(about: Mapping[str, Any]) -> str:
         parts.append(f"{rate}{f' ({arrival})' if arrival else ''}")
     if served is not None:
         parts.append(f"{served:.4g} served")
-    parts.append(f"seed {about['config']['seed']}")
+    if "seed" in about.get("config", {}):
+        parts.append(f"seed {about['config']['seed']}")
     return ", ".join(part for part in parts if part)
 
 
 def _trace(about: Mapping[str, Any]) -> str:
     """Return the name of the trace's file, or of its configuration."""
-    path = about["config"]["trace"].get("path")
+    path = _trace_config(about).get("path")
     return Path(path).name if path else str(about.get("choices", {}).get("trace", ""))
+
+
+def _trace_config(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    trace: Mapping[str, Any] = about.get("config", {}).get("trace", {})
+    return trace

@@ -52,8 +52,8 @@ def _optional(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if prefix["hit_rate"] is not None:
             text += f"; {prefix['hit_rate']:.1%} of the prompt tokens hit an unlimited prefix cache"
         yield "prefixes", text
-    elif figures["sessions"] is None:
-        yield "prefixes", "unknown, as the file has neither block ids nor sessions"
+    elif sessions is None or sessions["turns"] is None or sessions["turns"]["max"] == 1:
+        yield "prefixes", "unknown, as the file has neither block ids nor later turns of sessions"
     if figures["rank_correlation"] is not None:
         yield "prompt and output", f"rank correlation {figures['rank_correlation']:.3f}"
 
