@@ -97,7 +97,10 @@ def test_an_unknown_price_leaves_the_cost_unknown() -> None:
         ("[]", "cluster.groups must be null or a list of groups"),
         ("[a40]", "cluster.groups[0] must be {KEY: VALUE} with keys among device, node,"),
         ("[{device: ../model/llama2_7b}]", "cluster.groups[0].device must be one of a100_80gb"),
-        ("[{devise: a40}]", "cluster.groups[0].devise is not a key; allowed are: cluster.groups[0].device"),
+        (
+            "[{devise: a40}]",
+            "cluster.groups[0].devise is not a key; did you mean cluster.groups[0].device?",
+        ),
         ("[{}, {device: b200}]", "cluster.groups[1].device must be one of a100_80gb, a100_80gb_sxm, a40"),
         ("[{node: shed}]", "cluster.groups[0].node must be one of a40_8x_pairs"),
         (

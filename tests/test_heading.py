@@ -36,7 +36,7 @@ def test_the_first_lines_say_what_was_simulated(tmp_path: Path) -> None:
     summary = load_summary(tmp_path / "run")
     assert f"{summary['arrivals_per_s']:.4g} requests/s (poisson), {summary['requests_per_s']:.4g} served" in load
     rate = f"{summary['arrivals_per_s']:.3g}"
-    assert title(summary) == f"llama3_8b on 1 x h100_sxm TP1, vllm_v1 8,192 tokens, fixed at {rate} requests/s"
+    assert title(summary) == f"llama3_8b, 1 x h100_sxm TP1, vllm_v1 8,192 tokens, fixed, {rate} requests/s"
 
 
 def test_groups_of_different_replicas_are_all_named(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ RUNS = {
         "faults.on_failure=lose",
         "faults.schedule=[{kind:failure,replica:0,at_s:3,for_s:2},{kind:slowdown,at_s:1,for_s:2,slowdown:2}]",
     ],
-    "nothing": ["trace.num_requests=2", "time_limit_s=0.001"],
+    "nothing": ["trace=fixed", "trace.num_requests=2", "trace.prompt_tokens=20000"],
 }
 
 

@@ -8,7 +8,7 @@ Simulates an LLM serving cluster: replicas of a model serve a trace of requests.
   python -m simulator scheduler=vllm trace=sharegpt arrival.qps=1.5 parallel.tp=2 model=yi_34b
   python -m simulator device=H100 trace=sharegpt -- vllm serve Qwen/Qwen3-32B -tp 4
 
-  -- COMMAND                   deployment of a command line: vllm serve ... | python -m sarathi.entrypoints...
+  -- COMMAND                   deployment of a command line: vllm serve MODEL ..., or of sarathi-serve
   serve=FILE                   the same from a script or a Kubernetes manifest; other keys win over it
 
 Deployment
@@ -127,7 +127,7 @@ Metrics and output
   debug=false                  show tracebacks of errors
 
 Writes summary.json and requests.csv, and prints the summary. Hydra options: --cfg job prints the whole
-configuration, --multirun (-m) runs every combination of comma-separated values
-(scheduler.NAME.OPTION=VALUES: with that scheduler only; --verbose: print every run), --config-dir DIR adds a folder
-of your own YAML files. Exit status: 0, 2 for invalid input, 1 for an internal error, 130 after Ctrl-C,
+configuration, --multirun (-m) runs every combination of comma-separated values (scheduler.NAME.OPTION=VALUES:
+with that scheduler only), --verbose prints every run of it, --config-dir DIR adds a folder of your own YAML
+files. Exit status: 0, 2 for invalid input, 1 for an internal error, 130 after Ctrl-C,
 143 after SIGTERM."""

@@ -23,7 +23,7 @@ _GLOBAL = ("experiment", "deployment")  # groups whose files set any key
 _COMPONENTS = tuple(group for group in GROUPS if group not in (*_GLOBAL, "slo"))
 _GROUPS = (*GROUPS, "cluster/router", "cluster/node")
 _SECONDS_OR_RATE = re.compile(r"(.*_)?(s|qps)")
-_OBJECTIVE = r"^(tbt|ttft|tpot|e2e|scheduling_delay)_(mean|max|p\d+(_\d+)?)$"
+_OBJECTIVE = r"^((tbt|ttft|tpot|e2e|scheduling_delay)_(mean|max|p\d+(_\d+)?)|ttft|tpot|e2e|goodput)$"
 _COMMENT = re.compile(r"((?:^ *# .*\n)+) *(\w+):", re.MULTILINE)
 _NULL: Schema = {"type": "null"}
 
@@ -39,7 +39,7 @@ def json_schema(config_dir: Path | None = None) -> Schema:
     """
     definitions = Definitions(_targets())
     names = {group: [*choices(group), *_own_choices(config_dir, group)] for group in _GROUPS}
-    properties: dict[str, Schema] = {"defaults": _defaults(names), "slo": _slo()}
+    properties: dict[str, Schema] = {"defaults": _defaults(names), "slo": _slo(), "default_slo": _slo()}
     for name in _FILES:
         for key, schema in _sections(CONFIG_DIR / f"{name}.yaml", definitions).items():
             properties.setdefault(key, schema)
@@ -189,7 +189,7 @@ def _slo() -> Schema:
     by_kind = {"decode_iterations": {"type": "number"}, "by_model": {"type": "object"}}
     bound.append({"type": "object", "properties": by_kind, "additionalProperties": False})
     return {
-        "description": "Bounds in seconds by METRIC_STATISTIC, such as tbt_p99.",
+        "description": "Bounds in seconds by METRIC_STATISTIC, such as tbt_p99, or of each request; share of goodput.",
         "type": "object",
         "patternProperties": {_OBJECTIVE: {"anyOf": bound}},
         "additionalProperties": False,
