@@ -1,17 +1,23 @@
 """Tables of a report."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from simulator.results import (
+    LATENCIES,
+    STAGE_SHARES,
+    STATISTICS,
+    figure,
+    milliseconds,
+    objective_label,
+    objective_value,
+    share,
+)
 
-from simulator.results import FINISHED, LATENCIES, STAGE_SHARES, STATISTICS, STUCK, UNFINISHED, Result, figure, share
-
-# Maximum rows of a table of requests.
-MOST_REQUESTS = 200
 _LONGEST_VALUE = 70
-Runs = Mapping[str, tuple[Result, Mapping[str, Any]]]
+# Columns that fit a telephone.
+_NARROW = 3
 
 
 @dataclass(frozen=True)
@@ -41,173 +47,234 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
+    @property
+    def is_number(self) -> list[bool]:
+        """Whether each column holds numbers."""
+        return [any(isinstance(row[column].key, int | float) for row in self.rows) for column in range(len(self.head))]
 
-def tables(runs: Runs) -> Iterator[Table]:
-    """Yield the tables below the plots.
-
-    These are the latencies if there is only one run, then the client classes, replicas and requests of each run.
-    """
-    if len(runs) == 1:
-        yield _latencies(next(iter(runs.values()))[1])
-    for name, (result, summary) in runs.items():
-        of_run = f" of {name}" if len(runs) > 1 else ""
-        if summary["clients"]:
-            yield _clients(summary["clients"], f"Client classes{of_run}")
-            objectives = _objectives(summary["clients"], f"SLO objectives of the client classes{of_run}")
-            yield from [objectives] if objectives else []
-        if len(summary["replicas"]) > 1:
-            yield _replicas(summary["replicas"], f"Replicas{of_run}")
-        stages = _stages(summary["replicas"], f"Pipeline stages{of_run}")
-        yield from [stages] if stages else []
-        yield from _requests(result, of_run)
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it fits a telephone."""
+        return len(self.head) <= _NARROW
 
 
-def comparison_table(runs: Runs) -> Table:
-    """Return throughput and latencies of the runs side by side.
-
-    Each run has its difference to the first run.
-    """
-    summaries = [summary for _, summary in runs.values()]
-    rows = [
-        [Cell(title, title), *_with_changes([summary[name] for summary in summaries])]
-        for name, title in (("requests_per_s", "requests/s"), ("output_tokens_per_s", "output tokens/s"))
-    ]
-    for metric, title in LATENCIES.items():
-        for statistic in STATISTICS:
-            values = [summary[metric][statistic] for summary in summaries]
-            rows.append([Cell(f"{title}, {_statistic_label(statistic)}, s", title), *_with_changes(values)])
-    return Table("Metrics side by side", ["metric", *runs], rows)
+Summaries = Mapping[str, Mapping[str, Any]]
+_Format = Callable[[float | None], str]
 
 
-def _statistic_label(statistic: str) -> str:
+def word(text: str) -> Cell:
+    """Return a cell of text."""
+    return Cell(text, text)
+
+
+def number(value: float | None, text: _Format = figure) -> Cell:
+    """Return a cell of a number."""
+    return Cell(text(value), value)
+
+
+def dollars(value: float | None) -> str:
+    """Format US dollars: "$1,234.50"; "-" for None."""
+    return "-" if value is None else f"${value:,.2f}"
+
+
+def count(value: float | None) -> str:
+    """Format a count: "12,345"; "-" for None."""
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def statistic_label(statistic: str) -> str:
+    """Return the name of a column or row of a statistic."""
     return statistic.upper() if statistic.startswith("p") else statistic
 
 
-def _with_changes(values: Sequence[float | None]) -> list[Cell]:
-    cells = []
-    for index, value in enumerate(values):
-        first = values[0]
-        change = f" ({value / first - 1:+.0%})" if index and first and value is not None else ""
-        cells.append(Cell("-" if value is None else f"{value:.4g}{change}", value))
-    return cells
+def figures_table(summaries: Summaries) -> Table:
+    """Return the figures of each run: throughput, memory, cost, and what happened to requests.
 
-
-def _latencies(summary: Mapping[str, Any]) -> Table:
+    Each run after the first has its difference to the first.
+    """
+    values_of = {label: [of(summary) for summary in summaries.values()] for label, of, _ in _FIGURES}
     rows = [
-        [
-            Cell(title, title),
-            *(Cell(figure(summary[metric][statistic]), summary[metric][statistic]) for statistic in STATISTICS),
-        ]
-        for metric, title in LATENCIES.items()
+        [word(label), *_with_changes(values_of[label], text)]
+        for label, _, text in _FIGURES
+        if any(value is not None for value in values_of[label]) and (label not in _ONLY_IF_ANY or any(values_of[label]))
     ]
-    return Table("Latencies, s", ["latency", *map(_statistic_label, STATISTICS)], rows)
+    title = "Figures side by side" if len(summaries) > 1 else "Figures"
+    head = ["figure", *(summaries if len(summaries) > 1 else ["value"])]
+    return Table(title, head, rows)
+
+
+def _busy(summary: Mapping[str, Any]) -> float | None:
+    stages = [stage["busy"] for replica in summary["replicas"] for stage in replica["stages"] or []]
+    return sum(stages) / len(stages) if stages else None
+
+
+_FIGURES: Sequence[tuple[str, Callable[[Mapping[str, Any]], float | None], _Format]] = (
+    ("requests/s", lambda summary: summary["requests_per_s"], figure),
+    ("output tokens/s", lambda summary: summary["output_tokens_per_s"], figure),
+    ("requests", lambda summary: summary["num_requests"], count),
+    ("finished", lambda summary: summary["num_finished"], count),
+    ("ignored", lambda summary: summary["num_ignored"], count),
+    ("unfinished", lambda summary: summary["num_unfinished"], count),
+    ("stuck", lambda summary: summary["num_stuck"], count),
+    ("not arrived", lambda summary: summary["num_not_arrived"], count),
+    ("lost", lambda summary: summary["num_lost"], count),
+    ("goodput", lambda summary: summary["slo"] and summary["slo"]["goodput"], share),
+    ("goodput, requests/s", lambda summary: summary["slo"] and summary["slo"]["goodput_qps"], figure),
+    ("iterations", lambda summary: summary["num_iterations"], count),
+    ("preemptions", lambda summary: summary["num_preemptions"], count),
+    ("KV cache used, mean", lambda summary: summary["kv_use"]["mean"], share),
+    ("KV cache used, most", lambda summary: summary["kv_use"]["max"], share),
+    ("KV blocks", lambda summary: summary["kv_use"]["num_blocks"], count),
+    (
+        "prompt tokens found in the prefix cache",
+        lambda summary: summary["prefix_cache"] and summary["prefix_cache"]["hit_rate_tokens"],
+        share,
+    ),
+    (
+        "KV blocks evicted",
+        lambda summary: summary["prefix_cache"] and summary["prefix_cache"]["num_evicted_blocks"],
+        count,
+    ),
+    ("stages busy", _busy, share),
+    ("GPUs", lambda summary: summary["cluster"]["num_gpus"], count),
+    ("cost per hour", lambda summary: summary["cluster"]["cost_per_hour_usd"], dollars),
+    (
+        "cost per million output tokens",
+        lambda summary: summary["cluster"]["cost_per_million_output_tokens_usd"],
+        dollars,
+    ),
+    ("replica failures", lambda summary: summary["faults"]["num_failures"], count),
+    ("requests retried", lambda summary: summary["faults"]["num_retries"], count),
+    ("KV tokens lost", lambda summary: summary["faults"]["kv_tokens_lost"], count),
+    (
+        "replicas up",
+        lambda summary: summary["faults"]["availability"] if summary["faults"]["num_failures"] else None,
+        share,
+    ),
+)
+# Left out if they are 0 in every run.
+_ONLY_IF_ANY = (
+    "ignored",
+    "unfinished",
+    "stuck",
+    "not arrived",
+    "lost",
+    "replica failures",
+    "requests retried",
+    "KV tokens lost",
+)
+
+
+def _with_changes(values: Sequence[float | None], text: _Format) -> Iterator[Cell]:
+    first = values[0]
+    for index, value in enumerate(values):
+        change = f"{value / first - 1:+.0%}" if index and first and value is not None else ""
+        yield Cell(f"{text(value)} ({change})" if change.strip("+-0%") else text(value), value)
+
+
+def latencies_table(summaries: Summaries) -> Table:
+    """Return the latencies: statistics by latency of one run, or all of them by run."""
+    if len(summaries) == 1:
+        (summary,) = summaries.values()
+        rows = [
+            [word(title), *(number(summary[metric][statistic], milliseconds) for statistic in STATISTICS)]
+            for metric, title in LATENCIES.items()
+        ]
+        return Table("Latencies, ms", ["latency", *map(statistic_label, STATISTICS)], rows)
+    rows = []
+    for metric, title in LATENCIES.items():
+        for statistic in STATISTICS:
+            values = [summary[metric][statistic] for summary in summaries.values()]
+            rows.append([word(f"{title}, {statistic_label(statistic)}"), *_with_changes(values, milliseconds)])
+    return Table("Latencies side by side, ms", ["latency", *summaries], rows)
+
+
+def parts_tables(summary: Mapping[str, Any], of_run: str) -> Iterator[Table]:
+    """Yield the tables of the parts of a run: client classes, their SLOs, replicas, pipeline stages.
+
+    Args:
+        summary: Its summary.json.
+        of_run: End of their titles, such as " of sarathi".
+    """
+    if summary["clients"]:
+        yield _clients(summary["clients"], f"Client classes{of_run}")
+    objectives = _objectives(summary, f"SLO{of_run}")
+    yield from [objectives] if objectives.rows else []
+    if len(summary["replicas"]) > 1:
+        yield _replicas(summary["replicas"], f"Replicas{of_run}")
+    stages = _stages(summary["replicas"], f"Pipeline stages{of_run}")
+    yield from [stages] if stages.rows else []
 
 
 def _clients(clients: Sequence[Mapping[str, Any]], title: str) -> Table:
     rows = []
     for client in clients:
         slo = client["slo"]
-        metrics = [client["requests_per_s"], client["ttft_s"]["p90"], client["tbt_s"]["p99"], client["e2e_s"]["p90"]]
         met = {True: "met", False: "missed", None: "-"}[slo["met"]] if slo else "none"
-        goodput = slo["goodput"] if slo else None
-        cells = [Cell(client["client"], client["client"]), Cell(f"{client['num_requests']:,}", client["num_requests"])]
-        cells += [Cell(figure(value), value) for value in metrics]
-        rows.append([*cells, Cell(met, met), Cell(share(goodput), goodput)])
-    head = ["class", "requests", "requests/s", "TTFT P90, s", "TBT P99, s", "end to end P90, s", "SLO", "goodput"]
-    return Table(title, head, rows)
+        metrics = (("ttft_s", "p90"), ("tbt_s", "p99"), ("tpot_s", "p90"), ("e2e_s", "p90"))
+        cells = [word(client["client"]), number(client["num_requests"], count), number(client["requests_per_s"])]
+        cells += [number(client[metric][statistic], milliseconds) for metric, statistic in metrics]
+        rows.append([*cells, word(met), number(slo["goodput"] if slo else None, share)])
+    head = ["class", "requests", "requests/s", "TTFT P90, ms", "TBT P99, ms", "TPOT P90, ms", "E2E P90, ms"]
+    return Table(title, [*head, "SLO", "goodput"], rows)
+
+
+def _objectives(summary: Mapping[str, Any], title: str) -> Table:
+    """Return the objectives of the run and of its client classes, with their bounds and values."""
+    owners = [("all requests", summary["slo"]), *((client["client"], client["slo"]) for client in summary["clients"])]
+    rows = [
+        [
+            word(owner),
+            word(objective_label(objective["name"])),
+            *(Cell(objective_value(objective["name"], objective[key]), objective[key]) for key in ("bound", "value")),
+        ]
+        for owner, slo in owners
+        for objective in (slo["objectives"] if slo else [])
+    ]
+    return Table(title, ["class", "objective", "bound", "value"], rows)
 
 
 def _replicas(replicas: Sequence[Mapping[str, Any]], title: str) -> Table:
     rows = []
     for replica in replicas:
-        busy = float(np.mean([stage["busy"] for stage in replica["stages"]])) if replica["stages"] else None
-        counts = [replica[name] for name in ("num_gpus", "num_requests", "num_iterations", "num_preemptions")]
-        cells = [Cell(str(replica["replica"]), replica["replica"]), Cell(replica["device"], replica["device"])]
-        cells += [Cell(f"{number:,}", number) for number in counts]
-        cells += [Cell(figure(replica["output_tokens_per_s"]), replica["output_tokens_per_s"])]
-        rows.append([*cells, *(Cell(share(value), value) for value in (replica["kv_use"]["mean"], busy))])
+        busy = [stage["busy"] for stage in replica["stages"] or []]
+        cells = [Cell(f"replica {replica['replica']}", replica["replica"]), word(replica["device"])]
+        cells += [
+            number(replica[name], count) for name in ("num_gpus", "num_requests", "num_iterations", "num_preemptions")
+        ]
+        cells += [number(replica["output_tokens_per_s"]), number(replica["kv_use"]["mean"], share)]
+        rows.append([*cells, number(sum(busy) / len(busy) if busy else None, share)])
     head = ["replica", "device", "GPUs", "requests", "iterations", "preemptions", "tokens/s", "KV used", "busy"]
     return Table(title, head, rows)
 
 
-def _requests(result: Result, of_run: str) -> Iterator[Table]:
-    """Yield the finished requests and the unfinished requests.
-
-    Finished ones are sorted by end-to-end latency, slowest first. Unfinished ones arrived but did not finish.
-    """
-    table = result.requests
-    finished, unfinished = (
-        np.flatnonzero(np.isin(result.status, codes)) for codes in ([FINISHED], [UNFINISHED, STUCK])
-    )
-    e2e_s = (table["completed_s"] - table["arrival_s"])[finished]
-    finished = finished[np.argsort(-e2e_s, kind="stable")]
-    for title, rows in (("Slowest requests", finished), ("Unfinished requests", unfinished)):
-        if len(rows):
-            count = f", {MOST_REQUESTS} of {len(rows):,}" if len(rows) > MOST_REQUESTS else ""
-            cells = [_request(result, row) for row in rows[:MOST_REQUESTS].tolist()]
-            yield Table(f"{title}{of_run}{count}", [*_REQUEST_HEAD, *(["class"] if result.clients else [])], cells)
-
-
-_REQUEST_HEAD = (
-    *("request", "arrival, s", "prompt tokens", "output tokens", "scheduling delay, s", "TTFT, s", "end to end, s"),
-    *("preemptions", "replica"),
-)
-
-
-def _request(result: Result, row: int) -> list[Cell]:
-    table = result.requests
-    arrival_s = float(table["arrival_s"][row])
-    times = [float(table[name][row]) - arrival_s for name in ("first_scheduled_s", "first_token_s", "completed_s")]
-    counts = {name: int(table[name][row]) for name in ("prompt_tokens", "output_tokens", "num_preemptions", "replica")}
-    numbers = [Cell(f"{number:,}", number) for number in counts.values()]
-    cells = [Cell(str(table["request_id"][row]), row), Cell(f"{arrival_s:,.2f}", arrival_s), *numbers[:2]]
-    cells += [Cell("-", None) if np.isnan(time_s) else Cell(f"{time_s:.4g}", time_s) for time_s in times]
-    names = [str(name) for name in result.column("client", slice(row, row + 1))] if result.clients else []
-    return [*cells, *numbers[2:], *(Cell(name, name) for name in names)]
-
-
-def _objectives(clients: Sequence[Mapping[str, Any]], title: str) -> Table | None:
-    """Return the objectives of client classes, with their bounds and values."""
-    rows = [
-        [
-            Cell(client["client"], client["client"]),
-            Cell(objective["name"], objective["name"]),
-            *(Cell(figure(objective[key]), objective[key]) for key in ("bound_s", "value_s")),
-        ]
-        for client in clients
-        for objective in (client["slo"]["objectives"] if client["slo"] else [])
-    ]
-    return Table(title, ["class", "objective", "bound, s", "value, s"], rows) if rows else None
-
-
-def _stages(replicas: Sequence[Mapping[str, Any]], title: str) -> Table | None:
+def _stages(replicas: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Return the time shares of pipeline stages."""
     rows = [
         [
-            Cell(str(replica["replica"]), replica["replica"]),
-            Cell(str(number), number),
-            *(Cell(share(stage[name]), stage[name]) for name in STAGE_SHARES),
+            Cell(f"replica {replica['replica']}, stage {stage_number}", f"{replica['replica']:04} {stage_number:04}"),
+            *(number(stage[name], share) for name in STAGE_SHARES),
         ]
         for replica in replicas
         if replica["pp"] > 1
-        for number, stage in enumerate(replica["stages"] or [])
+        for stage_number, stage in enumerate(replica["stages"] or [])
     ]
-    head = ["replica", "stage", *(name.replace("_", " ") for name in STAGE_SHARES)]
-    return Table(title, head, rows) if rows else None
+    return Table(title, ["stage", *(name.replace("_", " ") for name in STAGE_SHARES)], rows)
 
 
-def configuration_table(runs: Runs, only_differences: bool) -> Table:
-    """Return the configurations of the runs, one row per key."""
-    configs = [dict(_flatten(summary["config"])) for _, summary in runs.values()]
+def configuration_table(configs: Mapping[str, Any], only_differences: bool) -> Table:
+    """Return configurations by name, one row per key."""
+    flat = [dict(_flatten(config)) for config in configs.values()]
     if only_differences:
         # Output options do not affect the simulation.
-        configs = [{key: value for key, value in config.items() if not key.startswith("output.")} for config in configs]
+        flat = [{key: value for key, value in config.items() if not key.startswith("output.")} for config in flat]
     rows = []
-    for key in dict.fromkeys(key for config in configs for key in config):
-        values = [config.get(key, "-") for config in configs]
+    for key in dict.fromkeys(key for config in flat for key in config):
+        values = [config.get(key, "-") for config in flat]
         if not only_differences or len(set(values)) > 1:
-            rows.append([Cell(key, key), *(Cell(_shorten(value), value) for value in values)])
-    return Table("Configuration differences" if only_differences else "Configuration", ["key", *runs], rows)
+            rows.append([word(key), *(word(_shorten(value)) for value in values)])
+    head = ["key", *(configs if len(configs) > 1 else ["value"])]
+    return Table("Configuration differences" if only_differences else "Configuration", head, rows)
 
 
 def _shorten(value: str) -> str:

@@ -1,4 +1,43 @@
 "use strict";
+// Charts are drawn by Bokeh, each in the element of its number. The library is compressed to a third.
+async function draw() {
+  const packed = Uint8Array.from(atob(document.getElementById("library").textContent), (byte) => byte.charCodeAt(0));
+  const script = document.createElement("script");
+  script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  document.head.append(script);
+  const json = JSON.parse(document.getElementById("drawings").textContent);
+  const ids = json.roots.map((root) => root.id);
+  const roots = Object.fromEntries(ids.map((id, number) => [id, `drawing-${number}`]));
+  await Bokeh.embed.embed_items({ page: json }, [{ docid: "page", roots, root_ids: ids }]);
+  prepare();
+}
+
+if (document.getElementById("drawings")) {
+  draw().catch((error) => {
+    document.getElementById("undrawn").hidden = false;
+    console.error(error);
+  });
+}
+
+function prepare() {
+  const models = [...Bokeh.documents[0].all_models];
+  // A finger scrolls the page; it zooms with the tools of the chart.
+  if (matchMedia("(pointer: coarse)").matches) {
+    for (const model of models) if (model.type === "Toolbar") Object.assign(model, { active_drag: null, autohide: false });
+  }
+  // A click on a name turns its series on and off in every chart.
+  const buttons = [...document.querySelectorAll("button[data-series]")];
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      const series = button.dataset.series;
+      const shown = button.getAttribute("aria-pressed") !== "true";
+      for (const other of buttons) if (other.dataset.series === series) other.setAttribute("aria-pressed", shown);
+      for (const model of models) if (model.tags?.includes(`series-${series}`)) model.visible = shown;
+    });
+  }
+  document.documentElement.dataset.drawn = "true";
+}
+
 // A click on a column head sorts the table: ascending first, then descending; cells without a value stay last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
