@@ -1,6 +1,7 @@
 """Page of a capacity search."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ def capacity_page(name: str, folder: Path) -> Page:
         verdict=[("", sentence) for sentence in _verdict(capacity)],
         warnings=capacity["warnings"],
         charts=list(_charts(capacity)),
-        keys=[Key("bound, and capacity", GREY, "6 4")],
         tables=[_table(trials, list(capacity["slo"]))],
         details=[configuration_table({"value": capacity["config"]}, only_differences=False)],
     )
@@ -78,7 +78,8 @@ def _charts(capacity: Mapping[str, Any]) -> Iterator[Chart]:
         axis, factor = objective_axis(objective, is_log)
         scaled = {name: [(x, factor * y) for x, y in curve] for name, curve in curves.items()}
         rules = {"width": factor * capacity["slo"][objective], "height": capacity["capacity_qps"]}
-        yield line_chart(f"{axis.quantity} against load", (Axis("load, requests/s"), axis), scaled, rules=rules)
+        chart = line_chart(f"{axis.quantity} against load", (Axis("load, requests/s"), axis), scaled, rules=rules)
+        yield replace(chart, keys=[*chart.keys, Key("bound and capacity", GREY, "6 4")])
 
 
 def _table(trials: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> Table:

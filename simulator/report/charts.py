@@ -1,7 +1,8 @@
 """Interactive charts of a report, drawn by Bokeh."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +11,10 @@ from bokeh.models import (
     BoxZoomTool,
     ColumnDataSource,
     CrosshairTool,
+    FixedTicker,
     GlyphRenderer,
     HoverTool,
+    NoOverlap,
     NumeralTickFormatter,
     PanTool,
     Range1d,
@@ -28,6 +31,7 @@ Floats = NDArray[np.float64]
 # Bokeh's names of the markers of matplotlib.
 _MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle"}
 _MARKERS |= {"P": "plus", "X": "x", "*": "star"}
+_SYMBOLS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "★")
 _FONT = "system-ui, sans-serif"
 _HEIGHT = 270
 
@@ -42,6 +46,7 @@ class Key:
         dash: Its dashes, as in SVG; empty: a solid line.
         series: Number of the series that a click turns on and off; None: a click does nothing.
         is_area: Whether it is drawn as an area.
+        symbol: Its marker; empty: it is drawn as a line or an area.
     """
 
     label: str
@@ -49,6 +54,7 @@ class Key:
     dash: str = ""
     series: int | None = None
     is_area: bool = False
+    symbol: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,11 @@ class Axis:
     is_log: bool = False
 
     @property
+    def kind(self) -> str:
+        """Bokeh's type of the axis."""
+        return "log" if self.is_log else "linear" if self.digits else "auto"
+
+    @property
     def unit(self) -> str:
         """Unit of its numbers; empty: a count."""
         return self.label.rpartition(", ")[2] if ", " in self.label else ""
@@ -110,7 +121,7 @@ def new_drawing(x: Axis, y: Axis, x_range: Range1d | None = None, **options: Any
     """
     zoom = BoxZoomTool(dimensions="auto")
     ranges = {"x_range": x_range} if x_range is not None else {}
-    types = {"x_axis_type": "log" if x.is_log else "linear", "y_axis_type": "log" if y.is_log else "linear"}
+    types = {"x_axis_type": x.kind, "y_axis_type": y.kind}
     drawing = figure(
         **{
             "height": _HEIGHT,
@@ -128,14 +139,16 @@ def new_drawing(x: Axis, y: Axis, x_range: Range1d | None = None, **options: Any
         background_fill_color=None,
         border_fill_color=None,
         outline_line_color=None,
-        toolbar_location="above",
-        toolbar_inner=True,
+        toolbar_location="right",
     )
     drawing.toolbar.logo = None
     drawing.toolbar.autohide = True
     for axis, about in ((drawing.xaxis, x), (drawing.yaxis, y)):
         if about.digits:
             axis.formatter = NumeralTickFormatter(format=about.digits)
+        if about.is_log:
+            axis.ticker = FixedTicker()  # the page sets its ticks, also after a zoom
+        axis.major_label_policy = NoOverlap()
         axis.axis_line_color = axis.major_tick_line_color = "#9aa1ab"
         axis.minor_tick_line_color = None
         axis.axis_label_text_font = axis.major_label_text_font = _FONT
@@ -153,21 +166,31 @@ def key_of(index: int, name: str) -> Key:
     return Key(name, COLOURS[index % len(COLOURS)], pattern, index)
 
 
+def symbol_of(index: int, name: str) -> Key:
+    """Return the legend entry of a series that is drawn as markers only."""
+    return replace(key_of(index, name), symbol=_SYMBOLS[index % len(_SYMBOLS)])
+
+
 def line_style(index: int) -> dict[str, Any]:
-    """Return the style of the line of a series, and the tag by which it is turned on and off."""
+    """Return the style of the line of a series."""
     key = key_of(index, "")
     dash: Any = [round(float(length)) for length in key.dash.split()] or "solid"
-    return {"line_color": key.colour, "line_dash": dash, "line_width": 2, "tags": [series_tag(index)]}
+    return {"line_color": key.colour, "line_dash": dash, "line_width": 2}
 
 
 def marker_style(index: int) -> dict[str, Any]:
     """Return the style of the markers of a series."""
     marker = _MARKERS[MARKERS[index % len(MARKERS)]]
-    return {"marker": marker, "size": 8, "color": COLOURS[index % len(COLOURS)], "tags": [series_tag(index)]}
+    return {"marker": marker, "size": 8, "color": COLOURS[index % len(COLOURS)]}
 
 
-def series_tag(index: int) -> str:
-    """Return the tag of everything drawn of a series."""
+def of_series(index: int, drawn: GlyphRenderer) -> GlyphRenderer:
+    """Mark what is drawn of a series, so that a click on its name turns it on and off."""
+    drawn.tags = [_tag(index)]
+    return drawn
+
+
+def _tag(index: int) -> str:
     return f"series-{index}"
 
 
@@ -207,11 +230,11 @@ def draw_curves(
     data |= {f"top{index}": np.asarray(values, dtype=np.float32) for index, values in curves.tops.items()}
     source = ColumnDataSource(data)
     for index in curves.tops:
-        area = {"fill_color": COLOURS[index % len(COLOURS)], "fill_alpha": 0.15, "tags": [series_tag(index)]}
-        drawing.varea("x", f"y{index}", f"top{index}", source=source, **area)
+        style: Any = {"fill_color": COLOURS[index % len(COLOURS)], "fill_alpha": 0.15}
+        of_series(index, drawing.varea("x", f"y{index}", f"top{index}", source=source, **style))
     for index in curves.values:
-        draw = drawing.line if shape == "line" else drawing.step
-        draw("x", f"y{index}", source=source, **line_style(index), **({"mode": "after"} if shape == "steps" else {}))
+        draw = drawing.line if shape == "line" else partial(drawing.step, mode="after")
+        of_series(index, draw("x", f"y{index}", source=source, **line_style(index)))
     tooltips = [(axes[0].quantity, axes[0].value("x"))]
     for index in curves.values:
         top = f", at most {axes[1].value(f'top{index}')}" if index in curves.tops else ""
@@ -236,7 +259,7 @@ def draw_quantiles(
     source = ColumnDataSource({"y": shares, "anchor": np.nan_to_num(next(iter(columns.values())), nan=1.0), **columns})
     tooltips = [("share", axes[1].value("y"))]
     for index in values:
-        drawing.line(f"x{index}", "y", source=source, **line_style(index))
+        of_series(index, drawing.line(f"x{index}", "y", source=source, **line_style(index)))
         tooltips.append((names[index] or axes[0].quantity, axes[0].value(f"x{index}")))
     anchor = drawing.line("anchor", "y", source=source, line_alpha=0)
     add_tooltips(drawing, [anchor], tooltips, mode="hline")
@@ -276,7 +299,5 @@ def draw_rule(drawing: figure, dimension: Literal["width", "height"], location: 
 def shade(drawing: figure, begin: float, end: float, colour: str, series: int) -> None:
     """Shade a span of time of a series."""
     drawing.add_layout(
-        BoxAnnotation(
-            left=begin, right=end, fill_color=colour, fill_alpha=0.13, line_color=None, tags=[series_tag(series)]
-        )
+        BoxAnnotation(left=begin, right=end, fill_color=colour, fill_alpha=0.13, line_color=None, tags=[_tag(series)])
     )

@@ -61,7 +61,6 @@ class Page:
         warnings: Warnings.
         limits: Bottlenecks of each run.
         charts: Charts.
-        keys: Legend of marks that all charts share.
         tables: Tables.
         details: Tables that are folded up.
         zooms_together: Whether charts over time zoom together.
@@ -74,7 +73,6 @@ class Page:
     warnings: Sequence[str] = ()
     limits: Sequence[Limits] = ()
     charts: Sequence[Chart] = ()
-    keys: Sequence[Key] = ()
     tables: Sequence[Table] = ()
     details: Sequence[Table] = ()
     zooms_together: bool = False

@@ -1,6 +1,7 @@
 """Charts of runs: latencies, tokens, KV memory, queue, batches, prefix cache."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from bokeh.models import Range1d
@@ -43,7 +44,12 @@ _COARSE_BINS = 100
 _STALLS_SHOWN, _MIN_WINDOW_S = 8, 2.0
 _TIME = Axis("time, s")
 _PROMPTS = Axis("prompt tokens in computation", "0,0")
-_FAULTS = {"failure": "#c0392b", "slowdown": "#d98200", "network": "#7d3c98"}
+# Words and colours of faults, by kind.
+_FAULTS = {
+    "failure": ("replica down", "#c0392b"),
+    "slowdown": ("replica slow", "#d98200"),
+    "network": ("network slow", "#7d3c98"),
+}
 # More are in the table of faults only.
 _MAX_FAULTS = 200
 
@@ -68,8 +74,7 @@ def run_charts(runs: Runs) -> Iterator[Chart]:
     yield from _around_stall(results, names)
     over_time = (*_memory(results, names, shared), *_batches(results, names, shared))
     for chart in (*over_time, *_prefix_cache(results, names, shared)):
-        _shade_faults(chart, results)
-        yield chart
+        yield _with_faults(chart, results)
     for index, result in results.items():
         yield from pipeline_charts(result, names[index])
 
@@ -224,14 +229,11 @@ def _over_time(
     return Chart(title, drawing, _keys(names, list(curves.values)), note, is_wide=True)
 
 
-def _shade_faults(chart: Chart, results: Mapping[int, Result]) -> None:
+def _with_faults(chart: Chart, results: Mapping[int, Result]) -> Chart:
+    """Return a chart over time with its faults shaded, and their legend."""
+    kinds = {}
     for index, result in results.items():
         for span in result.faults.spans[:_MAX_FAULTS]:
-            shade(chart.drawing, span.at_s, min(span.end_s, result.end_s), _FAULTS[span.kind], index)
-
-
-def fault_keys(results: Sequence[Result]) -> list[Key]:
-    """Return the legend of the faults of runs."""
-    kinds = {span.kind: None for result in results for span in result.faults.spans}
-    words = {"failure": "replica down", "slowdown": "replica slow", "network": "network slow"}
-    return [Key(words[kind], _FAULTS[kind], is_area=True) for kind in kinds]
+            shade(chart.drawing, span.at_s, min(span.end_s, result.end_s), _FAULTS[span.kind][1], index)
+            kinds[span.kind] = Key(*_FAULTS[span.kind], is_area=True)
+    return replace(chart, keys=[*chart.keys, *kinds.values()])

@@ -7,7 +7,7 @@ from simulator.output import heading
 from simulator.report.charts import key_of
 from simulator.report.page import Fact, Limits, Page
 from simulator.report.request_tables import request_tables
-from simulator.report.run_charts import fault_keys, run_charts
+from simulator.report.run_charts import run_charts
 from simulator.report.tables import configuration_table, figures_table, latencies_table, parts_tables
 from simulator.report.verdict import comparison, verdict
 from simulator.results import Result, bottlenecks, utilisation
@@ -46,7 +46,6 @@ def run_page(runs: Mapping[str, tuple[Result, Mapping[str, Any]]]) -> Page:
             for name, result in results.items()
         ],
         charts=list(run_charts(results)),
-        keys=fault_keys(list(results.values())),
         tables=[figures_table(summaries), latencies_table(summaries), *differences, *parts],
         details=[*details, configuration_table(configs, only_differences=False)],
         zooms_together=True,
@@ -60,7 +59,9 @@ def _offered(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _verdicts(summaries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     if len(summaries) > 1:
-        return comparison(summaries)
+        loads = {_offered(summary)["load"] for summary in summaries.values()}
+        differ = [("", "The loads differ, so that figures do not compare directly.")] if len(loads) > 1 else []
+        return [*differ, *comparison(summaries)]
     return [("", verdict(summary)) for summary in summaries.values()]
 
 

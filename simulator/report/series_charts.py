@@ -17,6 +17,8 @@ from simulator.report.charts import (
     line_style,
     marker_style,
     new_drawing,
+    of_series,
+    symbol_of,
 )
 from simulator.results import objective_label
 from traces.shared.figure_style import DECODE, GREY
@@ -57,8 +59,9 @@ def line_chart(
         x, y = map(np.array, zip(*sorted(curve), strict=True))
         filled = np.where(np.isin(x, (hollow or {}).get(name, ())), 0.0, 1.0)
         source = ColumnDataSource({"x": x, "y": y, "filled": filled, "name": [name] * len(x)})
-        drawing.line("x", "y", source=source, **line_style(index))
-        markers.append(drawing.scatter("x", "y", source=source, fill_alpha="filled", **marker_style(index)))
+        of_series(index, drawing.line("x", "y", source=source, **line_style(index)))
+        drawn = drawing.scatter("x", "y", source=source, fill_alpha="filled", **marker_style(index))
+        markers.append(of_series(index, drawn))
     named = [("", "@name")] if any(curves) else []
     values = [(axis.quantity, axis.value(column)) for axis, column in zip(axes, "xy", strict=True)]
     add_tooltips(drawing, markers, [*named, *values])
@@ -109,18 +112,20 @@ def pareto_chart(deployments: Sequence[PricedPoint], objective: str, bound: floa
     markers = []
     for index, device in enumerate(devices):
         own = [point for point in deployments if point.device == device and point.values[objective] is not None]
-        markers.append(drawing.scatter("x", "y", source=_source(own, objective, factor), **_met_style(index)))
+        drawn = drawing.scatter("x", "y", source=_source(own, objective, factor), **_met_style(index))
+        markers.append(of_series(index, drawn))
     front = sorted(
         (point for point in deployments if objective in point.fronts), key=lambda point: point.cost_per_hour_usd
     )
     if front:
-        latencies = [factor * (point.values[objective] or 0.0) for point in front]
-        drawing.step([point.cost_per_hour_usd for point in front], latencies, mode="after", line_color="#000000")
+        source = _source(front, objective, factor)
+        drawing.step("x", "y", source=source, mode="after", line_color="#000000")
+        drawing.scatter("x", "y", source=source, size=15, fill_color=None, line_color="#000000")
     draw_rule(drawing, "width", factor * bound)
     lines = [("", "@name"), ("cost", "@x{$0,0.00}/h"), (axis.quantity, axis.value("y")), ("SLO", "@met")]
     add_tooltips(drawing, markers, lines)
-    keys = [key_of(index, device) for index, device in enumerate(devices)]
-    marks = [Key("Pareto front within the SLO", "#000000"), Key("bound", GREY, "6 4")]
+    keys = [symbol_of(index, device) for index, device in enumerate(devices)]
+    marks = [Key("Pareto front within the SLO", "#000000", symbol="○"), Key("bound", GREY, "6 4")]
     return Chart(f"Cost against {axis.quantity}", drawing, [*keys, *marks], "pale: misses a bound")
 
 

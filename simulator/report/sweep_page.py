@@ -1,6 +1,7 @@
 """Page of a sweep over runs or capacities."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ _WORDS = {"binding": "bound by", "overloaded": "overloaded", "device": "device",
 _COMPARED = (
     ("tbt_s.p99", Scale("TBT p99")),
     ("ttft_s.p90", Scale("TTFT p90")),
+    ("e2e_s.p50", Scale("E2E p50")),
     ("cluster.cost_per_million_output_tokens_usd", Scale("cost per million output tokens", dollars)),
     ("capacity_qps", Scale("capacity in requests/s", figure, True)),
     ("cost_per_hour_usd", Scale("cost per hour", dollars)),
@@ -155,7 +157,7 @@ def _at_common_load(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     if len(names) < 2 or not common:
         return []
     members = by_load[max(common)]
-    figures = {scale: _values(members, column, LOAD) for column, scale in _COMPARED[:3]}
+    figures = {scale: _values(members, column, LOAD) for column, scale in _COMPARED[:4]}
     sentences = compared({scale: values for scale, values in figures.items() if len(values) > 1}, names)
     return [
         (who, f"at {max(common):g} requests/s, {text[0].lower() + text[1:] if not who else text}")
@@ -187,7 +189,8 @@ def _capacities(jobs: Sequence[Job]) -> Chart:
     curves = capacity_curves(jobs)
     if curves is None:
         return bar_chart("Capacity", axis, _values(jobs, "capacity_qps"))
-    bound, factor = objective_axis(curves.objective)
+    objective, factor = objective_axis(curves.objective)
+    bound = replace(objective, label=f"bound on {objective.label}")
     scaled = {name: [(factor * x, y) for x, y in curve] for name, curve in curves.curves.items()}
     return line_chart(f"Capacity against the bound on {objective_label(curves.objective)}", (bound, axis), scaled)
 

@@ -16,6 +16,7 @@ from simulator.results import (
 )
 
 _LONGEST_VALUE = 70
+_LONGEST_WORD = 14
 # Columns that fit a telephone.
 _NARROW = 3
 
@@ -49,8 +50,17 @@ class Table:
 
     @property
     def is_number(self) -> list[bool]:
-        """Whether each column holds numbers."""
-        return [any(isinstance(row[column].key, int | float) for row in self.rows) for column in range(len(self.head))]
+        """Whether each column holds numbers; the first names the rows."""
+        columns = [[row[column].key for row in self.rows] for column in range(len(self.head))]
+        return [index > 0 and any(isinstance(key, int | float) for key in keys) for index, keys in enumerate(columns)]
+
+    @property
+    def head_classes(self) -> list[str]:
+        """Classes of the column heads; the short words of one do not break."""
+        whole = [all(len(word) <= _LONGEST_WORD for word in name.split()) for name in self.head]
+        return [
+            " ".join(["number"] * number + ["whole"] * one) for number, one in zip(self.is_number, whole, strict=True)
+        ]
 
     @property
     def is_narrow(self) -> bool:

@@ -92,13 +92,17 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 
 def _slo(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the verdict on the SLO of the run and on those of its client classes."""
     slo = summary["slo"]
-    if slo is None:
-        return
-    if slo["objectives"]:
+    if slo and slo["objectives"]:
         yield f"SLO {_MET[slo['met']]}"
-    if slo["goodput"] is not None:
+    if slo and slo["goodput"] is not None:
         yield f"goodput {share(slo['goodput'])}"
+    classes: dict[str, list[str]] = {}
+    for client in summary["clients"]:
+        if client["slo"]:
+            classes.setdefault(_MET[client["slo"]["met"]], []).append(client["client"])
+    yield from (f"SLO of {' and '.join(names)} {word}" for word, names in classes.items())
 
 
 _MET = {True: "met", False: "missed", None: "not measured"}
@@ -178,7 +182,7 @@ def _figures_that_may_differ(summaries: Summaries) -> Iterator[tuple[Scale, Valu
 
 
 def _states(summaries: Summaries) -> Iterator[tuple[str, str]]:
-    """Yield sentences about overload, SLOs, failures, and loads that differ."""
+    """Yield sentences about overload, SLOs and failures."""
     overloaded = [name for name, summary in summaries.items() if summary["overloaded"]]
     if overloaded:
         yield " and ".join(overloaded), "overloaded: latencies depend on the length of the trace."
@@ -194,7 +198,3 @@ def _states(summaries: Summaries) -> Iterator[tuple[str, str]]:
         troubles = [text for text in (_unfinished(summary), _failures(summary)) if text]
         if troubles:
             yield name, "; ".join(troubles) + "."
-    rates = {name: rate for name, summary in summaries.items() if (rate := summary["arrivals_per_s"]) is not None}
-    if rates and len(Scale("").best(rates)) < len(rates):
-        texts = ", ".join(f"{figure(rate)} of {name}" for name, rate in rates.items())
-        yield "", f"The loads differ: {texts}, in requests/s."

@@ -19,11 +19,33 @@ if (document.getElementById("drawings")) {
   });
 }
 
+// Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, and even steps where these are too far apart.
+function ticks(low, high) {
+  const nice = (size) => [1, 2, 5, 10].find((digit) => digit * 10 ** Math.floor(Math.log10(size)) >= size);
+  const found = [];
+  if (high / low > 8) {
+    for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) found.push(...[1, 2, 5].map((digit) => digit * 10 ** power));
+  } else {
+    const size = (high - low) / 6;
+    const step = nice(size) * 10 ** Math.floor(Math.log10(size));
+    for (let count = Math.ceil(low / step); count * step <= high; count++) found.push(count * step);
+  }
+  return found;
+}
+
 function prepare() {
   const models = [...Bokeh.documents[0].all_models];
   // A finger scrolls the page; it zooms with the tools of the chart.
   if (matchMedia("(pointer: coarse)").matches) {
     for (const model of models) if (model.type === "Toolbar") Object.assign(model, { active_drag: null, autohide: false });
+  }
+  for (const { below, left, x_range, y_range } of Bokeh.documents[0].roots()) {
+    for (const [axis, range] of [[below[0], x_range], [left[0], y_range]]) {
+      if (axis.type !== "LogAxis") continue;
+      const update = () => (axis.ticker.ticks = ticks(range.start, range.end));
+      range.change.connect(update);
+      update();
+    }
   }
   // A click on a name turns its series on and off in every chart.
   const buttons = [...document.querySelectorAll("button[data-series]")];
