@@ -14,7 +14,6 @@ from simulator.plot.roofline import roofline
 from simulator.plot.stalls import generation_stalls, longest_stall
 from simulator.plot.sweep_files import (
     Job,
-    capacity_bars,
     capacity_curves,
     load_series,
     name_of,
@@ -32,7 +31,6 @@ __all__ = [
     "batch_composition",
     "capacities",
     "capacity_against_slo",
-    "capacity_bars",
     "capacity_curves",
     "cost_against_latency",
     "generation_stalls",

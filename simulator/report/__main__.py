@@ -1,4 +1,4 @@
-"""`python -m simulator.report`: an HTML report of runs, a sweep, a capacity or a search."""
+"""`python -m simulator.report`: an HTML report of finished simulations."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from simulator.cli import run_command
+from simulator.config import one_line
 from simulator.output import REPORT, SUMMARY, UsageError, load_result, load_summary, parse, read_json
 from simulator.report.capacity_page import capacity_page
 from simulator.report.page import Page, render
@@ -69,10 +70,23 @@ def _page(folders: Mapping[str, Path]) -> Page:
         if kind is not None:
             if len(folders) > 1:
                 raise UsageError(f"{name} has a {kind}: a report is of several runs, or of it alone")
-            return _PAGES[kind](name, folder)
+            return _page_of(kind, name, folder)
         if folder.is_dir() and not (folder / SUMMARY).is_file():
             raise UsageError(f"{folder} is not a folder of a run, a sweep, a search or a capacity")
     return run_page({name: (load_result(folder), _summary(folder)) for name, folder in folders.items()})
+
+
+def _page_of(kind: str, name: str, folder: Path) -> Page:
+    """Return the page of a sweep, a capacity or a search.
+
+    Raises:
+        UsageError: Its file is damaged.
+        RunError: Its file cannot be read, or lacks a part.
+    """
+    try:
+        return _PAGES[kind](name, folder)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder / kind} is damaged ({type(error).__name__}: {one_line(error)})") from error
 
 
 def _summary(folder: Path) -> dict[str, Any]:

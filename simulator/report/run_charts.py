@@ -7,18 +7,8 @@ import numpy as np
 from bokeh.models import Range1d
 
 from simulator.plot import longest_stall
-from simulator.report.charts import (
-    Axis,
-    Chart,
-    Curves,
-    Floats,
-    Key,
-    draw_curves,
-    draw_quantiles,
-    key_of,
-    new_drawing,
-    shade,
-)
+from simulator.report.charts import Axis, Chart, Key, key_of, new_drawing, shade
+from simulator.report.curves import Curves, Floats, draw_curves, draw_quantiles
 from simulator.report.pipeline_charts import pipeline_charts
 from simulator.report.thinning import SHARES, interval_means, quantiles, shared_steps
 from simulator.results import (
@@ -140,12 +130,13 @@ def _around_stall(results: Mapping[int, Result], names: Mapping[int, str]) -> It
             [_prompts(shown[index].replicas[replica_of[index]]) for index in shown],
         ),
     )
-    shared = Range1d(from_s, from_s + window_s)
+    until_s = min(from_s + window_s, max(result.end_s for result in shown.values()))
+    shared = Range1d(from_s, until_s)
     replica = f", replica {stall.replica}" if len(results[worst].replicas) > 1 else ""
     owner = (names[worst] + replica).removeprefix(", ")
     note = f"shaded: {', '.join(part for part in (owner, duration(stall.length_s)) if part)}"
     for title, axis, curves in parts:
-        time_s, values = shared_steps(dict(zip(shown, curves, strict=True)), (from_s, from_s + window_s))
+        time_s, values = shared_steps(dict(zip(shown, curves, strict=True)), (from_s, until_s))
         drawing = new_drawing(_TIME, axis, shared)
         draw_curves(drawing, (_TIME, axis), Curves(time_s, values), names, shape="steps")
         shade(drawing, stall.begin_s, stall.begin_s + stall.length_s, "#777777", worst)

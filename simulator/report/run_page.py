@@ -5,10 +5,11 @@ from typing import Any
 
 from simulator.output import heading
 from simulator.report.charts import key_of
+from simulator.report.figure_tables import figures_table, latencies_table, parts_tables
 from simulator.report.page import Fact, Limits, Page
 from simulator.report.request_tables import request_tables
 from simulator.report.run_charts import run_charts
-from simulator.report.tables import configuration_table, figures_table, latencies_table, parts_tables
+from simulator.report.tables import configuration_table
 from simulator.report.verdict import comparison, verdict
 from simulator.results import Result, bottlenecks, utilisation
 
