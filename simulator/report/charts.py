@@ -162,7 +162,7 @@ def key_of(index: int, name: str) -> Key:
 
 
 def symbol_of(index: int, name: str) -> Key:
-    """Return the legend entry of a series that is drawn as markers only."""
+    """Return the legend entry of a series of markers."""
     return replace(key_of(index, name), symbol=_SYMBOLS[index % len(_SYMBOLS)])
 
 
@@ -180,7 +180,7 @@ def marker_style(index: int) -> dict[str, Any]:
 
 
 def of_series(index: int, drawn: GlyphRenderer) -> GlyphRenderer:
-    """Mark what is drawn of a series, so that a click on its name turns it on and off."""
+    """Mark what is drawn of a series, for its legend to hide."""
     drawn.tags = [_tag(index)]
     return drawn
 

@@ -1,4 +1,4 @@
-"""Curves of several series in a chart, with their values at the pointer."""
+"""Curves in a chart, with their values at the pointer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

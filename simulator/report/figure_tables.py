@@ -19,7 +19,7 @@ Summaries = Mapping[str, Mapping[str, Any]]
 
 
 def figures_table(summaries: Summaries) -> Table:
-    """Return the figures of each run: throughput, memory, cost, and what happened to requests.
+    """Return the figures of each run: throughput, memory, cost, requests.
 
     Each run after the first has its difference to the first.
     """
@@ -104,7 +104,7 @@ def _with_changes(values: Sequence[float | None], text: Format) -> Iterator[Cell
 
 
 def latencies_table(summaries: Summaries) -> Table:
-    """Return the latencies: statistics by latency of one run, or all of them by run."""
+    """Return the latencies: of one run by statistic, of several by run."""
     if len(summaries) == 1:
         (summary,) = summaries.values()
         rows = [
@@ -121,7 +121,7 @@ def latencies_table(summaries: Summaries) -> Table:
 
 
 def parts_tables(summary: Mapping[str, Any], of_run: str) -> Iterator[Table]:
-    """Yield the tables of the parts of a run: client classes, their SLOs, replicas, pipeline stages.
+    """Yield the tables of client classes, SLOs, replicas and pipeline stages.
 
     Args:
         summary: Its summary.json.
@@ -151,7 +151,7 @@ def _clients(clients: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 
 def _objectives(summary: Mapping[str, Any], title: str) -> Table:
-    """Return the objectives of the run and of its client classes, with their bounds and values."""
+    """Return the objectives of a run and of its client classes."""
     owners = [("all requests", summary["slo"]), *((client["client"], client["slo"]) for client in summary["clients"])]
     rows = [
         [

@@ -1,4 +1,4 @@
-"""The HTML page of a report: its parts, and how they are rendered."""
+"""HTML page of a report: its parts and their rendering."""
 
 import base64
 import gzip
@@ -97,7 +97,7 @@ def render(page: Page) -> str:
 
 
 def _library() -> str:
-    """Return the script of Bokeh, compressed, as base64: a third of its size."""
+    """Return the compressed script of Bokeh as base64."""
     (script,) = INLINE.clone(components=["bokeh"]).js_raw[:1]
     return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
@@ -113,7 +113,7 @@ def _as_json(drawings: Sequence[Any]) -> str:
 
 
 def _renumbered(node: Any, numbers: dict[str, str]) -> Any:
-    """Number the models from 1, because Bokeh goes on counting from page to page."""
+    """Number the models from 1; Bokeh counts on from page to page."""
     if isinstance(node, Mapping):
         return {
             key: numbers.setdefault(value, f"m{len(numbers) + 1}")

@@ -1,4 +1,4 @@
-"""Charts of pipelines: how stages spend their time, and when they compute which batch."""
+"""Charts of pipelines: time of the stages, and their batches."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def pipeline_charts(result: Result, name: str) -> Iterator[Chart]:
 
 
 def _shares(stages: list[dict[str, float]], title: str) -> Chart:
-    """Draw the shares of the time of each stage as a stacked bar."""
+    """Draw how each stage spent its time, as stacked bars."""
     present = [share for share in STAGE_SHARES if any(stage[share] > 0.0005 for stage in stages)]
     columns = {share: [100 * stage[share] for stage in stages] for share in present}
     names = [f"stage {number}" for number in range(len(stages))]
@@ -55,7 +55,7 @@ def _shares(stages: list[dict[str, float]], title: str) -> Chart:
 
 
 def _batches(replica: ReplicaResult, title: str) -> Chart:
-    """Draw when each stage computes which batch, in the middle of the run; gaps are bubbles."""
+    """Draw when each stage computes which batch; gaps are bubbles."""
     spans, columns = replica.stage_spans, replica.logged.columns
     assert spans is not None
     shown = neighbours(typical_iteration(replica), len(spans), _BATCHES_SHOWN)

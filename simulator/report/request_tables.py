@@ -16,7 +16,7 @@ _HEAD = (
 
 
 def request_tables(result: Result, of_run: str) -> Iterator[Table]:
-    """Yield the faults, the slowest requests and the unfinished requests of a run.
+    """Yield the faults, the slowest and the unfinished requests.
 
     Finished ones are sorted by end-to-end latency, slowest first. Unfinished ones arrived but did not finish.
 

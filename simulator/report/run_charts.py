@@ -45,7 +45,7 @@ _MAX_FAULTS = 200
 
 
 def run_charts(runs: Runs) -> Iterator[Chart]:
-    """Yield the charts of runs: those of all together, then those of each pipeline.
+    """Yield the charts of all runs together, then of each pipeline.
 
     Charts over time share their range: a zoom into one is a zoom into all.
 
@@ -104,7 +104,7 @@ def _tokens(results: Mapping[int, Result], names: Mapping[int, str], shared: Ran
 
 
 def _around_stall(results: Mapping[int, Result], names: Mapping[int, str]) -> Iterator[Chart]:
-    """Yield the tokens, and the prompts computed, around the longest stall of all runs.
+    """Yield the tokens and the prompts around the longest stall.
 
     Of a run with several replicas, only the replica that stalled is shown.
     """

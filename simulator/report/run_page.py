@@ -67,7 +67,7 @@ def _verdicts(summaries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str
 
 
 def _warnings(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the warnings, each with the runs that it is about unless that is all of them."""
+    """Return the warnings, each with its runs unless all have it."""
     owners: dict[str, list[str]] = {}
     for name, summary in summaries.items():
         for text in summary["warnings"]:
@@ -78,7 +78,7 @@ def _warnings(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def facts(names: Sequence[str], headings: Sequence[Mapping[str, str]]) -> list[Fact]:
-    """Return what was simulated: what all runs have in common once, the rest by run.
+    """Return what was simulated: common lines once, others by run.
 
     Args:
         names: Names of the runs.

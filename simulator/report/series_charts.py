@@ -29,7 +29,7 @@ _LONGEST_LABEL = 40
 
 
 def objective_axis(objective: str, is_log: bool = False) -> tuple[Axis, float]:
-    """Return the axis of an objective, and the factor from its values to the unit of the axis."""
+    """Return the axis of an objective, and the factor to its unit."""
     if objective.rpartition(".")[2] == "goodput":
         return Axis(f"{objective_label(objective)}, %", "0.[0]"), 100.0
     return Axis(f"{objective_label(objective)}, ms", "0,0.[00]", is_log), 1000.0
@@ -43,7 +43,7 @@ def line_chart(
     rules: Mapping[str, float] | None = None,
     note: str = "",
 ) -> Chart:
-    """Return a chart of curves of few points, with a marker at each.
+    """Return a chart of curves with a marker at each point.
 
     Args:
         title: Title.

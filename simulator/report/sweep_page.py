@@ -80,7 +80,7 @@ def _facts(jobs: Sequence[Job]) -> Iterator[Fact]:
 
 
 def _about(folder: Path) -> dict[str, Any] | None:
-    """Return what a job simulated, without its load; None: its result does not say."""
+    """Return what a job simulated, without its load, or None."""
     path = next((folder / name for name in ("summary.json", "capacity.json") if (folder / name).is_file()), None)
     if path is None:
         return None
@@ -108,7 +108,7 @@ def _values(jobs: Sequence[Job], column: str, *without: str) -> dict[str, float]
 
 
 def _compared_by_group(jobs: Sequence[Job], series: str) -> Iterator[tuple[str, str]]:
-    """Yield which value of the first varied key carries the most, for each value of the others."""
+    """Yield what carries the most, for each value of the other keys."""
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         groups.setdefault(name_of(job, series), []).append(job)
@@ -147,7 +147,7 @@ def _carried(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
 
 
 def _at_common_load(jobs: Sequence[Job]) -> list[tuple[str, str]]:
-    """Return who is better at the highest load that no curve is overloaded at."""
+    """Compare at the highest load at which nothing is overloaded."""
     names = list(dict.fromkeys(name_of(job, LOAD) for job in jobs))
     by_load: dict[float, list[Job]] = {}
     for job in jobs:
@@ -212,7 +212,7 @@ def _table(jobs: Sequence[Job]) -> Table:
 
 
 def _setting(text: str) -> Cell:
-    """Return a cell of a varied value, sorted as a number if it is one."""
+    """Return a cell of a varied value, sorted by number if possible."""
     try:
         return Cell(text, float(text))
     except ValueError:

@@ -47,7 +47,7 @@ class Table:
 
     @property
     def head_classes(self) -> list[str]:
-        """Classes of the column heads; the short words of one do not break."""
+        """Classes of the column heads; short words do not break."""
         whole = [all(len(word) <= _LONGEST_WORD for word in name.split()) for name in self.head]
         return [
             " ".join(["number"] * number + ["whole"] * one) for number, one in zip(self.is_number, whole, strict=True)

@@ -17,7 +17,7 @@ SHARES = np.unique(
 
 
 def quantiles(distribution: Distribution) -> Floats:
-    """Return the exact quantiles at SHARES: float64[len(SHARES)], NaN if there is no sample."""
+    """Return the exact quantiles at SHARES: float64[n], NaN without samples."""
     values, shares = distribution.cdf()
     if len(values) == 0:
         return np.full(len(SHARES), np.nan)
@@ -26,7 +26,7 @@ def quantiles(distribution: Distribution) -> Floats:
 
 
 def kept_steps(time_s: Floats, most: int) -> NDArray[np.int64]:
-    """Return the steps to draw: evenly spaced ones, and both ends of the longest pauses.
+    """Return even steps, and both ends of the longest pauses.
 
     Args:
         time_s: float64[n], times of the steps, increasing.
@@ -58,7 +58,7 @@ def shared_steps(curves: Mapping[int, Steps], span_s: tuple[float, float]) -> tu
 
 
 def interval_means(end_s: Sequence[Floats], values: Sequence[Floats], edges: Floats) -> Floats:
-    """Return the means over the iterations that end in each interval; 0: none does.
+    """Return the means over the iterations that end in each interval.
 
     Args:
         end_s: float64[n] by replica, ends of its iterations.

@@ -27,14 +27,14 @@ class Scale:
     more_is_better: bool = False
 
     def best(self, values: Mapping[str, float]) -> tuple[str, ...]:
-        """Return the names of the best value and of those equal to it, in the order given."""
+        """Return the names of the best value and of its equals."""
         if not values:
             return ()
         best = max(values.values()) if self.more_is_better else min(values.values())
         return tuple(name for name, value in values.items() if abs(value - best) <= TOLERANCE * abs(best))
 
     def against(self, values: Mapping[str, float], best: Sequence[str], with_names: bool = True) -> str:
-        """Return the best value against the others: "TBT p99 70 ms against 420 ms of vllm".
+        """Return the best against the others: "70 ms against 420 ms".
 
         Args:
             values: At least two values, by name.
@@ -75,7 +75,7 @@ def _cost(summary: Mapping[str, Any]) -> float | None:
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
-    """Return the verdict on one run: latencies, overload, KV cache, SLO, failures, cost."""
+    """Return the verdict on one run in a sentence."""
     rate = summary["arrivals_per_s"]
     load = "" if rate is None else f" at {figure(rate)} requests/s"
     parts = [", ".join(f"{scale.label} {scale.text(value_of(summary))}" for scale, value_of in _LATENCIES[:2]) + load]
@@ -92,7 +92,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 
 def _slo(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the verdict on the SLO of the run and on those of its client classes."""
+    """Yield the verdict on the SLOs of the run and its classes."""
     slo = summary["slo"]
     if slo and slo["objectives"]:
         yield f"SLO {_MET[slo['met']]}"
@@ -147,7 +147,7 @@ def comparison(summaries: Summaries) -> list[tuple[str, str]]:
 
 
 def compared(figures: Mapping[Scale, Mapping[str, float]], order: Sequence[str]) -> list[tuple[str, str]]:
-    """Return sentences on who is the best in what, the best in most first.
+    """Return who is the best in what; the best in most first.
 
     Args:
         figures: At least two values of each, by name.
@@ -172,7 +172,7 @@ def compared(figures: Mapping[Scale, Mapping[str, float]], order: Sequence[str])
 
 
 def _figures_that_may_differ(summaries: Summaries) -> Iterator[tuple[Scale, Value]]:
-    """Yield throughput of overloaded runs, goodput of those with bounds, and what is paid."""
+    """Yield figures that only some runs have, or that may differ."""
     if any(summary["overloaded"] for summary in summaries.values()):
         yield _THROUGHPUT
     yield _GOODPUT
