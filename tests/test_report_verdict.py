@@ -69,7 +69,7 @@ def test_overload_slo_and_lost_requests_are_named(summary: dict[str, Any]) -> No
     assert "bad: overloaded: latencies depend on the length of the trace." in text
     assert "good: SLO met." in text
     assert "bad: SLO missed." in text
-    assert "goodput 90.0% against 50.0% of bad" in text
+    assert "goodput 90.0% against 50.0%" in text
     assert "requests/s served" in text
     assert "bad: of 30 requests, 3 unfinished." in text
 

@@ -143,7 +143,7 @@ def new_drawing(x: Axis, y: Axis, x_range: Range1d | None = None, **options: Any
             axis.formatter = NumeralTickFormatter(format=about.digits)
         if about.is_log:
             axis.ticker = FixedTicker()  # the page sets its ticks, also after a zoom
-        axis.major_label_policy = NoOverlap()
+            axis.major_label_policy = NoOverlap()
         axis.axis_line_color = axis.major_tick_line_color = "#9aa1ab"
         axis.minor_tick_line_color = None
         axis.axis_label_text_font = axis.major_label_text_font = _FONT

@@ -46,6 +46,11 @@ class Table:
         return [index > 0 and any(isinstance(key, int | float) for key in keys) for index, keys in enumerate(columns)]
 
     @property
+    def is_even(self) -> bool:
+        """Whether all columns but the first are numbers, and get the same width."""
+        return len(self.head) > 2 and all(self.is_number[1:])
+
+    @property
     def head_classes(self) -> list[str]:
         """Classes of the column heads; short words do not break."""
         whole = [all(len(word) <= _LONGEST_WORD for word in name.split()) for name in self.head]

@@ -12,9 +12,11 @@ async function draw() {
   prepare();
 }
 
-if (document.getElementById("drawings")) {
+const undrawn = document.getElementById("undrawn");
+if (undrawn) {
+  undrawn.hidden = true;
   draw().catch((error) => {
-    document.getElementById("undrawn").hidden = false;
+    undrawn.hidden = false;
     console.error(error);
   });
 }
@@ -42,7 +44,10 @@ function prepare() {
   for (const { below, left, x_range, y_range } of Bokeh.documents[0].roots()) {
     for (const [axis, range] of [[below[0], x_range], [left[0], y_range]]) {
       if (axis.type !== "LogAxis") continue;
-      const update = () => (axis.ticker.ticks = ticks(range.start, range.end));
+      const update = () => {
+        axis.ticker.ticks = ticks(range.start, range.end);
+        axis.change.emit();
+      };
       range.change.connect(update);
       update();
     }
