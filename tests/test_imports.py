@@ -57,7 +57,7 @@ TABLE = {
     " simulator.launch simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces"
     " traces.shared hydra omegaconf optuna rich",
     "simulator.report": "simulator.cli simulator.config simulator.output simulator.plot simulator.results traces.shared"
-    " jinja2 markupsafe matplotlib rich",
+    " bokeh jinja2 markupsafe rich",
     "simulator.reproduce": "simulator.capacity simulator.cli simulator.config simulator.iteration_time"
     " simulator.replica simulator.simulation traces.shared joblib matplotlib rich",
     "simulator.predict": "simulator.cli simulator.config simulator.iteration_time simulator.launch simulator.model"

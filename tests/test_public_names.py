@@ -41,9 +41,10 @@ EXPORTS = {
     " bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError deployment_lines deployment_parts heading"
     " load_parts load_result load_summary parse read_json title write_result",
-    "simulator.plot": "PricedPoint axis_of batch_composition capacities capacity_against_slo cost_against_latency"
-    " generation_stalls knee kv_and_queue latency_against_load latency_cdfs pictures_of_run pipeline_timeline"
-    " prefix_cache roofline save set_search_title statistic_label",
+    "simulator.plot": "Job PricedPoint axis_of batch_composition capacities capacity_against_slo capacity_curves"
+    " cost_against_latency generation_stalls knee kv_and_queue latency_against_load latency_cdfs load_series"
+    " longest_stall name_of neighbours overloaded_loads pictures_of_run pipeline_timeline prefix_cache priced_points"
+    " read_sweep roofline save set_search_title statistic_label trial_series typical_iteration",
     "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
     "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult GOODPUT Goodput"
     " GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective Objectives PERCENTILES"

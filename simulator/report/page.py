@@ -1,91 +1,124 @@
-"""HTML page of a report, rendered from its template."""
+"""HTML page of a report: its parts and their rendering."""
 
-from collections import Counter
-from collections.abc import Mapping
+import base64
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from bokeh.core.json_encoder import serialize_json
+from bokeh.document import Document
+from bokeh.resources import INLINE
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from simulator.config import VERSION
-from simulator.report.drawing import pictures
-from simulator.report.tables import Runs, comparison_table, configuration_table, tables
-from simulator.results import bottlenecks, duration, figure, share, utilisation
+from simulator.report.charts import Chart, Key
+from simulator.report.tables import Table
+from simulator.results import Bottleneck
 
 
-def page(runs: Runs) -> str:
-    """Return the HTML of a report.
+@dataclass(frozen=True)
+class Fact:
+    """A line of what was simulated.
 
-    Args:
-        runs: Result and summary by name.
+    Attributes:
+        label: What it is about.
+        text: What all runs have in common; empty: they differ.
+        texts: Key and text of each run, if they differ.
     """
+
+    label: str
+    text: str = ""
+    texts: Sequence[tuple[Key, str]] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What limits a run.
+
+    Attributes:
+        name: Name of the run; empty: there is no other.
+        utilisation: How busy the stages were.
+        bottlenecks: Bottlenecks, the strongest first.
+    """
+
+    name: str
+    utilisation: str
+    bottlenecks: Sequence[Bottleneck]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Content of a page.
+
+    Attributes:
+        title: Title.
+        kind: What it is about, such as "run".
+        facts: What was simulated.
+        verdict: Sentences, each with the names that it is about, which may be empty.
+        warnings: Warnings.
+        limits: Bottlenecks of each run.
+        charts: Charts.
+        tables: Tables.
+        details: Tables that are folded up.
+        zooms_together: Whether charts over time zoom together.
+    """
+
+    title: str
+    kind: str
+    facts: Sequence[Fact]
+    verdict: Sequence[tuple[str, str]]
+    warnings: Sequence[str] = ()
+    limits: Sequence[Limits] = ()
+    charts: Sequence[Chart] = ()
+    tables: Sequence[Table] = ()
+    details: Sequence[Table] = ()
+    zooms_together: bool = False
+
+    @property
+    def has_series(self) -> bool:
+        """Whether there is a legend whose entries can be clicked."""
+        return any(key.series is not None for chart in self.charts for key in chart.keys)
+
+
+def render(page: Page) -> str:
+    """Return the HTML of a page. Equal pages give equal bytes."""
     environment = Environment(loader=PackageLoader("simulator.report"), autoescape=True, undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
-    several = len(runs) > 1
-    sections = [
-        {
-            "name": name,
-            "cards": _cards(summary),
-            "warnings": summary["warnings"],
-            "limits": bottlenecks(result),
-            "utilisation": utilisation(result),
-            "description": _description(summary),
-        }
-        for name, (result, summary) in runs.items()
-    ]
     return environment.get_template("page.html").render(
-        title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",
-        runs=sections,
-        several=several,
-        # Matplotlib has escaped the names in the SVG.
-        pictures=[(picture, Markup(picture.svg)) for picture in pictures(runs)],  # nosec B704
-        tables=list(tables(runs)),
-        comparison=comparison_table(runs) if several else None,
-        differences=configuration_table(runs, only_differences=True) if several else None,
-        configurations=configuration_table(runs, only_differences=False),
+        page=page,
         version=VERSION,
+        library=_library() if page.charts else "",
+        # A script, not text: JSON in which no tag can end the script.
+        drawings=Markup(_as_json([chart.drawing for chart in page.charts])) if page.charts else "",  # nosec B704
     )
 
 
-def _cards(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the name, value and remark of each metric at the top."""
-    cost = summary["cluster"]["cost_per_million_output_tokens_usd"]
-    busy = [stage["busy"] for replica in summary["replicas"] for stage in replica["stages"] or []]
-    cards = [
-        ("finished", f"{summary['num_finished']:,}", f"of {summary['num_requests']:,} requests"),
-        ("requests/s", figure(summary["requests_per_s"]), f"{figure(summary['output_tokens_per_s'])} output tokens/s"),
-        ("TTFT P50", duration(summary["ttft_s"]["p50"]), f"P99 {duration(summary['ttft_s']['p99'])}"),
-        ("TBT P99", duration(summary["tbt_s"]["p99"]), f"P50 {duration(summary['tbt_s']['p50'])}"),
-        ("end to end P50", duration(summary["e2e_s"]["p50"]), f"P99 {duration(summary['e2e_s']['p99'])}"),
-        ("KV cache usage", share(summary["kv_use"]["mean"]), f"peak {share(summary['kv_use']['max'])}"),
-        ("stages busy", share(float(np.mean(busy)) if busy else None), _count(summary["cluster"]["num_gpus"], "GPU")),
-    ]
-    prefix = summary["prefix_cache"]
-    if prefix is not None:
-        remark = f"of prompt tokens; {prefix['num_evicted_blocks']:,} blocks evicted"
-        cards.append(("prefix cache hits", share(prefix["hit_rate_tokens"]), remark))
-    if cost is not None:
-        cards.append(("cost", f"${cost:,.2f}", "per million output tokens"))
-    return cards
+def _library() -> str:
+    """Return the compressed script of Bokeh as base64."""
+    (script,) = INLINE.clone(components=["bokeh"]).js_raw[:1]
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
-def _description(summary: Mapping[str, Any]) -> str:
-    """Describe the simulated system and workload in one line."""
-    config, replicas = summary["config"], summary["replicas"]
-    kinds = Counter((replica["device"], replica["tp"], replica["pp"]) for replica in replicas)
-    parts = [f"{count} x {device} TP{tp} PP{pp}" for (device, tp, pp), count in kinds.items()]
-    scheduler = str(config["scheduler"]["_target_"]).split(".")[-1]
-    options = config["scheduler"]
-    budget = options.get("token_budget", options.get("max_num_batched_tokens"))
-    rate = summary["arrivals_per_s"]
-    words = [
-        f"{config['model']['name']} on {', '.join(parts)}",
-        scheduler if budget is None else f"{scheduler} with a token budget of {budget:,}",
-        f"{summary['num_requests']:,} requests" + ("" if rate is None else f" at {rate:.3g} requests/s"),
-    ]
-    return "; ".join(words) + "."
+def _as_json(drawings: Sequence[Any]) -> str:
+    """Return charts as JSON that is safe inside a script element."""
+    document = Document()
+    for drawing in drawings:
+        document.add_root(drawing)
+    plain = json.loads(serialize_json(document.to_json(deferred=False)))
+    text = json.dumps(_renumbered(plain, {}), separators=(",", ":"), ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'s' if number > 1 else ''}"
+def _renumbered(node: Any, numbers: dict[str, str]) -> Any:
+    """Number the models from 1; Bokeh counts on from page to page."""
+    if isinstance(node, Mapping):
+        return {
+            key: numbers.setdefault(value, f"m{len(numbers) + 1}")
+            if key == "id" and isinstance(value, str)
+            else _renumbered(value, numbers)
+            for key, value in node.items()
+        }
+    return [_renumbered(value, numbers) for value in node] if isinstance(node, list) else node

@@ -1,0 +1,82 @@
+"""Page of a search for the cheapest deployment."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from simulator.output import read_json
+from simulator.plot import PricedPoint, priced_points
+from simulator.report.page import Fact, Page
+from simulator.report.series_charts import pareto_chart
+from simulator.report.tables import Cell, Table, configuration_table, dollars, number, word
+from simulator.results import deployment_label, figure, objective_label, objective_text, objective_value
+
+KEYS = ("cheapest", "slo", "num_deployments", "num_proposals", "warnings", "pruned", "config")
+
+
+def search_page(name: str, folder: Path) -> Page:
+    """Return the page of a search.
+
+    Args:
+        name: Name of the search.
+        folder: Its folder, with search.json and search.csv.
+    """
+    search = read_json(folder / "search.json", *KEYS)
+    bounds = search["slo"]
+    deployments = list(priced_points(folder, list(bounds)))
+    ruled_out = [[word(option["name"]), word(option["reason"])] for option in search["pruned"]]
+    configuration = configuration_table({"value": search["config"]}, only_differences=False)
+    return Page(
+        title=name,
+        kind="Search for the cheapest deployment",
+        facts=list(_facts(search)),
+        verdict=[("", sentence) for sentence in _verdict(search, deployments)],
+        warnings=search["warnings"],
+        charts=[pareto_chart(deployments, objective, bound) for objective, bound in bounds.items()],
+        tables=[_table(deployments, bounds)],
+        details=[*([Table("Layouts ruled out", ["layout", "reason"], ruled_out)] if ruled_out else []), configuration],
+    )
+
+
+def _facts(search: Mapping[str, Any]) -> Iterator[Fact]:
+    config = search["config"]
+    trace, arrival = config["trace"], config["arrival"]
+    yield Fact("model", str(config["model"].get("name", "")))
+    rate = f"{figure(arrival['qps'])} requests/s" if arrival.get("qps") else ""
+    source = Path(trace["path"]).name if trace.get("path") else ""
+    requests = f"{trace['num_requests']:,} requests" if trace.get("num_requests") else ""
+    yield Fact("load", ", ".join(part for part in (source, requests, rate, f"seed {config['seed']}") if part))
+    yield Fact("SLO", ", ".join(objective_text(name, bound) for name, bound in search["slo"].items()))
+
+
+def _verdict(search: Mapping[str, Any], deployments: Sequence[PricedPoint]) -> Iterator[str]:
+    best = search["cheapest"]
+    if best is None:
+        yield f"None of the {search['num_deployments']:,} simulated deployments meets the SLO."
+        return
+    layout = deployment_label(*(best[key] for key in ("replicas", "tp", "pp", "scheduler", "token_budget")))
+    values = ", ".join(
+        f"{objective_label(name)} {objective_value(name, value)}" for name, value in best["values"].items()
+    )
+    price = dollars(best["cost_per_hour_usd"])
+    yield f"Cheapest within the SLO: {price}/h, {best['device']}, {layout}, with {values}."
+    others: dict[str, PricedPoint] = {}
+    for point in sorted(deployments, key=lambda point: point.cost_per_hour_usd):
+        if point.met and point.device != best["device"]:
+            others.setdefault(point.device, point)
+    for point in others.values():
+        ratio = point.cost_per_hour_usd / best["cost_per_hour_usd"]
+        yield f"Cheapest on {point.device}: {dollars(point.cost_per_hour_usd)}/h ({ratio:.2g} times), {point.label}."
+    num_met = sum(point.met for point in deployments)
+    yield f"{num_met:,} of {len(deployments):,} simulated deployments meet the SLO."
+
+
+def _table(deployments: Sequence[PricedPoint], bounds: Mapping[str, float]) -> Table:
+    rows = []
+    for point in deployments:
+        values = [Cell(objective_value(name, point.values[name]), point.values[name]) for name in bounds]
+        fronts = ", ".join(map(objective_label, point.fronts)) or "-"
+        cells = [word(f"{point.device}, {point.label}"), number(point.cost_per_hour_usd, dollars), *values]
+        rows.append([*cells, word("met" if point.met else "missed"), word(fronts)])
+    head = ["deployment", "$/h", *map(objective_label, bounds), "SLO", "Pareto front of"]
+    return Table("Deployments", head, rows)
