@@ -29,6 +29,7 @@ PACKAGES = {
     "invariants": ("checked replica,\nlaws of a result", BLUE, 2.65),
     "output": ("files of a run", GOLD, 3.7),
     "config": ("Hydra", BLACK, 2.1),
+    "launch": ("vllm serve, manifests", BLACK, 3.1),
     "cli": ("entry point, sweeps", BLACK, 2.1),
     "plot": ("pictures", GOLD, 3.7),
     "capacity": ("load within an SLO", BLACK, 1.6),
