@@ -72,7 +72,7 @@ CASES = [
 def test_every_plot_of_the_documentation_can_be_drawn(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mains = {"simulator.plot": main, "simulator.report": report}
     drawn = [line for line in SHOWN if line.split()[2] in mains]
-    assert len(drawn) == 5
+    assert len(drawn) == 7
     for line in drawn:
         _, _, module, *arguments = shlex.split(line)
         assert run_main(mains[module], arguments, written, monkeypatch) == 0

@@ -117,6 +117,15 @@ def test_a_prefix_cache_has_its_pictures(tmp_path: Path) -> None:
     assert "prompt tokens found in the prefix cache" in text
 
 
+def test_a_run_without_tokens_has_a_page_without_pictures(tmp_path: Path) -> None:
+    write_run(tmp_path, "trace=fixed", "trace.prompt_tokens=300000", "trace.num_requests=3")
+    text = render(run_page({"run": (load_result(tmp_path), load_summary(tmp_path))}))
+    assert "no token was measured" in text
+    assert "of 3 requests, 3 ignored" in text
+    assert "<h2>Pictures" not in text
+    assert "<figure" not in text
+
+
 def test_pages_need_no_network_and_stay_small(reports: Path) -> None:
     for name in PAGES:
         text = (reports / name).read_text()

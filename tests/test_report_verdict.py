@@ -97,7 +97,8 @@ def test_values_that_were_not_measured_are_left_out(summary: dict[str, Any]) -> 
     text = text_of(comparison({"one": summary, "two": unknown}))
     assert "TBT" not in text
     assert "cost" not in text
-    assert verdict(unknown).startswith("TBT p99 -, TTFT p90")
+    assert verdict(unknown).startswith("TTFT p90 ")
+    assert verdict(changed(unknown, ttft_s__p90=None)).startswith("no token was measured; not overloaded; ")
 
 
 def test_thinned_steps_keep_both_ends_of_the_longest_pauses() -> None:

@@ -143,13 +143,13 @@ def new_drawing(x: Axis, y: Axis, x_range: Range1d | None = None, **options: Any
             axis.formatter = NumeralTickFormatter(format=about.digits)
         if about.is_log:
             axis.ticker = FixedTicker()  # the page sets its ticks, also after a zoom
-            axis.major_label_policy = NoOverlap()
         axis.axis_line_color = axis.major_tick_line_color = "#9aa1ab"
         axis.minor_tick_line_color = None
         axis.axis_label_text_font = axis.major_label_text_font = _FONT
         axis.axis_label_text_font_style = "normal"
         axis.axis_label_text_color = axis.major_label_text_color = "#4b5360"
         axis.axis_label_text_font_size, axis.major_label_text_font_size = "12px", "12px"
+    drawing.xaxis.major_label_policy = NoOverlap()
     drawing.grid.grid_line_color = "#e8eaee"
     return drawing
 

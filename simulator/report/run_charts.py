@@ -55,7 +55,7 @@ def run_charts(runs: Runs) -> Iterator[Chart]:
     names = dict(enumerate(runs if len(runs) > 1 else [""]))
     results = dict(enumerate(runs.values()))
     for metric in _LATENCIES:
-        yield _cdf(metric, results, names)
+        yield from _cdf(metric, results, names)
     if not any(len(replica.logged.end_s) for result in results.values() for replica in result.replicas):
         return
     begin_s, end_s = time_span(results.values())
@@ -75,20 +75,23 @@ def _keys(names: Mapping[int, str], shown: Sequence[int] | None = None) -> list[
     return [key_of(index, name) for index, name in names.items() if shown is None or index in shown]
 
 
-def _cdf(metric: str, results: Mapping[int, Result], names: Mapping[int, str]) -> Chart:
+def _cdf(metric: str, results: Mapping[int, Result], names: Mapping[int, str]) -> Iterator[Chart]:
     values = {index: 1e3 * quantiles(result.latencies[metric]) for index, result in results.items()}
-    known = [curve[curve > 0] for curve in values.values() if (curve > 0).any()]
-    lowest, highest = min((part.min() for part in known), default=1.0), max((part.max() for part in known), default=1.0)
-    is_log = highest > 10 * lowest
+    known = np.concatenate(list(values.values()))
+    known = known[np.isfinite(known)]
+    if len(known) == 0:
+        return
+    # Times of 0 have no place on a logarithmic axis.
+    is_log = known.max() > 10 * known[known > 0].min(initial=np.inf)
     share = Axis(f"{'gaps' if metric == 'tbt_s' else 'requests'} at or below, %", "0.[00]")
     time = Axis(f"{LATENCIES[metric]}, ms", "0,0.[00]", is_log)
     if is_log:
         values = {index: np.where(curve > 0, curve, np.nan) for index, curve in values.items()}
     drawing = new_drawing(time, share)
     draw_quantiles(drawing, (time, share), 100 * SHARES, values, names)
-    empty = [names[index] or "the run" for index, curve in values.items() if not np.isfinite(curve).any()]
+    empty = [names[index] for index, curve in values.items() if not np.isfinite(curve).any()]
     note = f"no samples: {', '.join(empty)}" if empty else ""
-    return Chart(LATENCIES[metric].capitalize(), drawing, _keys(names), note)
+    yield Chart(LATENCIES[metric].capitalize(), drawing, _keys(names), note)
 
 
 def _tokens(results: Mapping[int, Result], names: Mapping[int, str], shared: Range1d) -> Chart:

@@ -106,7 +106,7 @@ def pareto_chart(deployments: Sequence[PricedPoint], objective: str, bound: floa
         bound: Its bound.
     """
     axis, factor = objective_axis(objective, is_log=True)
-    price = Axis("US dollars per hour", "$0,0.00")
+    price = Axis("US dollars per hour", "$0,0.[00]")
     drawing = new_drawing(price, axis)
     devices = list(dict.fromkeys(deployment.device for deployment in deployments))
     markers = []

@@ -47,7 +47,7 @@ class Table:
 
     @property
     def is_even(self) -> bool:
-        """Whether all columns but the first are numbers of one width."""
+        """Whether all columns but the first are numbers, equally wide."""
         return len(self.head) > 2 and all(self.is_number[1:])
 
     @property

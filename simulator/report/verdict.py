@@ -78,11 +78,14 @@ def verdict(summary: Mapping[str, Any]) -> str:
     """Return the verdict on one run in a sentence."""
     rate = summary["arrivals_per_s"]
     load = "" if rate is None else f" at {figure(rate)} requests/s"
-    parts = [", ".join(f"{scale.label} {scale.text(value_of(summary))}" for scale, value_of in _LATENCIES[:2]) + load]
+    measured = [(scale, value) for scale, value_of in _LATENCIES[:2] if (value := value_of(summary)) is not None]
+    latencies = ", ".join(f"{scale.label} {scale.text(value)}" for scale, value in measured)
+    parts = [(latencies or "no token was measured") + load]
     parts.append(
         "overloaded: latencies depend on the length of the trace" if summary["overloaded"] else "not overloaded"
     )
-    parts.append(f"KV cache at most {share(summary['kv_use']['max'])}")
+    most = summary["kv_use"]["max"]
+    parts += [f"KV cache at most {share(most)}"] if most is not None else []
     parts += [f"{summary['num_preemptions']:,} preemptions"] if summary["num_preemptions"] else []
     parts += _slo(summary)
     parts += [text for text in (_unfinished(summary), _failures(summary)) if text]
