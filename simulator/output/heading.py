@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 # Options of policies that limit a batch, and their units.
-_LIMITS = {
-    "token_budget": "tokens",
-    "max_num_batched_tokens": "tokens",
-    "chunk_size": "prompt tokens",
-    "max_num_seqs": "sequences",
-}
+_LIMITS = (
+    ("token_budget", "tokens"),
+    ("max_num_batched_tokens", "tokens"),
+    ("chunk_size", "prompt tokens"),
+    ("max_num_seqs", "sequences"),
+)
 
 
 def heading(about: Mapping[str, Any]) -> dict[str, str]:
@@ -78,7 +78,7 @@ def _replicas(group: Mapping[str, Any]) -> str:
 def _policy(group: Mapping[str, Any], about: Mapping[str, Any], *, with_limits: bool) -> str:
     scheduler, chosen = group["scheduler"], about.get("choices", {}).get("scheduler")
     name = chosen if chosen and len(about["groups"]) == 1 else scheduler["class"]
-    limits = [f"{scheduler[key]:,} {unit}" for key, unit in _LIMITS.items() if scheduler.get(key)]
+    limits = [f"{scheduler[key]:,} {unit}" for key, unit in _LIMITS if scheduler.get(key)]
     if with_limits:
         return ", ".join([name, *limits])
     return " ".join([name, *limits[:1]])
