@@ -201,8 +201,8 @@ def check_overload() -> None:
     assert backlog(arrival_s, np.where(arrival_s < 40, arrival_s, np.nan), one) == 60
     # A quarter of the arrivals since the queue was empty; half of its longest; ten requests, and their square root.
     assert backlog(arrival_s, np.where(arrival_s < 76, arrival_s, np.inf), one) == 0
-    assert backlog(arrival_s, arrival_s + np.where(arrival_s < 50, 60, 20), one) == 0
-    assert backlog(arrival_s, arrival_s + 9.5, one) == 0
+    assert backlog(arrival_s, arrival_s + np.where(arrival_s < 50, 60, 10), one) == 0
+    assert backlog(arrival_s, arrival_s + 8.5, one) == 0
     assert backlog(arrival_s, arrival_s + 10.5, one) == 11
     many_s = np.arange(400.0)
     assert backlog(many_s, many_s + 19.5, np.zeros(400, dtype=np.int64)) == 20

@@ -202,7 +202,7 @@ def test_the_commands_about_workloads_run(tmp_path: Path, tokenizer_path: str, m
     document = (REPOSITORY / "docs" / "workloads.md").read_text()
     shown = [line for block in code_blocks("docs/workloads.md", "bash") for line in block.splitlines()]
     shown += re.findall(r"`(python -m simulator trace=[^`]+)` \|$", document, re.MULTILINE)
-    assert len(shown) == 23
+    assert len(shown) == 27
     for command in shown:
         few = ["trace.num_requests=20"] if "simulator" in command and "trace=file" not in command else []
         _, _, module, *arguments = shlex.split(command)
