@@ -187,6 +187,9 @@ SAMPLES = {
     "rr_conv_70.csv": "splitwise",
     "splitwise_conv.csv": "vidur",
     "bench.json": "vllm bench",
+    "workload.csv": "servegen",
+    "profile_export.jsonl": "aiperf records",
+    "sharegpt.jsonl": "llmservingsim without tokens",
 }
 
 
