@@ -18,10 +18,10 @@ from rich.progress import (
 from rich.text import Text
 
 from simulator.cli import HELP, Figures, hydra_command, print_summary
-from simulator.config import build, build_objectives, description, files_of
+from simulator.config import build, build_slo, description, files_of
 from simulator.launch import with_launch
 from simulator.output import write_result
-from simulator.results import SLO, Result, client_figures, client_warnings
+from simulator.results import Result, client_figures, client_warnings
 from simulator.simulation import simulate
 from traces.shared.terminal import note
 
@@ -45,8 +45,7 @@ def main() -> None:
 def _simulate(config: DictConfig, folder: Path) -> Figures:
     arguments = build(config)
     deployment = arguments["deployment"]
-    objectives = build_objectives(config.slo, deployment)
-    slo = SLO.from_objectives(objectives) if objectives else None
+    slo = build_slo(config.slo, deployment)
     result = _with_progress(arguments)
     clients = client_figures(result)
     about: dict[str, Any] = {

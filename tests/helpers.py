@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, MetricOptions, Result, simulate
-from simulator.config import build, build_objectives, composed, description, files_of, load_config
+from simulator.config import build, build_slo, composed, description, files_of, load_config
 from simulator.iteration_time import Affine
 from simulator.model import KVMemory, Model, Parallelism
 from simulator.output import write_result
-from simulator.results import SLO, client_figures
+from simulator.results import client_figures
 from simulator.schedulers import VLLM, VLLMV1, ChunkedPrefills, FasterTransformer, Orca, Sarathi, Scheduler
 from traces import Trace
 
@@ -113,9 +113,9 @@ def write_run(folder: Path, *overrides: str) -> Result:
         arguments = build(config)
         result = simulate(**arguments)
         deployment = arguments["deployment"]
-        objectives = build_objectives(config.slo, deployment)
-        slo = SLO.from_objectives(objectives).figures(result) if objectives else None
-        about = {"slo": slo, "clients": client_figures(result), **description(config, deployment)}
+        slo = build_slo(config.slo, deployment)
+        about = {"slo": slo.figures(result) if slo else None, "clients": client_figures(result)}
+        about |= description(config, deployment)
         write_result(result, folder, about, files_of(config))
     return result
 

@@ -12,7 +12,7 @@ from simulator.capacity import load_capacity
 from simulator.config import load_config
 from simulator.config.build import ConfigError
 from simulator.output import Files, write_result
-from simulator.results import SLO, Distribution, client_figures, objectives_of
+from simulator.results import Distribution, client_figures, objectives_of
 from tests.helpers import command
 from traces.arrivals import ClosedLoop, Gamma, Poisson, Sessions
 from traces.generators import ClientClass, Conversations, Fixed, Geometric, Mix, Uniform
@@ -153,7 +153,7 @@ def test_the_slo_of_a_class_is_judged_on_its_own_requests() -> None:
     late = (table["first_token_s"] - table["arrival_s"])[own] > 0.3
     assert chat["slo"]["goodput"] == pytest.approx(1 - late.mean())
     # Over all requests, only those of the class can miss the objectives of the class.
-    together = SLO.from_objectives(objectives_of(result.clients[:1])).goodput(result)
+    together = objectives_of(result.clients[:1]).goodput(result)
     assert together.share == pytest.approx(1 - late.sum() / len(own))
 
 
@@ -161,7 +161,7 @@ def test_a_class_without_requests_misses_no_objective() -> None:
     result = simulate(**load_config("trace=mix", "trace.num_requests=30", "trace.clients.summarise.arrivals.qps=1e-6"))
     empty = client_figures(result)[1]
     assert (empty["num_requests"], empty["slo"]["met"], empty["slo"]["goodput"]) == (0, None, None)
-    assert SLO.from_objectives(objectives_of(result.clients)).missed(result) == []
+    assert objectives_of(result.clients).missed(result) == []
 
 
 def test_throughput_of_classes_adds_up_to_that_of_the_run() -> None:

@@ -16,7 +16,7 @@ TABLE = {
     "traces.arrivals": "traces traces.shared scipy",
     "traces.readers": "traces traces.shared traces.arrivals pandas pyarrow tokenizers",
     "traces.generators": "traces traces.shared traces.readers scipy",
-    "traces.tools": "traces traces.shared traces.arrivals traces.generators matplotlib pandas pyarrow rich scipy yaml",
+    "traces.tools": "traces traces.shared traces.arrivals traces.generators matplotlib pandas pyarrow rich yaml",
     "traces.__main__": "traces traces.shared traces.generators traces.readers traces.tools rich yaml",
     "simulator.shipped": "",
     "simulator.log": "",

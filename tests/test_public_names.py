@@ -18,10 +18,10 @@ EXPORTS = {
     "simulator.accuracy": "Comparison Point Skipped compare",
     "simulator.compare": "ReadError Run read_run",
     "simulator.config": "CONFIG_DIR ConfigError GROUPS MOST_NODES PublishedModel VERSION allowing build"
-    " build_experiment build_objectives build_prediction check_config_dir check_override choices chosen code_digest"
+    " build_experiment build_prediction build_slo check_config_dir check_override choices chosen code_digest"
     " combine_policies component composed deployment_of description files_of input_digests integer_pairs json_schema"
     " load_config model_choice named num_nodes one_line overrides_of published_models recomposed require_integer"
-    " require_keys require_mapping require_slo resolved to_hydra unknown_model",
+    " require_keys require_mapping require_objectives resolved to_hydra unknown_model",
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stuck_reason",
     "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
@@ -46,12 +46,12 @@ EXPORTS = {
     " longest_stall name_of neighbours overloaded_loads pictures_of_run pipeline_timeline prefix_cache priced_points"
     " read_sweep roofline save set_search_title statistic_label trial_series typical_iteration",
     "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
-    "simulator.results": "BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult GOODPUT Goodput"
-    " GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective Objectives PERCENTILES"
-    " REQUEST_COLUMNS ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES"
-    " STUCK Steps UNFINISHED Warning after_idle blocks_used bottlenecks cached_tokens client_figures client_warnings"
-    " deployment_label duration evicted_blocks figure kv_use milliseconds num_running objective_label objective_text"
-    " objective_value objectives_of output_tokens parse_objectives percentile_of prefix_cache_hits queue_length rank"
+    "simulator.results": "ALLOWED BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult GOODPUT"
+    " Goodput GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS"
+    " ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps"
+    " UNFINISHED Warning after_idle blocks_used bottlenecks cached_tokens client_figures client_warnings"
+    " deployment_label duration evicted_blocks figure is_cut_off kv_use milliseconds num_running objective_label"
+    " objective_text objective_value objectives_of output_tokens percentile_of prefix_cache_hits queue_length rank"
     " share stalls time_span utilisation",
     "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",

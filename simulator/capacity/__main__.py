@@ -112,6 +112,7 @@ def figures(summary: dict[str, Any]) -> Figures:
         "binding": summary["binding"],
         "goodput": best["goodput"],
         "goodput_qps": best["goodput_qps"],
+        "warnings": " | ".join(summary["warnings"]),
         **best["values"],
     }
 

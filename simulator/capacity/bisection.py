@@ -24,7 +24,7 @@ class Trial:
         num_finished: Number of finished requests.
         arrivals_per_s: Measured arrival rate, requests per second; None: all at once, or none.
         overloaded: Whether requests arrived faster than they were served.
-        is_burst: Whether all requests arrived before the first one finished.
+        is_burst: Whether requests arrived for less time than two of them take.
         warnings: Warnings of the run.
     """
 

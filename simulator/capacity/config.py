@@ -10,13 +10,13 @@ from simulator.capacity.experiment import CapacityExperiment
 from simulator.config import (
     ConfigError,
     build_experiment,
-    build_objectives,
+    build_slo,
     composed,
     named,
     require_integer,
     require_keys,
     require_mapping,
-    require_slo,
+    require_objectives,
 )
 from traces import Workload
 
@@ -60,8 +60,9 @@ def build_capacity(config: DictConfig, more_keys: Sequence[str] = ()) -> Capacit
         requests = workload.requests(seed)
     with named(""):
         at_1_qps.trace(seed, requests)
-    written = build_objectives(config.slo, parts["deployment"], requests.clients)
-    slo = require_slo(written or build_objectives(config.default_slo, parts["deployment"]))
+    written = build_slo(config.slo, parts["deployment"], requests.clients)
+    slo = written or build_slo(config.default_slo, parts["deployment"])
+    require_objectives(slo)
     require_mapping(config.capacity, "capacity")
     require_keys(config.capacity, "capacity", _KEYS)
     settings = dict(config.capacity)

@@ -6,15 +6,17 @@ A trial runs a workload at a rate on a deployment and checks the SLO.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from simulator.capacity.bisection import Trial
 from simulator.cluster import Deployment, Faults, groups_of
 from simulator.replica import Batch
-from simulator.results import FINISHED, SLO, MetricOptions, Result
+from simulator.results import SLO, MetricOptions, Result, is_cut_off
 from simulator.routers import Router
 from simulator.simulation import simulate
 from traces import Trace, Workload
 
-# Missed by a trial whose queue builds up, if no objective bounds how long requests wait.
+# Missed by a trial whose queue builds up, unless the paper's criterion holds: a bound on the scheduling delay.
 OVERLOAD = "overload"
 
 
@@ -79,16 +81,16 @@ class CapacityExperiment:
             time_limit_s=self.time_limit_s,
             metrics=self.metrics,
         )
-        _check_requests(result, qps)
-        goodput, missed = self.slo.goodput(result), self.slo.missed(result)
-        if result.overloaded and not self.slo.bounds_waiting:
+        self._check(result, qps)
+        figures, missed = self.slo.figures(result), self.slo.missed(result)
+        if result.overloaded and not self.slo.bounds_queue:
             missed.append(OVERLOAD)
         return Trial(
             qps=qps,
             missed=missed,
             values=self.slo.values(result),
-            goodput=goodput.share,
-            goodput_qps=goodput.requests_per_s,
+            goodput=figures["goodput"],
+            goodput_qps=figures["goodput_qps"],
             num_finished=result.num_by_status["num_finished"],
             arrivals_per_s=result.arrivals_per_s,
             overloaded=result.overloaded,
@@ -96,30 +98,36 @@ class CapacityExperiment:
             warnings=lasting_warnings(result),
         )
 
+    def _check(self, result: Result, qps: float) -> None:
+        """Check that a trial measures the load at its rate.
 
-def _check_requests(result: Result, qps: float) -> None:
-    """Check that a trial measures the load at its rate.
-
-    Raises:
-        ValueError: No request is measured, or the engine ignores some: these are no load carried.
-    """
-    if not result.counted.any():
-        raise ValueError(
-            f"no request of the trial at {qps:g} requests/s is measured: all arrive in the warm-up or after the time "
-            "limit; change metrics.warmup_s, time_limit_s or trace.num_requests"
-        )
-    num_ignored = result.num_by_status["num_ignored"]
-    if num_ignored:
-        raise ValueError(
-            f"{num_ignored:,} of {len(result.status):,} requests are longer than the engine admits, and no load: leave "
-            "them out with trace.max_total_tokens, or raise model.max_model_len"
-        )
+        Raises:
+            ValueError: No request is measured or judged, or the engine ignores some: these are no load carried.
+        """
+        if not result.counted.any():
+            raise ValueError(
+                f"no request of the trial at {qps:g} requests/s is measured: all arrive in the warm-up or after the "
+                "time limit; change metrics.warmup_s, time_limit_s or trace.num_requests"
+            )
+        num_ignored = result.num_by_status["num_ignored"]
+        if num_ignored:
+            raise ValueError(
+                f"{num_ignored:,} of {len(result.status):,} requests are longer than the engine admits, and no load: "
+                "leave them out with trace.max_total_tokens, or raise model.max_model_len"
+            )
+        for objective in self.slo.every if is_cut_off(result) else ():
+            if objective.needs_deadline and objective.value(result) is None:
+                raise ValueError(
+                    f"time_limit_s={self.time_limit_s:g} is too short to judge {objective.name} at {qps:g} requests/s: "
+                    "every request may still meet its bound"
+                )
 
 
 def _is_burst(result: Result) -> bool:
-    """Return whether all requests arrived before the first one finished."""
-    completed_s = result.requests["completed_s"][result.status == FINISHED]
-    return len(completed_s) > 0 and bool(result.requests["arrival_s"][result.counted].max() < completed_s.min())
+    """Return whether requests arrived for less time than two of them take."""
+    e2e_s = result.latencies["e2e_s"].statistic("p50")
+    arrival_s = result.requests["arrival_s"][result.counted]
+    return e2e_s is None or float(np.ptp(arrival_s)) < 2 * e2e_s
 
 
 def lasting_warnings(result: Result) -> list[str]:

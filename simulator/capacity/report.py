@@ -13,7 +13,7 @@ from scipy import stats
 from simulator.capacity.bisection import Capacity, Trial
 from simulator.capacity.config import CapacityTask
 from simulator.output import heading
-from simulator.results import objective_label, objective_text, objective_value, share
+from simulator.results import figure, objective_label, objective_text, objective_value, share
 from traces.shared.terminal import facts, new_table, show, warn
 
 CONFIDENCE = 0.95
@@ -96,7 +96,7 @@ def _warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[str]:
         )
     if any(capacity.best is not None and capacity.best.is_burst for capacity in capacities):
         warnings.append(
-            "at the capacity, all requests arrive before the first one finishes: it is that of one burst, and lower "
+            "at the capacity, requests arrive for less time than two of them take: it is that of one burst, and lower "
             "for a lasting load; raise trace.num_requests"
         )
     warnings += _rate_warnings(task, capacities)
@@ -141,7 +141,8 @@ def print_capacity(summary: dict[str, Any], console: Console) -> None:
 
 def _headline(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     interval = summary["confidence_interval_qps"]
-    mean = f"{summary['capacity_qps']:.4g} requests/s"
+    reached = all(seed["bracket_qps"][1] is not None for seed in summary["seeds"])
+    mean = f"{'' if reached else 'more than '}{figure(summary['capacity_qps'])} requests/s"
     if interval is not None:
         num_seeds = len(summary["seeds"])
         mean += f" (95 % confidence, {num_seeds} seeds: {interval[0]:.4g} to {interval[1]:.4g})"

@@ -12,7 +12,7 @@ from traces.shared.terminal import facts, new_table, note, show, warn
 
 MAX_SHOWN_REPLICAS = 16  # tables of more replicas or clients are only in summary.json
 _SHOWN_STATISTICS = ("mean", "p50", "p90", "p99", "max")
-_VERDICTS = {True: "met", False: "missed", None: "-"}
+_VERDICTS = {True: "met", False: "missed", None: "undecided"}
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
@@ -81,11 +81,15 @@ def _slo(slo: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     if slo["objectives"]:
         yield "SLO", f"{_VERDICTS[slo['met']]} ({values})"
     if slo["request_bounds_s"]:
-        bounds = ", ".join(objective_text(name, bound) for name, bound in slo["request_bounds_s"].items())
-        yield (
-            "goodput",
-            f"{share(slo['goodput'])} of the requests, {_number(slo['goodput_qps'], 3)} requests/s, within {bounds}",
-        )
+        yield "goodput", _goodput(slo)
+
+
+def _goodput(slo: Mapping[str, Any]) -> str:
+    bounds = ", ".join(objective_text(name, bound) for name, bound in slo["request_bounds_s"].items())
+    if slo["goodput"] is None:
+        return f"unknown: no request had the time to miss {bounds}"
+    rate = f"{_number(slo['goodput_qps'], 3)} requests/s"
+    return f"{share(slo['goodput'])} of {_count(slo['num_judged'], 'request')}, {rate}, within {bounds}"
 
 
 def _faults(faults: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -153,14 +157,21 @@ def _clients(clients: list[dict[str, Any]]) -> Table:
 
 
 def _objectives(clients: list[dict[str, Any]]) -> Table:
-    """Return the SLO of each client class, and whether it is met."""
-    table = new_table(["class", "objective", "value", "SLO", "goodput"], "objectives", left=["objective", "SLO"])
+    """Return the objectives of each client class, and whether they are met."""
+    table = new_table(["class", "objective", "value", "SLO"], "objectives", left=["objective", "SLO"])
     for client in clients:
-        slo = client["slo"]
-        for number, objective in enumerate(slo["objectives"] if slo else []):
-            verdict = (client["client"], _VERDICTS[slo["met"]], share(slo["goodput"])) if number == 0 else ("", "", "")
-            bound = objective_text(objective["name"], objective["bound"])
-            table.add_row(verdict[0], bound, objective_value(objective["name"], objective["value"]), *verdict[1:])
+        slo = client["slo"] or {"objectives": [], "request_bounds_s": {}}
+        rows = [
+            (
+                objective_text(objective["name"], objective["bound"]),
+                objective_value(objective["name"], objective["value"]),
+                _VERDICTS[objective["met"]],
+            )
+            for objective in slo["objectives"]
+        ]
+        rows += [(f"goodput: {_goodput(slo)}", "", "")] if slo["request_bounds_s"] else []
+        for number, row in enumerate(rows):
+            table.add_row(client["client"] if number == 0 else "", *row)
     return table
 
 

@@ -29,7 +29,7 @@ from simulator.config.model_names import PublishedModel, model_choice, published
 from simulator.config.overrides import MOST_NODES, check_config_dir, check_override, num_nodes, to_hydra
 from simulator.config.policy_options import combine_policies, overrides_of
 from simulator.config.schema import json_schema
-from simulator.config.slo import build_objectives, require_slo
+from simulator.config.slo import build_slo, require_objectives
 from simulator.shipped import CONFIG_DIR, GROUPS, VERSION, choices
 
 __all__ = [
@@ -42,8 +42,8 @@ __all__ = [
     "allowing",
     "build",
     "build_experiment",
-    "build_objectives",
     "build_prediction",
+    "build_slo",
     "check_config_dir",
     "check_override",
     "choices",
@@ -69,7 +69,7 @@ __all__ = [
     "require_integer",
     "require_keys",
     "require_mapping",
-    "require_slo",
+    "require_objectives",
     "resolved",
     "to_hydra",
     "unknown_model",

@@ -8,17 +8,15 @@ from omegaconf import DictConfig
 from simulator.cluster import Deployment, groups_of
 from simulator.config.components import ConfigError, named, require_mapping
 from simulator.replica import Batch
-from simulator.results import SLO, Objectives, objectives_of, parse_objectives
+from simulator.results import ALLOWED, SLO, objectives_of
 from traces import Client
 
 # Decodes, and context tokens of each, in the iteration that the paper's SLO counts (arXiv:2403.02310, section 5.1).
 REFERENCE_DECODES, REFERENCE_CONTEXT = 32, 4096
 
 
-def build_objectives(
-    node: Any, deployment: Deployment | Sequence[Deployment], clients: Sequence[Client] = ()
-) -> Objectives:
-    """Build the objectives of a deployment.
+def build_slo(node: Any, deployment: Deployment | Sequence[Deployment], clients: Sequence[Client] = ()) -> SLO:
+    """Build the SLO of a deployment, empty without a bound.
 
     Args:
         node: Bounds for all requests by objective: seconds, {decode_iterations: N} or {by_model: {NAME: SECONDS}}; or
@@ -33,26 +31,25 @@ def build_objectives(
     given = {str(name): bound for name, bound in node.items() if bound is not None}
     bounds = {name: _bound(f"slo.{name}", bound, deployment) for name, bound in given.items()}
     with named("slo", "."):
-        objectives = parse_objectives(bounds)
+        slo = SLO.of(bounds)
     with named("trace", "."):
-        return objectives + objectives_of(clients)
+        return slo + objectives_of(clients)
 
 
-def require_slo(objectives: Objectives) -> SLO:
-    """Return the SLO of a search, which needs an objective.
+def require_objectives(slo: SLO) -> None:
+    """Check that an SLO has an objective of the run.
 
     Raises:
         ConfigError: There is none.
     """
-    with named("slo", ": "):
-        slo = SLO.from_objectives(objectives)
+    if not slo:
+        raise ConfigError(f"slo: there is no objective: {ALLOWED}")
     if not slo.every:
         bound = slo.requests[0]
         raise ConfigError(
             f"slo.{bound.name} bounds single requests: add slo.goodput=0.9, the share of them within their bounds, or "
             f"bound a percentile, slo.{bound.name}_p99={bound.bound_s:g}"
         )
-    return slo
 
 
 def reference_iteration_s(deployment: Deployment | Sequence[Deployment]) -> float:

@@ -15,13 +15,13 @@ from simulator.results.formatting import (
 )
 from simulator.results.latency import LATENCIES, PERCENTILES, STATISTICS, Distribution, percentile_of, rank
 from simulator.results.objectives import (
+    ALLOWED,
     GOODPUT,
     Goodput,
     GoodputObjective,
     Objective,
-    Objectives,
     RequestBound,
-    parse_objectives,
+    is_cut_off,
 )
 from simulator.results.over_time import (
     Steps,
@@ -45,6 +45,7 @@ from simulator.results.summary import STAGE_SHARES
 from simulator.results.warnings import Warning
 
 __all__ = [
+    "ALLOWED",
     "BATCH_COLUMNS",
     "CACHED_TOKENS",
     "FINISHED",
@@ -68,7 +69,6 @@ __all__ = [
     "GoodputObjective",
     "MetricOptions",
     "Objective",
-    "Objectives",
     "ReplicaResult",
     "RequestBound",
     "RequestEventArrays",
@@ -85,6 +85,7 @@ __all__ = [
     "duration",
     "evicted_blocks",
     "figure",
+    "is_cut_off",
     "kv_use",
     "milliseconds",
     "num_running",
@@ -93,7 +94,6 @@ __all__ = [
     "objective_value",
     "objectives_of",
     "output_tokens",
-    "parse_objectives",
     "percentile_of",
     "prefix_cache_hits",
     "queue_length",

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simulator.results.objectives import parse_objectives
 from simulator.results.result import Result
 from simulator.results.slo import SLO
 from simulator.results.throughput import Throughput
@@ -41,7 +40,7 @@ def _figures(own: Result, throughput: Throughput) -> dict[str, Any]:
     """
     assert own.only_client is not None
     client = own.clients[own.only_client]
-    objectives = parse_objectives(client.slo)
+    slo = SLO.of(client.slo)
     counts = own.num_by_status
     return {
         "client": client.name,
@@ -49,5 +48,5 @@ def _figures(own: Result, throughput: Throughput) -> dict[str, Any]:
         **counts,
         **throughput.of(own.counted),
         **{name: latency.summary() for name, latency in own.latencies.items()},
-        "slo": SLO.from_objectives(objectives).figures(own) if objectives else None,
+        "slo": slo.figures(own, throughput.makespan_s) if slo else None,
     }

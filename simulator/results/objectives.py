@@ -1,7 +1,6 @@
 """Objectives: bounds on latencies of runs or requests, and on goodput."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +17,6 @@ GOODPUT = "goodput"
 LONGEST_S = 1e6
 # A bound on this percentile or a higher one also bounds each request.
 TAIL = 90
-# Configurations write p99_9 for p99.9, which would be two keys.
-_DECIMAL = re.compile(r"^(p\d+)_(\d+)$")
 # The event that ends each latency.
 _END_COLUMN = {"ttft": "first_token_s", "e2e": "completed_s", "scheduling_delay": "first_scheduled_s"}
 
@@ -55,11 +52,6 @@ class RequestBound:
         """Name such as "ttft", or "chat.ttft" for a client class."""
         return _named(self.metric, self.client)
 
-    @property
-    def bounds_waiting(self) -> bool:
-        """Whether it bounds the time that requests wait to be served."""
-        return self.metric in _END_COLUMN
-
     def is_late(self, result: Result) -> NDArray[np.bool_]:
         """Return whether each request misses the bound: bool[num_requests]."""
         if self.metric in _END_COLUMN:
@@ -69,6 +61,18 @@ class RequestBound:
             gaps = table["output_tokens"] - 1
             late = (gaps > 0) & (table["completed_s"] - table["first_token_s"] > self.bound_s * gaps)
         return np.asarray(late & scope(result, self.client).counted)
+
+    def deadline_s(self, result: Result) -> NDArray[np.float64]:
+        """Return when each request must have met the bound: float64[num_requests].
+
+        NaN: unknown, as the request has no first token.
+        """
+        table = result.requests
+        if self.metric in _END_COLUMN:
+            deadline_s = table["arrival_s"] + self.bound_s
+        else:
+            deadline_s = table["first_token_s"] + self.bound_s * (table["output_tokens"] - 1)
+        return np.where(scope(result, self.client).counted, deadline_s, -np.inf)
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,8 @@ class Objective:
         return self.bound_s
 
     @property
-    def bounds_waiting(self) -> bool:
-        """Whether it bounds the time that requests wait to be served."""
+    def needs_deadline(self) -> bool:
+        """Whether a run must last until outcomes are known."""
         return self.metric in _END_COLUMN
 
     @property
@@ -127,12 +131,15 @@ class Objective:
     def value(self, result: Result) -> float | None:
         """Return the value in a run, in seconds; None: nothing to measure.
 
-        A request that is still waiting counts with its waiting time so far.
+        Of a run that the time limit cut off, the requests count that arrived at least the bound before its end, those
+        that still wait with their waiting time so far: all of them are known to be within the bound or not.
         """
         result = scope(result, self.client)
         if self.metric not in _END_COLUMN:
             return result.latencies[f"{self.metric}_s"].statistic(self.statistic)
         considered = result.counted & (result.status != IGNORED)
+        if is_cut_off(result):
+            considered &= result.requests["arrival_s"] <= result.end_s - self.bound_s
         return Distribution(_waited_s(self.metric, result)[considered]).statistic(self.statistic)
 
     def excess(self, result: Result) -> float:
@@ -182,9 +189,9 @@ class GoodputObjective:
         return self.min_share
 
     @property
-    def bounds_waiting(self) -> bool:
-        """Whether it bounds the time that requests wait to be served."""
-        return any(bound.bounds_waiting for bound in self.request_bounds)
+    def needs_deadline(self) -> bool:
+        """Whether a run must last until outcomes are known."""
+        return True
 
     def value(self, result: Result) -> float | None:
         """Return the share in a run; None: no request has an outcome."""
@@ -201,85 +208,46 @@ class Goodput:
     """Requests that meet every bound on their own.
 
     Attributes:
-        share: Their share of the requests whose outcome is known; None: there are none, or no bound.
-        requests_per_s: Their number per second of the run; None: the run took no time, or no bound.
+        num_good: Their number.
+        num_judged: Number of requests that are judged.
     """
 
-    share: float | None
-    requests_per_s: float | None
+    num_good: int = 0
+    num_judged: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """Share of good requests; None: none was judged."""
+        return self.num_good / self.num_judged if self.num_judged else None
 
 
 def goodput_of(result: Result, bounds: Sequence[RequestBound]) -> Goodput:
-    """Return the share and rate of requests that meet every bound.
+    """Return how many requests meet every bound.
 
-    They finished, with each of their own latencies within its bound. A request that the time limit cut off counts as
-    missed if it is already late, else not at all.
+    They finished, with each of their own latencies within its bound. Of a run that the time limit cut off, the
+    requests are judged whose deadlines had passed, whether they met them or not.
 
     Source: Zhong et al., DistServe (OSDI 2024, arXiv:2401.09670), section 1.
     """
-    counted, status = result.counted, result.status
-    if not bounds or not counted.any():
-        return Goodput(None, None)
+    judged = result.counted.copy()
+    if not bounds:
+        return Goodput()
+    if is_cut_off(result):
+        deadlines_s = np.max([bound.deadline_s(result) for bound in bounds], axis=0)
+        judged &= deadlines_s <= result.end_s
     late = np.logical_or.reduce([bound.is_late(result) for bound in bounds])
-    known = counted & ((status != UNFINISHED) | late)
-    num_good = int(np.count_nonzero(counted & (status == FINISHED) & ~late))
-    num_known = int(np.count_nonzero(known))
-    span_s = result.end_s - float(result.requests["arrival_s"][counted].min())
-    return Goodput(num_good / num_known if num_known else None, num_good / span_s if span_s > 0 else None)
+    num_good = int(np.count_nonzero(judged & (result.status == FINISHED) & ~late))
+    return Goodput(num_good, int(np.count_nonzero(judged)))
 
 
-@dataclass(frozen=True)
-class Objectives:
-    """Objectives as written, for a run or its client classes.
-
-    Attributes:
-        latencies: Bounds on latency statistics.
-        goodputs: Bounds on goodput.
-        requests: Bounds on each request, besides those that follow from `latencies`.
-    """
-
-    latencies: tuple[Objective, ...] = ()
-    goodputs: tuple[GoodputObjective, ...] = ()
-    requests: tuple[RequestBound, ...] = ()
-
-    def __add__(self, other: "Objectives") -> "Objectives":
-        """Return the objectives of both."""
-        return Objectives(
-            self.latencies + other.latencies, self.goodputs + other.goodputs, self.requests + other.requests
-        )
-
-    def __bool__(self) -> bool:
-        """Return whether there are any."""
-        return bool(self.latencies or self.goodputs or self.requests)
-
-
-def parse_objectives(bounds: Mapping[str, float | None], client: str | None = None) -> Objectives:
-    """Return objectives such as {"tbt_p99": 0.2, "ttft": 1, "goodput": 0.9}.
-
-    Names without a bound are left out.
-
-    Raises:
-        ValueError: A name or a bound is not allowed.
-    """
-    given = {str(name): bound for name, bound in bounds.items() if bound is not None}
-    min_share = given.pop(GOODPUT, None)
-    requests = tuple(RequestBound(name, given.pop(name), client) for name in REQUEST_METRICS if name in given)
-    latencies = tuple(Objective(*_split(name), bound, client) for name, bound in given.items())
-    all_bounds = (*requests, *(bound for objective in latencies for bound in objective.request_bounds))
-    goodputs = () if min_share is None else (GoodputObjective(min_share, all_bounds, client),)
-    return Objectives(latencies, goodputs, requests)
+def is_cut_off(result: Result) -> bool:
+    """Return whether the time limit cut off requests."""
+    return bool((result.counted & (result.status == UNFINISHED)).any())
 
 
 def scope(result: Result, client: str | None) -> Result:
     """Return the run with the figures of a client class."""
     return result if client is None else result.of_client([known.name for known in result.clients].index(client))
-
-
-def _split(name: str) -> tuple[str, str]:
-    for metric in METRICS:
-        if name.startswith(f"{metric}_"):
-            return metric, _DECIMAL.sub(r"\1.\2", name.removeprefix(f"{metric}_"))
-    raise ValueError(f"{name} is not an objective: {ALLOWED}")
 
 
 def _named(name: str, client: str | None) -> str:

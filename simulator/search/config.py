@@ -12,7 +12,7 @@ from simulator.cluster import Deployment, Faults, has_token_budget, with_token_b
 from simulator.config import (
     ConfigError,
     build_experiment,
-    build_objectives,
+    build_slo,
     chosen,
     code_digest,
     composed,
@@ -23,7 +23,7 @@ from simulator.config import (
     require_integer,
     require_keys,
     require_mapping,
-    require_slo,
+    require_objectives,
     resolved,
     to_hydra,
 )
@@ -112,7 +112,7 @@ class SearchTask:
         seconds = {name: unmeasured[name] if value is None else value for name, value in values.items()}
         return Served(
             seconds,
-            not result.summary["overloaded"],
+            not result.overloaded or self.slo.bounds_queue,
             lasting_warnings(result),
             vars(deployment.scheduler).get("max_num_seqs"),
             deployment.kv_cache.memory_utilization,
@@ -165,7 +165,8 @@ def build_search(config: DictConfig, overrides: Sequence[str]) -> SearchTask:
         trace = parts["workload"].trace(parts["seed"])
     if any(isinstance(bound, DictConfig) and "decode_iterations" in bound for bound in config.slo.values()):
         raise ConfigError("slo: a search compares deployments, so set bounds in seconds, for example slo.tbt_p99=0.2")
-    slo = require_slo(build_objectives(config.slo, parts["deployment"], trace.clients))
+    slo = build_slo(config.slo, parts["deployment"], trace.clients)
+    require_objectives(slo)
     load = _load(trace, parts["deployment"], parts["metrics"])
     build = _builder(overrides, space)
     _require_budgets(build, space)

@@ -9,7 +9,7 @@ from simulator.cluster import Deployment, has_token_budget, with_token_budget
 from simulator.config import (
     ConfigError,
     build_experiment,
-    build_objectives,
+    build_slo,
     integer_pairs,
     require_integer,
     require_keys,
@@ -64,8 +64,8 @@ def build_budget(config: DictConfig) -> BudgetTask:
     deployment = build_experiment(config, ("default_slo", "capacity", "token_budget"))["deployment"]
     if not isinstance(deployment, Deployment):
         raise ConfigError("cluster.groups must be null: a token budget is for one deployment")
-    objectives = build_objectives(config.slo, deployment) or build_objectives(config.default_slo, deployment)
-    bounds = [objective.bound_s for objective in objectives.latencies if objective.metric == "tbt"]
+    slo = build_slo(config.slo, deployment) or build_slo(config.default_slo, deployment)
+    bounds = [objective.bound_s for objective in slo.objectives if objective.metric == "tbt"]
     if not bounds:
         raise ConfigError("slo has no bound on the TBT; add one, for example slo.tbt_p99=0.2")
     tile = require_integer(node.tile, "token_budget.tile", 1)
