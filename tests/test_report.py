@@ -193,6 +193,7 @@ def test_a_sweep_over_loads_has_its_curves_and_its_table(studies: Path) -> None:
     assert "TBT p99 against load" in text
     assert text.count("<tr>") == 1 + 4
     assert "varied: arrival.qps" in text
+    assert "<dd>sharegpt, 20 requests, seed 0</dd>" in text
 
 
 def test_another_sweep_names_the_best(studies: Path) -> None:

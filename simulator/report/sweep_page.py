@@ -84,7 +84,8 @@ def _about(folder: Path) -> dict[str, Any] | None:
     path = next((folder / name for name in ("summary.json", "capacity.json") if (folder / name).is_file()), None)
     if path is None:
         return None
-    return {**read_json(path, "config", "choices", "groups"), "arrivals_per_s": None, "requests_per_s": None}
+    about = read_json(path, "config", "choices", "groups")
+    return {key: value for key, value in about.items() if key not in ("arrivals_per_s", "requests_per_s")}
 
 
 def _verdict(jobs: Sequence[Job]) -> list[tuple[str, str]]:
