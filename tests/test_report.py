@@ -218,6 +218,37 @@ def test_a_search_names_the_cheapest(studies: Path) -> None:
     best = json.loads((studies / "search" / "search.json").read_text())["cheapest"]
     assert f"Cheapest within the SLO: ${best['cost_per_hour_usd']:,.2f}/h, {best['device']}" in verdict_of(text)
     assert "Cost against TBT p99" in text
+    assert "<dd>sharegpt, 20 requests, 0.4 requests/s (poisson), seed 0</dd>" in text
+    assert text.index("<h2>Verdict") < text.index("--model_config_model") < text.index("<h2>Pictures")
+
+
+def changed_page(studies: Path, folder: Path, name: str, change: dict[str, object]) -> str:
+    """Return the text of the page of a study whose JSON file was changed."""
+    folder.mkdir()
+    for path in (studies / name).glob("*.csv"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    content = json.loads((studies / name / f"{name}.json").read_text())
+    (folder / f"{name}.json").write_text(json.dumps(content | change))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert run_main(main, [folder.name], folder.parent, monkeypatch) == 0
+    return page_of(folder, "report.html")
+
+
+def test_a_search_saved_with_a_text_as_its_rate_has_all_requests_at_once(studies: Path, tmp_path: Path) -> None:
+    config = json.loads((studies / "search" / "search.json").read_text())["config"]
+    config["arrival"]["qps"] = "inf"
+    for number, rate in enumerate(("inf", None)):
+        text = changed_page(studies, tmp_path / str(number), "search", {"arrivals_per_s": rate, "config": config})
+        assert "<dd>sharegpt, 20 requests, all at once (poisson), seed 0</dd>" in text
+
+
+def test_goodput_is_stated_with_the_bounds_that_define_it(studies: Path, tmp_path: Path) -> None:
+    asked = {"slo": {"tbt_p99": 0.2, "goodput": 0.9}, "request_bounds_s": {"ttft": 5}, "launch": ["vllm serve <model>"]}
+    for trial in (capacity := json.loads((studies / "capacity" / "capacity.json").read_text()))["trials"]:
+        trial["values"]["goodput"] = 1.0
+    text = changed_page(studies, tmp_path / "asked", "capacity", asked | {"trials": capacity["trials"]})
+    assert "<dd>TBT p99 &lt;= 200 ms, goodput &gt;= 90.0% within TTFT &lt;= 5 s</dd>" in text
+    assert "vllm serve &lt;model&gt;" in text
 
 
 @pytest.mark.parametrize(
@@ -255,6 +286,7 @@ def test_mistakes_are_named(
         ("capacity", {"slo": None}, "capacity/capacity.json is damaged (AttributeError:"),
         ("capacity", {"groups": [{}]}, "capacity/capacity.json is damaged (KeyError:"),
         ("search", {"cheapest": {}}, "search/search.json is damaged (KeyError:"),
+        ("search", {"arrivals_per_s": "fast"}, "search/search.json is damaged (ValueError:"),
     ],
 )
 def test_damaged_results_are_named(

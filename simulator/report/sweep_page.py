@@ -1,6 +1,6 @@
 """Page of a sweep over runs or capacities."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from simulator.report.verdict import Scale, compared
 from simulator.results import figure, milliseconds, objective_label, share
 
 LOAD = "arrival.qps"
+# Choices whose names stand with the options that are their own.
+_POLICIES = ("scheduler", "cluster.router")
 # Figures of a job: column of sweep.csv, head and format.
 _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
     ("capacity_qps", "capacity, requests/s", figure),
@@ -32,6 +34,7 @@ _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
     ("tpot_s.p50", "TPOT P50, ms", milliseconds),
     ("e2e_s.p50", "E2E P50, ms", milliseconds),
     ("slo.goodput", "goodput", share),
+    ("goodput", "goodput at the capacity", share),
     ("kv_use.max", "KV used, most", share),
     ("num_preemptions", "preemptions", count),
     ("cost_per_hour_usd", "$/h", dollars),
@@ -42,6 +45,7 @@ _COMPARED = (
     ("tbt_s.p99", Scale("TBT p99")),
     ("ttft_s.p90", Scale("TTFT p90")),
     ("e2e_s.p50", Scale("E2E p50")),
+    ("slo.goodput", Scale("goodput", share, True)),
     ("cluster.cost_per_million_output_tokens_usd", Scale("cost per million output tokens", dollars)),
     ("capacity_qps", Scale("capacity in requests/s", figure, True)),
     ("cost_per_hour_usd", Scale("cost per hour", dollars)),
@@ -57,14 +61,39 @@ def sweep_page(name: str, folder: Path) -> Page:
     """
     jobs, num_failed = read_sweep(folder)
     failed = [("", f"{num_failed} of {num_failed + len(jobs)} jobs failed and are left out.")] if num_failed else []
+    named = _with_own_options(jobs)
     return Page(
         title=name,
         kind=f"Sweep of {len(jobs)} jobs",
         facts=list(_facts(jobs)),
-        verdict=[*_verdict(jobs), *failed],
-        charts=list(_charts(jobs)),
+        verdict=[*_verdict(named), *failed],
+        charts=list(_charts(named)),
         tables=[_table(jobs)],
     )
+
+
+def _with_own_options(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs whose policies are named with their own options.
+
+    For example "sarathi, token_budget 512". An option is a policy's own if jobs of other policies lack it.
+    """
+    for policy in _POLICIES:
+        keys = dict.fromkeys(key for job in jobs for key in job.overrides if key.startswith(f"{policy}."))
+        own = [key for key in keys if policy in jobs[0].overrides and _is_own(key, policy, jobs)]
+        jobs = [replace(job, overrides=_folded(job.overrides, policy, own)) for job in jobs]
+    return list(jobs)
+
+
+def _is_own(option: str, policy: str, jobs: Sequence[Job]) -> bool:
+    with_it = {job.overrides.get(policy) for job in jobs if option in job.overrides}
+    return len(with_it) == 1 or any(option not in job.overrides for job in jobs)
+
+
+def _folded(overrides: Mapping[str, str], policy: str, own: Sequence[str]) -> dict[str, str]:
+    """Return overrides with a policy's own options in its name."""
+    options = [f"{key.removeprefix(policy + '.')} {overrides[key]}" for key in own if key in overrides]
+    rest = {key: value for key, value in overrides.items() if key not in own}
+    return {**rest, policy: ", ".join([rest[policy], *options])} if options else rest
 
 
 def _facts(jobs: Sequence[Job]) -> Iterator[Fact]:
@@ -90,7 +119,8 @@ def _about(folder: Path) -> dict[str, Any] | None:
 
 def _verdict(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     if "capacity_qps" in jobs[0].row:
-        return list(_compared_by_group(jobs, next(iter(jobs[0].overrides), "")))
+        series = "scheduler" if "scheduler" in jobs[0].overrides else next(iter(jobs[0].overrides), "")
+        return list(_compared_by_group(jobs, series))
     if LOAD in jobs[0].overrides:
         return [*_carried(jobs), *_at_common_load(jobs)]
     figures = {scale: _values(jobs, column) for column, scale in _COMPARED}
@@ -158,7 +188,7 @@ def _at_common_load(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     if len(names) < 2 or not common:
         return []
     members = by_load[max(common)]
-    figures = {scale: _values(members, column, LOAD) for column, scale in _COMPARED[:4]}
+    figures = {scale: _values(members, column, LOAD) for column, scale in _COMPARED[:5]}
     sentences = compared({scale: values for scale, values in figures.items() if len(values) > 1}, names)
     return [
         (who, f"at {max(common):g} requests/s, {text[0].lower() + text[1:] if not who else text}")
