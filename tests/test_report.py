@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from simulator.cli.sweep_table import write_table
 from simulator.output import load_result, load_summary
 from simulator.report.__main__ import main
-from simulator.report.page import render
+from simulator.report.page import Page, render
 from simulator.report.run_page import run_page
+from simulator.report.sweep_page import sweep_page
 from simulator.results import duration, share
 from tests.helpers import run_main, write_run
 from tests.test_plot_command import command
@@ -201,6 +203,53 @@ def test_another_sweep_names_the_best(studies: Path) -> None:
     assert "token_budget=" in verdict_of(text)
     assert "against" in verdict_of(text)
     assert "scheduler.token_budget" in text
+
+
+def sweep_of(folder: Path, jobs: list[tuple[list[str], dict[str, float | bool]]]) -> Page:
+    """Return the page of a sweep with these overrides and figures."""
+    rows = []
+    for number, (overrides, figures) in enumerate(jobs):
+        (folder / str(number)).mkdir(parents=True)
+        (folder / str(number) / "job.json").write_text(json.dumps({"overrides": overrides}))
+        (folder / str(number) / "capacity.json").write_text(json.dumps(ABOUT))
+        rows.append({"job": number, "folder": number, **figures, "error": None})
+    write_table(folder / "sweep.csv", rows)
+    return sweep_page("sweep", folder)
+
+
+ABOUT = {"slo": {"tbt_p99": 0.2}, "config": {}, "choices": {}, "groups": []}
+
+
+def test_a_sweep_compares_policies_with_their_own_options(tmp_path: Path) -> None:
+    jobs = [
+        ["scheduler=sarathi", "scheduler.token_budget=512"],
+        ["scheduler=sarathi", "scheduler.token_budget=1024"],
+        ["scheduler=vllm_v1"],
+    ]
+    rates = [{"capacity_qps": rate} for rate in (4.0, 5.0, 8.0)]
+    page = sweep_of(tmp_path / "own", list(zip(jobs, rates, strict=True)))
+    assert page.verdict == [("", "vllm_v1 8 requests/s against 4 requests/s to 5 requests/s of the other 2.")]
+    assert page.tables[0].head[:2] == ["scheduler", "scheduler.token_budget"]
+    page = sweep_of(tmp_path / "two", list(zip(jobs[1:], rates[1:], strict=True)))
+    assert page.verdict[0][1] == "vllm_v1 8 requests/s against 5 requests/s of sarathi, token_budget 1024."
+
+
+def test_a_sweep_over_options_of_every_policy_keeps_them_as_groups(tmp_path: Path) -> None:
+    jobs = [([f"slo={slo}", f"scheduler={name}"], rate) for slo in ("a", "b") for name, rate in (("x", 4), ("y", 8))]
+    page = sweep_of(tmp_path, [(overrides, {"capacity_qps": rate}) for overrides, rate in jobs])
+    assert page.verdict == [(slo, "y 8 requests/s against 4 requests/s of x.") for slo in ("a", "b")]
+
+
+def test_a_sweep_compares_goodput_within_one_slo(tmp_path: Path) -> None:
+    figures: list[dict[str, float | bool]] = [{"slo.goodput": 0.5, "slo.met": False}, {"slo.goodput": 0.9}]
+    one, other = ([["scheduler=x"], ["scheduler=y"]], [["slo.ttft=1"], ["slo.ttft=2"]])
+    page = sweep_of(tmp_path / "policies", list(zip(one, figures, strict=True)))
+    assert page.verdict == [("y", "goodput 90.0% against 50.0% of x.")]
+    assert [[cell.text for cell in row] for row in page.tables[0].rows] == [
+        ["x", "50.0%", "missed"],
+        ["y", "90.0%", "-"],
+    ]
+    assert sweep_of(tmp_path / "bounds", list(zip(other, figures, strict=True))).verdict == []
 
 
 def test_a_capacity_says_what_binds(studies: Path) -> None:

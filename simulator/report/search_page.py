@@ -11,7 +11,7 @@ from simulator.report.page import Fact, Page
 from simulator.report.series_charts import pareto_chart
 from simulator.report.tables import Cell, Table, configuration_table, dollars, number, word
 from simulator.report.verdict import slo_text
-from simulator.results import deployment_label, objective_label, objective_value
+from simulator.results import deployment_label, objective_label, objective_value, slo_word
 
 KEYS = ("cheapest", "slo", "num_deployments", "num_proposals", "warnings", "pruned", "config")
 
@@ -48,9 +48,9 @@ def _facts(search: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def _with_rate(search: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a search with its load as a number; None: all at once.
+    """Return a search with its rate as a number.
 
-    Infinite rates are saved as text, and those of requests that wait for answers not at all.
+    None: all at once. Infinite rates are saved as text, and those of requests that wait for answers not at all.
     """
     known = {key: value for key, value in search.items() if key != "arrivals_per_s"}
     rates = (search.get("arrivals_per_s"), search["config"]["arrival"].get("qps"))
@@ -86,6 +86,6 @@ def _table(deployments: Sequence[PricedPoint], bounds: Mapping[str, float]) -> T
         values = [Cell(objective_value(name, point.values[name]), point.values[name]) for name in bounds]
         fronts = ", ".join(map(objective_label, point.fronts)) or "-"
         cells = [word(f"{point.device}, {point.label}"), number(point.cost_per_hour_usd, dollars), *values]
-        rows.append([*cells, word("met" if point.met else "missed"), word(fronts)])
+        rows.append([*cells, word(slo_word(point.met)), word(fronts)])
     head = ["deployment", "$/h", *map(objective_label, bounds), "SLO", "Pareto front of"]
     return Table("Deployments", head, rows)

@@ -19,7 +19,7 @@ from simulator.report.page import Fact, Page
 from simulator.report.series_charts import bar_chart, line_chart, objective_axis
 from simulator.report.tables import Cell, Table, count, dollars, word
 from simulator.report.verdict import Scale, compared
-from simulator.results import figure, milliseconds, objective_label, share
+from simulator.results import figure, milliseconds, objective_label, share, slo_word
 
 LOAD = "arrival.qps"
 # Choices whose names stand with the options that are their own.
@@ -40,7 +40,13 @@ _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
     ("cost_per_hour_usd", "$/h", dollars),
     ("cluster.cost_per_million_output_tokens_usd", "$/M tokens", dollars),
 )
-_WORDS = {"binding": "bound by", "overloaded": "overloaded", "device": "device", "scheduler": "scheduler"}
+_WORDS = {
+    "binding": "bound by",
+    "overloaded": "overloaded",
+    "device": "device",
+    "scheduler": "scheduler",
+    "slo.met": "SLO",
+}
 _COMPARED = (
     ("tbt_s.p99", Scale("TBT p99")),
     ("ttft_s.p90", Scale("TTFT p90")),
@@ -123,11 +129,17 @@ def _verdict(jobs: Sequence[Job]) -> list[tuple[str, str]]:
         return list(_compared_by_group(jobs, series))
     if LOAD in jobs[0].overrides:
         return [*_carried(jobs), *_at_common_load(jobs)]
-    figures = {scale: _values(jobs, column) for column, scale in _COMPARED}
+    figures = {scale: _values(jobs, column) for column, scale in _compared_figures(jobs)}
     names = [_named(job) for job in jobs]
     sentences = compared({scale: values for scale, values in figures.items() if len(values) > 1}, names)
     overloaded = [_named(job) for job in jobs if job.row.get("overloaded") == "True"]
     return [*sentences, *([(" and ".join(overloaded), "overloaded.")] if overloaded else [])]
+
+
+def _compared_figures(jobs: Sequence[Job]) -> list[tuple[str, Scale]]:
+    """Return what jobs are compared by; goodput only within the same bounds."""
+    one_slo = not any(key.partition(".")[0] == "slo" for key in jobs[0].overrides)
+    return [(column, scale) for column, scale in _COMPARED if one_slo or column != "slo.goodput"]
 
 
 def _named(job: Job) -> str:
@@ -188,7 +200,7 @@ def _at_common_load(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     if len(names) < 2 or not common:
         return []
     members = by_load[max(common)]
-    figures = {scale: _values(members, column, LOAD) for column, scale in _COMPARED[:5]}
+    figures = {scale: _values(members, column, LOAD) for column, scale in _compared_figures(jobs)[:5]}
     sentences = compared({scale: values for scale, values in figures.items() if len(values) > 1}, names)
     return [
         (who, f"at {max(common):g} requests/s, {text[0].lower() + text[1:] if not who else text}")
@@ -253,4 +265,6 @@ def _setting(text: str) -> Cell:
 def _in_words(column: str, value: str) -> str:
     if column == "overloaded":
         return "yes" if value == "True" else "no"
+    if column == "slo.met":
+        return value if value == "-" else slo_word(value == "True")
     return objective_label(value) if column == "binding" and value != "-" else value

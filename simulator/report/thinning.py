@@ -73,9 +73,15 @@ class IterationValues:
     values: Floats
 
     def underway(self, edges: Floats) -> Floats:
-        """Return the value of the iteration across each interval: float64[n], NaN if idle.
+        """Return the value of the iteration across each interval.
 
-        Of the iterations that end after the interval, it is the first.
+        Of the iterations that end after the interval, it is the first. NaN: idle.
+
+        Args:
+            edges: float64[n + 1], edges of the intervals.
+
+        Returns:
+            float64[n].
         """
         following = np.searchsorted(self.end_s, edges[1:], side="right")
         known = np.minimum(following, len(self.end_s) - 1)
@@ -105,4 +111,4 @@ def interval_means(replicas: Sequence[IterationValues], edges: Floats) -> Floats
         across_sums += np.nan_to_num(across)
         num_across += np.isfinite(across)
     sums, counts = np.where(counts > 0, (sums, counts), (across_sums, num_across))
-    return np.divide(sums, counts, out=np.full(num_bins, np.nan), where=counts > 0)
+    return np.asarray(np.divide(sums, counts, out=np.full(num_bins, np.nan), where=counts > 0))
