@@ -50,9 +50,9 @@ EXPORTS = {
     " GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective Objectives PERCENTILES"
     " REQUEST_COLUMNS ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES"
     " STUCK Steps UNFINISHED Warning after_idle blocks_used bottlenecks cached_tokens client_figures client_warnings"
-    " count_of deployment_label duration evicted_blocks figure kv_use milliseconds num_running objective_label objective_text"
-    " objective_value objectives_of output_tokens parse_objectives percentile_of prefix_cache_hits queue_length rank"
-    " share slo_word stalls time_span utilisation",
+    " count_of deployment_label duration evicted_blocks figure kv_use milliseconds num_running objective_label"
+    " objective_text objective_value objectives_of output_tokens parse_objectives percentile_of prefix_cache_hits"
+    " queue_length rank share slo_word stalls time_span utilisation",
     "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
     "simulator.schedulers": "Admissions ChunkedPrefills DynamicChunks FasterTransformer Orca Overlap Overlapping"

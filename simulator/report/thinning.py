@@ -60,11 +60,11 @@ def shared_steps(curves: Mapping[int, Steps], span_s: tuple[float, float]) -> tu
 
 @dataclass(frozen=True)
 class IterationValues:
-    """A value of each iteration of a replica, in order of their ends.
+    """A value of each iteration of a replica.
 
     Attributes:
         start_s: float64[n], starts of the iterations.
-        end_s: float64[n], their ends, increasing.
+        end_s: float64[n], their ends, in increasing order.
         values: float64[n].
     """
 
