@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bokeh.models import Scatter
 
 from simulator import simulate
 from simulator.config import load_config
+from simulator.report.charts import Axis, new_drawing
+from simulator.report.curves import Curves, draw_curves
 from simulator.report.thinning import SHARES, IterationValues, interval_means, kept_steps, quantiles, shared_steps
 from simulator.report.verdict import comparison, verdict
 from simulator.results import Steps, output_tokens
@@ -148,3 +151,13 @@ def test_decodes_per_iteration_of_a_slow_model_never_fall_to_zero() -> None:
     values = IterationValues(log.columns["start_s"], log.end_s, log.columns["num_decodes"])
     means = interval_means([values], edges)
     assert (means[edges[:-1] > log.end_s[0]] == 1).all()
+
+
+def test_a_value_between_two_gaps_is_drawn_as_a_dot() -> None:
+    axes = Axis("time, s"), Axis("decodes")
+    drawing = new_drawing(*axes)
+    values = np.array([1.0, np.nan, 5.0, np.nan, 2.0, 2.0])
+    draw_curves(drawing, axes, Curves(np.arange(6.0), {0: values}), {0: ""})
+    (dots,) = [drawn for drawn in drawing.renderers if isinstance(drawn.glyph, Scatter)]
+    assert dots.data_source.data["x"].tolist() == [0.0, 2.0]
+    assert dots.data_source.data["y"].tolist() == [1.0, 5.0]
