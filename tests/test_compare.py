@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from simulator.compare import ReadError, read_run
 from tests.helpers import command as run_command
+from tests.helpers import write_run
 
 # The part of a `vllm bench serve --save-result` file that is read; times in ms.
 SERVED = {
@@ -36,6 +38,24 @@ def test_a_result_of_vllm_bench_serve_is_read_in_seconds(tmp_path: Path) -> None
     assert measured.latencies["e2e_s"]["mean"] == 0.02
     assert measured.latencies["ttft_s"]["p90"] is None
     assert set(measured.latencies["scheduling_delay_s"].values()) == {None}
+
+
+@pytest.mark.parametrize("key", ["request_goodput", "request_goodput:"])
+def test_goodput_has_rows_of_both_kinds_of_runs(key: str, tmp_path: Path) -> None:
+    (tmp_path / "served.json").write_text(json.dumps(SERVED | {key: 0.4}))
+    few = ("trace=sharegpt", "trace.num_requests=10", "arrival.qps=4")
+    write_run(tmp_path / "run", *few, "slo.ttft=0.5")
+    slo = json.loads((tmp_path / "run" / "summary.json").read_text())["slo"]
+    assert 0 < slo["goodput"] < 1
+    done = run(tmp_path, "simulator.compare", "served.json", "run", "output=both")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "both" / "comparison.csv", newline="") as file:
+        rows = {row[0]: row[1:] for row in csv.reader(file)}
+    assert rows["goodput"] == ["", str(slo["goodput"])]
+    assert rows["good_requests_per_s"] == ["0.4", str(slo["goodput_qps"])]
+    assert re.search(r"goodput, % +- +\d", done.stdout)
+    assert "good requests/s" in done.stdout
+    assert "run: goodput within TTFT <= 500 ms" in done.stdout + done.stderr
 
 
 def test_latencies_of_a_detailed_result_take_precedence_over_its_statistics(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from simulator.cli.sweep_table import write_table
 from simulator.output import load_result, load_summary
 from simulator.report.__main__ import main
-from simulator.report.page import render
+from simulator.report.page import Page, render
 from simulator.report.run_page import run_page
+from simulator.report.sweep_page import sweep_page
 from simulator.results import duration, share
 from tests.helpers import run_main, write_run
 from tests.test_plot_command import command
@@ -193,6 +195,7 @@ def test_a_sweep_over_loads_has_its_curves_and_its_table(studies: Path) -> None:
     assert "TBT p99 against load" in text
     assert text.count("<tr>") == 1 + 4
     assert "varied: arrival.qps" in text
+    assert "<dd>sharegpt, 20 requests, seed 0</dd>" in text
 
 
 def test_another_sweep_names_the_best(studies: Path) -> None:
@@ -200,6 +203,53 @@ def test_another_sweep_names_the_best(studies: Path) -> None:
     assert "token_budget=" in verdict_of(text)
     assert "against" in verdict_of(text)
     assert "scheduler.token_budget" in text
+
+
+def sweep_of(folder: Path, jobs: list[tuple[list[str], dict[str, float | bool]]]) -> Page:
+    """Return the page of a sweep with these overrides and figures."""
+    rows = []
+    for number, (overrides, figures) in enumerate(jobs):
+        (folder / str(number)).mkdir(parents=True)
+        (folder / str(number) / "job.json").write_text(json.dumps({"overrides": overrides}))
+        (folder / str(number) / "capacity.json").write_text(json.dumps(ABOUT))
+        rows.append({"job": number, "folder": number, **figures, "error": None})
+    write_table(folder / "sweep.csv", rows)
+    return sweep_page("sweep", folder)
+
+
+ABOUT = {"slo": {"tbt_p99": 0.2}, "config": {}, "choices": {}, "groups": []}
+
+
+def test_a_sweep_compares_policies_with_their_own_options(tmp_path: Path) -> None:
+    jobs = [
+        ["scheduler=sarathi", "scheduler.token_budget=512"],
+        ["scheduler=sarathi", "scheduler.token_budget=1024"],
+        ["scheduler=vllm_v1"],
+    ]
+    rates = [{"capacity_qps": rate} for rate in (4.0, 5.0, 8.0)]
+    page = sweep_of(tmp_path / "own", list(zip(jobs, rates, strict=True)))
+    assert page.verdict == [("", "vllm_v1 8 requests/s against 4 requests/s to 5 requests/s of the other 2.")]
+    assert page.tables[0].head[:2] == ["scheduler", "scheduler.token_budget"]
+    page = sweep_of(tmp_path / "two", list(zip(jobs[1:], rates[1:], strict=True)))
+    assert page.verdict[0][1] == "vllm_v1 8 requests/s against 5 requests/s of sarathi, token_budget 1024."
+
+
+def test_a_sweep_over_options_of_every_policy_keeps_them_as_groups(tmp_path: Path) -> None:
+    jobs = [([f"slo={slo}", f"scheduler={name}"], rate) for slo in ("a", "b") for name, rate in (("x", 4), ("y", 8))]
+    page = sweep_of(tmp_path, [(overrides, {"capacity_qps": rate}) for overrides, rate in jobs])
+    assert page.verdict == [(slo, "y 8 requests/s against 4 requests/s of x.") for slo in ("a", "b")]
+
+
+def test_a_sweep_compares_goodput_within_one_slo(tmp_path: Path) -> None:
+    figures: list[dict[str, float | bool]] = [{"slo.goodput": 0.5, "slo.met": False}, {"slo.goodput": 0.9}]
+    one, other = ([["scheduler=x"], ["scheduler=y"]], [["slo.ttft=1"], ["slo.ttft=2"]])
+    page = sweep_of(tmp_path / "policies", list(zip(one, figures, strict=True)))
+    assert page.verdict == [("y", "goodput 90.0% against 50.0% of x.")]
+    assert [[cell.text for cell in row] for row in page.tables[0].rows] == [
+        ["x", "50.0%", "missed"],
+        ["y", "90.0%", "-"],
+    ]
+    assert sweep_of(tmp_path / "bounds", list(zip(other, figures, strict=True))).verdict == []
 
 
 def test_a_capacity_says_what_binds(studies: Path) -> None:
@@ -217,6 +267,37 @@ def test_a_search_names_the_cheapest(studies: Path) -> None:
     best = json.loads((studies / "search" / "search.json").read_text())["cheapest"]
     assert f"Cheapest within the SLO: ${best['cost_per_hour_usd']:,.2f}/h, {best['device']}" in verdict_of(text)
     assert "Cost against TBT p99" in text
+    assert "<dd>sharegpt, 20 requests, 0.4 requests/s (poisson), seed 0</dd>" in text
+    assert text.index("<h2>Verdict") < text.index("--model_config_model") < text.index("<h2>Pictures")
+
+
+def changed_page(studies: Path, folder: Path, name: str, change: dict[str, object]) -> str:
+    """Return the text of the page of a study whose JSON file was changed."""
+    folder.mkdir()
+    for path in (studies / name).glob("*.csv"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    content = json.loads((studies / name / f"{name}.json").read_text())
+    (folder / f"{name}.json").write_text(json.dumps(content | change))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert run_main(main, [folder.name], folder.parent, monkeypatch) == 0
+    return page_of(folder, "report.html")
+
+
+def test_a_search_saved_with_a_text_as_its_rate_has_all_requests_at_once(studies: Path, tmp_path: Path) -> None:
+    config = json.loads((studies / "search" / "search.json").read_text())["config"]
+    config["arrival"]["qps"] = "inf"
+    for number, rate in enumerate(("inf", None)):
+        text = changed_page(studies, tmp_path / str(number), "search", {"arrivals_per_s": rate, "config": config})
+        assert "<dd>sharegpt, 20 requests, all at once (poisson), seed 0</dd>" in text
+
+
+def test_goodput_is_stated_with_the_bounds_that_define_it(studies: Path, tmp_path: Path) -> None:
+    asked = {"slo": {"tbt_p99": 0.2, "goodput": 0.9}, "request_bounds_s": {"ttft": 5}, "launch": ["vllm serve <model>"]}
+    for trial in (capacity := json.loads((studies / "capacity" / "capacity.json").read_text()))["trials"]:
+        trial["values"]["goodput"] = 1.0
+    text = changed_page(studies, tmp_path / "asked", "capacity", asked | {"trials": capacity["trials"]})
+    assert "<dd>TBT p99 &lt;= 200 ms, goodput &gt;= 90.0% within TTFT &lt;= 5 s</dd>" in text
+    assert "vllm serve &lt;model&gt;" in text
 
 
 @pytest.mark.parametrize(
@@ -254,6 +335,7 @@ def test_mistakes_are_named(
         ("capacity", {"slo": None}, "capacity/capacity.json is damaged (AttributeError:"),
         ("capacity", {"groups": [{}]}, "capacity/capacity.json is damaged (KeyError:"),
         ("search", {"cheapest": {}}, "search/search.json is damaged (KeyError:"),
+        ("search", {"arrivals_per_s": "fast"}, "search/search.json is damaged (ValueError:"),
     ],
 )
 def test_damaged_results_are_named(

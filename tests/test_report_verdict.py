@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bokeh.models import Scatter
 
 from simulator import simulate
 from simulator.config import load_config
-from simulator.report.thinning import SHARES, interval_means, kept_steps, quantiles, shared_steps
+from simulator.report.charts import Axis, new_drawing
+from simulator.report.curves import Curves, draw_curves
+from simulator.report.thinning import SHARES, IterationValues, interval_means, kept_steps, quantiles, shared_steps
 from simulator.report.verdict import comparison, verdict
 from simulator.results import Steps, output_tokens
 
@@ -131,7 +134,30 @@ def test_cdfs_have_the_exact_percentiles() -> None:
             assert found[share] == distribution.statistic(statistic)
 
 
-def test_interval_means_count_the_iterations_that_end_in_them() -> None:
-    ends = [np.array([0.5, 1.0, 1.5]), np.array([0.25, 3.0])]
-    values = [np.array([10.0, 20.0, 30.0]), np.array([40.0, 50.0])]
-    assert interval_means(ends, values, np.array([0.0, 1.0, 2.0, 3.0])).tolist() == [70 / 3, 30.0, 50.0]
+def test_interval_means_are_of_iterations_that_end_in_them_or_go_on() -> None:
+    first = IterationValues(np.array([0.0, 0.5, 1.0]), np.array([0.5, 1.0, 1.5]), np.array([10.0, 20.0, 30.0]))
+    second = IterationValues(np.array([0.0, 2.5]), np.array([0.25, 5.0]), np.array([40.0, 50.0]))
+    means = interval_means([first, second], np.arange(7.0))
+    assert means.tolist()[:5] == [70 / 3, 30.0, 50.0, 50.0, 50.0]
+    assert np.isnan(means[5])
+
+
+def test_decodes_per_iteration_of_a_slow_model_never_fall_to_zero() -> None:
+    """One iteration lasts many intervals: none may look like a pause."""
+    one = ("trace=fixed", "trace.num_requests=1", "trace.prompt_tokens=100", "trace.output_tokens=20")
+    (replica,) = simulate(**load_config("scheduler=orca", *one)).replicas
+    log = replica.logged
+    edges = np.linspace(log.columns["start_s"][0], log.end_s[-1], 1001)
+    values = IterationValues(log.columns["start_s"], log.end_s, log.columns["num_decodes"])
+    means = interval_means([values], edges)
+    assert (means[edges[:-1] > log.end_s[0]] == 1).all()
+
+
+def test_a_value_between_two_gaps_is_drawn_as_a_dot() -> None:
+    axes = Axis("time, s"), Axis("decodes")
+    drawing = new_drawing(*axes)
+    values = np.array([1.0, np.nan, 5.0, np.nan, 2.0, 2.0])
+    draw_curves(drawing, axes, Curves(np.arange(6.0), {0: values}), {0: ""})
+    (dots,) = [drawn for drawn in drawing.renderers if isinstance(drawn.glyph, Scatter)]
+    assert dots.data_source.data["x"].tolist() == [0.0, 2.0]
+    assert dots.data_source.data["y"].tolist() == [1.0, 5.0]

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from simulator.cli.folder_lock import take
 from simulator.cli.sweep import job_folder
+from simulator.cli.sweep_table import print_table
 from tests.helpers import REPOSITORY
 from tests.helpers import command as run_command
 
@@ -202,6 +205,19 @@ def test_options_of_one_policy_are_swept_beside_other_policies(tmp_path: Path) -
     assert any(line.startswith("all jobs: model=mistral_7b") for line in lines)
     assert not any("stages busy" in line for line in lines)
     assert all(line == line.rstrip() for line in lines)
+
+
+def test_the_table_of_a_sweep_writes_objectives_as_a_single_run_does(capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, Any]] = [
+        {"job": 0, "scheduler": "a", "binding": "ttft_p90", "goodput": 1.0, "slo.met": True, "error": None},
+        {"job": 1, "scheduler": "b", "binding": None, "goodput": 0.9, "slo.met": False, "error": None},
+    ]
+    records = [{"overrides": [f"scheduler={row['scheduler']}"], "config": {}} for row in rows]
+    print_table(rows, records, {"binding": "bound by", "goodput": "goodput"}, Console())
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["job", "scheduler", "bound", "by", "goodput", "SLO"] in lines
+    assert ["0", "a", "TTFT", "p90", "100.0%", "met"] in lines
+    assert ["1", "b", "-", "90.0%", "missed"] in lines
 
 
 def test_jobs_of_a_sweep_print_their_output_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

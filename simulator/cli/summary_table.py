@@ -7,12 +7,19 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.output import heading
-from simulator.results import LATENCIES, milliseconds, objective_text, objective_value, share
+from simulator.results import (
+    LATENCIES,
+    count_of,
+    milliseconds,
+    objective_text,
+    objective_value,
+    share,
+    slo_word,
+)
 from traces.shared.terminal import facts, new_table, note, show, warn
 
 MAX_SHOWN_REPLICAS = 16  # tables of more replicas or clients are only in summary.json
 _SHOWN_STATISTICS = ("mean", "p50", "p90", "p99", "max")
-_VERDICTS = {True: "met", False: "missed", None: "undecided"}
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
@@ -79,7 +86,7 @@ def _slo(slo: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
         for entry in slo["objectives"]
     )
     if slo["objectives"]:
-        yield "SLO", f"{_VERDICTS[slo['met']]} ({values})"
+        yield "SLO", f"{slo_word(slo['met'])} ({values})"
     if slo["request_bounds_s"]:
         yield "goodput", _goodput(slo)
 
@@ -89,23 +96,23 @@ def _goodput(slo: Mapping[str, Any]) -> str:
     if slo["goodput"] is None:
         return f"unknown: no request had the time to miss {bounds}"
     rate = f"{_number(slo['goodput_qps'], 3)} requests/s"
-    return f"{share(slo['goodput'])} of {_count(slo['num_judged'], 'request')}, {rate}, within {bounds}"
+    return f"{share(slo['goodput'])} of {count_of(slo['num_judged'], 'request')}, {rate}, within {bounds}"
 
 
 def _faults(faults: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if faults["num_failures"] or faults["num_slowdowns"] or faults["num_network"]:
         yield (
             "faults",
-            f"{_count(faults['num_failures'], 'failure')}, {_count(faults['num_slowdowns'], 'slow replica')}, "
-            f"{_count(faults['num_network'], 'slow network')}; replicas were up {share(faults['availability'])} of "
-            f"the time, {_count(faults['num_retries'], 'request')} retried, "
-            f"{_count(faults['kv_tokens_lost'], 'KV token')} lost",
+            f"{count_of(faults['num_failures'], 'failure')}, {count_of(faults['num_slowdowns'], 'slow replica')}, "
+            f"{count_of(faults['num_network'], 'slow network')}; replicas were up {share(faults['availability'])} of "
+            f"the time, {count_of(faults['num_retries'], 'request')} retried, "
+            f"{count_of(faults['kv_tokens_lost'], 'KV token')} lost",
         )
 
 
 def _cluster(cluster: Mapping[str, Any]) -> Iterator[str]:
-    yield _count(cluster["num_replicas"], "replica")
-    yield _count(cluster["num_gpus"], "GPU")
+    yield count_of(cluster["num_replicas"], "replica")
+    yield count_of(cluster["num_gpus"], "GPU")
     if cluster["cost_per_hour_usd"] is not None:
         yield f"${cluster['cost_per_hour_usd']:,.2f}/h"
     if cluster["cost_per_million_output_tokens_usd"] is not None:
@@ -165,7 +172,7 @@ def _objectives(clients: list[dict[str, Any]]) -> Table:
             (
                 objective_text(objective["name"], objective["bound"]),
                 objective_value(objective["name"], objective["value"]),
-                _VERDICTS[objective["met"]],
+                slo_word(objective["met"]),
             )
             for objective in slo["objectives"]
         ]
@@ -180,10 +187,6 @@ def _latencies(summary: dict[str, Any]) -> Table:
     for key, name in LATENCIES.items():
         table.add_row(name, *(milliseconds(summary[key][statistic]) for statistic in _SHOWN_STATISTICS))
     return table
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _number(value: float | None, digits: int) -> str:

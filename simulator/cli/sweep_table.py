@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from simulator.config import overrides_of
-from simulator.results import milliseconds
+from simulator.results import GOODPUT, milliseconds, objective_label, share, slo_word
 from traces.shared.atomic_files import atomic_file
 from traces.shared.terminal import new_table, note, show
 
@@ -65,10 +65,11 @@ def print_table(
     varied = [key for key in keys if len({str(row.get(key)) for row in rows}) > 1]
     given = [f"{key}={rows[0][key]}" for key in keys if key not in varied]
     show(console, "", f"all jobs: {', '.join([*_in_common(records, keys), *given])}")
-    figures = {name: header for name, header in shown.items() if any(row.get(name) is not None for row in rows)}
+    wanted = {**shown, "slo.met": "SLO"}
+    figures = {name: header for name, header in wanted.items() if any(row.get(name) is not None for row in rows)}
     table = new_table(["job", *varied, *figures.values()], left=varied)
     for row in rows[:MAX_SHOWN_JOBS]:
-        cells = ["failed" if row["error"] else _cell(row.get(name), header) for name, header in figures.items()]
+        cells = ["failed" if row["error"] else _cell(name, row.get(name), header) for name, header in figures.items()]
         table.add_row(str(row["job"]), *(str(row.get(key, "-")) for key in varied), *cells)
     show(console, "", table, "")
     if len(rows) > MAX_SHOWN_JOBS:
@@ -84,7 +85,13 @@ def _in_common(records: Sequence[Mapping[str, Any]], given: Collection[str]) -> 
             yield f"{group}={values.pop()}"
 
 
-def _cell(value: Any, header: str) -> str:
+def _cell(name: str, value: Any, header: str) -> str:
+    if name == "slo.met":
+        return slo_word(value)
+    if name == "binding" and value is not None:
+        return objective_label(value)
+    if name.rpartition(".")[2] == GOODPUT:
+        return share(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):

@@ -12,7 +12,7 @@ from simulator.compare.drawing import STATISTICS, draw
 from simulator.compare.run import THROUGHPUTS, Run
 from simulator.compare.runs import read_run
 from simulator.output import UsageError, parse
-from simulator.results import LATENCIES, figure, objective_label
+from simulator.results import GOODPUT, LATENCIES, figure, objective_label
 from traces.shared.atomic_files import atomic_file
 from traces.shared.terminal import facts, new_table, note, show, warn
 
@@ -60,6 +60,10 @@ def comparison_rows(runs: Sequence[Run]) -> Iterator[tuple[str, list[float | Non
     finished = [None if run.num_finished is None else float(run.num_finished) for run in runs]
     rows: list[tuple[str, list[float | None]]] = [("requests finished", finished)]
     rows += [(name, [run.throughputs[name] for run in runs]) for name in THROUGHPUTS]
+    rows += [
+        ("goodput", [run.goodput for run in runs]),
+        ("good_requests_per_s", [run.good_requests_per_s for run in runs]),
+    ]
     for latency in LATENCIES:
         rows += [
             (f"{latency}.{statistic}", [run.latencies[latency].get(statistic) for run in runs])
@@ -84,6 +88,8 @@ def _print(runs: Sequence[Run], rows: Sequence[tuple[str, list[float | None]]], 
 
 def _label(name: str) -> tuple[str, float]:
     """Return the label of a metric, and the factor to its unit."""
+    if name == GOODPUT:
+        return "goodput, %", 100.0
     latency, _, statistic = name.partition(".")
     if latency not in LATENCIES:
         return name.replace("_per_s", "/s").replace("_", " "), 1.0

@@ -28,6 +28,8 @@ class Run:
         latencies: Seconds by name in LATENCIES and statistic (mean, p50, p90, ...); None: unknown.
         notes: What to know about the figures, a sentence each.
         title: What was simulated, in one line; empty: unknown.
+        goodput: Share of the requests that meet every bound on their own; None: unknown.
+        good_requests_per_s: Their number per second; None: unknown.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Run:
     latencies: Mapping[str, Statistics]
     notes: tuple[str, ...] = ()
     title: str = ""
+    goodput: float | None = None
+    good_requests_per_s: float | None = None
 
 
 def measured_run(

@@ -5,7 +5,7 @@ from typing import Any
 
 from simulator.compare.run import THROUGHPUTS, Run, number
 from simulator.output import title
-from simulator.results import LATENCIES, STATISTICS
+from simulator.results import LATENCIES, STATISTICS, objective_text
 
 NAME = "a summary.json of the simulator"
 
@@ -17,6 +17,8 @@ def is_result(content: Mapping[str, Any]) -> bool:
 
 def read(content: Mapping[str, Any]) -> Run:
     """Return the metrics, without a name."""
+    slo = content.get("slo") or {}
+    bounds = ", ".join(objective_text(name, bound) for name, bound in slo.get("request_bounds_s", {}).items())
     return Run(
         name="",
         measured=False,
@@ -26,5 +28,8 @@ def read(content: Mapping[str, Any]) -> Run:
             latency: {statistic: number(content[latency][statistic]) for statistic in STATISTICS}
             for latency in LATENCIES
         },
+        notes=(f"goodput within {bounds}",) if bounds else (),
+        goodput=number(slo.get("goodput")),
+        good_requests_per_s=number(slo.get("goodput_qps")),
         title=title(content) if "groups" in content else "",
     )

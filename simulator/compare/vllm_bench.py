@@ -1,6 +1,7 @@
 """Results of `vllm bench serve --save-result`, with times in milliseconds or seconds."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def read(content: Mapping[str, Any]) -> Run:
     in_seconds = not has_unit and any(key in content for key in _keys())
     notes = ("its times are stated without a unit and taken as seconds",) if in_seconds else ()
     run = measured_run(content.get("completed"), throughputs, latencies, notes)
+    run = replace(run, good_requests_per_s=number(content.get("request_goodput", content.get("request_goodput:"))))
     if not samples:
         return without_gaps_of_pieces(run)
     num_after_first = sum(length - 1 for _, _, length in _rows(content))

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from simulator.cli import run_command
 from simulator.config import one_line
-from simulator.output import REPORT, SUMMARY, UsageError, load_result, load_summary, parse, read_json
+from simulator.output import REPORT, SUMMARY, RunError, UsageError, load_result, load_summary, parse, read_json
 from simulator.report.capacity_page import capacity_page
 from simulator.report.page import Page, render
 from simulator.report.run_page import SUMMARY_KEYS, run_page
@@ -85,7 +85,9 @@ def _page_of(kind: str, name: str, folder: Path) -> Page:
     """
     try:
         return _PAGES[kind](name, folder)
-    except (LookupError, TypeError, AttributeError) as error:
+    except (UsageError, RunError):
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(f"{folder / kind} is damaged ({type(error).__name__}: {one_line(error)})") from error
 
 

@@ -11,6 +11,7 @@ from simulator.report.charts import Axis, Chart, Key
 from simulator.report.page import Fact, Page
 from simulator.report.series_charts import line_chart, objective_axis
 from simulator.report.tables import Cell, Table, configuration_table, count, number, word
+from simulator.report.verdict import slo_text
 from simulator.results import figure, objective_label, objective_text, objective_value, share
 from traces.shared.figure_style import GREY
 
@@ -35,6 +36,7 @@ def capacity_page(name: str, folder: Path) -> Page:
         facts=[*(Fact(label, text) for label, text in heading(capacity).items()), Fact("SLO", _slo(capacity))],
         verdict=[("", sentence) for sentence in _verdict(capacity)],
         warnings=capacity["warnings"],
+        launch=capacity.get("launch") or (),
         charts=list(_charts(capacity)),
         tables=[_table(trials, list(capacity["slo"]))],
         details=[configuration_table({"value": capacity["config"]}, only_differences=False)],
@@ -42,7 +44,7 @@ def capacity_page(name: str, folder: Path) -> Page:
 
 
 def _slo(capacity: Mapping[str, Any]) -> str:
-    bounds = ", ".join(objective_text(name, bound) for name, bound in capacity["slo"].items())
+    bounds = slo_text(capacity["slo"], capacity["request_bounds_s"])
     return bounds + (" (the default: no objective was given)" if capacity["slo_is_default"] else "")
 
 

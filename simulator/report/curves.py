@@ -57,12 +57,29 @@ def draw_curves(
     for index in curves.values:
         draw = drawing.line if shape == "line" else partial(drawing.step, mode="after")
         of_series(index, draw("x", f"y{index}", source=source, **line_style(index)))
+        _draw_lone_points(drawing, curves, index)
     tooltips = [(axes[0].quantity, axes[0].value("x"))]
     for index in curves.values:
         top = f", at most {axes[1].value(f'top{index}')}" if index in curves.tops else ""
         tooltips.append((names[index] or axes[1].quantity, axes[1].value(f"y{index}") + top))
-    anchor = drawing.line("x", f"y{next(iter(curves.values))}", source=source, line_alpha=0)
+    first = next(iter(curves.values))
+    column = f"y{first}"
+    if np.isnan(curves.values[first]).any():
+        # In its gaps, the pointer still reads the other curves.
+        column = "anchor"
+        source.data[column] = np.nan_to_num(source.data[f"y{first}"])
+    anchor = drawing.line("x", column, source=source, line_alpha=0)
     add_tooltips(drawing, [anchor], tooltips, mode="vline", policy="prev" if shape == "steps" else "nearest")
+
+
+def _draw_lone_points(drawing: figure, curves: Curves, index: int) -> None:
+    """Draw values between two gaps as dots: they have no line."""
+    gaps = np.isnan(np.concatenate([[np.nan], curves.values[index], [np.nan]]))
+    lone = ~gaps[1:-1] & gaps[:-2] & gaps[2:]
+    if lone.any():
+        colour = COLOURS[index % len(COLOURS)]
+        dots = drawing.scatter(curves.x[lone], curves.values[index][lone], size=3, color=colour)
+        of_series(index, dots)
 
 
 def draw_quantiles(

@@ -13,6 +13,7 @@ from simulator.results import (
     objective_label,
     objective_value,
     share,
+    slo_word,
 )
 
 Summaries = Mapping[str, Mapping[str, Any]]
@@ -141,7 +142,7 @@ def _clients(clients: Sequence[Mapping[str, Any]], title: str) -> Table:
     rows = []
     for client in clients:
         slo = client["slo"]
-        met = {True: "met", False: "missed", None: "-"}[slo["met"]] if slo else "none"
+        met = slo_word(slo["met"]) if slo else "none"
         metrics = (("ttft_s", "p90"), ("tbt_s", "p99"), ("tpot_s", "p90"), ("e2e_s", "p90"))
         cells = [word(client["client"]), number(client["num_requests"], count), number(client["requests_per_s"])]
         cells += [number(client[metric][statistic], milliseconds) for metric, statistic in metrics]

@@ -59,6 +59,7 @@ class Page:
         facts: What was simulated.
         verdict: Sentences, each with the names that it is about, which may be empty.
         warnings: Warnings.
+        launch: Lines of a command.
         limits: Bottlenecks of each run.
         charts: Charts.
         tables: Tables.
@@ -71,6 +72,7 @@ class Page:
     facts: Sequence[Fact]
     verdict: Sequence[tuple[str, str]]
     warnings: Sequence[str] = ()
+    launch: Sequence[str] = ()
     limits: Sequence[Limits] = ()
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()

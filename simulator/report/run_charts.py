@@ -10,7 +10,7 @@ from simulator.plot import longest_stall
 from simulator.report.charts import Axis, Chart, Key, key_of, new_drawing, shade
 from simulator.report.curves import Curves, Floats, draw_curves, draw_quantiles
 from simulator.report.pipeline_charts import pipeline_charts
-from simulator.report.thinning import SHARES, interval_means, quantiles, shared_steps
+from simulator.report.thinning import SHARES, IterationValues, interval_means, quantiles, shared_steps
 from simulator.results import (
     LATENCIES,
     ReplicaResult,
@@ -186,11 +186,16 @@ def _batches(results: Mapping[int, Result], names: Mapping[int, str], shared: Ra
     ):
         means = {}
         for index, result in results.items():
-            logs = [replica.logged for replica in result.replicas]
-            means[index] = interval_means([log.end_s for log in logs], [log.columns[column] for log in logs], edges)
+            means[index] = interval_means([_values_of(replica, column) for replica in result.replicas], edges)
         axis = Axis(f"{title.partition(' per')[0].lower()} / iteration", "0,0.[0]")
-        note = f"mean of the iterations that end in each of {len(edges) - 1:,} intervals"
+        note = f"mean of the iterations that end in each of {len(edges) - 1:,} intervals, or go on in it; gap: idle"
         yield _over_time(title, axis, Curves(_middles(edges), means), names, shared, note)
+
+
+def _values_of(replica: ReplicaResult, column: str) -> IterationValues:
+    log = replica.logged
+    order = np.argsort(log.end_s, kind="stable")
+    return IterationValues(log.columns["start_s"][order], log.end_s[order], log.columns[column][order])
 
 
 def _prefix_cache(results: Mapping[int, Result], names: Mapping[int, str], shared: Range1d) -> Iterator[Chart]:

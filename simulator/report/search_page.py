@@ -1,15 +1,17 @@
 """Page of a search for the cheapest deployment."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simulator.output import read_json
+from simulator.output import heading, read_json
 from simulator.plot import PricedPoint, priced_points
 from simulator.report.page import Fact, Page
 from simulator.report.series_charts import pareto_chart
 from simulator.report.tables import Cell, Table, configuration_table, dollars, number, word
-from simulator.results import deployment_label, figure, objective_label, objective_text, objective_value
+from simulator.report.verdict import slo_text
+from simulator.results import deployment_label, objective_label, objective_value, slo_word
 
 KEYS = ("cheapest", "slo", "num_deployments", "num_proposals", "warnings", "pruned", "config")
 
@@ -32,6 +34,7 @@ def search_page(name: str, folder: Path) -> Page:
         facts=list(_facts(search)),
         verdict=[("", sentence) for sentence in _verdict(search, deployments)],
         warnings=search["warnings"],
+        launch=search.get("launch") or (),
         charts=[pareto_chart(deployments, objective, bound) for objective, bound in bounds.items()],
         tables=[_table(deployments, bounds)],
         details=[*([Table("Layouts ruled out", ["layout", "reason"], ruled_out)] if ruled_out else []), configuration],
@@ -39,14 +42,20 @@ def search_page(name: str, folder: Path) -> Page:
 
 
 def _facts(search: Mapping[str, Any]) -> Iterator[Fact]:
-    config = search["config"]
-    trace, arrival = config["trace"], config["arrival"]
-    yield Fact("model", str(config["model"].get("name", "")))
-    rate = f"{figure(arrival['qps'])} requests/s" if arrival.get("qps") else ""
-    source = Path(trace["path"]).name if trace.get("path") else ""
-    requests = f"{trace['num_requests']:,} requests" if trace.get("num_requests") else ""
-    yield Fact("load", ", ".join(part for part in (source, requests, rate, f"seed {config['seed']}") if part))
-    yield Fact("SLO", ", ".join(objective_text(name, bound) for name, bound in search["slo"].items()))
+    yield Fact("model", str(search["config"]["model"].get("name", "")))
+    yield Fact("load", heading(_with_rate(search))["load"])
+    yield Fact("SLO", slo_text(search["slo"], search.get("request_bounds_s", {})))
+
+
+def _with_rate(search: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a search with its rate as a number.
+
+    None: all at once. Infinite rates are saved as text, and those of requests that wait for answers not at all.
+    """
+    known = {key: value for key, value in search.items() if key != "arrivals_per_s"}
+    rates = (search.get("arrivals_per_s"), search["config"]["arrival"].get("qps"))
+    rate = next((float(rate) for rate in rates if rate is not None), 0.0)
+    return known | ({"arrivals_per_s": rate if math.isfinite(rate) else None} if rate else {})
 
 
 def _verdict(search: Mapping[str, Any], deployments: Sequence[PricedPoint]) -> Iterator[str]:
@@ -77,6 +86,6 @@ def _table(deployments: Sequence[PricedPoint], bounds: Mapping[str, float]) -> T
         values = [Cell(objective_value(name, point.values[name]), point.values[name]) for name in bounds]
         fronts = ", ".join(map(objective_label, point.fronts)) or "-"
         cells = [word(f"{point.device}, {point.label}"), number(point.cost_per_hour_usd, dollars), *values]
-        rows.append([*cells, word("met" if point.met else "missed"), word(fronts)])
+        rows.append([*cells, word(slo_word(point.met)), word(fronts)])
     head = ["deployment", "$/h", *map(objective_label, bounds), "SLO", "Pareto front of"]
     return Table("Deployments", head, rows)

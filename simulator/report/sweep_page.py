@@ -1,6 +1,6 @@
 """Page of a sweep over runs or capacities."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from simulator.report.page import Fact, Page
 from simulator.report.series_charts import bar_chart, line_chart, objective_axis
 from simulator.report.tables import Cell, Table, count, dollars, word
 from simulator.report.verdict import Scale, compared
-from simulator.results import figure, milliseconds, objective_label, share
+from simulator.results import figure, milliseconds, objective_label, share, slo_word
 
 LOAD = "arrival.qps"
+# Choices whose names stand with the options that are their own.
+_POLICIES = ("scheduler", "cluster.router")
 # Figures of a job: column of sweep.csv, head and format.
 _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
     ("capacity_qps", "capacity, requests/s", figure),
@@ -32,16 +34,24 @@ _FIGURES: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
     ("tpot_s.p50", "TPOT P50, ms", milliseconds),
     ("e2e_s.p50", "E2E P50, ms", milliseconds),
     ("slo.goodput", "goodput", share),
+    ("goodput", "goodput at the capacity", share),
     ("kv_use.max", "KV used, most", share),
     ("num_preemptions", "preemptions", count),
     ("cost_per_hour_usd", "$/h", dollars),
     ("cluster.cost_per_million_output_tokens_usd", "$/M tokens", dollars),
 )
-_WORDS = {"binding": "bound by", "overloaded": "overloaded", "device": "device", "scheduler": "scheduler"}
+_WORDS = {
+    "binding": "bound by",
+    "overloaded": "overloaded",
+    "device": "device",
+    "scheduler": "scheduler",
+    "slo.met": "SLO",
+}
 _COMPARED = (
     ("tbt_s.p99", Scale("TBT p99")),
     ("ttft_s.p90", Scale("TTFT p90")),
     ("e2e_s.p50", Scale("E2E p50")),
+    ("slo.goodput", Scale("goodput", share, True)),
     ("cluster.cost_per_million_output_tokens_usd", Scale("cost per million output tokens", dollars)),
     ("capacity_qps", Scale("capacity in requests/s", figure, True)),
     ("cost_per_hour_usd", Scale("cost per hour", dollars)),
@@ -57,14 +67,39 @@ def sweep_page(name: str, folder: Path) -> Page:
     """
     jobs, num_failed = read_sweep(folder)
     failed = [("", f"{num_failed} of {num_failed + len(jobs)} jobs failed and are left out.")] if num_failed else []
+    named = _with_own_options(jobs)
     return Page(
         title=name,
         kind=f"Sweep of {len(jobs)} jobs",
         facts=list(_facts(jobs)),
-        verdict=[*_verdict(jobs), *failed],
-        charts=list(_charts(jobs)),
+        verdict=[*_verdict(named), *failed],
+        charts=list(_charts(named)),
         tables=[_table(jobs)],
     )
+
+
+def _with_own_options(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs whose policies are named with their own options.
+
+    For example "sarathi, token_budget 512". An option is a policy's own if jobs of other policies lack it.
+    """
+    for policy in _POLICIES:
+        keys = dict.fromkeys(key for job in jobs for key in job.overrides if key.startswith(f"{policy}."))
+        own = [key for key in keys if policy in jobs[0].overrides and _is_own(key, policy, jobs)]
+        jobs = [replace(job, overrides=_folded(job.overrides, policy, own)) for job in jobs]
+    return list(jobs)
+
+
+def _is_own(option: str, policy: str, jobs: Sequence[Job]) -> bool:
+    with_it = {job.overrides.get(policy) for job in jobs if option in job.overrides}
+    return len(with_it) == 1 or any(option not in job.overrides for job in jobs)
+
+
+def _folded(overrides: Mapping[str, str], policy: str, own: Sequence[str]) -> dict[str, str]:
+    """Return overrides with a policy's own options in its name."""
+    options = [f"{key.removeprefix(policy + '.')} {overrides[key]}" for key in own if key in overrides]
+    rest = {key: value for key, value in overrides.items() if key not in own}
+    return {**rest, policy: ", ".join([rest[policy], *options])} if options else rest
 
 
 def _facts(jobs: Sequence[Job]) -> Iterator[Fact]:
@@ -84,19 +119,27 @@ def _about(folder: Path) -> dict[str, Any] | None:
     path = next((folder / name for name in ("summary.json", "capacity.json") if (folder / name).is_file()), None)
     if path is None:
         return None
-    return {**read_json(path, "config", "choices", "groups"), "arrivals_per_s": None, "requests_per_s": None}
+    about = read_json(path, "config", "choices", "groups")
+    return {key: value for key, value in about.items() if key not in ("arrivals_per_s", "requests_per_s")}
 
 
 def _verdict(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     if "capacity_qps" in jobs[0].row:
-        return list(_compared_by_group(jobs, next(iter(jobs[0].overrides), "")))
+        series = "scheduler" if "scheduler" in jobs[0].overrides else next(iter(jobs[0].overrides), "")
+        return list(_compared_by_group(jobs, series))
     if LOAD in jobs[0].overrides:
         return [*_carried(jobs), *_at_common_load(jobs)]
-    figures = {scale: _values(jobs, column) for column, scale in _COMPARED}
+    figures = {scale: _values(jobs, column) for column, scale in _compared_figures(jobs)}
     names = [_named(job) for job in jobs]
     sentences = compared({scale: values for scale, values in figures.items() if len(values) > 1}, names)
     overloaded = [_named(job) for job in jobs if job.row.get("overloaded") == "True"]
     return [*sentences, *([(" and ".join(overloaded), "overloaded.")] if overloaded else [])]
+
+
+def _compared_figures(jobs: Sequence[Job]) -> list[tuple[str, Scale]]:
+    """Return what jobs are compared by; goodput only within the same bounds."""
+    one_slo = not any(key.partition(".")[0] == "slo" for key in jobs[0].overrides)
+    return [(column, scale) for column, scale in _COMPARED if one_slo or column != "slo.goodput"]
 
 
 def _named(job: Job) -> str:
@@ -157,7 +200,7 @@ def _at_common_load(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     if len(names) < 2 or not common:
         return []
     members = by_load[max(common)]
-    figures = {scale: _values(members, column, LOAD) for column, scale in _COMPARED[:4]}
+    figures = {scale: _values(members, column, LOAD) for column, scale in _compared_figures(jobs)[:5]}
     sentences = compared({scale: values for scale, values in figures.items() if len(values) > 1}, names)
     return [
         (who, f"at {max(common):g} requests/s, {text[0].lower() + text[1:] if not who else text}")
@@ -222,4 +265,6 @@ def _setting(text: str) -> Cell:
 def _in_words(column: str, value: str) -> str:
     if column == "overloaded":
         return "yes" if value == "True" else "no"
+    if column == "slo.met":
+        return value if value == "-" else slo_word(value == "True")
     return objective_label(value) if column == "binding" and value != "-" else value

@@ -1,6 +1,7 @@
 """Curves with fewer points that look the same."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,15 +58,57 @@ def shared_steps(curves: Mapping[int, Steps], span_s: tuple[float, float]) -> tu
     return time_s, {index: steps.at(time_s) for index, steps in curves.items()}
 
 
-def interval_means(end_s: Sequence[Floats], values: Sequence[Floats], edges: Floats) -> Floats:
+@dataclass(frozen=True)
+class IterationValues:
+    """A value of each iteration of a replica.
+
+    Attributes:
+        start_s: float64[n], starts of the iterations.
+        end_s: float64[n], their ends, in increasing order.
+        values: float64[n].
+    """
+
+    start_s: Floats
+    end_s: Floats
+    values: Floats
+
+    def underway(self, edges: Floats) -> Floats:
+        """Return the value of the iteration across each interval.
+
+        Of the iterations that end after the interval, it is the first. NaN: idle.
+
+        Args:
+            edges: float64[n + 1], edges of the intervals.
+
+        Returns:
+            float64[n].
+        """
+        following = np.searchsorted(self.end_s, edges[1:], side="right")
+        known = np.minimum(following, len(self.end_s) - 1)
+        runs = (following < len(self.end_s)) & (self.start_s[known] < edges[1:])
+        return np.where(runs, self.values[known], np.nan)
+
+
+def interval_means(replicas: Sequence[IterationValues], edges: Floats) -> Floats:
     """Return the means over the iterations that end in each interval.
 
+    Where none ends, they are of the iterations that are computed then, and NaN if all replicas are idle.
+
     Args:
-        end_s: float64[n] by replica, ends of its iterations.
-        values: float64[n] by replica.
+        replicas: At least one.
         edges: Edges of the intervals, increasing.
     """
     num_bins = len(edges) - 1
-    bins = np.clip(np.searchsorted(edges, np.concatenate(end_s), side="left") - 1, 0, num_bins - 1)
-    sums = np.bincount(bins, weights=np.concatenate(values), minlength=num_bins)
-    return np.asarray(sums / np.maximum(np.bincount(bins, minlength=num_bins), 1))
+    sums, counts = np.zeros(num_bins), np.zeros(num_bins)
+    across_sums, num_across = np.zeros(num_bins), np.zeros(num_bins)
+    for replica in replicas:
+        if len(replica.end_s) == 0:
+            continue
+        bins = np.clip(np.searchsorted(edges, replica.end_s, side="left") - 1, 0, num_bins - 1)
+        sums += np.bincount(bins, weights=replica.values, minlength=num_bins)
+        counts += np.bincount(bins, minlength=num_bins)
+        across = replica.underway(edges)
+        across_sums += np.nan_to_num(across)
+        num_across += np.isfinite(across)
+    sums, counts = np.where(counts > 0, (sums, counts), (across_sums, num_across))
+    return np.asarray(np.divide(sums, counts, out=np.full(num_bins, np.nan), where=counts > 0))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.report.tables import dollars
-from simulator.results import duration, figure, share
+from simulator.results import GOODPUT, count_of, duration, figure, objective_text, share, slo_word
 
 # Figures that differ by less are called the same.
 TOLERANCE = 0.02
@@ -49,6 +49,19 @@ class Scale:
             return f"{self.label} {own} against {low}{f' of {next(iter(rest))}' if with_names else ''}"
         others = f" of the other {len(rest)}" if with_names else ""
         return f"{self.label} {own} against {low if low == high else f'{low} to {high}'}{others}"
+
+
+def slo_text(bounds: Mapping[str, float], request_bounds: Mapping[str, float]) -> str:
+    """Return objectives in words: "goodput >= 90.0% within TTFT <= 2 s".
+
+    Args:
+        bounds: Bounds by name of the objective.
+        request_bounds: Bounds on each request, which define goodput.
+    """
+    text = ", ".join(objective_text(name, bound) for name, bound in bounds.items())
+    if not request_bounds or not any(name.rpartition(".")[2] == GOODPUT for name in bounds):
+        return text
+    return f"{text} within {', '.join(objective_text(name, bound) for name, bound in request_bounds.items())}"
 
 
 Value = Callable[[Mapping[str, Any]], float | None]
@@ -98,17 +111,14 @@ def _slo(summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield the verdict on the SLOs of the run and its classes."""
     slo = summary["slo"]
     if slo and slo["objectives"]:
-        yield f"SLO {_MET[slo['met']]}"
+        yield f"SLO {slo_word(slo['met'])}"
     if slo and slo["goodput"] is not None:
         yield f"goodput {share(slo['goodput'])}"
     classes: dict[str, list[str]] = {}
     for client in summary["clients"]:
         if client["slo"]:
-            classes.setdefault(_MET[client["slo"]["met"]], []).append(client["client"])
+            classes.setdefault(slo_word(client["slo"]["met"]), []).append(client["client"])
     yield from (f"SLO of {' and '.join(names)} {word}" for word, names in classes.items())
-
-
-_MET = {True: "met", False: "missed", None: "not measured"}
 
 
 def _unfinished(summary: Mapping[str, Any]) -> str:
@@ -120,14 +130,10 @@ def _unfinished(summary: Mapping[str, Any]) -> str:
 def _failures(summary: Mapping[str, Any]) -> str:
     faults = summary["faults"]
     counts = (("failure", "num_failures"), ("slow replica", "num_slowdowns"), ("slow network", "num_network"))
-    parts = [_count(faults[key], name) for name, key in counts if faults[key]]
+    parts = [count_of(faults[key], name) for name, key in counts if faults[key]]
     if not parts:
         return ""
-    return f"{', '.join(parts)} with {_count(faults['num_retries'], 'request')} retried"
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
+    return f"{', '.join(parts)} with {count_of(faults['num_retries'], 'request')} retried"
 
 
 def comparison(summaries: Summaries) -> list[tuple[str, str]]:
@@ -194,7 +200,7 @@ def _states(summaries: Summaries) -> Iterator[tuple[str, str]]:
     met: dict[str, list[str]] = {}
     for name, summary in summaries.items():
         if summary["slo"] and summary["slo"]["objectives"]:
-            met.setdefault(_MET[summary["slo"]["met"]], []).append(name)
+            met.setdefault(slo_word(summary["slo"]["met"]), []).append(name)
     for word, names in met.items():
         yield ("", f"SLO {word} by all.") if len(names) == len(summaries) else (" and ".join(names), f"SLO {word}.")
     for name, summary in summaries.items():

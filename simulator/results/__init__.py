@@ -4,6 +4,7 @@ from simulator.results.bottlenecks import Bottleneck, bottlenecks, utilisation
 from simulator.results.clients import client_figures, client_warnings
 from simulator.results.faults import FaultResult
 from simulator.results.formatting import (
+    count_of,
     deployment_label,
     duration,
     figure,
@@ -12,6 +13,7 @@ from simulator.results.formatting import (
     objective_text,
     objective_value,
     share,
+    slo_word,
 )
 from simulator.results.latency import LATENCIES, PERCENTILES, STATISTICS, Distribution, percentile_of, rank
 from simulator.results.objectives import (
@@ -81,6 +83,7 @@ __all__ = [
     "cached_tokens",
     "client_figures",
     "client_warnings",
+    "count_of",
     "deployment_label",
     "duration",
     "evicted_blocks",
@@ -99,6 +102,7 @@ __all__ = [
     "queue_length",
     "rank",
     "share",
+    "slo_word",
     "stalls",
     "time_span",
     "utilisation",
