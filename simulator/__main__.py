@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from simulator.cli import HELP, Figures, hydra_command, print_summary
+from simulator.cli import HELP, WARNINGS_JOINT, Figures, hydra_command, print_summary
 from simulator.config import build, build_slo, description, files_of
 from simulator.launch import with_launch
 from simulator.output import write_result
@@ -58,7 +58,8 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
     console = Console()
     print_summary(result.summary | about, console)
     note(console, f"written to {folder}")
-    return _figures(result.summary) | _slo_figures(about["slo"])
+    figures = _figures(result.summary) | _slo_figures(about["slo"])
+    return figures | {"warnings": WARNINGS_JOINT.join(about["warnings"])}
 
 
 def _figures(summary: dict[str, Any]) -> dict[str, Any]:

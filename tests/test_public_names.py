@@ -12,7 +12,7 @@ EXPORTS = {
     "simulator": "ConfigError Deployment MetricOptions Objective Result SLO load_config load_result simulate",
     "simulator.capacity": "Bisection Capacity CapacityExperiment CapacityTask Trial build_capacity find_capacity"
     " lasting_warnings load_capacity",
-    "simulator.cli": "Figures HELP SweepReport as_written print_summary print_wide run_command",
+    "simulator.cli": "Figures HELP SweepReport WARNINGS_JOINT as_written print_summary print_wide run_command",
     "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
     " groups_of has_token_budget request_table token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",

@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from simulator.capacity.bisection import Capacity, Trial, find_capacity
 from simulator.capacity.config import CapacityTask, build_capacity
 from simulator.capacity.report import print_capacity, summarize
-from simulator.cli import Figures, as_written, hydra_command
+from simulator.cli import WARNINGS_JOINT, Figures, as_written, hydra_command
 from simulator.config import ConfigError, description, named
 from simulator.launch import planning_lines, with_launch
 from traces.shared.atomic_files import atomic_file
@@ -112,7 +112,7 @@ def figures(summary: dict[str, Any]) -> Figures:
         "binding": summary["binding"],
         "goodput": best["goodput"],
         "goodput_qps": best["goodput_qps"],
-        "warnings": " | ".join(summary["warnings"]),
+        "warnings": WARNINGS_JOINT.join(summary["warnings"]),
         **best["values"],
     }
 

@@ -11,9 +11,11 @@ from rich.console import Console
 from simulator.config import overrides_of
 from simulator.results import GOODPUT, milliseconds, objective_label, share, slo_word
 from traces.shared.atomic_files import atomic_file
-from traces.shared.terminal import new_table, note, show
+from traces.shared.terminal import new_table, note, show, warn
 
 MAX_SHOWN_JOBS = 100
+MAX_NAMED_JOBS = 8  # in a warning
+WARNINGS_JOINT = " | "  # between the warnings of a job in sweep.csv
 _PARTS = ("model.name", "device.name", "parallel.tp", "parallel.pp", "cluster.replicas", "seed")
 Row = dict[str, Any]
 
@@ -74,6 +76,18 @@ def print_table(
     show(console, "", table, "")
     if len(rows) > MAX_SHOWN_JOBS:
         note(console, f"the first {MAX_SHOWN_JOBS} of {len(rows):,} jobs are shown")
+    for text, jobs in _warnings(rows).items():
+        numbers = ", ".join(map(str, jobs[:MAX_NAMED_JOBS])) + (", ..." if len(jobs) > MAX_NAMED_JOBS else "")
+        warn(console, f"{text} (job{'s' if len(jobs) > 1 else ''} {numbers})")
+
+
+def _warnings(rows: Sequence[Row]) -> dict[str, list[int]]:
+    """Return the jobs that have each warning."""
+    jobs: dict[str, list[int]] = {}
+    for row in rows:
+        for text in filter(None, (row.get("warnings") or "").split(WARNINGS_JOINT)):
+            jobs.setdefault(text, []).append(row["job"])
+    return jobs
 
 
 def _in_common(records: Sequence[Mapping[str, Any]], given: Collection[str]) -> Iterator[str]:

@@ -70,6 +70,7 @@ def summarize(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) ->
         "launch": None if best is None else launch_of(task, best),
         "pareto": {name: [asdict(outcome) for outcome in front] for name, front in fronts(outcomes, bounds).items()},
         "slo": bounds,
+        "request_bounds_s": {bound.name: bound.bound_s for bound in task.slo.request_bounds},
         "num_deployments": len(set_of(outcomes)),
         "num_proposals": num_points,
         "warnings": _warnings(task, outcomes, num_points),
