@@ -20,6 +20,13 @@ _UNUSED = {
         f'scheduler.max_num_seqs="{DERIVED}',  # from a number of tokens that the search chooses itself
     ),
 }
+# Overrides of a launch that a command cannot follow, and why.
+_REFUSED = {
+    "search": {
+        "scheduler.enable_chunked_prefill=false": "--no-enable-chunked-prefill: without chunks an iteration must hold "
+        "the longest prompt, and a search compares smaller token budgets; leave it out"
+    }
+}
 _CHOOSES_DEVICE = ("search",)
 
 
@@ -49,6 +56,9 @@ def with_launch(arguments: Sequence[str], config_name: str = "config") -> tuple[
     rest = [argument for argument in own if argument not in files]
     given = {argument.lstrip("+").partition("=")[0] for argument in rest}
     asked = [text for text in launch.overrides("model" in given) if text.partition("=")[0] not in given]
+    for refused, reason in _REFUSED.get(config_name, {}).items():
+        if refused in asked:
+            raise ConfigError(reason)
     composed = [text for text in asked if not text.startswith(_UNUSED.get(config_name, ()))]
     notes = [f"launch: {' '.join(composed)}"]
     unused = [text for text in asked if text not in composed and DERIVED not in text]
