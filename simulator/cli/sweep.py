@@ -184,7 +184,7 @@ def _report(folder: Path, done: Sequence[tuple[Path, dict[str, Any]]], report: b
 
 
 def _failure_lines(failed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a line for each error, which may be that of several jobs."""
+    """Yield a line for each different error."""
     jobs: dict[str, list[str]] = {}
     for record in failed:
         jobs.setdefault(record["error"], []).append(", ".join(record["overrides"]))

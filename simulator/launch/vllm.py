@@ -66,9 +66,17 @@ def start_length(words: Sequence[str]) -> int:
 
     0: they do not start this engine.
     """
-    if _IMAGE.fullmatch(words[0]):
-        return 3 if list(words[1:3]) == ["vllm", "serve"] else 1
     return matching_start(words, _STARTS)
+
+
+def image_length(words: Sequence[str]) -> int:
+    """Return the number of words before the arguments of a container.
+
+    0: its image is not that of this engine.
+    """
+    if not _IMAGE.fullmatch(words[0]):
+        return 0
+    return 1 + start_length(words[1:]) if len(words) > 1 else 1
 
 
 def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:
