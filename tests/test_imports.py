@@ -39,7 +39,7 @@ TABLE = {
     " simulator.routers traces",
     "simulator.config": "simulator.cluster simulator.output simulator.replica simulator.results simulator.shipped"
     " traces traces.shared hydra omegaconf yaml",
-    "simulator.launch": "simulator.cluster simulator.config simulator.model traces traces.shared yaml",
+    "simulator.launch": "simulator.cluster simulator.config simulator.model traces traces.shared omegaconf yaml",
     "simulator.cli": "simulator.config simulator.output simulator.results traces.shared filelock hydra omegaconf rich",
     "simulator.plot": "simulator.model simulator.output simulator.results traces.shared matplotlib",
     "simulator.plot.typical_batches": "simulator.config simulator.iteration_time simulator.model simulator.replica"

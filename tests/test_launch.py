@@ -100,6 +100,9 @@ def test_defaults_that_depend_on_other_options_are_those_of_vllm() -> None:
         "python3 -m vllm.entrypoints.openai.api_server --model Qwen/Qwen3-32B --tensor-parallel-size 4",
         "nohup vllm serve --model=qwen/qwen3-32b --tensor_parallel_size 4",
         "docker run --gpus all -p 8000:8000 vllm/vllm-openai:v0.21.0 --model Qwen/Qwen3-32B -tp=4",
+        "docker run --name vllm-openai --gpus all vllm/vllm-openai:latest --model Qwen/Qwen3-32B -tp 4",
+        "sudo docker run -itd --rm -p8000:8000 -eA=b -e B=c vllm/vllm-openai vllm serve Qwen/Qwen3-32B -tp 4",
+        "podman run --init --ipc=host --entrypoint vllm my/image serve Qwen/Qwen3-32B -tp 4",
         "python3 -m dynamo.vllm --model Qwen/Qwen3-32B --tensor-parallel-size 4",
         "vllm serve --served-model-name=q Qwen/Qwen3-32B -tp 4",
     ],
@@ -112,6 +115,9 @@ def test_options_without_an_effect_are_silent_and_others_are_named() -> None:
     silent = "--port 80 --api-key x --served-model-name a b --trust-remote-code --seed 3 --disable-log-requests -O3"
     launch = read_words(shlex.split(f"vllm serve Qwen/Qwen3-32B {silent} --stream-interval 1 --no-enable-lora"))
     assert (list(launch.not_simulated), dict(launch.settings)) == ([], {"scheduler": "vllm_v1"})
+    slower = "--disable-frontend-multiprocessing --disable-cascade-attn --model-impl transformers --numa-bind"
+    launch = read_words(shlex.split(f"vllm serve Qwen/Qwen3-32B {slower} --tokenizer-mode auto"))
+    assert sorted(launch.not_simulated) == sorted(word for word in slower.split() if word.startswith("--"))
     other = "--enable-lora --speculative-config {} --stream-interval 4 --lora-modules a=b c=d -O0"
     launch = read_words(shlex.split(f"vllm serve Qwen/Qwen3-32B {other}"))
     assert sorted(name.removeprefix("--") for name in launch.not_simulated) == [
@@ -138,6 +144,44 @@ def test_a_script_may_have_continuations_variables_comments_and_other_commands(t
     path.write_text(SCRIPT)
     expected = overrides_of("vllm serve Qwen/Qwen3-32B -tp 2 --max-model-len 8192")
     assert read_file(str(path)).overrides() == expected
+
+
+def test_comments_and_redirections_of_a_script_are_outside_of_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "serve.sh"
+    path.write_text(
+        "# don't\nvllm serve Qwen/Qwen3-32B --chat-template \"a # b > c; d\" --max-num-seqs 2 >>'my log' 2>&1  # it's\n"
+        "echo '\n# vllm serve other/model' >x\n"
+    )
+    assert read_file(str(path)).overrides() == overrides_of("vllm serve Qwen/Qwen3-32B --max-num-seqs 2")
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"command": "--model ${MODEL:-Qwen/Qwen3-32B} --tensor-parallel-size 2"},
+        {"command": ["Qwen/Qwen3-32B", "--tensor-parallel-size", 2]},
+        {"command": "--model $${NAME} -tp $$TP", "environment": {"NAME": "Qwen/Qwen3-32B", "TP": 2}},
+        {"command": "vllm serve $${NAME} -tp 2", "environment": ["NAME=${MODEL:-Qwen/Qwen3-32B}", "HF_TOKEN"]},
+        {"image": "my/image", "entrypoint": ["bash", "-c"], "command": ["exec vllm serve Qwen/Qwen3-32B -tp 2"]},
+    ],
+)
+def test_a_file_of_docker_compose_has_the_arguments_of_the_image(service: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "compose.yaml"
+    base = {"image": "${IMAGE:-vllm/vllm-openai:v0.21.0}", "deploy": {"replicas": 2}, "ports": ["8000:8000"]}
+    services = {"vllm": base | service, "web": {"image": "nginx", "command": "nginx -g x"}}
+    path.write_text(yaml.safe_dump({"x-common": base | service, "services": services}))
+    expected = [*overrides_of("vllm serve Qwen/Qwen3-32B -tp 2"), "cluster.replicas=2"]
+    assert sorted(read_file(str(path)).overrides()) == sorted(expected)
+
+
+def test_a_variable_of_docker_compose_without_a_value_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "compose.yaml"
+    for variable in ("${MODEL}", "${MODEL:?set it}"):
+        path.write_text(
+            yaml.safe_dump({"services": {"v": {"image": "vllm/vllm-openai", "command": ["--model", variable]}}})
+        )
+        with pytest.raises(ConfigError, match=r"has the variable \$\{MODEL.*\}, whose value is not known"):
+            read_file(str(path))
 
 
 def manifest(**container: object) -> dict[str, object]:
@@ -200,6 +244,30 @@ def test_overrides_of_the_user_win_over_the_launch(tmp_path: Path) -> None:
     assert (launched.model.name, launched.model.max_model_len, launched.parallel.tp) == ("yi_34b", 5000, 4)
     assert notes == ["launch: scheduler=vllm_v1 model.max_model_len=5000"]
     assert with_launch(["seed=1"]) == (["seed=1"], [])
+
+
+def test_what_a_command_does_not_need_of_a_launch_is_named_and_left_out(tmp_path: Path) -> None:
+    line = "vllm serve Qwen/Qwen3-32B -tp 4 -dp 2 --num-gpu-blocks-override 100 --max-num-batched-tokens 512"
+    done = command(tmp_path, "simulator.predict", "device=h100", "decode=[[8,1000]]", "--", *line.split())
+    assert done.returncode == 0
+    assert "qwen3_32b" in done.stdout
+    assert done.stderr.splitlines()[1] == (
+        "not used by predict: kv_cache.num_blocks=100, cluster.replicas=2, cluster.router=least_outstanding_requests"
+    )
+    arguments, notes = with_launch(["--", *line.split()], "search")
+    kept = {argument.partition("=")[0] for argument in arguments}
+    assert not kept & {"parallel.tp", "cluster.replicas", "scheduler.max_num_batched_tokens", "scheduler.max_num_seqs"}
+    assert notes[1] == "not used by search: parallel.tp=4, scheduler.max_num_batched_tokens=512, cluster.replicas=2"
+    assert len(notes) == 2
+    with pytest.raises(ConfigError, match="--no-enable-chunked-prefill: without chunks"):
+        with_launch(["--", *line.split(), "--no-enable-chunked-prefill"], "search")
+
+
+def test_more_sequences_than_default_tokens_are_refused_as_by_vllm() -> None:
+    line = "vllm serve Qwen/Qwen3-32B -tp 4 --max-num-seqs 4096"
+    assert vars(composed(line, "device=h100").scheduler)["max_num_batched_tokens"] == 8192
+    with pytest.raises(ConfigError, match="--max-num-seqs=4096 is more than the 2048 tokens of an iteration"):
+        composed(line, "device=l40s")
 
 
 def test_the_command_prints_what_the_launch_stands_for(tmp_path: Path) -> None:

@@ -122,8 +122,7 @@ def test_a_failed_job_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     assert [bool(row["error"]) for row in rows] == [False, True, False, True]
     assert "slo.tbt_p99 must be" in rows[1]["error"]
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2
-    assert "scheduler=vllm, slo.tbt_p99=-1" in errors[0]
+    assert errors == [f"error: 2 jobs: {rows[1]['error']}"]
     fixed = run(tmp_path, "-m", "scheduler=vllm,orca", "slo.tbt_p99=1,2", *QUICK, "hydra.sweep.dir=sweep")
     assert fixed.returncode == 0
     assert fixed.stdout.count("already done") == 2
@@ -218,6 +217,40 @@ def test_the_table_of_a_sweep_writes_objectives_as_a_single_run_does(capsys: pyt
     assert ["job", "scheduler", "bound", "by", "goodput", "SLO"] in lines
     assert ["0", "a", "TTFT", "p90", "100.0%", "met"] in lines
     assert ["1", "b", "-", "90.0%", "missed"] in lines
+
+
+def test_values_of_one_policy_may_have_spaces_commas_and_braces(tmp_path: Path) -> None:
+    chunks = "{stages: 2, low: 50, high: 100, max_tokens: 100},{stages: 3, low: 0.5, high: 100, max_tokens: 100}"
+    options = ("scheduler=choice(sarathi,vllm)", f"scheduler.sarathi.dynamic_chunks={chunks}")
+    rest = ("trace=fixed", "trace.num_requests=5", "iteration_time=affine", "hydra.sweep.dir=sweep")
+    done = run(tmp_path, "-m", *options, *rest, command="simulator")
+    rows = table(tmp_path / "sweep")
+    assert [row["scheduler.dynamic_chunks"] for row in rows] == [
+        *("{stages:2,low:50,high:100,max_tokens:100}", "{stages:3,low:0.5,high:100,max_tokens:100}", "")
+    ]
+    summary = json.loads((tmp_path / "sweep" / rows[0]["folder"] / "summary.json").read_text())
+    assert summary["config"]["scheduler"]["dynamic_chunks"]["low"] == 50
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "scheduler.dynamic_chunks.low must be an integer" in line
+
+
+def test_any_error_at_the_end_of_a_sweep_is_its_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no table today")
+
+    monkeypatch.setattr("simulator.cli.sweep.write_table", fail)
+    done = run(tmp_path, "-m", "seed=1,2", *QUICK, "hydra.sweep.dir=sweep", command="simulator")
+    assert done.returncode == 2
+    assert "no table today" in done.stderr
+
+
+def test_an_error_of_several_jobs_is_printed_once(tmp_path: Path) -> None:
+    rest = ("trace=fixed", "trace.num_requests=5", "iteration_time=affine", "hydra.sweep.dir=sweep")
+    done = run(tmp_path, "-m", "parallel.tp=3", "seed=1,2,3", *rest, command="simulator")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: 3 jobs: parallel.tp=3 must divide")
 
 
 def test_jobs_of_a_sweep_print_their_output_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,8 @@ _FLAGS = {
 }
 
 Task = Callable[[DictConfig, Path], Figures | None]
-# Returns arguments with a launch in them as overrides, and lines for the user.
-ReadLaunch = Callable[[Sequence[str]], tuple[list[str], list[str]]]
+# Returns arguments with a launch in them as overrides of a top-level file, and lines for the user.
+ReadLaunch = Callable[[Sequence[str], str], tuple[list[str], list[str]]]
 
 
 def run(
@@ -75,7 +75,7 @@ def run(
     sweep.shown_figures.update(shown_figures or {})
 
     def run_arguments(arguments: list[str]) -> int:
-        arguments, notes = read_launch(arguments)
+        arguments, notes = read_launch(arguments, config_name)
         status = _compose_and_run(_job(task, errors, folders, writes), errors, arguments, config_name)
         for note in notes:
             print(note, file=sys.stderr)

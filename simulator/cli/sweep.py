@@ -133,8 +133,8 @@ class SweepReport(Callback):
         """Write the table of the jobs, and add failed jobs to `failures`."""
         try:
             _end_sweep(report=True)
-        except OSError as error:
-            failures.append(one_line(error))
+        except Exception as error:  # Hydra would turn it into a warning, and the sweep would seem to succeed
+            failures.append(command_line.error_line(error, one_line)[0])
 
 
 def after_interrupt() -> str:
@@ -178,9 +178,18 @@ def _report(folder: Path, done: Sequence[tuple[Path, dict[str, Any]]], report: b
     write_table(folder / TABLE, rows)
     if report:
         failed = [record for _, record in done if record["error"] is not None]
-        failures.extend(f"{', '.join(record['overrides'])}: {record['error']}" for record in failed)
+        failures.extend(_failure_lines(failed))
         print_table(rows, [record for _, record in done], shown_figures, Console())
         print(f"{len(done)} jobs, {len(failed)} failed; written to {folder / TABLE}")
+
+
+def _failure_lines(failed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each different error."""
+    jobs: dict[str, list[str]] = {}
+    for record in failed:
+        jobs.setdefault(record["error"], []).append(", ".join(record["overrides"]))
+    for error, names in jobs.items():
+        yield f"{names[0] if len(names) == 1 else f'{len(names)} jobs'}: {error}"
 
 
 def _is_done(folder: Path, record: dict[str, Any], about: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ with every policy, so each combination becomes a choice of one group, `policy`.
 import re
 from collections.abc import Iterator, Sequence
 from itertools import product
+from urllib.parse import quote, unquote
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -41,7 +42,7 @@ def combine_policies(overrides: Sequence[str]) -> list[str]:
     if not options:
         return rest
     policies = [override for override in rest if override.lstrip("+").startswith(f"{_SCHEDULER}=")]
-    names = policies[-1].partition("=")[2].split(",") if policies else []
+    names = [str(_value(text)) for text in _texts(policies[-1].lstrip("+"))] if policies else []
     for name in options:
         if name not in names:
             raise ConfigError(f"scheduler.{name}.{options[name][0]}: {name} is not swept; write scheduler={name},...")
@@ -52,22 +53,31 @@ def combine_policies(overrides: Sequence[str]) -> list[str]:
 
 
 def overrides_of(choice: str) -> list[str]:
-    """Return the overrides of a choice such as "sarathi token_budget=512"."""
+    """Return the overrides of a choice such as "sarathi token_budget=512".
+
+    Its values are percent-encoded, since they may have spaces, commas and quotes.
+    """
     name, *options = choice.split(" ")
-    return [f"{_SCHEDULER}={name}", *(f"{_SCHEDULER}.{option}" for option in options)]
+    return [f"{_SCHEDULER}={name}", *(f"{_SCHEDULER}.{unquote(option)}" for option in options)]
 
 
 def _combinations(name: str, options: Sequence[str]) -> Iterator[str]:
     """Store combinations of a policy's options as choices; yield their names."""
-    parsed = OverridesParser.create().parse_overrides(list(options))
-    values = [
-        list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.get_value_string()]
-        for override in parsed
-    ]
-    for chosen in product(*values):
-        written = [f"{override.key_or_group}={value}" for override, value in zip(parsed, chosen, strict=True)]
-        config = OmegaConf.create({"defaults": [{f"override /{_SCHEDULER}": name}]})
-        config[_SCHEDULER] = OmegaConf.from_dotlist(written)
-        choice = " ".join([name, *written])
+    for written in product(*map(_texts, options)):
+        config = OmegaConf.create({"defaults": [{f"override /{_SCHEDULER}": name}], _SCHEDULER: {}})
+        for text in written:
+            OmegaConf.update(config[_SCHEDULER], text.partition("=")[0], _value(text))
+        choice = " ".join([name, *(quote(text, safe="=") for text in written)])
         ConfigStore.instance().store(choice, config, GROUP, "_global_")
         yield choice
+
+
+def _texts(override: str) -> list[str]:
+    """Return the overrides that a sweep over values stands for."""
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    values = parsed.sweep_string_iterator() if parsed.is_sweep_override() else [parsed.get_value_string()]
+    return [f"{parsed.key_or_group}={value}" for value in values]
+
+
+def _value(override: str) -> object:
+    return OverridesParser.create().parse_overrides([override])[0].value()

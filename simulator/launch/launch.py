@@ -10,6 +10,7 @@ from typing import Any
 from simulator.config import ConfigError, model_choice, published_models, unknown_model
 from simulator.model import Model, read_hf_config
 
+DERIVED = "${"  # start of a value that follows from others
 _PLAIN = re.compile(r"[\w./+-]+")
 
 

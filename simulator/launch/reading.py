@@ -8,6 +8,7 @@ import yaml
 
 from simulator.config import MOST_NODES, ConfigError, num_nodes, published_models
 from simulator.launch import sarathi_serve, vllm
+from simulator.launch.docker_run import run_container
 from simulator.launch.launch import Launch, config_file
 from simulator.launch.manifest import Container, containers, model_uri
 from simulator.launch.shell import assignments, commands, substituted
@@ -66,9 +67,13 @@ def _launch(words: Sequence[str], variables: Mapping[str, str]) -> Launch | None
     """Return the launch of a command, or None."""
     own, words = assignments(words)
     known = {**variables, **own}
+    container = run_container(words)
+    if container is not None:
+        known, words = {**known, **container[0]}, container[1]
     for engine in ENGINES:
         for index in range(len(words)):
-            length = engine.start_length(words[index:])
+            length = engine.image_length(words) if index == 0 else 0
+            length = length or engine.start_length(words[index:])
             if length:
                 launch: Launch = engine.read(substituted(words[index + length :], known), known)
                 return launch

@@ -68,6 +68,11 @@ def start_length(words: Sequence[str]) -> int:
     return matching_start(words, _STARTS)
 
 
+def image_length(words: Sequence[str]) -> int:  # noqa: ARG001  # it has no image
+    """Return 0: no image starts this engine."""
+    return 0
+
+
 def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:  # noqa: ARG001  # no variable changes it
     """Return the launch of a command line.
 

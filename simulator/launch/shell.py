@@ -6,12 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from simulator.config import ConfigError
 
-_CONTINUATION = re.compile(r"[ \t]*\\[ \t]*\r?\n")
-_COMMENT = re.compile(r"(?m)(^|\s)#.*$")
-_REDIRECTION = re.compile(r"\s(?:\d|&)?>>?(?:&\d|\s*\S+)")
+# Outside of quotes, spaces: continuations, comments and redirections. First what stays, so that `#` and `>` in it do.
+_SKIPPED = re.compile(
+    r"""(?P<kept>'[^']*' | "(?:\\.|[^"\\])*" | \\[^\s])
+    | [ \t]*\\[ \t]*\r?\n
+    | (?<!\S)\#[^\n]*
+    | (?:(?<!\S)\d+|&)?>>?(?:&\d?-?|[ \t]*(?:'[^']*'|"[^"]*"|[^\s;&|]+))""",
+    re.VERBOSE | re.DOTALL,
+)
+_CONTINUED = re.compile(r"\\\r?\n")
+_NEWLINE = "\0"  # stands for a newline within quotes
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-# $NAME, ${NAME}, ${NAME:-default}, and $(NAME) of Kubernetes.
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\}|\((\w+)\))")
+# $NAME, ${NAME}, ${NAME:-default}, ${NAME:?message}, and $(NAME) of Kubernetes.
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*)|:?\?[^}]*)?\}|\((\w+)\))")
 _SEPARATORS = frozenset(";&|")
 
 
@@ -21,14 +28,13 @@ def commands(text: str) -> Iterator[list[str]]:
     Raises:
         ConfigError: A quote is not closed.
     """
-    joined = _CONTINUATION.sub(" ", _COMMENT.sub(r"\1", text))
-    for line in _REDIRECTION.sub(" ", joined).splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="".join(_SEPARATORS))
+    for line in _SKIPPED.sub(_kept, text).split("\n"):
+        lexer = shlex.shlex(line.replace(_NEWLINE, "\n"), posix=True, punctuation_chars="".join(_SEPARATORS))
         lexer.whitespace_split, lexer.commenters = True, ""
         words: list[str] = []
         try:
             for word in lexer:
-                if _SEPARATORS.issuperset(word):
+                if word and _SEPARATORS.issuperset(word):
                     yield words
                     words = []
                 else:
@@ -36,6 +42,14 @@ def commands(text: str) -> Iterator[list[str]]:
         except ValueError as error:
             raise ConfigError(f"{' '.join(line.split())[:60]}: {str(error).lower()}") from None
         yield words
+
+
+def _kept(match: re.Match[str]) -> str:
+    """Return what stays of a match, without newlines."""
+    kept = match["kept"] or " "
+    if kept.startswith('"'):
+        kept = _CONTINUED.sub("", kept)
+    return kept.replace("\n", _NEWLINE)
 
 
 def split_words(text: str) -> list[str]:
@@ -72,8 +86,7 @@ def substituted(words: Sequence[str], variables: Mapping[str, str]) -> list[str]
     """
 
     def value_of(match: re.Match[str]) -> str:
-        name = match[1] or match[2] or match[4]
-        value = variables.get(name, match[3])
+        value = _value(match, variables)
         if value is None:
             raise ConfigError(f"the command line has the variable {match[0]}, whose value is not known: write it out")
         return value
@@ -83,3 +96,12 @@ def substituted(words: Sequence[str], variables: Mapping[str, str]) -> list[str]
         text = _VARIABLE.sub(value_of, word)
         result += split_words(text) if _VARIABLE.fullmatch(word) else [text]
     return result
+
+
+def with_defaults(text: str) -> str:
+    """Replace variables that have a default by it; the others stay."""
+    return _VARIABLE.sub(lambda match: match[0] if match[3] is None else match[3], text)
+
+
+def _value(match: re.Match[str], variables: Mapping[str, str]) -> str | None:
+    return variables.get(match[1] or match[2] or match[4], match[3])

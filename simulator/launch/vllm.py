@@ -14,6 +14,7 @@ from simulator.cluster import Deployment
 from simulator.config import ConfigError
 from simulator.launch import vllm_flags as flags
 from simulator.launch.launch import Launch, matching_start, model_of, refuse_unknown
+from simulator.launch.vllm_batch_sizes import batch_sizes
 from simulator.launch.vllm_graphs import graph_options, graph_settings
 from simulator.model import HALF, Model
 
@@ -65,9 +66,17 @@ def start_length(words: Sequence[str]) -> int:
 
     0: they do not start this engine.
     """
-    if _IMAGE.fullmatch(words[0]):
-        return 3 if list(words[1:3]) == ["vllm", "serve"] else 1
     return matching_start(words, _STARTS)
+
+
+def image_length(words: Sequence[str]) -> int:
+    """Return the number of words before the arguments of a container.
+
+    0: its image is not that of this engine.
+    """
+    if not _IMAGE.fullmatch(words[0]):
+        return 0
+    return 1 + start_length(words[1:]) if len(words) > 1 else 1
 
 
 def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:
@@ -106,7 +115,7 @@ def _settings(given: Mapping[str, Any], model: str, local: Model | None) -> tupl
     for name, key in (INTEGERS | NUMBERS | SWITCHES | POLICY).items():
         if name in given:
             settings[key] = given[name]
-    settings |= _batch_sizes(given, local) | _formats(given, model, local)
+    settings |= batch_sizes(given, local) | _formats(given, model, local)
     if given.get("async-scheduling") is False:
         settings["engine"] = "vllm_v1_sync"
     if given.get("data-parallel-size", 1) != 1:
@@ -115,24 +124,6 @@ def _settings(given: Mapping[str, Any], model: str, local: Model | None) -> tupl
         settings["cluster.router"] = "least_outstanding_requests"
     graphs, notes = graph_settings(given)
     return settings | graphs, notes
-
-
-def _batch_sizes(given: Mapping[str, Any], local: Model | None) -> dict[str, Any]:
-    """Return the batch sizes that vLLM derives from the options (engine/arg_utils.py).
-
-    Defaults of the device are resolved when the deployment is composed.
-    """
-    tokens, seqs = given.get("max-num-batched-tokens"), given.get("max-num-seqs")
-    if tokens is not None and seqs is not None and tokens < seqs:
-        raise ConfigError(f"--max-num-batched-tokens={tokens} must be at least --max-num-seqs={seqs}, as vLLM requires")
-    if tokens is not None and seqs is None:
-        return {"scheduler.max_num_seqs": f"${{min:${{device.max_num_seqs}},{tokens}}}"} if tokens < 1024 else {}
-    if tokens is None and given.get("enable-chunked-prefill") is False:
-        longest = "${max:${device.max_num_batched_tokens},${model.max_model_len}}"
-        if local is not None:
-            longest = f"${{max:${{device.max_num_batched_tokens}},{given.get('max-model-len', local.max_model_len)}}}"
-        return {"scheduler.max_num_batched_tokens": longest}
-    return {}
 
 
 def _formats(given: Mapping[str, Any], model: str, local: Model | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Build a search from the configuration."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -160,6 +161,8 @@ def build_search(config: DictConfig, overrides: Sequence[str]) -> SearchTask:
     if node.storage is not None and not (isinstance(node.storage, str) and node.storage):
         raise ConfigError(f"search.storage must be NAME.journal, sqlite:///NAME.db or null, got {node.storage!r}")
     trials = require_integer(node.trials, "search.trials", 1)
+    if config.arrival.get("qps") == math.inf:
+        raise ConfigError("arrival.qps=inf: a search needs a rate, requests/s, which its deployments must sustain")
     parts = build_experiment(_smallest(config), ("search",))
     with named("trace"):
         trace = parts["workload"].trace(parts["seed"])
