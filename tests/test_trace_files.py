@@ -525,6 +525,21 @@ def test_times_that_begin_late_are_shifted_to_0(tmp_path: Path, times: list[floa
     assert lists(load(write(tmp_path / "log", text)))["arrival_s"] == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "is_noted"),
+    [
+        (["arrival=poisson"], True),
+        (["arrival=closed_loop"], True),
+        (["arrival=trace"], False),
+        (["trace.columns={arrival_s: null}"], False),
+    ],
+)
+def test_recorded_times_that_are_not_used_are_noted(tmp_path: Path, options: list[str], is_noted: bool) -> None:
+    path = write(tmp_path / "log.csv", "arrival_s,prompt_tokens,output_tokens\n1,5,2\n2,5,2\n")
+    notes = load_config("trace=file", f"trace.path={path}", *options)["trace"].notes
+    assert ("arrival times of the file are not used; arrival=trace replays them" in notes) == is_noted
+
+
 def test_the_user_names_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "log.csv", "t,in,out,who,timestamp\n1,472,18,a,7\n3,1087,230,b,1\n")
     names = {"prompt_tokens": "in", "output_tokens": "out", "arrival_s": "t", "client": "who"}
