@@ -522,7 +522,17 @@ def test_times_may_be_dates_or_since_1970_in_any_unit(tmp_path: Path, times: lis
 )
 def test_times_that_begin_late_are_shifted_to_0(tmp_path: Path, times: list[float], expected: list[float]) -> None:
     text = "arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{time},5,2\n" for time in times)
-    assert lists(load(write(tmp_path / "log", text)))["arrival_s"] == expected
+    trace = load(write(tmp_path / "log", text))
+    assert lists(trace)["arrival_s"] == expected
+    notes = [note for note in trace.notes if note.startswith("times were shifted: ")]
+    assert [note.split()[3] for note in notes] == [f"{times[0]:,.12g}"] * (times[0] >= 60)
+
+
+def test_a_window_after_shifted_times_says_by_how_much_they_were_shifted(tmp_path: Path) -> None:
+    path = write(tmp_path / "log", "arrival_s,prompt_tokens,output_tokens\n3600,5,2\n3605,5,2\n")
+    with pytest.raises(ValueError, match=r"no request is left of 2 rows; times were shifted: 3,600 s in the file, its "):
+        load(path, start_s=3600)
+    assert lists(load(path, start_s=5))["arrival_s"] == [0.0]
 
 
 @pytest.mark.parametrize(
