@@ -175,8 +175,8 @@ def test_help_explains_every_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "group"),
     [
-        *(("simulator", group) for group in "scheduler model device engine iteration_time trace arrival".split()),
-        *(("simulator", group) for group in ("cluster.router", "cluster.node")),
+        *(("simulator", group) for group in ("scheduler", "model", "device", "engine", "iteration_time")),
+        *(("simulator", group) for group in ("trace", "arrival", "cluster.router", "cluster.node")),
         ("simulator.capacity", "deployment"),
     ],
 )

@@ -200,6 +200,16 @@ def test_a_name_like_no_other_is_answered_with_those_allowed(tmp_path: Path) -> 
     )
 
 
+def test_the_help_of_completion_keeps_its_lines(tmp_path: Path) -> None:
+    shown = llmsim(tmp_path, "completion", "--help").stdout
+    assert "\\b" not in shown
+    assert [line.split()[0] for line in shown.splitlines() if "llmsim completion " in line][1:] == [
+        "bash",
+        "zsh",
+        "fish",
+    ]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["help"]])
 def test_help_and_version_start_fast(tmp_path: Path, script: list[str], arguments: list[str]) -> None:
     def cpu_s() -> float:

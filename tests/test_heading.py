@@ -24,7 +24,7 @@ def test_the_first_lines_say_what_was_simulated(tmp_path: Path) -> None:
     arguments = ("deployment=vllm_v1_llama3_8b_h100", "arrival.qps=2", "seed=7", *QUICK[:2], QUICK[3])
     done = command(tmp_path, "simulator", *arguments)
     assert done.stdout.splitlines()[:4] == [
-        "model         llama3_8b, bf16, KV cache fp16, up to 16,384 tokens",
+        "model         llama3_8b, bf16, KV cache bf16, up to 16,384 tokens",
         "deployment    1 x h100_sxm TP1",
         "scheduler     vllm_v1, 8,192 tokens, 1,024 sequences",
         "engine        vllm_v1, kernels of vllm 0.25.0",
@@ -49,6 +49,22 @@ def test_groups_of_different_replicas_are_all_named(tmp_path: Path) -> None:
     assert lines["deployment"] == "2 x a40 TP1 + 1 x a100_80gb TP2 PP2"
     assert lines["scheduler"] == "Sarathi, 512 tokens, 128 sequences + Orca, 16 sequences"
     assert lines["engine"] == "sarathi_serve, affine"
+
+
+@pytest.mark.parametrize(
+    ("weights", "cache", "shown"),
+    [
+        ("bf16", "fp16", "bf16, KV cache bf16"),
+        ("fp16", "bf16", "fp16, KV cache fp16"),
+        ("bf16", "fp8", "bf16, KV cache fp8"),
+        ("fp8", "fp16", "fp8, KV cache 16-bit"),
+    ],
+)
+def test_a_kv_cache_in_half_precision_has_the_format_of_the_model(weights: str, cache: str, shown: str) -> None:
+    model = {"name": "m", "dtype": weights, "max_model_len": 100}
+    parts = {"parallel": {"tp": 1, "pp": 1}, "device": {"name": "d"}, "scheduler": {"class": "Sarathi"}}
+    group = {"model": model, "kv_cache": {"dtype": cache}, "replicas": 1, "kernels": "", **parts}
+    assert heading({"groups": [group]})["model"] == f"m, {shown}, up to 100 tokens"
 
 
 def test_a_limit_and_the_asked_rate_are_beside_the_measured_one(tmp_path: Path) -> None:

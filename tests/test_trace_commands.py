@@ -90,7 +90,7 @@ def test_describe_prints_prefix_cache_hits(tmp_path: Path) -> None:
 def test_notes_name_the_keys_of_the_command(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("arrival_s,prompt_tokens,output_tokens\n60,5,2\n61,5,\n62,5,2\n")
     shown = run(tmp_path, "describe", "log.csv", "num_requests=2", "output_tokens=3").stdout
-    for note in ("; num_requests=null takes all", "of their own but output_tokens=3", ", and start_s counts from there"):
+    for note in ("; num_requests=null takes all", "own but output_tokens=3", ", and start_s counts from there"):
         assert note in shown
     assert "trace." not in shown
 

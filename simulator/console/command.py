@@ -83,13 +83,13 @@ def show_help(ctx: click.Context, command: Sequence[str]) -> None:
 @console.command("completion")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")), metavar="bash|zsh|fish")
 def print_completion(shell: str) -> None:
-    r"""Print the completion script of a shell.
+    """Print the completion script of a shell.
 
     \b
     bash   eval "$(llmsim completion bash)"          in ~/.bashrc
     zsh    eval "$(llmsim completion zsh)"           in ~/.zshrc, after compinit
     fish   llmsim completion fish | source           in ~/.config/fish/config.fish
-    """
+    """  # noqa: D301  # click keeps the lines behind the character \b
     _complete(f"{shell}_source")
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simulator.model import HALF
+
 # Options of policies that limit a batch, and their units.
 _LIMITS = (
     ("token_budget", "tokens"),
@@ -66,7 +68,16 @@ def _joined(names: Any) -> str:
 def _model(group: Mapping[str, Any]) -> str:
     model = group["model"]
     formats = f"{model['dtype']}{' weights' if model.get('weight_only') else ''}"
-    return f"{model['name']}, {formats}, KV cache {group['kv_cache']['dtype']}, up to {model['max_model_len']:,} tokens"
+    return f"{model['name']}, {formats}, KV cache {_kv_format(group)}, up to {model['max_model_len']:,} tokens"
+
+
+def _kv_format(group: Mapping[str, Any]) -> str:
+    """Return the format of the KV cache; in half precision, that of the model."""
+    kv_format, weights = str(group["kv_cache"]["dtype"]), str(group["model"]["dtype"])
+    if kv_format not in HALF:
+        return kv_format
+    # Which of the two formats a model with quantised weights computes in is not known, nor does a time depend on it.
+    return weights if weights in HALF else "16-bit"
 
 
 def _replicas(group: Mapping[str, Any]) -> str:
