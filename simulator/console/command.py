@@ -99,7 +99,12 @@ def main() -> None:
         sys.exit(_complete(os.environ[_COMPLETE]))
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # `python -m` finds packages of the user there
-    sys.exit(run_console(sys.argv[1:]))
+    try:
+        status = run_console(sys.argv[1:])
+        print(end="", flush=True)
+    except BrokenPipeError:
+        status = command_line.without_reader()
+    sys.exit(status)
 
 
 def run_console(arguments: Sequence[str]) -> int:
