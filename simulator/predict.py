@@ -18,6 +18,7 @@ from simulator.model import Device, Layout
 from simulator.output import deployment_lines, deployment_parts
 from simulator.replica import Batch
 from traces.shared.atomic_files import atomic_file
+from traces.shared.spelling import counted
 from traces.shared.terminal import facts, new_table, note, show, warn
 
 HELP = """\
@@ -77,7 +78,7 @@ def _impossible(prediction: dict[str, Any]) -> Iterator[str]:
 
 
 def _write(breakdown: dict[str, Any], device: Device, config: DictConfig) -> list[str]:
-    """Write the files that were asked for, all or none, and return their names."""
+    """Write all files or none, and return their names."""
     with ExitStack() as written:
         if config.output.json is not None:
             file = written.enter_context(atomic_file(Path(config.output.json)))
@@ -93,7 +94,7 @@ def _draw(breakdown: dict[str, Any], device: Device, config: DictConfig) -> None
     from simulator.plot import roofline, save
     from traces.shared.figure_style import set_title
 
-    figure = roofline(device, {f"{breakdown['num_tokens']:,} tokens": breakdown})
+    figure = roofline(device, {counted(breakdown["num_tokens"], "token"): breakdown})
     set_title(figure, "Roofline of the kernels of one batch", ", ".join(deployment_parts(breakdown)))
     try:
         save(figure, config.output.plot)
@@ -103,7 +104,7 @@ def _draw(breakdown: dict[str, Any], device: Device, config: DictConfig) -> None
 
 def _print_breakdown(breakdown: dict[str, Any], deployment: dict[str, str], console: Console) -> None:
     stages = breakdown["stages"]
-    rows = [*deployment.items(), ("batch", f"{breakdown['num_tokens']:,} tokens"), ("", "")]
+    rows = [*deployment.items(), ("batch", counted(breakdown["num_tokens"], "token")), ("", "")]
     parts = " + ".join(f"{seconds * 1e3:.3f}" for seconds in stages)
     total = f"{breakdown['iteration_s'] * 1e3:.3f} ms"
     rows.append(("iteration", f"{total} ({parts} by stage)" if len(stages) > 1 else total))

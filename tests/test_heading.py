@@ -92,7 +92,7 @@ def test_a_closed_loop_has_users_and_no_rate(tmp_path: Path) -> None:
 def test_a_file_is_named_as_the_trace(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("prompt_tokens,output_tokens\n10,2\n")
     command(tmp_path, "simulator", "trace=file", "trace.path=mine.csv", *QUICK[2:])
-    assert heading(load_summary(tmp_path / "run"))["load"].startswith("mine.csv, 1 requests, ")
+    assert heading(load_summary(tmp_path / "run"))["load"].startswith("mine.csv, 1 request, ")
 
 
 @pytest.mark.parametrize("module", ["simulator.capacity", "simulator.token_budget"])

@@ -84,6 +84,11 @@ def test_what_no_engine_would_run_is_a_warning(tmp_path: Path, overrides: list[s
     assert json.loads((tmp_path / "x.json").read_text())["warnings"] == warnings
 
 
+def test_one_token_is_in_the_singular(tmp_path: Path) -> None:
+    lines = predict(tmp_path, "decode=[[1,100]]", "iteration_time=roofline").stdout.splitlines()
+    assert [line.split() for line in lines if line.startswith("batch ")] == [["batch", "1", "token"]]
+
+
 def test_the_help_says_that_the_scheduler_chooses_the_engine(tmp_path: Path) -> None:
     assert "scheduler=sarathi              chooses the engine and its kernels" in predict(tmp_path, "--help").stdout
     old, new = (predict(tmp_path, "decode=[[8,100]]", f"scheduler={name}").stdout for name in ("sarathi", "vllm_v1"))

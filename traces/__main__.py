@@ -67,7 +67,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _with_own_keys(text: str) -> str:
-    """Return a text with the simulator's keys of a file, such as trace.columns, named as here."""
+    """Return a text with keys such as trace.columns named as here."""
     return re.sub(rf"\btrace\.(?=(?:{'|'.join(_READER_KEYS)})\b)", "", text)
 
 

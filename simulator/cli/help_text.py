@@ -130,5 +130,5 @@ Metrics and output
 Writes summary.json and requests.csv, and prints the summary. Hydra options: --cfg job prints the whole
 configuration, --multirun (-m) runs every combination of comma-separated values (scheduler.NAME.OPTION=VALUES:
 with that scheduler only), --verbose prints every run of it, --config-dir DIR adds a folder of your own YAML
-files. Exit status: 0, 2 for invalid input, 1 for an internal error, 130 after Ctrl-C, 143 after SIGTERM, 141 if
-the output is no longer read, as by head."""
+files. Exit status: 0, 2 for invalid input, 1 for an internal error, 130 after Ctrl-C, 143 after SIGTERM,
+141 if the output is no longer read, as by head."""

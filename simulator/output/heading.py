@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from simulator.model import HALF
+from traces.shared.spelling import counted
 
 # Options of policies that limit a batch, and their units.
 _LIMITS = (
-    ("token_budget", "tokens"),
-    ("max_num_batched_tokens", "tokens"),
-    ("chunk_size", "prompt tokens"),
-    ("max_num_seqs", "sequences"),
+    ("token_budget", "token"),
+    ("max_num_batched_tokens", "token"),
+    ("chunk_size", "prompt token"),
+    ("max_num_seqs", "sequence"),
 )
 # An arrival process misses its rate by less than this in a long run.
 _RATE_TOLERANCE = 0.05
@@ -72,7 +73,10 @@ def _model(group: Mapping[str, Any]) -> str:
 
 
 def _kv_format(group: Mapping[str, Any]) -> str:
-    """Return the format of the KV cache; in half precision, that of the model."""
+    """Return the format of the KV cache.
+
+    In half precision, it is that of the model.
+    """
     kv_format, weights = str(group["kv_cache"]["dtype"]), str(group["model"]["dtype"])
     if kv_format not in HALF:
         return kv_format
@@ -89,7 +93,7 @@ def _replicas(group: Mapping[str, Any]) -> str:
 def _policy(group: Mapping[str, Any], about: Mapping[str, Any], *, with_limits: bool) -> str:
     scheduler, chosen = group["scheduler"], about.get("choices", {}).get("scheduler")
     name = chosen if chosen and len(about["groups"]) == 1 else scheduler["class"]
-    limits = [f"{scheduler[key]:,} {unit}" for key, unit in _LIMITS if scheduler.get(key)]
+    limits = [counted(scheduler[key], unit) for key, unit in _LIMITS if scheduler.get(key)]
     if with_limits:
         return ", ".join([name, *limits])
     return " ".join([name, *limits[:1]])
@@ -106,7 +110,7 @@ def _engine(about: Mapping[str, Any]) -> str:
 def _load(about: Mapping[str, Any]) -> str:
     served = about.get("requests_per_s")
     num_requests = about.get("num_requests") or _part(about, "trace").get("num_requests")
-    parts = [_trace(about), f"{num_requests:,} requests" if num_requests else ""]
+    parts = [_trace(about), counted(num_requests, "request") if num_requests else ""]
     arrival = about.get("choices", {}).get("arrival")
     if "arrivals_per_s" in about:
         rate = _rate(about, digits=4) or "all at once"
@@ -127,7 +131,7 @@ def _rate(about: Mapping[str, Any], digits: int) -> str:
     arrival, measured = _part(about, "arrival"), about.get("arrivals_per_s")
     # Users wait for answers: their rate is a result, and beside the served one it would read as an overload.
     if "users" in arrival:
-        return f"{arrival['users']:,} user{'s' if arrival['users'] > 1 else ''}"
+        return counted(arrival["users"], "user")
     if measured is None:
         return ""
     asked = float(arrival.get("qps") or measured)  # "inf" in a saved configuration

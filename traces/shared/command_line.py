@@ -106,7 +106,7 @@ def take_debug(arguments: list[str]) -> list[str]:
 
 
 def _is_closed_pipe(error: BaseException) -> bool:
-    """Return whether the reader of the output has closed it, as head does.
+    """Return whether the reader has closed the output, as head does.
 
     rich turns the error into a SystemExit of status 1.
     """
@@ -116,9 +116,9 @@ def _is_closed_pipe(error: BaseException) -> bool:
 
 
 def without_reader() -> int:
-    """Discard further output, and return the exit status of a process that SIGPIPE killed.
+    """Discard further output and return the exit status.
 
-    Other programs end in this way, without a message. Python's flush at exit must not fail either.
+    It is that of a process that SIGPIPE killed. Other programs end in this way, without a message. Python's flush at exit must not fail either.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE
