@@ -118,7 +118,8 @@ def _is_closed_pipe(error: BaseException) -> bool:
 def without_reader() -> int:
     """Discard further output and return the exit status.
 
-    It is that of a process that SIGPIPE killed. Other programs end in this way, without a message. Python's flush at exit must not fail either.
+    It is that of a process that SIGPIPE killed. Other programs end in this way, without a message. Python's flush at
+    exit must not fail either.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE
