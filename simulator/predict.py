@@ -1,6 +1,8 @@
 """`python -m simulator.predict`: iteration time of one batch, broken down by operator."""
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from simulator.cli import hydra_command
 from simulator.config import ConfigError, build_prediction, description
 from simulator.iteration_time import time_breakdown
 from simulator.launch import with_launch
-from simulator.model import Device
+from simulator.model import Device, Layout
 from simulator.output import deployment_lines, deployment_parts
 from simulator.replica import Batch
 from traces.shared.atomic_files import atomic_file
+from traces.shared.spelling import counted
 from traces.shared.terminal import facts, new_table, note, show, warn
 
 HELP = """\
@@ -27,6 +30,8 @@ Predicts the iteration time of one batch and breaks it down by operator.
 
   prefill=[[CHUNK,CONTEXT],...]  prefill chunks: tokens in the chunk, and context tokens before it
   decode=[[COUNT,CONTEXT],...]   decodes: number of requests, and context tokens of each
+  scheduler=sarathi              chooses the engine and its kernels unless engine= does: vllm_v1 today's vLLM,
+                                 any other the engine and kernels of 2024 (where the device has them)
   model= device= parallel.tp= parallel.pp= cluster.node= kv_cache.dtype= iteration_time= engine=
                                  see `python -m simulator --help`
   output.json=FILE               also write the prediction: iteration_s, stages, operators, mfu, mbu
@@ -49,19 +54,39 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
         raise ConfigError(str(error)) from error
     console = Console()
     about = description(config, prediction["deployment"])
-    _print_breakdown(breakdown, deployment_lines(about), console)
+    breakdown["warnings"] += _impossible(prediction)
     breakdown |= {"groups": about["groups"], "choices": about["choices"]}
-    written = []
-    if config.output.json is not None:
-        with atomic_file(Path(config.output.json)) as file:
-            json.dump(breakdown, file, indent=2, allow_nan=False)
-            file.write("\n")
-        written.append(config.output.json)
-    if config.output.plot is not None:
-        _draw(breakdown, device, config)
-        written.append(config.output.plot)
+    written = _write(breakdown, device, config)
+    _print_breakdown(breakdown, deployment_lines(about), console)
     if written:
         note(console, f"written to {', '.join(written)}")
+
+
+def _impossible(prediction: dict[str, Any]) -> Iterator[str]:
+    """Yield why the deployment could not run the batch."""
+    layout: Layout = prediction["deployment"].layout
+    weights_gib = max(map(layout.weight_bytes, range(layout.parallel.pp))) / 2**30
+    memory_gib, longest = layout.device.memory_gib, layout.model.max_model_len
+    if weights_gib > memory_gib:
+        yield (
+            f"the weights do not fit: {weights_gib:,.1f} GiB per GPU with tp={layout.parallel.tp} "
+            f"pp={layout.parallel.pp}, and {layout.device.name} has {memory_gib:g} GiB"
+        )
+    lengths = [*map(sum, prediction["prefill"]), *(context for _, context in prediction["decode"])]
+    if max(lengths) > longest:
+        yield f"a request has {max(lengths):,} tokens, and model.max_model_len={longest:,}: no engine would admit it"
+
+
+def _write(breakdown: dict[str, Any], device: Device, config: DictConfig) -> list[str]:
+    """Write all files or none, and return their names."""
+    with ExitStack() as written:
+        if config.output.json is not None:
+            file = written.enter_context(atomic_file(Path(config.output.json)))
+            json.dump(breakdown, file, indent=2, allow_nan=False)
+            file.write("\n")
+        if config.output.plot is not None:
+            _draw(breakdown, device, config)
+    return [path for path in config.output.values() if path is not None]
 
 
 def _draw(breakdown: dict[str, Any], device: Device, config: DictConfig) -> None:
@@ -69,7 +94,7 @@ def _draw(breakdown: dict[str, Any], device: Device, config: DictConfig) -> None
     from simulator.plot import roofline, save
     from traces.shared.figure_style import set_title
 
-    figure = roofline(device, {f"{breakdown['num_tokens']:,} tokens": breakdown})
+    figure = roofline(device, {counted(breakdown["num_tokens"], "token"): breakdown})
     set_title(figure, "Roofline of the kernels of one batch", ", ".join(deployment_parts(breakdown)))
     try:
         save(figure, config.output.plot)
@@ -79,7 +104,7 @@ def _draw(breakdown: dict[str, Any], device: Device, config: DictConfig) -> None
 
 def _print_breakdown(breakdown: dict[str, Any], deployment: dict[str, str], console: Console) -> None:
     stages = breakdown["stages"]
-    rows = [*deployment.items(), ("batch", f"{breakdown['num_tokens']:,} tokens"), ("", "")]
+    rows = [*deployment.items(), ("batch", counted(breakdown["num_tokens"], "token")), ("", "")]
     parts = " + ".join(f"{seconds * 1e3:.3f}" for seconds in stages)
     total = f"{breakdown['iteration_s'] * 1e3:.3f} ms"
     rows.append(("iteration", f"{total} ({parts} by stage)" if len(stages) > 1 else total))

@@ -4,12 +4,14 @@ import csv
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from simulator.shipped import choices
 from tests.helpers import REPOSITORY, command
 from tests.recorded_schedules import COMMITTED
 from tests.test_recorded_schedules import overrides_of
@@ -168,6 +170,22 @@ def test_help_explains_every_key(tmp_path: Path) -> None:
     for key in keys.split():
         assert key in done.stdout, key
     assert max(map(len, done.stdout.splitlines())) <= 110
+
+
+@pytest.mark.parametrize(
+    ("module", "group"),
+    [
+        *(("simulator", group) for group in ("scheduler", "model", "device", "engine", "iteration_time")),
+        *(("simulator", group) for group in ("trace", "arrival", "cluster.router", "cluster.node")),
+        ("simulator.capacity", "deployment"),
+    ],
+)
+def test_help_names_every_shipped_choice(tmp_path: Path, module: str, group: str) -> None:
+    shown = command(tmp_path, module, "--help").stdout
+    listed = shown.partition(f"  {group}=")[2]
+    listed = listed[: re.search(r"\n  \S|$", listed).start()]  # type: ignore[union-attr]
+    aliases = {"csv"}  # same as trace=file
+    assert set(choices(group)) - aliases - set(re.findall(r"\w+", listed)) == set()
 
 
 def test_a_sweep_runs_every_combination_and_continues_after_an_error(tmp_path: Path) -> None:

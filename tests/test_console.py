@@ -200,6 +200,35 @@ def test_a_name_like_no_other_is_answered_with_those_allowed(tmp_path: Path) -> 
     )
 
 
+def test_the_help_of_completion_keeps_its_lines(tmp_path: Path) -> None:
+    shown = llmsim(tmp_path, "completion", "--help").stdout
+    assert "\\b" not in shown
+    shells = [line.split()[0] for line in shown.splitlines() if "$(llmsim" in line or "| source" in line]
+    assert shells == ["bash", "zsh", "fish"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["help", "run"],
+        ["run", "trace=fixed", "trace.num_requests=5", "iteration_time=affine", "hydra.run.dir=run"],
+        ["predict", "decode=[[8,100]]", "iteration_time=roofline"],
+        ["run", "--cfg", "job"],
+    ],
+)
+def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path, script: list[str], arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [*script, *arguments], cwd=tmp_path, env=environment, stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert (tmp_path / "run" / "summary.json").exists() == ("hydra.run.dir=run" in arguments)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["help"]])
 def test_help_and_version_start_fast(tmp_path: Path, script: list[str], arguments: list[str]) -> None:
     def cpu_s() -> float:

@@ -24,7 +24,7 @@ def test_the_first_lines_say_what_was_simulated(tmp_path: Path) -> None:
     arguments = ("deployment=vllm_v1_llama3_8b_h100", "arrival.qps=2", "seed=7", *QUICK[:2], QUICK[3])
     done = command(tmp_path, "simulator", *arguments)
     assert done.stdout.splitlines()[:4] == [
-        "model         llama3_8b, bf16, KV cache fp16, up to 16,384 tokens",
+        "model         llama3_8b, bf16, KV cache bf16, up to 16,384 tokens",
         "deployment    1 x h100_sxm TP1",
         "scheduler     vllm_v1, 8,192 tokens, 1,024 sequences",
         "engine        vllm_v1, kernels of vllm 0.25.0",
@@ -34,9 +34,12 @@ def test_the_first_lines_say_what_was_simulated(tmp_path: Path) -> None:
     assert load.endswith(", seed 7")
     assert all(line == line.rstrip() for line in done.stdout.splitlines())
     summary = load_summary(tmp_path / "run")
-    assert f"{summary['arrivals_per_s']:.4g} requests/s (poisson), {summary['requests_per_s']:.4g} served" in load
-    rate = f"{summary['arrivals_per_s']:.3g}"
-    assert title(summary) == f"llama3_8b, 1 x h100_sxm TP1, vllm_v1 8,192 tokens, fixed, {rate} requests/s"
+    rate = summary["arrivals_per_s"]
+    assert abs(rate / 2 - 1) > 0.05
+    assert f"{rate:.4g} requests/s of 2 asked (poisson), {summary['requests_per_s']:.4g} served" in load
+    assert (
+        title(summary) == f"llama3_8b, 1 x h100_sxm TP1, vllm_v1 8,192 tokens, fixed, {rate:.3g} requests/s of 2 asked"
+    )
 
 
 def test_groups_of_different_replicas_are_all_named(tmp_path: Path) -> None:
@@ -48,10 +51,48 @@ def test_groups_of_different_replicas_are_all_named(tmp_path: Path) -> None:
     assert lines["engine"] == "sarathi_serve, affine"
 
 
+@pytest.mark.parametrize(
+    ("weights", "cache", "shown"),
+    [
+        ("bf16", "fp16", "bf16, KV cache bf16"),
+        ("fp16", "bf16", "fp16, KV cache fp16"),
+        ("bf16", "fp8", "bf16, KV cache fp8"),
+        ("fp8", "fp16", "fp8, KV cache 16-bit"),
+    ],
+)
+def test_a_kv_cache_in_half_precision_has_the_format_of_the_model(weights: str, cache: str, shown: str) -> None:
+    model = {"name": "m", "dtype": weights, "max_model_len": 100}
+    parts = {"parallel": {"tp": 1, "pp": 1}, "device": {"name": "d"}, "scheduler": {"class": "Sarathi"}}
+    group = {"model": model, "kv_cache": {"dtype": cache}, "replicas": 1, "kernels": "", **parts}
+    assert heading({"groups": [group]})["model"] == f"m, {shown}, up to 100 tokens"
+
+
+def test_a_limit_and_the_asked_rate_are_beside_the_measured_one(tmp_path: Path) -> None:
+    command(tmp_path, "simulator", "arrival=constant", "arrival.qps=20", "arrival.max_concurrency=8", *QUICK)
+    summary = load_summary(tmp_path / "run")
+    rate = summary["arrivals_per_s"]
+    assert rate < 19
+    assert f"{rate:.4g} requests/s of 20 asked (constant), at most 8 in flight, " in heading(summary)["load"]
+    assert title(summary).endswith(f", {rate:.3g} requests/s of 20 asked, at most 8 in flight")
+
+
+def test_a_rate_that_is_met_is_shown_once(tmp_path: Path) -> None:
+    command(tmp_path, "simulator", "arrival=constant", "arrival.qps=2", *QUICK)
+    assert "20 requests, 2 requests/s (constant), " in heading(load_summary(tmp_path / "run"))["load"]
+
+
+def test_a_closed_loop_has_users_and_no_rate(tmp_path: Path) -> None:
+    command(tmp_path, "simulator", "arrival=closed_loop", *QUICK)
+    summary = load_summary(tmp_path / "run")
+    served = f"{summary['requests_per_s']:.4g} requests/s served"
+    assert heading(summary)["load"] == f"fixed, 20 requests, 8 users (closed_loop), {served}, seed 0"
+    assert title(summary).endswith(", fixed, 8 users")
+
+
 def test_a_file_is_named_as_the_trace(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("prompt_tokens,output_tokens\n10,2\n")
     command(tmp_path, "simulator", "trace=file", "trace.path=mine.csv", *QUICK[2:])
-    assert heading(load_summary(tmp_path / "run"))["load"].startswith("mine.csv, 1 requests, ")
+    assert heading(load_summary(tmp_path / "run"))["load"].startswith("mine.csv, 1 request, ")
 
 
 @pytest.mark.parametrize("module", ["simulator.capacity", "simulator.token_budget"])

@@ -63,6 +63,39 @@ def test_the_command_prints_a_table_and_writes_the_prediction(tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.svg", "batch.json"]
 
 
+TOO_LONG = "a request has 17,000 tokens, and model.max_model_len=16,384: no engine would admit it"
+TOO_LARGE = "the weights do not fit: 128.5 GiB per GPU with tp=1 pp=1, and a100_80gb has 80 GiB"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warnings"),
+    [
+        (["decode=[[1,16384]]", "prefill=[[384,16000]]"], []),
+        (["decode=[[1,17000]]"], [TOO_LONG]),
+        (["prefill=[[1000,16000],[8,0]]"], [TOO_LONG]),
+        (["model=llama2_70b", "decode=[[1,100]]", "parallel.tp=2"], []),
+        (["model=llama2_70b", "decode=[[1,100]]"], [TOO_LARGE]),
+    ],
+)
+def test_what_no_engine_would_run_is_a_warning(tmp_path: Path, overrides: list[str], warnings: list[str]) -> None:
+    done = predict(tmp_path, *overrides, "iteration_time=roofline", "engine=none", "output.json=x.json")
+    shown = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    assert shown == [f"warning: {text}" for text in warnings]
+    assert json.loads((tmp_path / "x.json").read_text())["warnings"] == warnings
+
+
+def test_one_token_is_in_the_singular(tmp_path: Path) -> None:
+    lines = predict(tmp_path, "decode=[[1,100]]", "iteration_time=roofline").stdout.splitlines()
+    assert [line.split() for line in lines if line.startswith("batch ")] == [["batch", "1", "token"]]
+
+
+def test_the_help_says_that_the_scheduler_chooses_the_engine(tmp_path: Path) -> None:
+    assert "scheduler=sarathi              chooses the engine and its kernels" in predict(tmp_path, "--help").stdout
+    old, new = (predict(tmp_path, "decode=[[8,100]]", f"scheduler={name}").stdout for name in ("sarathi", "vllm_v1"))
+    assert "engine       sarathi_serve" in old
+    assert "engine       vllm_v1," in new
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -73,6 +106,7 @@ def test_the_command_prints_a_table_and_writes_the_prediction(tmp_path: Path) ->
         (["parallel.tp=3", "prefill=[[1,0]]"], "parallel.tp=3 must divide the 32 query heads"),
         (["output.json=/nowhere/x.json", "prefill=[[1,0]]"], "cannot write to /nowhere/"),
         (["output.plot=batch.pdf", "prefill=[[1,0]]"], "output.plot: batch.pdf must end in .png or .svg"),
+        (["output.json=x.json", "output.plot=x.txt", "prefill=[[1,0]]"], "output.plot: x.txt must end in .png or .svg"),
         (["output.plot=3", "prefill=[[1,0]]"], "output.plot must be the path of a file or null, got 3"),
     ],
 )
@@ -81,4 +115,5 @@ def test_mistakes_are_one_line_and_exit_status_2(tmp_path: Path, overrides: list
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
     assert not list(tmp_path.iterdir())

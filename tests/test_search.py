@@ -196,6 +196,12 @@ def test_each_device_and_policy_has_its_own_engine() -> None:
             assert task.build(device, 1, 1, policy) == expected
 
 
+def test_one_layout_and_one_deployment_are_in_the_singular(tmp_path: Path) -> None:
+    one = ("search.devices=[h100_sxm]", "search.tp=[1]", "search.pp=[1]", "search.trials=1", "trace.num_requests=5")
+    done = command(tmp_path, "simulator.search", "model=llama3_8b", *one, "slo.tbt_p99=1", "hydra.run.dir=out")
+    assert "1 layout searched, 0 ruled out; 1 deployment simulated" in done.stdout.splitlines()
+
+
 def test_a_search_starts_from_a_deployment() -> None:
     few = ("slo.tbt_p99=1", "trace.num_requests=5", "search.devices=[a100_80gb_sxm]", "search.tp=[2]", "search.pp=[1]")
     task = load_search("deployment=vllm_v1_llama3_8b_h100", "kv_cache.prefix_caching=false", *few)

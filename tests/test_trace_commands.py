@@ -87,6 +87,14 @@ def test_describe_prints_prefix_cache_hits(tmp_path: Path) -> None:
         assert ("40.0% of the prompt tokens hit an unlimited prefix cache" in printed) == (name == "known")
 
 
+def test_notes_name_the_keys_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("arrival_s,prompt_tokens,output_tokens\n60,5,2\n61,5,\n62,5,2\n")
+    shown = run(tmp_path, "describe", "log.csv", "num_requests=2", "output_tokens=3").stdout
+    for note in ("; num_requests=null takes all", "own but output_tokens=3", ", and start_s counts from there"):
+        assert note in shown
+    assert "trace." not in shown
+
+
 def test_describe_says_that_nothing_is_known_of_prefixes(tmp_path: Path) -> None:
     (tmp_path / "lengths.csv").write_text("prompt_tokens,output_tokens\n40,9\n40,1\n")
     (tmp_path / "chats.csv").write_text("prompt_tokens,output_tokens,session\n40,9,a\n60,1,a\n")

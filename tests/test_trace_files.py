@@ -522,7 +522,32 @@ def test_times_may_be_dates_or_since_1970_in_any_unit(tmp_path: Path, times: lis
 )
 def test_times_that_begin_late_are_shifted_to_0(tmp_path: Path, times: list[float], expected: list[float]) -> None:
     text = "arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{time},5,2\n" for time in times)
-    assert lists(load(write(tmp_path / "log", text)))["arrival_s"] == expected
+    trace = load(write(tmp_path / "log", text))
+    assert lists(trace)["arrival_s"] == expected
+    notes = [note for note in trace.notes if note.startswith("times were shifted: ")]
+    assert [note.split()[3] for note in notes] == [f"{times[0]:,.12g}"] * (times[0] >= 60)
+
+
+def test_a_window_after_shifted_times_says_by_how_much_they_were_shifted(tmp_path: Path) -> None:
+    path = write(tmp_path / "log", "arrival_s,prompt_tokens,output_tokens\n3600,5,2\n3605,5,2\n")
+    with pytest.raises(ValueError, match=r"no request is left of 2 rows; times were shifted: 3,600 s in the file"):
+        load(path, start_s=3600)
+    assert lists(load(path, start_s=5))["arrival_s"] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "is_noted"),
+    [
+        (["arrival=poisson"], True),
+        (["arrival=closed_loop"], True),
+        (["arrival=trace"], False),
+        (["trace.columns={arrival_s: null}"], False),
+    ],
+)
+def test_recorded_times_that_are_not_used_are_noted(tmp_path: Path, options: list[str], is_noted: bool) -> None:
+    path = write(tmp_path / "log.csv", "arrival_s,prompt_tokens,output_tokens\n1,5,2\n2,5,2\n")
+    notes = load_config("trace=file", f"trace.path={path}", *options)["trace"].notes
+    assert ("arrival times of the file are not used; arrival=trace replays them" in notes) == is_noted
 
 
 def test_the_user_names_columns(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,12 @@ def main() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return command_line.plain_line(error).removeprefix("path: ")
+    return _with_own_keys(command_line.plain_line(error).removeprefix("path: "))
+
+
+def _with_own_keys(text: str) -> str:
+    """Return a text with keys such as trace.columns named as here."""
+    return re.sub(rf"\btrace\.(?=(?:{'|'.join(_READER_KEYS)})\b)", "", text)
 
 
 def _main(arguments: list[str]) -> int:
@@ -118,7 +123,8 @@ def _parse_value(text: str) -> Any:
 
 
 def _load(file: TraceFile) -> Trace:
-    return file.load(np.random.default_rng(0))
+    trace = file.load(np.random.default_rng(0))
+    return replace(trace, notes=tuple(map(_with_own_keys, trace.notes)))
 
 
 def _stem(path: str) -> str:

@@ -10,6 +10,7 @@ from traces.trace import Trace
 
 # Random streams by purpose; a purpose keeps its stream when others are added.
 LENGTHS, ARRIVALS, ROUTING, FAULTS = range(4)
+IGNORES_TIMES = "arrival times of the file are not used; arrival=trace replays them"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,10 @@ class Workload:
             ValueError: The requests cannot be read, or lack what the arrival process needs.
         """
         trace = self.requests(seed) if requests is None else requests
-        return self.arrivals.assign(trace, np.random.default_rng([seed, ARRIVALS]))
+        arriving = self.arrivals.assign(trace, np.random.default_rng([seed, ARRIVALS]))
+        if trace.arrival_s is None or getattr(self.arrivals, "keeps_times", False):
+            return arriving
+        return replace(arriving, notes=(*arriving.notes, IGNORES_TIMES))
 
     def at(self, qps: float) -> "Workload":
         """Return the same workload at another rate.

@@ -46,7 +46,7 @@ Searches for the capacity of a deployment: the highest request rate within its S
   time_limit_s=1800            simulated seconds per trial
   metrics.zero_first_gap=false count a TBT of 0 s for each first token, as Sarathi-Serve's artifact does
   deployment=null              preset of model, device and parallelism: mistral_7b_a100 | yi_34b_a100_tp2 |
-                               llama2_70b_a40_tp4_pp2 | falcon_180b_a100_tp4_pp2
+                               llama2_70b_a40_tp4_pp2 | falcon_180b_a100_tp4_pp2 | vllm_v1_llama3_8b_h100
   experiment=null              preset of scheduler options: orca_8 | orca_16 | vllm_128 | sarathi_512 |
                                sarathi_1536 | sarathi_2048 | ...
 

@@ -32,8 +32,8 @@ Deployment
   model.dtype=bf16             weights: fp16 | bf16 | fp8 | int8 | int4; model.weight_only=true: compute with
                                8-bit weights in half precision
   model.max_model_len=16384    longest admitted sequence, tokens
-  device=a100_80gb             a100_80gb (PCIe) | a100_80gb_sxm | a40 | h100_sxm | h200_sxm |
-                               cpu (for recordings)
+  device=a100_80gb             a100_80gb (PCIe) | a100_80gb_sxm | a40 | b200_sxm | h100_sxm | h200_sxm |
+                               l40s | rtx4090 | rtx_pro_6000 | cpu (for recordings); or an alias such as H200
   parallel.tp=1 parallel.pp=1  tensor- and pipeline-parallel degree of a replica
   parallel.stage_layers=null   layers per pipeline stage, [18,14]; null: as even as possible
   parallel.{overlap_sends,sliced_sends}=false
@@ -41,8 +41,9 @@ Deployment
   cluster.replicas=1           number of identical replicas
   cluster.groups=null          groups of different replicas, [{device: a40, replicas: 2}, ...]; keys: device,
                                node, parallel, scheduler, kv_cache, replicas, num_nodes
-  cluster.node=NODE            node type: azure_nc96ads_v4 | a40_8x_pairs | dgx_a100 | dgx_h100 |
-                               dgx_h200 | one_cpu; default: that of the device
+  cluster.node=NODE            node type: azure_nc96ads_v4 | a40_8x_pairs | dgx_a100 | dgx_b200 | dgx_h100 |
+                               dgx_h200 | l40s_8x | rtx4090_8x | rtx_pro_6000_8x | one_cpu; default: that of
+                               the device
   cluster.num_nodes=null       available nodes (per group); null: as many as needed
   cluster.router=round_robin   round_robin | random | least_outstanding_requests |
                                least_outstanding_tokens | least_kv_used | power_of_two_choices | sticky
@@ -55,8 +56,8 @@ Deployment
                                fraction of device memory for the engine
   iteration_time=profile       profile (fitted to measured kernels) | roofline | affine
   iteration_time.path=null     profile: output of `python -m profiling fit`; null: the packaged one
-  engine=sarathi_serve         host overhead per iteration: sarathi_serve | vllm_v1 | vllm_v1_sync | none |
-                               torch_loop (for recordings)
+  engine=sarathi_serve         host overhead per iteration: sarathi_serve | vllm_v1 | vllm_v1_2025 |
+                               vllm_v1_sync | none | torch_loop (for recordings)
   engine.decode_graph_sizes=[] decode batch sizes captured as CUDA graphs; smaller batches are padded
   iteration_time.{base_s,per_token_s,per_context_token_s}
                                affine: iteration time in seconds = base + per_token * tokens
@@ -129,5 +130,5 @@ Metrics and output
 Writes summary.json and requests.csv, and prints the summary. Hydra options: --cfg job prints the whole
 configuration, --multirun (-m) runs every combination of comma-separated values (scheduler.NAME.OPTION=VALUES:
 with that scheduler only), --verbose prints every run of it, --config-dir DIR adds a folder of your own YAML
-files. Exit status: 0, 2 for invalid input, 1 for an internal error, 130 after Ctrl-C,
-143 after SIGTERM."""
+files. Exit status: 0, 2 for invalid input, 1 for an internal error, 130 after Ctrl-C, 143 after SIGTERM,
+141 if the output is no longer read, as by head."""

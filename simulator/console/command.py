@@ -83,13 +83,13 @@ def show_help(ctx: click.Context, command: Sequence[str]) -> None:
 @console.command("completion")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")), metavar="bash|zsh|fish")
 def print_completion(shell: str) -> None:
-    r"""Print the completion script of a shell.
+    """Print the completion script of a shell.
 
     \b
     bash   eval "$(llmsim completion bash)"          in ~/.bashrc
     zsh    eval "$(llmsim completion zsh)"           in ~/.zshrc, after compinit
     fish   llmsim completion fish | source           in ~/.config/fish/config.fish
-    """
+    """  # noqa: D301  # click keeps the lines behind the character \b
     _complete(f"{shell}_source")
 
 
@@ -99,7 +99,12 @@ def main() -> None:
         sys.exit(_complete(os.environ[_COMPLETE]))
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # `python -m` finds packages of the user there
-    sys.exit(run_console(sys.argv[1:]))
+    try:
+        status = run_console(sys.argv[1:])
+        print(end="", flush=True)
+    except BrokenPipeError:
+        status = command_line.without_reader()
+    sys.exit(status)
 
 
 def run_console(arguments: Sequence[str]) -> int:

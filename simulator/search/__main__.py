@@ -82,7 +82,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     bounds = task.slo.bounds()
     if not task.kept:
         first = task.pruned[0]
-        raise ConfigError(f"all {len(task.pruned)} layouts are ruled out; {first.name}: {first.reason}")
+        raise ConfigError(f"no layout is left of {len(task.pruned)}; {first.name}: {first.reason}")
     search = cheapest.Search(task.kept, bounds, task.max_gpus, task.serve, task.problem)
     columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:

@@ -16,6 +16,7 @@ from simulator.results import figure, objective_text, objective_value
 from simulator.search.config import SearchTask
 from simulator.search.outcomes import NEVER_S, Outcome, excess, loss, pareto, set_of
 from traces.shared.atomic_files import atomic_file
+from traces.shared.spelling import counted
 from traces.shared.terminal import facts, new_table, note, show, warn
 
 
@@ -99,8 +100,8 @@ def print_search(task: SearchTask, outcomes: Sequence[Outcome], warnings: Sequen
     if best is not None:
         show(console, *launch_of(task, best), "")
     show(console, _candidates(task, outcomes, best), "")
-    counts = f"{len(task.kept)} layouts searched, {len(task.pruned)} ruled out"
-    show(console, f"{counts}; {len(set_of(outcomes))} deployments simulated")
+    counts = f"{counted(len(task.kept), 'layout')} searched, {len(task.pruned)} ruled out"
+    show(console, f"{counts}; {counted(len(set_of(outcomes)), 'deployment')} simulated")
     for pruned in task.pruned:
         note(console, f"  ruled out {pruned.name}: {pruned.reason}")
     for warning in warnings:
@@ -136,8 +137,8 @@ def _none_or(best: Outcome | None) -> str:
 
 def _limits(outcome: Outcome) -> str:
     """Return the options that were chosen."""
-    sizes = {"tokens": outcome.token_budget, "requests": outcome.max_num_seqs}
-    stated = " and ".join(f"{size:,} {name}" for name, size in sizes.items() if size is not None)
+    sizes = {"token": outcome.token_budget, "request": outcome.max_num_seqs}
+    stated = " and ".join(counted(size, name) for name, size in sizes.items() if size is not None)
     memory = f"{outcome.memory_utilization:.0%} of the memory"
     return f"{stated} per iteration, {memory}" if stated else memory
 

@@ -22,10 +22,12 @@ class Clock(Protocol):
     Attributes:
         rule: What a value must be.
         is_shifted: Whether time 0 is the first request.
+        origin_s: Number in the file that became time 0, seconds; 0 for dates.
     """
 
     rule: str
     is_shifted: bool
+    origin_s: float
 
     def read(self, column: pa.Array, is_used: Bools) -> tuple[Floats, Bools]:
         """Convert a part of the column.
@@ -69,6 +71,7 @@ class Dates:
 
     rule = "must be a date and time, as in the rows before"
     is_shifted = True
+    origin_s = 0.0
 
     def __init__(self) -> None:
         """Start before the first row."""
@@ -97,7 +100,8 @@ class Numbers:
         """
         self.is_shifted = is_shifted
         self._units_per_second = units_per_second
-        self._origin_s: float | None = None
+        self.origin_s = 0.0
+        self._has_begun = False
 
     def read(self, column: pa.Array, is_used: Bools) -> tuple[Floats, Bools]:
         """Convert a part of the column."""
@@ -105,6 +109,7 @@ class Numbers:
         with np.errstate(invalid="ignore"):
             good = (times_s >= 0) & (times_s <= LATEST_S)
         used = times_s[good & is_used]
-        if self._origin_s is None and len(used):
-            self._origin_s = float(used[0]) if self.is_shifted else 0.0
-        return np.where(good, times_s - (self._origin_s or 0.0), 0.0), good
+        if len(used) and not self._has_begun:
+            self._has_begun = True
+            self.origin_s = float(used[0]) if self.is_shifted else 0.0
+        return np.where(good, times_s - self.origin_s, 0.0), good

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from traces.readers.clocks import LATEST_START_S
 from traces.readers.columns import encode, to_identifiers, to_strings
 from traces.readers.formats import Format
 from traces.readers.identities import encode_clients, is_first, join_identifiers, sessions_by_parent
@@ -262,6 +263,11 @@ class Collector:
         if num_defaults:
             length = f"trace.output_tokens={selection.output_tokens}"
             notes.append(f"{num_defaults:,} requests have no output length of their own but {length}")
+        if self._values.origin_s >= LATEST_START_S:
+            notes.append(
+                f"times were shifted: {self._values.origin_s:,.12g} s in the file, its first row, became 0, and "
+                "trace.start_s counts from there"
+            )
         if not self._values.is_sorted:
             notes.append("rows were not in order of arrival and were sorted")
         return notes

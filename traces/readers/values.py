@@ -66,6 +66,11 @@ class ValueReader:
         return self._clock is not None and self._clock.is_shifted
 
     @property
+    def origin_s(self) -> float:
+        """Number in the file that became time 0, seconds; 0 for dates."""
+        return 0.0 if self._clock is None else self._clock.origin_s
+
+    @property
     def has_blocks(self) -> bool:
         """Whether the file says what prompts share."""
         return "block_ids" in self.columns or "prompt_token_ids" in self.columns

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -104,6 +105,26 @@ def take_debug(arguments: list[str]) -> list[str]:
     return rest
 
 
+def _is_closed_pipe(error: BaseException) -> bool:
+    """Return whether the reader has closed the output, as head does.
+
+    rich turns the error into a SystemExit of status 1.
+    """
+    return isinstance(error, BrokenPipeError) or (
+        isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError)
+    )
+
+
+def without_reader() -> int:
+    """Discard further output and return the exit status.
+
+    It is that of a process that SIGPIPE killed. Other programs end in this way, without a message. Python's flush at
+    exit must not fail either.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
 def run(
     task: Callable[[list[str]], int | None],
     arguments: list[str],
@@ -131,16 +152,16 @@ def run(
             print(as_called(usage))
         else:
             status = task(take_debug(arguments))
-    except BrokenPipeError:
-        # The reader of the output has closed it; Python's flush at exit must not fail either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
+        print(end="", flush=True)  # raises here what would fail at exit
     except BaseException as error:
-        if isinstance(error, SystemExit) and not interruption.was_interrupted():
+        is_closed = _is_closed_pipe(error)
+        if isinstance(error, SystemExit) and not is_closed and not interruption.was_interrupted():
             raise
         if isinstance(error, KeyboardInterrupt):
             interruption.note_interrupt()
-        if not interruption.was_interrupted():
+        if is_closed:
+            status = without_reader()
+        elif not interruption.was_interrupted():
             text, status = error_line(error, one_line)
             print(f"error: {as_called(text)}", file=sys.stderr)
     interruption.restore_handlers()

@@ -1,4 +1,4 @@
-"""The nearest name for a misspelt one."""
+"""The nearest name for a misspelt one, and nouns by number."""
 
 from collections.abc import Iterable
 
@@ -19,3 +19,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     }
     alike = get_close_matches(last, names, n=1) or [other for other in names if other.rpartition(".")[2] == last]
     return f"did you mean {names[alike[0]]}? " if alike else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number and its noun, as in "2,000 requests"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
