@@ -49,7 +49,7 @@ EXPORTS = {
     "simulator.results": "ALLOWED BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult GOODPUT"
     " Goodput GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS"
     " ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps"
-    " UNFINISHED Warning after_idle blocks_used bottlenecks cached_tokens client_figures client_warnings count_of"
+    " UNFINISHED Warning after_idle blocks_used bottlenecks cached_tokens client_figures client_warnings"
     " deployment_label duration evicted_blocks figure is_cut_off kv_use milliseconds num_running objective_label"
     " objective_text objective_value objectives_of output_tokens percentile_of prefix_cache_hits queue_length rank"
     " share slo_word stalls time_span utilisation",

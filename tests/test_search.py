@@ -281,7 +281,7 @@ def test_the_command_writes_the_pareto_front(tmp_path: Path) -> None:
         ("search.trials=0", "search.trials"),
         ("search.storage=bla", "search.storage"),
         ("search.token_budgets=[0]", "token_budget"),
-        ("slo.tbt_p99=0.00001", "ruled out"),
+        ("slo.tbt_p99=0.00001", "no layout is left of"),
         ("slo=strict", "seconds"),
         ("parallel.tp=8", "search.tp"),
         ("scheduler.max_num_batched_tokens=1", "search.token_budgets"),

@@ -9,13 +9,13 @@ from rich.table import Table
 from simulator.output import heading
 from simulator.results import (
     LATENCIES,
-    count_of,
     milliseconds,
     objective_text,
     objective_value,
     share,
     slo_word,
 )
+from traces.shared.spelling import counted
 from traces.shared.terminal import facts, new_table, note, show, warn
 
 MAX_SHOWN_REPLICAS = 16  # tables of more replicas or clients are only in summary.json
@@ -96,23 +96,23 @@ def _goodput(slo: Mapping[str, Any]) -> str:
     if slo["goodput"] is None:
         return f"unknown: no request had the time to miss {bounds}"
     rate = f"{_number(slo['goodput_qps'], 3)} requests/s"
-    return f"{share(slo['goodput'])} of {count_of(slo['num_judged'], 'request')}, {rate}, within {bounds}"
+    return f"{share(slo['goodput'])} of {counted(slo['num_judged'], 'request')}, {rate}, within {bounds}"
 
 
 def _faults(faults: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if faults["num_failures"] or faults["num_slowdowns"] or faults["num_network"]:
         yield (
             "faults",
-            f"{count_of(faults['num_failures'], 'failure')}, {count_of(faults['num_slowdowns'], 'slow replica')}, "
-            f"{count_of(faults['num_network'], 'slow network')}; replicas were up {share(faults['availability'])} of "
-            f"the time, {count_of(faults['num_retries'], 'request')} retried, "
-            f"{count_of(faults['kv_tokens_lost'], 'KV token')} lost",
+            f"{counted(faults['num_failures'], 'failure')}, {counted(faults['num_slowdowns'], 'slow replica')}, "
+            f"{counted(faults['num_network'], 'slow network')}; replicas were up {share(faults['availability'])} of "
+            f"the time, {counted(faults['num_retries'], 'request')} retried, "
+            f"{counted(faults['kv_tokens_lost'], 'KV token')} lost",
         )
 
 
 def _cluster(cluster: Mapping[str, Any]) -> Iterator[str]:
-    yield count_of(cluster["num_replicas"], "replica")
-    yield count_of(cluster["num_gpus"], "GPU")
+    yield counted(cluster["num_replicas"], "replica")
+    yield counted(cluster["num_gpus"], "GPU")
     if cluster["cost_per_hour_usd"] is not None:
         yield f"${cluster['cost_per_hour_usd']:,.2f}/h"
     if cluster["cost_per_million_output_tokens_usd"] is not None:

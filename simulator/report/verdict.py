@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.report.tables import dollars
-from simulator.results import GOODPUT, count_of, duration, figure, objective_text, share, slo_word
+from simulator.results import GOODPUT, duration, figure, objective_text, share, slo_word
+from traces.shared.spelling import counted
 
 # Figures that differ by less are called the same.
 TOLERANCE = 0.02
@@ -130,10 +131,10 @@ def _unfinished(summary: Mapping[str, Any]) -> str:
 def _failures(summary: Mapping[str, Any]) -> str:
     faults = summary["faults"]
     counts = (("failure", "num_failures"), ("slow replica", "num_slowdowns"), ("slow network", "num_network"))
-    parts = [count_of(faults[key], name) for name, key in counts if faults[key]]
+    parts = [counted(faults[key], name) for name, key in counts if faults[key]]
     if not parts:
         return ""
-    return f"{', '.join(parts)} with {count_of(faults['num_retries'], 'request')} retried"
+    return f"{', '.join(parts)} with {counted(faults['num_retries'], 'request')} retried"
 
 
 def comparison(summaries: Summaries) -> list[tuple[str, str]]:

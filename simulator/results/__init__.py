@@ -4,7 +4,6 @@ from simulator.results.bottlenecks import Bottleneck, bottlenecks, utilisation
 from simulator.results.clients import client_figures, client_warnings
 from simulator.results.faults import FaultResult
 from simulator.results.formatting import (
-    count_of,
     deployment_label,
     duration,
     figure,
@@ -83,7 +82,6 @@ __all__ = [
     "cached_tokens",
     "client_figures",
     "client_warnings",
-    "count_of",
     "deployment_label",
     "duration",
     "evicted_blocks",

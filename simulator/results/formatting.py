@@ -34,11 +34,6 @@ def deployment_label(replicas: object, tp: object, pp: object, scheduler: str, t
     return f"{replicas} x TP{tp} PP{pp}, {scheduler}{budget}"
 
 
-def count_of(number: int, noun: str) -> str:
-    """Format a count with its noun: "1 failure", "1,234 failures"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def slo_word(met: bool | None) -> str:
     """Return whether an SLO is met: "met", "missed", "undecided"."""
     return "undecided" if met is None else "met" if met else "missed"
