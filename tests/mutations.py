@@ -30,13 +30,16 @@ TARGETS = [
 ]
 TIME_LIMIT_S = 60
 # Lines where a fault changes only the speed: the engine asks the policy more often than it must.
-SPEED_ONLY = ("repeats", "until_arrival", "exhausted", "has_ties", "min(left) - 1")
+SPEED_ONLY = (
+    "repeats", "until_arrival", "exhausted", "has_ties", "min(left) - 1",
+    "not preempted and not self.dynamic_chunks.stages",
+)  # fmt: skip
 # Lines where a fault changes nothing: an additional empty decode set, the smaller of two equal numbers, one more of the
-# thousand futile preemptions before a request counts as stuck, the order of a single request, and a value that is
-# overwritten before it is read.
+# thousand futile preemptions before a request counts as stuck, the order of a single request, a value that is
+# overwritten before it is read, and the divisor of an empty array.
 NOTHING = (
     "range(num_stages + 1)", "if remaining < room else room", "first.num_requests < second.num_requests",
-    "num_futile_preemptions", "len(paused) > 1", "self.undone = 0",
+    "num_futile_preemptions", "len(paused) > 1", "self.undone = 0", "if len(self._cumulative) else 1",
 )  # fmt: skip
 _SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
