@@ -3,10 +3,10 @@
 import traces.shared.interruption  # noqa: F401  # before the slow imports
 
 # isort: split
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from simulator.shipped import VERSION
+from traces.shared.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from simulator.cluster import Deployment
@@ -46,11 +46,4 @@ def __dir__() -> list[str]:
 
 
 if not TYPE_CHECKING:  # mypy would take any name for one of the package
-
-    def __getattr__(name: str) -> object:
-        """Import a name on first use."""
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"simulator.{_MODULES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_names(__name__, _MODULES)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -306,3 +307,15 @@ def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("module", ["simulator", "simulator.capacity", "traces"])
+def test_a_package_that_is_not_installed_is_one_line(tmp_path: Path, module: str) -> None:
+    for package in ("omegaconf", "rich"):
+        (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('none', name='{package}')\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    command = [sys.executable, "-m", module, "describe"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(r"error: (omegaconf|rich) is not installed: pip install -e \. installs what is needed", line)

@@ -1,10 +1,12 @@
 """Workloads: readers and generators of request traces."""
 
-import traces.shared.interruption  # noqa: F401  # before anything that takes long to import
+import traces.shared.interruption  # before anything that takes long to import
+import traces.shared.missing_packages  # noqa: F401
 
 # isort: split
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from traces.shared.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from traces.base import Arrivals, Source
@@ -28,11 +30,4 @@ def __dir__() -> list[str]:
 
 
 if not TYPE_CHECKING:  # mypy would take any name for one of the package
-
-    def __getattr__(name: str) -> object:
-        """Import a name on first use."""
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"traces.{_MODULES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_names(__name__, _MODULES)

@@ -1,11 +1,12 @@
 """A launch of a serving engine, as the simulator composes it."""
 
+import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from simulator.config import ConfigError, model_choice, published_models, unknown_model
 from simulator.model import Model, read_hf_config
@@ -119,6 +120,18 @@ def refuse_unknown(engine: str, option: str, known: Sequence[str]) -> None:
     near = get_close_matches(option, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else "; leave it out to go on without it"
     raise ConfigError(f"{engine} has no option {option}{hint}")
+
+
+class EngineParser(argparse.ArgumentParser):
+    """Parser of an engine's arguments, whose `prog` names it in errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a ConfigError.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(f"{self.prog}: {message}")
 
 
 def matching_start(words: Sequence[str], starts: Sequence[Sequence[str]]) -> int:

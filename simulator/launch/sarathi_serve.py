@@ -3,13 +3,12 @@
 Each option is the name of a configuration class and of its field, in one word.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from simulator.cluster import Deployment
 from simulator.config import ConfigError
-from simulator.launch.launch import Launch, matching_start, refuse_unknown
+from simulator.launch.launch import EngineParser, Launch, matching_start, refuse_unknown
 
 NAME = "sarathi-serve"
 MODULE = "sarathi.entrypoints.openai.api_server"
@@ -53,11 +52,6 @@ POLICIES = {
     "FasterTransformer": "FASTER_TRANSFORMER",
     "ChunkedPrefills": "SIMPLE_CHUNKING",
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{NAME}: {message}")
 
 
 def start_length(words: Sequence[str]) -> int:
@@ -110,8 +104,8 @@ def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:  # n
     return Launch(model, given.get("model_config_max_model_len"), settings)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(add_help=False)
+def _parser() -> EngineParser:
+    parser = EngineParser(NAME, add_help=False)
     for name in ("model_config_model", "model_config_dtype", "scheduler_config_type"):
         parser.add_argument(f"--{name}")
     for name in ("model_config_max_model_len", "cache_config_num_gpu_blocks"):

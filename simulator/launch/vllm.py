@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from simulator.cluster import Deployment
 from simulator.config import ConfigError
 from simulator.launch import vllm_flags as flags
-from simulator.launch.launch import Launch, matching_start, model_of, refuse_unknown
+from simulator.launch.launch import EngineParser, Launch, matching_start, model_of, refuse_unknown
 from simulator.launch.vllm_batch_sizes import batch_sizes
 from simulator.launch.vllm_graphs import graph_options, graph_settings
 from simulator.model import HALF, Model
@@ -54,11 +54,6 @@ SHIPPED_DTYPE = "bf16"  # of the models in configs/model
 _LONG = {short: name for name, short in flags.SHORT.items()}
 PARTITION = "VLLM_PP_LAYER_PARTITION"  # environment variable, layers of each pipeline stage
 _TIMES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{NAME}: {message}")
 
 
 def start_length(words: Sequence[str]) -> int:
@@ -176,9 +171,9 @@ def _integer(text: str) -> int:
 
 
 @cache
-def _parser() -> _Parser:
+def _parser() -> EngineParser:
     """Return a parser with all options of vLLM, each without default."""
-    parser = _Parser(add_help=False)
+    parser = EngineParser(NAME, add_help=False)
     parser.add_argument("model_tag", nargs="?")
 
     def add(name: str, **kind: Any) -> None:
