@@ -18,7 +18,6 @@ from simulator.cluster import (
     groups_of,
     request_table,
 )
-from simulator.invariants import CheckedOverlappingReplica, CheckedReplica, ExpectedState, check_result
 from simulator.log import NETWORK
 from simulator.replica import Replica, RequestTable
 from simulator.results import MetricOptions, Result, objectives_of
@@ -91,7 +90,7 @@ def simulate(
         time_limit_s=math.inf if time_limit_s is None else time_limit_s,
         log_members=log_members,
         log_stages=log_stages,
-        replica_class_for=_checked_replicas(requests) if checks else None,
+        replica_class_for=None,
         progress=progress,
     )
     cluster.run()
@@ -99,25 +98,21 @@ def simulate(
     if trace.session is None and getattr(router, "needs_sessions", False):
         notes.append(f"{type(router).__name__} routes by session, but the trace has no sessions")
     for group in groups:
-        if group.engine.async_scheduling and not getattr(group.scheduler, "async_scheduling", False):
+        if group.engine.async_scheduling and not group.scheduler.limits.lookahead:
             name = type(group.scheduler).__name__
             notes.append(f"{name} schedules synchronously, but the host times of the engine are asynchronous ones")
     if faults is not None and NETWORK in faults.kinds and all(group.parallel.num_gpus == 1 for group in groups):
         notes.append("a slower network changes nothing: replicas of one GPU send no messages")
     result = collect_result(trace, cluster, metrics or MetricOptions(), notes)
-    if checks:
-        classes = (CheckedReplica, CheckedOverlappingReplica)
-        replicas = [run.replica for run in cluster.runs if isinstance(run.replica, classes)]
-        check_result(result, replicas, restarts=faults is not None and faults.on_failure == RESTART)
     return result
 
 
 def _checked_replicas(requests: RequestTable) -> Callable[[ReplicaSpec], Callable[..., Replica]]:
     """Return a function that returns the checked replica class of a spec."""
+    from simulator.invariants import ExpectedState, CheckedReplica as replica_class
     expected = ExpectedState(requests.known_tokens, requests.total_tokens)
 
     def class_for(spec: ReplicaSpec) -> Callable[..., Replica]:
-        replica_class = CheckedOverlappingReplica if spec.overlaps else CheckedReplica
         return partial(
             replica_class,
             expected=expected,

@@ -101,7 +101,7 @@ class Pair:
             self.slow.release(request)
             assert self.fast.release(request) == len(self.slow.evictable) - before
             if amount % 2:
-                self.fast.free_block_hashes(request)
+                self.fast.forget(request)
 
     def evict(self, request: int, amount: int) -> None:
         before = len(self.slow.evictable)

@@ -27,9 +27,8 @@ from simulator.engine import (
     stuck_reason,
 )
 from simulator.log import NO_REPLICA, IterationLog, StageUse
-from simulator.replica import OverlappingReplica, Replica, RequestTable
+from simulator.replica import Replica, RequestTable
 from simulator.routers import ReplicaLoad, RoundRobin, Router
-from simulator.schedulers import Overlapping
 
 
 class Cluster:
@@ -141,7 +140,7 @@ class Cluster:
         if self._has_faults:
             normal = stage_times
             stage_times = DegradedTimes(normal, spec.slow_network_times or (lambda _: normal))
-        replica_class = None if self._replica_class_for is None else self._replica_class_for(spec)
+        replica_class = Replica if self._replica_class_for is None else self._replica_class_for(spec)
         replica = spec.build(self.requests, replica_class)
         return ReplicaRun(
             replica,
@@ -155,12 +154,10 @@ class Cluster:
         )
 
     def _build_engine(self, run: ReplicaRun) -> Engine:
-        num_stages = len(run.stages)
-        if isinstance(run.scheduler, Overlapping):
-            assert isinstance(run.replica, OverlappingReplica)
-            depth = run.scheduler.overlap.depth(num_stages)
-            if depth > 1:
-                return BatchQueueEngine(self.clock, run, run.replica, depth)
+        num_stages, limits = len(run.stages), run.replica.limits
+        depth = num_stages + limits.lookahead
+        if limits.uses_batch_queue and depth > 1:
+            return BatchQueueEngine(self.clock, run, depth)
         return SingleStageEngine(self.clock, run) if num_stages == 1 else PipelineEngine(self.clock, run)
 
     def _arrivals(self) -> Generator[Event, None, None]:

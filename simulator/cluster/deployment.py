@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import Any
 
 from simulator.cluster.faults import MOST_REPLICAS
-from simulator.cluster.replica_spec import ReplicaSpec, max_num_seqs_of
+from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.iteration_time import Documented, IterationTime, Profile, StageTimes
 from simulator.model import Device, EngineOverhead, FrontEndTime, KVMemory, Layout, Model, Node, Parallelism, Placement
-from simulator.schedulers import Overlapping, Sarathi, Scheduler, SizedBatches
+from simulator.schedulers import Limits, Sarathi, Scheduler
 from traces.shared.value_checks import integer
 
 # Generations of kernels whose engines have no V1 scheduler.
@@ -56,7 +56,7 @@ class Deployment:
     @property
     def caches_prefixes(self) -> bool:
         """Whether the replicas have a prefix cache."""
-        return isinstance(self.scheduler, Overlapping) and self.kv_cache.prefix_caching is not False
+        return self.scheduler.limits.prefix_caching and self.kv_cache.prefix_caching is not False
 
     @property
     def layout(self) -> Layout:
@@ -105,18 +105,18 @@ class Deployment:
                 does not have the scheduler.
         """
         self._require_nodes()
-        if isinstance(self.scheduler, Overlapping):
-            self._require_v1_engine(self.scheduler)
+        limits = self.scheduler.limits
+        if limits.uses_batch_queue:
+            self._require_v1_engine(limits)
         if self.kv_cache.prefix_caching and not self.caches_prefixes:
             name = type(self.scheduler).__name__
             raise ValueError(f"kv_cache.prefix_caching=true needs scheduler=vllm_v1, and {name} has no prefix cache")
         price = self.device.price_per_hour_usd
         max_model_len = self.model.max_model_len
-        policy = self.scheduler
-        profiled_tokens = policy.profiled_tokens(max_model_len) if isinstance(policy, SizedBatches) else max_model_len
-        num_blocks = self.kv_cache.blocks_for(self.layout, profiled_tokens, max_num_seqs_of(policy), self.engine.memory)
+        profiled_tokens = limits.profiled_tokens(max_model_len)
+        num_blocks = self.kv_cache.blocks_for(self.layout, profiled_tokens, limits.max_num_seqs, self.engine.memory)
         spec = ReplicaSpec(
-            scheduler=policy,
+            scheduler=self.scheduler,
             stage_times=self.stage_times(),
             num_blocks=num_blocks,
             block_size=self.kv_cache.block_size,
@@ -137,9 +137,9 @@ class Deployment:
         )
         return [spec] * self.num_replicas
 
-    def _require_v1_engine(self, scheduler: Overlapping) -> None:
+    def _require_v1_engine(self, limits: Limits) -> None:
         """Check that the engine has the V1 scheduler."""
-        engine, is_async = self.engine, scheduler.overlap.lookahead
+        engine, is_async = self.engine, limits.lookahead > 0
         if engine.kernels in _BEFORE_V1:
             raise ValueError(
                 f"engine has the host and the kernels of {engine.kernels}, which has no scheduler of vLLM V1; "
@@ -188,7 +188,7 @@ def with_token_budget(deployment: Deployment, budget: int) -> Deployment:
     Raises:
         ValueError: The policy has no token budget.
     """
-    option = budget_option(deployment.scheduler)
+    option = deployment.scheduler.limits.budget_option
     if option is None:
         raise ValueError(f"{type(deployment.scheduler).__name__} has no token budget")
     changed: dict[str, Any] = {option: budget}
@@ -198,24 +198,13 @@ def with_token_budget(deployment: Deployment, budget: int) -> Deployment:
 
 def has_token_budget(deployment: Deployment) -> bool:
     """Return whether the policy has a token budget."""
-    return budget_option(deployment.scheduler) is not None
+    return deployment.scheduler.limits.budget_option is not None
 
 
 def token_budget_of(deployment: Deployment) -> int | None:
     """Return the token budget of the policy, or None."""
-    option = budget_option(deployment.scheduler)
+    option = deployment.scheduler.limits.budget_option
     return None if option is None else int(vars(deployment.scheduler)[option])
-
-
-def budget_option(scheduler: Scheduler) -> str | None:
-    """Return the policy option that limits the tokens of an iteration.
-
-    Decodes count too. Returns None if the policy has no such option.
-    """
-    option: str | None = getattr(type(scheduler), "budget_option", None)
-    if option is None and is_dataclass(scheduler) and "token_budget" in [part.name for part in fields(scheduler)]:
-        return "token_budget"
-    return option
 
 
 def _describe(part: object) -> dict[str, Any] | None:

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from simulator.iteration_time import StageTimes
+from simulator.kv_cache import BlockHashCache, KVPool, LayerGroup
 from simulator.model import FrontEndTime, Placement
-from simulator.replica import CachingReplica, Replica, RequestTable
-from simulator.schedulers import Overlapping, Scheduler, SizedBatches
-
-_LONGEST = 2**31  # tokens, longer than any sequence
+from simulator.replica import Replica, RequestTable
+from simulator.schedulers import Scheduler
 
 
 @dataclass(frozen=True)
@@ -43,54 +41,21 @@ class ReplicaSpec:
     prefix_caching: bool = False
     front_end: FrontEndTime = field(default_factory=FrontEndTime)
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether a request may be in several batches in flight."""
-        return isinstance(self.scheduler, Overlapping)
-
-    @property
-    def max_batch_tokens(self) -> int | None:
-        """Maximum tokens of a batch, which decodes alone may exceed.
-
-        None if the policy states no maximum.
-        """
-        policy = self.scheduler
-        return policy.profiled_tokens(_LONGEST) if isinstance(policy, SizedBatches) else None
-
-    @property
-    def max_num_seqs(self) -> int | None:
-        """Maximum running requests; None: the policy states none."""
-        return max_num_seqs_of(self.scheduler)
-
-    def build(self, requests: RequestTable, replica_class: Callable[..., Replica] | None = None) -> Replica:
+    def build(self, requests: RequestTable, replica_class: Callable[..., Replica] = Replica) -> Replica:
         """Return an empty replica.
 
         Args:
             requests: Table of all requests of the run.
-            replica_class: Called with the arguments of the default class; None: the default class.
+            replica_class: Called with the arguments of `Replica`.
         """
-        options: dict[str, Any] = {
-            "num_blocks": self.num_blocks,
-            "block_size": self.block_size,
-            "max_model_len": self.max_model_len,
-            "num_stages": self.placement.pp,
-        }
-        if isinstance(self.scheduler, Overlapping):
-            overlap = self.scheduler.overlap
-            options |= {
-                "num_blocks": self.num_blocks - 1,  # the engine never allocates the first block
-                "watermark_blocks": int(overlap.watermark * self.num_blocks),
-                "lookahead": self.placement.pp if overlap.lookahead else 0,
-                "block_hashes": requests.block_hashes[self.block_size] if self.prefix_caching else None,
-                "rank": requests.rank if overlap.by_priority else None,
-            }
-        else:
-            options["watermark_blocks"] = int(self.watermark * self.num_blocks)
-            options["appends_blocks"] = self.scheduler.appends_blocks
-        default = CachingReplica if self.overlaps else Replica
-        return (replica_class or default)(requests, **options)
-
-
-def max_num_seqs_of(policy: Scheduler) -> int | None:
-    """Return the maximum running requests of a policy; None: it states none."""
-    return policy.overlap.max_running if isinstance(policy, Overlapping) else getattr(policy, "max_num_seqs", None)
+        limits = self.scheduler.limits
+        watermark = self.watermark if limits.watermark is None else limits.watermark
+        prefix = BlockHashCache(requests.block_hashes[self.block_size]) if self.prefix_caching else None
+        return replica_class(
+            requests,
+            KVPool(self.num_blocks - limits.null_blocks, [LayerGroup(self.block_size)], prefix),
+            limits,
+            max_model_len=self.max_model_len,
+            watermark_blocks=int(watermark * self.num_blocks),
+            num_stages=self.placement.pp,
+        )

@@ -7,7 +7,6 @@ import numpy as np
 from simulator.cluster.deployment import Deployment
 from simulator.kv_cache import BlockHashes
 from simulator.replica import RequestTable
-from simulator.schedulers import Overlapping
 from traces import Trace
 
 
@@ -22,7 +21,7 @@ def request_table(trace: Trace, groups: Sequence[Deployment]) -> RequestTable:
     )
     if trace.priority is not None:
         requests.priority = trace.priority.tolist()
-    if any(isinstance(group.scheduler, Overlapping) and group.scheduler.overlap.by_priority for group in groups):
+    if any(group.scheduler.limits.queue_order == "priority" for group in groups):
         ids = np.arange(len(trace)) if trace.request_id is None else trace.request_id
         requests.id_rank = np.argsort(np.argsort(ids.astype(str), kind="stable")).tolist()
     block_sizes = {group.kv_cache.block_size for group in groups if group.caches_prefixes}

@@ -10,14 +10,13 @@ from simpy.events import Event
 from simulator.engine.pipeline_stages import Stages
 from simulator.iteration_time import StageTimes
 from simulator.log import IterationLog, StageUse
-from simulator.replica import Batch, Replica
+from simulator.replica import Batch, PolicyError, Replica
 from simulator.schedulers import Scheduler
-from traces.shared.user_code import place_of
+from traces.shared.user_code import line_in, place_of
 
 Process = Generator[Event, None, None]
 
 _MAX_FUTILE_PREEMPTIONS = 1000
-_MAX_EMPTY_BATCHES = 1000  # in a row; steps of one decision may be empty
 
 
 @dataclass
@@ -49,77 +48,74 @@ class ReplicaRun:
     blocks_needed: list[int] = field(default_factory=list)
 
     def enqueue(self, request: int) -> None:
-        """Enqueue a request that arrives now, or refuse it."""
+        """Queue a request that arrives now, or refuse it."""
         if not self.replica.enqueue(request):
             self.on_end([request], False)
 
-    def schedule_once(self, now_s: float) -> Batch | None:
-        """Ask the policy for one batch, all its steps, and start it.
+    def schedule(self, now_s: float) -> Batch | None:
+        """Call the policy once, and start the batch that it decides.
 
         Returns None if the batch has no tokens.
         """
         if self._is_livelocked:
             return None
         num_preempted = len(self.replica.request_events.preemptions)
-        batch, num_empty = self.scheduler.schedule(self.replica), 0
-        while batch is not None:
-            started = self._start(batch)
-            self._report(batch)
-            if started is not None:
-                return started
-            num_empty = self._count_empty(batch, num_empty)
-            batch = self.scheduler.schedule(self.replica) if batch.is_open else None
-        self._log_lone_preemptions(num_preempted, now_s)
-        return None
+        started, _ = self._step()
+        if started is None:
+            self._log_lone_preemptions(num_preempted, now_s)
+        return started
 
     def schedule_until_tokens(self, now_s: float) -> Batch | None:
-        """Ask the policy until a batch has tokens, and start it.
+        """Call the policy until a batch has tokens, and start it.
 
         Returns None if no batch can be started.
         """
-        replica, schedule, num_empty = self.replica, self.scheduler.schedule, 0
-        num_preempted = len(replica.request_events.preemptions)
-        while (batch := schedule(replica)) is not None:
-            started = self._start(batch)
-            if batch.chunks or batch.ignored:
-                self._report(batch)
+        num_preempted = len(self.replica.request_events.preemptions)
+        while True:
+            started, decided = self._step()
             if started is not None:
                 return started
-            num_empty = self._count_empty(batch, num_empty)
-            if batch.preempted and self._is_livelocked:
-                break
-        self._log_lone_preemptions(num_preempted, now_s)
-        return None
+            if not decided or self._is_livelocked:
+                self._log_lone_preemptions(num_preempted, now_s)
+                return None
 
-    def _start(self, batch: Batch) -> Batch | None:
+    def _step(self) -> tuple[Batch | None, bool]:
+        """Call the policy.
+
+        Returns:
+            The batch that it put in flight, and whether it decided anything.
+        """
+        replica = self.replica
+        step = replica.begin_step()
         try:
-            return self.replica.start(batch)
-        except Exception as error:
-            raise self._policy_error(f"a batch that the replica cannot start: {error}") from error
+            batch = self.scheduler.schedule(replica)
+            started = replica.start()
+        except PolicyError as error:
+            raise self._policy_error(f"is wrong: {error}", error) from None
+        if batch is None:
+            if step.decides_anything:
+                raise self._policy_error("returned None after it changed the replica; return replica.step")
+        elif batch is not step:
+            raise self._policy_error(f"returned {type(batch).__name__}; return replica.step or None")
+        elif not step.decides_anything:
+            raise self._policy_error("returned a batch that decides nothing; return None if there is nothing to do")
+        if step.chunks or step.ignored:
+            self._report(step)
+        return started, batch is not None
 
-    def _count_empty(self, batch: Batch, num_before: int) -> int:
-        """Return the number of empty batches in a row."""
-        if batch.decides_anything:
-            return 0
-        if num_before == _MAX_EMPTY_BATCHES:
-            raise self._policy_error("an empty batch; return None if there is nothing to compute")
-        return num_before + 1
-
-    def _policy_error(self, returned: str) -> ValueError:
-        policy = type(self.scheduler)
-        return ValueError(f"{place_of(policy.schedule)}: {policy.__name__}.schedule returned {returned}")
+    def _policy_error(self, mistake: str, error: PolicyError | None = None) -> ValueError:
+        """Return an error that names the line of the policy where a verb failed, or its first line."""
+        schedule = type(self.scheduler).schedule
+        place = (error and line_in(error, schedule)) or place_of(schedule)
+        return ValueError(f"{place}: {type(self.scheduler).__name__}.schedule {mistake}")
 
     def _report(self, batch: Batch) -> None:
         """Report a batch's refused requests, and log KV blocks needed at admission."""
         if batch.ignored:
             self.on_end(batch.ignored, False)
         admissions, needed = self.replica.request_events.admissions, self.blocks_needed
-        if len(admissions) > len(needed):
-            known_tokens = self.replica.requests.known_tokens
-            needed += (
-                self.scheduler.blocks_to_admit(self.replica, known_tokens[request])
-                for request, *_ in admissions[len(needed) :]
-            )
+        for request, *_ in admissions[len(needed) :]:
+            needed.append(self.replica.blocks_to_admit(self.replica.requests.known_tokens[request]))
 
     def _log_lone_preemptions(self, num_before: int, now_s: float) -> None:
         self.log.log_lone_preemptions(range(num_before, len(self.replica.request_events.preemptions)), now_s)
@@ -136,7 +132,7 @@ class ReplicaRun:
         Returns:
             Its stage times, when the first stage is free again, and when the last stage completes the batch.
         """
-        self.log.begin_run(batch, self.replica.in_flight[-1][1], now_s, start_s, self.replica.members)
+        self.log.begin_run(batch, self.replica.in_flight.flights[-1].decodes, now_s, start_s, self.replica.members)
         times = self.stage_times(batch)
         first_end_s, end_s = stages.pass_through(times, now_s, start_s)
         self.log.times.extend((end_s, self.replica.free_blocks))

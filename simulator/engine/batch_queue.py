@@ -9,7 +9,6 @@ from simpy.events import Event
 from simulator.engine.base import Process, ReplicaRun
 from simulator.engine.clock import AFTER_ARRIVALS, LAST_STAGE_COMPLETION, Clock
 from simulator.engine.pipeline_stages import Stages
-from simulator.replica import OverlappingReplica
 
 
 class BatchQueueEngine:
@@ -19,18 +18,17 @@ class BatchQueueEngine:
     too. Then it waits for the oldest batch to end. Batches pass through the stages first in, first out.
     """
 
-    def __init__(self, clock: Clock, run: ReplicaRun, replica: OverlappingReplica, depth: int) -> None:
+    def __init__(self, clock: Clock, run: ReplicaRun, depth: int) -> None:
         """Start with an empty queue.
 
         Args:
             clock: Simulated time.
             run: The replica in the simulation.
-            replica: The replica of `run`.
             depth: Maximum batches in the queue.
         """
         self._clock = clock
         self._run = run
-        self._replica = replica
+        self._replica = run.replica
         self._depth = depth
         self._stages = Stages(run.stages, run.overlap_sends, run.log.spans, depth)
         # End of each batch in the queue; None: it has no tokens.
@@ -110,10 +108,9 @@ class BatchQueueEngine:
             run.cut_off = True
             self._queue.append(None)
             return False
-        self._replica.begin_schedule()
         preemptions = self._replica.request_events.preemptions
         num_before = len(preemptions)
-        batch = run.schedule_once(now_s)
+        batch = run.schedule(now_s)
         if batch is None:
             self._queue.append(None)
             return len(preemptions) > num_before

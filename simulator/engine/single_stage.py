@@ -41,7 +41,7 @@ class SingleStageEngine:
             Running requests and waiting requests.
         """
         run = self._run
-        if run.replica.in_flight:
+        if run.replica.in_flight.flights:
             run.log.cut_off(self._clock.now, 1)
             run.stages[0].busy_s += self._clock.now - self._start_s
         self._idle = None
@@ -57,6 +57,7 @@ class SingleStageEngine:
 
     def _iterate(self) -> Process:
         clock, run, replica, begin_run = self._clock, self._run, self._run.replica, self._run.log.begin_run
+        flights = replica.in_flight.flights
         stage_times, log_times, time_limit_s = run.stage_times, run.log.times.extend, run.time_limit_s
         end_s = clock.now
         while True:
@@ -68,7 +69,7 @@ class SingleStageEngine:
                 yield self._idle
                 end_s = clock.now
                 continue
-            begin_run(batch, replica.in_flight[-1][1], start_s, start_s, replica.members)
+            begin_run(batch, flights[-1].decodes, start_s, start_s, replica.members)
             self._arrived = False
             self._start_s = start_s
             due_s, wake = clock.next_due_s(), None

@@ -51,7 +51,7 @@ def stuck_reason(run: ReplicaRun) -> StuckReason | None:
     policy, num_behind = type(run.scheduler).__name__, len(left) - 1
     for request in left[: len(replica.running) + 1]:
         num_tokens = replica.known_tokens(request)
-        needed = max(run.scheduler.blocks_to_admit(replica, num_tokens), replica.blocks_for(num_tokens))
+        needed = max(replica.blocks_to_admit(num_tokens), replica.blocks_for(num_tokens))
         if needed > replica.num_blocks:
             return StuckReason(request, num_tokens, num_behind, replica.num_blocks, needed, policy)
     return StuckReason(left[0], replica.known_tokens(left[0]), num_behind, replica.num_blocks, None, policy)

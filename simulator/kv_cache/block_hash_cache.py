@@ -227,7 +227,7 @@ class BlockHashCache:
         """Whether other requests have the same block, counted from 0."""
         return bool(self._block_hashes.num_shared[request] > block)
 
-    def free_block_hashes(self, request: int) -> None:
+    def forget(self, request: int) -> None:
         """Drop the block hashes kept for a request that has finished."""
         self._runs.pop(request, None)
 

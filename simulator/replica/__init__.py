@@ -1,17 +1,20 @@
-"""One replica of the model: queue, running requests, KV blocks and batches."""
+"""One replica of the model: waiting and running requests, KV blocks and batches."""
 
 from simulator.replica.batch import Batch, PrefillChunk
-from simulator.replica.caching import CachingReplica
 from simulator.replica.decode_set import DecodeSet
-from simulator.replica.overlapping import OverlappingReplica
+from simulator.replica.errors import PolicyError
+from simulator.replica.in_flight import Flight, InFlight
+from simulator.replica.limits import Limits
 from simulator.replica.replica import Replica
 from simulator.replica.requests import RequestTable
 
 __all__ = [
     "Batch",
-    "CachingReplica",
     "DecodeSet",
-    "OverlappingReplica",
+    "Flight",
+    "InFlight",
+    "Limits",
+    "PolicyError",
     "PrefillChunk",
     "Replica",
     "RequestTable",

@@ -123,23 +123,6 @@ class DecodeSet:
         self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
         return left
 
-    def try_advance(self, free_blocks: int) -> int | None:
-        """Emit one token per member if none would finish and blocks suffice.
-
-        Blocks suffice if more are free than the members need for the tokens after these.
-
-        Returns:
-            KV blocks that the members need for their next tokens; None: nothing was done.
-        """
-        iteration = self.iteration + 1
-        num_new_blocks = len(self._by_residue[-iteration % self._block_size])
-        if iteration in self._finishing or free_blocks <= num_new_blocks:
-            return None
-        self.iteration = iteration
-        self.context_tokens += self.num_requests
-        self.num_new_blocks = num_new_blocks
-        return num_new_blocks
-
     def _leave(self, request: int) -> DecodeSpan:
         offset, joined, _ = self._members.pop(request)
         self.num_requests -= 1

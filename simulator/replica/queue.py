@@ -1,27 +1,64 @@
-"""A waiting queue sorted by a key, such as priority."""
+"""Waiting requests, in the order in which they are to be admitted."""
 
-from bisect import insort
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
+
+from simulator.replica.errors import PolicyError
 
 Rank = Callable[[int], Any]
 
 
-class SortedQueue(deque[int]):
-    """Waiting requests sorted by a key, the smallest at the head."""
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise PolicyError("the policy changes the queue itself; only admit, preempt and ignore may")
 
-    def __init__(self, rank: Rank) -> None:
+
+class WaitingQueue(deque[int]):
+    """Waiting requests, head of the queue first; policies only read it."""
+
+    append = appendleft = clear = extend = extendleft = insert = pop = popleft = remove = reverse = rotate = _refuse
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+
+    def __init__(self, rank: Rank | None = None) -> None:
         """Start empty.
 
         Args:
-            rank: Sort key of a request.
+            rank: Sort key of a request, the smallest at the head; None: first come, first served.
         """
         super().__init__()
         self._rank = rank
 
-    def append(self, request: int) -> None:
-        """Insert a request in sorted order."""
-        insort(self, request, key=self._rank)
+    def push(self, request: int) -> None:
+        """Queue an arriving request."""
+        if self._rank is None:
+            super().append(request)
+        else:
+            super().insert(bisect(self, self._rank(request), key=self._rank), request)
 
-    appendleft = append
+    def put_back(self, request: int) -> None:
+        """Queue a preempted request: at the head, or in sorted order."""
+        if self._rank is None:
+            super().appendleft(request)
+        else:
+            self.push(request)
+
+    def take(self, request: int) -> None:
+        """Remove a request.
+
+        Raises:
+            PolicyError: It does not wait.
+        """
+        if self and self[0] == request:
+            super().popleft()
+            return
+        try:
+            super().remove(request)
+        except ValueError:
+            raise PolicyError(f"request {request} does not wait") from None
+
+    def drop_all(self) -> list[int]:
+        """Remove and return all requests, head first."""
+        requests = list(self)
+        super().clear()
+        return requests

@@ -1,126 +1,153 @@
-"""One full copy of the model: queue, running requests and KV blocks."""
+"""One full copy of the model: waiting and running requests, KV blocks, and batches in flight."""
 
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
+from types import MappingProxyType
 
+from simulator.kv_cache import KVPool
 from simulator.log import DecodeSpan, Members, RequestEvents
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.decode_set import DecodeSet
+from simulator.replica.errors import PolicyError
+from simulator.replica.in_flight import NO_TOKEN, PREFILL_TOKEN, Flight, InFlight
+from simulator.replica.limits import Limits
+from simulator.replica.queue import WaitingQueue
 from simulator.replica.requests import RequestTable
+from simulator.replica.prefix_caching import PrefixCaching
 
 
 class Replica:
-    """Queue, running requests and KV blocks of one copy of the model.
+    """One copy of the model: waiting and running requests, KV blocks, and batches in flight.
 
     Together with the lengths in the request table that replicas share, it is the only state that a simulation changes.
-
-    Schedulers read it. Only `enqueue`, `start`, `repeat`, `finish` and `fail` change it, so requests and blocks are
-    conserved under any policy.
+    A policy reads it and changes it by the verbs `allocate_all`, `allocate`, `admit`, `preempt`, `ignore` and
+    `reorder`, so requests and blocks are conserved under any policy. The engine calls the rest.
 
     Attributes:
         requests: Table of all requests of the simulation.
-        num_blocks: KV blocks in total.
-        free_blocks: KV blocks that no request references.
+        limits: Limits of the policy, and rules of its engine.
+        kv: KV blocks.
         block_size: Tokens per KV block.
-        watermark_blocks: KV blocks that an admission should leave free, if the policy has a watermark.
+        watermark_blocks: KV blocks that an admission should leave free.
         max_model_len: Longest sequence that is admitted, in tokens.
-        waiting: Arrived requests that are not admitted, head of the queue first.
-        running: Admitted, unfinished requests, in flight or not, in the engine's order.
-        prefilling: Running requests with an unfinished prefill or one in flight, and how many of
-            their tokens are computed or being computed.
-        decoding: Decoding requests that are not in flight.
-        in_flight: Batches in the pipeline and the requests that decode in each, oldest first.
+        in_flight: Decoding requests and batches in flight.
+        step: Batch that the policy is deciding.
+        awaiting: Waiting requests that cannot be admitted yet, and how many results in flight they wait for.
+        note: Latest note of the policy.
         has_ties: Whether requests with equal arrival times have arrived.
         last_batch_prefilled: Whether the batch started last has prefill chunks.
         request_events: Events of requests so far.
         num_finished: Number of finished batches.
         num_futile_preemptions: Preemptions, since the last token or arrival, of requests at least as urgent as all
-            other running ones; 0 in a replica that does not count them.
+            other running ones.
     """
 
     __slots__ = (
-        "_allocated_blocks",
-        "_appends_blocks",
-        "_idle_sets",
-        "_last_arrival_s",
-        "_stale",
-        "block_size",
-        "decoding",
-        "free_blocks",
-        "has_ties",
-        "in_flight",
-        "last_batch_prefilled",
-        "max_model_len",
-        "num_blocks",
-        "num_finished",
-        "num_futile_preemptions",
-        "prefilling",
-        "request_events",
-        "requests",
-        "running",
-        "waiting",
-        "watermark_blocks",
-    )
+        "_caching", "_last_arrival_s", "_prefilling", "_prefilling_view", "_running", "_running_view", "_waiting",
+        "awaiting", "block_size", "has_ties", "in_flight", "kv", "last_batch_prefilled", "limits", "max_model_len",
+        "note", "num_finished", "num_futile_preemptions", "request_events", "requests", "step", "watermark_blocks",
+    )  # fmt: skip
 
     def __init__(
         self,
         requests: RequestTable,
+        kv: KVPool,
+        limits: Limits,
         *,
-        num_blocks: int,
-        block_size: int,
         max_model_len: int,
         watermark_blocks: int = 0,
         num_stages: int = 1,
-        appends_blocks: bool = True,
     ) -> None:
         """Start empty.
 
         Args:
             requests: Table of all requests of the simulation.
-            num_blocks: KV blocks in total.
-            block_size: Tokens per KV block.
+            kv: KV blocks, all free.
+            limits: Limits of the policy, and rules of its engine.
             max_model_len: Longest sequence that is admitted, in tokens.
             watermark_blocks: KV blocks that an admission should leave free.
-            num_stages: Pipeline stages, and so the maximum number of batches in flight.
-            appends_blocks: Whether a decode is allocated another KV block when its last one is full. False:
-                all its blocks are allocated at admission.
+            num_stages: Pipeline stages.
         """
         self.requests = requests
-        self.num_blocks = num_blocks
-        self.free_blocks = num_blocks
-        self.block_size = block_size
+        self.limits = limits
+        self.kv = kv
+        self.block_size = kv.block_size
         self.max_model_len = max_model_len
         self.watermark_blocks = watermark_blocks
-        self.waiting: deque[int] = deque()
-        self.running: dict[int, None] = {}
-        self.prefilling: dict[int, int] = {}
-        self.in_flight: deque[tuple[Batch, DecodeSet | None]] = deque()
-        self.has_ties = False
-        self._last_arrival_s = -1.0
-        self.last_batch_prefilled = False
+        self._waiting = WaitingQueue(requests.rank if limits.queue_order == "priority" else None)
+        self._running: dict[int, None] = {}
+        self._prefilling: dict[int, int] = {}
+        self._running_view, self._prefilling_view = MappingProxyType(self._running), MappingProxyType(self._prefilling)
         self.request_events = RequestEvents()
+        self.in_flight = InFlight(
+            requests,
+            self.request_events,
+            kv.block_size,
+            appends_blocks=not limits.reserves_whole_sequence,
+            keeps_results=limits.keeps_preempted_results,
+            lookahead=num_stages if limits.lookahead else 0,
+        )
+        self.step = Batch()
+        self.awaiting: dict[int, int] = {}
+        self.note: object = None
+        self.has_ties = False
+        self.last_batch_prefilled = False
         self.num_finished = 0
         self.num_futile_preemptions = 0
-        self._appends_blocks = appends_blocks
-        # Running requests whose number of blocks does not follow from their context.
-        self._allocated_blocks: dict[int, int] = {}
-        # Chunks in flight whose request was preempted: their results are discarded.
-        self._stale: list[PrefillChunk] = []
-        # One set per batch in flight and one for the requests that are not in flight.
-        self.decoding, *self._idle_sets = [DecodeSet(index, block_size) for index in range(num_stages + 1)]
+        self._last_arrival_s = -1.0
+        self._caching = PrefixCaching(kv, self.in_flight, self._running, self._prefilling)
 
     # -- questions that policies ask ------------------------------------------------------------
 
+    @property
+    def waiting(self) -> Sequence[int]:
+        """Arrived requests that are not admitted, head of the queue first."""
+        return self._waiting
+
+    @property
+    def running(self) -> Mapping[int, None]:
+        """Admitted, unfinished requests, in flight or not, in the engine's order."""
+        return self._running_view
+
+    @property
+    def prefilling(self) -> Mapping[int, int]:
+        """Unfinished prefills, in flight or not, and how many tokens are computed or being computed."""
+        return self._prefilling_view
+
+    @property
+    def decoding(self) -> DecodeSet:
+        """Decoding requests that can be scheduled."""
+        return self.in_flight.decoding
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that no request references; cached ones may be among them."""
+        return self.kv.free_blocks
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks in total."""
+        return self.kv.num_blocks
+
+    @property
+    def shares_outputs(self) -> bool:
+        """Whether decodes may fill blocks that other requests have too."""
+        return self._caching.has_shared_outputs
+
+    @property
+    def num_started(self) -> int:
+        """Batches put in flight so far."""
+        return self.num_finished + len(self.in_flight.flights)
+
     def by_arrival(self) -> list[int]:
         """Return the running requests by arrival time, ties in the engine's order."""
-        return sorted(self.running, key=self.requests.arrival_s.__getitem__)
+        return sorted(self._running, key=self.requests.arrival_s.__getitem__)
 
-    def paused_prefills(self) -> Collection[int]:
+    def paused_prefills(self) -> list[int]:
         """Return unfinished prefills that are not in flight, by arrival time."""
-        paused: Collection[int] = self.prefilling
-        if self.in_flight:
-            in_flight = {chunk.request for batch, _ in self.in_flight for chunk in batch.chunks}
+        paused, flights = [*self._prefilling], self.in_flight.flights
+        if flights:
+            in_flight = {chunk.request for flight in flights for chunk in flight.batch.chunks}
             paused = [request for request in paused if request not in in_flight]
         if len(paused) > 1:
             members = set(paused)
@@ -128,115 +155,210 @@ class Replica:
         return paused
 
     def blocks_for(self, num_tokens: int) -> int:
-        """Return the KV blocks that `num_tokens` tokens need."""
-        return -(-num_tokens // self.block_size)
+        """Return the KV blocks that `num_tokens` tokens of a sequence need."""
+        return self.kv.blocks_for(num_tokens)
+
+    def blocks_to_admit(self, num_tokens: int) -> int:
+        """Return the free or cached KV blocks needed to admit a request with `num_tokens` known tokens."""
+        limits = self.limits
+        if limits.reserves_whole_sequence:
+            return self.blocks_for(self.max_model_len)
+        if limits.max_admission_tokens is not None:
+            num_tokens = min(num_tokens, limits.max_admission_tokens)
+        return self.blocks_for(num_tokens) + (self.watermark_blocks if limits.watermark is None else 0)
 
     def num_blocks_of(self, request: int) -> int:
         """Return the number of KV blocks of a running request."""
-        num_blocks = self._allocated_blocks.get(request)
-        if num_blocks is not None:
-            return num_blocks
-        if request in self.decoding:
-            return self.blocks_for(self.decoding.context_of(request))
-        return self.blocks_for(self._decode_set_in_flight(request).context_of(request) + 1)
+        return self.kv.allocated(request, self._scheduled_tokens(request))
 
     def known_tokens(self, request: int) -> int:
-        """Return how many tokens of a request exist, prompt and output.
-
-        The request is waiting or running.
-        """
-        if request not in self.running or request in self.prefilling:
+        """Return how many tokens of a waiting or running request are known, prompt and output."""
+        if request not in self._running or request in self._prefilling:
             return self.requests.known_tokens[request]
-        decodes = self.decoding if request in self.decoding else self._decode_set_in_flight(request)
-        return decodes.context_of(request) + 1
+        return self.in_flight.known_tokens(request)
 
     def computed_tokens(self, request: int) -> int:
-        """Return the computed prefill tokens of a running request.
-
-        Tokens in flight do not count.
-        """
-        if request not in self.prefilling:
+        """Return the computed prefill tokens of a running request; tokens in flight do not count."""
+        if request not in self._prefilling:
             return self.requests.known_tokens[request]
-        return self.prefilling[request] - sum(chunk.num_tokens for chunk in self._chunks_in_flight(request))
+        flights = self.in_flight.flights
+        chunks = [chunk for flight in flights for chunk in flight.chunks() if chunk.request == request]
+        return self._prefilling[request] - sum([chunk.num_tokens for chunk in chunks])
 
-    @property
-    def cached_tokens(self) -> int:
-        """Tokens of running requests with keys and values in the KV cache."""
-        in_flight = [decodes.context_tokens for _, decodes in self.in_flight if decodes is not None]
-        return self.decoding.context_tokens + sum(in_flight) + sum(map(self.computed_tokens, self.prefilling))
+    # -- verbs of policies ----------------------------------------------------------------------
 
-    def decode_sets(self) -> list[DecodeSet]:
-        """Return the decode sets that may have members."""
-        return [self.decoding, *(decodes for _, decodes in self.in_flight if decodes is not None)]
+    def allocate_all(self, chunks: Mapping[int, int] = MappingProxyType({})) -> None:
+        """Schedule the next token of every decode that can be scheduled, and some prefill chunks.
 
-    def decode_spans(self) -> list[DecodeSpan]:
-        """Return all decode spans so far, open ones included."""
-        spans = [span for decodes in self.decode_sets() for span in decodes.open_decode_spans()]
-        return self.request_events.decode_spans + [span for span in spans if span[3] > span[2]]
+        Args:
+            chunks: Tokens to compute next, by unfinished prefill.
 
-    def members(self) -> Members:
-        """Return the members of the batch started last.
-
-        Each is (request, tokens, whether they are prompt tokens), in batch order: prefills in the order added, then
-        decodes by arrival.
+        Raises:
+            PolicyError: There are too few free KV blocks, or a request has no such tokens.
         """
-        batch, decodes = self.in_flight[-1]
-        rows = [(chunk.request, chunk.num_tokens, True) for chunk in batch.chunks]
-        if decodes is not None:
-            rows += [(request, 1, False) for request in self.by_arrival() if request in decodes]
-        return rows
+        step, decodes = self.step, self.in_flight.decoding
+        if decodes.num_requests:
+            self.kv.take(decodes.num_new_blocks)
+            step.num_decodes += decodes.num_requests
+            step.decode_context_tokens += decodes.context_tokens
+            self.in_flight.form_all()
+        for request, num_tokens in chunks.items():
+            if not self._extend_prefill(request, num_tokens):
+                raise PolicyError(f"there are too few free KV blocks for {num_tokens} tokens of request {request}")
+        if self.kv.prefix is not None:
+            self._caching.cache_scheduled(chunks, all_decodes=True)
 
-    # -- changes --------------------------------------------------------------------------------
+    def allocate(self, request: int, num_tokens: int = 1) -> bool:
+        """Schedule the next tokens of a running request.
+
+        Args:
+            request: A decode that can be scheduled, or an unfinished prefill.
+            num_tokens: Tokens to compute; 1 for a decode.
+
+        Returns:
+            Whether there were enough free KV blocks; False: nothing is changed.
+
+        Raises:
+            PolicyError: The request has no such tokens to compute.
+        """
+        if request in self._prefilling:
+            allocated = self._extend_prefill(request, num_tokens)
+        else:
+            allocated = self._extend_decode(request, num_tokens)
+        if allocated and self.kv.prefix is not None:
+            self._caching.cache_scheduled((request,))
+        return allocated
+
+    def admit(
+        self, request: int, num_tokens: int, *, cached_tokens: int = 0, reserved_tokens: int | None = None
+    ) -> None:
+        """Admit a waiting request, and schedule its first prefill chunk.
+
+        Args:
+            request: A waiting request.
+            num_tokens: Tokens to compute.
+            cached_tokens: Tokens before them that are in the KV cache already.
+            reserved_tokens: Tokens for which it is given KV blocks now; None: those computed so far. A policy that
+                reserves whole sequences always reserves max_model_len tokens.
+
+        Raises:
+            PolicyError: It does not wait, awaits results, has no such tokens, or needs more KV blocks than are free.
+        """
+        num_left = self.requests.known_tokens[request] - cached_tokens
+        if request in self.awaiting:
+            raise PolicyError(f"request {request} is admitted while it awaits results of a batch in flight")
+        if not 0 < num_tokens <= num_left:
+            raise PolicyError(f"request {request} is admitted with {num_tokens} tokens; it has {num_left} to compute")
+        self._waiting.take(request)
+        num_shared = self.kv.acquire(request, cached_tokens)
+        context_tokens = cached_tokens + num_tokens
+        if self.limits.reserves_whole_sequence:
+            reserved_tokens = self.max_model_len
+        if not self.kv.extend(request, reserved_tokens or context_tokens):
+            raise PolicyError(f"request {request} is admitted and needs more than the {self.free_blocks} free KV blocks")
+        self._running[request] = None
+        self._prefilling[request] = context_tokens
+        self.step.add_chunk(request, num_tokens, cached_tokens)
+        self.request_events.admissions.append((request, self.num_started, cached_tokens, num_shared))
+        if self.kv.prefix is not None:
+            self._caching.cache_scheduled((request,))
+
+    def preempt(self, request: int) -> None:
+        """Preempt a running request: free its KV blocks and queue it at the head.
+
+        All its known tokens become prefill. Tokens that it got in this step are taken back.
+
+        Raises:
+            PolicyError: It does not run.
+        """
+        if request not in self._running:
+            raise PolicyError(f"request {request} is preempted and does not run")
+        self.num_futile_preemptions += not self._has_more_urgent(request)
+        known, scheduled = self.known_tokens(request), self._scheduled_tokens(request)
+        is_ahead = self.in_flight.lookahead and request not in self._prefilling and not self._is_forming(request)
+        self.kv.release(request, scheduled, known - 1 if is_ahead else min(scheduled, known))
+        self._take_back(request)
+        num_flights = self.in_flight.preempt(request)
+        if num_flights and self.limits.keeps_preempted_results:
+            self.awaiting[request] = num_flights
+        self.requests.known_tokens[request] = known
+        self._prefilling.pop(request, None)
+        self._caching.discard(request)
+        del self._running[request]
+        self._waiting.put_back(request)
+        self.request_events.preemptions.append((request, self.num_started))
+        self.step.preempted.append(request)
+
+    def ignore(self, request: int) -> None:
+        """Refuse a waiting request that is too long.
+
+        Raises:
+            PolicyError: It does not wait.
+        """
+        self._waiting.take(request)
+        self.request_events.ignored.append(request)
+        self.step.ignored.append(request)
+
+    def reorder(self, order: Sequence[int]) -> None:
+        """Put the running requests in another order.
+
+        Raises:
+            PolicyError: The order does not have exactly the running requests.
+        """
+        if len(order) != len(self._running) or not self._running.keys() >= {*order}:
+            raise PolicyError("the new order does not have exactly the running requests")
+        self._running.clear()
+        self._running.update(dict.fromkeys(order))
+
+    # -- what the engine does -------------------------------------------------------------------
 
     def enqueue(self, request: int) -> bool:
-        """Append an arriving request to the queue.
-
-        Requests arrive in order of arrival time.
+        """Queue an arriving request; requests arrive in order of arrival time.
 
         Returns:
             Whether it waits; False: it was refused.
         """
-        arrival_s = self.requests.arrival_s[request]
-        if arrival_s == self._last_arrival_s:
-            self.has_ties = True
+        requests, arrival_s = self.requests, self.requests.arrival_s[request]
+        if self.limits.checks_length_on_arrival:
+            if requests.known_tokens[request] >= self.max_model_len:
+                self.request_events.ignored.append(request)
+                return False
+            requests.total_tokens[request] = min(requests.total_tokens[request], self.max_model_len)
+        self.num_futile_preemptions = 0
+        self.has_ties |= arrival_s == self._last_arrival_s
         self._last_arrival_s = arrival_s
-        self.waiting.append(request)
+        self._waiting.push(request)
         return True
 
-    def start(self, batch: Batch) -> Batch | None:
-        """Carry out a decision: preempt, allocate KV blocks, start a batch.
+    def begin_step(self) -> Batch:
+        """Begin a call of the policy; return the batch that its verbs form."""
+        if self.in_flight.lookahead:
+            self.in_flight.begin_step()
+        self.step = Batch()
+        return self.step
+
+    def start(self) -> Batch | None:
+        """End a call of the policy, and put the batch that it formed in flight.
 
         Returns:
-            The batch now in flight; None: it has no tokens, or the decision has further steps.
-
-        Raises:
-            RuntimeError: The decision does not fit the replica's state, which is invalid afterwards.
+            The batch; None: it has no tokens.
         """
-        if batch.preempted or batch.ignored or batch.running_order is not None:
-            self._preempt_and_ignore(batch)
-        decodes: DecodeSet | None = None
-        if batch.num_decodes:
-            decodes = self.decoding
-            self.decoding = self._idle_sets.pop()
-            if batch.skipped_decodes:
-                self._skip_decodes(batch, decodes)
-            if decodes.num_requests != batch.num_decodes:
-                raise RuntimeError(f"the batch decodes {batch.num_decodes} of {decodes.num_requests} requests")
-            self.free_blocks -= decodes.num_new_blocks
-        elif not batch.chunks:
+        batch, in_flight = self.step, self.in_flight
+        if batch.note is not None:
+            self.note = batch.note
+        self._require_conserved(batch)
+        if self.kv.prefix is not None:
+            self._log_evictions()
+        if not (batch.num_decodes or batch.chunks):
             return None
-        for chunk in batch.chunks:
-            request = chunk.request
-            if request not in self.prefilling:
-                self._admit(chunk)
-            self.prefilling[request] = chunk.context_tokens + chunk.num_tokens
-            if chunk.num_blocks:
-                self.free_blocks -= chunk.num_blocks
-                self._allocated_blocks[request] = self._allocated_blocks.get(request, 0) + chunk.num_blocks
-        if self.free_blocks < 0:
-            raise RuntimeError(f"the batch needs {-self.free_blocks} more KV blocks than are free")
-        self.in_flight.append((batch, decodes))
+        flight = in_flight.start(batch)
         self.last_batch_prefilled = bool(batch.chunks)
+        if in_flight.lookahead:
+            decodes = flight.decodes or in_flight.idle_set()
+            for chunk in batch.chunks:
+                if in_flight.completes(chunk):
+                    self._start_decoding(chunk.request, decodes, flight.finishing)
+            in_flight.rest(decodes)
         return batch
 
     def finish(self) -> list[int]:
@@ -245,27 +367,25 @@ class Replica:
         Returns:
             Requests that emitted their last token.
         """
-        batch, decodes = self.in_flight.popleft()
-        finished: list[int] = []
-        if decodes is not None:
-            left = decodes.advance()
-            if left:
-                self.request_events.decode_spans += left
-                finished += [decode_span[0] for decode_span in left]
-            if self.decoding.num_requests:
-                decodes = self._merge(decodes, self.decoding)
-            else:
-                self._idle_sets.append(self.decoding)
-            self.decoding = decodes
-        known_tokens = self.requests.known_tokens
-        for chunk in batch.chunks:
-            if self._stale and any(chunk is stale for stale in self._stale):
-                self._stale = [stale for stale in self._stale if stale is not chunk]
-            elif chunk.context_tokens + chunk.num_tokens >= known_tokens[chunk.request]:
-                self._end_prefill(chunk.request, finished)
-        for request in finished:
-            self._free_request(request)
+        in_flight = self.in_flight
+        flight = in_flight.end()
+        finished, has_tokens = flight.finishing, flight.decodes is not None
+        for chunk in flight.chunks():
+            if in_flight.completes(chunk):
+                self.request_events.prefill_ends.append((chunk.request, self.num_finished))
+                has_tokens = True
+                if not in_flight.lookahead:
+                    self._start_decoding(chunk.request, in_flight.decoding, finished)
+        if has_tokens:
+            self.num_futile_preemptions = 0
+        for request in self._caching.in_batch_order(finished):
+            self._free(request)
+        if flight.preempted and self.limits.keeps_preempted_results:
+            finished += self._take_preempted_results(flight)
         self.num_finished += 1
+        if self.kv.prefix is not None:
+            self._caching.cache_known()
+            self._log_evictions()
         return finished
 
     def repeat(self, batch: Batch) -> Iterator[int]:
@@ -281,23 +401,26 @@ class Replica:
         Yields:
             Free KV blocks in the new iteration.
         """
-        decodes = self.in_flight[0][1]
-        chunks = batch.chunks
+        flight, kv, prefilling, chunks = self.in_flight.flights[0], self.kv, self._prefilling, batch.chunks
+        decodes, advance, has_shared_outputs = flight.decodes, self.in_flight.advance, self._caching.has_shared_outputs
         known_tokens = self.requests.known_tokens
         left = [(known_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens for chunk in chunks]
+        free_blocks = kv.free_blocks
         for _ in range(min(left) - 1) if chunks else count():
             if decodes is not None:
-                num_new_blocks = decodes.try_advance(self.free_blocks)
-                if num_new_blocks is None:
+                if flight.finishing or free_blocks <= decodes.num_new_blocks:
                     return
-                self.free_blocks -= num_new_blocks
+                free_blocks = kv.take(decodes.num_new_blocks)
                 batch.decode_context_tokens = decodes.context_tokens
+                advance(flight, decodes)
             for chunk in chunks:
                 chunk.context_tokens += chunk.num_tokens
                 batch.prefill_context_tokens += chunk.num_tokens
-                self.prefilling[chunk.request] += chunk.num_tokens
+                prefilling[chunk.request] += chunk.num_tokens
             self.num_finished += 1
-            yield self.free_blocks
+            if has_shared_outputs:
+                self._caching.cache_repeated(flight)
+            yield free_blocks
 
     def fail(self) -> tuple[list[int], list[int]]:
         """Drop everything: batches in flight, KV blocks, running and waiting requests.
@@ -307,117 +430,173 @@ class Replica:
 
         Returns:
             Requests that were running, by arrival, and requests that were waiting, head of the queue first.
-
-        Raises:
-            RuntimeError: KV blocks are missing afterwards.
         """
-        running, waiting = self.by_arrival(), list(self.waiting)
-        for request in running:
-            self._remove_running(request)
-        self.waiting.clear()
-        self._stale.clear()
-        for _, decodes in self.in_flight:
-            if decodes is not None:
-                decodes.advance()  # it has no members; its iteration count still includes the batch
-                self._idle_sets.append(decodes)
-        self.num_finished += len(self.in_flight)
-        self.in_flight.clear()
-        if self.free_blocks != self.num_blocks:
-            raise RuntimeError(f"{self.num_blocks - self.free_blocks} KV blocks are missing after a failure")
-        return running, waiting
+        running, known_tokens = self.by_arrival(), self.requests.known_tokens
+        for request, num_tokens in [(request, self.known_tokens(request)) for request in running]:
+            known_tokens[request] = num_tokens
+        self.num_finished += len(self.in_flight.flights)
+        self.in_flight.fail(running)
+        self.kv.clear()
+        self._caching.clear()
+        for part in (self._running, self._prefilling, self.awaiting):
+            part.clear()
+        self.note = None
+        return running, self._waiting.drop_all()
+
+    # -- what results and logs ask --------------------------------------------------------------
 
     @property
-    def _next_batch(self) -> int:
-        return self.num_finished + len(self.in_flight)
+    def cached_tokens(self) -> int:
+        """Tokens of running requests with keys and values in the KV cache."""
+        num_tokens = sum([self._scheduled_tokens(request) for request in self._running])
+        for flight in self.in_flight.flights:
+            num_tokens -= len(flight.decoding()) + sum([chunk.num_tokens for chunk in flight.chunks()])
+        return num_tokens
 
-    def _admit(self, chunk: PrefillChunk, num_shared: int = 0) -> None:
-        request, waiting = chunk.request, self.waiting
-        if waiting and waiting[0] == request:
-            waiting.popleft()
-        elif request in waiting:
-            waiting.remove(request)
-        else:
-            raise RuntimeError(f"request {request} is in a prefill chunk but neither waiting nor prefilling")
-        self.running[request] = None
-        self.request_events.admissions.append((request, self._next_batch, chunk.context_tokens, num_shared))
+    def decode_spans(self) -> list[DecodeSpan]:
+        """Return all decode spans so far, open ones included."""
+        spans = [span for decodes in self.in_flight.sets() for span in decodes.open_decode_spans()]
+        return self.request_events.decode_spans + [span for span in spans if span[3] > span[2]]
 
-    def _end_prefill(self, request: int, finished: list[int]) -> None:
-        del self.prefilling[request]
-        self.request_events.prefill_ends.append((request, self.num_finished))
-        context_tokens = self.requests.known_tokens[request]
-        num_remaining = self.requests.total_tokens[request] - context_tokens - 1
-        if num_remaining == 0:
+    def members(self) -> Members:
+        """Return the members of the batch started last, in batch order.
+
+        Each is (request, tokens, whether they are prompt tokens). In the order of the running requests, a chunk that
+        only recomputes the last token before a preemption has no prompt tokens.
+        """
+        flight = self.in_flight.flights[-1]
+        decodes = dict.fromkeys(flight.decoding())
+        if self.limits.batch_order == "prefills_first":
+            rows = [(chunk.request, chunk.num_tokens, True) for chunk in flight.batch.chunks]
+            return rows + [(request, 1, False) for request in self.by_arrival() if request in decodes]
+        known, prompts = self.requests.known_tokens, self.requests.prompt_tokens
+        tokens = {request: (request, 1, False) for request in decodes}
+        for chunk in flight.batch.chunks:
+            prompt_end = max(prompts[chunk.request], known[chunk.request] - 1)
+            tokens[chunk.request] = chunk.request, chunk.num_tokens, chunk.context_tokens < prompt_end
+        return [tokens[request] for request in self._running if request in tokens]
+
+    # -- parts of the above ---------------------------------------------------------------------
+
+    def _scheduled_tokens(self, request: int) -> int:
+        """Return the tokens of a running request that are computed or being computed, in this step or earlier."""
+        if request in self._prefilling:
+            return self._prefilling[request]
+        return self.in_flight.context_tokens(request) + self._is_forming(request)
+
+    def _is_forming(self, request: int) -> bool:
+        forming = self.in_flight.forming
+        return forming is not None and request in forming
+
+    def _extend_prefill(self, request: int, num_tokens: int) -> bool:
+        context_tokens = self._prefilling[request]
+        num_left = self.requests.known_tokens[request] - context_tokens
+        if not 0 < num_tokens <= num_left:
+            raise PolicyError(f"request {request} gets {num_tokens} tokens; it has {num_left} to compute")
+        if not self.kv.extend(request, context_tokens + num_tokens):
+            return False
+        self._prefilling[request] = context_tokens + num_tokens
+        self.step.add_chunk(request, num_tokens, context_tokens)
+        return True
+
+    def _extend_decode(self, request: int, num_tokens: int) -> bool:
+        decodes = self.in_flight.decoding
+        if request not in decodes:
+            raise PolicyError(f"request {request} gets tokens, but has none to compute: it waits, or is in a batch")
+        if num_tokens != 1:
+            raise PolicyError(f"request {request} decodes and gets {num_tokens} tokens instead of 1")
+        num_new_blocks = int(decodes.needs_block(request))
+        if num_new_blocks > self.kv.free_blocks:
+            return False
+        self.kv.take(num_new_blocks)
+        self.step.num_decodes += 1
+        self.step.decode_context_tokens += decodes.context_of(request)
+        self.in_flight.form(request)
+        return True
+
+    def _take_back(self, request: int) -> None:
+        """Take back the tokens that a request got in this step."""
+        self.step.remove_chunk(request)
+        forming = self.in_flight.forming
+        if forming is not None and request in forming:
+            self.step.num_decodes -= 1
+            self.step.decode_context_tokens -= forming.context_of(request)
+
+    def _start_decoding(self, request: int, decodes: DecodeSet, finished: list[int]) -> None:
+        """Start the decodes of a request whose prefill is complete.
+
+        If its last token came with the prefill, append it to `finished` instead.
+        """
+        del self._prefilling[request]
+        if not self.in_flight.add(request, decodes):
             finished.append(request)
             return
-        if self._appends_blocks:
-            del self._allocated_blocks[request]
-        self.decoding.add(request, context_tokens, num_remaining, self._appends_blocks)
+        known_tokens = self.requests.known_tokens[request]
+        if not self.limits.reserves_whole_sequence:
+            self.kv.follow_context(request, known_tokens)
+        self._caching.add(request, known_tokens)
 
-    def _free_request(self, request: int) -> None:
-        num_blocks = self._allocated_blocks.pop(request, None)
-        if num_blocks is None:
-            num_blocks = self.blocks_for(self.requests.total_tokens[request] - 1)
-        self.free_blocks += num_blocks
-        del self.running[request]
+    def _free(self, request: int) -> None:
+        """Free the KV blocks of a finished request."""
+        computed_tokens = self.requests.total_tokens[request] - 1
+        self.kv.release(request, computed_tokens, computed_tokens)
+        del self._running[request]
+        self._end(request)
+
+    def _end(self, request: int) -> None:
         self.request_events.finishes.append((request, self.num_finished))
+        self._caching.discard(request)
+        self.kv.forget(request)
 
-    def _skip_decodes(self, batch: Batch, decodes: DecodeSet) -> None:
-        for request in batch.skipped_decodes:
-            self._move(request, decodes, self.decoding)
+    def _take_preempted_results(self, flight: Flight) -> list[int]:
+        """Take the results of a batch for requests preempted since its start.
 
-    def _merge(self, first: DecodeSet, second: DecodeSet) -> DecodeSet:
-        small, large = (first, second) if first.num_requests < second.num_requests else (second, first)
-        for request in list(small):
-            self._move(request, small, large)
-        self._idle_sets.append(small)
-        return large
-
-    def _move(self, request: int, source: DecodeSet, target: DecodeSet) -> None:
-        context_tokens, num_remaining = source.context_of(request), source.remaining_of(request)
-        self._log_decode_span(source.remove(request))
-        target.add(request, context_tokens, num_remaining, self._appends_blocks)
-
-    def _log_decode_span(self, decode_span: DecodeSpan) -> None:
-        _, _, joined, left = decode_span
-        if left > joined:
-            self.request_events.decode_spans.append(decode_span)
-
-    def _preempt_and_ignore(self, batch: Batch) -> None:
-        if batch.running_order is not None:
-            self.running = dict.fromkeys(batch.running_order)
-        for request in batch.preempted:
-            self._preempt(request)
-        for request in batch.ignored:
-            self.waiting.remove(request)
-            self.request_events.ignored.append(request)
-
-    def _preempt(self, request: int) -> None:
-        self._remove_running(request)
-        self.waiting.appendleft(request)
-        self.request_events.preemptions.append((request, self._next_batch))
-
-    def _remove_running(self, request: int) -> None:
-        """Remove a running request and free its KV blocks.
-
-        All its known tokens become prefill.
+        Returns:
+            Requests that finish with these results.
         """
-        self.free_blocks += self.num_blocks_of(request)
-        self._allocated_blocks.pop(request, None)
-        if request in self.prefilling:
-            del self.prefilling[request]
-            self._stale += self._chunks_in_flight(request)
-        else:
-            self.requests.known_tokens[request] = self.known_tokens(request)
-            decodes = self.decoding if request in self.decoding else self._decode_set_in_flight(request)
-            self._log_decode_span(decodes.remove(request))
-        del self.running[request]
+        finished = []
+        for request, kind in flight.preempted.items():
+            self.awaiting[request] -= 1
+            if not self.awaiting[request]:
+                del self.awaiting[request]
+            if kind == NO_TOKEN:
+                continue
+            self.num_futile_preemptions = 0
+            if kind == PREFILL_TOKEN:
+                self.request_events.prefill_ends.append((request, self.num_finished))
+            self.requests.known_tokens[request] += 1
+            if self.requests.known_tokens[request] == self.requests.total_tokens[request]:
+                self._waiting.take(request)
+                self._end(request)
+                finished.append(request)
+        return finished
 
-    def _chunks_in_flight(self, request: int) -> list[PrefillChunk]:
-        chunks = [chunk for batch, _ in self.in_flight for chunk in batch.chunks if chunk.request == request]
-        return [chunk for chunk in chunks if not any(chunk is stale for stale in self._stale)]
+    def _has_more_urgent(self, request: int) -> bool:
+        """Whether a more urgent request is running; it makes progress when this one is preempted."""
+        if self.limits.queue_order == "fcfs":
+            return len(self._running) > 1
+        urgency = self.requests.urgency
+        return any(urgency(other) < urgency(request) for other in self._running)
 
-    def _decode_set_in_flight(self, request: int) -> DecodeSet:
-        for _, decodes in self.in_flight:
-            if decodes is not None and request in decodes:
-                return decodes
-        raise RuntimeError(f"request {request} does not decode")
+    def _log_evictions(self) -> None:
+        num_evicted, evictions, batch = self.kv.pop_evicted(), self.request_events.evictions, self.num_started
+        if not num_evicted:
+            return
+        if evictions and evictions[-1][1] == batch:
+            num_evicted += evictions.pop()[0]
+        evictions.append((num_evicted, batch))
+
+    def _require_conserved(self, batch: Batch) -> None:
+        """Check in constant time that only verbs have changed the replica.
+
+        Raises:
+            PolicyError: The decodes of the batch are not those that were scheduled, or a request is missing.
+        """
+        in_flight = self.in_flight
+        forming = in_flight.forming
+        num_decodes = 0 if forming is None else forming.num_requests
+        if batch.num_decodes != num_decodes:
+            raise PolicyError(f"the batch has {batch.num_decodes} decodes, and {num_decodes} were scheduled")
+        num_running = len(self._prefilling) + in_flight.num_decoding
+        if num_running != len(self._running):
+            raise PolicyError(f"{num_running} requests prefill or decode, and {len(self._running)} run")

@@ -36,7 +36,7 @@ class ReplicaLoad:
     @property
     def kv_used(self) -> float:
         """Share of the KV blocks in use, as engines report it."""
-        return 1 - self._replica.free_blocks / self._replica.num_blocks
+        return 1 - self._replica.kv.free_blocks / self._replica.kv.num_blocks
 
 
 @dataclass(slots=True)

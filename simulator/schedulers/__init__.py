@@ -1,17 +1,7 @@
 """Scheduling policies: one file each, chosen by `_target_`."""
 
-from simulator.schedulers.base import (
-    Admissions,
-    Overlap,
-    Overlapping,
-    Scheduler,
-    SizedBatches,
-    decodes_that_fit,
-    every_decode,
-    free_blocks_after,
-    reserving_admissions,
-    whole_prompts,
-)
+from simulator.replica import Limits
+from simulator.schedulers.base import LostPrefill, Scheduler, admit_whole_prompts, next_admissible, schedule_decodes
 from simulator.schedulers.chunked_prefills import ChunkedPrefills
 from simulator.schedulers.faster_transformer import FasterTransformer
 from simulator.schedulers.orca import Orca
@@ -22,19 +12,15 @@ from simulator.schedulers.vllm_v1 import VLLMV1
 __all__ = [
     "VLLM",
     "VLLMV1",
-    "Admissions",
     "ChunkedPrefills",
     "DynamicChunks",
     "FasterTransformer",
+    "Limits",
+    "LostPrefill",
     "Orca",
-    "Overlap",
-    "Overlapping",
     "Sarathi",
     "Scheduler",
-    "SizedBatches",
-    "decodes_that_fit",
-    "every_decode",
-    "free_blocks_after",
-    "reserving_admissions",
-    "whole_prompts",
+    "admit_whole_prompts",
+    "next_admissible",
+    "schedule_decodes",
 ]

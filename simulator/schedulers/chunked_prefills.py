@@ -1,10 +1,10 @@
 """Chunked prefills only: chunks and decodes alternate and never share an iteration."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from simulator.replica import Batch, Replica
-from simulator.schedulers.base import Admissions, decodes_that_fit, require_at_least
+from simulator.replica import Batch, Limits, Replica
+from simulator.schedulers.base import MOST, next_admissible, schedule_decodes
+from traces.shared.value_checks import integer
 
 
 @dataclass(frozen=True)
@@ -23,65 +23,45 @@ class ChunkedPrefills:
 
     chunk_size: int = 512
     max_num_seqs: int = 128
-    appends_blocks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_at_least("chunk_size", self.chunk_size, 1)
-        require_at_least("max_num_seqs", self.max_num_seqs, 1)
+        integer("chunk_size", self.chunk_size, 1, MOST)
+        integer("max_num_seqs", self.max_num_seqs, 1, MOST)
+
+    @property
+    def limits(self) -> Limits:
+        """What the engine needs to know of the policy."""
+        return Limits(self.max_num_seqs, self.chunk_size)
 
     def schedule(self, replica: Replica) -> Batch | None:
         """Decide the next iteration."""
-        first, second = self._chunks, self._decodes
+        batch = replica.step
+        first, second = self._schedule_chunks, self._schedule_decodes
         if replica.last_batch_prefilled:
             first, second = second, first
-        batch = first(replica)
+        first(replica)
         if not batch.decides_anything:
-            batch = second(replica)
+            second(replica)
         return batch if batch.decides_anything else None
 
-    def profiled_tokens(self, max_model_len: int) -> int:
-        """Return the number of tokens in the engine's memory profiling run."""
-        return min(self.chunk_size, max_model_len)
+    def _schedule_decodes(self, replica: Replica) -> None:
+        """Schedule all decodes; they repeat only if no prefill could take a turn."""
+        schedule_decodes(replica)
+        replica.step.repeats &= not replica.prefilling and not replica.waiting
 
-    def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free KV blocks needed to admit `num_tokens` known tokens."""
-        return replica.blocks_for(num_tokens) + replica.watermark_blocks
-
-    def _decodes(self, replica: Replica) -> Batch:
-        """Return all decodes.
-
-        They repeat only if no prefill could take a turn.
-        """
-        batch = decodes_that_fit(replica)
-        batch.repeats = batch.repeats and not replica.prefilling and not replica.waiting
-        return batch
-
-    def _chunks(self, replica: Replica) -> Batch:
-        """Return the next chunks of unfinished prefills.
-
-        If there are none, return the first chunks of new requests.
-        """
-        batch = Batch()
+    def _schedule_chunks(self, replica: Replica) -> None:
+        """Schedule the next chunks of unfinished prefills or, if there are none, the first chunks of new requests."""
+        batch, known_tokens = replica.step, replica.requests.known_tokens
         for request in replica.paused_prefills():
-            computed = replica.prefilling[request]
-            remaining = replica.requests.known_tokens[request] - computed
-            num_tokens = min(remaining, self.chunk_size - batch.num_prefill_tokens)
+            left = known_tokens[request] - replica.prefilling[request]
+            num_tokens = min(left, self.chunk_size - batch.num_prefill_tokens)
             if num_tokens > 0:
-                batch.add_chunk(request, num_tokens, computed)
+                replica.allocate(request, num_tokens)
         if batch.chunks:
-            return batch
-        admissions = Admissions(
-            replica,
-            free_blocks=replica.free_blocks - replica.watermark_blocks,
-            limit=replica.max_model_len,
-        )
-        num_running = len(replica.running)
-        for request, known_tokens, num_blocks in admissions:
-            num_tokens = min(known_tokens, self.chunk_size - batch.num_prefill_tokens)
-            if num_running >= self.max_num_seqs or num_tokens <= 0:
+            return
+        while (request := next_admissible(replica, replica.max_model_len)) is not None:
+            num_tokens = min(known_tokens[request], self.chunk_size - batch.num_prefill_tokens)
+            if len(replica.running) >= self.max_num_seqs or num_tokens <= 0:
                 break
-            batch.add_chunk(request, num_tokens, 0, num_blocks)
-            num_running += 1
-        batch.ignored = admissions.ignored
-        return batch
+            replica.admit(request, num_tokens, reserved_tokens=known_tokens[request])

@@ -1,10 +1,10 @@
 """Orca: iteration-level batching of whole prompts beside decodes."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from simulator.replica import Batch, Replica
-from simulator.schedulers.base import every_decode, require_at_least, reserving_admissions, whole_prompts
+from simulator.replica import Batch, Limits, Replica
+from simulator.schedulers.base import MOST, admit_whole_prompts
+from traces.shared.value_checks import integer
 
 
 @dataclass(frozen=True)
@@ -21,23 +21,20 @@ class Orca:
     """
 
     max_num_seqs: int = 16
-    appends_blocks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_at_least("max_num_seqs", self.max_num_seqs, 1)
+        integer("max_num_seqs", self.max_num_seqs, 1, MOST)
+
+    @property
+    def limits(self) -> Limits:
+        """What the engine needs to know of the policy."""
+        return Limits(self.max_num_seqs, profiled_seqs=self.max_num_seqs, reserves_whole_sequence=True)
 
     def schedule(self, replica: Replica) -> Batch | None:
         """Decide the next iteration."""
-        batch = every_decode(replica.decoding)
-        if replica.waiting:
-            batch = whole_prompts(reserving_admissions(replica), self.max_num_seqs, batch=batch)
+        batch = replica.step
+        replica.allocate_all()
+        batch.repeats = True
+        admit_whole_prompts(replica, self.max_num_seqs, replica.max_model_len)
         return batch if batch.decides_anything else None
-
-    def profiled_tokens(self, max_model_len: int) -> int:
-        """Return the number of tokens in the engine's memory profiling run."""
-        return self.max_num_seqs * max_model_len
-
-    def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free KV blocks needed to admit `num_tokens` known tokens."""
-        return replica.blocks_for(replica.max_model_len)

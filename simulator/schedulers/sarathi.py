@@ -1,14 +1,14 @@
 """Sarathi: chunked prefills and stall-free batching."""
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
-from simulator.replica import Batch, Replica
-from simulator.schedulers.base import Admissions, decodes_that_fit, free_blocks_after, require_at_least
+from simulator.replica import Batch, Limits, Replica
+from simulator.schedulers.base import MOST, LostPrefill, next_admissible, schedule_decodes
+from traces.shared.value_checks import integer
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class DynamicChunks:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_at_least("stages", self.stages, 0)
-        require_at_least("low", self.low, 1)
-        require_at_least("high", self.high, self.low)
-        require_at_least("max_tokens", self.max_tokens, 1)
+        integer("stages", self.stages, 0, MOST)
+        integer("low", self.low, 1, MOST)
+        integer("high", self.high, self.low, MOST)
+        integer("max_tokens", self.max_tokens, 1, MOST)
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -68,36 +68,32 @@ class Sarathi:
     token_budget: int = 512
     max_num_seqs: int = 128
     dynamic_chunks: DynamicChunks = field(default_factory=DynamicChunks)
-    appends_blocks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_at_least("token_budget", self.token_budget, 1)
-        require_at_least("max_num_seqs", self.max_num_seqs, 1)
+        integer("token_budget", self.token_budget, 1, MOST)
+        integer("max_num_seqs", self.max_num_seqs, 1, MOST)
+
+    @property
+    def limits(self) -> Limits:
+        """What the engine needs to know of the policy."""
+        largest = self.dynamic_chunks.high if self.dynamic_chunks.stages else self.token_budget
+        return Limits(self.max_num_seqs, largest, budget_option="token_budget")
 
     def schedule(self, replica: Replica) -> Batch | None:
         """Decide the next iteration."""
-        batch = decodes_that_fit(replica)
-        if replica.prefilling:
-            self._continue_prefills(replica, batch)
-        if replica.waiting or batch.preempted:
-            self._admit(replica, batch)
+        batch = replica.step
+        paused = replica.paused_prefills() if replica.prefilling else ()
+        preempted = schedule_decodes(replica)
+        if paused:
+            self._continue_prefills(replica, paused)
+        if replica.waiting:
+            self._admit(replica, preempted)
         else:
             batch.until_arrival = self._room(batch, 0) > 0
         if batch.chunks and self.dynamic_chunks.stages:
             batch.repeats = False  # the next chunks may have another size
-        if batch.num_decodes or batch.chunks or batch.preempted or batch.ignored:
-            return batch
-        return None
-
-    def profiled_tokens(self, max_model_len: int) -> int:
-        """Return the number of tokens in the engine's memory profiling run."""
-        largest = self.dynamic_chunks.high if self.dynamic_chunks.stages else self.token_budget
-        return min(largest, max_model_len)
-
-    def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return the free KV blocks needed to admit `num_tokens` known tokens."""
-        return replica.blocks_for(num_tokens) + replica.watermark_blocks
+        return batch if batch.decides_anything else None
 
     def _room(self, batch: Batch, computed_tokens: int) -> int:
         """Return the budget left for a chunk after `computed_tokens` of a prefill.
@@ -109,46 +105,40 @@ class Sarathi:
         budget = dynamic.size_at(computed_tokens) if dynamic.stages else self.token_budget
         return budget - batch.num_decodes - batch.num_prefill_tokens
 
-    def _continue_prefills(self, replica: Replica, batch: Batch) -> None:
-        """Add the next chunks of unfinished prefills."""
-        paused = replica.paused_prefills()
+    def _continue_prefills(self, replica: Replica, paused: Sequence[int]) -> None:
+        """Schedule the next chunks of unfinished prefills."""
+        batch, prefilling = replica.step, replica.prefilling
         for request in paused:
-            computed = replica.prefilling[request]
+            if request not in prefilling:
+                continue  # preempted in this step
+            computed = prefilling[request]
             remaining = replica.requests.known_tokens[request] - computed
             room = self._room(batch, computed)
-            if room > 0 and request not in batch.preempted:
-                batch.add_chunk(request, remaining if remaining < room else room, computed)
-        if replica.has_ties and paused:
-            batch.running_order = _order_after(replica, paused)
+            if room > 0:
+                replica.allocate(request, remaining if remaining < room else room)
+        if replica.has_ties:
+            replica.reorder(_order_after(replica, paused))
 
-    def _admit(self, replica: Replica, batch: Batch) -> None:
-        """Admit requests with their first chunks."""
-        preempted = batch.preempted
+    def _admit(self, replica: Replica, preempted: Mapping[int, LostPrefill]) -> None:
+        """Admit requests with their first chunks.
+
+        A request preempted in this step still counts the progress that it has just lost, as in the engine: a complete
+        prefill has no tokens left to compute, which ends the admissions.
+        """
+        batch, known_tokens = replica.step, replica.requests.known_tokens
         if not preempted and not self.dynamic_chunks.stages and self._room(batch, 0) <= 0:
             batch.until_arrival = False
             return
-        num_running = len(replica.running) - len(preempted)
-        admissions = Admissions(
-            replica,
-            free_blocks=free_blocks_after(replica, batch) - replica.watermark_blocks,
-            limit=replica.max_model_len,
-            preempted=preempted,
-        )
-        for request, known_tokens, num_blocks in admissions:
-            # A request preempted in this call still counts the progress that it has just lost, as in the engine:
-            # a complete prefill has no tokens left to compute, which ends the admissions.
-            lost = replica.computed_tokens(request) if request in preempted else 0
-            remaining = replica.requests.known_tokens[request] - lost if lost else known_tokens
-            num_tokens = min(remaining, self._room(batch, lost))
-            if num_running >= self.max_num_seqs or num_tokens <= 0:
+        while (request := next_admissible(replica, replica.max_model_len)) is not None:
+            computed, left = preempted.get(request) or LostPrefill(0, known_tokens[request])
+            num_tokens = min(left, self._room(batch, computed))
+            if len(replica.running) >= self.max_num_seqs or num_tokens <= 0:
                 break
-            batch.add_chunk(request, num_tokens, 0, num_blocks)
-            num_running += 1
-        batch.ignored = admissions.ignored
-        batch.until_arrival = admissions.exhausted and self._room(batch, 0) > 0
+            replica.admit(request, num_tokens, reserved_tokens=known_tokens[request])
+        batch.until_arrival = not replica.waiting and self._room(batch, 0) > 0
 
 
-def _order_after(replica: Replica, paused: Collection[int]) -> list[int]:
+def _order_after(replica: Replica, paused: Sequence[int]) -> list[int]:
     """Return running requests by arrival, unfinished prefills last.
 
     This is the order of the engine.

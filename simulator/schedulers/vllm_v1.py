@@ -1,12 +1,13 @@
 """vLLM V1: one token budget for running requests, then for waiting ones."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import cast
 
-from simulator.replica import Batch, CachingReplica, PrefillChunk, Replica
-from simulator.schedulers.base import Overlap, every_decode, require_at_least
+from simulator.replica import Batch, Limits, Replica
+from simulator.schedulers.base import MOST
+from traces.shared.value_checks import choice, flag, integer
 
 FCFS, PRIORITY = "fcfs", "priority"
 _FLAGS = (
@@ -19,24 +20,17 @@ _FLAGS = (
 
 @dataclass(frozen=True)
 class PolicyState:
-    """State of the policy, kept in the replica between steps and calls.
+    """State of the policy, kept in the replica between calls.
 
     Attributes:
         last_prefill_batch: Number of the last batch that carried prefill tokens.
         has_backlog: Whether requests, other than skipped ones, were left waiting after the last look at the queue.
         skipped_waiting: Waiting requests that admission had to skip.
-        on_hold: Whether prefills have to wait in this call.
-        retries: Requests that got too few KV blocks in this call, and the tokens with which they try again.
     """
 
     last_prefill_batch: int = 0
     has_backlog: bool = False
     skipped_waiting: frozenset[int] = frozenset()
-    on_hold: bool = False
-    retries: Mapping[int, int] = field(default_factory=dict)
-
-
-_INITIAL_STATE = PolicyState()
 
 
 @dataclass(frozen=True)
@@ -75,68 +69,57 @@ class VLLMV1:
     max_num_scheduled_tokens: int | None = None
     prefill_schedule_interval: int = 1
     async_scheduling: bool = False
-    appends_blocks: ClassVar[bool] = True
-    budget_option: ClassVar[str] = "max_num_batched_tokens"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("max_num_batched_tokens", "max_num_seqs", "prefill_schedule_interval"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("long_prefill_token_threshold", self.long_prefill_token_threshold, 0)
+            integer(name, getattr(self, name), 1, MOST)
+        integer("long_prefill_token_threshold", self.long_prefill_token_threshold, 0, MOST)
         for name in ("max_num_active_seqs", "max_num_scheduled_tokens"):
             if getattr(self, name) is not None:
-                require_at_least(name, getattr(self, name), 1)
-        if self.policy not in (FCFS, PRIORITY):
-            raise ValueError(f"policy must be {FCFS} or {PRIORITY}, got {self.policy!r}")
+                integer(name, getattr(self, name), 1, MOST)
+        choice("policy", self.policy, (FCFS, PRIORITY))
         if type(self.watermark) not in (int, float) or not 0 <= self.watermark < 1:
             raise ValueError(f"watermark must be a number of at least 0 and below 1, got {self.watermark!r}")
         for name in _FLAGS:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+            flag(name, getattr(self, name))
 
     @property
-    def overlap(self) -> Overlap:
-        """How batches in flight overlap."""
-        return Overlap(self.async_scheduling, self.policy == PRIORITY, self.watermark, self._max_running)
-
-    def profiled_tokens(self, max_model_len: int) -> int:
-        """Return the number of tokens in the engine's memory profiling run."""
-        return self.max_num_batched_tokens
-
-    def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        """Return free or cached KV blocks needed to admit `num_tokens` known tokens."""
-        if not self.scheduler_reserve_full_isl and self.enable_chunked_prefill:
-            num_tokens = min(num_tokens, self._budget)
-        return replica.blocks_for(num_tokens)
+    def limits(self) -> Limits:
+        """What the engine needs to know of the policy."""
+        chunked = self.enable_chunked_prefill and not self.scheduler_reserve_full_isl
+        return Limits(
+            max_num_seqs=self._max_running,
+            max_batch_tokens=self.max_num_batched_tokens,
+            budget_option="max_num_batched_tokens",
+            profiled_seqs=None,
+            max_admission_tokens=self._budget if chunked else None,
+            watermark=self.watermark,
+            queue_order="priority" if self.policy == PRIORITY else "fcfs",
+            batch_order="running",
+            prefix_caching=True,
+            lookahead=int(self.async_scheduling),
+            keeps_preempted_results=True,
+            uses_batch_queue=True,
+            checks_length_on_arrival=True,
+            null_blocks=1,
+        )
 
     def schedule(self, replica: Replica) -> Batch | None:
-        """Decide the next step of a batch.
-
-        A step is a preemption, tokens of running requests, or admissions. With a prefix cache each step admits one
-        request, because each admission changes what the next one can hit.
-        """
-        if not isinstance(replica, CachingReplica):
-            raise TypeError(f"vLLM V1 schedules a CachingReplica, not a {type(replica).__name__}")
-        step, state, skipped = replica.step, self._state(replica), []
-        if step is not None and step.num_tokens:
-            batch = Batch()
-            skipped = self._admit(replica, batch, step.num_tokens, state)
-            batch.repeats = not batch.chunks and step.repeats
-        else:
-            batch = self._continue_running(replica, state)
-            if batch.preempted:
-                batch.is_open = True
-            elif step is not None:
-                batch.repeats = False  # a call that preempts admits no request, but the next one may
-            elif replica.waiting:
-                batch.is_open = replica.prefix is not None and self._may_admit(replica, batch)
-                if not batch.is_open:
-                    skipped = self._admit(replica, batch, batch.num_tokens, state)
+        """Decide the next iteration: running requests in admission order, then waiting ones."""
+        batch, limit, on_hold = replica.step, self._max_tokens_per_request(replica), self._is_on_hold(replica)
+        known_tokens, chunks = replica.requests.known_tokens, {}
+        if not on_hold:
+            for request, computed in replica.prefilling.items():
+                if known_tokens[request] > computed:
+                    chunks[request] = min(known_tokens[request] - computed, limit)
+        room, carries_prefill = self._continue_running(replica, chunks)
+        skipped: list[int] = []
+        if replica.waiting and not batch.preempted:
+            skipped = self._admit(replica, room, limit, on_hold)
         if self.prefill_schedule_interval > 1:
-            batch.note = self._next_state(replica, batch, skipped)
-            if batch.note != replica.note:
-                return batch
-        return batch if step is not None or batch.decides_anything else None
+            batch.note = self._next_state(replica, skipped, on_hold, carries_prefill)
+        return batch if batch.decides_anything else None
 
     @cached_property
     def _budget(self) -> int:
@@ -146,7 +129,7 @@ class VLLMV1:
     def _max_running(self) -> int:
         return self.max_num_active_seqs or self.max_num_seqs
 
-    def _max_tokens_per_request(self, replica: CachingReplica) -> int:
+    def _max_tokens_per_request(self, replica: Replica) -> int:
         """Return the maximum tokens of one request in this call.
 
         The budget may allow fewer.
@@ -159,209 +142,132 @@ class VLLMV1:
 
     # -- running requests -----------------------------------------------------------------------
 
-    def _continue_running(self, replica: CachingReplica, state: PolicyState) -> Batch:
-        """Return the tokens of running requests, or the next preemption.
+    def _continue_running(self, replica: Replica, chunks: dict[int, int]) -> tuple[int, bool]:
+        """Schedule running requests, each with the next chunk of its prefill or the next token.
 
-        A request is preempted if they lack KV blocks.
+        Returns:
+            Tokens left in the budget, and whether any were given to a prefill.
         """
-        decodes = replica.decoding
-        batch = every_decode(decodes)
-        free_blocks = replica.free_blocks - decodes.num_new_blocks
-        room = self._budget - decodes.num_requests
-        if replica.prefilling:
-            for request, num_tokens in self._chunks(replica, state):
-                if num_tokens > room and (room <= 0 or request != next(reversed(replica.running))):
-                    return self._walk(replica, state)  # this request or those behind it get fewer tokens or none
-                num_tokens = min(num_tokens, room)
-                room -= num_tokens
-                free_blocks -= _add_chunk(replica, batch, request, num_tokens)
-        if free_blocks < 0 or room < 0 or state.retries:
-            return self._walk(replica, state)
+        decodes, last = replica.decoding, next(reversed(replica.running), None)
+        room, fitting = self._budget - decodes.num_requests - sum(chunks.values()), chunks
+        if room < 0 and last in chunks and chunks[last] + room > 0:  # only the last request gets fewer tokens
+            fitting, room = {**chunks, last: chunks[last] + room}, 0
+        num_blocks = decodes.num_new_blocks
+        for request, num_tokens in fitting.items():
+            num_blocks += replica.blocks_for(replica.prefilling[request] + num_tokens) - replica.num_blocks_of(request)
+        if room < 0 or num_blocks > replica.free_blocks:
+            return self._continue_one_by_one(replica, chunks)
+        replica.allocate_all(fitting)
         # Waiting requests may get more prefix cache hits as decodes fill blocks that other requests share.
         may_change = self.prefill_schedule_interval > 1 or (replica.waiting and replica.shares_outputs)
-        batch.repeats = not batch.chunks and not may_change
-        return batch
+        replica.step.repeats = not chunks and not may_change
+        return room, bool(chunks)
 
-    def _chunks(self, replica: CachingReplica, state: PolicyState) -> Iterator[tuple[int, int]]:
-        """Yield the next chunk of each unfinished prefill, ignoring the budget.
-
-        Each chunk is as large as `_max_tokens_per_request` allows.
-        """
-        if state.on_hold:
-            return
-        limit, known = self._max_tokens_per_request(replica), replica.requests.known_tokens
-        for request, computed in replica.prefilling.items():
-            left = known[request] - computed
-            if left > 0:
-                yield request, min(left, limit)
-
-    def _walk(self, replica: CachingReplica, state: PolicyState) -> Batch:
-        """Schedule running requests one by one, until a request is preempted.
-
-        That happens when one of them lacks KV blocks.
-        """
-        decodes, batch = replica.decoding, Batch()
-        wanted = dict.fromkeys(decodes, 1) | dict(self._chunks(replica, state))
-        room, free_blocks = self._budget, replica.free_blocks
+    def _continue_one_by_one(self, replica: Replica, chunks: Mapping[int, int]) -> tuple[int, bool]:
+        """Schedule running requests in their order, preempting others if KV blocks run short."""
+        decodes, room, carries_prefill = replica.decoding, self._budget, False
         given: dict[int, int] = {}
-        for request in replica.running:
-            num_tokens = state.retries.get(request, min(wanted.get(request, 0), room))
-            if num_tokens == 0:
+        for request in list(replica.running):
+            num_tokens = min(1 if request in decodes else chunks.get(request, 0), room)
+            if num_tokens == 0 or request not in replica.running:  # it has none to compute, or was preempted
                 continue
-            if request in decodes:
-                num_blocks = int(decodes.needs_block(request))
-                batch.num_decodes += 1
-                batch.decode_context_tokens += decodes.context_of(request)
+            while not replica.allocate(request, num_tokens):
+                victim = self._victim(replica)
+                room += given.pop(victim, 0)
+                replica.preempt(victim)
+                if victim == request:
+                    break
             else:
-                num_blocks = _add_chunk(replica, batch, request, num_tokens)
-            if num_blocks > free_blocks:
-                retries = {**state.retries, request: num_tokens}
-                return self._preempt(replica, given, replica.free_blocks - free_blocks, replace(state, retries=retries))
-            free_blocks -= num_blocks
-            room -= num_tokens
-            given[request] = num_tokens
-        batch.skipped_decodes = [request for request in decodes if request not in given]
-        return batch
+                given[request] = num_tokens
+                room -= num_tokens
+                carries_prefill |= request in chunks
+        return room, carries_prefill
 
-    def _preempt(self, replica: CachingReplica, given: Mapping[int, int], num_blocks: int, state: PolicyState) -> Batch:
-        """Return a batch that preempts one request.
-
-        Args:
-            replica: Where it runs.
-            given: Tokens scheduled in this call, by request.
-            num_blocks: KV blocks allocated for them.
-            state: State to keep in the replica.
-        """
-        victim = next(reversed(replica.running))
+    def _victim(self, replica: Replica) -> int:
         if self.policy == PRIORITY:
-            victim = max(replica.running, key=replica.requests.urgency)
-        batch = Batch()
-        batch.preempted, batch.note = [victim], state
-        batch.blocks_before, batch.undone = num_blocks, given.get(victim, 0)
-        return batch
+            return max(replica.running, key=replica.requests.urgency)
+        return next(reversed(replica.running))
 
     # -- waiting requests -----------------------------------------------------------------------
 
-    def _may_admit(self, replica: CachingReplica, batch: Batch) -> bool:
-        """Whether the caps leave room for admissions beside the running requests."""
-        return 0 < batch.num_tokens < self._budget and len(replica.running) < self._max_running
-
-    def _admit(self, replica: CachingReplica, batch: Batch, num_tokens: int, state: PolicyState) -> list[int]:
-        """Admit waiting requests to a batch, in queue order.
-
-        The batch has `num_tokens` tokens so far. With a prefix cache at most one request is admitted; the batch is
-        then open.
+    def _admit(self, replica: Replica, room: int, limit: int, on_hold: bool) -> list[int]:
+        """Admit waiting requests in queue order.
 
         Returns:
             Requests that were skipped, because they were preempted and still have work in flight.
         """
-        skipped: list[int] = []
-        num_running, room, free_blocks = len(replica.running), self._budget - num_tokens, replica.free_blocks
-        if batch.num_tokens:
-            free_blocks -= replica.decoding.num_new_blocks + sum(chunk.num_blocks for chunk in batch.chunks)
-        for request in replica.waiting:
-            if num_running >= self._max_running or room <= 0:
+        batch, skipped = replica.step, []
+        while len(replica.waiting) > len(skipped):
+            request = replica.waiting[len(skipped)]
+            if len(replica.running) >= self._max_running or room <= 0:
                 batch.until_arrival = False
                 break
-            if request in replica.awaiting_results:
+            if request in replica.awaiting:
                 skipped.append(request)
                 continue
-            reserved = replica.watermark_blocks if num_running else 0
-            chunk = self._first_chunk(replica, request, room, free_blocks - reserved, state)
-            if chunk is None:
+            num_tokens = self._admit_one(replica, request, room, limit, on_hold)
+            if num_tokens == 0:
                 batch.until_arrival = self.policy == PRIORITY
                 break
-            batch.add_chunk(chunk.request, chunk.num_tokens, chunk.context_tokens, chunk.num_blocks)
-            if replica.prefix is not None:
-                batch.is_open = True
-                break
-            num_running += 1
-            room -= chunk.num_tokens
-            free_blocks -= chunk.num_blocks
-        batch.repeats = batch.repeats and not batch.chunks
+            room -= num_tokens
+            batch.repeats = False
         return skipped
 
-    def _first_chunk(
-        self, replica: CachingReplica, request: int, room: int, free_blocks: int, state: PolicyState
-    ) -> PrefillChunk | None:
-        """Return the first chunk of a waiting request.
-
-        Returns None if neither it nor any request behind it is admitted.
+    def _admit_one(self, replica: Replica, request: int, room: int, limit: int, on_hold: bool) -> int:
+        """Admit a request if it fits.
 
         Args:
             replica: Where it waits.
             request: The request.
             room: Tokens left in the budget, at least 1.
-            free_blocks: KV blocks that it may take.
-            state: Whether prefills have to wait.
+            limit: Maximum tokens of one request.
+            on_hold: Whether prefills have to wait.
+
+        Returns:
+            Tokens of its first chunk; 0: neither it nor any request behind it is admitted.
         """
-        known, block_size = replica.requests.known_tokens[request], replica.block_size
-        num_cached = num_evictable = 0
-        if replica.prefix is not None:
-            num_cached, num_evictable = replica.prefix.match(request, (known - 1) // block_size)
-        computed = num_cached * block_size
-        num_tokens = min(known - computed, self._max_tokens_per_request(replica))
-        if state.on_hold and known - computed > 1:
-            return None
-        if num_tokens > room and not self.enable_chunked_prefill:
-            return None
+        known = replica.requests.known_tokens[request]
+        cached, num_evictable = replica.kv.match(request, known - 1)
+        num_tokens = min(known - cached, limit)
+        if (on_hold and known - cached > 1) or (num_tokens > room and not self.enable_chunked_prefill):
+            return 0
         num_tokens = min(num_tokens, room)
-        num_blocks = replica.blocks_for(computed + num_tokens) - num_cached
-        num_needed = replica.blocks_for(known) - num_cached if self.scheduler_reserve_full_isl else num_blocks
-        if max(num_needed, num_blocks) + num_evictable > free_blocks:
-            return None
-        return PrefillChunk(request, num_tokens, computed, num_blocks)
+        needed = known if self.scheduler_reserve_full_isl else cached + num_tokens
+        num_blocks = replica.blocks_for(needed) - replica.blocks_for(cached) + num_evictable
+        if num_blocks + (replica.watermark_blocks if replica.running else 0) > replica.free_blocks:
+            return 0
+        replica.admit(request, num_tokens, cached_tokens=cached)
+        return num_tokens
 
     # -- prefill schedule interval ----------------------------------------------------------------
 
-    def _state(self, replica: CachingReplica) -> PolicyState:
-        """Return the state for this call, including whether prefills have to wait."""
-        interval = self.prefill_schedule_interval
-        state = replica.note if isinstance(replica.note, PolicyState) else PolicyState(-interval)
-        if replica.step is not None:
-            return state
-        if interval == 1:
-            return _INITIAL_STATE
-        known = replica.requests.known_tokens
-        num_prefills = sum(computed < known[request] for request, computed in replica.prefilling.items())
-        is_too_soon = replica.num_started + 1 - state.last_prefill_batch < interval
-        on_hold = is_too_soon and len(replica.running) > num_prefills and not state.has_backlog
-        return replace(state, on_hold=on_hold, retries={})
+    def _is_on_hold(self, replica: Replica) -> bool:
+        """Whether prefills have to wait in this call."""
+        if self.prefill_schedule_interval == 1:
+            return False
+        state, known_tokens = self._state(replica), replica.requests.known_tokens
+        num_prefills = sum(computed < known_tokens[request] for request, computed in replica.prefilling.items())
+        is_too_soon = replica.num_started + 1 - state.last_prefill_batch < self.prefill_schedule_interval
+        return is_too_soon and len(replica.running) > num_prefills and not state.has_backlog
 
-    def _next_state(self, replica: CachingReplica, batch: Batch, skipped: list[int]) -> PolicyState:
-        """Return the state after a step of a decision.
+    def _state(self, replica: Replica) -> PolicyState:
+        return cast("PolicyState", replica.note or PolicyState(-self.prefill_schedule_interval))
+
+    def _next_state(self, replica: Replica, skipped: list[int], on_hold: bool, carries_prefill: bool) -> PolicyState:
+        """Return the state after this call.
 
         Args:
-            replica: Where it is decided.
-            batch: The step.
+            replica: Where it was decided.
             skipped: Waiting requests that admission skipped.
+            on_hold: Whether prefills had to wait.
+            carries_prefill: Whether running prefills were given tokens.
         """
-        state = batch.note if isinstance(batch.note, PolicyState) else self._state(replica)
-        known, prefilling = replica.requests.known_tokens, replica.prefilling
-        carries_prefill = any(
-            chunk.request in prefilling or chunk.context_tokens < known[chunk.request] - 1 for chunk in batch.chunks
-        )
-        carries_prefill |= batch.undone > 0 and batch.preempted[0] in prefilling
-        admitted = {chunk.request for chunk in batch.chunks if chunk.request not in prefilling}
-        skipped_waiting = (state.skipped_waiting | {*skipped}) - admitted
-        if skipped_waiting:  # some may have finished with a token that was in flight
-            skipped_waiting = frozenset(request for request in skipped_waiting if request in replica.waiting)
-        has_backlog, step = state.has_backlog, replica.step
-        if not batch.is_open and not state.on_hold and not (step is not None and step.preempted):
-            has_backlog = len(replica.waiting) > len(admitted) + len(skipped_waiting)
+        state, batch, known_tokens = self._state(replica), replica.step, replica.requests.known_tokens
+        carries_prefill |= any(chunk.context_tokens < known_tokens[chunk.request] - 1 for chunk in batch.chunks)
+        # Some that were skipped may have been admitted, or have finished with a token that was in flight.
+        skipped_waiting = frozenset(filter(replica.waiting.__contains__, state.skipped_waiting.union(skipped)))
+        has_backlog = state.has_backlog
+        if not on_hold and not batch.preempted:
+            has_backlog = len(replica.waiting) > len(skipped_waiting)
         last_prefill_batch = replica.num_started + 1 if carries_prefill else state.last_prefill_batch
-        return replace(
-            state, last_prefill_batch=last_prefill_batch, has_backlog=has_backlog, skipped_waiting=skipped_waiting
-        )
-
-
-def _add_chunk(replica: CachingReplica, batch: Batch, request: int, num_tokens: int) -> int:
-    """Add the next chunk of an unfinished prefill to a batch.
-
-    Returns:
-        KV blocks that the chunk takes.
-    """
-    computed = replica.prefilling[request]
-    num_blocks = replica.blocks_for(computed + num_tokens) - replica.num_blocks_of(request)
-    batch.add_chunk(request, num_tokens, computed, num_blocks)
-    return num_blocks
+        return PolicyState(last_prefill_batch, has_backlog, skipped_waiting)

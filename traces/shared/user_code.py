@@ -19,6 +19,14 @@ def place_of(function: Callable[..., Any]) -> str:
     return function.__module__ if code is None else _place(code.co_filename, code.co_firstlineno)
 
 
+def line_in(error: BaseException, function: Callable[..., Any]) -> str | None:
+    """Return the innermost line in an error's traceback of the user's code or of a function's file."""
+    file = inspect.unwrap(function).__code__.co_filename
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == file or _is_users(frame.filename)]
+    return _place(own[-1].filename, own[-1].lineno or 0) if own else None
+
+
 def user_place(error: BaseException) -> str | None:
     """Return the innermost line of user code in an error's traceback.
 

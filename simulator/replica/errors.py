@@ -1,0 +1,5 @@
+"""Error of a scheduling policy."""
+
+
+class PolicyError(ValueError):
+    """A policy decided something impossible, or changed a replica other than by its verbs."""
