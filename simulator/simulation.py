@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -13,13 +14,13 @@ from simulator.cluster import (
     Deployment,
     Faults,
     FollowUps,
-    ReplicaSpec,
     collect_result,
     groups_of,
     request_table,
 )
+from simulator.invariants import CheckedReplica, ExpectedState, check_result
 from simulator.log import NETWORK
-from simulator.replica import Replica, RequestTable
+from simulator.replica import Replica
 from simulator.results import MetricOptions, Result, objectives_of
 from simulator.routers import Router
 from traces import Trace
@@ -77,6 +78,7 @@ def simulate(
     groups = groups_of(deployment)
     requests = request_table(trace, groups)
     checks = check or bool(os.environ.get(CHECK_VARIABLE))
+    expected = ExpectedState(requests.known_tokens, requests.total_tokens)
     cluster = Cluster(
         requests,
         [spec for number, group in enumerate(groups) for spec in group.replica_specs(number)],
@@ -90,7 +92,7 @@ def simulate(
         time_limit_s=math.inf if time_limit_s is None else time_limit_s,
         log_members=log_members,
         log_stages=log_stages,
-        replica_class_for=None,
+        replica_class=partial(CheckedReplica, expected=expected) if checks else Replica,
         progress=progress,
     )
     cluster.run()
@@ -104,20 +106,7 @@ def simulate(
     if faults is not None and NETWORK in faults.kinds and all(group.parallel.num_gpus == 1 for group in groups):
         notes.append("a slower network changes nothing: replicas of one GPU send no messages")
     result = collect_result(trace, cluster, metrics or MetricOptions(), notes)
+    if checks:
+        replicas = [cast("CheckedReplica", run.replica) for run in cluster.runs]
+        check_result(result, replicas, restarts=faults is not None and faults.on_failure == RESTART)
     return result
-
-
-def _checked_replicas(requests: RequestTable) -> Callable[[ReplicaSpec], Callable[..., Replica]]:
-    """Return a function that returns the checked replica class of a spec."""
-    from simulator.invariants import ExpectedState, CheckedReplica as replica_class
-    expected = ExpectedState(requests.known_tokens, requests.total_tokens)
-
-    def class_for(spec: ReplicaSpec) -> Callable[..., Replica]:
-        return partial(
-            replica_class,
-            expected=expected,
-            max_batch_tokens=spec.max_batch_tokens,
-            max_num_seqs=spec.max_num_seqs,
-        )
-
-    return class_for

@@ -61,7 +61,7 @@ class Cluster:
         time_limit_s: float = math.inf,
         log_members: bool = False,
         log_stages: bool = False,
-        replica_class_for: Callable[[ReplicaSpec], Callable[..., Replica]] | None = None,
+        replica_class: Callable[..., Replica] = Replica,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         """Build the replicas.
@@ -79,7 +79,7 @@ class Cluster:
             time_limit_s: Time after which no iteration starts and no request arrives, seconds.
             log_members: Whether to log the members of every batch.
             log_stages: Whether to log when each pipeline stage computes.
-            replica_class_for: Returns what to call instead of the default replica class; None: the default classes.
+            replica_class: Called with the arguments of `Replica` for each replica.
             progress: Called with the number of requests that have ended, once per 0.5 % of them.
         """
         self.clock = Clock()
@@ -89,7 +89,7 @@ class Cluster:
         self.follow_ups = follow_ups
         self._limit = None if max_concurrency is None else ConcurrencyLimit(max_concurrency)
         self._has_faults = bool(faults)
-        self._replica_class_for = replica_class_for
+        self._replica_class = replica_class
         self.stuck_reasons: Sequence[StuckReason | None] = ()
         self._time_limit_s = time_limit_s
         self._progress = progress
@@ -140,8 +140,7 @@ class Cluster:
         if self._has_faults:
             normal = stage_times
             stage_times = DegradedTimes(normal, spec.slow_network_times or (lambda _: normal))
-        replica_class = Replica if self._replica_class_for is None else self._replica_class_for(spec)
-        replica = spec.build(self.requests, replica_class)
+        replica = spec.build(self.requests, self._replica_class)
         return ReplicaRun(
             replica,
             spec.scheduler,

@@ -52,62 +52,55 @@ class ReplicaRun:
         if not self.replica.enqueue(request):
             self.on_end([request], False)
 
-    def schedule(self, now_s: float) -> Batch | None:
-        """Call the policy once, and start the batch that it decides.
+    def schedule(self, now_s: float, *, until_tokens: bool = False) -> Batch | None:
+        """Call the policy, and start the batch that it decides.
 
-        Returns None if the batch has no tokens.
-        """
-        if self._is_livelocked:
-            return None
-        num_preempted = len(self.replica.request_events.preemptions)
-        started, _ = self._step()
-        if started is None:
-            self._log_lone_preemptions(num_preempted, now_s)
-        return started
-
-    def schedule_until_tokens(self, now_s: float) -> Batch | None:
-        """Call the policy until a batch has tokens, and start it.
-
-        Returns None if no batch can be started.
-        """
-        num_preempted = len(self.replica.request_events.preemptions)
-        while True:
-            started, decided = self._step()
-            if started is not None:
-                return started
-            if not decided or self._is_livelocked:
-                self._log_lone_preemptions(num_preempted, now_s)
-                return None
-
-    def _step(self) -> tuple[Batch | None, bool]:
-        """Call the policy.
+        Args:
+            now_s: Simulated time.
+            until_tokens: Whether to call it again after a batch without tokens.
 
         Returns:
-            The batch that it put in flight, and whether it decided anything.
+            The batch; None: no batch with tokens was decided.
         """
-        replica = self.replica
-        step = replica.begin_step()
-        try:
-            batch = self.scheduler.schedule(replica)
-            started = replica.start()
-        except PolicyError as error:
-            raise self._policy_error(f"is wrong: {error}", error) from None
+        replica, num_preempted = self.replica, len(self.replica.request_events.preemptions)
+        while until_tokens or not self._is_livelocked:
+            step = replica.begin_step()
+            try:
+                batch = self.scheduler.schedule(replica)
+                started = replica.start()
+            except PolicyError as error:
+                raise self._policy_error(str(error), error) from None
+            if batch is not step or not step.decides_anything:
+                self._require_decision(batch, step)
+            if step.chunks or step.ignored:
+                self._report(step)
+            if started is not None:
+                return started
+            if batch is None or not until_tokens or self._is_livelocked:
+                break
+        self.log.log_lone_preemptions(range(num_preempted, len(replica.request_events.preemptions)), now_s)
+        return None
+
+    def _require_decision(self, batch: object, step: Batch) -> None:
+        """Check what a policy returned if it is not a batch of its verbs that decides something.
+
+        Raises:
+            ValueError: It is not None either, or the verbs decided something.
+        """
+        if batch is None and not step.decides_anything:
+            return
         if batch is None:
-            if step.decides_anything:
-                raise self._policy_error("returned None after it changed the replica; return replica.step")
-        elif batch is not step:
-            raise self._policy_error(f"returned {type(batch).__name__}; return replica.step or None")
-        elif not step.decides_anything:
-            raise self._policy_error("returned a batch that decides nothing; return None if there is nothing to do")
-        if step.chunks or step.ignored:
-            self._report(step)
-        return started, batch is not None
+            raise self._policy_error("returned None after it changed the replica; return replica.step")
+        if batch is not step:
+            raise self._policy_error(f"returned {batch!r:.50}; return replica.step or None")
+        raise self._policy_error("returned a batch that decides nothing; return None if there is nothing to do")
 
     def _policy_error(self, mistake: str, error: PolicyError | None = None) -> ValueError:
         """Return an error that names the line of the policy where a verb failed, or its first line."""
         schedule = type(self.scheduler).schedule
         place = (error and line_in(error, schedule)) or place_of(schedule)
-        return ValueError(f"{place}: {type(self.scheduler).__name__}.schedule {mistake}")
+        colon = ":" if error else ""
+        return ValueError(f"{place}: {type(self.scheduler).__name__}.schedule{colon} {mistake}")
 
     def _report(self, batch: Batch) -> None:
         """Report a batch's refused requests, and log KV blocks needed at admission."""
@@ -116,9 +109,6 @@ class ReplicaRun:
         admissions, needed = self.replica.request_events.admissions, self.blocks_needed
         for request, *_ in admissions[len(needed) :]:
             needed.append(self.replica.blocks_to_admit(self.replica.requests.known_tokens[request]))
-
-    def _log_lone_preemptions(self, num_before: int, now_s: float) -> None:
-        self.log.log_lone_preemptions(range(num_before, len(self.replica.request_events.preemptions)), now_s)
 
     def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
         """Send a batch through the pipeline stages, and log it.

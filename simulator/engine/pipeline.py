@@ -109,7 +109,7 @@ class PipelineEngine:
         if start_s > run.time_limit_s:
             run.cut_off = True
             return
-        batch = run.schedule_until_tokens(now_s)
+        batch = run.schedule(now_s, until_tokens=True)
         if batch is None:
             return
         times, first_end_s, end_s = run.send(batch, stages, now_s, start_s)

@@ -63,7 +63,7 @@ class SingleStageEngine:
         while True:
             start_s = end_s
             run.cut_off = start_s > time_limit_s
-            batch = None if run.cut_off else run.schedule_until_tokens(start_s)
+            batch = None if run.cut_off else run.schedule(start_s, until_tokens=True)
             if batch is None:
                 self._idle = clock.event()
                 yield self._idle

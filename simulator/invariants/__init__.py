@@ -3,14 +3,12 @@
 Some checks are made during the run, others afterwards.
 """
 
-from simulator.invariants.checked_overlapping_replica import CheckedOverlappingReplica
 from simulator.invariants.checked_replica import CheckedReplica
 from simulator.invariants.errors import InvariantError
 from simulator.invariants.expected_state import ExpectedState
 from simulator.invariants.result_laws import check_result
 
 __all__ = [
-    "CheckedOverlappingReplica",
     "CheckedReplica",
     "ExpectedState",
     "InvariantError",

@@ -1,18 +1,18 @@
-"""A replica compared with an expected state in every iteration."""
+"""A replica compared with an expected state at every verb, batch and iteration."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from simulator.invariants.errors import InvariantError
 from simulator.invariants.expected_state import ExpectedState, Ints
-from simulator.replica import Batch, PrefillChunk, Replica
+from simulator.invariants.references import num_extra_references
+from simulator.replica import Batch, Replica
 
-# Faster than the array methods on the small arrays here.
-_sum, _min = np.add.reduce, np.minimum.reduce
 _NO_REQUESTS = np.zeros(0, dtype=np.int64)
 
 
@@ -23,83 +23,214 @@ class _Flight:
     Attributes:
         decodes: int64[n], requests that decode.
         chunks: Prefill tokens by request.
+        complete: Requests whose prefill it completes.
+        awaiting: Requests that were preempted after the batch started.
         num_repeats: Repeats of the batch so far.
-        num_new_blocks: Decodes that need a new KV block, by repeat modulo `block_size`; empty: the batch was never
-            repeated.
     """
 
-    decodes: Ints
-    chunks: dict[int, int]
+    decodes: Ints = field(default_factory=lambda: _NO_REQUESTS)
+    chunks: dict[int, int] = field(default_factory=dict)
+    complete: set[int] = field(default_factory=set)
+    awaiting: set[int] = field(default_factory=set)
     num_repeats: int = 0
-    num_new_blocks: list[int] = field(default_factory=list)
+
+    def __contains__(self, request: int) -> bool:
+        return request in self.chunks or request in self.decodes
+
+    def drop(self, request: int) -> None:
+        """Drop the results of a request."""
+        self.chunks.pop(request, None)
+        self.complete.discard(request)
+        self.decodes = self.decodes[self.decodes != request]
 
 
 class CheckedReplica(Replica):
-    """A replica that checks each decision against an expected state.
+    """A replica that checks each verb, batch and iteration against an expected state.
 
     The expected state has one entry per request and is summed over the members of each batch; the replica keeps
     totals.
 
     Invariants:
-        - A decision names existing requests, each once, in the state that the decision assumes. A chunk starts where
-          the previous one ended and stays within the prompt.
+        - A verb names requests in the state that it assumes. A chunk starts where the previous one ended and stays
+          within the prefill. No request is scheduled further ahead than the engine allows.
         - The totals of a batch are those of its members. A batch is no larger, and no more requests run, than the
-          policy allows.
-        - Allocated and free KV blocks add up to all blocks, and each request has enough for its tokens.
-        - A request that has arrived waits, runs or has ended. It ends with exactly its output tokens.
+          policy's limits allow.
+        - Referenced and free KV blocks add up to all blocks, where a shared block counts once. Each request has the
+          blocks of its tokens.
+        - A request references cached blocks by its own block hashes, and their `ref_count` is right.
+        - A request that has arrived waits, runs or has ended. It ends with exactly its output tokens, including those
+          that arrive after a preemption if the engine keeps them.
 
     Attributes:
         emissions: (first iteration, number of iterations, int64[n] requests that emit a token in each of them).
     """
 
-    def __init__(
-        self,
-        *arguments: Any,
-        expected: ExpectedState,
-        max_batch_tokens: int | None = None,
-        max_num_seqs: int | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, *arguments: Any, expected: ExpectedState, **options: Any) -> None:
         """Start empty.
 
         Args:
             *arguments: Arguments of `Replica`.
             expected: Expected state of all requests, shared by the replicas.
-            max_batch_tokens: Maximum tokens of a batch, which decodes alone may exceed; None: the policy states none.
-            max_num_seqs: Maximum running requests; None: the policy states none.
             **options: Options of `Replica`.
         """
         super().__init__(*arguments, **options)
         self.emissions: list[tuple[int, int, Ints]] = []
         self._expected = expected
-        self._max_batch_tokens = max_batch_tokens
-        self._max_num_seqs = max_num_seqs
         self._expected_flights: deque[_Flight] = deque()
-        self._expected_waiting: dict[int, None] = {}
-        self._expected_prefills: dict[int, None] = {}  # those that are not in flight
-        self._expected_decodes = _NO_REQUESTS  # those that are not in flight
-        self._num_expected_running = 0  # in flight or not
-        self._num_allocated_blocks = 0
+        self._expected_waiting: set[int] = set()
+        self._expected_running: set[int] = set()
+        self._expected_step = _Flight()
+        self._step_context_tokens = 0  # of the decodes of the step
+
+    # -- verbs ----------------------------------------------------------------------------------
+
+    def allocate_all(self, chunks: Mapping[int, int] = MappingProxyType({})) -> None:
+        """Schedule the next token of every decode that can be scheduled, and some prefill chunks."""
+        members = np.array([*self.decoding], dtype=np.int64)
+        super().allocate_all(chunks)
+        self._expect_decodes(members)
+        for request, num_tokens in chunks.items():
+            self._expect_chunk(request, num_tokens)
+
+    def allocate(self, request: int, num_tokens: int = 1) -> bool:
+        """Schedule the next tokens of a running request."""
+        is_prefill = request in self.prefilling
+        if not super().allocate(request, num_tokens):
+            return False
+        if is_prefill:
+            self._expect_chunk(request, num_tokens)
+        else:
+            self._expect_decodes(np.array([request]))
+        return True
+
+    def admit(
+        self, request: int, num_tokens: int, *, cached_tokens: int = 0, reserved_tokens: int | None = None
+    ) -> None:
+        """Admit a waiting request, and schedule its first prefill chunk."""
+        if request not in self._expected_waiting:
+            raise InvariantError("request", request, "is admitted but does not wait")
+        if any(request in flight.awaiting for flight in self._expected_flights):
+            raise InvariantError("request", request, "is admitted while it awaits results of a batch in flight")
+        if self.kv.prefix is not None and cached_tokens % self.block_size:
+            raise InvariantError("request", request, "is admitted with", cached_tokens, "cached tokens, no full blocks")
+        super().admit(request, num_tokens, cached_tokens=cached_tokens, reserved_tokens=reserved_tokens)
+        self._expected_waiting.remove(request)
+        self._expected_running.add(request)
+        longest = self.max_model_len if self.limits.reserves_whole_sequence else reserved_tokens or 0
+        self._expected.context_tokens[request] = cached_tokens
+        self._expected.num_blocks[request] = -(-longest // self.block_size)
+        self._expect_chunk(request, num_tokens)
+
+    def preempt(self, request: int) -> None:
+        """Preempt a running request."""
+        if request not in self._expected_running:
+            raise InvariantError("request", request, "is preempted but does not run")
+        state, step = self._expected, self._expected_step
+        if request in step.decodes:
+            self._step_context_tokens -= int(state.context_tokens[request]) - 1
+        step.drop(request)
+        for flight in [flight for flight in self._expected_flights if request in flight]:
+            if self.limits.keeps_preempted_results:
+                flight.awaiting.add(request)
+            else:
+                flight.drop(request)
+        super().preempt(request)
+        self._expected_running.remove(request)
+        self._expected_waiting.add(request)
+        state.context_tokens[request] = state.num_blocks[request] = 0
+        self._require_known([request])
+
+    def ignore(self, request: int) -> None:
+        """Refuse a waiting request that is too long."""
+        super().ignore(request)
+        self._expected_waiting.remove(request)
+
+    def _expect_decodes(self, members: Ints) -> None:
+        """Expect the next token of some decodes.
+
+        The replica says which they are, the expected state whether they may decode.
+        """
+        state = self._expected
+        context_tokens, known_tokens = state.context_tokens[members], state.known_tokens[members]
+        # The known tokens of a decode but the last are computed, and so are its tokens in flight.
+        num_ahead = context_tokens + 1 - known_tokens
+        is_final = context_tokens >= state.final_tokens[members] - 1
+        if ((num_ahead < 0) | (num_ahead > self.limits.lookahead) | is_final).any():
+            raise InvariantError(
+                "requests", members, "decode with", context_tokens, "context tokens and", known_tokens, "known tokens"
+            )
+        self._step_context_tokens += int(context_tokens.sum())
+        state.context_tokens[members] += 1
+        if not self.limits.reserves_whole_sequence:
+            state.num_blocks[members] += context_tokens % self.block_size == 0
+        self._expected_step.decodes = np.concatenate([self._expected_step.decodes, members])
+
+    def _expect_chunk(self, request: int, num_tokens: int) -> None:
+        """Expect the next tokens of a prefill, and the KV blocks for them."""
+        state, chunks = self._expected, self._expected_step.chunks
+        num_left = int(state.known_tokens[request] - state.context_tokens[request])
+        if request not in self._expected_running or request in chunks or not 0 < num_tokens <= num_left:
+            raise InvariantError("request", request, "has a chunk of", num_tokens, "tokens and", num_left, "to compute")
+        chunks[request] = num_tokens
+        state.context_tokens[request] += num_tokens
+        num_needed = -(-int(state.context_tokens[request]) // self.block_size)
+        state.num_blocks[request] = max(int(state.num_blocks[request]), num_needed)
+        if num_tokens == num_left:
+            self._expected_step.complete.add(request)
+
+    # -- what the engine does -------------------------------------------------------------------
 
     def enqueue(self, request: int) -> bool:
-        """Put an arriving request at the back of the queue."""
-        if request in self._expected_waiting or request in self.running:
+        """Queue an arriving request, or refuse it."""
+        if request in self._expected_waiting or request in self._expected_running:
             raise InvariantError("request", request, "arrives but already waits or runs")
-        self._expected_waiting[request] = None
-        # Tokens that it got at another replica count as prompt here.
-        self._expected.known_tokens[request] = self.requests.known_tokens[request]
-        return super().enqueue(request)
+        is_queued = super().enqueue(request)
+        if is_queued:
+            state = self._expected
+            self._expected_waiting.add(request)
+            state.known_tokens[request] = self.requests.known_tokens[request]
+            if self.limits.checks_length_on_arrival:
+                state.final_tokens[request] = min(state.final_tokens[request], self.max_model_len)
+        return is_queued
 
-    def start(self, batch: Batch) -> Batch | None:
-        """Carry out a decision."""
-        flight = self._expect_batch(batch)
-        started = super().start(batch)
-        if (started is not None) != bool(len(flight.decodes) or flight.chunks):
+    def begin_step(self) -> Batch:
+        """Begin a call of the policy."""
+        self._expected_step, self._step_context_tokens = _Flight(), 0
+        return super().begin_step()
+
+    def start(self) -> Batch | None:
+        """End a call of the policy, and put the batch that it formed in flight."""
+        step = self._expected_step
+        started = super().start()
+        if (started is not None) != bool(len(step.decodes) or step.chunks):
             raise InvariantError("a batch without tokens is in flight, or a batch with tokens is not")
         if started is not None:
-            self._expected_flights.append(flight)
+            self._expect_batch(started, step)
+            self._expected_flights.append(step)
         self.check_totals()
         return started
+
+    def _expect_batch(self, batch: Batch, step: _Flight) -> None:
+        """Check the totals of a batch."""
+        state, requests = self._expected, [*step.chunks]
+        num_tokens = sum(step.chunks.values())
+        totals = (
+            len(step.decodes),
+            self._step_context_tokens,
+            num_tokens,
+            int(state.context_tokens[requests].sum()) - num_tokens,
+        )
+        declared = (
+            batch.num_decodes,
+            batch.decode_context_tokens,
+            batch.num_prefill_tokens,
+            batch.prefill_context_tokens,
+        )
+        if declared != totals or {chunk.request: chunk.num_tokens for chunk in batch.chunks} != step.chunks:
+            raise InvariantError("the decodes and chunks of a batch add up to", declared, "instead of", totals)
+        limit = self.limits.max_batch_tokens
+        if limit is not None and batch.num_tokens > max(limit, batch.num_decodes):
+            raise InvariantError("a batch has", batch.num_tokens, "tokens, more than", limit)
 
     def finish(self) -> list[int]:
         """End the oldest batch in flight."""
@@ -108,134 +239,30 @@ class CheckedReplica(Replica):
         flight = self._expected_flights.popleft()
         expected = self._expect_finish(flight, self.num_finished - flight.num_repeats)
         finished = super().finish()
-        if (finished or expected) and sorted(finished) != sorted(expected):
+        if sorted(finished) != sorted(expected):
             raise InvariantError("requests", finished, "finish instead of", expected)
+        self.check_totals()
         return finished
 
     def repeat(self, batch: Batch) -> Iterator[int]:
         """End the batch in flight and start the same decision again."""
         (flight,) = self._expected_flights
-        flight.num_new_blocks = num_new_blocks = [0] * self.block_size
-        num_decodes = len(flight.decodes)
-        if self._appends_blocks and num_decodes:
-            # Repeats until the next token of each decode starts a KV block.
-            distances = -(self._expected.context_tokens[flight.decodes] + 1) % self.block_size
-            flight.num_new_blocks = num_new_blocks = np.bincount(distances, minlength=self.block_size).tolist()
-        expected_free, decode_context = self.free_blocks, batch.decode_context_tokens
-        prefill_context, num_prefill_tokens, distance = batch.prefill_context_tokens, batch.num_prefill_tokens, 0
+        num_new_blocks, num_decodes = [0] * self.block_size, len(flight.decodes)
+        if num_decodes and not self.limits.reserves_whole_sequence:
+            distances = -self._expected.context_tokens[flight.decodes] % self.block_size
+            num_new_blocks = np.bincount(distances, minlength=self.block_size).tolist()
+        free_blocks, decode_context = self.free_blocks, batch.decode_context_tokens
+        prefill_context, num_prefill_tokens = batch.prefill_context_tokens, batch.num_prefill_tokens
         for num_free in super().repeat(batch):
-            flight.num_repeats += 1
-            expected_free -= num_new_blocks[distance]
+            free_blocks -= num_new_blocks[flight.num_repeats % self.block_size]
             decode_context += num_decodes
             prefill_context += num_prefill_tokens
-            distance = distance + 1 if distance + 1 < self.block_size else 0
-            if num_free != expected_free or num_free < 0:
-                raise InvariantError(num_free, "KV blocks are free instead of", expected_free)
+            flight.num_repeats += 1
+            if num_free != free_blocks or num_free < 0:
+                raise InvariantError(num_free, "KV blocks are free instead of", free_blocks)
             if batch.decode_context_tokens != decode_context or batch.prefill_context_tokens != prefill_context:
                 raise InvariantError("the context of a repeated batch does not grow by the tokens computed")
             yield num_free
-
-    def fail(self) -> tuple[list[int], list[int]]:
-        """Lose everything."""
-        state = self._expected
-        for flight in self._expected_flights:
-            if flight.num_repeats:  # the failure interrupts the last iteration; the ones before it count
-                flight.num_repeats -= 1
-                if self._expect_finish(flight, self.num_finished - flight.num_repeats - 1):
-                    raise InvariantError("a request finished in a batch that was repeated")
-        expected_running = {*self._expected_prefills, *self._expected_decodes.tolist()}
-        for flight in self._expected_flights:
-            expected_running |= {*flight.decodes.tolist(), *flight.chunks}
-        decoding = [request for flight in self._expected_flights for request in flight.decodes.tolist()]
-        decoding += self._expected_decodes.tolist()
-        state.known_tokens[decoding] = state.context_tokens[decoding] + 1
-        expected_cached = int(state.context_tokens[sorted(expected_running)].sum())
-        if expected_cached != self.cached_tokens:
-            raise InvariantError(self.cached_tokens, "tokens are in the KV cache instead of", expected_cached)
-        running, waiting = super().fail()
-        if {*running} != expected_running or {*waiting} != {*self._expected_waiting}:
-            raise InvariantError(
-                "a failure drops", running, waiting, "instead of", expected_running, [*self._expected_waiting]
-            )
-        for request in running:
-            num_known = self.requests.known_tokens[request]
-            if num_known != state.known_tokens[request]:
-                raise InvariantError(
-                    f"request {request} has {num_known} known tokens after a failure instead of "
-                    f"{state.known_tokens[request]}"
-                )
-        state.context_tokens[running] = state.num_blocks[running] = 0
-        self._expected_flights.clear()
-        self._expected_waiting.clear()
-        self._expected_prefills.clear()
-        self._expected_decodes, self._num_expected_running, self._num_allocated_blocks = _NO_REQUESTS, 0, 0
-        self.check_totals()
-        return running, waiting
-
-    def _expect_batch(self, batch: Batch) -> _Flight:
-        """Apply a decision to the expected state."""
-        for request in batch.preempted:
-            self._expect_preemption(request)
-        for request in batch.ignored:
-            if self._expected_waiting.pop(request, 0) is not None:
-                raise InvariantError("request", request, "is ignored but does not wait")
-        flight = _Flight(self._expect_decodes(batch) if batch.num_decodes else _NO_REQUESTS, {})
-        num_tokens = context_tokens = 0
-        for chunk in batch.chunks:
-            self._expect_chunk(flight, chunk)
-            num_tokens += chunk.num_tokens
-            context_tokens += chunk.context_tokens
-        if num_tokens != batch.num_prefill_tokens or context_tokens != batch.prefill_context_tokens:
-            raise InvariantError(
-                f"the batch declares {batch.num_prefill_tokens} prefill tokens after {batch.prefill_context_tokens} "
-                f"context tokens and its chunks have {num_tokens} after {context_tokens}"
-            )
-        num_decodes, limit = len(flight.decodes), self._max_batch_tokens
-        if limit is not None and num_tokens + num_decodes > max(limit, num_decodes):
-            raise InvariantError("a batch has", num_tokens + num_decodes, "tokens, more than", limit)
-        return flight
-
-    def _expect_decodes(self, batch: Batch) -> Ints:
-        """Return the requests that decode in a batch; allocate their KV blocks."""
-        members = self._expected_decodes
-        self._expected_decodes = _NO_REQUESTS
-        if batch.skipped_decodes:
-            is_skipped = np.isin(members, list(batch.skipped_decodes))
-            members, self._expected_decodes = members[~is_skipped], members[is_skipped]
-        context_tokens = self._expected.context_tokens[members]
-        total = int(_sum(context_tokens))
-        if len(members) != batch.num_decodes or total != batch.decode_context_tokens:
-            raise InvariantError(
-                f"the batch declares {batch.num_decodes} decodes with {batch.decode_context_tokens} context tokens and "
-                f"has {len(members)} with {total}"
-            )
-        if self._appends_blocks:  # else admission allocates all blocks, and engines let a request write beyond them
-            self._num_allocated_blocks += int(np.count_nonzero(context_tokens % self.block_size == 0))
-        return members
-
-    def _expect_chunk(self, flight: _Flight, chunk: PrefillChunk) -> None:
-        request, state = chunk.request, self._expected
-        context_tokens = int(state.context_tokens[request])
-        if request in self._expected_waiting:
-            del self._expected_waiting[request]
-            self._num_expected_running += 1
-            # A policy may find tokens that are already cached.
-            state.context_tokens[request] = context_tokens = max(0, chunk.context_tokens)
-        elif request in self._expected_prefills:
-            del self._expected_prefills[request]
-        else:
-            raise InvariantError("request", request, "has a chunk but neither waits nor has a prefill to continue")
-        num_left = int(state.known_tokens[request]) - context_tokens
-        if chunk.context_tokens != context_tokens or not 0 < chunk.num_tokens <= num_left:
-            raise InvariantError(
-                f"request {request} has a chunk of {chunk.num_tokens} tokens after {chunk.context_tokens}; "
-                f"{context_tokens} are computed and {num_left} are left"
-            )
-        flight.chunks[request] = chunk.num_tokens
-        state.num_blocks[request] += chunk.num_blocks
-        self._num_allocated_blocks += chunk.num_blocks
-        if state.num_blocks[request] * self.block_size < context_tokens + chunk.num_tokens:
-            raise InvariantError("request", request, "has", state.num_blocks[request], "KV blocks, too few for a chunk")
 
     def _expect_finish(self, flight: _Flight, first_iteration: int) -> list[int]:
         """Apply what a batch and its repeats computed.
@@ -247,91 +274,49 @@ class CheckedReplica(Replica):
         Returns:
             Requests that finish with the batch.
         """
-        state, num_iterations, members = self._expected, flight.num_repeats + 1, flight.decodes
-        finished: list[int] = []
-        if len(members):
-            context_tokens = state.context_tokens[members] + num_iterations
-            state.context_tokens[members] = context_tokens
-            # Blocks of the repeats; `start` counted those of the first iteration.
-            rounds, rest = divmod(flight.num_repeats, self.block_size)
-            num_new_blocks = rounds * len(members) * self._appends_blocks + sum(flight.num_new_blocks[:rest])
-            self._num_allocated_blocks += num_new_blocks
-            self.emissions.append((first_iteration, num_iterations, members))
-            num_left = state.final_context_tokens[members] - context_tokens
-            members = self._split_finished(members, num_left, finished)
-        prefilled = []
-        for request, num_tokens in flight.chunks.items():
-            state.context_tokens[request] += num_tokens * num_iterations
-            num_to_prefill = int(state.known_tokens[request] - state.context_tokens[request])
-            if num_to_prefill < 0:
-                raise InvariantError("request", request, "computes more than its prefill")
-            if num_to_prefill:
-                self._expected_prefills[request] = None
-            else:
-                prefilled.append(request)
-        if prefilled:
-            new = np.array(prefilled)
-            self._require_exact_blocks(new)
-            self.emissions.append((first_iteration + num_iterations - 1, 1, new))
-            new = self._split_finished(new, state.final_context_tokens[new] - state.context_tokens[new], finished)
-            members = np.concatenate([members, new])
-        decodes = self._expected_decodes
-        self._expected_decodes = np.concatenate([decodes, members]) if len(decodes) else members
-        if finished:
-            self._num_expected_running -= len(finished)
-            self._num_allocated_blocks -= sum(self._blocks_expected(request) for request in finished)
+        state, num_repeats, decodes = self._expected, flight.num_repeats, flight.decodes
+        if num_repeats:
+            self.emissions.append((first_iteration, num_repeats, decodes))
+            state.known_tokens[decodes] += num_repeats
+            state.context_tokens[decodes] += num_repeats
+            for request, num_tokens in flight.chunks.items():
+                state.context_tokens[request] += num_repeats * num_tokens
+                if state.context_tokens[request] == state.known_tokens[request]:
+                    flight.complete.add(request)
+            self._set_blocks(decodes)
+        complete = np.array(sorted(flight.complete), dtype=np.int64)
+        self._set_blocks(np.array(sorted(flight.complete - flight.awaiting), dtype=np.int64))
+        members = np.concatenate([decodes, complete])
+        self.emissions.append((first_iteration + num_repeats, 1, members))
+        state.known_tokens[members] += 1
+        num_left = state.final_tokens[members] - state.known_tokens[members]
+        if (num_left < 0).any():
+            raise InvariantError("request", members[num_left.argmin()], "emits more than its output tokens")
+        finished: list[int] = members[num_left == 0].tolist()
+        self._expected_running.difference_update(finished)
+        self._expected_waiting.difference_update(finished)
         return finished
 
-    @staticmethod
-    def _split_finished(members: Ints, num_left: Ints, finished: list[int]) -> Ints:
-        """Return requests with tokens left to emit; append others to `finished`."""
-        lowest = _min(num_left)
-        if lowest > 0:
-            return members
-        if lowest < 0:
-            raise InvariantError("request", members[num_left.argmin()], "emits more than its output tokens")
-        finished += members[num_left == 0].tolist()
-        return members[num_left > 0]
-
-    def _require_exact_blocks(self, requests: Ints) -> None:
-        """Check that complete prefills have exactly the blocks of their tokens.
-
-        Decodes append the next ones.
-        """
+    def fail(self) -> tuple[list[int], list[int]]:
+        """Lose everything."""
+        for flight in self._expected_flights:
+            if flight.num_repeats:  # the failure interrupts the last iteration; the ones before it count
+                flight.num_repeats -= 1
+                if self._expect_finish(flight, self.num_finished - flight.num_repeats - 1):
+                    raise InvariantError("a request finished in a batch that was repeated")
+        running, waiting = super().fail()
+        expected_running, expected_waiting = self._expected_running, self._expected_waiting
+        if {*running} != expected_running or {*waiting} != expected_waiting:
+            raise InvariantError("a failure drops", running, waiting, "instead of", expected_running, expected_waiting)
+        self._require_known([*running, *waiting])
         state = self._expected
-        needed = -(-state.context_tokens[requests] // self.block_size)
-        if self._appends_blocks and (state.num_blocks[requests] != needed).any():
-            raise InvariantError(
-                "requests", requests, "have", state.num_blocks[requests], "KV blocks and their prefills need", needed
-            )
+        state.context_tokens[running] = state.num_blocks[running] = 0
+        for part in (self._expected_flights, expected_waiting, expected_running):
+            part.clear()
+        self.check_totals()
+        return running, waiting
 
-    def _blocks_expected(self, request: int, num_computing: int = 0) -> int:
-        """Return KV blocks of a decoding request with `num_computing` tokens in flight."""
-        if not self._appends_blocks:
-            return int(self._expected.num_blocks[request])
-        return -(-(int(self._expected.context_tokens[request]) + num_computing) // self.block_size)
-
-    def _expect_preemption(self, request: int) -> None:
-        state = self._expected
-        in_flight = [
-            flight for flight in self._expected_flights if request in flight.chunks or request in flight.decodes
-        ]
-        num_computing = sum(request in flight.decodes for flight in in_flight)
-        for flight in in_flight:
-            flight.chunks.pop(request, None)
-            flight.decodes = flight.decodes[flight.decodes != request]
-        if num_computing or request in self._expected_decodes:
-            self._num_allocated_blocks -= self._blocks_expected(request, num_computing)
-            state.known_tokens[request] = state.context_tokens[request] + 1  # the latest token is not cached yet
-        elif in_flight or request in self._expected_prefills:
-            self._num_allocated_blocks -= int(state.num_blocks[request])
-        else:
-            raise InvariantError("request", request, "is preempted but does not run")
-        self._expected_prefills.pop(request, None)
-        self._expected_decodes = self._expected_decodes[self._expected_decodes != request]
-        state.context_tokens[request] = state.num_blocks[request] = 0
-        self._num_expected_running -= 1
-        self._expected_waiting[request] = None
+    # -- checks ---------------------------------------------------------------------------------
 
     def check_totals(self) -> None:
         """Compare the totals of the replica with the expected state.
@@ -339,17 +324,34 @@ class CheckedReplica(Replica):
         Raises:
             InvariantError: They differ.
         """
-        if self.free_blocks < 0 or self._num_allocated_blocks + self.free_blocks != self.num_blocks:
-            raise InvariantError(
-                f"{self._num_allocated_blocks} allocated and {self.free_blocks} free KV blocks are not "
-                f"{self.num_blocks} in all"
-            )
-        if len(self.running) != self._num_expected_running or len(self.waiting) != len(self._expected_waiting):
+        if self.running.keys() != self._expected_running or {*self.waiting} != self._expected_waiting:
             raise InvariantError(
                 f"{len(self.running)} requests run and {len(self.waiting)} wait instead of "
-                f"{self._num_expected_running} and {len(self._expected_waiting)}"
+                f"{len(self._expected_running)} and {len(self._expected_waiting)}"
             )
-        if self._max_num_seqs is not None and len(self.running) > self._max_num_seqs:
-            raise InvariantError(len(self.running), "requests run, more than", self._max_num_seqs)
-        if len(self.in_flight) != len(self._expected_flights):
-            raise InvariantError(len(self.in_flight), "batches are in flight instead of", len(self._expected_flights))
+        limit, free_blocks = self.limits.max_num_seqs, self.free_blocks
+        if limit is not None and len(self.running) > limit:
+            raise InvariantError(len(self.running), "requests run, more than", limit)
+        if len(self.in_flight.flights) != len(self._expected_flights):
+            raise InvariantError(len(self.in_flight.flights), "batches are in flight, not", len(self._expected_flights))
+        num_referenced = int(self._expected.num_blocks[[*self._expected_running]].sum())
+        if self.kv.prefix is not None:
+            num_referenced -= num_extra_references(self.kv.prefix, self._expected_running)
+            if self.kv.prefix.num_evictable > free_blocks:
+                raise InvariantError(self.kv.prefix.num_evictable, "KV blocks are evictable and", free_blocks, "free")
+        if free_blocks < 0 or num_referenced + free_blocks != self.num_blocks:
+            raise InvariantError(
+                f"{num_referenced} referenced and {free_blocks} free KV blocks are not {self.num_blocks} in all"
+            )
+
+    def _require_known(self, requests: list[int]) -> None:
+        """Check the known tokens of requests that lost their KV blocks."""
+        for request in requests:
+            known, expected = self.requests.known_tokens[request], int(self._expected.known_tokens[request])
+            if known != expected:
+                raise InvariantError("request", request, "has", known, "known tokens instead of", expected)
+
+    def _set_blocks(self, requests: Ints) -> None:
+        """Expect the KV blocks of decodes: those of their tokens."""
+        if not self.limits.reserves_whole_sequence:
+            self._expected.num_blocks[requests] = -(-self._expected.context_tokens[requests] // self.block_size)

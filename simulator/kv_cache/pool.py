@@ -14,12 +14,13 @@ class KVPool:
 
     Attributes:
         num_blocks: KV blocks in total.
+        free_blocks: KV blocks that no request references.
         block_size: Tokens per KV block.
         groups: Groups of layers, each with a block table of its own.
         prefix: Prefix cache; None: no prefix caching.
     """
 
-    __slots__ = ("_allocated", "_free_blocks", "_num_evicted", "block_size", "groups", "num_blocks", "prefix")
+    __slots__ = ("_allocated", "_num_evicted", "block_size", "free_blocks", "groups", "num_blocks", "prefix")
 
     def __init__(self, num_blocks: int, groups: Sequence[LayerGroup], prefix: PrefixCache | None = None) -> None:
         """Start with all blocks free.
@@ -33,15 +34,10 @@ class KVPool:
         self.groups = tuple(groups)
         (self.block_size,) = {group.block_size for group in groups}
         self.prefix = prefix
-        self._free_blocks = num_blocks
+        self.free_blocks = num_blocks
         self._num_evicted = 0
         # Requests whose number of blocks does not follow from their context.
         self._allocated: dict[int, int] = {}
-
-    @property
-    def free_blocks(self) -> int:
-        """KV blocks that no request references."""
-        return self._free_blocks
 
     def blocks_for(self, num_tokens: int) -> int:
         """Return the KV blocks that `num_tokens` tokens of a sequence need."""
@@ -63,18 +59,6 @@ class KVPool:
         num_blocks, num_evictable = self.prefix.match(request, max_tokens // self.block_size)
         return num_blocks * self.block_size, num_evictable
 
-    def take(self, num_blocks: int) -> int:
-        """Take free blocks for the next tokens of decodes; return how many are left.
-
-        Raises:
-            ValueError: There are too few.
-        """
-        left = self._free_blocks - num_blocks
-        if left < 0:
-            raise ValueError(f"{num_blocks} KV blocks are needed and {self._free_blocks} are free")
-        self._free_blocks = left
-        return left
-
     def acquire(self, request: int, num_tokens: int) -> int:
         """Reference the cached prefix of a request that is admitted.
 
@@ -85,7 +69,7 @@ class KVPool:
             return 0
         num_cached = num_tokens // self.block_size
         num_evictable = self.prefix.acquire(request, num_cached)
-        self._free_blocks -= num_evictable
+        self.free_blocks -= num_evictable
         self._allocated[request] = num_cached
         return num_cached - num_evictable
 
@@ -99,9 +83,9 @@ class KVPool:
         num_needed = self.blocks_for(num_tokens)
         if num_needed <= num_blocks:
             return True
-        if num_needed - num_blocks > self._free_blocks:
+        if num_needed - num_blocks > self.free_blocks:
             return False
-        self._free_blocks -= num_needed - num_blocks
+        self.free_blocks -= num_needed - num_blocks
         self._allocated[request] = num_needed
         return True
 
@@ -110,7 +94,7 @@ class KVPool:
 
         Blocks beyond them are freed.
         """
-        self._free_blocks += self._allocated.pop(request) - self.blocks_for(num_tokens)
+        self.free_blocks += self._allocated.pop(request) - self.blocks_for(num_tokens)
 
     def cache(self, request: int, num_tokens: int) -> None:
         """Cache the full blocks of the first `num_tokens` tokens of a running request."""
@@ -133,7 +117,7 @@ class KVPool:
             self.prefix.cache_blocks(request, computed_tokens // self.block_size)
             num_blocks -= self.prefix.num_cached(request)
             num_blocks += self.prefix.release(request)
-        self._free_blocks += num_blocks
+        self.free_blocks += num_blocks
 
     def forget(self, request: int) -> None:
         """Drop what is kept about a request that has ended."""
@@ -143,7 +127,7 @@ class KVPool:
     def evict(self) -> None:
         """Evict the cached blocks that have been taken."""
         if self.prefix is not None:
-            self._num_evicted += self.prefix.evict_to(self._free_blocks)
+            self._num_evicted += self.prefix.evict_to(self.free_blocks)
 
     def pop_evicted(self) -> int:
         """Return the number of blocks evicted since the last call."""
@@ -152,7 +136,7 @@ class KVPool:
 
     def clear(self) -> None:
         """Free all blocks and drop cached ones."""
-        self._free_blocks = self.num_blocks
+        self.free_blocks = self.num_blocks
         self._allocated.clear()
         if self.prefix is not None:
             self.prefix.clear()

@@ -1,5 +1,6 @@
 """Protocol of a prefix cache: KV blocks that requests with equal prefixes share."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -38,6 +39,10 @@ class PrefixCache(Protocol):
 
     def forget(self, request: int) -> None:
         """Drop what is kept about a request that has finished."""
+        ...
+
+    def referenced_spans(self, request: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (id, first block hash, end, ref_count) of the cached blocks of a running request."""
         ...
 
     def evict_to(self, num_blocks: int) -> int:

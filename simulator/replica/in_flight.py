@@ -6,7 +6,7 @@ the results of a request that was preempted meanwhile (they are kept or dropped)
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from simulator.log import DecodeSpan, RequestEvents
 from simulator.replica.batch import Batch, PrefillChunk
@@ -23,21 +23,25 @@ class Flight:
     Attributes:
         batch: The batch.
         decodes: Decode set of its decodes; None: it has none.
-        iteration: Iterations of that set, this one included.
         scheduled: Requests that decode in it, if they can be scheduled again before it ends; None: those in `decodes`.
         finishing: Requests that it gives their last token.
         preempted: Requests preempted since it started, and the kind of result that it gives them.
     """
 
-    __slots__ = ("batch", "decodes", "finishing", "iteration", "preempted", "scheduled")
+    __slots__ = ("_iteration", "batch", "decodes", "finishing", "preempted", "scheduled")
 
-    def __init__(self, batch: Batch, decodes: DecodeSet | None) -> None:
+    def __init__(self, batch: Batch, decodes: DecodeSet | None, scheduled: list[int] | None) -> None:
         self.batch = batch
         self.decodes = decodes
-        self.iteration = 0
-        self.scheduled: list[int] | None = None
+        self.scheduled = scheduled
         self.finishing: list[int] = []
         self.preempted: dict[int, int] = {}
+        self._iteration = 0 if decodes is None or scheduled is None else decodes.iteration + 1
+
+    @property
+    def iteration(self) -> int:
+        """Iterations of its decode set, this one included."""
+        return self.decodes.iteration if self.scheduled is None and self.decodes is not None else self._iteration
 
     def decoding(self) -> list[int]:
         """Return the requests that decode in it, without preempted ones."""
@@ -111,20 +115,6 @@ class InFlight:
             return [*sets, *(decodes for _, decodes in self._busy)]
         return [*sets, *(flight.decodes for flight in self.flights if flight.decodes is not None)]
 
-    @property
-    def num_decoding(self) -> int:
-        """Requests that decode, or wait for the result of their last decode."""
-        num_requests = self.decoding.num_requests
-        if self.forming is not None:
-            num_requests += self.forming.num_requests
-        for _, decodes in self._busy:
-            num_requests += decodes.num_requests
-        for flight in self.flights:
-            num_requests += len(flight.finishing)
-            if flight.decodes is not None and not self.lookahead:
-                num_requests += flight.decodes.num_requests
-        return num_requests
-
     def set_of(self, request: int) -> DecodeSet | None:
         """Return the decode set of a request; None: it is in none."""
         return next((decodes for decodes in self.sets() if request in decodes), None)
@@ -170,7 +160,7 @@ class InFlight:
     def form_all(self) -> None:
         """Move all decodes that can be scheduled to the batch that is being formed."""
         self.forming = self.decoding if self.forming is None else self._merge(self.decoding, self.forming)
-        self.decoding = self.idle_set()
+        self.decoding = self._idle.pop() if self._idle else self.idle_set()
 
     def form(self, request: int) -> None:
         """Move a decode to the batch that is being formed."""
@@ -196,23 +186,16 @@ class InFlight:
         if decodes is not None and not decodes.num_requests:  # all were preempted
             self._idle.append(decodes)
             decodes = None
-        flight = Flight(batch, decodes)
+        flight = Flight(batch, decodes, [*(decodes or ())] if self.lookahead else None)
         self.flights.append(flight)
-        if decodes is not None:
-            if self.lookahead:
-                flight.scheduled = [*decodes]
-            self.advance(flight, decodes)
-        elif self.lookahead:
-            flight.scheduled = []
+        if decodes is not None and (left := decodes.advance()):
+            self.finish_decodes(flight, left)
         return flight
 
-    def advance(self, flight: Flight, decodes: DecodeSet) -> None:
-        """Compute one token of each decode of a batch."""
-        left = decodes.advance()
-        flight.iteration = decodes.iteration
-        if left:
-            self._events.decode_spans += left
-            flight.finishing += [span[0] for span in left]
+    def finish_decodes(self, flight: Flight, spans: Sequence[DecodeSpan]) -> None:
+        """Note the decodes that get their last token from a batch."""
+        self._events.decode_spans += spans
+        flight.finishing += [span[0] for span in spans]
 
     def rest(self, decodes: DecodeSet) -> None:
         """Keep decodes from being scheduled for the next `lookahead` calls."""
@@ -221,8 +204,13 @@ class InFlight:
     def end(self) -> Flight:
         """Take the oldest batch out of flight."""
         flight = self.flights.popleft()
-        if not self.lookahead and flight.decodes is not None:
-            self.decoding = self._merge(flight.decodes, self.decoding)
+        decodes = flight.decodes
+        if decodes is not None and not self.lookahead:
+            if self.decoding.num_requests:
+                decodes = self._merge(decodes, self.decoding)
+            else:
+                self._idle.append(self.decoding)
+            self.decoding = decodes
         return flight
 
     def preempt(self, request: int) -> int:

@@ -43,8 +43,8 @@ class Replica:
     """
 
     __slots__ = (
-        "_caching", "_last_arrival_s", "_prefilling", "_prefilling_view", "_running", "_running_view", "_waiting",
-        "awaiting", "block_size", "has_ties", "in_flight", "kv", "last_batch_prefilled", "limits", "max_model_len",
+        "_caching", "_last_arrival_s", "_num_schedulable", "_prefilling", "_prefilling_view", "_running", "_running_view",
+        "_waiting", "awaiting", "block_size", "has_ties", "in_flight", "kv", "last_batch_prefilled", "limits", "max_model_len",
         "note", "num_finished", "num_futile_preemptions", "request_events", "requests", "step", "watermark_blocks",
     )  # fmt: skip
 
@@ -95,6 +95,7 @@ class Replica:
         self.num_finished = 0
         self.num_futile_preemptions = 0
         self._last_arrival_s = -1.0
+        self._num_schedulable = 0  # decodes that the policy has not scheduled in this step
         self._caching = PrefixCaching(kv, self.in_flight, self._running, self._prefilling)
 
     # -- questions that policies ask ------------------------------------------------------------
@@ -198,10 +199,13 @@ class Replica:
         """
         step, decodes = self.step, self.in_flight.decoding
         if decodes.num_requests:
-            self.kv.take(decodes.num_new_blocks)
+            if decodes.num_new_blocks > self.kv.free_blocks:
+                raise PolicyError(f"the decodes need {decodes.num_new_blocks} KV blocks; {self.kv.free_blocks} are free")
+            self.kv.free_blocks -= decodes.num_new_blocks
             step.num_decodes += decodes.num_requests
             step.decode_context_tokens += decodes.context_tokens
             self.in_flight.form_all()
+            self._num_schedulable = 0
         for request, num_tokens in chunks.items():
             if not self._extend_prefill(request, num_tokens):
                 raise PolicyError(f"there are too few free KV blocks for {num_tokens} tokens of request {request}")
@@ -278,6 +282,7 @@ class Replica:
         is_ahead = self.in_flight.lookahead and request not in self._prefilling and not self._is_forming(request)
         self.kv.release(request, scheduled, known - 1 if is_ahead else min(scheduled, known))
         self._take_back(request)
+        self._num_schedulable -= request in self.in_flight.decoding
         num_flights = self.in_flight.preempt(request)
         if num_flights and self.limits.keeps_preempted_results:
             self.awaiting[request] = num_flights
@@ -334,8 +339,9 @@ class Replica:
         """Begin a call of the policy; return the batch that its verbs form."""
         if self.in_flight.lookahead:
             self.in_flight.begin_step()
-        self.step = Batch()
-        return self.step
+        self._num_schedulable = self.in_flight.decoding.num_requests
+        self.step = step = Batch()
+        return step
 
     def start(self) -> Batch | None:
         """End a call of the policy, and put the batch that it formed in flight.
@@ -346,7 +352,11 @@ class Replica:
         batch, in_flight = self.step, self.in_flight
         if batch.note is not None:
             self.note = batch.note
-        self._require_conserved(batch)
+        forming = in_flight.forming
+        if batch.num_decodes != (0 if forming is None else forming.num_requests):
+            raise PolicyError("changes the decodes of the batch; only allocate_all, allocate and preempt may")
+        if in_flight.decoding.num_requests != self._num_schedulable:
+            raise PolicyError("changes the decode set; only allocate_all, allocate and preempt may")
         if self.kv.prefix is not None:
             self._log_evictions()
         if not (batch.num_decodes or batch.chunks):
@@ -370,7 +380,7 @@ class Replica:
         in_flight = self.in_flight
         flight = in_flight.end()
         finished, has_tokens = flight.finishing, flight.decodes is not None
-        for chunk in flight.chunks():
+        for chunk in flight.chunks() if flight.batch.chunks else ():
             if in_flight.completes(chunk):
                 self.request_events.prefill_ends.append((chunk.request, self.num_finished))
                 has_tokens = True
@@ -378,12 +388,14 @@ class Replica:
                     self._start_decoding(chunk.request, in_flight.decoding, finished)
         if has_tokens:
             self.num_futile_preemptions = 0
-        for request in self._caching.in_batch_order(finished):
-            self._free(request)
+        if finished:
+            for request in self._caching.in_batch_order(finished):
+                self._free(request)
         if flight.preempted and self.limits.keeps_preempted_results:
             finished += self._take_preempted_results(flight)
         self.num_finished += 1
         if self.kv.prefix is not None:
+            self.kv.evict()  # for the blocks that repeats have taken
             self._caching.cache_known()
             self._log_evictions()
         return finished
@@ -402,17 +414,20 @@ class Replica:
             Free KV blocks in the new iteration.
         """
         flight, kv, prefilling, chunks = self.in_flight.flights[0], self.kv, self._prefilling, batch.chunks
-        decodes, advance, has_shared_outputs = flight.decodes, self.in_flight.advance, self._caching.has_shared_outputs
+        decodes, has_shared_outputs = flight.decodes, self._caching.has_shared_outputs
         known_tokens = self.requests.known_tokens
         left = [(known_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens for chunk in chunks]
-        free_blocks = kv.free_blocks
+        free_blocks, left_decodes = kv.free_blocks, flight.finishing
         for _ in range(min(left) - 1) if chunks else count():
             if decodes is not None:
-                if flight.finishing or free_blocks <= decodes.num_new_blocks:
+                num_new_blocks = decodes.num_new_blocks
+                if left_decodes or free_blocks <= num_new_blocks:
                     return
-                free_blocks = kv.take(decodes.num_new_blocks)
+                kv.free_blocks = free_blocks = free_blocks - num_new_blocks
                 batch.decode_context_tokens = decodes.context_tokens
-                advance(flight, decodes)
+                left_decodes = decodes.advance()
+                if left_decodes:
+                    self.in_flight.finish_decodes(flight, left_decodes)
             for chunk in chunks:
                 chunk.context_tokens += chunk.num_tokens
                 batch.prefill_context_tokens += chunk.num_tokens
@@ -508,10 +523,11 @@ class Replica:
         num_new_blocks = int(decodes.needs_block(request))
         if num_new_blocks > self.kv.free_blocks:
             return False
-        self.kv.take(num_new_blocks)
+        self.kv.free_blocks -= num_new_blocks
         self.step.num_decodes += 1
         self.step.decode_context_tokens += decodes.context_of(request)
         self.in_flight.form(request)
+        self._num_schedulable -= 1
         return True
 
     def _take_back(self, request: int) -> None:
@@ -585,18 +601,3 @@ class Replica:
         if evictions and evictions[-1][1] == batch:
             num_evicted += evictions.pop()[0]
         evictions.append((num_evicted, batch))
-
-    def _require_conserved(self, batch: Batch) -> None:
-        """Check in constant time that only verbs have changed the replica.
-
-        Raises:
-            PolicyError: The decodes of the batch are not those that were scheduled, or a request is missing.
-        """
-        in_flight = self.in_flight
-        forming = in_flight.forming
-        num_decodes = 0 if forming is None else forming.num_requests
-        if batch.num_decodes != num_decodes:
-            raise PolicyError(f"the batch has {batch.num_decodes} decodes, and {num_decodes} were scheduled")
-        num_running = len(self._prefilling) + in_flight.num_decoding
-        if num_running != len(self._running):
-            raise PolicyError(f"{num_running} requests prefill or decode, and {len(self._running)} run")
