@@ -70,7 +70,7 @@ class ReplicaRun:
                 started = replica.start()
             except PolicyError as error:
                 raise self._policy_error(str(error), error) from None
-            if batch is not step or not step.decides_anything:
+            if batch is not step or started is None:
                 self._require_decision(batch, step)
             if step.chunks or step.ignored:
                 self._report(step)
@@ -82,12 +82,12 @@ class ReplicaRun:
         return None
 
     def _require_decision(self, batch: object, step: Batch) -> None:
-        """Check what a policy returned if it is not a batch of its verbs that decides something.
+        """Check that a policy returned the batch of its verbs, or None if they decided nothing.
 
         Raises:
-            ValueError: It is not None either, or the verbs decided something.
+            ValueError: It did not.
         """
-        if batch is None and not step.decides_anything:
+        if (batch is not None) == step.decides_anything and batch in (None, step):
             return
         if batch is None:
             raise self._policy_error("returned None after it changed the replica; return replica.step")

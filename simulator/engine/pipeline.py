@@ -22,6 +22,7 @@ class PipelineEngine:
     def __init__(self, clock: Clock, run: ReplicaRun) -> None:
         self._clock = clock
         self._run = run
+        self._num_stages = len(run.stages)
         self._stages = Stages(run.stages, run.overlap_sends, run.log.spans)
         self._first_ends: deque[float] = deque()
         self._last_ends: deque[float] = deque()
@@ -86,14 +87,10 @@ class PipelineEngine:
             ends.popleft()
             self._form_batch()
 
-    @property
-    def _is_full(self) -> bool:
-        return len(self._last_ends) == len(self._run.stages)
-
     def _end_batch(self) -> None:
         """End the oldest batch in flight."""
         times = self._times_in_flight.popleft()
-        if self._is_full:
+        if len(self._last_ends) == self._num_stages:
             self._stages.make_room(self._clock.now, times)
         self._run.finish()
 
@@ -102,7 +99,7 @@ class PipelineEngine:
 
         If the pipeline is full, do nothing.
         """
-        if self._is_full:
+        if len(self._last_ends) == self._num_stages:
             return
         run, stages, now_s = self._run, self._stages, self._clock.now
         start_s = max(now_s, stages.first_free_s)
@@ -116,6 +113,7 @@ class PipelineEngine:
         self._first_ends.append(first_end_s)
         self._last_ends.append(end_s)
         self._times_in_flight.append(times)
-        for idle in self._idle:
-            idle.succeed()
-        self._idle.clear()
+        if self._idle:
+            for idle in self._idle:
+                idle.succeed()
+            self._idle.clear()

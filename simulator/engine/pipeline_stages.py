@@ -46,14 +46,15 @@ class Stages:
         Another batch can then be formed.
         """
         longer_s = 0.0
-        for stage in reversed(range(len(self.use))):
+        for stage in range(len(self.use) - 1, -1, -1):
             use, idle_s = self.use[stage], now_s - self._idle_since(stage)
             if idle_s > 0:
                 uneven_s = min(idle_s, longer_s)
                 use.uneven_micro_batches_s += uneven_s
                 use.waiting_for_downstream_s += idle_s - uneven_s
                 self._accounted_s[stage] = now_s
-            longer_s += max(0.0, times[2 * stage] - self._latest_s[stage])
+            if times[2 * stage] > self._latest_s[stage]:
+                longer_s += times[2 * stage] - self._latest_s[stage]
 
     def pass_through(self, times: Sequence[float], formed_s: float, start_s: float) -> tuple[float, float]:
         """Send a batch through the stages.
@@ -79,12 +80,14 @@ class Stages:
             end_s = begin_s + compute_s
             if self._spans is not None:
                 self._spans += (begin_s, end_s)
-            upstream_longer_s += max(0.0, compute_s - latest_s[stage])
+            if compute_s > latest_s[stage]:
+                upstream_longer_s += compute_s - latest_s[stage]
             latest_s[stage] = compute_s
             free_s[stage] = end_s
             if stage < last:
                 message_s = times[2 * stage + 1]
-                sends_s = max(end_s, self._link_free_s[stage])
+                link_free_s = self._link_free_s[stage]
+                sends_s = end_s if end_s > link_free_s else link_free_s
                 arrives_s = self._link_free_s[stage] = sends_s + message_s
                 if not self._overlap_sends:
                     free_s[stage] = arrives_s
@@ -113,7 +116,8 @@ class Stages:
             self._latest_s[stage] = inf
 
     def _idle_since(self, stage: int) -> float:
-        return max(self._free_s[stage], self._accounted_s[stage])
+        free_s, accounted_s = self._free_s[stage], self._accounted_s[stage]
+        return free_s if free_s > accounted_s else accounted_s
 
     def _count_wait(self, stage: int, formed_s: float, begin_s: float, upstream_longer_s: float) -> tuple[float, float]:
         """Count a stage's wait for a batch that it starts at `begin_s`.

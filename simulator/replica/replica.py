@@ -28,6 +28,7 @@ class Replica:
         limits: Limits of the policy, and rules of its engine.
         kv: KV blocks.
         block_size: Tokens per KV block.
+        blocks_for: Returns the KV blocks that a number of tokens of a sequence need.
         watermark_blocks: KV blocks that an admission should leave free.
         max_model_len: Longest sequence that is admitted, in tokens.
         in_flight: Decoding requests and batches in flight.
@@ -44,7 +45,7 @@ class Replica:
 
     __slots__ = (
         "_caching", "_last_arrival_s", "_num_schedulable", "_prefilling", "_prefilling_view", "_running", "_running_view",
-        "_waiting", "awaiting", "block_size", "has_ties", "in_flight", "kv", "last_batch_prefilled", "limits", "max_model_len",
+        "_waiting", "awaiting", "block_size", "blocks_for", "has_ties", "in_flight", "kv", "last_batch_prefilled", "limits", "max_model_len",
         "note", "num_finished", "num_futile_preemptions", "request_events", "requests", "step", "watermark_blocks",
     )  # fmt: skip
 
@@ -72,6 +73,7 @@ class Replica:
         self.limits = limits
         self.kv = kv
         self.block_size = kv.block_size
+        self.blocks_for = kv.blocks_for
         self.max_model_len = max_model_len
         self.watermark_blocks = watermark_blocks
         self._waiting = WaitingQueue(requests.rank if limits.queue_order == "priority" else None)
@@ -155,10 +157,6 @@ class Replica:
             paused = [request for request in self.by_arrival() if request in members]
         return paused
 
-    def blocks_for(self, num_tokens: int) -> int:
-        """Return the KV blocks that `num_tokens` tokens of a sequence need."""
-        return self.kv.blocks_for(num_tokens)
-
     def blocks_to_admit(self, num_tokens: int) -> int:
         """Return the free or cached KV blocks needed to admit a request with `num_tokens` known tokens."""
         limits = self.limits
@@ -197,19 +195,21 @@ class Replica:
         Raises:
             PolicyError: There are too few free KV blocks, or a request has no such tokens.
         """
-        step, decodes = self.step, self.in_flight.decoding
+        step, kv, decodes = self.step, self.kv, self.in_flight.decoding
         if decodes.num_requests:
-            if decodes.num_new_blocks > self.kv.free_blocks:
-                raise PolicyError(f"the decodes need {decodes.num_new_blocks} KV blocks; {self.kv.free_blocks} are free")
-            self.kv.free_blocks -= decodes.num_new_blocks
+            num_new_blocks = decodes.num_new_blocks
+            if num_new_blocks > kv.free_blocks:
+                raise PolicyError(f"the decodes need {num_new_blocks} KV blocks, and {kv.free_blocks} are free")
+            kv.free_blocks -= num_new_blocks
             step.num_decodes += decodes.num_requests
             step.decode_context_tokens += decodes.context_tokens
             self.in_flight.form_all()
             self._num_schedulable = 0
-        for request, num_tokens in chunks.items():
-            if not self._extend_prefill(request, num_tokens):
-                raise PolicyError(f"there are too few free KV blocks for {num_tokens} tokens of request {request}")
-        if self.kv.prefix is not None:
+        if chunks:
+            for request, num_tokens in chunks.items():
+                if not self._extend_prefill(request, num_tokens):
+                    raise PolicyError(f"there are too few free KV blocks for {num_tokens} tokens of request {request}")
+        if kv.prefix is not None:
             self._caching.cache_scheduled(chunks, all_decodes=True)
 
     def allocate(self, request: int, num_tokens: int = 1) -> bool:
@@ -259,7 +259,9 @@ class Replica:
         if self.limits.reserves_whole_sequence:
             reserved_tokens = self.max_model_len
         if not self.kv.extend(request, reserved_tokens or context_tokens):
-            raise PolicyError(f"request {request} is admitted and needs more than the {self.free_blocks} free KV blocks")
+            raise PolicyError(
+                f"request {request} is admitted and needs more than the {self.free_blocks} free KV blocks"
+            )
         self._running[request] = None
         self._prefilling[request] = context_tokens
         self.step.add_chunk(request, num_tokens, cached_tokens)
@@ -421,9 +423,10 @@ class Replica:
         for _ in range(min(left) - 1) if chunks else count():
             if decodes is not None:
                 num_new_blocks = decodes.num_new_blocks
-                if left_decodes or free_blocks <= num_new_blocks:
+                if free_blocks <= num_new_blocks or left_decodes:
                     return
-                kv.free_blocks = free_blocks = free_blocks - num_new_blocks
+                if num_new_blocks:
+                    kv.free_blocks = free_blocks = free_blocks - num_new_blocks
                 batch.decode_context_tokens = decodes.context_tokens
                 left_decodes = decodes.advance()
                 if left_decodes:
