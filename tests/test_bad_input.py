@@ -131,11 +131,9 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert {path.name: path.read_bytes() for path in (small_disk / "run").iterdir()} == before
 
 
-POLICY = """from simulator.replica import Batch
+POLICY = """from simulator.schedulers import Limits
 class Mine:
-    appends_blocks = True
-    def blocks_to_admit(self, replica, num_tokens):
-        return 1
+    limits = Limits()
     def schedule(self, replica):
         {body}
 """
@@ -154,22 +152,17 @@ def run_policy(body: str, folder: Path, *overrides: str) -> "subprocess.Complete
     ("body", "message"),
     [
         (
-            "return Batch()",
-            "my_policy.py:6: Mine.schedule returned an empty batch; return None if",
+            "return replica.step",
+            "my_policy.py:4: Mine.schedule returned a batch that decides nothing; return None if",
         ),
         (
             "return replica.nothing",
-            "my_policy.py:7, in schedule: AttributeError: ",
+            "my_policy.py:5, in schedule: AttributeError: ",
         ),
-        (
-            "Batch().add_chunk(0, 0)",
-            "my_policy.py:7, in schedule: ValueError: a prefill chunk has at least 1 ",
-        ),
-        (
-            "batch = Batch(); batch.add_chunk(99, 1, num_blocks=1); return batch",
-            "my_policy.py:6: Mine.schedule returned a batch that the replica cannot start: ",
-        ),
-        ("return 5", "my_policy.py:6: Mine.schedule returned a batch that the replica cannot start: 'int' object has "),
+        ("replica.admit(0, 0)", "my_policy.py:5: Mine.schedule: request 0 is admitted with 0 tokens; it has "),
+        ("replica.preempt(99)", "my_policy.py:5: Mine.schedule: request 99 is preempted and does not run"),
+        ("replica.waiting.popleft()", "my_policy.py:5: Mine.schedule: the policy changes the queue itself; only "),
+        ("return 5", "my_policy.py:4: Mine.schedule returned 5; return replica.step or None"),
     ],
 )
 def test_a_fault_of_a_policy_is_one_line_that_names_its_place(body: str, message: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from simulator.cluster import ReplicaSpec
 from simulator.model import Placement
-from simulator.replica import Batch, OverlappingReplica, Replica, RequestTable
+from simulator.replica import Batch, Replica, RequestTable
 from simulator.results import FINISHED, IGNORED, STUCK
-from simulator.schedulers import Overlapping, Scheduler
+from simulator.schedulers import Scheduler
 from tests.helpers import POLICIES, serve
 from tests.strategies import Workload, policies, serve_workload, workloads
 
@@ -53,13 +54,13 @@ def test_used_and_free_blocks_add_up_after_every_decision(workload: Workload, da
     replica = loaded_replica(workload, policy)
     for _ in range(2000):
         check_conservation(replica)
-        batch = ask(policy, replica) if len(replica.in_flight) < depth_of(policy, workload.pp) else None
+        flights = replica.in_flight.flights
+        batch = ask(policy, replica) if len(flights) < depth_of(policy, workload.pp) else None
         if batch is not None:
-            replica.start(batch)
-        elif replica.in_flight:
-            replica.finish()
-        else:
+            continue
+        if not flights:
             break
+        replica.finish()
         check_conservation(replica)
 
 
@@ -84,46 +85,47 @@ def loaded_replica(workload: Workload, policy: Scheduler) -> Replica:
 
 def depth_of(policy: Scheduler, pp: int) -> int:
     """Return the most batches in flight."""
-    return policy.overlap.depth(pp) if isinstance(policy, Overlapping) else pp
+    return pp + policy.limits.lookahead
 
 
 def ask(policy: Scheduler, replica: Replica) -> Batch | None:
-    """Ask the policy for the next batch, as the engines do."""
-    if isinstance(replica, OverlappingReplica) and replica.step is None:
-        replica.begin_schedule()
-    return policy.schedule(replica)
+    """Ask the policy for the next batch and start it, as the engines do."""
+    replica.begin_step()
+    batch = policy.schedule(replica)
+    replica.start()
+    return batch
 
 
 def check_conservation(replica: Replica) -> None:
     num_used = sum(replica.num_blocks_of(request) for request in replica.running)
     assert num_used + replica.free_blocks == replica.num_blocks
     assert replica.free_blocks >= 0
-    for decode_set in replica.decode_sets():
+    for decode_set in replica.in_flight.sets():
         assert decode_set.num_requests == len(list(decode_set))
         assert decode_set.context_tokens == sum(decode_set.context_of(request) for request in decode_set)
         assert decode_set.num_new_blocks == sum(decode_set.needs_block(request) for request in decode_set)
-    phases = [*replica.prefilling, *(request for decode_set in replica.decode_sets() for request in decode_set)]
+    phases = [*replica.prefilling, *(request for decode_set in replica.in_flight.sets() for request in decode_set)]
     assert len(set(phases)) == len(phases)
-    missing = set(replica.running) - set(phases)
-    # With lookahead, requests whose last token is in flight are in no decode set.
-    assert not missing or (isinstance(replica, OverlappingReplica) and replica.lookahead)
+    finishing = [request for flight in replica.in_flight.flights for request in flight.finishing]
+    assert set(replica.running) == {*phases, *finishing}
     assert not set(replica.waiting) & set(replica.running)
 
 
 @given(workloads(), st.data())
 @settings(max_examples=100, deadline=None)
-def test_scheduling_again_before_the_batch_starts_gives_the_same_batch(workload: Workload, data: st.DataObject) -> None:
+def test_a_policy_keeps_nothing_between_calls(workload: Workload, data: st.DataObject) -> None:
     policy = data.draw(policies(workload.max_num_seqs))
-    replica = loaded_replica(workload, policy)
+    first, second = loaded_replica(workload, policy), loaded_replica(workload, policy)
     for _ in range(60):
-        first, second = ask(policy, replica), policy.schedule(replica)
-        assert fields_of(first) == fields_of(second)
-        if first is not None and len(replica.in_flight) < depth_of(policy, workload.pp):
-            replica.start(first)
-        elif replica.in_flight:
-            replica.finish()
-        else:
+        flights = first.in_flight.flights
+        if len(flights) < depth_of(policy, workload.pp):
+            batch, again = ask(policy, first), ask(replace(policy), second)
+            assert fields_of(batch) == fields_of(again)
+            if batch is not None:
+                continue
+        if not flights:
             break
+        assert first.finish() == second.finish()
 
 
 def fields_of(batch: Batch | None) -> object:

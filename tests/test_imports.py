@@ -23,7 +23,7 @@ TABLE = {
     "simulator.model": "traces.shared",
     "simulator.kv_cache": "traces",
     "simulator.replica": "simulator.kv_cache simulator.log",
-    "simulator.schedulers": "simulator.replica",
+    "simulator.schedulers": "simulator.replica traces.shared",
     "simulator.routers": "simulator.replica",
     "simulator.iteration_time": "simulator.model simulator.replica traces.shared",
     "simulator.engine": "simulator.iteration_time simulator.log simulator.replica simulator.schedulers"

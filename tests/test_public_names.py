@@ -24,7 +24,7 @@ EXPORTS = {
     " require_keys require_mapping require_objectives resolved to_hydra unknown_model",
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stuck_reason",
-    "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
+    "simulator.invariants": "CheckedReplica ExpectedState InvariantError check_result",
     "simulator.iteration_time": "Affine Attention AttentionCases AttentionFit AttentionFits Collectives Composed"
     " ComposedTimes CorrectedPhysics DESIGNS DeviceProfile Documented Elementwise ElementwiseFit ExpertCases Experts"
     " ExpertsFit Extent Floats Gpu HostPart InEngine IterationTime LINEAR_OPERATORS LinkCurve MatMul MatMulFit"
@@ -32,7 +32,7 @@ EXPORTS = {
     " TiledLines Trees attention_key attention_of describe_provenance elementwise_features elementwise_key"
     " elementwise_terms embedding experts_inputs extent_of extent_of_batch head_operators layer_operators load_links"
     " load_profile matmul_features matmul_key matmul_terms time_breakdown",
-    "simulator.kv_cache": "BlockHashCache BlockHashes",
+    "simulator.kv_cache": "BlockHashCache BlockHashes KVPool LayerGroup PrefixCache",
     "simulator.launch": "Cost Launch hourly_price launch_lines planning_lines read_file read_words with_launch",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations"
     " Members NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
@@ -45,7 +45,7 @@ EXPORTS = {
     " cost_against_latency generation_stalls knee kv_and_queue latency_against_load latency_cdfs load_series"
     " longest_stall name_of neighbours overloaded_loads pictures_of_run pipeline_timeline prefix_cache priced_points"
     " read_sweep roofline save set_search_title statistic_label trial_series typical_iteration",
-    "simulator.replica": "Batch CachingReplica DecodeSet OverlappingReplica PrefillChunk Replica RequestTable",
+    "simulator.replica": "Batch DecodeSet Flight InFlight Limits PolicyError PrefillChunk Replica RequestTable",
     "simulator.results": "ALLOWED BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult GOODPUT"
     " Goodput GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS"
     " ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps"
@@ -55,9 +55,8 @@ EXPORTS = {
     " share slo_word stalls time_span utilisation",
     "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
-    "simulator.schedulers": "Admissions ChunkedPrefills DynamicChunks FasterTransformer Orca Overlap Overlapping"
-    " Sarathi Scheduler SizedBatches VLLM VLLMV1 decodes_that_fit every_decode free_blocks_after reserving_admissions"
-    " whole_prompts",
+    "simulator.schedulers": "ChunkedPrefills DynamicChunks FasterTransformer Limits LostPrefill Orca Sarathi"
+    " Scheduler VLLM VLLMV1 admit_whole_prompts next_admissible schedule_decodes",
     "simulator.search": "Load Option Outcome Space fewest_replicas options pareto ruled_out",
     "simulator.token_budget": "Curve IterationLoad best_budget largest_budget measure",
     "traces": "Arrivals Client PrefixBlocks Source Trace Workload",

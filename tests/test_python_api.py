@@ -1,8 +1,10 @@
 """The documented Python interface, and a user-defined policy."""
 
 import gc
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from simulator import simulate
 from simulator.config import load_config
 from simulator.replica import Batch, Replica
-from simulator.schedulers import Sarathi, every_decode
+from simulator.schedulers import Limits, Sarathi
 from simulator.simulation import CHECK_VARIABLE
 from tests.helpers import serve, trace_of
 from traces import Trace
@@ -83,30 +85,23 @@ class ShortestPromptFirst:
     max_num_seqs: int = 4
     max_decodes: int = 3
     cached_tokens: int = 16
-    appends_blocks: ClassVar[bool] = True
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.max_num_seqs)
 
     def schedule(self, replica: Replica) -> Batch | None:
-        tokens = replica.requests.known_tokens
+        tokens, batch = replica.requests.known_tokens, replica.step
         order = [request for request in replica.by_arrival() if request in replica.decoding]
-        batch = every_decode(replica.decoding)
-        batch.skipped_decodes = order[self.max_decodes :]
-        batch.repeats = False
-        batch.num_decodes -= len(batch.skipped_decodes)
-        batch.decode_context_tokens -= sum(map(replica.decoding.context_of, batch.skipped_decodes))
+        for request in order[: self.max_decodes]:
+            assert replica.allocate(request)
         for request in replica.paused_prefills():
-            computed = replica.prefilling[request]
-            chunk = min(32, tokens[request] - computed)
-            blocks = replica.blocks_for(computed + chunk) - replica.num_blocks_of(request)
-            batch.add_chunk(request, chunk, computed, blocks)
+            replica.allocate(request, min(32, tokens[request] - replica.prefilling[request]))
         if replica.waiting and len(replica.running) < self.max_num_seqs:
             request = min(replica.waiting, key=tokens.__getitem__)
             cached = min(self.cached_tokens, tokens[request] - 1)
-            chunk = min(32, tokens[request] - cached)
-            batch.add_chunk(request, chunk, cached, replica.blocks_for(cached + chunk))
+            replica.admit(request, min(32, tokens[request] - cached), cached_tokens=cached)
         return batch if batch.decides_anything else None
-
-    def blocks_to_admit(self, replica: Replica, num_tokens: int) -> int:
-        return replica.blocks_for(num_tokens)
 
 
 @pytest.mark.parametrize("pp", [1, 2, 3])
@@ -124,37 +119,85 @@ def test_a_policy_may_admit_out_of_order_in_chunks_with_cached_tokens_and_skip_d
         assert result.summary["tbt_s"]["max"] > 0.1  # a decode was skipped for several iterations
 
 
-class TakesTooMuch(Sarathi):
-    """Faulty policy that allocates more KV blocks than are free."""
+MISTAKES: dict[str, tuple[Callable[[Replica], object], str]] = {
+    "admits what does not wait": (
+        lambda replica: replica.admit(1, 4) or replica.admit(1, 4),
+        "request 1 does not wait",
+    ),
+    "admits too many tokens": (lambda replica: replica.admit(0, 9), "with 9 tokens; it has 8 to compute"),
+    "admits without blocks": (
+        lambda replica: replica.admit(0, 8, reserved_tokens=10**6),
+        "request 0 is admitted and needs more than the ",
+    ),
+    "preempts what does not run": (lambda replica: replica.preempt(0), "request 0 is preempted and does not run"),
+    "ignores what does not wait": (lambda replica: replica.ignore(7), "request 7 does not wait"),
+    "gives tokens to what waits": (lambda replica: replica.allocate(0), "request 0 gets tokens, but has none"),
+    "takes from the queue": (lambda replica: replica.waiting.popleft(), "the policy changes the queue itself"),
+    "sorts the queue": (lambda replica: replica.waiting.rotate(), "the policy changes the queue itself"),
+    "changes totals": (lambda replica: setattr(replica.step, "num_decodes", 5), "changes the decodes of the batch"),
+    "changes decodes": (lambda replica: replica.decoding.add(0, 1, 1, True), "changes the "),
+    "reorders wrongly": (lambda replica: replica.reorder([0]), "the new order does not have exactly"),
+}
 
-    def schedule(self, replica: Replica) -> Batch | None:
-        batch = super().schedule(replica)
-        if batch is not None:
-            for chunk in batch.chunks:
-                chunk.num_blocks = 10**6
-        return batch
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_faulty_policy_is_stopped_at_its_line(mistake: str, checked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, message = MISTAKES[mistake]
+
+    class Faulty(Sarathi):
+        def schedule(self, replica: Replica) -> Batch | None:
+            if replica.waiting:
+                change(replica)
+            return super().schedule(replica)
+
+    monkeypatch.setenv(CHECK_VARIABLE, "1" if checked else "")
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        serve([(0.0, 8, 5)] * 2, Faulty())
+    assert "test_python_api.py:" in str(error.value)
 
 
-class ForgetsADecode(Sarathi):
-    """Faulty policy whose totals leave out a decode."""
+@pytest.mark.parametrize("attribute", ["waiting", "running", "prefilling", "decoding", "free_blocks"])
+def test_a_policy_cannot_replace_the_state_of_a_replica(attribute: str) -> None:
+    class Faulty(Sarathi):
+        def schedule(self, replica: Replica) -> Batch | None:
+            setattr(replica, attribute, None)
+            return super().schedule(replica)
 
-    def schedule(self, replica: Replica) -> Batch | None:
-        batch = super().schedule(replica)
-        if batch is not None and batch.num_decodes > 1:
-            batch.num_decodes -= 1
-        return batch
+    with pytest.raises(AttributeError, match=attribute):
+        serve([(0.0, 8, 5)] * 2, Faulty())
+
+
+def test_the_running_requests_are_read_only() -> None:
+    class Faulty(Sarathi):
+        def schedule(self, replica: Replica) -> Batch | None:
+            for request in replica.running:
+                del replica.running[request]  # type: ignore[attr-defined]
+            return super().schedule(replica)
+
+    with pytest.raises(TypeError, match="mappingproxy"):
+        serve([(0.0, 8, 5)] * 2, Faulty())
 
 
 @pytest.mark.parametrize(
-    ("policy", "message"),
-    [(TakesTooMuch(), "more KV blocks than are free"), (ForgetsADecode(), "the batch decodes 1 of 2 requests")],
+    ("returned", "message"),
+    [
+        (lambda _: Batch(), "returned <simulator.*; return replica.step or None"),
+        (lambda _: None, "returned None after it changed the replica; return replica.step"),
+        (lambda _: 5, "returned 5; return replica.step or None"),
+        (lambda batch: batch.ignored.clear() or batch, "returned a batch that decides nothing; return None"),
+    ],
 )
-def test_a_faulty_policy_is_stopped(policy: Sarathi, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"invariant violated|more KV blocks than are free"):
-        serve([(0.0, 8, 5)] * 2, policy)
-    monkeypatch.delenv(CHECK_VARIABLE)
-    with pytest.raises(ValueError, match=message):
-        serve([(0.0, 8, 5)] * 2, policy)
+def test_a_wrong_answer_of_a_policy_names_its_place(returned: Callable[[Batch], object], message: str) -> None:
+    class Faulty(Sarathi):
+        def schedule(self, replica: Replica) -> Batch | None:
+            if not replica.waiting:
+                return None
+            replica.ignore(0)
+            return cast("Batch", returned(replica.step))
+
+    with pytest.raises(ValueError, match=rf"test_python_api\.py:\d+: Faulty\.schedule {message}"):
+        serve([(0.0, 8, 5)] * 2, Faulty())
 
 
 def test_a_run_leaves_no_reference_cycles_and_reenables_the_garbage_collector() -> None:

@@ -46,10 +46,8 @@ def work_of(batch: Batch, replica: Replica, tables: BlockTables) -> Work:
         blocks = tables.extend(chunk.request, chunk.context_tokens + chunk.num_tokens)
         chunks.append(Span(blocks, chunk.num_tokens, chunk.context_tokens))
     decodes = []
-    members = replica.in_flight[-1][1]
-    for request in members or ():
-        assert members is not None
-        context = members.context_of(request)
+    for request in replica.in_flight.flights[-1].decoding():
+        context = replica.known_tokens(request) - 1  # its newest token is computed now
         requests.append(request)
         decodes.append(Span(tables.extend(request, context + 1), 1, context))
     return Work(requests, chunks, decodes)

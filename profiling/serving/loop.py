@@ -13,7 +13,6 @@ from profiling.serving.executor import ExecutionTimes
 from profiling.serving.inputs import Tokens, Work, work_of
 from simulator.cluster import ReplicaSpec
 from simulator.replica import Batch, RequestTable
-from simulator.schedulers import Overlapping
 from traces import Trace
 
 # Shorter waits poll: the operating system wakes a sleeping process too late.
@@ -113,8 +112,7 @@ class ServingLoop:
         Raises:
             ValueError: Arrivals depend on other requests, or the engine does not support the policy or prefix caching.
         """
-        overlaps = isinstance(spec.scheduler, Overlapping) and spec.scheduler.overlap.lookahead
-        if spec.prefix_caching or overlaps:
+        if spec.prefix_caching or spec.scheduler.limits.lookahead:
             raise ValueError(
                 "a prefix cache or async scheduling cannot be recorded: set kv_cache.prefix_caching=false and "
                 "scheduler.async_scheduling=false"
@@ -165,13 +163,16 @@ class ServingLoop:
 
         None if it has nothing to do. Preempted requests are added to `preempted`.
         """
-        while (batch := self._scheduler.schedule(self._replica)) is not None:
-            started = self._replica.start(batch)
+        while True:
+            self._replica.begin_step()
+            batch = self._scheduler.schedule(self._replica)
+            started = self._replica.start()
+            if batch is None:
+                return None
             self._tables.release(batch.preempted)
             preempted += batch.preempted
             if started is not None:
                 return started
-        return None
 
     def _iterate(self, batch: Batch, preempted: Sequence[int], origin_s: float, start_s: float) -> Iteration:
         scheduled_s = self._clock() - origin_s

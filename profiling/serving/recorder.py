@@ -14,7 +14,6 @@ from profiling.serving.operators import CPU_ROW_GRAIN
 from profiling.serving.recording import Recording
 from simulator.cluster import Deployment
 from simulator.config import load_config
-from simulator.schedulers import SizedBatches
 from traces import Trace
 
 # Prompt and output tokens of the warm-up trace: nothing in a recording happens for the first time.
@@ -107,9 +106,7 @@ def _recordable(arguments: dict[str, Any]) -> Deployment:
 
 def _lengths(deployment: Deployment, on: str) -> Sequence[int]:
     longest = deployment.model.max_model_len
-    policy = deployment.scheduler
-    max_tokens = policy.profiled_tokens(longest) if isinstance(policy, SizedBatches) else longest
-    max_tokens = min(max_tokens, longest)
+    max_tokens = min(deployment.scheduler.limits.profiled_tokens(longest), longest)
     if on == CPU:
         return [*range(1, min(max_tokens, CPU_ROW_GRAIN)), *range(CPU_ROW_GRAIN, max_tokens + 1, CPU_ROW_GRAIN)]
     return [length for length in GPU_LENGTHS if length <= longest]

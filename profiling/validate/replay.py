@@ -70,7 +70,8 @@ def contents_of(batch: Batch) -> tuple[tuple[int, int], list[tuple[int, int, int
 
 def batch_of(iteration: Iteration) -> Batch:
     """Return the batch of a recorded iteration."""
-    batch = Batch(*iteration.decodes)
+    batch = Batch()
+    batch.num_decodes, batch.decode_context_tokens = iteration.decodes
     for chunk in iteration.chunks:
         batch.add_chunk(*chunk)
     return batch

@@ -107,13 +107,13 @@ class CheckedReplica(Replica):
         self, request: int, num_tokens: int, *, cached_tokens: int = 0, reserved_tokens: int | None = None
     ) -> None:
         """Admit a waiting request, and schedule its first prefill chunk."""
+        super().admit(request, num_tokens, cached_tokens=cached_tokens, reserved_tokens=reserved_tokens)
         if request not in self._expected_waiting:
             raise InvariantError("request", request, "is admitted but does not wait")
         if any(request in flight.awaiting for flight in self._expected_flights):
             raise InvariantError("request", request, "is admitted while it awaits results of a batch in flight")
         if self.kv.prefix is not None and cached_tokens % self.block_size:
             raise InvariantError("request", request, "is admitted with", cached_tokens, "cached tokens, no full blocks")
-        super().admit(request, num_tokens, cached_tokens=cached_tokens, reserved_tokens=reserved_tokens)
         self._expected_waiting.remove(request)
         self._expected_running.add(request)
         longest = self.max_model_len if self.limits.reserves_whole_sequence else reserved_tokens or 0
@@ -123,6 +123,7 @@ class CheckedReplica(Replica):
 
     def preempt(self, request: int) -> None:
         """Preempt a running request."""
+        super().preempt(request)
         if request not in self._expected_running:
             raise InvariantError("request", request, "is preempted but does not run")
         state, step = self._expected, self._expected_step
@@ -134,7 +135,6 @@ class CheckedReplica(Replica):
                 flight.awaiting.add(request)
             else:
                 flight.drop(request)
-        super().preempt(request)
         self._expected_running.remove(request)
         self._expected_waiting.add(request)
         state.context_tokens[request] = state.num_blocks[request] = 0

@@ -57,7 +57,8 @@ def _with_integer_keys(node: Any) -> Any:
 
 
 def _batch(row: dict[str, int]) -> Batch:
-    batch = Batch(row["num_decodes"], row["decode_context_tokens"])
+    batch = Batch()
+    batch.num_decodes, batch.decode_context_tokens = row["num_decodes"], row["decode_context_tokens"]
     if row["num_prefills"]:
         batch.add_chunk(0, row["num_prefill_tokens"], row["prefill_context_tokens"])
     return batch

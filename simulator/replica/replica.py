@@ -6,14 +6,14 @@ from types import MappingProxyType
 
 from simulator.kv_cache import KVPool
 from simulator.log import DecodeSpan, Members, RequestEvents
-from simulator.replica.batch import Batch, PrefillChunk
+from simulator.replica.batch import Batch
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.errors import PolicyError
 from simulator.replica.in_flight import NO_TOKEN, PREFILL_TOKEN, Flight, InFlight
 from simulator.replica.limits import Limits
+from simulator.replica.prefix_caching import PrefixCaching
 from simulator.replica.queue import WaitingQueue
 from simulator.replica.requests import RequestTable
-from simulator.replica.prefix_caching import PrefixCaching
 
 
 class Replica:
@@ -44,9 +44,10 @@ class Replica:
     """
 
     __slots__ = (
-        "_caching", "_last_arrival_s", "_num_schedulable", "_prefilling", "_prefilling_view", "_running", "_running_view",
-        "_waiting", "awaiting", "block_size", "blocks_for", "has_ties", "in_flight", "kv", "last_batch_prefilled", "limits", "max_model_len",
-        "note", "num_finished", "num_futile_preemptions", "request_events", "requests", "step", "watermark_blocks",
+        "_caching", "_last_arrival_s", "_num_schedulable", "_prefilling", "_prefilling_view", "_running",
+        "_running_view", "_waiting", "awaiting", "block_size", "blocks_for", "has_ties", "in_flight", "kv",
+        "last_batch_prefilled", "limits", "max_model_len", "note", "num_finished", "num_futile_preemptions",
+        "request_events", "requests", "step", "watermark_blocks",
     )  # fmt: skip
 
     def __init__(
@@ -108,12 +109,12 @@ class Replica:
         return self._waiting
 
     @property
-    def running(self) -> Mapping[int, None]:
+    def running(self) -> MappingProxyType[int, None]:
         """Admitted, unfinished requests, in flight or not, in the engine's order."""
         return self._running_view
 
     @property
-    def prefilling(self) -> Mapping[int, int]:
+    def prefilling(self) -> MappingProxyType[int, int]:
         """Unfinished prefills, in flight or not, and how many tokens are computed or being computed."""
         return self._prefilling_view
 
@@ -196,6 +197,8 @@ class Replica:
             PolicyError: There are too few free KV blocks, or a request has no such tokens.
         """
         step, kv, decodes = self.step, self.kv, self.in_flight.decoding
+        if decodes.num_requests != self._num_schedulable:
+            raise PolicyError("the policy changes the decode set; only allocate_all, allocate and preempt may")
         if decodes.num_requests:
             num_new_blocks = decodes.num_new_blocks
             if num_new_blocks > kv.free_blocks:
@@ -356,9 +359,11 @@ class Replica:
             self.note = batch.note
         forming = in_flight.forming
         if batch.num_decodes != (0 if forming is None else forming.num_requests):
-            raise PolicyError("changes the decodes of the batch; only allocate_all, allocate and preempt may")
+            raise PolicyError(
+                "the policy changes the decodes of the batch; only allocate_all, allocate and preempt may"
+            )
         if in_flight.decoding.num_requests != self._num_schedulable:
-            raise PolicyError("changes the decode set; only allocate_all, allocate and preempt may")
+            raise PolicyError("the policy changes the decode set; only allocate_all, allocate and preempt may")
         if self.kv.prefix is not None:
             self._log_evictions()
         if not (batch.num_decodes or batch.chunks):
@@ -419,18 +424,18 @@ class Replica:
         decodes, has_shared_outputs = flight.decodes, self._caching.has_shared_outputs
         known_tokens = self.requests.known_tokens
         left = [(known_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens for chunk in chunks]
-        free_blocks, left_decodes = kv.free_blocks, flight.finishing
+        free_blocks, is_last = kv.free_blocks, bool(flight.finishing)
         for _ in range(min(left) - 1) if chunks else count():
             if decodes is not None:
                 num_new_blocks = decodes.num_new_blocks
-                if free_blocks <= num_new_blocks or left_decodes:
+                if free_blocks <= num_new_blocks or is_last:
                     return
                 if num_new_blocks:
                     kv.free_blocks = free_blocks = free_blocks - num_new_blocks
                 batch.decode_context_tokens = decodes.context_tokens
-                left_decodes = decodes.advance()
-                if left_decodes:
-                    self.in_flight.finish_decodes(flight, left_decodes)
+                if spans := decodes.advance():
+                    self.in_flight.finish_decodes(flight, spans)
+                    is_last = True
             for chunk in chunks:
                 chunk.context_tokens += chunk.num_tokens
                 batch.prefill_context_tokens += chunk.num_tokens

@@ -60,8 +60,8 @@ class ChunkedPrefills:
                 replica.allocate(request, num_tokens)
         if batch.chunks:
             return
-        while (request := next_admissible(replica, replica.max_model_len)) is not None:
-            num_tokens = min(known_tokens[request], self.chunk_size - batch.num_prefill_tokens)
+        while (head := next_admissible(replica, replica.max_model_len)) is not None:
+            num_tokens = min(known_tokens[head], self.chunk_size - batch.num_prefill_tokens)
             if len(replica.running) >= self.max_num_seqs or num_tokens <= 0:
                 break
-            replica.admit(request, num_tokens, reserved_tokens=known_tokens[request])
+            replica.admit(head, num_tokens, reserved_tokens=known_tokens[head])

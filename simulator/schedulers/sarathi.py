@@ -129,12 +129,12 @@ class Sarathi:
         if not preempted and not self.dynamic_chunks.stages and self._room(batch, 0) <= 0:
             batch.until_arrival = False
             return
-        while (request := next_admissible(replica, replica.max_model_len)) is not None:
-            computed, left = preempted.get(request) or LostPrefill(0, known_tokens[request])
+        while (head := next_admissible(replica, replica.max_model_len)) is not None:
+            computed, left = preempted.get(head) or LostPrefill(0, known_tokens[head])
             num_tokens = min(left, self._room(batch, computed))
             if len(replica.running) >= self.max_num_seqs or num_tokens <= 0:
                 break
-            replica.admit(request, num_tokens, reserved_tokens=known_tokens[request])
+            replica.admit(head, num_tokens, reserved_tokens=known_tokens[head])
         batch.until_arrival = not replica.waiting and self._room(batch, 0) > 0
 
 

@@ -108,7 +108,8 @@ class VLLMV1:
     def schedule(self, replica: Replica) -> Batch | None:
         """Decide the next iteration: running requests in admission order, then waiting ones."""
         batch, limit, on_hold = replica.step, self._max_tokens_per_request(replica), self._is_on_hold(replica)
-        known_tokens, chunks = replica.requests.known_tokens, {}
+        known_tokens = replica.requests.known_tokens
+        chunks: dict[int, int] = {}
         if not on_hold:
             for request, computed in replica.prefilling.items():
                 if known_tokens[request] > computed:
@@ -148,7 +149,7 @@ class VLLMV1:
         Returns:
             Tokens left in the budget, and whether any were given to a prefill.
         """
-        decodes, last = replica.decoding, next(reversed(replica.running), None)
+        decodes, last = replica.decoding, next(reversed(replica.running), -1)
         room, fitting = self._budget - decodes.num_requests - sum(chunks.values()), chunks
         if room < 0 and last in chunks and chunks[last] + room > 0:  # only the last request gets fewer tokens
             fitting, room = {**chunks, last: chunks[last] + room}, 0
@@ -196,7 +197,8 @@ class VLLMV1:
         Returns:
             Requests that were skipped, because they were preempted and still have work in flight.
         """
-        batch, skipped = replica.step, []
+        batch = replica.step
+        skipped: list[int] = []
         while len(replica.waiting) > len(skipped):
             request = replica.waiting[len(skipped)]
             if len(replica.running) >= self._max_running or room <= 0:
