@@ -16,7 +16,7 @@ EXPORTS = {
     "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
     " groups_of has_token_budget request_table token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",
-    "simulator.compare": "ReadError Run read_run",
+    "simulator.compare": "Run read_run",
     "simulator.config": "CONFIG_DIR ConfigError GROUPS MOST_NODES PublishedModel VERSION allowing build"
     " build_experiment build_prediction build_slo check_config_dir check_override choices chosen code_digest"
     " combine_policies component composed deployment_of description files_of input_digests integer_pairs json_schema"

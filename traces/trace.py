@@ -177,8 +177,7 @@ class Trace:
             values = getattr(self, name)
             if not np.issubdtype(values.dtype, np.integer) or values.min() < 1:
                 raise ValueError(f"{name} must be integers of at least 1")
-        if self.max_concurrency is not None:
-            integer("max_concurrency", self.max_concurrency, 1, MOST_CONCURRENT)
+        integer("max_concurrency", self.max_concurrency, 1, MOST_CONCURRENT, optional=True)
         if self.client is not None and not (self.client.min() >= 0 and self.client.max() < len(self.clients)):
             raise ValueError(f"client must be numbers of the {len(self.clients)} clients")
         self._check_priorities()

@@ -49,9 +49,7 @@ class Deployment:
     def __post_init__(self) -> None:
         """Check the ranges."""
         integer("replicas", self.num_replicas, 1, MOST_REPLICAS)
-        nodes = self.num_nodes
-        if nodes is not None and (not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1):
-            raise ValueError(f"num_nodes must be an integer of at least 1 or null, got {nodes!r}")
+        integer("num_nodes", self.num_nodes, 1, optional=True)
 
     @property
     def caches_prefixes(self) -> bool:

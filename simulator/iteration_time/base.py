@@ -6,8 +6,6 @@ from typing import Protocol
 from simulator.model import IterationOverhead, Layout
 from simulator.replica import Batch
 
-LONGEST_S = 1e6  # longer than any iteration
-
 
 class StageTimes(Protocol):
     """Stage times of a batch, for one model on one layout."""
@@ -31,15 +29,3 @@ class IterationTime(Protocol):
             ValueError: A required value is unknown, or a file cannot be read.
         """
         ...
-
-
-def require_seconds(owner: object, *names: str) -> None:
-    """Check attributes that are times.
-
-    Raises:
-        ValueError: One of them is not a number from 0 to LONGEST_S.
-    """
-    for name in names:
-        value = getattr(owner, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= LONGEST_S:
-            raise ValueError(f"{name} must be a number from 0 to {LONGEST_S:g}, got {value!r}")

@@ -17,6 +17,7 @@ from simulator.iteration_time.operators import Attention, Elementwise, Experts, 
 from simulator.iteration_time.provenance import Provenance
 from simulator.iteration_time.roofline import RooflineKernels
 from simulator.model import HALF, Device, IterationOverhead, Layout
+from traces.shared.value_checks import text
 
 # Operators that run the kernel of another one, under whose names it was measured.
 _SAME_KERNEL = {"final_norm": ("add_norm", "input_norm")}
@@ -37,8 +38,7 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Check the path."""
-        if self.path is not None and not isinstance(self.path, str):
-            raise ValueError(f"path must be the path of a file or null, got {self.path!r}")
+        text("path", self.path, "the path of a file", optional=True)
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """Return the stage times of one model on one layout.

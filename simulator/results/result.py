@@ -1,6 +1,5 @@
 """Result of a run: arrays by request and iteration, and their summary."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from simulator.results.summary import cluster_totals, kv_use, replica_totals, st
 from simulator.results.throughput import Throughput
 from simulator.results.warnings import Warning, run_warnings
 from traces import Client
+from traces.shared.value_checks import flag, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,10 +55,8 @@ class MetricOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if type(self.warmup_s) not in (int, float) or not 0 <= self.warmup_s < math.inf:
-            raise ValueError(f"warmup_s must be a finite number of at least 0, got {self.warmup_s!r}")
-        if not isinstance(self.zero_first_gap, bool):
-            raise ValueError(f"zero_first_gap must be true or false, got {self.zero_first_gap!r}")
+        number("warmup_s", self.warmup_s, 0)
+        flag("zero_first_gap", self.zero_first_gap)
 
 
 BATCH_COLUMNS = ("iteration", "start_s", "end_s", "request_id", "num_tokens", "phase", "replica")
@@ -215,7 +213,7 @@ class Result:
             ValueError: The members were not logged.
         """
         request_id = self.requests["request_id"].tolist()
-        for number, replica in enumerate(self.replicas):
+        for index, replica in enumerate(self.replicas):
             if replica.members is None:
                 raise ValueError("the members of the batches were not logged: simulate with log_members=True")
             starts, ends = replica.iterations["start_s"].tolist(), replica.iterations["end_s"].tolist()
@@ -223,7 +221,7 @@ class Result:
                 for request, num_tokens, is_prompt in members:
                     phase = "prefill" if is_prompt else "decode"
                     times = starts[iteration], ends[iteration]
-                    yield iteration, *times, request_id[request], num_tokens, phase, number
+                    yield iteration, *times, request_id[request], num_tokens, phase, index
 
     @cached_property
     def iteration_time(self) -> tuple[dict[str, Any], list[str]]:

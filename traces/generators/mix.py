@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from traces.base import Arrivals, Source
 from traces.generators.synthetic import require_count
 from traces.readers import TAKES_ALL
+from traces.shared.value_checks import instance, mapping
 from traces.trace import Client, PrefixBlocks, Rows, Trace
 
 Floats = NDArray[np.float64]
@@ -62,11 +63,8 @@ class Mix:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_count("num_requests", self.num_requests)
-        if not isinstance(self.clients, Mapping) or not self.clients:
-            raise ValueError(f"clients must be at least one class by name, got {self.clients!r}")
-        for name, client in self.clients.items():
-            if not isinstance(client, ClientClass):
-                raise ValueError(f"clients.{name} must be a traces.generators.ClientClass, got {client!r}")
+        kind = "a traces.generators.ClientClass"
+        mapping("clients", self.clients, "at least one class by name", instance, ClientClass, kind, least=1)
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Generate or read the requests.
