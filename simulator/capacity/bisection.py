@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from traces.shared.value_checks import each, integer, number
+from traces.shared.warnings import Warning
 
 HIGHEST_QPS = 1e6
 FINEST_QPS = 1e-6
@@ -39,7 +40,7 @@ class Trial:
     arrivals_per_s: float | None = None
     overloaded: bool = False
     is_burst: bool = False
-    warnings: Sequence[str] = ()
+    warnings: Sequence[Warning] = ()
 
 
 @dataclass(frozen=True)

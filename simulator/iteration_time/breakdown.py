@@ -89,7 +89,7 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
         },
         "operators": [asdict(row) for row in rows],
         **source,
-        "warnings": warnings,
+        "warnings": [warning.text for warning in warnings],
     }
 
 

@@ -105,6 +105,7 @@ def load_links(name: str) -> MeasuredLinks:
         raise ValueError(f"no link curves {path}; shipped are {shipped}")
     with reading(path, "a file of link curves"):
         content = read_json(path)
+        instance("it", content, dict, "a JSON object")
         if content["format"] != FORMAT:
             raise ValueError(f"format must be {FORMAT}, got {content['format']!r}")
         instance("about", content["about"], dict, "a JSON object with the machine")

@@ -12,6 +12,7 @@ from simulator.iteration_time.operators import Attention, Elementwise, Experts, 
 from simulator.iteration_time.provenance import Provenance
 from simulator.model import Device, IterationOverhead, Layout
 from simulator.replica import PrefillChunk
+from traces.shared.warnings import Warning
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RooflineKernels:
     def __init__(self, device: Device) -> None:
         attained = device.attained
         self.provenance = Provenance(f"roofline of {device.name}")
-        self.warnings: list[str] = []
+        self.warnings: list[Warning] = []
         self._kernel_s = attained.kernel_us * 1e-6
         self._device = device
         self._byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.bandwidth
@@ -65,8 +66,8 @@ class RooflineKernels:
         compute_s = operator.flops(tokens) / (device.tflops(operator.compute_dtype) * 1e12 * device.attained.compute)
         return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
 
-    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[str]:
-        """Return what was not measured of the device, in a line each."""
+    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[Warning]:
+        """Return what was not measured of the device."""
         return self.warnings
 
     def attention_times(self, attention: Attention) -> AttentionTimes:

@@ -18,9 +18,10 @@ from simulator.results.replica import ReplicaResult
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES
 from simulator.results.summary import cluster_totals, kv_use, replica_totals, stage_shares
 from simulator.results.throughput import Throughput
-from simulator.results.warnings import Warning, run_warnings
+from simulator.results.warnings import run_warnings
 from traces import Client
 from traces.shared.value_checks import flag, number
+from traces.shared.warnings import Warning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ class Result:
         replicas: Log of each replica.
         metrics: Which requests and gaps count.
         end_s: Time of the last event.
-        notes: Texts of warnings about the input.
+        notes: Warnings about the requests and the deployment.
         clients: Client classes.
         num_skipped: Malformed rows of the trace file that were skipped.
         has_prefixes: Whether the trace says what prompts share.
@@ -91,7 +92,7 @@ class Result:
     replicas: list[ReplicaResult]
     metrics: MetricOptions
     end_s: float
-    notes: Sequence[str] = ()
+    notes: Sequence[Warning] = ()
     clients: Sequence[Client] = ()
     num_skipped: int = 0
     has_prefixes: bool = True
@@ -224,7 +225,7 @@ class Result:
                     yield iteration, *times, request_id[request], num_tokens, phase, index
 
     @cached_property
-    def iteration_time(self) -> tuple[dict[str, Any], list[str]]:
+    def iteration_time(self) -> tuple[dict[str, Any], list[Warning]]:
         """Sources of the iteration times, and warnings about them."""
         started = ~np.isnan(self.requests["first_scheduled_s"]) & (self.requests["replica"] != NO_REPLICA)
         longest = np.zeros(len(self.replicas), dtype=np.int64)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from simulator.token_budget.drawing import draw
 from simulator.token_budget.maximize import best_budget
 from traces.shared.atomic_files import atomic_file
 from traces.shared.terminal import facts, new_table, note, show, warn
+from traces.shared.warnings import Warning
 
 HELP = """\
 Finds the largest token budget that keeps every iteration within the TBT bound of the SLO: the one-time profiling of
@@ -82,22 +84,21 @@ def _summary(task: BudgetTask, curve: Curve, budget: int | None, capacities: dic
         "tile": task.tile,
         "best_token_budget": best,
         "capacity_qps": None if best is None else capacities[best],
-        "warnings": _warnings(task, budget, capacities),
+        "warnings": [warning.text for warning in _warnings(task, budget, capacities)],
     }
 
 
-def _warnings(task: BudgetTask, budget: int | None, capacities: dict[int, float]) -> list[str]:
-    warnings = []
+def _warnings(task: BudgetTask, budget: int | None, capacities: dict[int, float]) -> Iterator[Warning]:
     if budget is None:
         bound = f"{1e3 * task.bound_s:.4g} ms"
-        warnings.append(f"no token budget is within {bound}; budgets are multiples of {task.tile} tokens")
+        text = f"no token budget is within {bound}; budgets are multiples of {task.tile} tokens"
+        yield Warning("no_budget", text)
     if capacities and not any(capacities.values()):
-        warnings.append("no token budget sustains any load within the SLO")
+        yield Warning("none_met", "no token budget sustains any load within the SLO")
     times = task.deployment.stage_times()
     if isinstance(times, Documented):
         batch = task.load.batch(budget or task.tile)
-        warnings += describe_provenance([(times.provenance, extent_of_batch(batch))])[1]
-    return warnings
+        yield from describe_provenance([(times.provenance, extent_of_batch(batch))])[1]
 
 
 def _write_csv(path: Path, names: tuple[str, ...], rows: Any) -> None:

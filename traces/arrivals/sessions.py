@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from traces.arrivals.basic import Gamma, gamma_gaps, require_limit, require_rate
 from traces.shared.value_checks import each, integer, number
+from traces.shared.warnings import Warning
 from traces.trace import PrefixBlocks, Trace
 
 MOST_USERS = 10**6
@@ -116,8 +117,8 @@ class ClosedLoop:
         num_sessions = int(session.max()) + 1
         if num_sessions >= self.users:
             return closed
-        note = f"only {num_sessions:,} of {self.users:,} users send requests, as the trace has no more sessions"
-        return replace(closed, notes=(*closed.notes, note))
+        text = f"only {num_sessions:,} of {self.users:,} users send requests, as the trace has no more sessions"
+        return replace(closed, notes=(*closed.notes, Warning("idle_users", text)))
 
 
 def find_sessions(trace: Trace) -> NDArray[np.int64]:

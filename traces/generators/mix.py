@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from traces.base import Arrivals, Source
 from traces.generators.synthetic import require_count
-from traces.readers import TAKES_ALL
 from traces.shared.value_checks import instance, mapping
+from traces.shared.warnings import Warning
 from traces.trace import Client, PrefixBlocks, Rows, Trace
 
 Floats = NDArray[np.float64]
@@ -107,8 +107,8 @@ class Mix:
         if len(order) == self.num_requests:
             return merged, None
         name = list(self.clients)[first]
-        note = f"{len(order):,} requests instead of {self.num_requests:,}, as clients.{name} has no more"
-        return replace(merged, notes=(*merged.notes, note)), None
+        text = f"{len(order):,} requests instead of {self.num_requests:,}, as clients.{name} has no more"
+        return replace(merged, notes=(*merged.notes, Warning("fewer_requests", text))), None
 
     def _join(self, parts: list[Trace], order: Rows) -> Trace:
         """Concatenate the classes and take some of their requests.
@@ -130,7 +130,7 @@ class Mix:
             prefix=self._join_prefixes(parts),
             num_skipped=sum(part.num_skipped for part in parts),
             # A class takes as many rows as the others need.
-            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes if TAKES_ALL not in note)),
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes if note.kind != "rows_left_out")),
         ).take(order)
         arrival_s = np.concatenate([np.asarray(part.arrival_s) for part in parts])[order]
         think_s = np.concatenate([_think_s(part) for part in parts])[order]

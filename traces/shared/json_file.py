@@ -33,7 +33,7 @@ def read_json(path: Path, *, allow_nan: bool = False) -> Any:
 
 @contextmanager
 def reading(path: object, what: str, key: str = "") -> Iterator[None]:
-    """Raise errors of a file that is read inside the `with` block as ValueError.
+    """Raise errors of reading a file as ValueError.
 
     The message is one line that names the file.
 
