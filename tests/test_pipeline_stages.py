@@ -31,7 +31,7 @@ class PerToken:
                 times += [self.message_s, per_token_s * num_tokens]
             return times
 
-        return stage_times
+        return StageTimes(stage_times)
 
 
 def run(requests: list[tuple[float, int, int]], times: PerToken, *, overlap_sends: bool = False) -> Result:

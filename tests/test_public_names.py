@@ -25,8 +25,8 @@ EXPORTS = {
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stuck_reason",
     "simulator.invariants": "CheckedOverlappingReplica CheckedReplica ExpectedState InvariantError check_result",
-    "simulator.iteration_time": "Affine Attention AttentionCases AttentionFit AttentionFits Collectives Composed"
-    " ComposedTimes CorrectedPhysics DESIGNS DeviceProfile Documented Elementwise ElementwiseFit ExpertCases Experts"
+    "simulator.iteration_time": "Affine Attention AttentionCases AttentionFit AttentionFits Collectives"
+    " ComposedTimes CorrectedPhysics DESIGNS DeviceProfile Elementwise ElementwiseFit ExpertCases Experts"
     " ExpertsFit Extent Floats Gpu HostPart InEngine IterationTime LINEAR_OPERATORS LinkCurve MatMul MatMulFit"
     " MeasuredLinks NUM_TERMS PUBLISHED_LINEAR_MS Profile ProfileKernels Provenance ROUTING Roofline StageTimes"
     " TiledLines Trees attention_key attention_of describe_provenance elementwise_features elementwise_key"

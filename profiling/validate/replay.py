@@ -41,9 +41,9 @@ class RecordedTimes:
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """See `IterationTime`."""
-        return self
+        return StageTimes(self.of_batch)
 
-    def __call__(self, batch: Batch) -> Sequence[float]:
+    def of_batch(self, batch: Batch) -> Sequence[float]:
         """Return the recorded time of the next iteration.
 
         Raises:

@@ -14,7 +14,6 @@ from simulator.cluster.cluster import Cluster
 from simulator.cluster.fault_injection import FaultInjector
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.engine import ReplicaRun, StuckReason
-from simulator.iteration_time import Documented
 from simulator.results import (
     FINISHED,
     IGNORED,
@@ -165,7 +164,7 @@ def _replica_result(
         num_blocks=replica.num_blocks,
         members=run.log.members(),
         stuck_reason="" if reason is None else reason.text(table["request_id"][reason.request]),
-        provenance=spec.stage_times.provenance if isinstance(spec.stage_times, Documented) else None,
+        provenance=spec.stage_times.provenance,
         placement=spec.placement,
         caches_prefixes=spec.prefix_caching,
         moved=moved,

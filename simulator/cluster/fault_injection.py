@@ -32,7 +32,8 @@ class DegradedTimes:
             normal: Stage times without faults.
             slow_network_times: Returns the stage times for a factor on the time of messages between the GPUs.
         """
-        self.normal = self._times = normal
+        self.normal = normal
+        self._times = normal.of_batch
         self._slow_network_times = slow_network_times
         self._slowdown = 1.0
 
@@ -48,7 +49,8 @@ class DegradedTimes:
         """
         self._slowdown = math.prod(fault.slowdown for fault in active if fault.kind != NETWORK)
         network_slowdown = math.prod(fault.slowdown for fault in active if fault.kind == NETWORK)
-        self._times = self.normal if network_slowdown == 1 else self._slow_network_times(network_slowdown)
+        times = self.normal if network_slowdown == 1 else self._slow_network_times(network_slowdown)
+        self._times = times.of_batch
 
 
 class FaultInjector:

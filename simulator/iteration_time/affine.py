@@ -47,4 +47,4 @@ class Affine:
             stage_s = (base_s + per_token_s * num_tokens + per_context_token_s * context_tokens) / num_stages
             return (stage_s,) + (0.0, stage_s) * (num_stages - 1)
 
-        return stage_times
+        return StageTimes(stage_times)

@@ -47,7 +47,7 @@ class Profile:
         Raises:
             ValueError: The file cannot be read.
         """
-        return ComposedTimes(self.kernels(layout.device, engine.kernels), layout, engine)
+        return ComposedTimes(self.kernels(layout.device, engine.kernels), layout, engine).stage_times
 
     def kernels(self, device: Device, generation: str | None = None) -> Kernels:
         """Return the kernel times of a device.

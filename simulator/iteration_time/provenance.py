@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,13 +64,6 @@ class Provenance:
     generation: str = ""
 
 
-@runtime_checkable
-class Documented(Protocol):
-    """Stage times with a provenance."""
-
-    provenance: Provenance
-
-
 _BEYOND_TEXTS = {
     "batch_tokens": "batches of {used:,} tokens (measured to {measured:,}{error})",
     "num_decodes": "{used:,} decodes in a batch (measured to {measured:,}{error})",
@@ -104,16 +97,18 @@ def _beyond_error(error: Mapping[str, float] | None) -> str:
     return f"; error up to {error['times']:g}x beyond: {error['median']:.0f}%, P95 {error['p95']:.0f}%"
 
 
-def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict[str, Any], list[Warning]]:
+def describe_provenance(runs: Iterable[tuple[Provenance | None, Extent]]) -> tuple[dict[str, Any], list[Warning]]:
     """Return the summary's `iteration_time` and the warnings.
 
-    `runs` has the provenance and the extent of each replica.
+    `runs` has the provenance and the extent of each replica; an unknown provenance says nothing.
     """
     sources: list[str] = []
     warnings: list[Warning] = []
     beyond: dict[str, dict[str, int]] = {}
     errors: dict[str, str] = {}
     for provenance, extent in runs:
+        if provenance is None:
+            continue
         sources += [provenance.source] if provenance.source not in sources else []
         warnings += [warning for warning in provenance.warnings if warning not in warnings]
         for name, used in asdict(extent).items():

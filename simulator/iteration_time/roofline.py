@@ -29,7 +29,7 @@ class Roofline:
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """Return the stage times of one model on one layout."""
-        return ComposedTimes(RooflineKernels(layout.device), layout, engine)
+        return ComposedTimes(RooflineKernels(layout.device), layout, engine).stage_times
 
 
 class RooflineKernels:

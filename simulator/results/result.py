@@ -233,7 +233,6 @@ class Result:
         return describe_provenance(
             (replica.provenance, extent_of(replica.iterations, int(prompt)))
             for replica, prompt in zip(self.replicas, longest, strict=True)
-            if replica.provenance is not None
         )
 
     @cached_property

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from simulator.cli import Figures, hydra_command
 from simulator.config import description, named
-from simulator.iteration_time import Documented, describe_provenance, extent_of_batch
+from simulator.iteration_time import describe_provenance, extent_of_batch
 from simulator.launch import with_launch
 from simulator.output import deployment_lines, deployment_parts
 from simulator.token_budget.config import BudgetTask, build_budget
@@ -96,9 +96,8 @@ def _warnings(task: BudgetTask, budget: int | None, capacities: dict[int, float]
     if capacities and not any(capacities.values()):
         yield Warning("none_met", "no token budget sustains any load within the SLO")
     times = task.deployment.stage_times()
-    if isinstance(times, Documented):
-        batch = task.load.batch(budget or task.tile)
-        yield from describe_provenance([(times.provenance, extent_of_batch(batch))])[1]
+    extent = extent_of_batch(task.load.batch(budget or task.tile))
+    yield from describe_provenance([(times.provenance, extent)])[1]
 
 
 def _write_csv(path: Path, names: tuple[str, ...], rows: Any) -> None:
