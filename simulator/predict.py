@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.cli import hydra_command
-from simulator.config import ConfigError, build_prediction, description
+from simulator.config import build_prediction, description, named
 from simulator.iteration_time import time_breakdown
 from simulator.launch import with_launch
 from simulator.model import Device, Layout
@@ -49,10 +49,7 @@ def main() -> None:
 def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # writes only to output.json and output.plot
     prediction = build_prediction(config)
     stage_times, device = prediction["stage_times"], prediction["device"]
-    try:
-        breakdown = time_breakdown(stage_times, device, Batch.of(prediction["prefill"], prediction["decode"]))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    breakdown = time_breakdown(stage_times, device, Batch.of(prediction["prefill"], prediction["decode"]))
     console = Console()
     about = description(config, prediction["deployment"])
     breakdown["warnings"] += [warning.text for warning in _impossible(prediction)]
@@ -99,10 +96,8 @@ def _draw(breakdown: dict[str, Any], device: Device, config: DictConfig) -> None
 
     figure = roofline(device, {counted(breakdown["num_tokens"], "token"): breakdown})
     set_title(figure, "Roofline of the kernels of one batch", ", ".join(deployment_parts(breakdown)))
-    try:
+    with named("output.plot", ": "):
         save(figure, config.output.plot)
-    except ValueError as error:
-        raise ConfigError(f"output.plot: {error}") from error
 
 
 def _print_breakdown(breakdown: dict[str, Any], deployment: dict[str, str], console: Console) -> None:

@@ -159,5 +159,5 @@ def test_operators_of_a_captured_batch_add_up_to_its_time(pp: int) -> None:
 
 @pytest.mark.parametrize("sizes", [[0], [True], "12", [4, 4], [4, 2], [1.5], 3])
 def test_sizes_that_cannot_be_captured_are_refused(sizes: object) -> None:
-    with pytest.raises(ValueError, match="decode_graph_sizes must"):
+    with pytest.raises(ValueError, match=r"decode_graph_sizes.* must"):
         EngineOverhead(decode_graph_sizes=sizes)  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """`python -m traces`: describe and convert request files, fit generators to them."""
 
-import json
 import re
 import shlex
 import sys
@@ -17,7 +16,7 @@ from rich.console import Console
 from traces.generators import Conversations
 from traces.readers import TraceFile
 from traces.shared import command_line
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_json
 from traces.shared.spelling import nearest
 from traces.shared.warnings import Warning
 from traces.tools import SUFFIXES, describe, fit, save
@@ -144,9 +143,7 @@ def _describe(file: TraceFile, outputs: Mapping[str, Path], console: Console) ->
     print_description(figures, console)
     written = [str(picture)]
     if "json" in outputs:
-        with atomic_file(outputs["json"]) as output:
-            json.dump(figures, output, indent=2, allow_nan=False)
-            output.write("\n")
+        write_json(outputs["json"], figures)
         written.append(str(outputs["json"]))
     _print_written(written, console)
 

@@ -44,7 +44,7 @@ def cases(folder: Path) -> Iterator[Case]:
     """Yield every published time and its prediction.
 
     Raises:
-        TableError: A file is missing or lacks a column.
+        ValueError: A file is missing or lacks a column.
     """
     yield from _splitwise(folder / "splitwise" / "perf_model.csv")
     yield from _sarathi_serve(folder / "sarathi_serve")

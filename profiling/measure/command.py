@@ -26,7 +26,7 @@ from profiling.serving.attention import attention_maker
 from profiling.serving.decoder import supports
 from profiling.serving.executor import prepare_libraries
 from profiling.serving.operators import multiplies_fp8, operators_on
-from profiling.tables import HEADER, Header, TableError
+from profiling.tables import HEADER, Header
 from simulator.config import choices, component
 from simulator.model import HALF_BYTES, Device, Model, read_hf_config
 from traces.shared.value_checks import choice, integer, number
@@ -211,7 +211,7 @@ def _write_header(folder: Path, new: Header) -> None:
         existing = asdict(Header.read(folder))
         for name in ("device", "engine_generation", "num_sms"):
             if existing[name] != getattr(new, name):
-                raise TableError(
+                raise ValueError(
                     f"{folder} was measured with {name} {existing[name]}; this machine has {getattr(new, name)}: "
                     "use another --output"
                 )

@@ -10,7 +10,6 @@ import numpy as np
 
 from profiling.serving.loop import Iteration
 from profiling.serving.recording import Recording
-from profiling.tables import TableError
 from simulator.cluster import Deployment
 from simulator.config import load_config
 from simulator.iteration_time import StageTimes
@@ -23,7 +22,7 @@ from simulator.simulation import simulate
 TOLERANCE_S = 1e-6
 
 
-class ReplayError(TableError):
+class ReplayError(ValueError):
     """The simulator does not reproduce a recording; the message is one line."""
 
 

@@ -14,7 +14,6 @@ from simulator.config import (
     named,
     require_integer,
     require_keys,
-    require_mapping,
     require_objectives,
 )
 from traces import Workload
@@ -62,7 +61,6 @@ def build_capacity(config: DictConfig, more_keys: Sequence[str] = ()) -> Capacit
     written = build_slo(config.slo, parts["deployment"], requests.clients)
     slo = written or build_slo(config.default_slo, parts["deployment"])
     require_objectives(slo)
-    require_mapping(config.capacity, "capacity")
     require_keys(config.capacity, "capacity", _KEYS)
     settings = dict(config.capacity)
     num_seeds = require_integer(settings.pop("seeds"), "capacity.seeds", 1, MOST_SEEDS)

@@ -165,7 +165,7 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
         ConfigError: A key or a value is not allowed; the message names it.
     """
     require_keys(config, "", (*_COMPONENTS, "cluster", "prefill", "decode", "output", "allow_targets"))
-    for name in ("parallel", "kv_cache", "cluster", "output"):
+    for name in ("parallel", "kv_cache"):
         require_mapping(config[name], name)
     require_keys(config.cluster, "cluster", ["node"])
     require_keys(config.output, "output", ["json", "plot"])

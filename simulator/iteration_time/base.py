@@ -1,4 +1,4 @@
-"""The protocol of an iteration time model, and the times that it gives."""
+"""The protocol of iteration time models, and what they return."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

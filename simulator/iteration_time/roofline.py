@@ -50,21 +50,17 @@ class RooflineKernels:
         self._attention_flop_per_s = device.peak_tflops * 1e12 * attained.prefill_attention
         self._attention_byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.decode_attention
 
-    def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
+    def matmul_time(self, operator: MatMul | Experts, tokens: Floats) -> Floats:
         """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         device = self._device
         compute_s = operator.flops(tokens) / (device.tflops(operator.compute_dtype) * 1e12 * device.attained.compute)
         return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
+
+    experts_time = matmul_time
 
     def elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:
         """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         return self._kernel_s + operator.bytes_moved(tokens) / self._byte_per_s
-
-    def experts_time(self, operator: Experts, tokens: Floats) -> Floats:
-        """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
-        device = self._device
-        compute_s = operator.flops(tokens) / (device.tflops(operator.compute_dtype) * 1e12 * device.attained.compute)
-        return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
 
     def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[Warning]:
         """Return what was not measured of the device."""

@@ -1,23 +1,46 @@
 """Warnings of a run: reasons to doubt its figures."""
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.log import NO_REPLICA
+from simulator.results.replica import ReplicaResult
 from simulator.results.status import STUCK
 from traces.shared.warnings import Warning
-
-if TYPE_CHECKING:
-    from simulator.results.result import Result
 
 # The queue of an event loop that is busier than this grows long.
 MOST_FRONT_END_BUSY = 0.8
 
 
-def run_warnings(run: "Result") -> list[Warning]:
+class Run(Protocol):
+    """The part of a `Result` that its warnings come from."""
+
+    @property
+    def requests(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102
+    @property
+    def status(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def replicas(self) -> Sequence[ReplicaResult]: ...  # noqa: D102
+    @property
+    def notes(self) -> Sequence[Warning]: ...  # noqa: D102
+    @property
+    def num_broken_off(self) -> int: ...  # noqa: D102
+    @property
+    def num_by_status(self) -> Mapping[str, int]: ...  # noqa: D102
+    @property
+    def end_s(self) -> float: ...  # noqa: D102
+    @property
+    def counted(self) -> NDArray[np.bool_]: ...  # noqa: D102
+    @property
+    def backlog(self) -> int: ...  # noqa: D102
+    @property
+    def iteration_time(self) -> tuple[Mapping[str, Any], Sequence[Warning]]: ...  # noqa: D102
+
+
+def run_warnings(run: Run) -> list[Warning]:
     """Return the warnings of a run."""
     return [
         *_about_load(run),
@@ -29,7 +52,7 @@ def run_warnings(run: "Result") -> list[Warning]:
     ]
 
 
-def _about_load(run: "Result") -> Iterator[Warning]:
+def _about_load(run: Run) -> Iterator[Warning]:
     count = run.num_by_status
     if run.backlog:
         yield Warning(
@@ -50,7 +73,7 @@ def _about_load(run: "Result") -> Iterator[Warning]:
         yield Warning("unfinished", f"{count['num_unfinished']} requests were unfinished at the time limit")
 
 
-def _about_front_ends(run: "Result") -> Iterator[Warning]:
+def _about_front_ends(run: Run) -> Iterator[Warning]:
     span_s = run.end_s - float(np.nanmin(run.requests["arrival_s"]))
     shares = [replica.front_end_busy_s / span_s for replica in run.replicas] if span_s > 0 else []
     if max(shares, default=0.0) > MOST_FRONT_END_BUSY:
@@ -61,7 +84,7 @@ def _about_front_ends(run: "Result") -> Iterator[Warning]:
         )
 
 
-def _about_sessions(run: "Result") -> Iterator[Warning]:
+def _about_sessions(run: Run) -> Iterator[Warning]:
     num_early = _num_early_turns(run.requests)
     if num_early:
         early = f"{num_early} turns arrived before the previous turn of their session was answered"
@@ -71,7 +94,7 @@ def _about_sessions(run: "Result") -> Iterator[Warning]:
         yield Warning("unsent_turns", text)
 
 
-def _about_measured_requests(run: "Result") -> Iterator[Warning]:
+def _about_measured_requests(run: Run) -> Iterator[Warning]:
     count = run.num_by_status
     num_late = count["num_not_arrived"] - run.num_broken_off
     if num_late:

@@ -14,7 +14,6 @@ from simulator.config import (
     named,
     require_integer,
     require_keys,
-    require_mapping,
 )
 from simulator.token_budget.curve import IterationLoad
 from traces.shared.value_checks import flag
@@ -58,7 +57,6 @@ def build_budget(config: DictConfig) -> BudgetTask:
         ConfigError: A key or a value is not allowed; the message names it.
     """
     node = config.token_budget
-    require_mapping(node, "token_budget")
     require_keys(node, "token_budget", _KEYS)
     with named("token_budget"):
         flag("maximize_capacity", node.maximize_capacity)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traces.arrivals.basic import gamma_gaps, require_limit, require_rate
+from traces.shared.json_file import reading
 from traces.shared.value_checks import is_finite, number, sequence
 from traces.trace import Trace
 
@@ -146,13 +147,11 @@ class VaryingRate:
         if self.path is None:
             assert self.points is not None
             return self.points
-        try:
-            with open(self.path, encoding="utf-8-sig", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(
-                f"arrival.path: cannot read {self.path}: {getattr(error, 'strerror', None) or error}"
-            ) from error
+        with (
+            reading(self.path, "a CSV file", "arrival.path: "),
+            open(self.path, encoding="utf-8-sig", newline="") as file,
+        ):
+            rows = list(csv.DictReader(file))
         points = []
         for line, row in enumerate(rows, 2):
             try:

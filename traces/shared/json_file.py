@@ -46,8 +46,9 @@ def reading(path: object, what: str, key: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise ValueError(f"{key}cannot read {path}: {error.strerror}") from error
-    except (LookupError, ValueError, TypeError, AttributeError, csv.Error) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, EOFError, csv.Error) as error:
         reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else " ".join(str(error).split())[:400]
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
         raise ValueError(f"{key}{path} is not {what}: {reason}") from error
 
 

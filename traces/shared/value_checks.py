@@ -21,7 +21,7 @@ def number(
     excluding: str = "",
     optional: bool = False,
 ) -> None:
-    """Check that a value is a number from `low` to `high`, or finite.
+    """Check that a value is a finite number within limits.
 
     Args:
         name: Name of the value.
@@ -79,7 +79,7 @@ def choice(name: str, value: Any, allowed: Iterable[str], *, optional: bool = Fa
 
 
 def instance(name: str, value: Any, kind: type | tuple[type, ...], what: str, *, optional: bool = False) -> None:
-    """Check that a value is an object of a class; `what` it stands for."""
+    """Check that a value is of a class; `what` it stands for."""
     if not isinstance(value, kind):
         _refuse(name, value, what, optional)
 
@@ -157,7 +157,7 @@ def is_finite(value: Any) -> bool:
 
 
 def _is(kind: Any, value: object) -> bool:
-    """Return whether a value is a number of a kind, and not true or false."""
+    """Return whether a value is of a kind, and not a bool."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""Warnings: reasons to doubt figures, for code by kind and for people as text."""
+"""Warnings: reasons to doubt figures."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
