@@ -22,7 +22,7 @@ def test_what_is_no_number_within_limits_is_refused(value: Any) -> None:
         assert str(error.value).endswith(f"got {value!r}")
 
 
-@pytest.mark.parametrize("value", [*NOT_NUMBERS, inf])
+@pytest.mark.parametrize("value", [*NOT_NUMBERS, inf, 10**400])
 def test_a_number_without_a_largest_one_is_finite(value: Any) -> None:
     with pytest.raises(ValueError, match=r"^x must be a finite number of at least 0, got "):
         number("x", value, 0)

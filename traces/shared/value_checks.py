@@ -4,11 +4,13 @@ Each raises ValueError with one line: the name, what is allowed, and the value. 
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 Check = Callable[..., None]
+_LARGEST = sys.float_info.max
 
 
 def number(
@@ -32,19 +34,19 @@ def number(
         excluding: "low", "high" or "both": that limit itself is not allowed.
         optional: Whether None is allowed.
     """
-    above, below = excluding in ("low", "both"), excluding in ("high", "both") or high == math.inf
-    if (
-        _is(int | float, value)
-        and (low < value if above else low <= value)
-        and (value < high if below else value <= high)
-    ):
+    above, below = excluding in ("low", "both"), excluding in ("high", "both")
+    is_excluded = (above and value == low) or (below and value == high)
+    if _is(int | float, value) and low <= value <= min(high, _LARGEST) and not is_excluded:
         return
     first, last = (f"{limit:g}".replace("e-0", "e-").replace("e+0", "e") for limit in (low, high))
-    limits = f"from {first} to {last}"
-    if above or below:
-        limits = f"above {first}" if above else f"of at least {first}"
-        limits += "" if high == math.inf else f" and below {last}" if below else f" and at most {last}"
-    _refuse(name, value, f"a {'finite ' if high == math.inf else ''}number {limits}{also}", optional)
+    start = f"above {first}" if above else f"of at least {first}"
+    if high == math.inf:
+        allowed = f"a finite number {start}"
+    elif above or below:
+        allowed = f"a number {start} and {'below' if below else 'at most'} {last}"
+    else:
+        allowed = f"a number from {first} to {last}"
+    _refuse(name, value, allowed + also, optional)
 
 
 def positive(name: str, value: Any, *, optional: bool = False) -> None:
