@@ -222,7 +222,8 @@ def _write_header(folder: Path, new: Header) -> None:
 def _model(name: str) -> Model:
     if name.endswith(".json") or "/" in name:
         return read_hf_config(name)
-    choice("--model", name, ("the path of a config.json", *choices("model")))
+    if name not in choices("model"):
+        raise ValueError(f"--model must be a path of a config.json or one of {', '.join(choices('model'))}; got {name}")
     model: Model = component("model", name)
     return model
 
