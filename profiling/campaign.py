@@ -25,6 +25,7 @@ from profiling.validate.command import validate_all
 from simulator.config import load_config
 from simulator.simulation import simulate
 from traces import Trace
+from traces.shared.value_checks import integer
 
 if TYPE_CHECKING:
     from profiling.validate.fitted import Fitted
@@ -78,8 +79,7 @@ def run(options: Options) -> None:
     Raises:
         ValueError: An option is invalid, or there is no GPU.
     """
-    if options.repeats < 1:
-        raise ValueError(f"--repeats must be at least 1, got {options.repeats}")
+    integer("--repeats", options.repeats, 1)
     from profiling.validate.fitted import Fitted  # needs scikit-learn, which must not be missed after measuring
 
     begin_s = time.monotonic()

@@ -13,7 +13,7 @@ import pandas as pd
 from profiling import options
 from profiling.fit.step_bar import step_bar
 from profiling.options import PATH
-from profiling.tables import Header, TableError, device_folders, print_table
+from profiling.tables import Header, device_folders, print_table
 from traces.shared.atomic_files import write_atomic
 
 _TABLES = "TABLES: folder of a device, or a folder of device folders."
@@ -45,7 +45,7 @@ def fit(
     others = [folder for path in elementwise_from for folder in device_folders(path)]
     folders = device_folders(tables)
     if name is not None and len(folders) > 1:
-        raise TableError(f"--name is for one device; {tables} has {len(folders)}")
+        raise ValueError(f"--name is for one device; {tables} has {len(folders)}")
     for folder in folders:
         AttentionSource.of(folder, attention)  # raises before anything is written
     with step_bar(sum(map(num_steps, folders)) + len(folders)) as step:
@@ -145,7 +145,7 @@ def links(tables: Path, output: Path, figure: Path | None) -> None:
 
     folders = [folder for folder in device_folders(tables) if (folder / "communication.csv.gz").exists()]
     if not folders:
-        raise TableError(f"no folder in {tables} has a communication table")
+        raise ValueError(f"no folder in {tables} has a communication table")
     for fitted in [fitted for folder in folders for fitted in fit_links(folder)]:
         path = output / f"{fitted.about['machine']}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def host(tables: Path) -> None:
 
     folders = [folder for folder in device_folders(tables) if (folder / "host.csv.gz").exists()]
     if not folders:
-        raise TableError(f"no folder in {tables} has a host table")
+        raise ValueError(f"no folder in {tables} has a host table")
     rows = pd.concat(host_lines(folder) for folder in folders)
     for name in FITTED:
         rows[name] = rows[name].map("{:.3g}".format)
@@ -191,5 +191,5 @@ def _attention_from(tables: Path, device: str | None) -> Path | None:
         return None
     by_name = {Header.read(folder).device: folder for folder in device_folders(tables)}
     if device not in by_name:
-        raise TableError(f"--attention-from must be a device in {tables}, one of {', '.join(by_name)}; got {device}")
+        raise ValueError(f"--attention-from must be a device in {tables}, one of {', '.join(by_name)}; got {device}")
     return by_name[device]

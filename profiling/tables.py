@@ -16,6 +16,7 @@ from pandas.api.types import is_numeric_dtype
 from rich.console import Console
 
 from traces.shared.atomic_files import write_atomic
+from traces.shared.json_file import reading
 from traces.shared.terminal import new_table, show
 
 MEASURES = ("seconds", "seconds_min", "seconds_std", "library")
@@ -70,10 +71,6 @@ HEADER = "header.json"
 KERNEL_DURATION = "kernel duration"
 
 
-class TableError(ValueError):
-    """An unusable table; the message is one line."""
-
-
 @dataclass(frozen=True)
 class Header:
     """Device and source of a folder of tables.
@@ -118,15 +115,11 @@ class Header:
         """Read the header of a folder.
 
         Raises:
-            TableError: The file is missing or is not a header.
+            ValueError: The file is missing or is not a header.
         """
         path = folder / HEADER
-        try:
+        with reading(path, "the header of a folder of tables"):
             return cls(**json.loads(path.read_text()))
-        except OSError as error:
-            raise TableError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, TypeError) as error:
-            raise TableError(f"{path} is not the header of a folder of tables: {error}") from error
 
 
 def columns_of(family: str) -> list[str]:
@@ -167,26 +160,23 @@ def read_table(folder: Path, family: str) -> pd.DataFrame:
     """Read a family's table; an empty one if the folder has none.
 
     Raises:
-        TableError: The file is not a table of the family; the message names the file and the column or line.
+        ValueError: The file is not a table of the family; the message names the file and the column or line.
     """
     path = folder / f"{family}.csv.gz"
     if not path.exists():
         return pd.DataFrame(columns=columns_of(family))
-    try:
-        table = pd.read_csv(path)
-    except (OSError, EOFError, ValueError) as error:
-        raise TableError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    table = read_columns(path)
     older = {name: value for name, value in _DEFAULTS.items() if name in FAMILIES[family] and name not in table}
     table = table.assign(**older)
     missing = [name for name in columns_of(family) if name not in table]
     if missing:
-        raise TableError(f"{path} has no column {missing[0]}; its columns must be {', '.join(columns_of(family))}")
+        raise ValueError(f"{path} has no column {missing[0]}; its columns must be {', '.join(columns_of(family))}")
     for name in columns_of(family):
         if name not in _TEXT and not pd.api.types.is_numeric_dtype(table[name]):
-            raise TableError(f"{path}: column {name} must hold numbers")
+            raise ValueError(f"{path}: column {name} must hold numbers")
     invalid = table.index[~(table["seconds"] > 0) | ~(table["seconds"] < 1e6)]
     if len(invalid):
-        raise TableError(f"{path}, line {invalid[0] + 2}: seconds must be above 0, got {table['seconds'][invalid[0]]}")
+        raise ValueError(f"{path}, line {invalid[0] + 2}: seconds must be above 0, got {table['seconds'][invalid[0]]}")
     return table
 
 
@@ -196,11 +186,11 @@ def device_folders(folder: Path) -> list[Path]:
     A folder that is itself a device folder is returned alone.
 
     Raises:
-        TableError: The folder has no tables.
+        ValueError: The folder has no tables.
     """
     folders = [folder] if (folder / HEADER).exists() else sorted(path.parent for path in folder.glob(f"*/{HEADER}"))
     if not folders:
-        raise TableError(f"{folder} has no tables: no {HEADER} in it or in its subfolders")
+        raise ValueError(f"{folder} has no tables: no {HEADER} in it or in its subfolders")
     return folders
 
 
@@ -213,15 +203,13 @@ def read_columns(path: Path, *columns: str) -> pd.DataFrame:
     """Read a CSV file that must have these columns.
 
     Raises:
-        TableError: The file cannot be read, or a column is missing.
+        ValueError: The file cannot be read, or a column is missing.
     """
-    try:
+    with reading(path, "a CSV file"):
         table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise TableError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     missing = [name for name in columns if name not in table]
     if missing:
-        raise TableError(f"{path} has no column {missing[0]}")
+        raise ValueError(f"{path} has no column {missing[0]}")
     return table
 
 

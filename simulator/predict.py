@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.cli import hydra_command
-from simulator.config import ConfigError, build_prediction, description
+from simulator.config import build_prediction, description, named
 from simulator.iteration_time import time_breakdown
 from simulator.launch import with_launch
 from simulator.model import Device, Layout
@@ -20,6 +20,7 @@ from simulator.replica import Batch
 from traces.shared.atomic_files import atomic_file
 from traces.shared.spelling import counted
 from traces.shared.terminal import facts, new_table, note, show, warn
+from traces.shared.warnings import Warning
 
 HELP = """\
 Predicts the iteration time of one batch and breaks it down by operator.
@@ -48,13 +49,10 @@ def main() -> None:
 def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # writes only to output.json and output.plot
     prediction = build_prediction(config)
     stage_times, device = prediction["stage_times"], prediction["device"]
-    try:
-        breakdown = time_breakdown(stage_times, device, Batch.of(prediction["prefill"], prediction["decode"]))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    breakdown = time_breakdown(stage_times, device, Batch.of(prediction["prefill"], prediction["decode"]))
     console = Console()
     about = description(config, prediction["deployment"])
-    breakdown["warnings"] += _impossible(prediction)
+    breakdown["warnings"] += [warning.text for warning in _impossible(prediction)]
     breakdown |= {"groups": about["groups"], "choices": about["choices"]}
     written = _write(breakdown, device, config)
     _print_breakdown(breakdown, deployment_lines(about), console)
@@ -62,19 +60,21 @@ def _predict(config: DictConfig, folder: Path) -> None:  # noqa: ARG001  # write
         note(console, f"written to {', '.join(written)}")
 
 
-def _impossible(prediction: dict[str, Any]) -> Iterator[str]:
+def _impossible(prediction: dict[str, Any]) -> Iterator[Warning]:
     """Yield why the deployment could not run the batch."""
     layout: Layout = prediction["deployment"].layout
     weights_gib = max(map(layout.weight_bytes, range(layout.parallel.pp))) / 2**30
     memory_gib, longest = layout.device.memory_gib, layout.model.max_model_len
     if weights_gib > memory_gib:
-        yield (
+        yield Warning(
+            "does_not_fit",
             f"the weights do not fit: {weights_gib:,.1f} GiB per GPU with tp={layout.parallel.tp} "
-            f"pp={layout.parallel.pp}, and {layout.device.name} has {memory_gib:g} GiB"
+            f"pp={layout.parallel.pp}, and {layout.device.name} has {memory_gib:g} GiB",
         )
     lengths = [*map(sum, prediction["prefill"]), *(context for _, context in prediction["decode"])]
     if max(lengths) > longest:
-        yield f"a request has {max(lengths):,} tokens, and model.max_model_len={longest:,}: no engine would admit it"
+        text = f"a request has {max(lengths):,} tokens, and model.max_model_len={longest:,}: no engine would admit it"
+        yield Warning("too_long", text)
 
 
 def _write(breakdown: dict[str, Any], device: Device, config: DictConfig) -> list[str]:
@@ -96,10 +96,8 @@ def _draw(breakdown: dict[str, Any], device: Device, config: DictConfig) -> None
 
     figure = roofline(device, {counted(breakdown["num_tokens"], "token"): breakdown})
     set_title(figure, "Roofline of the kernels of one batch", ", ".join(deployment_parts(breakdown)))
-    try:
+    with named("output.plot", ": "):
         save(figure, config.output.plot)
-    except ValueError as error:
-        raise ConfigError(f"output.plot: {error}") from error
 
 
 def _print_breakdown(breakdown: dict[str, Any], deployment: dict[str, str], console: Console) -> None:

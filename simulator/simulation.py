@@ -21,7 +21,7 @@ from simulator.cluster import (
 from simulator.invariants import CheckedReplica, ExpectedState, check_result
 from simulator.log import NETWORK
 from simulator.replica import Replica
-from simulator.results import MetricOptions, Result, objectives_of
+from simulator.results import MetricOptions, Result, Warning, objectives_of
 from simulator.routers import Router
 from traces import Trace
 from traces.workload import FAULTS, ROUTING
@@ -98,13 +98,16 @@ def simulate(
     cluster.run()
     notes = []
     if trace.session is None and getattr(router, "needs_sessions", False):
-        notes.append(f"{type(router).__name__} routes by session, but the trace has no sessions")
+        text = f"{type(router).__name__} routes by session, but the trace has no sessions"
+        notes.append(Warning("no_sessions", text))
     for group in groups:
         if group.engine.async_scheduling and not group.scheduler.limits.lookahead:
             name = type(group.scheduler).__name__
-            notes.append(f"{name} schedules synchronously, but the host times of the engine are asynchronous ones")
+            text = f"{name} schedules synchronously, but the host times of the engine are asynchronous ones"
+            notes.append(Warning("synchronous_scheduler", text))
     if faults is not None and NETWORK in faults.kinds and all(group.parallel.num_gpus == 1 for group in groups):
-        notes.append("a slower network changes nothing: replicas of one GPU send no messages")
+        text = "a slower network changes nothing: replicas of one GPU send no messages"
+        notes.append(Warning("no_network", text))
     result = collect_result(trace, cluster, metrics or MetricOptions(), notes)
     if checks:
         replicas = [cast("CheckedReplica", run.replica) for run in cluster.runs]

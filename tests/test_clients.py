@@ -74,7 +74,7 @@ def test_a_mix_ends_when_the_file_of_a_class_ends(tmp_path: Path) -> None:
     trace = load_config(*overrides)["trace"]
     assert trace.arrival_s.max() <= 19
     assert np.count_nonzero(trace.client == 0) == 20
-    assert f"{len(trace)} requests instead of 512, as clients.chat has no more" in trace.notes
+    assert f"{len(trace)} requests instead of 512, as clients.chat has no more" in [note.text for note in trace.notes]
 
 
 def test_sessions_of_a_class_stay_sessions() -> None:
@@ -96,7 +96,10 @@ def test_sessions_of_a_class_stay_sessions() -> None:
     [
         (["trace.clients.chat.arrivals.qps=0"], "trace.clients.chat.arrivals.qps must be a number from 1e-6 to 1e9"),
         (["trace.clients.chat.cv=2"], "trace.clients.chat.cv is not a key; allowed are: trace.clients.chat.requests"),
-        (["trace.clients.chat.slo.tbt_p99=-1"], "trace.clients.chat.slo: chat.tbt_p99 must be seconds above 0"),
+        (
+            ["trace.clients.chat.slo.tbt_p99=-1"],
+            "trace.clients.chat.slo: chat.tbt_p99 must be a number above 0 and at most 1e6 seconds",
+        ),
         (["trace.clients.chat.slo.speed=1"], "trace.clients.chat.slo: speed is not an objective"),
         (["trace.clients=7"], "trace.clients must be at least one class by name, got 7"),
         (["arrival@trace.clients.chat.arrivals=closed_loop"], "trace.clients.chat"),

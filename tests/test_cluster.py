@@ -95,7 +95,7 @@ def test_an_unknown_price_leaves_the_cost_unknown() -> None:
     [
         ("3", "cluster.groups must be null or a list of groups {device, node, parallel, scheduler,"),
         ("[]", "cluster.groups must be null or a list of groups"),
-        ("[a40]", "cluster.groups[0] must be {KEY: VALUE} with keys among device, node,"),
+        ("[a40]", "cluster.groups[0] must be {device, node, parallel, scheduler,"),
         ("[{device: ../model/llama2_7b}]", "cluster.groups[0].device must be one of a100_80gb"),
         (
             "[{devise: a40}]",

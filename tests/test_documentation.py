@@ -103,7 +103,11 @@ def test_python_snippets_run(tmp_path: Path, path: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("index", "module", "config"),
-    [(0, "my_policies", "scheduler/shortest_first"), (1, "my_routers", "cluster/router/short_first")],
+    [
+        (0, "my_policies", "scheduler/shortest_first"),
+        (1, "my_routers", "cluster/router/short_first"),
+        (2, "my_times", "iteration_time/per_token"),
+    ],
 )
 def test_the_policies_of_the_documentation_run_from_their_two_files(
     tmp_path: Path, index: int, module: str, config: str

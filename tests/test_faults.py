@@ -271,8 +271,8 @@ def test_a_run_with_faults_is_saved_and_loaded_completely(tmp_path: Path) -> Non
 FAULT = "{kind, at_s, for_s, replica, slowdown}"
 MISTAKES = {
     "on_failure=ignore": "faults.on_failure must be one of resume, restart, lose; got 'ignore'",
-    "schedule=3": f"faults.schedule must be a list of {FAULT}; got 3",
-    "schedule=[3]": f"faults.schedule must be a list of {FAULT}; [0] is 3",
+    "schedule=3": f"faults.schedule must be a list of {FAULT}, got 3",
+    "schedule=[3]": f"faults.schedule[0] must be {FAULT}, got 3",
     "schedule=[{kind:failure}]": "faults.schedule[0] lacks at_s",
     "schedule=[{kind:fire,at_s:1}]": "faults.schedule[0].kind must be one of failure, slowdown, network; got 'fire'",
     "schedule=[{kind:failure,at_s:1,mttr:3}]": (

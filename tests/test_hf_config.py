@@ -128,7 +128,7 @@ def test_the_number_format_of_quantised_checkpoints_is_read(
     [
         (
             {"model_type": "mamba", "architectures": ["MambaForCausalLM"]},
-            r"has model_type 'mamba' \(architectures \['MambaForCausalLM'\]\); supported are",
+            r"model_type \(of architectures \['MambaForCausalLM'\]\) must be one of RefinedWeb, .*; got 'mamba'",
         ),
         ({"hidden_size": "gone"}, "has no hidden_size"),
         ({"max_position_embeddings": "gone"}, "has no max_position_embeddings"),
@@ -137,10 +137,10 @@ def test_the_number_format_of_quantised_checkpoints_is_read(
         ({"tie_word_embeddings": "false"}, "tied_embedding must be true or false, got 'false'"),
         ({"num_key_value_heads": "gone"}, "has no num_key_value_heads"),
         ({"intermediate_size": "gone"}, "has no intermediate_size"),
-        ({"model_type": ["llama"]}, r"has model_type \['llama'\]"),
+        ({"model_type": ["llama"]}, r"model_type .* must be one of .*; got \['llama'\]"),
         ({"model_type": "mixtral"}, "has no num_local_experts"),
-        ({"quantization_config": {"config_groups": [1]}}, "config.json: "),
-        ({"torch_dtype": "float64"}, "torch_dtype must be one of float16, bfloat16, float32, got 'float64'"),
+        ({"quantization_config": {"config_groups": [1]}}, "config.json of a supported model: "),
+        ({"torch_dtype": "float64"}, "torch_dtype must be one of float16, bfloat16, float32; got 'float64'"),
         (
             {"quantization_config": {"quant_method": "aqlm"}},
             "quantization_config of 'aqlm' with None bits of an unknown kind is not",
@@ -166,11 +166,11 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.path: cannot read /nowhere\.json: No such file"):
         load_config("model=hf", "model.path=/nowhere.json")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"cannot read .*config\.json: it is not JSON"):
+    with pytest.raises(ConfigError, match=r"config\.json is not the config\.json of a supported model: it is not JSON"):
         load_config("model=hf", f"model.path={tmp_path / 'config.json'}")
     with pytest.raises(
         ConfigError,
-        match=r"model\.dtype must be one of fp16, bf16, fp8, fp8_block, int8, int4, nvfp4, mxfp4, got 'fp4'",
+        match=r"model\.dtype must be one of fp16, bf16, fp8, fp8_block, int8, int4, nvfp4, mxfp4; got 'fp4'",
     ):
         load_config("model=hf", f"model.path={write(tmp_path, 'Qwen2.5-7B')}", "model.dtype=fp4")
 

@@ -12,6 +12,7 @@ from simulator.iteration_time import Collectives, LinkCurve, load_links
 from simulator.iteration_time.link_curves import SHIPPED
 from simulator.model import IterationOverhead, Layout, Link, Network, Node, Parallelism
 from simulator.replica import Batch
+from simulator.results import Warning
 from tests.helpers import A100, tiny_model
 
 ETHERNET = Network("Ethernet", 10.0, 1, 0.5, 0.8, 60.0, 30.0)
@@ -55,8 +56,11 @@ def test_small_replicas_share_a_machine_and_large_ones_span_several() -> None:
         (["model=yi_34b", "parallel.tp=7"], "parallel.tp=7 must divide the 8 key-value heads of yi_34b"),
         (["parallel.pp=33"], "parallel.pp=33 must be at most the 32 layers of mistral_7b"),
         (["parallel.pp=2", "parallel.stage_layers=[16,17]"], "parallel.stage_layers=[16, 17] must add up to the 32"),
-        (["parallel.pp=2", "parallel.stage_layers=[32]"], "parallel.stage_layers must be null or a list of pp=2"),
-        (["parallel.pp=2", "parallel.stage_layers=[32,0]"], "parallel.stage_layers must be null or a list of pp=2"),
+        (["parallel.pp=2", "parallel.stage_layers=[32]"], "parallel.stage_layers must be a list of pp=2 integers"),
+        (
+            ["parallel.pp=2", "parallel.stage_layers=[32,0]"],
+            "parallel.stage_layers[1] must be an integer of at least 1",
+        ),
         (["parallel.overlap_sends=2"], "parallel.overlap_sends must be true or false, got 2"),
         (["model=llama2_70b"], "llama2_70b with tp=1 pp=1 does not fit a100_80gb: of 80 GiB x 0.85"),
         (
@@ -69,7 +73,10 @@ def test_small_replicas_share_a_machine_and_large_ones_span_several() -> None:
             "parallel.tp=8 does not fill whole machines: dgx_a100 has 6 GPUs",
         ),
         (["cluster.node.measured=[nowhere]", "parallel.tp=2"], "no link curves "),
-        (["cluster.node.network.message_share=2"], "cluster.node.network.message_share must be at most 1, got 2"),
+        (
+            ["cluster.node.network.message_share=2"],
+            "cluster.node.network.message_share must be a number from 1e-6 to 1",
+        ),
         (["cluster.node.network.num_adapters=0"], "cluster.node.network.num_adapters must be an integer from 1"),
         (["cluster.node.measured=abc"], "cluster.node.measured must be a list of names or paths, got 'abc'"),
         (["cluster.node.name=nan"], "cluster.node.name must be a text, got nan"),
@@ -143,18 +150,19 @@ def test_measured_times_take_precedence_over_formulas() -> None:
     three = Collectives(layout(3, node=azure), IterationOverhead())
     assert three.all_reduce_time(1e9) == pytest.approx(20e-6 + 4 / 3 / 29.8)
     assert three.sources == []
-    assert three.warnings == ["all-reduce of 3 GPUs was not measured on azure_nc96ads_v4: a ring at 29.8 GB/s"]
+    ring = "all-reduce of 3 GPUs was not measured on azure_nc96ads_v4: a ring at 29.8 GB/s"
+    assert three.warnings == [Warning("unmeasured", ring)]
 
 
 def test_message_times_beyond_their_measurements_give_warnings() -> None:
     azure = component("cluster.node", "azure_nc96ads_v4")
     (warning,) = Collectives(layout(4, 2, node=azure), IterationOverhead()).warnings
-    assert warning.startswith("messages between machines were not measured: 100 Gbps Ethernet")
+    assert warning.text.startswith("messages between machines were not measured: 100 Gbps Ethernet")
     assert Collectives(layout(1, 2, node=azure), IterationOverhead()).warnings == []
     (warning,) = Collectives(layout(1, 4, node=azure), IterationOverhead()).warnings
-    assert warning == "some messages between stages were not measured on azure_nc96ads_v4: 29.8 GB/s"
+    assert warning.text == "some messages between stages were not measured on azure_nc96ads_v4: 29.8 GB/s"
     (warning,) = Collectives(layout(4, node=component("cluster.node", "dgx_h100")), IterationOverhead()).warnings
-    assert warning.startswith("links of dgx_h100 are known for h100_sxm and assumed unchanged for a100_80gb")
+    assert warning.text.startswith("links of dgx_h100 are known for h100_sxm and assumed unchanged for a100_80gb")
 
 
 def test_pairs_are_fast_and_messages_over_pcie_are_slow() -> None:
@@ -186,7 +194,8 @@ def test_a_curve_is_interpolated_between_its_knots_and_extrapolated_beyond_them(
     ("text", "message"),
     [
         ("{", "is not a file of link curves"),
-        ("[]", "format must be 1"),
+        ("[]", "it must be a JSON object"),
+        ("{}", "it has no format"),
         ('{"format": 2}', "format must be 1"),
         ('{"format": 1, "about": {}}', "it has no machine"),
         ('{"format": 1, "about": {"machine": "x"}}', "it has no curves"),

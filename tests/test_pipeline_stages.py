@@ -31,7 +31,7 @@ class PerToken:
                 times += [self.message_s, per_token_s * num_tokens]
             return times
 
-        return stage_times
+        return StageTimes(stage_times)
 
 
 def run(requests: list[tuple[float, int, int]], times: PerToken, *, overlap_sends: bool = False) -> Result:
@@ -168,3 +168,13 @@ def test_overlapping_sends_that_take_no_time_changes_no_batch() -> None:
         )
         logs.append(simulate(trace_of(requests), deployment, log_members=True))
     assert list(logs[0].batches()) == list(logs[1].batches())
+
+
+def test_an_iteration_time_that_returns_no_stage_times_is_named() -> None:
+    class Bare:
+        def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
+            return self  # type: ignore[return-value]
+
+    deployment = Deployment(tiny_model(1024), A100, VLLM(), iteration_time=Bare(), kv_cache=KVMemory(num_blocks=1000))
+    with pytest.raises(ValueError, match=r"^what Bare\.for_layout returns must be StageTimes, got "):
+        simulate(trace_of([(0.0, 5, 5)]), deployment)

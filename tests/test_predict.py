@@ -100,8 +100,8 @@ def test_the_help_says_that_the_scheduler_chooses_the_engine(tmp_path: Path) -> 
     ("overrides", "message"),
     [
         ([], "the batch is empty"),
-        (["prefill=[[0,0]]"], "prefill must be a list of pairs"),
-        (["decode=[[1,2,3]]"], "decode must be a list of pairs"),
+        (["prefill=[[0,0]]"], "prefill[0][0] must be an integer from 1 to 1048576, got 0"),
+        (["decode=[[1,2,3]]"], "decode[0] must be a pair [number of decodes, tokens of each], got [1, 2, 3]"),
         (["iteration_time=affine", "prefill=[[1,0]]"], "iteration_time: this model is not composed of operators"),
         (["parallel.tp=3", "prefill=[[1,0]]"], "parallel.tp=3 must divide the 32 query heads"),
         (["output.json=/nowhere/x.json", "prefill=[[1,0]]"], "cannot write to /nowhere/"),

@@ -16,7 +16,7 @@ EXPORTS = {
     "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
     " groups_of has_token_budget request_table token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",
-    "simulator.compare": "ReadError Run read_run",
+    "simulator.compare": "Run read_run",
     "simulator.config": "CONFIG_DIR ConfigError GROUPS MOST_NODES PublishedModel VERSION allowing build"
     " build_experiment build_prediction build_slo check_config_dir check_override choices chosen code_digest"
     " combine_policies component composed deployment_of description files_of input_digests integer_pairs json_schema"
@@ -25,13 +25,13 @@ EXPORTS = {
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stuck_reason",
     "simulator.invariants": "CheckedReplica ExpectedState InvariantError check_result",
-    "simulator.iteration_time": "Affine Attention AttentionCases AttentionFit AttentionFits Collectives Composed"
-    " ComposedTimes CorrectedPhysics DESIGNS DeviceProfile Documented Elementwise ElementwiseFit ExpertCases Experts"
-    " ExpertsFit Extent Floats Gpu HostPart InEngine IterationTime LINEAR_OPERATORS LinkCurve MatMul MatMulFit"
-    " MeasuredLinks NUM_TERMS PUBLISHED_LINEAR_MS Profile ProfileKernels Provenance ROUTING Roofline StageTimes"
-    " TiledLines Trees attention_key attention_of describe_provenance elementwise_features elementwise_key"
-    " elementwise_terms embedding experts_inputs extent_of extent_of_batch head_operators layer_operators load_links"
-    " load_profile matmul_features matmul_key matmul_terms time_breakdown",
+    "simulator.iteration_time": "Affine Attention AttentionCases AttentionFit AttentionFits Collectives ComposedTimes"
+    " CorrectedPhysics DESIGNS DeviceProfile Elementwise ElementwiseFit ExpertCases Experts ExpertsFit Extent Floats"
+    " Gpu HostPart InEngine IterationTime LINEAR_OPERATORS LinkCurve MatMul MatMulFit MeasuredLinks NUM_TERMS"
+    " PUBLISHED_LINEAR_MS Profile ProfileKernels Provenance ROUTING Roofline StageTimes TiledLines Trees"
+    " attention_key attention_of describe_provenance elementwise_features elementwise_key elementwise_terms embedding"
+    " experts_inputs extent_of extent_of_batch head_operators layer_operators load_links load_profile matmul_features"
+    " matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes KVPool LayerGroup PrefixCache",
     "simulator.launch": "Cost Launch hourly_price launch_lines planning_lines read_file read_words with_launch",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations"
@@ -64,7 +64,7 @@ EXPORTS = {
     " Weibull find_sessions",
     "traces.generators": "ClientClass Conversations Empirical Fixed Geometric Lengths LogNormal Mix SharedPrefix"
     " SplitNormal Synthetic Table Uniform Zipf",
-    "traces.readers": "OnError TAKES_ALL TraceFile",
+    "traces.readers": "OnError TraceFile",
     "traces.tools": "SUFFIXES describe fit save",
 }
 

@@ -1,5 +1,6 @@
 """A saved run loads as if it had just been simulated."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -53,7 +54,26 @@ def test_a_loaded_run_equals_the_simulated_one(name: str, tmp_path: Path) -> Non
         assert np.array_equal(spans, expected_spans)
         assert replica.placement == expected.placement
         assert replica.provenance == expected.provenance
+    assert loaded.warnings == result.warnings
     assert load_summary(tmp_path)["ttft_s"] == result.summary["ttft_s"]
+
+
+def test_warnings_of_runs_that_were_saved_without_kinds_are_of_an_unknown_kind(tmp_path: Path) -> None:
+    result = simulate(**load_config("trace=fixed", "trace.num_requests=5", "arrival=closed_loop", "arrival.users=9"))
+    (note,) = result.notes
+    assert note.kind == "idle_users"
+    save(result, tmp_path)
+    with np.load(tmp_path / "log.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    for notes, kinds in (([note.text], ["unknown"]), ([["idle_users", note.text]], ["idle_users"])):
+        about = json.loads(arrays["about"].tobytes()) | {"notes": notes}
+        about_bytes = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+        np.savez(tmp_path / "log.npz", **{**arrays, "about": about_bytes})
+        assert [loaded.kind for loaded in load_result(tmp_path).notes] == kinds
+    about["notes"] = [["banana", note.text]]
+    np.savez(tmp_path / "log.npz", **{**arrays, "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)})
+    with pytest.raises(RunError, match="the kind of a warning must be one of overloaded, "):
+        load_result(tmp_path)
 
 
 def test_the_same_run_is_written_as_the_same_bytes(tmp_path: Path) -> None:

@@ -349,7 +349,7 @@ def test_a_recording_is_not_overwritten_and_a_folder_without_one_is_named(
         (["record", "--on", "cpu", "--output", str(tmp_path)], "already has a recording"),
         (["validate", str(tmp_path)], "has no valid recording: 'on'"),
         (["validate", str(tmp_path / "none")], "no recording.json in it or below"),
-        (["campaign", "--model", "llama_small", "--repeats", "0", "--output", str(tmp_path)], "--repeats must be at"),
+        (["campaign", "--model", "llama_small", "--repeats", "0", "--output", str(tmp_path)], "--repeats must be an"),
     ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)

@@ -161,9 +161,9 @@ def test_a_configuration_loads_the_trace() -> None:
         ("zipf=-1", "zipf must be a number from 0 to 10, got -1"),
         (
             "max_total_tokens=1025",
-            "max_total_tokens must be an integer of at least 1026 (prefix_tokens and 2 more) or null, got 1025",
+            "max_total_tokens (prefix_tokens and at least 2 more) must be an integer of at least 1026 or null, got",
         ),
-        ("prompt.median=0", "prompt.median and sigma must be above 0"),
+        ("prompt.median=0", "prompt.median must be a finite number above 0, got 0"),
         ("groups=3", "groups is not a key"),
     ],
 )

@@ -204,7 +204,7 @@ def test_times_recorded_in_steps_are_spread_over_the_steps() -> None:
     assert spread.arrival_s is not None
     assert np.array_equal(np.floor(spread.arrival_s / 3) * 3, stepped.arrival_s)
     assert isinstance(fit_arrivals(spread.arrival_s), Poisson | Gamma | Weibull)
-    assert "recorded in steps of 3 s" in spread.notes[0]
+    assert "recorded in steps of 3 s" in spread.notes[0].text
     # Bursts an hour apart, in whole seconds: no request moves by more than one second.
     bursts = np.floor(
         np.repeat(np.arange(24) * 3600.0, 400) + np.tile(np.sort(np.random.default_rng(0).random(400) * 60), 24)

@@ -22,6 +22,7 @@ from traces import Trace
 from traces.arrivals import Sessions
 from traces.readers import TraceFile, tables
 from traces.shared.atomic_files import write_atomic
+from traces.shared.warnings import Warning
 from traces.tools import SUFFIXES, save
 
 RNG = np.random.default_rng(0)
@@ -408,7 +409,7 @@ def test_skipped_malformed_rows_are_counted(tmp_path: Path) -> None:
     trace = load(write(tmp_path / "trace.csv", text), on_error="skip")
     assert trace.prompt_tokens.tolist() == [5, 9]
     assert trace.num_skipped == 5
-    (note,) = trace.notes
+    (note,) = [note.text for note in trace.notes]
     assert note.startswith("5 malformed rows were skipped, the first: ")
     assert "line 3: arrival_s must be a number of at least 0, or in each row a date and time, got '-1'" in note
 
@@ -482,7 +483,7 @@ def test_only_selected_rows_are_read(tmp_path: Path) -> None:
     assert len(load(path, num_requests=100)) == 10
     short = load(path, max_total_tokens=31)
     assert short.prompt_tokens.tolist() == [5, 10, 20, 30]
-    assert short.notes == ("6 requests longer than max_total_tokens=31 were left out",)
+    assert short.notes == (Warning("requests_left_out", "6 requests longer than max_total_tokens=31 were left out"),)
     window = load(path, start_s=3, duration_s=4)
     assert (window.prompt_tokens.tolist(), lists(window)["arrival_s"]) == ([30, 40, 50, 60], [0.0, 1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="no request is left"):
@@ -524,7 +525,7 @@ def test_times_that_begin_late_are_shifted_to_0(tmp_path: Path, times: list[floa
     text = "arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{time},5,2\n" for time in times)
     trace = load(write(tmp_path / "log", text))
     assert lists(trace)["arrival_s"] == expected
-    notes = [note for note in trace.notes if note.startswith("times were shifted: ")]
+    notes = [note.text for note in trace.notes if note.kind == "times_shifted"]
     assert [note.split()[3] for note in notes] == [f"{times[0]:,.12g}"] * (times[0] >= 60)
 
 
@@ -547,7 +548,7 @@ def test_a_window_after_shifted_times_says_by_how_much_they_were_shifted(tmp_pat
 def test_recorded_times_that_are_not_used_are_noted(tmp_path: Path, options: list[str], is_noted: bool) -> None:
     path = write(tmp_path / "log.csv", "arrival_s,prompt_tokens,output_tokens\n1,5,2\n2,5,2\n")
     notes = load_config("trace=file", f"trace.path={path}", *options)["trace"].notes
-    assert ("arrival times of the file are not used; arrival=trace replays them" in notes) == is_noted
+    assert ("times_unused" in {note.kind for note in notes}) == is_noted
 
 
 def test_the_user_names_columns(tmp_path: Path) -> None:
@@ -582,7 +583,7 @@ def test_rows_are_sorted_by_arrival(tmp_path: Path) -> None:
     }
     assert trace.prefix is not None
     assert [trace.prefix.of(request).tolist() for request in range(4)] == [[3], [], [1, 4], [1, 2]]
-    assert trace.notes == ("rows were not in order of arrival and were sorted",)
+    assert trace.notes == (Warning("rows_sorted", "rows were not in order of arrival and were sorted"),)
     with pytest.raises(ValueError, match="start_s and duration_s need rows in order of arrival; sort the file first"):
         load(tmp_path / "log.csv", start_s=1)
 
@@ -604,11 +605,15 @@ def test_output_lengths_may_have_a_default(tmp_path: Path) -> None:
     text = '{"timestamp": 0, "input_length": 5}\n{"timestamp": 1000, "input_length": 6}\n'
     trace = load(write(tmp_path / "none", text), output_tokens=30)
     assert (trace.output_tokens.tolist(), lists(trace)["arrival_s"]) == ([30, 30], [0.0, 1.0])
-    assert trace.notes == ("2 requests have no output length of their own but trace.output_tokens=30",)
+    assert trace.notes == (
+        Warning("default_outputs", "2 requests have no output length of their own but trace.output_tokens=30"),
+    )
     text = "prompt_tokens,output_tokens\n5,\n6,4\n7,0\n8,\n"
     trace = load(write(tmp_path / "some", text), output_tokens=30, on_error="skip", max_total_tokens=37)
     assert trace.output_tokens.tolist() == [30, 4]
-    assert "1 requests have no output length of their own but trace.output_tokens=30" in trace.notes
+    assert "1 requests have no output length of their own but trace.output_tokens=30" in [
+        note.text for note in trace.notes
+    ]
     assert load(write(tmp_path / "all", "prompt_tokens,output_tokens\n5,1\n"), output_tokens=30).notes == ()
 
 
@@ -618,9 +623,11 @@ def test_a_note_says_that_the_file_has_more_rows(tmp_path: Path, monkeypatch: py
     text = "prompt_tokens,output_tokens\n" + "".join(f"5,{number}\n" for number in range(1, 7))
     path = write(tmp_path / "log", text if kind == "csv" else "".join(json.dumps(row) + "\n" for row in rows))
     assert load(path, num_requests=6).notes == load(path).notes == ()
-    assert load(path, num_requests=4).notes == ("first 4 of 6 rows; trace.num_requests=null takes all",)
+    assert load(path, num_requests=4).notes == (
+        Warning("rows_left_out", "first 4 of 6 rows; trace.num_requests=null takes all"),
+    )
     monkeypatch.setattr(tables, "PART_BYTES", 8 if kind == "csv" else 80)
-    (note,) = load(path, num_requests=2).notes
+    (note,) = [note.text for note in load(path, num_requests=2).notes]
     assert re.fullmatch(r"first 2 of more than [2345] rows; trace.num_requests=null takes all", note)
 
 
@@ -753,7 +760,7 @@ def test_rows_are_counted_and_numbered_across_the_parts_of_a_large_file(tmp_path
     [
         ({"num_requests": 0}, "num_requests must be an integer of at least 1 or null, got 0"),
         ({"max_total_tokens": 1}, "max_total_tokens must be an integer of at least 2 or null, got 1"),
-        ({"on_error": "ignore"}, "on_error must be error or skip, got 'ignore'"),
+        ({"on_error": "ignore"}, "on_error must be one of error, skip; got 'ignore'"),
         ({"start_s": -1}, "start_s must be a finite number of at least 0, got -1"),
         ({"duration_s": 0}, "duration_s must be a finite number above 0 or null, got 0"),
         ({"find_sessions": 1}, "find_sessions must be true or false, got 1"),
@@ -881,7 +888,7 @@ def test_turns_after_a_turn_that_is_left_out_are_left_out_too(tmp_path: Path, op
     text = f"arrival_s,think_s,prompt_tokens,output_tokens,session\n0,,10,5,a\n1,,{first},5,b\n,3,30,5,b\n,4,60,5,a\n"
     trace = load(write(tmp_path / "trace.csv", text), **options)
     assert trace.prompt_tokens.tolist() == [10, 60]
-    assert "1 turns were left out because an earlier turn of their session was" in trace.notes
+    assert "1 turns were left out because an earlier turn of their session was" in [note.text for note in trace.notes]
 
 
 def test_think_times_need_no_arrival_times(tmp_path: Path) -> None:
@@ -919,7 +926,7 @@ def test_a_time_window_with_too_many_requests_is_reported(tmp_path: Path) -> Non
     )
     assert load(path, start_s=2, duration_s=4, num_requests=4).notes == ()
     assert load(path, start_s=2, duration_s=4, num_requests=3).notes == (
-        "the time window has more than num_requests=3 requests",
+        Warning("window_full", "the time window has more than num_requests=3 requests"),
     )
 
 

@@ -207,7 +207,7 @@ def test_a_capacity_warns_if_requests_did_not_arrive_at_its_rate() -> None:
 
 def test_users_without_requests_are_reported() -> None:
     trace = ClosedLoop(users=9).assign(trace_of([(0, 9, 2)] * 4), np.random.default_rng(0))
-    assert trace.notes == ("only 4 of 9 users send requests, as the trace has no more sessions",)
+    assert [note.text for note in trace.notes] == ["only 4 of 9 users send requests, as the trace has no more sessions"]
 
 
 def test_a_capacity_can_be_searched_with_sessions_but_not_in_a_closed_loop() -> None:

@@ -1,6 +1,7 @@
 """Doubtful results are reported by a warning on the terminal and a field of summary.json."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 
 from simulator.__main__ import main
 from simulator.capacity.__main__ import main as capacity
-from tests.helpers import run_main
+from tests.helpers import REPOSITORY, run_main
+from traces.shared.warnings import KINDS
 
 ROWS = "prompt_tokens,output_tokens\n" + "300,20\n" * 30
 MIX = ["trace=mix", "trace.num_requests=40"]
@@ -141,3 +143,13 @@ def test_a_run_without_doubtful_results_has_no_warning(
     assert run_main(main, arguments, tmp_path, monkeypatch) == 0
     assert "warning" not in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"] == []
+
+
+def test_every_kind_is_used_and_documented() -> None:
+    sources = [path for package in ("simulator", "traces") for path in (REPOSITORY / package).rglob("*.py")]
+    used = {kind for path in sources for kind in re.findall(r'\bWarning\(\s*"(\w+)"', path.read_text())}
+    section = (REPOSITORY / "docs" / "output.md").read_text().partition("### Warnings")[2].partition("\n[Capacity")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    documented = [kind for row in rows for kind in re.findall(r"`(\w+)`", row)]
+    assert sorted(documented) == sorted(KINDS)
+    assert used == set(KINDS)

@@ -1,6 +1,5 @@
 """`python -m traces`: describe and convert request files, fit generators to them."""
 
-import json
 import re
 import shlex
 import sys
@@ -17,8 +16,9 @@ from rich.console import Console
 from traces.generators import Conversations
 from traces.readers import TraceFile
 from traces.shared import command_line
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_json
 from traces.shared.spelling import nearest
+from traces.shared.warnings import Warning
 from traces.tools import SUFFIXES, describe, fit, save
 from traces.tools.fit import match, without_steps
 from traces.tools.generator_files import write_generators
@@ -124,7 +124,7 @@ def _parse_value(text: str) -> Any:
 
 def _load(file: TraceFile) -> Trace:
     trace = file.load(np.random.default_rng(0))
-    return replace(trace, notes=tuple(map(_with_own_keys, trace.notes)))
+    return replace(trace, notes=tuple(Warning(note.kind, _with_own_keys(note.text)) for note in trace.notes))
 
 
 def _stem(path: str) -> str:
@@ -143,9 +143,7 @@ def _describe(file: TraceFile, outputs: Mapping[str, Path], console: Console) ->
     print_description(figures, console)
     written = [str(picture)]
     if "json" in outputs:
-        with atomic_file(outputs["json"]) as output:
-            json.dump(figures, output, indent=2, allow_nan=False)
-            output.write("\n")
+        write_json(outputs["json"], figures)
         written.append(str(outputs["json"]))
     _print_written(written, console)
 
@@ -157,7 +155,7 @@ def _convert(file: TraceFile, path: Path, console: Console) -> None:
     save(trace, path)
     console.print(f"{len(trace):,} requests", highlight=False)
     for note in trace.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"note: {note.text}", highlight=False, markup=False, soft_wrap=True)
     _print_written([str(path)], console)
 
 
@@ -169,7 +167,7 @@ def _fit(file: TraceFile, outputs: Mapping[str, Path], console: Console) -> None
     except ValueError as error:
         raise ValueError(f"{file.path}: {error}") from error
     rows = match(trace, fitted)
-    notes = [*trace.notes, *fitted.notes]
+    notes = [*(note.text for note in trace.notes), *fitted.notes]
     folder = outputs.get("output", Path("configs_of_mine"))
     comments = [
         f"Fitted to the {len(trace):,} requests of {Path(file.path).name} by",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traces.shared.value_checks import integer
+from traces.shared.warnings import Warning
 
 Rows = NDArray[np.int64] | NDArray[np.bool_]
 # Files are read as float64, in which integers up to here are exact.
@@ -144,7 +145,7 @@ class Trace:
         prefix: Prefix blocks of the prompts, or of prompts and outputs; None: unknown.
         max_concurrency: Most requests in flight; None: no limit.
         num_skipped: Malformed rows of the file that were skipped.
-        notes: Remarks about the requests, a sentence each.
+        notes: Warnings about the requests.
     """
 
     prompt_tokens: NDArray[np.int64]
@@ -159,7 +160,7 @@ class Trace:
     prefix: PrefixBlocks | None = None
     max_concurrency: int | None = None
     num_skipped: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Warning, ...] = ()
 
     def __post_init__(self) -> None:
         """Check array lengths and value ranges."""
@@ -177,8 +178,7 @@ class Trace:
             values = getattr(self, name)
             if not np.issubdtype(values.dtype, np.integer) or values.min() < 1:
                 raise ValueError(f"{name} must be integers of at least 1")
-        if self.max_concurrency is not None:
-            integer("max_concurrency", self.max_concurrency, 1, MOST_CONCURRENT)
+        integer("max_concurrency", self.max_concurrency, 1, MOST_CONCURRENT, optional=True)
         if self.client is not None and not (self.client.min() >= 0 and self.client.max() < len(self.clients)):
             raise ValueError(f"client must be numbers of the {len(self.clients)} clients")
         self._check_priorities()

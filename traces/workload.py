@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from traces.base import Arrivals, Source
+from traces.shared.warnings import Warning
 from traces.trace import Trace
 
 # Random streams by purpose; a purpose keeps its stream when others are added.
 LENGTHS, ARRIVALS, ROUTING, FAULTS = range(4)
-IGNORES_TIMES = "arrival times of the file are not used; arrival=trace replays them"
+IGNORES_TIMES = Warning("times_unused", "arrival times of the file are not used; arrival=trace replays them")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from profiling.tables import read_columns
 from simulator.config import load_config
-from simulator.iteration_time import LINEAR_OPERATORS, PUBLISHED_LINEAR_MS, Composed, StageTimes
+from simulator.iteration_time import LINEAR_OPERATORS, PUBLISHED_LINEAR_MS, StageTimes
 from simulator.replica import Batch
 
 MS = 1e-3
@@ -44,7 +44,7 @@ def cases(folder: Path) -> Iterator[Case]:
     """Yield every published time and its prediction.
 
     Raises:
-        TableError: A file is missing or lacks a column.
+        ValueError: A file is missing or lacks a column.
     """
     yield from _splitwise(folder / "splitwise" / "perf_model.csv")
     yield from _sarathi_serve(folder / "sarathi_serve")
@@ -79,7 +79,7 @@ def stage_times(*overrides: str) -> StageTimes:
 
 def linear_time(times: StageTimes, num_tokens: int) -> float:
     """Predict the seconds of the linear layers on one GPU, all layers."""
-    assert isinstance(times, Composed)
+    assert times.operators is not None
     operators = times.operators(Batch.of([(num_tokens, 0)], []), 0)
     return sum(
         operator.seconds_per_layer * operator.layers for operator in operators if operator.name in LINEAR_OPERATORS

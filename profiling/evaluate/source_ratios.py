@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from profiling.tables import Header, TableError, medians, read_table
+from profiling.tables import Header, medians, read_table
 
 # Key columns of a case; a GEMM is the same case in any operator.
 SAME = {
@@ -33,16 +33,16 @@ def ratios(folder: Path, reference: Path) -> pd.DataFrame:
         Columns family, operator, ratio (median), p5, p95 and num_cases; one row per operator.
 
     Raises:
-        TableError: The folders are of different devices, or have no case in common.
+        ValueError: The folders are of different devices, or have no case in common.
     """
     device, reference_device = Header.read(folder).device, Header.read(reference).device
     if device != reference_device:
-        raise TableError(f"{folder} is of {device}, {reference} of {reference_device}: only one device can be compared")
+        raise ValueError(f"{folder} is of {device}, {reference} of {reference_device}: only one device can be compared")
     parts = [
         rows for family, keys in SAME.items() if len(rows := _family_ratios(folder, reference, family, list(keys)))
     ]
     if not parts:
-        raise TableError(f"{folder} and {reference} have no case in common")
+        raise ValueError(f"{folder} and {reference} have no case in common")
     return pd.concat(parts, ignore_index=True)
 
 

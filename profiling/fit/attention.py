@@ -9,7 +9,7 @@ import pandas as pd
 
 from profiling.fit.designs import ATTENTION_SHAPE, attention_design, by_shape, gpu_of
 from profiling.fit.regressors import CorrectedPhysicsRegressor
-from profiling.tables import Header, TableError, medians, read_table
+from profiling.tables import Header, medians, read_table
 from simulator.iteration_time import (
     NUM_TERMS,
     Attention,
@@ -119,17 +119,17 @@ class AttentionSource:
         """Return the tables for a device.
 
         Raises:
-            TableError: It has too few rows and no other device is named, or that device has too few as well.
+            ValueError: It has too few rows and no other device is named, or that device has too few as well.
         """
         if _has_enough(folder):
             return cls(folder, False, _formats(folder))
         if attention_from is None:
-            raise TableError(
+            raise ValueError(
                 f"{folder} has fewer than {MIN_ROWS} rows of prefill or of decode attention: "
                 "name a device to derive attention from, --attention-from DEVICE"
             )
         if not _has_enough(attention_from):
-            raise TableError(f"{attention_from} has fewer than {MIN_ROWS} rows of attention too")
+            raise ValueError(f"{attention_from} has fewer than {MIN_ROWS} rows of attention too")
         note = (
             f"Attention is derived: the fit to {Header.read(attention_from).device} is carried over by the ratios of "
             "multiprocessors, FLOP rate and bandwidth, because there are too few rows of the device itself."

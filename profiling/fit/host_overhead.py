@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from profiling.fit.piecewise_lines import fit_line
-from profiling.tables import Header, TableError, medians, read_table
+from profiling.tables import Header, medians, read_table
 from simulator.config import choices, component
 from simulator.model import HostTime
 
@@ -25,11 +25,11 @@ def host_lines(folder: Path) -> pd.DataFrame:
         p95 (absolute error of the line, per cent), num_points.
 
     Raises:
-        TableError: The folder has no host table.
+        ValueError: The folder has no host table.
     """
     table = read_table(folder, "host")
     if not len(table):
-        raise TableError(f"{folder} has no host table")
+        raise ValueError(f"{folder} has no host table")
     keys = ["model", "tp", "batch"]
     rows = []
     for is_several in (False, True):
@@ -61,11 +61,11 @@ def host_time(folder: Path) -> HostTime:
     """Fit the host time of one GPU to a folder of tables.
 
     Raises:
-        TableError: The folder has no host table of one GPU.
+        ValueError: The folder has no host table of one GPU.
     """
     rows = [row for row in host_lines(folder).to_dict("records") if row["gpus"] == "one"]
     if not rows:
-        raise TableError(f"{folder} has no host time of one GPU")
+        raise ValueError(f"{folder} has no host time of one GPU")
     return HostTime(**{name: float(rows[0][name]) for name in FITTED})
 
 

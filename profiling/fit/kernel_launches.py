@@ -28,7 +28,7 @@ def launch_times(path: Path) -> pd.DataFrame:
         per cent).
 
     Raises:
-        TableError: The file cannot be read.
+        ValueError: The file cannot be read.
     """
     keys = ["hardware", "tensor_parallel", "batch_size", "prompt_size"]
     table = read_columns(path, *keys, "model", "token_time")

@@ -20,7 +20,7 @@ from profiling.fit.designs import (
     routed_rows,
 )
 from profiling.fit.regressors import CorrectedPhysicsRegressor, TiledLinesRegressor
-from profiling.tables import KERNEL_DURATION, Header, TableError, medians, read_table
+from profiling.tables import KERNEL_DURATION, Header, medians, read_table
 from simulator.iteration_time import (
     CorrectedPhysics,
     DeviceProfile,
@@ -174,7 +174,7 @@ def fit_device(
         progress: Called with the name of each step before it begins; None: nothing.
 
     Raises:
-        TableError: Too few rows.
+        ValueError: Too few rows.
     """
     report = progress or _ignore
     header = Header.read(folder)
@@ -211,14 +211,14 @@ def _require_rows(folder: Path, matmuls: pd.DataFrame, sources: Sequence[Path]) 
     """Check that the operators of a layer were measured.
 
     Raises:
-        TableError: Some were not.
+        ValueError: Some were not.
     """
     measured = {name for _, rows in elementwise_rows(sources) for name in rows["operator"]}
     if not len(matmuls) or not measured:
-        raise TableError(f"{folder} needs a matmul and an elementwise table")
+        raise ValueError(f"{folder} needs a matmul and an elementwise table")
     if missing := [name for name in ("rope", "activation") if name not in measured]:
         names = " and ".join(missing)
-        raise TableError(f"{folder} has no rows of {names}; --elementwise-from FOLDER takes them from other devices")
+        raise ValueError(f"{folder} has no rows of {names}; --elementwise-from FOLDER takes them from other devices")
 
 
 def _ignore(_: str) -> None:

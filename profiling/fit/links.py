@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import QuantileRegressor
 
-from profiling.tables import Header, TableError, medians, read_table
+from profiling.tables import Header, medians, read_table
 from simulator.iteration_time import Floats, LinkCurve, MeasuredLinks
 
 GROUP = ["machine", "operator", "num_gpus", "gpus_per_node"]
@@ -108,7 +108,7 @@ def fit_links(folder: Path) -> list[MeasuredLinks]:
     """Fit the links of each machine in a folder of tables.
 
     Raises:
-        TableError: The folder has no table of collectives.
+        ValueError: The folder has no table of collectives.
     """
     header = Header.read(folder)
     curves: dict[str, list[LinkCurve]] = {}
@@ -117,7 +117,7 @@ def fit_links(folder: Path) -> list[MeasuredLinks]:
         fitted = LinkCurveRegressor().fit(num_bytes, seconds)
         curves.setdefault(str(key["machine"]), []).append(fitted.curve(*group))
     if not curves:
-        raise TableError(f"{folder} has no communication table with at least {MIN_SIZES} sizes of an operation")
+        raise ValueError(f"{folder} has no communication table with at least {MIN_SIZES} sizes of an operation")
     about = {
         "device": header.device,
         "kernels": header.kernels,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from profiling.importers import aiconfigurator, llmservingsim, vidur
 from profiling.options import PATH, output
-from profiling.tables import HEADER, Header, TableError, write_table
+from profiling.tables import HEADER, Header, write_table
 
 _VIDUR = "FOLDER: has compute/GPU/ORG/MODEL/mlp.csv, or linear/GPU_MODEL.csv."
 _SERVING_SIM = "FOLDER: its profiler/perf, which has GPU/MODEL/FORMAT/meta.yaml."
@@ -50,10 +50,10 @@ def _require_source(folder: Path, source: str) -> None:
     """Check that a folder has no tables of another source.
 
     Raises:
-        TableError: It has.
+        ValueError: It has.
     """
     if (folder / HEADER).exists() and (present := Header.read(folder).source) != source:
-        raise TableError(f"{folder} has tables of another source ({present}); choose another --output")
+        raise ValueError(f"{folder} has tables of another source ({present}); choose another --output")
 
 
 @command.command("aiconfigurator", help="Convert NVIDIA's kernel tables, of aiconfigurator-core or aisimulate.")

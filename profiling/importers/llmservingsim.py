@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from profiling.tables import KERNEL_DURATION, Header, TableError, complete, read_columns
+from profiling.tables import KERNEL_DURATION, Header, complete, read_columns
 
 US = 1e-6
 SOURCE = "LLMServingSim profiler/perf (github.com/casys-kaist/LLMServingSim)"
@@ -78,7 +78,7 @@ def tables(folder: Path) -> Iterator[tuple[Header, str, pd.DataFrame]]:
     """Yield (header, family, rows) of each GPU.
 
     Raises:
-        TableError: The folder has no such tables, or a model or file is unknown.
+        ValueError: The folder has no such tables, or a model or file is unknown.
     """
     is_empty = True
     for gpu in (gpu for gpu in GPUS if (folder / gpu).is_dir()):
@@ -94,7 +94,7 @@ def tables(folder: Path) -> Iterator[tuple[Header, str, pd.DataFrame]]:
             is_empty = False
             yield header, family, complete(pd.concat(parts).assign(device=header.device), family)
     if is_empty:
-        raise TableError(
+        raise ValueError(
             f"{folder} has no tables of LLMServingSim: no GPU/MODEL/FORMAT/meta.yaml for {', '.join(GPUS)}"
         )
 
@@ -121,7 +121,7 @@ def _header(gpu: str, versions: set[str]) -> Header:
 def _shard(model: str, folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the families of one model at one tensor-parallel degree."""
     if model not in MODELS:
-        raise TableError(f"{folder}: the widths of {model} are not known; known models: {', '.join(MODELS)}")
+        raise ValueError(f"{folder}: the widths of {model} are not known; known models: {', '.join(MODELS)}")
     degree = int(folder.name.removeprefix("tp"))
     hidden, head_dim, q_heads, kv_heads, ffn, vocab = MODELS[model]
     widths = _Widths(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from profiling.tables import Header, TableError, complete
+from profiling.tables import Header, complete, read_columns
 
 MS = 1e-3
 BYTES_PER_VALUE = 2
@@ -64,7 +64,7 @@ def tables(folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield (GPU, family, rows) of all files in a folder.
 
     Raises:
-        TableError: The folder has no such files, or a file lacks a column.
+        ValueError: The folder has no such files, or a file lacks a column.
     """
     is_empty = True
     for gpu, device in ((gpu, values[0]) for gpu, values in GPUS.items()):
@@ -90,7 +90,7 @@ def tables(folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
                 is_empty = False
                 yield gpu, family, complete(whole.assign(device=device, library=LIBRARY), family)
     if is_empty:
-        raise TableError(
+        raise ValueError(
             f"{folder} has no files of Vidur: neither compute/GPU/ORG/MODEL/mlp.csv and network/MACHINE/*.csv, nor "
             f"linear/GPU_MODEL.csv, attention.csv and network/MACHINE_*.csv, for a GPU of {', '.join(GPUS)}"
         )
@@ -106,17 +106,6 @@ def _stem(path: Path) -> str:
 
 def _machine(path: Path) -> str:
     return re.sub(r"(_all_reduce|_send_recv|_int(er|ra)_node)*$", "", _stem(path))
-
-
-def _read(path: Path, *needed: str) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (OSError, EOFError, ValueError) as error:
-        raise TableError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    missing = [name for name in needed if name not in table]
-    if missing:
-        raise TableError(f"{path} has no column {missing[0]}")
-    return table
 
 
 def _timed(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
@@ -136,7 +125,7 @@ def _timed(table: pd.DataFrame, name: str) -> dict[str, pd.Series]:
 def _linear(path: Path, model: str) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
     """Return the tables of GEMMs and of elementwise operators in a file."""
     sizes = ("n_head", "n_kv_head", "n_embd", "n_expanded_embd", "use_gated_mlp", "num_tensor_parallel_workers")
-    table = _read(path, *sizes, "num_tokens")
+    table = read_columns(path, *sizes, "num_tokens")
     tp, hidden = table["num_tensor_parallel_workers"], table["n_embd"]
     head_dim = hidden // table["n_head"]
     q_width = table["n_head"] // tp * head_dim
@@ -179,7 +168,7 @@ def _linear(path: Path, model: str) -> tuple[list[pd.DataFrame], list[pd.DataFra
 
 def _attention(path: Path, gpu: str) -> pd.DataFrame:
     needed = ("device", "model", "tp", "q_heads", "kv_heads", "head_dim", "phase", "batch", "chunk", "kv", "ms")
-    table = _read(path, *needed)
+    table = read_columns(path, *needed)
     table = table[table["device"] == gpu]
     prefill = table["phase"] == "prefill"
     shape = {name: table[name] for name in ("model", "tp", "q_heads", "kv_heads", "head_dim")}
@@ -200,7 +189,7 @@ def _attention(path: Path, gpu: str) -> pd.DataFrame:
 def _own_attention(path: Path) -> pd.DataFrame:
     """Return the rows of Vidur's attention.csv, whose phases are separate timers."""
     sizes = ("n_q_head", "n_kv_head", "n_embd", "num_tensor_parallel_workers", "batch_size", "is_prefill")
-    table = _read(path, *sizes, "prefill_chunk_size", "kv_cache_size")
+    table = read_columns(path, *sizes, "prefill_chunk_size", "kv_cache_size")
     is_prefill = table["is_prefill"].astype(bool)
     parts = []
     for phase, inside in (("prefill", is_prefill), ("decode", ~is_prefill)):
@@ -211,7 +200,7 @@ def _own_attention(path: Path) -> pd.DataFrame:
             operator = f"{phase}_attention"
             parts.append(rows.assign(operator=operator, num_tokens=tokens, **_timed(rows, timer)))
     if not parts:
-        raise TableError(f"{path} has no column time_stats.attn_prefill.median or time_stats.attn_decode.median")
+        raise ValueError(f"{path} has no column time_stats.attn_prefill.median or time_stats.attn_decode.median")
     rows = pd.concat(parts)
     degree = rows["num_tensor_parallel_workers"]
     return rows.assign(
@@ -228,7 +217,7 @@ def _own_attention(path: Path) -> pd.DataFrame:
 def _network(path: Path, machine: str) -> pd.DataFrame:
     operator = "all_reduce" if "all_reduce" in path.name else "send"
     name = "all_reduce" if operator == "all_reduce" else "send_recv"
-    table = _read(path, f"time_stats.{name}.median")
+    table = read_columns(path, f"time_stats.{name}.median")
     if "size" in table:
         num_bytes = table["size"]
     else:
@@ -243,7 +232,7 @@ def _network(path: Path, machine: str) -> pd.DataFrame:
 
 
 def _host(path: Path) -> pd.DataFrame:
-    table = _read(path, *_HOST, "model_name", "batch_size", "tensor_parallel_degree")
+    table = read_columns(path, *_HOST, "model_name", "batch_size", "tensor_parallel_degree")
     common = {"model": table["model_name"], "tp": table["tensor_parallel_degree"], "batch": table["batch_size"]}
     unknown = {"seconds_min": np.nan, "seconds_std": np.nan}
     return pd.concat(

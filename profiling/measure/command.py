@@ -26,9 +26,10 @@ from profiling.serving.attention import attention_maker
 from profiling.serving.decoder import supports
 from profiling.serving.executor import prepare_libraries
 from profiling.serving.operators import multiplies_fp8, operators_on
-from profiling.tables import HEADER, Header, TableError
+from profiling.tables import HEADER, Header
 from simulator.config import choices, component
 from simulator.model import HALF_BYTES, Device, Model, read_hf_config
+from traces.shared.value_checks import choice, integer, number
 
 # Share of the free memory that one operator's buffers may use.
 MEMORY_SHARE = 0.6
@@ -54,8 +55,7 @@ def command(time_budget_s: float | None, **options: Any) -> None:
     Raises:
         ValueError: An option is invalid, or there is no GPU.
     """
-    if time_budget_s is not None and not time_budget_s > 0:
-        raise ValueError(f"--time-budget-s must be above 0, got {time_budget_s}")
+    number("--time-budget-s", time_budget_s, 0, excluding="low", optional=True)
     measure_device(time_budget_s=time_budget_s, **options)
 
 
@@ -80,8 +80,7 @@ def measure_device(
     architecture = _model(model)
     chosen, degrees = _operators(operators), _degrees(tp)
     limit = architecture.max_model_len if max_tokens is None else max_tokens
-    if limit < 1:
-        raise ValueError(f"--max-tokens must be at least 1, got {limit}")
+    integer("--max-tokens", limit, 1)
     cases = layer_cases(architecture, degrees, chosen, limit, _formats(formats, on))
     engine: list[Case] = []
     torch = require_torch(on)
@@ -212,7 +211,7 @@ def _write_header(folder: Path, new: Header) -> None:
         existing = asdict(Header.read(folder))
         for name in ("device", "engine_generation", "num_sms"):
             if existing[name] != getattr(new, name):
-                raise TableError(
+                raise ValueError(
                     f"{folder} was measured with {name} {existing[name]}; this machine has {getattr(new, name)}: "
                     "use another --output"
                 )
@@ -235,17 +234,15 @@ def device_named(name: str) -> Device:
     Raises:
         ValueError: No device has this name.
     """
-    if name not in choices("device"):
-        raise ValueError(f"--device must be one of {', '.join(choices('device'))}; got {name}")
+    choice("--device", name, choices("device"))
     device: Device = component("device", name)
     return device
 
 
 def _operators(names: str) -> list[str]:
     chosen = [name for name, _ in groupby(names.split(","))]
-    unknown = [name for name in chosen if name not in OPERATORS]
-    if unknown:
-        raise ValueError(f"--operators: {unknown[0]} is not an operator; allowed are {', '.join(OPERATORS)}")
+    for name in chosen:
+        choice("--operators", name, OPERATORS)
     return chosen
 
 
@@ -254,9 +251,8 @@ def _formats(names: str | None, on: str) -> list[str]:
     if names is None:
         return [BF16] if on == CPU else list(FORMATS)
     chosen = [name for name, _ in groupby(names.split(","))]
-    unknown = [name for name in chosen if name not in FORMATS]
-    if unknown:
-        raise ValueError(f"--formats: {unknown[0]} cannot be measured; allowed are {', '.join(FORMATS)}")
+    for name in chosen:
+        choice("--formats", name, FORMATS)
     return chosen
 
 

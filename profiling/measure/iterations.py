@@ -17,6 +17,7 @@ from profiling.serving.executor import Executor
 from profiling.serving.inputs import Work
 from profiling.serving.loop import Iteration, ServingLoop
 from simulator.cluster import ReplicaSpec
+from simulator.iteration_time import StageTimes
 from simulator.model import Model
 from simulator.replica import Batch
 from simulator.schedulers import Sarathi
@@ -132,7 +133,7 @@ class EngineBench:
         trace = Trace(np.full(batch, CONTEXT), np.full(batch, num_decodes + 1), np.zeros(batch))
         scheduler = Sarathi(token_budget=batch * CONTEXT, max_num_seqs=batch)
         longest = self._model.max_model_len
-        spec = ReplicaSpec(scheduler, _untimed, self._num_blocks, BLOCK_SIZE, 0.0, longest)
+        spec = ReplicaSpec(scheduler, StageTimes(_untimed), self._num_blocks, BLOCK_SIZE, 0.0, longest)
         loop = ServingLoop(trace, spec, self._model.vocab_size, self._executor_for(captured).execute)
         decodes = [step for step in loop.serve().iterations if step.num_decodes == batch and not step.chunks]
         return decodes[WARM_UPS:]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from profiling.serving.loop import Chunk, Iteration, Served
-from profiling.tables import Header, TableError, write_gzipped
+from profiling.tables import Header, write_gzipped
 from traces import Trace
 from traces.shared.atomic_files import write_atomic
 
@@ -70,7 +70,7 @@ class Recording:
         """Read the recording of a folder.
 
         Raises:
-            TableError: The folder has no valid recording; the message is one line.
+            ValueError: The folder has no valid recording; the message is one line.
         """
         path = folder / RECORDING
         try:
@@ -91,20 +91,20 @@ class Recording:
                 ),
             )
         except OSError as error:
-            raise TableError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+            raise ValueError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
         except (KeyError, ValueError, TypeError, EOFError) as error:
-            raise TableError(f"{folder} has no valid recording: {' '.join(str(error).split())}") from error
+            raise ValueError(f"{folder} has no valid recording: {' '.join(str(error).split())}") from error
 
 
 def recording_folders(folder: Path) -> list[Path]:
     """Return the recording folders in a folder, itself included, at any depth.
 
     Raises:
-        TableError: The folder has no recording.
+        ValueError: The folder has no recording.
     """
     folders = sorted(path.parent for path in folder.rglob(RECORDING))
     if not folders:
-        raise TableError(f"{folder} has no recording: no {RECORDING} in it or below")
+        raise ValueError(f"{folder} has no recording: no {RECORDING} in it or below")
     return folders
 
 

@@ -41,7 +41,7 @@ def command(recordings: Path, measurements: Path | None, output: Path | None) ->
     """Replay, predict and compare every recording.
 
     Raises:
-        TableError: A recording cannot be read, or the simulator decides other batches than were recorded.
+        ValueError: A recording cannot be read, or the simulator decides other batches than were recorded.
     """
     read = [Recording.read(folder) for folder in recording_folders(recordings)]
     fitted = None

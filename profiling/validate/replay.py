@@ -10,7 +10,6 @@ import numpy as np
 
 from profiling.serving.loop import Iteration
 from profiling.serving.recording import Recording
-from profiling.tables import TableError
 from simulator.cluster import Deployment
 from simulator.config import load_config
 from simulator.iteration_time import StageTimes
@@ -23,7 +22,7 @@ from simulator.simulation import simulate
 TOLERANCE_S = 1e-6
 
 
-class ReplayError(TableError):
+class ReplayError(ValueError):
     """The simulator does not reproduce a recording; the message is one line."""
 
 
@@ -41,9 +40,9 @@ class RecordedTimes:
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """See `IterationTime`."""
-        return self
+        return StageTimes(self.of_batch)
 
-    def __call__(self, batch: Batch) -> Sequence[float]:
+    def of_batch(self, batch: Batch) -> Sequence[float]:
         """Return the recorded time of the next iteration.
 
         Raises:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from simulator.accuracy import mlperf, silicon_sample, vllm_bench
-from simulator.accuracy.points import Point, SetError, Skipped
+from simulator.accuracy.points import Point, Skipped
 from simulator.accuracy.predictions import Comparison, compare
 from simulator.accuracy.report import print_report, write_csv
 from simulator.cli import run_command
@@ -47,11 +47,11 @@ def _run(arguments: Sequence[str], console: Console) -> None:
         else:
             folders.append(Path(argument))
     if deployment and not options["bench"]:
-        raise SetError(f"{deployment[0]} describes the deployment of bench=FOLDER, which is not given")
+        raise ValueError(f"{deployment[0]} describes the deployment of bench=FOLDER, which is not given")
     items = list(_items(folders, options["bench"], deployment, console))
     points = [item for item in items if isinstance(item, Point) and _matches(item, options["only"])]
     if not points:
-        raise SetError("there is no point to simulate; see --help")
+        raise ValueError("there is no point to simulate; see --help")
     comparisons = _simulated(points)
     print_report(comparisons, [item for item in items if isinstance(item, Skipped)], console)
     _write(Path(options["output"]), comparisons, console)
@@ -69,7 +69,7 @@ def _items(
 ) -> Iterator[Point | Skipped]:
     for folder in folders:
         if not folder.is_dir():
-            raise SetError(f"{folder} is not a folder")
+            raise ValueError(f"{folder} is not a folder")
         for file, points in _SETS.items():
             if (folder / file).exists():
                 yield from points(folder)
@@ -77,7 +77,7 @@ def _items(
                 console.print(f"{folder} has no {file}", style="dim", highlight=False)
     if bench:
         if not Path(bench).is_dir():
-            raise SetError(f"bench={bench} is not a folder")
+            raise ValueError(f"bench={bench} is not a folder")
         yield from vllm_bench.points(Path(bench), deployment)
 
 

@@ -40,7 +40,7 @@ def points(folder: Path) -> Iterator[Point | Skipped]:
     """Yield the points of the set, and what is left out.
 
     Raises:
-        SetError: The file is not such a file.
+        ValueError: The file is not such a file.
     """
     missing = 0
     for line, row in enumerate(read_rows(folder / FILE, *_COLUMNS), 2):

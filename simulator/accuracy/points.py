@@ -2,14 +2,13 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
-
-class SetError(ValueError):
-    """Measurements that cannot be read; the message is one line."""
+from traces.shared import value_checks as checks
+from traces.shared.json_file import reading
 
 
 @dataclass(frozen=True)
@@ -59,30 +58,24 @@ def number(row: Mapping[str, Any], name: str, where: str) -> float:
         where: The file, and the row if it has several, for the message.
 
     Raises:
-        SetError: It is missing or no number above 0.
+        ValueError: It is missing or no number above 0.
     """
-    value = row.get(name)
-    try:
-        converted = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise SetError(f"{where}: {name} must be a number, got {value!r}") from None
-    if not 0 < converted < inf:
-        raise SetError(f"{where}: {name} must be above 0 and finite, got {value!r}")
-    return converted
+    value: Any = row.get(name)
+    with suppress(TypeError, ValueError):
+        value = float(value)
+    checks.number(f"{where}: {name}", value, 0, excluding="low")
+    return float(value)
 
 
 def read_rows(path: Path, *columns: str) -> list[dict[str, str]]:
     """Read a CSV file that must have these columns.
 
     Raises:
-        SetError: The file cannot be read, or a column is missing.
+        ValueError: The file cannot be read, or a column is missing.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            if missing:
-                raise SetError(f"{path} has no column {missing[0]}")
-            return list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SetError(f"cannot read {path}: {error}") from error
+    with reading(path, "a CSV file of this set"), path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        for name in columns:
+            if name not in (reader.fieldnames or ()):
+                raise ValueError(f"it has no column {name}")
+        return list(reader)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.accuracy.points import Point, SetError
+from simulator.accuracy.points import Point
 from simulator.config import load_config
 from simulator.simulation import simulate
 
@@ -45,6 +45,6 @@ def compare(point: Point) -> Comparison:
         name, _, statistic = metric.partition(".")
         seconds = summary[name][statistic]
         if seconds is None:
-            raise SetError(f"{point.dataset}, {point.load}: the simulation has no {metric}; {_reason(summary)}")
+            raise ValueError(f"{point.dataset}, {point.load}: the simulation has no {metric}; {_reason(summary)}")
         predicted[metric] = float(seconds)
     return Comparison(point, predicted, result.overloaded)

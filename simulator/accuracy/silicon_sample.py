@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from simulator.accuracy.points import Point, SetError, Skipped, read_rows
+from simulator.accuracy.points import Point, Skipped, read_rows
 from simulator.config import component
 
 FILE = "silicon_sample.csv"
@@ -38,11 +38,11 @@ def points(folder: Path) -> Iterator[Point | Skipped]:
     """Yield the points of the set, and what is left out.
 
     Raises:
-        SetError: The file is not such a file.
+        ValueError: The file is not such a file.
     """
     rows = _distinct_rows(folder / FILE)
     if not rows:
-        raise SetError(f"{folder / FILE} has no rows of vLLM")
+        raise ValueError(f"{folder / FILE} has no rows of vLLM")
     implausible = {row[_SOURCE].partition(";")[0] for row in rows if not _missing(row) and _mfu(row) > MOST_MFU}
     missing: dict[str, int] = {}
     for row in rows:

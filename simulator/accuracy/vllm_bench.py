@@ -9,8 +9,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from simulator.accuracy.points import Point, SetError, Skipped, number
-from traces.shared.json_file import read_json
+from simulator.accuracy.points import Point, Skipped, number
+from traces.shared.json_file import read_json, reading
 
 WHERE = "JSON files of `vllm bench serve --save-result`"
 NAME = "vllm bench serve"
@@ -27,14 +27,12 @@ def points(folder: Path, deployment: Sequence[str]) -> Iterator[Point | Skipped]
         deployment: Configuration of the deployment that was measured.
 
     Raises:
-        SetError: A file cannot be read.
+        ValueError: A file cannot be read.
     """
     num_others = num_failed = 0
     for path in sorted(folder.glob("*.json")):
-        try:
+        with reading(path, "readable JSON"):
             content = read_json(path, allow_nan=True)
-        except (OSError, ValueError) as error:
-            raise SetError(f"cannot read {path}: {error}") from error
         if not isinstance(content, dict) or "request_throughput" not in content:
             num_others += 1
         elif content.get("failed") or content.get("completed") != content.get("num_prompts", content.get("completed")):
@@ -100,4 +98,4 @@ def _arrivals(name: str, content: Mapping[str, Any]) -> tuple[str, Sequence[str]
         return f"{count} users", ("arrival=closed_loop", f"arrival.users={count}")
     if rate in ("inf", inf):
         return "all at once", ("arrival=constant", "arrival.qps=inf")
-    raise SetError(f"{name}: neither a request_rate nor a max_concurrency is stated")
+    raise ValueError(f"{name}: neither a request_rate nor a max_concurrency is stated")

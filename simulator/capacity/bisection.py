@@ -7,6 +7,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from traces.shared.value_checks import each, integer, number
+from traces.shared.warnings import Warning
+
 HIGHEST_QPS = 1e6
 FINEST_QPS = 1e-6
 
@@ -37,7 +40,7 @@ class Trial:
     arrivals_per_s: float | None = None
     overloaded: bool = False
     is_burst: bool = False
-    warnings: Sequence[str] = ()
+    warnings: Sequence[Warning] = ()
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,9 @@ class Bisection:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("start_qps", "resolution_qps"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not FINEST_QPS <= value <= HIGHEST_QPS:
-                raise ValueError(f"{name} must be a number from {FINEST_QPS:g} to {HIGHEST_QPS:g}, got {value!r}")
-        granularity, max_trials = self.granularity, self.max_trials
-        if not isinstance(granularity, int | float) or isinstance(granularity, bool) or not 0 <= granularity < 1:
-            raise ValueError(f"granularity must be at least 0 and below 1, got {granularity!r}")
-        if not isinstance(max_trials, int) or isinstance(max_trials, bool) or max_trials < 1:
-            raise ValueError(f"max_trials must be an integer of at least 1, got {max_trials!r}")
+        each(number, self, ("start_qps", "resolution_qps"), FINEST_QPS, HIGHEST_QPS)
+        number("granularity", self.granularity, 0, 1, excluding="high")
+        integer("max_trials", self.max_trials, 1)
 
     def rounded(self, qps: float) -> float:
         """Return the nearest multiple of `resolution_qps`."""

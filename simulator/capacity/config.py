@@ -8,14 +8,12 @@ from omegaconf import DictConfig
 from simulator.capacity.bisection import Bisection
 from simulator.capacity.experiment import CapacityExperiment
 from simulator.config import (
-    ConfigError,
     build_experiment,
     build_slo,
     composed,
     named,
     require_integer,
     require_keys,
-    require_mapping,
     require_objectives,
 )
 from traces import Workload
@@ -63,12 +61,9 @@ def build_capacity(config: DictConfig, more_keys: Sequence[str] = ()) -> Capacit
     written = build_slo(config.slo, parts["deployment"], requests.clients)
     slo = written or build_slo(config.default_slo, parts["deployment"])
     require_objectives(slo)
-    require_mapping(config.capacity, "capacity")
     require_keys(config.capacity, "capacity", _KEYS)
     settings = dict(config.capacity)
-    num_seeds = require_integer(settings.pop("seeds"), "capacity.seeds", 1)
-    if num_seeds > MOST_SEEDS:
-        raise ConfigError(f"capacity.seeds must be at most {MOST_SEEDS}, got {num_seeds}")
+    num_seeds = require_integer(settings.pop("seeds"), "capacity.seeds", 1, MOST_SEEDS)
     experiment = CapacityExperiment(slo=slo, **parts)
     if settings["start_qps"] is None:
         with named(""):

@@ -11,7 +11,7 @@ import numpy as np
 from simulator.capacity.bisection import Trial
 from simulator.cluster import Deployment, Faults, groups_of
 from simulator.replica import Batch
-from simulator.results import SLO, MetricOptions, Result, is_cut_off
+from simulator.results import SLO, MetricOptions, Result, Warning, is_cut_off
 from simulator.routers import Router
 from simulator.simulation import simulate
 from traces import Trace, Workload
@@ -130,10 +130,10 @@ def _is_burst(result: Result) -> bool:
     return e2e_s is None or float(np.ptp(arrival_s)) < 2 * e2e_s
 
 
-def lasting_warnings(result: Result) -> list[str]:
+def lasting_warnings(result: Result) -> list[Warning]:
     """Return the warnings about the deployment.
 
     Those about the rate or the time limit are left out.
     """
     of_this_trial = ("overloaded", "unfinished", "not_arrived")
-    return [warning.text for warning in result.warnings if warning.kind not in of_this_trial]
+    return [warning for warning in result.warnings if warning.kind not in of_this_trial]

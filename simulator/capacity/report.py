@@ -13,7 +13,7 @@ from scipy import stats
 from simulator.capacity.bisection import Capacity, Trial
 from simulator.capacity.config import CapacityTask
 from simulator.output import heading
-from simulator.results import figure, objective_label, objective_text, objective_value, share
+from simulator.results import Warning, figure, objective_label, objective_text, objective_value, share
 from traces.shared.terminal import facts, new_table, show, warn
 
 CONFIDENCE = 0.95
@@ -52,7 +52,7 @@ def summarize(task: CapacityTask, capacities: Sequence[Capacity]) -> dict[str, A
             for seed, capacity in zip(task.seeds, capacities, strict=True)
             for trial in capacity.trials
         ],
-        "warnings": _warnings(task, capacities),
+        "warnings": list(dict.fromkeys(warning.text for warning in _warnings(task, capacities))),
     }
 
 
@@ -80,49 +80,43 @@ def _trial_entry(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[str]:
-    warnings = []
+def _warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> Iterator[Warning]:
     tried_qps = [trial.qps for capacity in capacities for trial in capacity.trials]
-    if any(capacity.qps == 0 for capacity in capacities):
-        warnings.append(f"every rate that was tried misses the SLO, down to {min(tried_qps):g} requests/s")
+    best = [capacity.best for capacity in capacities if capacity.best is not None]
+    if len(best) < len(capacities):
+        text = f"every rate that was tried misses the SLO, down to {min(tried_qps):g} requests/s"
+        yield Warning("none_met", text)
     if any(capacity.bracket[1] is None for capacity in capacities):
-        warnings.append(
-            f"every rate that was tried meets the SLO, up to {max(tried_qps):g} requests/s: the capacity is higher"
-        )
-    elif any(capacity.best is not None and capacity.best.overloaded for capacity in capacities):
-        warnings.append(
-            "at the capacity, requests arrive faster than they are served: with more requests it is lower; raise "
-            "trace.num_requests and time_limit_s, or bound the scheduling delay"
-        )
-    if any(capacity.best is not None and capacity.best.is_burst for capacity in capacities):
-        warnings.append(
-            "at the capacity, requests arrive for less time than two of them take: it is that of one burst, and lower "
-            "for a lasting load; raise trace.num_requests"
-        )
-    warnings += _rate_warnings(task, capacities)
+        text = f"every rate that was tried meets the SLO, up to {max(tried_qps):g} requests/s: the capacity is higher"
+        yield Warning("all_met", text)
+    elif any(trial.overloaded for trial in best):
+        text = "at the capacity, requests arrive faster than they are served: with more requests it is lower; raise "
+        yield Warning("overloaded", f"{text}trace.num_requests and time_limit_s, or bound the scheduling delay")
+    if any(trial.is_burst for trial in best):
+        text = "at the capacity, requests arrive for less time than two of them take: it is that of one burst, and "
+        yield Warning("burst", f"{text}lower for a lasting load; raise trace.num_requests")
+    yield from _rate_warnings(task, best)
     if not all(capacity.converged for capacity in capacities):
-        warnings.append(
-            f"the search stopped after {task.search.max_trials} trials, before its bracket was narrow enough"
-        )
+        text = f"the search stopped after {task.search.max_trials} trials, before its bracket was narrow enough"
+        yield Warning("not_converged", text)
     # Warnings of the trial at the capacity, or of the last trial if no rate met the SLO.
-    trials = [capacity.best or capacity.trials[-1] for capacity in capacities]
-    return list(dict.fromkeys([*warnings, *(warning for trial in trials for warning in trial.warnings)]))
-
-
-def _rate_warnings(task: CapacityTask, capacities: Sequence[Capacity]) -> list[str]:
-    """Return a warning if requests at the capacity arrived at another rate."""
     for capacity in capacities:
-        best = capacity.best
-        if best is None or best.arrivals_per_s is None or abs(best.arrivals_per_s / best.qps - 1) <= RATE_TOLERANCE:
-            continue
-        limit = task.experiment.time_limit_s
-        within = "its requests" if limit is None else f"its requests and {limit:g} s"
-        return [
-            f"the capacity is the long-run rate of the arrival process; within {within} the trial at "
-            f"{best.qps:.4g} requests/s saw {best.arrivals_per_s:.4g}: sessions are still starting, or the rate "
-            "varies more slowly; raise trace.num_requests and time_limit_s"
-        ]
-    return []
+        yield from (capacity.best or capacity.trials[-1]).warnings
+
+
+def _rate_warnings(task: CapacityTask, trials: Sequence[Trial]) -> Iterator[Warning]:
+    """Yield a warning if requests at the capacity arrived at another rate."""
+    for trial in trials:
+        if trial.arrivals_per_s is not None and abs(trial.arrivals_per_s / trial.qps - 1) > RATE_TOLERANCE:
+            limit = task.experiment.time_limit_s
+            within = "its requests" if limit is None else f"its requests and {limit:g} s"
+            yield Warning(
+                "other_rate",
+                f"the capacity is the long-run rate of the arrival process; within {within} the trial at "
+                f"{trial.qps:.4g} requests/s saw {trial.arrivals_per_s:.4g}: sessions are still starting, or the rate "
+                "varies more slowly; raise trace.num_requests and time_limit_s",
+            )
+            return
 
 
 def print_capacity(summary: dict[str, Any], console: Console) -> None:

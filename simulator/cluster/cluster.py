@@ -136,10 +136,9 @@ class Cluster:
         self.stuck_reasons = [stuck_reason(run) for run in self.runs]
 
     def _build_run(self, number: int, spec: ReplicaSpec, log_members: bool, log_stages: bool) -> ReplicaRun:
-        num_stages, stage_times = spec.placement.pp, spec.stage_times
+        num_stages, stage_times = spec.placement.pp, spec.stage_times.of_batch
         if self._has_faults:
-            normal = stage_times
-            stage_times = DegradedTimes(normal, spec.slow_network_times or (lambda _: normal))
+            stage_times = DegradedTimes(spec.stage_times, spec.slow_network_times or (lambda _: spec.stage_times))
         replica = spec.build(self.requests, self._replica_class)
         return ReplicaRun(
             replica,

@@ -14,7 +14,6 @@ from simulator.cluster.cluster import Cluster
 from simulator.cluster.fault_injection import FaultInjector
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.engine import ReplicaRun, StuckReason
-from simulator.iteration_time import Documented
 from simulator.results import (
     FINISHED,
     IGNORED,
@@ -27,6 +26,7 @@ from simulator.results import (
     ReplicaResult,
     RequestEventArrays,
     Result,
+    Warning,
     cached_tokens,
 )
 from traces import Trace
@@ -38,7 +38,7 @@ Table = dict[str, NDArray[Any]]
 MIN_BUSY_USERS = 0.5
 
 
-def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes: Sequence[str] = ()) -> Result:
+def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes: Sequence[Warning] = ()) -> Result:
     """Return the result of a simulation that has ended.
 
     Args:
@@ -81,7 +81,7 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
     )
 
 
-def _idle_users(trace: Trace, table: Table) -> Iterator[str]:
+def _idle_users(trace: Trace, table: Table) -> Iterator[Warning]:
     """Yield a warning if users of a closed loop mostly think."""
     _, turn = trace.turns()
     starts = ~np.isnan(trace.arrival_s) if trace.arrival_s is not None else np.zeros(len(trace), dtype=bool)
@@ -93,9 +93,10 @@ def _idle_users(trace: Trace, table: Table) -> Iterator[str]:
     arrival_s, completed_s = table["arrival_s"][served], table["completed_s"][served]
     running = float((completed_s - arrival_s).sum() / (completed_s.max() - arrival_s.min()))
     if running < MIN_BUSY_USERS * num_users:
-        yield (
+        yield Warning(
+            "thinking_users",
             f"{running:.1f} of {num_users:,} users have a request running on average, the others think: a load "
-            f"generator with a concurrency of {num_users:,} has arrival.think_s=0"
+            f"generator with a concurrency of {num_users:,} has arrival.think_s=0",
         )
 
 
@@ -163,7 +164,7 @@ def _replica_result(
         num_blocks=replica.num_blocks,
         members=run.log.members(),
         stuck_reason="" if reason is None else reason.text(table["request_id"][reason.request]),
-        provenance=spec.stage_times.provenance if isinstance(spec.stage_times, Documented) else None,
+        provenance=spec.stage_times.provenance,
         placement=spec.placement,
         caches_prefixes=spec.prefix_caching,
         moved=moved,

@@ -7,10 +7,10 @@ from typing import Any
 
 from simulator.cluster.faults import MOST_REPLICAS
 from simulator.cluster.replica_spec import ReplicaSpec
-from simulator.iteration_time import Documented, IterationTime, Profile, StageTimes
+from simulator.iteration_time import IterationTime, Profile, StageTimes
 from simulator.model import Device, EngineOverhead, FrontEndTime, KVMemory, Layout, Model, Node, Parallelism, Placement
 from simulator.schedulers import Limits, Sarathi, Scheduler
-from traces.shared.value_checks import integer
+from traces.shared.value_checks import instance, integer
 
 # Generations of kernels whose engines have no V1 scheduler.
 _BEFORE_V1 = ("sarathi_serve",)
@@ -49,9 +49,7 @@ class Deployment:
     def __post_init__(self) -> None:
         """Check the ranges."""
         integer("replicas", self.num_replicas, 1, MOST_REPLICAS)
-        nodes = self.num_nodes
-        if nodes is not None and (not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1):
-            raise ValueError(f"num_nodes must be an integer of at least 1 or null, got {nodes!r}")
+        integer("num_nodes", self.num_nodes, 1, optional=True)
 
     @property
     def caches_prefixes(self) -> bool:
@@ -67,28 +65,23 @@ class Deployment:
         """
         return Layout(self.model, self.device, self.parallel, self.node, self.kv_cache.dtype)
 
-    def stage_times(self) -> StageTimes:
+    def stage_times(self, network_slowdown: float = 1.0) -> StageTimes:
         """Return the stage times of a replica.
+
+        They are kept for all runs: building their tables takes longer than a short run.
+
+        Args:
+            network_slowdown: Factor on the times of messages.
 
         Raises:
             ValueError: The model does not fit this parallelism, or the engine was not measured on these hosts.
         """
-        return self._stage_times
-
-    @cached_property
-    def _stage_times(self) -> StageTimes:
-        """Stage times, cached for all runs.
-
-        Building their tables takes longer than a short run.
-        """
-        return self.iteration_time.for_layout(self.layout, self.engine.on(self.device))
-
-    def _slow_network_times(self, slowdown: float) -> StageTimes:
-        """Return a replica's stage times for a factor on message times."""
-        if slowdown not in self._times_by_slowdown:
-            layout = replace(self.layout, network_slowdown=slowdown)
-            self._times_by_slowdown[slowdown] = self.iteration_time.for_layout(layout, self.engine.on(self.device))
-        return self._times_by_slowdown[slowdown]
+        if network_slowdown not in self._times_by_slowdown:
+            layout, model = replace(self.layout, network_slowdown=network_slowdown), self.iteration_time
+            times = model.for_layout(layout, self.engine.on(self.device))
+            instance(f"what {type(model).__name__}.for_layout returns", times, StageTimes, "StageTimes")
+            self._times_by_slowdown[network_slowdown] = times
+        return self._times_by_slowdown[network_slowdown]
 
     @cached_property
     def _times_by_slowdown(self) -> dict[float, StageTimes]:
@@ -125,7 +118,7 @@ class Deployment:
             overlap_sends=self.parallel.overlap_sends,
             front_end=self.engine.front_end or FrontEndTime(),
             prefix_caching=self.caches_prefixes,
-            slow_network_times=self._slow_network_times if self.parallel.num_gpus > 1 else None,
+            slow_network_times=self.stage_times if self.parallel.num_gpus > 1 else None,
             placement=Placement(
                 group=group,
                 device=self.device.name,
@@ -158,11 +151,11 @@ class Deployment:
         A part that is no dataclass gives only its class name. `kernels` is the engine whose kernels were measured.
         """
         parts = ("model", "device", "node", "parallel", "scheduler", "kv_cache")
-        times = self.stage_times()
+        provenance = self.stage_times().provenance
         return {
             "replicas": self.num_replicas,
             **{name: _describe(getattr(self, name)) for name in parts},
-            "kernels": times.provenance.generation if isinstance(times, Documented) else "",
+            "kernels": "" if provenance is None else provenance.generation,
         }
 
     def _require_nodes(self) -> None:

@@ -19,11 +19,7 @@ from simulator.replica import Batch, RequestTable
 
 
 class DegradedTimes:
-    """Stage times of a replica with slowdown and network faults.
-
-    Attributes:
-        normal: Stage times without faults.
-    """
+    """Stage times of a replica with slowdown and network faults."""
 
     def __init__(self, normal: StageTimes, slow_network_times: Callable[[float], StageTimes]) -> None:
         """Start without faults.
@@ -32,7 +28,8 @@ class DegradedTimes:
             normal: Stage times without faults.
             slow_network_times: Returns the stage times for a factor on the time of messages between the GPUs.
         """
-        self.normal = self._times = normal
+        self._normal = normal
+        self._times = normal.of_batch
         self._slow_network_times = slow_network_times
         self._slowdown = 1.0
 
@@ -48,7 +45,8 @@ class DegradedTimes:
         """
         self._slowdown = math.prod(fault.slowdown for fault in active if fault.kind != NETWORK)
         network_slowdown = math.prod(fault.slowdown for fault in active if fault.kind == NETWORK)
-        self._times = self.normal if network_slowdown == 1 else self._slow_network_times(network_slowdown)
+        times = self._normal if network_slowdown == 1 else self._slow_network_times(network_slowdown)
+        self._times = times.of_batch
 
 
 class FaultInjector:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from simulator.log import FAILURE, KINDS, FaultSpan
-from traces.shared.value_checks import choice, integer, number
+from traces.shared.value_checks import choice, each, instance, integer, number, sequence
 
 RESUME, RESTART, LOSE = ON_FAILURE = ("resume", "restart", "lose")
 MOST_REPLICAS = 10_000
@@ -38,9 +38,8 @@ class Fault:
         """Check the values."""
         _require_kind(self.kind, self.slowdown)
         number("at_s", self.at_s, 0.0, LONGEST_S)
-        if self.for_s is not None:
-            number("for_s", self.for_s, 1e-9, LONGEST_S)
-        _require_replica(self.replica)
+        number("for_s", self.for_s, 1e-9, LONGEST_S, optional=True)
+        integer("replica", self.replica, 0, MOST_REPLICAS - 1, optional=True)
 
     def at_replica(self, replica: int) -> FaultSpan:
         """Return the fault of one replica."""
@@ -70,9 +69,8 @@ class FaultRate:
     def __post_init__(self) -> None:
         """Check the values."""
         _require_kind(self.kind, self.slowdown)
-        for name in ("every_s", "for_s"):
-            number(name, getattr(self, name), 1e-3, LONGEST_S)
-        _require_replica(self.replica)
+        each(number, self, ("every_s", "for_s"), 1e-3, LONGEST_S)
+        integer("replica", self.replica, 0, MOST_REPLICAS - 1, optional=True)
 
     def at_replica(self, replica: int, random: np.random.Generator) -> Iterator[FaultSpan]:
         """Yield the faults of one replica in order, without end."""
@@ -174,19 +172,16 @@ def _chosen(replica: int | None, num_replicas: int) -> Sequence[int]:
     return range(num_replicas) if replica is None else [replica]
 
 
-def _build_all(kind: type, values: object, name: str) -> tuple[Any, ...]:
+def _build_all(kind: type, values: Any, name: str) -> tuple[Any, ...]:
     """Build a `Fault` or `FaultRate` from each mapping of a list."""
     known = [attribute.name for attribute in fields(kind)]
-    allowed = f"{name} must be a list of {{{', '.join(known)}}}"
-    if isinstance(values, str | Mapping) or not isinstance(values, Sequence):
-        raise ValueError(f"{allowed}; got {values!r}")
+    entry = f"{{{', '.join(known)}}}"
+    sequence(name, values, f"a list of {entry}", instance, (kind, Mapping), entry)
     built = []
     for index, value in enumerate(values):
         if isinstance(value, kind):
             built.append(value)
             continue
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{allowed}; [{index}] is {value!r}")
         unknown = [key for key in value if key not in known]
         if unknown:
             raise ValueError(f"{name}[{index}].{unknown[0]} is not a key; allowed are: {', '.join(known)}")
@@ -207,10 +202,3 @@ def _require_kind(kind: object, slowdown: object) -> None:
         raise ValueError(f"slowdown must be 1 for a {kind}, got {slowdown!r}")
     if kind != FAILURE and slowdown == 1:
         raise ValueError(f"slowdown must be above 1 for a {kind}, got {slowdown!r}")
-
-
-def _require_replica(replica: object) -> None:
-    if replica is None:
-        return
-    if not isinstance(replica, int) or isinstance(replica, bool) or not 0 <= replica < MOST_REPLICAS:
-        raise ValueError(f"replica must be an integer from 0 to {MOST_REPLICAS - 1} or null, got {replica!r}")

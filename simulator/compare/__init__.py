@@ -1,6 +1,6 @@
 """Comparison of simulated and measured runs."""
 
 from simulator.compare.run import Run
-from simulator.compare.runs import ReadError, read_run
+from simulator.compare.runs import read_run
 
-__all__ = ["ReadError", "Run", "read_run"]
+__all__ = ["Run", "read_run"]

@@ -1,6 +1,5 @@
 """`python -m simulator.compare`: a comparison of runs."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from simulator.compare.run import THROUGHPUTS, Run
 from simulator.compare.runs import read_run
 from simulator.output import UsageError, parse
 from simulator.results import GOODPUT, LATENCIES, figure, objective_label
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_csv
 from traces.shared.terminal import facts, new_table, note, show, warn
 
 HELP = """\
@@ -43,10 +42,7 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
         raise UsageError(f"output={folder} is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(comparison_rows(runs))
-    with atomic_file(folder / "comparison.csv") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("figure", *(run.name for run in runs)))
-        writer.writerows((name, *("" if value is None else value for value in values)) for name, values in rows)
+    write_csv(folder / "comparison.csv", ("figure", *(run.name for run in runs)), ((name, *row) for name, row in rows))
     draw(runs, folder / "comparison.png")
     _print(runs, rows, console)
     note(console, f"written to {folder}")

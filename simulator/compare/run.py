@@ -1,11 +1,11 @@
 """Metrics of one run, simulated or measured."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from simulator.results import LATENCIES, STATISTICS
+from traces.shared import value_checks as checks
 
 THROUGHPUTS = ("requests_per_s", "output_tokens_per_s")
 # More pieces than this share off the number of tokens change the 99th percentile of the gaps.
@@ -92,6 +92,7 @@ def number(value: Any) -> float | None:
     Raises:
         ValueError: It is something else.
     """
-    if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value < 0):
-        raise ValueError(f"{value!r} is not a time, count or rate")
-    return None if value is None or math.isnan(value) else float(value)
+    if value is None or value != value:  # NaN
+        return None
+    checks.number("a time, count or rate", value, 0)
+    return float(value)

@@ -7,14 +7,7 @@ from typing import Any
 
 from simulator.compare import aiperf, inference_perf, simulated, vllm_bench
 from simulator.compare.run import Run
-from traces.shared.json_file import read_json
-
-
-class ReadError(ValueError):
-    """A run cannot be read.
-
-    The message is one line that names the run.
-    """
+from traces.shared.json_file import read_json, reading
 
 
 @dataclass(frozen=True)
@@ -43,22 +36,15 @@ def read_run(path: Path) -> Run:
     It is an output folder of `python -m simulator`, or a file of one of the FORMATS.
 
     Raises:
-        ReadError: The path is none of these.
+        ValueError: The path is none of these; the message names it.
     """
     file = path / "summary.json" if path.is_dir() else path
-    try:
+    with reading(file, "readable JSON"):
         content = read_json(file, allow_nan=True)  # vLLM writes NaN for what it did not measure
-    except OSError as error:
-        raise ReadError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise ReadError(f"cannot read {file}: {error}") from error
     form = next((form for form in FORMATS if isinstance(content, dict) and form.is_result(content)), None)
     if form is None:
-        raise ReadError(f"{file} is none of the results that are known: {'; '.join(form.name for form in FORMATS)}")
-    try:
+        raise ValueError(f"{file} is none of the results that are known: {'; '.join(form.name for form in FORMATS)}")
+    with reading(file, form.name):
         run = form.read(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
-        raise ReadError(f"{file}, {form.name}, is not valid: {reason}") from error
     of_folder = path.is_dir() or path.name != "summary.json"
     return replace(run, name=(path if of_folder else path.parent).name.removesuffix(".json"))

@@ -31,7 +31,7 @@ from simulator.results import MetricOptions, objectives_of
 from simulator.shipped import CONFIG_DIR, VERSION
 from traces import Workload
 from traces.shared.spelling import nearest
-from traces.shared.value_checks import flag
+from traces.shared.value_checks import flag, instance, integer, number, sequence, text
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache", "faults")
@@ -130,9 +130,8 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         require_mapping(config[name], name)
     seed = require_integer(config.seed, "seed", 0)
     time_limit_s = config.time_limit_s
-    if time_limit_s is not None and not (type(time_limit_s) in (int, float) and 0 < time_limit_s < math.inf):
-        raise ConfigError(f"time_limit_s must be a finite number above 0 or null, got {time_limit_s!r}")
     with named(""):
+        number("time_limit_s", time_limit_s, 0, excluding="low", optional=True)
         flag("check", config.check)
     files_of(config)
     deployment = _deployments(config)
@@ -166,13 +165,13 @@ def build_prediction(config: DictConfig) -> dict[str, Any]:
         ConfigError: A key or a value is not allowed; the message names it.
     """
     require_keys(config, "", (*_COMPONENTS, "cluster", "prefill", "decode", "output", "allow_targets"))
-    for name in ("parallel", "kv_cache", "cluster", "output"):
+    for name in ("parallel", "kv_cache"):
         require_mapping(config[name], name)
     require_keys(config.cluster, "cluster", ["node"])
     require_keys(config.output, "output", ["json", "plot"])
-    for name, path in config.output.items():
-        if path is not None and not (isinstance(path, str) and path):
-            raise ConfigError(f"output.{name} must be the path of a file or null, got {path!r}")
+    with named("output"):
+        for name, path in config.output.items():
+            text(str(name), path, "the path of a file", optional=True)
     prefill = integer_pairs(config.prefill, "prefill", "[tokens of the chunk, tokens before it]", (1, 0))
     decode = integer_pairs(config.decode, "decode", "[number of decodes, tokens of each]", (1, 1))
     if not prefill and not decode:
@@ -201,15 +200,12 @@ def _deployments(config: DictConfig) -> Deployment | list[Deployment]:
         with named(""):
             deployment.replica_specs()
         return deployment
-    if not isinstance(groups, ListConfig) or len(groups) == 0:
-        raise ConfigError(
-            f"cluster.groups must be null or a list of groups {{{', '.join(GROUP_KEYS)}}}, got {groups!r}"
-        )
+    entry = f"{{{', '.join(GROUP_KEYS)}}}"
+    with named(""):
+        sequence("cluster.groups", groups, f"null or a list of groups {entry}", instance, DictConfig, entry, least=1)
     deployments = []
-    for number, group in enumerate(groups):
-        key = f"cluster.groups[{number}]"
-        if not isinstance(group, DictConfig):
-            raise ConfigError(f"{key} must be {{KEY: VALUE}} with keys among {', '.join(GROUP_KEYS)}; got {group!r}")
+    for index, group in enumerate(groups):
+        key = f"cluster.groups[{index}]"
         require_keys(group, key, GROUP_KEYS)
         with named(key):
             deployments.append(deployment_of(config, group))
@@ -361,24 +357,24 @@ def integer_pairs(node: Any, key: str, meaning: str, least: tuple[int, int]) -> 
     Raises:
         ConfigError: The value is not such a list.
     """
-    pairs = OmegaConf.to_container(node) if isinstance(node, ListConfig) else node
-    allowed = f"{key} must be a list of pairs {meaning}, from {least[0]} and {least[1]} to {_MAX_PER_BATCH}"
-    if not isinstance(pairs, list):
-        raise ConfigError(f"{allowed}; got {pairs!r}")
-    for pair in pairs:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(type(number) is int for number in pair):
-            raise ConfigError(f"{allowed}; got {pair!r}")
-        if not all(low <= number <= _MAX_PER_BATCH for low, number in zip(least, pair, strict=True)):
-            raise ConfigError(f"{allowed}; got {pair!r}")
+    pairs: Any = OmegaConf.to_container(node) if isinstance(node, ListConfig) else node
+    with named(""):
+        sequence(key, pairs, f"a list of pairs {meaning}", _check_pair, meaning, least)
     return [(first, second) for first, second in pairs]
 
 
-def require_integer(value: Any, key: str, least: int) -> int:
-    """Return a value if it is an integer of at least `least`.
+def _check_pair(name: str, pair: Any, meaning: str, least: tuple[int, int]) -> None:
+    sequence(name, pair, f"a pair {meaning}", least=2, most=2)
+    for index, low in enumerate(least):
+        integer(f"{name}[{index}]", pair[index], low, _MAX_PER_BATCH)
+
+
+def require_integer(value: Any, key: str, least: int, most: int | None = None) -> int:
+    """Return a value if it is an integer from `least` to `most`.
 
     Raises:
         ConfigError: It is not.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{key} must be an integer of at least {least}, got {value!r}")
-    return value
+    with named(""):
+        integer(key, value, least, most)
+    return int(value)

@@ -169,11 +169,12 @@ def require_mapping(node: Any, key: str) -> None:
 
 
 def require_keys(node: DictConfig, key: str, allowed: Iterable[str]) -> None:
-    """Check that a section has only allowed keys.
+    """Check that a key is a section, with allowed keys only.
 
     Raises:
-        ConfigError: It has another; the message names it and the allowed ones.
+        ConfigError: It has a value or another key; the message names it and the allowed ones.
     """
+    require_mapping(node, key)
     names = [str(name) for name in allowed]
     unknown = [str(name) for name in node if name not in names]
     if unknown:

@@ -199,10 +199,7 @@ def _count_nodes(node: yaml.Node | None, counts: dict[int, int], open_: set[int]
     if id(node) in open_:
         raise RecursionError
     open_.add(id(node))
-    children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-    total = 1 + (
-        0 if isinstance(node, yaml.ScalarNode) else sum(_count_nodes(child, counts, open_) for child in children)
-    )
+    total = 1 + sum(_count_nodes(child, counts, open_) for child in _children(node))
     open_.discard(id(node))
     counts[id(node)] = total
     return total
@@ -213,15 +210,17 @@ def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:
 
     At any depth, merged ones included.
     """
-    if node is None or isinstance(node, yaml.ScalarNode):
-        return []
     own = node.value if isinstance(node, yaml.MappingNode) else []
-    children = [part for pair in own for part in pair] if own else node.value
-    return [*own, *(pair for child in children for pair in _pairs(child))]
+    return [*own, *(pair for child in _children(node) for pair in _pairs(child))]
 
 
 def _scalars(node: yaml.Node) -> list[yaml.ScalarNode]:
-    if isinstance(node, yaml.ScalarNode):
-        return [node]
-    children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-    return [scalar for child in children for scalar in _scalars(child)]
+    own = [node] if isinstance(node, yaml.ScalarNode) else []
+    return [*own, *(scalar for child in _children(node) for scalar in _scalars(child))]
+
+
+def _children(node: yaml.Node | None) -> list[yaml.Node]:
+    """Return the keys and values, or the entries, of a YAML node."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return []
+    return [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value

@@ -10,6 +10,7 @@ from simulator.config.components import ConfigError, named, require_mapping
 from simulator.replica import Batch
 from simulator.results import ALLOWED, SLO, objectives_of
 from traces import Client
+from traces.shared.value_checks import number
 
 # Decodes, and context tokens of each, in the iteration that the paper's SLO counts (arXiv:2403.02310, section 5.1).
 REFERENCE_DECODES, REFERENCE_CONTEXT = 32, 4096
@@ -72,9 +73,8 @@ def _bound(key: str, bound: Any, deployment: Deployment | Sequence[Deployment]) 
             f"{key} must be seconds, {{decode_iterations: N}} or {{by_model: {{NAME: SECONDS}}}}, got {bound}"
         )
     if kind == "decode_iterations":
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            raise ConfigError(f"{key}.decode_iterations must be a number above 0, got {value!r}")
         with named(""):
+            number(f"{key}.decode_iterations", value, 0, excluding="low")
             return value * reference_iteration_s(deployment)
     require_mapping(value, f"{key}.by_model")
     models = {group.model.name for group in groups_of(deployment)}

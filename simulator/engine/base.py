@@ -8,7 +8,6 @@ from typing import Protocol
 from simpy.events import Event
 
 from simulator.engine.pipeline_stages import Stages
-from simulator.iteration_time import StageTimes
 from simulator.log import IterationLog, StageUse
 from simulator.replica import Batch, PolicyError, Replica
 from simulator.schedulers import Scheduler
@@ -38,7 +37,7 @@ class ReplicaRun:
 
     replica: Replica
     scheduler: Scheduler
-    stage_times: StageTimes
+    stage_times: Callable[[Batch], Sequence[float]]
     log: IterationLog
     on_end: Callable[[Sequence[int], bool], None]
     time_limit_s: float

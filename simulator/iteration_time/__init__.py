@@ -3,7 +3,7 @@
 from simulator.iteration_time.affine import Affine
 from simulator.iteration_time.attention_inputs import DESIGNS, NUM_TERMS, AttentionCases
 from simulator.iteration_time.base import IterationTime, StageTimes
-from simulator.iteration_time.breakdown import Composed, extent_of_batch, time_breakdown
+from simulator.iteration_time.breakdown import extent_of_batch, time_breakdown
 from simulator.iteration_time.collectives import Collectives
 from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.device_profile import DeviceProfile, InEngine, load_profile
@@ -37,7 +37,7 @@ from simulator.iteration_time.physics import (
     matmul_terms,
 )
 from simulator.iteration_time.profile import Profile, ProfileKernels
-from simulator.iteration_time.provenance import Documented, Extent, HostPart, Provenance, describe_provenance, extent_of
+from simulator.iteration_time.provenance import Extent, HostPart, Provenance, describe_provenance, extent_of
 from simulator.iteration_time.published import LINEAR_OPERATORS, PUBLISHED_LINEAR_MS
 from simulator.iteration_time.regression import CorrectedPhysics, Floats, TiledLines, Trees
 from simulator.iteration_time.roofline import Roofline
@@ -54,11 +54,9 @@ __all__ = [
     "AttentionFit",
     "AttentionFits",
     "Collectives",
-    "Composed",
     "ComposedTimes",
     "CorrectedPhysics",
     "DeviceProfile",
-    "Documented",
     "Elementwise",
     "ElementwiseFit",
     "ExpertCases",

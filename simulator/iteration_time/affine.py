@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simulator.iteration_time.base import StageTimes, require_seconds
+from simulator.iteration_time.base import StageTimes
 from simulator.model import IterationOverhead, Layout
 from simulator.replica import Batch
+from traces.shared.value_checks import each, number
+
+LONGEST_S = 1e6  # longer than any iteration
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Affine:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_seconds(self, "base_s", "per_token_s", "per_context_token_s")
+        each(number, self, vars(self), 0, LONGEST_S)
         if self.base_s == 0 and self.per_token_s == 0:
             raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
 
@@ -44,4 +47,4 @@ class Affine:
             stage_s = (base_s + per_token_s * num_tokens + per_context_token_s * context_tokens) / num_stages
             return (stage_s,) + (0.0, stage_s) * (num_stages - 1)
 
-        return stage_times
+        return StageTimes(stage_times)

@@ -1,24 +1,55 @@
-"""Protocols of the iteration time models."""
+"""The protocol of iteration time models, and what they return."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from simulator.iteration_time.provenance import Provenance
 from simulator.model import IterationOverhead, Layout
 from simulator.replica import Batch
 
-LONGEST_S = 1e6  # longer than any iteration
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """One operator of a batch on one GPU of a stage.
+
+    Attributes:
+        name: Name of the operator.
+        kind: "kernel", "network" or "host".
+        seconds_per_layer: Seconds in one layer.
+        layers: Layers of the stage; 1 for an operator outside the layers.
+        flops_per_layer: FLOPs in one layer.
+        bytes_per_layer: Bytes read from and written to memory in one layer.
+        dtype: Number format of its multiplications, which sets the peak rate.
+    """
+
+    name: str
+    kind: str
+    seconds_per_layer: float
+    layers: int
+    flops_per_layer: float = 0.0
+    bytes_per_layer: float = 0.0
+    dtype: str = "bf16"
 
 
-class StageTimes(Protocol):
-    """Stage times of a batch, for one model on one layout."""
+@dataclass(frozen=True)
+class StageTimes:
+    """Stage times of batches, for one model on one layout.
+
+    Attributes:
+        of_batch: Returns the seconds of each pipeline stage and of each send, float[2 * pp - 1]: first stage, send,
+            second stage, ..., last stage. A single number without pipeline parallelism.
+        provenance: Source and limits of the times; None: unknown.
+        operators: Yields the operators of a batch in a stage; None: the times are not composed of operators.
+    """
+
+    of_batch: Callable[[Batch], Sequence[float]]
+    provenance: Provenance | None = None
+    operators: Callable[[Batch, int], Iterator[OperatorTime]] | None = None
 
     def __call__(self, batch: Batch) -> Sequence[float]:
-        """Return the seconds of each pipeline stage and of each send.
-
-        float[2 * pp - 1]: first stage, send, second stage, ..., last stage. A single number without pipeline
-        parallelism.
-        """
-        ...
+        """Return the seconds of each stage and send, as `of_batch` does."""
+        return self.of_batch(batch)
 
 
 class IterationTime(Protocol):
@@ -31,15 +62,3 @@ class IterationTime(Protocol):
             ValueError: A required value is unknown, or a file cannot be read.
         """
         ...
-
-
-def require_seconds(owner: object, *names: str) -> None:
-    """Check attributes that are times.
-
-    Raises:
-        ValueError: One of them is not a number from 0 to LONGEST_S.
-    """
-    for name in names:
-        value = getattr(owner, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= LONGEST_S:
-            raise ValueError(f"{name} must be a number from 0 to {LONGEST_S:g}, got {value!r}")

@@ -2,24 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from simulator.iteration_time.base import StageTimes
-from simulator.iteration_time.composed import OperatorTime
-from simulator.iteration_time.provenance import Extent, Provenance, describe_provenance
+from simulator.iteration_time.base import OperatorTime, StageTimes
+from simulator.iteration_time.provenance import Extent, describe_provenance
 from simulator.model import Device
 from simulator.replica import Batch
-
-
-@runtime_checkable
-class Composed(StageTimes, Protocol):
-    """Stage times that are composed of operators."""
-
-    provenance: Provenance
-
-    def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
-        """Yield the operators of a stage for a batch."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,7 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
     Raises:
         ValueError: The stage times are not composed of operators.
     """
-    if not isinstance(stage_times, Composed):
+    if stage_times.operators is None:
         raise ValueError("iteration_time: this model is not composed of operators; use roofline or profile")
     times = [float(seconds) for seconds in stage_times(batch)]
     stages = [sum(times[2 * stage : 2 * stage + 2]) for stage in range((len(times) + 1) // 2)]
@@ -89,7 +77,7 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
         },
         "operators": [asdict(row) for row in rows],
         **source,
-        "warnings": warnings,
+        "warnings": [warning.text for warning in warnings],
     }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from simulator.iteration_time.link_curves import Amount, LinkCurve, MeasuredLinks, load_links
 from simulator.model import IterationOverhead, Layout, Link, Network
+from traces.shared.warnings import Warning
 
 
 class Collectives:
@@ -17,7 +18,7 @@ class Collectives:
 
     Attributes:
         sources: Sources of the times, a few words each.
-        warnings: Texts on what was not measured.
+        warnings: What was not measured.
     """
 
     def __init__(self, layout: Layout, engine: IterationOverhead) -> None:
@@ -25,7 +26,7 @@ class Collectives:
         self._custom_curve: LinkCurve | None = None
         self._all_gather_curve: LinkCurve | None = None
         self.sources: list[str] = []
-        self.warnings: list[str] = []
+        self.warnings: list[Warning] = []
         parallel = layout.parallel
         if parallel.num_gpus == 1:
             return
@@ -42,23 +43,26 @@ class Collectives:
         links = [link for stage in range(parallel.pp - 1) if (link := layout.send_link(stage)) is not None]
         self._send_curve = self._measured_curve(measured, "send", 2) if node.links[0] in links else None
         if within_node and parallel.tp > 1 and self._all_reduce_curve is None:
-            self.warnings.append(
+            self._warn(
                 f"all-reduce of {parallel.tp} GPUs was not measured on {node.name}: a ring at "
                 f"{layout.tp_link.bandwidth_gb_per_s:g} GB/s"
             )
         slowest = min((link.bandwidth_gb_per_s for link in links if not self._is_measured(link)), default=None)
         if slowest is not None:
-            self.warnings.append(f"some messages between stages were not measured on {node.name}: {slowest:g} GB/s")
+            self._warn(f"some messages between stages were not measured on {node.name}: {slowest:g} GB/s")
         if layout.num_nodes > 1:
             self.sources.append(f"{node.network.name} between machines")
-            self.warnings.append(
+            self._warn(
                 f"messages between machines were not measured: {node.network.name}, by its line rate and the share "
                 "of it that cluster.node says is attained"
             )
         if node.device != layout.device.name:
-            self.warnings.append(
+            self._warn(
                 f"links of {node.name} are known for {node.device} and assumed unchanged for {layout.device.name}"
             )
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(Warning("unmeasured", text))
 
     def all_reduce_time(self, num_bytes: Amount) -> Amount:
         """Return the seconds to all-reduce `num_bytes` over the GPUs of a stage."""

@@ -1,12 +1,13 @@
 """Iteration time composed of kernels, collectives and host overhead."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 
 import numpy as np
 
+from simulator.iteration_time.base import OperatorTime, StageTimes
 from simulator.iteration_time.collectives import Collectives
 from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels, UngroupedDecode
 from simulator.iteration_time.operators import (
@@ -25,29 +26,6 @@ from simulator.model import HALF_BYTES, IterationOverhead, Layout
 from simulator.replica import Batch
 
 _BLOCK = 256  # values that a lookup computes at once
-
-
-@dataclass(frozen=True)
-class OperatorTime:
-    """One operator of a batch on one GPU of a stage.
-
-    Attributes:
-        name: Name of the operator.
-        kind: "kernel", "network" or "host".
-        seconds_per_layer: Seconds in one layer.
-        layers: Layers of the stage; 1 for an operator outside the layers.
-        flops_per_layer: FLOPs in one layer.
-        bytes_per_layer: Bytes read from and written to memory in one layer.
-        dtype: Number format of its multiplications, which sets the peak rate.
-    """
-
-    name: str
-    kind: str
-    seconds_per_layer: float
-    layers: int
-    flops_per_layer: float = 0.0
-    bytes_per_layer: float = 0.0
-    dtype: str = "bf16"
 
 
 class ComposedTimes:
@@ -94,7 +72,12 @@ class ComposedTimes:
         host = HostPart(*self._host, self._launches)
         self.provenance = replace(kernels.provenance, source=source, warnings=warnings, host=host)
 
-    def __call__(self, batch: Batch) -> Sequence[float]:
+    @property
+    def stage_times(self) -> StageTimes:
+        """The times, as engines and reports read them."""
+        return StageTimes(self.of_batch, self.provenance, self.operators)
+
+    def of_batch(self, batch: Batch) -> Sequence[float]:
         """Return the seconds of each stage and each send, see `StageTimes`."""
         chunks, num_decodes = batch.chunks, batch.num_decodes
         num_tokens, num_seqs = batch.num_prefill_tokens + num_decodes, num_decodes + len(chunks)
@@ -145,7 +128,7 @@ class ComposedTimes:
     def _padded_batch(self, batch: Batch) -> tuple[int, int, Sequence[float]]:
         """Return the computed tokens, rows of the head, and launch times.
 
-        The hot path in `__call__` says the same.
+        The hot path in `of_batch` says the same.
         """
         num_tokens, num_rows = batch.num_prefill_tokens + batch.num_decodes, batch.num_decodes + len(batch.chunks)
         if batch.chunks and num_tokens < len(self._padded_mixed):

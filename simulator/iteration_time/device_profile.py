@@ -13,7 +13,8 @@ from simulator.iteration_time.kernel_fits import AttentionFits, ElementwiseFit, 
 from simulator.iteration_time.kernels import Floats
 from simulator.iteration_time.physics import Gpu
 from simulator.iteration_time.provenance import Extent
-from traces.shared.json_file import read_json
+from traces.shared.json_file import read_json, reading
+from traces.shared.value_checks import increasing, instance, integer, number, sequence, text
 
 SCHEMA = 2
 SHIPPED = Path(__file__).parent / "profiles"
@@ -42,12 +43,13 @@ class InEngine:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for value in (*self.factors, self.prefill_attention, self.decode_attention):
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MAX_FACTOR:
-                raise ValueError(f"in_engine: factors must be above 0 and at most {MAX_FACTOR:g}, got {value!r}")
-        tokens = list(self.tokens)
-        if len(tokens) != len(self.factors) or not tokens or min(tokens) < 1 or sorted(set(tokens)) != tokens:
-            raise ValueError("in_engine: tokens must be increasing numbers of at least 1, one for each factor")
+        factors = [*self.factors, self.prefill_attention, self.decode_attention]
+        for value in factors:
+            number("in_engine: a factor", value, 0, MAX_FACTOR, excluding="low")
+        size = len(self.factors)
+        allowed = "a list of numbers of at least 1, one for each factor"
+        sequence("in_engine: tokens", self.tokens, allowed, number, 1, least=max(size, 1), most=size)
+        increasing("in_engine: tokens", self.tokens)
 
     def times(self, tokens: Floats) -> Floats:
         """Return the factors of all operators but attention: tokens float64[n] -> float64[n]."""
@@ -107,23 +109,23 @@ class DeviceProfile:
             raise ValueError(f"schema must be {SCHEMA}, got {plain['schema']!r}; fit it again: python -m profiling fit")
         about = dict(plain["about"])
         for name in ("device", "source"):
-            if not isinstance(about[name], str):
-                raise ValueError(f"about.{name} must be a text")
+            text(f"about.{name}", about[name])
         for family in ("matmul", "attention"):
             if HALF_FORMAT not in plain[family]:
                 raise ValueError(f"{family} must have {HALF_FORMAT}, the times in half precision")
-        most_bandwidth = plain["most_bandwidth"]
-        if not isinstance(most_bandwidth, int | float) or not 0 < most_bandwidth <= 1:
-            raise ValueError(f"most_bandwidth must be above 0 and at most 1, got {most_bandwidth!r}")
+        number("most_bandwidth", plain["most_bandwidth"], 0, 1, excluding="low")
+        extent = {part.name: plain["measured"][part.name] for part in fields(Extent)}
+        for name, value in extent.items():
+            integer(f"measured.{name}", value, 1)
         return cls(
             about=about,
             gpu=_gpu(plain["gpu"]),
-            measured=Extent(**{part.name: _count(plain["measured"][part.name], part.name) for part in fields(Extent)}),
+            measured=Extent(**extent),
             matmul={dtype: MatMulFit.from_json(fit) for dtype, fit in plain["matmul"].items()},
             elementwise=ElementwiseFit.from_json(plain["elementwise"]),
             attention={dtype: AttentionFits.from_json(fits) for dtype, fits in plain["attention"].items()},
             experts={dtype: ExpertsFit.from_json(fit) for dtype, fit in plain["experts"].items()},
-            most_bandwidth=float(most_bandwidth),
+            most_bandwidth=float(plain["most_bandwidth"]),
             in_engine=InEngine(**plain.get("in_engine", {})),
         )
 
@@ -134,9 +136,8 @@ class DeviceProfile:
 
 def _gpu(plain: Mapping[str, Any]) -> Gpu:
     gpu = Gpu(**plain)
-    peaks = (gpu.num_sms, gpu.peak_tflops, gpu.bandwidth_gb_per_s, *gpu.format_tflops.values())
-    if not all(isinstance(peak, int | float) and 0 < peak < float("inf") for peak in peaks):
-        raise ValueError("gpu must hold finite numbers above 0")
+    for peak in (gpu.num_sms, gpu.peak_tflops, gpu.bandwidth_gb_per_s, *gpu.format_tflops.values()):
+        number("a peak of gpu", peak, 0, excluding="low")
     return gpu
 
 
@@ -146,20 +147,7 @@ def load_profile(path: Path) -> DeviceProfile:
     Raises:
         ValueError: The file cannot be read or is not a profile; the message is one line and names the file.
     """
-    try:
+    with reading(path, "a profile"):
         plain = read_json(path)
-        if not isinstance(plain, dict):
-            raise ValueError("it holds no JSON object")
+        instance("it", plain, dict, "a JSON object")
         return DeviceProfile.from_json(plain)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except KeyError as error:
-        raise ValueError(f"{path} is not a profile: it has no {error.args[0]}") from error
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path} is not a profile: {' '.join(str(error).split())[:200]}") from error
-
-
-def _count(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"measured.{name} must be an integer of at least 1, got {value!r}")
-    return value

@@ -19,6 +19,7 @@ from simulator.iteration_time.physics import (
     matmul_terms,
 )
 from simulator.iteration_time.regression import CorrectedPhysics, TiledLines
+from traces.shared.value_checks import choice, flag
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,7 @@ class AttentionFit:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "AttentionFit":
         """Build from what `to_json` returned."""
-        if plain["design"] not in DESIGNS:
-            raise ValueError(f"the design of attention must be one of {', '.join(DESIGNS)}, got {plain['design']!r}")
+        choice("the design of attention", plain["design"], DESIGNS)
         own = {key: CorrectedPhysics.from_json(fit) for key, fit in plain["own"].items()}
         return cls(plain["design"], CorrectedPhysics.from_json(plain["shared"]), own)
 
@@ -162,10 +162,9 @@ class AttentionFits:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "AttentionFits":
         """Build from what `to_json` returned."""
-        one_kernel = plain["one_kernel"]
-        if not isinstance(one_kernel, bool):
-            raise ValueError(f"one_kernel must be true or false, got {one_kernel!r}")
-        return cls(AttentionFit.from_json(plain["prefill"]), AttentionFit.from_json(plain["decode"]), one_kernel)
+        flag("one_kernel", plain["one_kernel"])
+        prefill, decode = (AttentionFit.from_json(plain[phase]) for phase in ("prefill", "decode"))
+        return cls(prefill, decode, plain["one_kernel"])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from simulator.iteration_time.operators import Attention, Elementwise, Experts, 
 from simulator.iteration_time.provenance import Provenance
 from simulator.model import Device, Layout
 from simulator.replica import PrefillChunk
+from traces.shared.warnings import Warning
 
 Floats = NDArray[np.float64]
 
@@ -84,8 +85,8 @@ class Kernels(Protocol):
         """Return the attention times of one shape."""
         ...
 
-    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[str]:
-        """Return a line for each unmeasured part of a layout.
+    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[Warning]:
+        """Return a warning for each unmeasured part of a layout.
 
         `operators` are those besides attention.
         """

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.shared.json_file import read_json
+from traces.shared.json_file import read_json, reading
+from traces.shared.value_checks import instance, text
 
 SHIPPED = Path(__file__).parent / "links"
 SUFFIX = ".json"
@@ -99,19 +100,14 @@ def load_links(name: str) -> MeasuredLinks:
         ValueError: There is no such file, or it holds no link curves; the message is one line and names it.
     """
     path = Path(name) if name.endswith(SUFFIX) else SHIPPED / (name + SUFFIX)
-    try:
-        content = read_json(path)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"format must be {FORMAT}")
-        if not isinstance(content["about"], dict) or not isinstance(content["about"]["machine"], str):
-            raise ValueError("about must name the machine")
-        return MeasuredLinks(content["about"], [LinkCurve(**curve) for curve in content["curves"]])
-    except FileNotFoundError:
+    if not path.exists():
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*" + SUFFIX)))
-        raise ValueError(f"no link curves {path}; shipped are {shipped}") from None
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except KeyError as error:
-        raise ValueError(f"{path} is not a file of link curves: it has no {error.args[0]}") from error
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not a file of link curves: {error}") from error
+        raise ValueError(f"no link curves {path}; shipped are {shipped}")
+    with reading(path, "a file of link curves"):
+        content = read_json(path)
+        instance("it", content, dict, "a JSON object")
+        if content["format"] != FORMAT:
+            raise ValueError(f"format must be {FORMAT}, got {content['format']!r}")
+        instance("about", content["about"], dict, "a JSON object with the machine")
+        text("about.machine", content["about"]["machine"])
+        return MeasuredLinks(content["about"], [LinkCurve(**curve) for curve in content["curves"]])

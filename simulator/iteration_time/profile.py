@@ -17,6 +17,8 @@ from simulator.iteration_time.operators import Attention, Elementwise, Experts, 
 from simulator.iteration_time.provenance import Provenance
 from simulator.iteration_time.roofline import RooflineKernels
 from simulator.model import HALF, Device, IterationOverhead, Layout
+from traces.shared.value_checks import text
+from traces.shared.warnings import Warning
 
 # Operators that run the kernel of another one, under whose names it was measured.
 _SAME_KERNEL = {"final_norm": ("add_norm", "input_norm")}
@@ -37,8 +39,7 @@ class Profile:
 
     def __post_init__(self) -> None:
         """Check the path."""
-        if self.path is not None and not isinstance(self.path, str):
-            raise ValueError(f"path must be the path of a file or null, got {self.path!r}")
+        text("path", self.path, "the path of a file", optional=True)
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """Return the stage times of one model on one layout.
@@ -46,7 +47,7 @@ class Profile:
         Raises:
             ValueError: The file cannot be read.
         """
-        return ComposedTimes(self.kernels(layout.device, engine.kernels), layout, engine)
+        return ComposedTimes(self.kernels(layout.device, engine.kernels), layout, engine).stage_times
 
     def kernels(self, device: Device, generation: str | None = None) -> Kernels:
         """Return the kernel times of a device.
@@ -70,10 +71,8 @@ def _unmeasured(device: Device) -> Kernels:
     """Return the roofline of a device without a profile."""
     shipped = ", ".join(sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob("*" + SUFFIX)))
     roofline = RooflineKernels(device)
-    roofline.warnings.append(
-        f"no kernel times were measured for {device.name}: its iteration time is a roofline "
-        f"(measured devices: {shipped})"
-    )
+    measured = f"its iteration time is a roofline (measured devices: {shipped})"
+    roofline.warnings.append(Warning("no_profile", f"no kernel times were measured for {device.name}: {measured}"))
     return roofline
 
 
@@ -103,12 +102,14 @@ class ProfileKernels:
         source = f"profile of {about['device']}, {about['source']}"
         measured_in = str(about.get("engine_generation", "")).partition(":")[0]
         self.provenance = Provenance(source, profile.measured, beyond=about.get("beyond", {}), generation=measured_in)
-        self.warnings: list[str] = []
+        self.warnings: list[Warning] = []
         if device.name not in (about["device"], *about.get("also_of", ())):
-            self.warnings.append(f"kernel times of {about['device']} are used for {device.name}")
+            other = f"kernel times of {about['device']} are used for {device.name}"
+            self.warnings.append(Warning("other_kernels", other))
         kernels = about.get("kernels")
         if None not in (generation, kernels) and kernels != generation:
-            self.warnings.append(f"kernel times of {kernels} are used for those of {generation}, on {device.name}")
+            other = f"kernel times of {kernels} are used for those of {generation}, on {device.name}"
+            self.warnings.append(Warning("other_kernels", other))
         self._profile = profile
         self._device = device
         self._roofline = RooflineKernels(device)
@@ -164,33 +165,33 @@ class ProfileKernels:
         """Return the attention times of one shape."""
         return AttentionTable(self._profile, attention)
 
-    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[str]:
-        """Return a line for each unmeasured part of a layout."""
+    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[Warning]:
+        """Return a warning for each unmeasured part of a layout."""
         profile, model, device = self._profile, layout.model, layout.device
-        warnings = list(self.warnings)
+        texts = []
         names = sorted({operator.name for operator in operators if isinstance(operator, Elementwise)} - _COPIES)
         unmeasured = [name for name in names if self._measured_name(name) not in profile.elementwise.shared]
         if unmeasured:
-            warnings.append(f"not measured: {', '.join(unmeasured)}; their times are those of other small operators")
+            texts.append(f"not measured: {', '.join(unmeasured)}; their times are those of other small operators")
         if _format_key(model.dtype) not in profile.matmul or (model.weight_only and model.dtype not in HALF):
             in_half = model.weight_only or not device.computes_in(model.dtype)
             multiplied = f", multiplied in half precision on {device.name}" if in_half else ""
-            warnings.append(
+            texts.append(
                 f"{model.dtype} weights were not measured{multiplied}: their matmuls take the time of half precision "
                 "times the ratio of the two on a roofline"
             )
         if _format_key(layout.kv_dtype) not in profile.attention:
-            warnings.append(
+            texts.append(
                 f"a KV cache of {layout.kv_dtype} was not measured: attention is as with fp16, but reads fewer bytes"
             )
         if model.num_experts > 1 and not self._measures_experts(model.dtype, weight_only=model.weight_only):
-            warnings.append(
+            texts.append(
                 f"experts in {model.dtype} were not measured: they take the time of half precision times the ratio of "
                 "the two on a roofline"
                 if HALF_FORMAT in profile.experts
                 else "experts were not measured: their matmuls are on a roofline, with tokens routed at random"
             )
-        return warnings
+        return [*self.warnings, *(Warning("unmeasured", text) for text in texts)]
 
 
 def _format_key(dtype: str) -> str:

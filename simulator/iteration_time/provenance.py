@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from traces.shared.warnings import Warning
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,10 @@ class Provenance:
 
     source: str
     measured: Extent | None = None
-    warnings: Sequence[str] = field(default=())
+    warnings: Sequence[Warning] = field(default=())
     host: HostPart | None = None
     beyond: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     generation: str = ""
-
-
-@runtime_checkable
-class Documented(Protocol):
-    """Stage times with a provenance."""
-
-    provenance: Provenance
 
 
 _BEYOND_TEXTS = {
@@ -102,16 +97,18 @@ def _beyond_error(error: Mapping[str, float] | None) -> str:
     return f"; error up to {error['times']:g}x beyond: {error['median']:.0f}%, P95 {error['p95']:.0f}%"
 
 
-def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict[str, Any], list[str]]:
+def describe_provenance(runs: Iterable[tuple[Provenance | None, Extent]]) -> tuple[dict[str, Any], list[Warning]]:
     """Return the summary's `iteration_time` and the warnings.
 
-    `runs` has the provenance and the extent of each replica.
+    `runs` has the provenance and the extent of each replica; an unknown provenance says nothing.
     """
     sources: list[str] = []
-    warnings: list[str] = []
+    warnings: list[Warning] = []
     beyond: dict[str, dict[str, int]] = {}
     errors: dict[str, str] = {}
     for provenance, extent in runs:
+        if provenance is None:
+            continue
         sources += [provenance.source] if provenance.source not in sources else []
         warnings += [warning for warning in provenance.warnings if warning not in warnings]
         for name, used in asdict(extent).items():
@@ -121,5 +118,5 @@ def describe_provenance(runs: Iterable[tuple[Provenance, Extent]]) -> tuple[dict
                 errors[name] = _beyond_error(provenance.beyond.get(name))
     if beyond:
         parts = ", ".join(_BEYOND_TEXTS[name].format(**numbers, error=errors[name]) for name, numbers in beyond.items())
-        warnings.append(f"iteration time is extrapolated: {parts}")
+        warnings.append(Warning("extrapolated", f"iteration time is extrapolated: {parts}"))
     return {"sources": sources, "beyond_measured": beyond}, warnings

@@ -12,6 +12,7 @@ from simulator.iteration_time.operators import Attention, Elementwise, Experts, 
 from simulator.iteration_time.provenance import Provenance
 from simulator.model import Device, IterationOverhead, Layout
 from simulator.replica import PrefillChunk
+from traces.shared.warnings import Warning
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Roofline:
 
     def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
         """Return the stage times of one model on one layout."""
-        return ComposedTimes(RooflineKernels(layout.device), layout, engine)
+        return ComposedTimes(RooflineKernels(layout.device), layout, engine).stage_times
 
 
 class RooflineKernels:
@@ -42,31 +43,27 @@ class RooflineKernels:
     def __init__(self, device: Device) -> None:
         attained = device.attained
         self.provenance = Provenance(f"roofline of {device.name}")
-        self.warnings: list[str] = []
+        self.warnings: list[Warning] = []
         self._kernel_s = attained.kernel_us * 1e-6
         self._device = device
         self._byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.bandwidth
         self._attention_flop_per_s = device.peak_tflops * 1e12 * attained.prefill_attention
         self._attention_byte_per_s = device.bandwidth_gb_per_s * 1e9 * attained.decode_attention
 
-    def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:
+    def matmul_time(self, operator: MatMul | Experts, tokens: Floats) -> Floats:
         """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         device = self._device
         compute_s = operator.flops(tokens) / (device.tflops(operator.compute_dtype) * 1e12 * device.attained.compute)
         return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
+
+    experts_time = matmul_time
 
     def elementwise_time(self, operator: Elementwise, tokens: Floats) -> Floats:
         """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
         return self._kernel_s + operator.bytes_moved(tokens) / self._byte_per_s
 
-    def experts_time(self, operator: Experts, tokens: Floats) -> Floats:
-        """Return the seconds for each number of tokens: float64[n] -> float64[n]."""
-        device = self._device
-        compute_s = operator.flops(tokens) / (device.tflops(operator.compute_dtype) * 1e12 * device.attained.compute)
-        return self._kernel_s + np.maximum(compute_s, operator.bytes_moved(tokens) / self._byte_per_s)
-
-    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[str]:
-        """Return what was not measured of the device, in a line each."""
+    def warnings_for(self, layout: Layout, operators: Sequence[Operator]) -> Sequence[Warning]:
+        """Return what was not measured of the device."""
         return self.warnings
 
     def attention_times(self, attention: Attention) -> AttentionTimes:

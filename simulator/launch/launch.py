@@ -4,12 +4,12 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from simulator.config import ConfigError, model_choice, published_models, unknown_model
+from simulator.config import ConfigError, model_choice, named, published_models, unknown_model
 from simulator.model import Model, read_hf_config
+from traces.shared.spelling import nearest
 
 DERIVED = "${"  # start of a value that follows from others
 _PLAIN = re.compile(r"[\w./+-]+")
@@ -65,17 +65,14 @@ def model_of(name: str) -> Model | None:
 
     Returns None if the name is not that of a folder.
 
-
     Raises:
         ConfigError: The file cannot be read.
     """
     path = config_file(name)
     if path is None:
         return None
-    try:
+    with named(name, ": "):
         return read_hf_config(str(path))
-    except ValueError as error:
-        raise ConfigError(f"{name}: {error}") from error
 
 
 def config_file(name: str) -> Path | None:
@@ -117,9 +114,8 @@ def refuse_unknown(engine: str, option: str, known: Sequence[str]) -> None:
     Raises:
         ConfigError: Always; the message has the nearest option.
     """
-    near = get_close_matches(option, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; leave it out to go on without it"
-    raise ConfigError(f"{engine} has no option {option}{hint}")
+    hint = nearest(option, known).rstrip() or "leave it out to go on without it"
+    raise ConfigError(f"{engine} has no option {option}; {hint}")
 
 
 class EngineParser(argparse.ArgumentParser):

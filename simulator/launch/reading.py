@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
-from simulator.config import MOST_NODES, ConfigError, num_nodes, published_models
+from simulator.config import MOST_NODES, ConfigError, named, num_nodes, published_models
 from simulator.launch import sarathi_serve, vllm
 from simulator.launch.docker_run import run_container
 from simulator.launch.launch import Launch, config_file
 from simulator.launch.manifest import Container, containers, model_uri
 from simulator.launch.shell import assignments, commands, substituted
-from traces.shared.json_file import read_bytes
+from traces.shared.json_file import read_bytes, reading
 
 ENGINES = (vllm, sarathi_serve)
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -46,14 +46,8 @@ def read_file(path: str) -> Launch:
     Raises:
         ConfigError: The file cannot be read, or has no or several launches.
     """
-    try:
+    with named(""), reading(path, "a file with a launch", "serve: "):
         text = read_bytes(Path(path)).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigError(f"serve={path} is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigError(f"serve={path}: cannot read it: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"serve={path}: {error}") from None
     launches = list(_manifest_launches(path, text) if path.endswith(_SUFFIXES) else _script_launches(text, {}))
     if not launches:
         raise ConfigError(f"serve={path} has no command that launches a simulated engine; known are: {_KNOWN}")

@@ -80,7 +80,6 @@ def substituted(words: Sequence[str], variables: Mapping[str, str]) -> list[str]
 
     A word that is one variable may become several words.
 
-
     Raises:
         ConfigError: A variable has no value.
     """

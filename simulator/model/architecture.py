@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from simulator.model.number_formats import WEIGHT_DTYPES, require_dtype
-from traces.shared.value_checks import flag, integer, text
+from simulator.model.number_formats import WEIGHT_DTYPES
+from traces.shared.value_checks import choice, each, flag, integer, text
 
 LARGEST = 10**9  # of any of its sizes
 
@@ -56,8 +56,7 @@ class Model:
     def __post_init__(self) -> None:
         """Check the ranges."""
         sizes = ("num_layers", "hidden_size", "num_q_heads", "num_kv_heads", "head_dim", "ffn_size", "vocab_size")
-        for name in (*sizes, "num_experts", "experts_per_token", "max_model_len"):
-            integer(name, getattr(self, name), 1, LARGEST)
+        each(integer, self, (*sizes, "num_experts", "experts_per_token", "max_model_len"), 1, LARGEST)
         if self.num_q_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_q_heads must be a multiple of num_kv_heads={self.num_kv_heads}, got {self.num_q_heads}"
@@ -66,10 +65,9 @@ class Model:
             raise ValueError(
                 f"experts_per_token must be at most num_experts={self.num_experts}, got {self.experts_per_token}"
             )
-        require_dtype(self.dtype, "dtype", WEIGHT_DTYPES)
+        choice("dtype", self.dtype, WEIGHT_DTYPES)
         text("name", self.name)
-        for name in ("gated_mlp", "parallel_attention", "qk_norm", "tied_embedding", "weight_only"):
-            flag(name, getattr(self, name))
+        each(flag, self, ("gated_mlp", "parallel_attention", "qk_norm", "tied_embedding", "weight_only"))
 
     @property
     def attention_parameters(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from simulator.model.number_formats import HALF, WEIGHT_DTYPES
-from traces.shared.value_checks import integer, positive, text
+from traces.shared.value_checks import each, integer, mapping, positive, text
 
 LARGEST_BATCH = 1 << 20
 
@@ -31,8 +31,7 @@ class Attained:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("compute", "bandwidth", "prefill_attention", "decode_attention", "kernel_us", "l2_gb_per_s"):
-            positive(name, getattr(self, name))
+        each(positive, self, vars(self))
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,11 @@ class Device:
     def __post_init__(self) -> None:
         """Check the ranges."""
         text("name", self.name)
+        each(positive, self, ("peak_tflops", "memory_gib", "bandwidth_gb_per_s"))
         optional = ("cuda_memory_gib", "fp8_tflops", "int8_tops", "fp4_tflops", "price_per_hour_usd")
-        known = [name for name in optional if getattr(self, name) is not None]
-        for name in ("peak_tflops", "memory_gib", "bandwidth_gb_per_s", *known):
-            positive(name, getattr(self, name))
-        for name in ("max_num_batched_tokens", "max_num_seqs"):
-            integer(name, getattr(self, name), 1, LARGEST_BATCH)
-        if not isinstance(self.profiles, Mapping) or not all(isinstance(name, str) for name in self.profiles.values()):
-            raise ValueError(f"profiles must name a file for each generation of kernels, got {self.profiles!r}")
+        each(positive, self, optional, optional=True)
+        each(integer, self, ("max_num_batched_tokens", "max_num_seqs"), 1, LARGEST_BATCH)
+        mapping("profiles", self.profiles, "names of files by generation of kernels", text)
 
     @property
     def usable_memory_gib(self) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from simulator.model.layout import Layout
 from simulator.model.number_formats import HALF_BYTES
-from traces.shared.value_checks import integer, number
+from traces.shared.value_checks import each, integer, mapping, number
 
 LARGEST = 1 << 20
 LOGIT_BYTES = 4  # the sampler works in single precision
@@ -33,13 +33,12 @@ class EngineMemory:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not isinstance(self.non_torch_gib, Mapping) or 1 not in self.non_torch_gib:
-            raise ValueError(f"non_torch_gib must have an entry for one GPU, got {self.non_torch_gib!r}")
-        for degree, gib in self.non_torch_gib.items():
+        mapping("non_torch_gib", self.non_torch_gib, "GiB by tensor-parallel degree", number, 0, LARGEST)
+        for degree in self.non_torch_gib:
             integer("non_torch_gib: a tensor-parallel degree", degree, 1, LARGEST)
-            number(f"non_torch_gib[{degree}]", gib, 0, LARGEST)
-        for name in ("logit_copies", "hidden_copies", "sampler_gib", "graph_mib_per_layer"):
-            number(name, getattr(self, name), 0, LARGEST)
+        if 1 not in self.non_torch_gib:
+            raise ValueError(f"non_torch_gib must have an entry for one GPU, got {self.non_torch_gib!r}")
+        each(number, self, ("logit_copies", "hidden_copies", "sampler_gib", "graph_mib_per_layer"), 0, LARGEST)
 
     def non_torch_bytes(self, layout: Layout) -> float:
         """Return the bytes outside the allocator on one GPU."""

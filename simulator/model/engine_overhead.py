@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from simulator.model.device import Device
 from simulator.model.engine_memory import EngineMemory
 from simulator.model.front_end import FrontEndTime
-from traces.shared.value_checks import flag, number
+from traces.shared.value_checks import (
+    choice,
+    each,
+    flag,
+    increasing,
+    instance,
+    integer,
+    mapping,
+    number,
+    sequence,
+    text,
+)
 
 LONGEST_S = 1e6
 MOST_DECODES = 1 << 16
@@ -43,8 +54,7 @@ class HostTime:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, value in vars(self).items():
-            number(name, value, 0, LONGEST_S)
+        each(number, self, vars(self), 0, LONGEST_S)
 
     def line(self, num_gpus: int) -> tuple[float, float]:
         """Return the seconds per iteration and the seconds per sequence."""
@@ -67,8 +77,7 @@ class SamplerTime:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, value in vars(self).items():
-            number(name, value, 0, LONGEST_S)
+        each(number, self, vars(self), 0, LONGEST_S)
 
 
 @dataclass(frozen=True)
@@ -137,24 +146,19 @@ class EngineOverhead:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("grouped_decode", "mixed_graphs", "fused_operators", "custom_all_reduce", "async_scheduling"):
-            flag(name, getattr(self, name))
-        sizes = self.decode_graph_sizes
-        if isinstance(sizes, str) or not isinstance(sizes, Sequence) or not all(map(_is_size, sizes)):
-            raise ValueError(f"decode_graph_sizes must be a list of integers from 1 to {MOST_DECODES}, got {sizes!r}")
-        if sorted(set(sizes)) != list(sizes):
-            raise ValueError(f"decode_graph_sizes must increase, got {list(sizes)}")
-        object.__setattr__(self, "decode_graph_sizes", tuple(sizes))
-        if self.kernels is not None and not isinstance(self.kernels, str):
-            raise ValueError(f"kernels must be the name of a generation or null, got {self.kernels!r}")
-        for name, kind in (("hosts", HostTime), ("samplers", SamplerTime)):
-            _require_entries(name, getattr(self, name), kind)
-        if self.memory is not None and not isinstance(self.memory, EngineMemory):
-            raise ValueError(f"memory must be the sizes of an EngineMemory or null, got {self.memory!r}")
-        if self.sampling != GREEDY and self.sampling not in self.samplers:
-            raise ValueError(f"sampling must be one of {', '.join((GREEDY, *self.samplers))}, got {self.sampling!r}")
-        if self.front_end is not None and not isinstance(self.front_end, FrontEndTime):
-            raise ValueError(f"front_end must be the times of a FrontEndTime or null, got {self.front_end!r}")
+        each(flag, self, ("grouped_decode", "mixed_graphs", "fused_operators", "custom_all_reduce", "async_scheduling"))
+        allowed = f"a list of integers from 1 to {MOST_DECODES}"
+        sequence("decode_graph_sizes", self.decode_graph_sizes, allowed, integer, 1, MOST_DECODES)
+        increasing("decode_graph_sizes", self.decode_graph_sizes)
+        object.__setattr__(self, "decode_graph_sizes", tuple(self.decode_graph_sizes))
+        text("kernels", self.kernels, "the name of a generation", optional=True)
+        mapping(
+            "hosts", self.hosts, "named entries", instance, HostTime, "the times of a HostTime", least=1, optional=True
+        )
+        mapping("samplers", self.samplers, "named entries", instance, SamplerTime, "the times of a SamplerTime")
+        instance("memory", self.memory, EngineMemory, "the sizes of an EngineMemory", optional=True)
+        choice("sampling", self.sampling, (GREEDY, *self.samplers))
+        instance("front_end", self.front_end, FrontEndTime, "the times of a FrontEndTime", optional=True)
         number("memory_utilization", self.memory_utilization, 0, 1)
 
     def on(self, device: Device) -> IterationOverhead:
@@ -184,18 +188,3 @@ class EngineOverhead:
                 f"{ANY_HOST}; this engine was measured on {', '.join(self.hosts)}, and engine=vllm_v1 has times for any"
             )
         return host
-
-
-def _require_entries(name: str, entries: object, kind: type) -> None:
-    """Check the kind of the entries; hosts may be None."""
-    if entries is None and kind is HostTime:
-        return
-    if not isinstance(entries, Mapping) or (not entries and kind is HostTime):
-        raise ValueError(f"{name} must have named entries, got {entries!r}")
-    for key, entry in entries.items():
-        if not isinstance(entry, kind):
-            raise ValueError(f"{name}.{key} must be the times of a {kind.__name__}, got {entry!r}")
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_DECODES

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.shared.value_checks import number
+from traces.shared.value_checks import each, number
 
 LONGEST_S = 1e6
 
@@ -32,8 +32,7 @@ class FrontEndTime:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name, value in vars(self).items():
-            number(name, value, 0, LONGEST_S)
+        each(number, self, vars(self), 0, LONGEST_S)
 
     def step_time(self, num_tokens: float) -> float:
         """Return the event loop's seconds to send an iteration's tokens."""

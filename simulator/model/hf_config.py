@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from simulator.model.architecture import LARGEST, Model
-from traces.shared.json_file import read_json
-from traces.shared.value_checks import integer
+from traces.shared.json_file import read_json, reading
+from traces.shared.value_checks import choice, instance, integer, text
 
 # By model_type: gated MLPs, plain MLPs, and embeddings that are tied unless the file says otherwise.
 _GATED = {"llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "Yi", "internlm2"}
@@ -33,30 +33,14 @@ def read_hf_config(path: str, max_model_len: int | None = None, dtype: str | Non
         ValueError: The file cannot be read, lacks a key, or has an unsupported architecture or quantisation; one
             line that names it.
     """
-    if not isinstance(path, str):
-        raise ValueError(f"path must name a config.json, got {path!r}")
-    try:
+    text("path", path, "the path of a config.json")
+    with reading(path, "the config.json of a supported model", "path: "):
         config = read_json(Path(path))
-    except OSError as error:
-        raise ValueError(f"path: cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"path: cannot read {path}: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"path: {path} is not a JSON object")
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in _GATED | _PLAIN:
-        supported = ", ".join(sorted(_GATED | _PLAIN))
-        architectures = config.get("architectures")
-        raise ValueError(
-            f"path: {path} has model_type {model_type!r} (architectures {architectures}); supported are {supported}"
-        )
-    try:
+        instance("it", config, dict, "a JSON object")
+        model_type, supported = config.get("model_type"), sorted(_GATED | _PLAIN)
+        choice(f"model_type (of architectures {config.get('architectures')})", model_type, supported)
         model = _model(config, Path(path).resolve().parent.name)
-    except KeyError as error:
-        raise ValueError(f"path: {path} has no {error.args[0]}") from error
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"path: {path}: {error}") from error
-    # Applied after the try block, so that an invalid option is not reported as an error in the file.
+    # Applied after the block, so that an invalid option is not reported as an error in the file.
     model = model if max_model_len is None else replace(model, max_model_len=max_model_len)
     return model if dtype is None else replace(model, dtype=dtype, weight_only=False)
 
@@ -135,11 +119,9 @@ def _precision(config: dict[str, Any]) -> tuple[str, bool]:
     quantisation = config.get("quantization_config") or config.get("compression_config")
     if quantisation is None:
         dtype = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
-        if dtype not in _DTYPES:
-            raise ValueError(f"torch_dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+        choice("torch_dtype", dtype, _DTYPES)
         return _DTYPES[dtype], False
-    if not isinstance(quantisation, dict):
-        raise ValueError(f"quantization_config must be an object, got {quantisation!r}")
+    instance("quantization_config", quantisation, dict, "an object")
     bits, kind, weight_only = _weight_format(quantisation)
     if quantisation.get("weight_block_size") and (bits, kind) == (8, "float"):
         return "fp8_block", weight_only

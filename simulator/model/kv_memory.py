@@ -1,12 +1,11 @@
 """KV memory of a replica: KV blocks that fit its GPUs."""
 
-import math
 from dataclasses import dataclass
 
 from simulator.model.engine_memory import EngineMemory
 from simulator.model.layout import Layout
-from simulator.model.number_formats import KV_DTYPES, require_dtype
-from traces.shared.value_checks import integer
+from simulator.model.number_formats import KV_DTYPES
+from traces.shared.value_checks import choice, flag, integer, number
 
 GIB = 1 << 30
 LARGEST = 2**31
@@ -35,19 +34,11 @@ class KVMemory:
     def __post_init__(self) -> None:
         """Check the ranges."""
         integer("block_size", self.block_size, 1, LARGEST)
-        if self.num_blocks is not None:
-            integer("num_blocks", self.num_blocks, 1, LARGEST)
-        for name in ("watermark", "memory_utilization"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
-                raise ValueError(f"{name} must be a number, got {value!r}")
-        if not 0 <= self.watermark < 1:
-            raise ValueError(f"watermark must be at least 0 and below 1, got {self.watermark}")
-        if not 0 < self.memory_utilization <= 1:
-            raise ValueError(f"memory_utilization must be above 0 and at most 1, got {self.memory_utilization}")
-        if self.prefix_caching is not None and not isinstance(self.prefix_caching, bool):
-            raise ValueError(f"prefix_caching must be true, false or null, got {self.prefix_caching!r}")
-        require_dtype(self.dtype, "dtype", KV_DTYPES)
+        integer("num_blocks", self.num_blocks, 1, LARGEST, optional=True)
+        number("watermark", self.watermark, 0, 1, excluding="high")
+        number("memory_utilization", self.memory_utilization, 0, 1, excluding="low")
+        flag("prefix_caching", self.prefix_caching, optional=True)
+        choice("dtype", self.dtype, KV_DTYPES)
 
     def blocks_for(
         self, layout: Layout, max_batch_tokens: int, max_num_seqs: int | None = None, engine: EngineMemory | None = None

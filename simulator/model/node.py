@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from traces.shared.value_checks import integer, positive, text
+from traces.shared.value_checks import each, instance, integer, number, positive, sequence, text
 
 MOST_GPUS = 4096
 
@@ -29,8 +29,7 @@ class Link:
     def __post_init__(self) -> None:
         """Check the ranges."""
         integer("num_gpus", self.num_gpus, 1, MOST_GPUS)
-        for name in ("bandwidth_gb_per_s", "latency_us"):
-            positive(name, getattr(self, name))
+        each(positive, self, ("bandwidth_gb_per_s", "latency_us"))
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,8 @@ class Network:
         """Check the ranges."""
         text("name", self.name)
         integer("num_adapters", self.num_adapters, 1, MOST_GPUS)
-        shares = ("collective_share", "message_share")
-        for name in ("adapter_gb_per_s", *shares, "collective_latency_us", "message_latency_us"):
-            positive(name, getattr(self, name))
-        for name in shares:
-            if getattr(self, name) > 1:
-                raise ValueError(f"{name} must be at most 1, got {getattr(self, name)!r}")
+        each(positive, self, ("adapter_gb_per_s", "collective_latency_us", "message_latency_us"))
+        each(number, self, ("collective_share", "message_share"), 1e-6, 1)
 
     def line_rate(self, num_gpus: int) -> float:
         """Return the combined line rate of some GPUs of a machine.
@@ -98,8 +93,7 @@ class Node:
         """Check the ranges."""
         integer("num_gpus", self.num_gpus, 1, MOST_GPUS)
         links = self.links
-        if not isinstance(links, Sequence) or not links or not all(isinstance(link, Link) for link in links):
-            raise ValueError(f"links must be a list of at least one Link, got {links!r}")
+        sequence("links", links, "a list of at least one Link", instance, Link, "a Link", least=1)
         sizes = [link.num_gpus for link in links]
         if sorted(set(sizes)) != sizes or sizes[-1] != self.num_gpus:
             raise ValueError(f"links must join increasing numbers of GPUs, the last all {self.num_gpus}; got {sizes}")
@@ -108,11 +102,8 @@ class Node:
         rates = [link.bandwidth_gb_per_s for link in links]
         if sorted(rates, reverse=True) != rates:
             raise ValueError(f"links must go from the fastest to the slowest, got {rates} GB/s")
-        for name in ("name", "device"):
-            text(name, getattr(self, name))
-        measured = self.measured
-        if isinstance(measured, str) or not isinstance(measured, Sequence) or not all(map(_is_text, measured)):
-            raise ValueError(f"measured must be a list of names or paths, got {measured!r}")
+        each(text, self, ("name", "device"))
+        sequence("measured", self.measured, "a list of names or paths", text)
 
     def slowest_link(self, pairs: Iterable[tuple[int, int]]) -> Link:
         """Return the slowest link between any of the given GPU pairs.
@@ -125,7 +116,3 @@ class Node:
             for first, second in pairs
         ]
         return links[max(levels)]
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)

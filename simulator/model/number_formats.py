@@ -21,13 +21,3 @@ KV_DTYPES = ("fp16", "bf16", "fp8", "int8")
 def bytes_per_value(dtype: str) -> float:
     """Return the bytes of one value."""
     return _BYTES[dtype]
-
-
-def require_dtype(value: object, name: str, allowed: tuple[str, ...]) -> None:
-    """Check that a value is an allowed format.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

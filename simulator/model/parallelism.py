@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from traces.shared.value_checks import flag
+from traces.shared.value_checks import each, flag, integer, sequence
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,10 @@ class Parallelism:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("tp", "pp"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-        layers = self.stage_layers
-        if layers is not None and not (
-            isinstance(layers, Sequence)
-            and len(layers) == self.pp
-            and all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in layers)
-        ):
-            raise ValueError(
-                f"stage_layers must be null or a list of pp={self.pp} integers of at least 1, got {layers!r}"
-            )
-        for name in ("overlap_sends", "sliced_sends"):
-            flag(name, getattr(self, name))
+        each(integer, self, ("tp", "pp"), 1)
+        allowed = f"a list of pp={self.pp} integers of at least 1"
+        sequence("stage_layers", self.stage_layers, allowed, integer, 1, least=self.pp, most=self.pp, optional=True)
+        each(flag, self, ("overlap_sends", "sliced_sends"))
 
     @property
     def num_gpus(self) -> int:

@@ -4,7 +4,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -28,6 +28,7 @@ from simulator.results import (
 )
 from traces import Client
 from traces.shared.json_file import read_json as parse
+from traces.shared.warnings import Warning
 
 LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
 _FORMAT = 6
@@ -178,7 +179,7 @@ def _about(result: Result) -> dict[str, Any]:
         "numbered": result.requests["request_id"].dtype.kind == "i",
         "end_s": result.end_s,
         "metrics": asdict(result.metrics),
-        "notes": list(result.notes),
+        "notes": [astuple(note) for note in result.notes],
         "clients": [{"name": client.name, "slo": dict(client.slo)} for client in result.clients],
         "num_skipped": result.num_skipped,
         "has_prefixes": result.has_prefixes,
@@ -192,7 +193,7 @@ def _about(result: Result) -> dict[str, Any]:
                 "obstacle": replica.stuck_reason,
                 "placement": asdict(replica.placement),
                 "front_end": asdict(replica.front_end),
-                "provenance": None if replica.provenance is None else asdict(replica.provenance),
+                "provenance": _about_times(replica.provenance),
                 "stages": [asdict(stage) for stage in replica.stages],
                 "has_spans": replica.logged.stage_spans is not None,
             }
@@ -223,7 +224,7 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
         replicas,
         MetricOptions(**about["metrics"]),
         end_s=about["end_s"],
-        notes=about["notes"],
+        notes=[*map(_warning, about["notes"])],
         clients=clients,
         num_skipped=about["num_skipped"],
         has_prefixes=about["has_prefixes"],
@@ -256,6 +257,17 @@ def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], fault
     )
 
 
+def _about_times(provenance: Provenance | None) -> dict[str, Any] | None:
+    if provenance is None:
+        return None
+    return asdict(provenance) | {"warnings": [astuple(warning) for warning in provenance.warnings]}
+
+
+def _warning(entry: Any) -> Warning:
+    """Return a warning; older files have only its text."""
+    return Warning("unknown", entry) if isinstance(entry, str) else Warning(*entry)
+
+
 def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
     if about is None:
         return None
@@ -263,7 +275,7 @@ def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
     return Provenance(
         source=about["source"],
         measured=None if measured is None else Extent(**measured),
-        warnings=about["warnings"],
+        warnings=[*map(_warning, about["warnings"])],
         host=None if host is None else HostPart(**host),
         beyond=about["beyond"],
         generation=about.get("generation", ""),

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from simulator.log import KINDS, NO_DECODE_SET, FaultSpan
 from simulator.results import STATUS_NAMES, ReplicaResult, Result
-from traces.shared.value_checks import choice, integer, number
+from traces.shared.value_checks import choice, integer, number, text
+from traces.shared.warnings import KINDS as WARNING_KINDS
 
 _MOST = 2**62
 _MAX_S = 1e12  # longer than any fault
@@ -25,8 +26,10 @@ def validate_result(result: Result) -> None:
     _require_within("status", result.status, 0, len(STATUS_NAMES) - 1)
     if not result.replicas or not isinstance(result.end_s, float) or not np.isfinite(result.end_s):
         raise ValueError("it has no replica or no end")
-    if not all(isinstance(note, str) for note in result.notes):
-        raise ValueError("its notes are not strings")
+    provenances = [replica.provenance for replica in result.replicas if replica.provenance is not None]
+    for warning in [*result.notes, *(warning for times in provenances for warning in times.warnings)]:
+        choice("the kind of a warning", warning.kind, WARNING_KINDS)
+        text("the text of a warning", warning.text)
     moves = result.faults.moves
     if moves.ndim != 2 or moves.shape[1] != 4 or not np.isfinite(moves).all():
         raise ValueError("moves must have four numbers in each row")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from simulator.cli import run_command
-from simulator.config import ConfigError
+from simulator.config import ConfigError, require_integer
 from simulator.reproduce.drawing import draw
 from simulator.reproduce.figures import FIGURES, Job, complete, plan
 from simulator.reproduce.report import print_rows, write
@@ -114,9 +114,7 @@ def _figure(kind: str, number: str) -> str:
 
 
 def _count(name: str, value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise ConfigError(f"{name} must be an integer of at least 1, got {value}")
-    return int(value)
+    return require_integer(int(value) if value.isdecimal() else value, name, 1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from itertools import chain
 
 from simulator.capacity import find_capacity, load_capacity
 from simulator.config import load_config
-from simulator.iteration_time import LINEAR_OPERATORS, Composed, StageTimes
+from simulator.iteration_time import LINEAR_OPERATORS, StageTimes
 from simulator.replica import Batch
 from simulator.reproduce.published import ARXIV, CHAT
 from simulator.simulation import simulate
@@ -84,7 +84,7 @@ def linear_layers(overrides: Overrides, tokens: Sequence[int]) -> Figures:
     4096 tokens, without its offset).
     """
     times = _stage_times(overrides)
-    assert isinstance(times, Composed)
+    assert times.operators is not None
     values: Figures = {}
     for count in sorted({*tokens, 64, 2048, 4096}):
         operators = [row for row in times.operators(Batch.of([(count, 0)], []), 0) if row.name in LINEAR_OPERATORS]

@@ -43,7 +43,7 @@ from simulator.results.result import BATCH_COLUMNS, REQUEST_COLUMNS, MetricOptio
 from simulator.results.slo import SLO, objectives_of
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
 from simulator.results.summary import STAGE_SHARES
-from simulator.results.warnings import Warning
+from traces.shared.warnings import Warning
 
 __all__ = [
     "ALLOWED",

@@ -6,7 +6,7 @@ from typing import Any
 from simulator.results.result import Result
 from simulator.results.slo import SLO
 from simulator.results.throughput import Throughput
-from simulator.results.warnings import Warning
+from traces.shared.warnings import Warning
 
 
 def client_figures(result: Result) -> list[dict[str, Any]]:

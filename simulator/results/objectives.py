@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from simulator.results.latency import Distribution, percentile_of
 from simulator.results.result import Result
 from simulator.results.status import FINISHED, IGNORED, UNFINISHED
+from traces.shared.value_checks import number
 
 METRICS = ("tbt", "ttft", "tpot", "e2e", "scheduling_delay")
 # Latencies of which a request has one value.
@@ -45,7 +46,7 @@ class RequestBound:
         """Check the values."""
         if self.metric not in REQUEST_METRICS:
             raise ValueError(f"{self.metric} is not an objective: {ALLOWED}")
-        _check_seconds(self.name, self.bound_s)
+        number(self.name, self.bound_s, 0, LONGEST_S, " seconds", excluding="low")
 
     @property
     def name(self) -> str:
@@ -100,7 +101,7 @@ class Objective:
                 percentile_of(self.statistic)
             except ValueError:
                 raise ValueError(f"{self.name} is not an objective: {ALLOWED}") from None
-        _check_seconds(self.name, self.bound_s)
+        number(self.name, self.bound_s, 0, LONGEST_S, " seconds", excluding="low")
 
     @property
     def name(self) -> str:
@@ -169,9 +170,7 @@ class GoodputObjective:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        share = self.min_share
-        if not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share <= 1:
-            raise ValueError(f"{self.name} must be a share above 0 and up to 1, got {share!r}")
+        number(self.name, self.min_share, 0, 1, excluding="low")
         if not self.request_bounds:
             raise ValueError(
                 f"{self.name} needs a bound on each request: {', '.join(REQUEST_METRICS)} or a percentile of these "
@@ -252,11 +251,6 @@ def scope(result: Result, client: str | None) -> Result:
 
 def _named(name: str, client: str | None) -> str:
     return name if client is None else f"{client}.{name}"
-
-
-def _check_seconds(name: str, bound: object) -> None:
-    if not isinstance(bound, int | float) or isinstance(bound, bool) or not 0 < bound <= LONGEST_S:
-        raise ValueError(f"{name} must be seconds above 0 and up to {LONGEST_S:g}, got {bound!r}")
 
 
 def _waited_s(metric: str, result: Result) -> NDArray[np.float64]:

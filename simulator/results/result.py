@@ -1,6 +1,5 @@
 """Result of a run: arrays by request and iteration, and their summary."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,8 +18,10 @@ from simulator.results.replica import ReplicaResult
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES
 from simulator.results.summary import cluster_totals, kv_use, replica_totals, stage_shares
 from simulator.results.throughput import Throughput
-from simulator.results.warnings import Warning, run_warnings
+from simulator.results.warnings import run_warnings
 from traces import Client
+from traces.shared.value_checks import flag, number
+from traces.shared.warnings import Warning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,10 +56,8 @@ class MetricOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if type(self.warmup_s) not in (int, float) or not 0 <= self.warmup_s < math.inf:
-            raise ValueError(f"warmup_s must be a finite number of at least 0, got {self.warmup_s!r}")
-        if not isinstance(self.zero_first_gap, bool):
-            raise ValueError(f"zero_first_gap must be true or false, got {self.zero_first_gap!r}")
+        number("warmup_s", self.warmup_s, 0)
+        flag("zero_first_gap", self.zero_first_gap)
 
 
 BATCH_COLUMNS = ("iteration", "start_s", "end_s", "request_id", "num_tokens", "phase", "replica")
@@ -79,7 +78,7 @@ class Result:
         replicas: Log of each replica.
         metrics: Which requests and gaps count.
         end_s: Time of the last event.
-        notes: Texts of warnings about the input.
+        notes: Warnings about the requests and the deployment.
         clients: Client classes.
         num_skipped: Malformed rows of the trace file that were skipped.
         has_prefixes: Whether the trace says what prompts share.
@@ -93,7 +92,7 @@ class Result:
     replicas: list[ReplicaResult]
     metrics: MetricOptions
     end_s: float
-    notes: Sequence[str] = ()
+    notes: Sequence[Warning] = ()
     clients: Sequence[Client] = ()
     num_skipped: int = 0
     has_prefixes: bool = True
@@ -215,7 +214,7 @@ class Result:
             ValueError: The members were not logged.
         """
         request_id = self.requests["request_id"].tolist()
-        for number, replica in enumerate(self.replicas):
+        for index, replica in enumerate(self.replicas):
             if replica.members is None:
                 raise ValueError("the members of the batches were not logged: simulate with log_members=True")
             starts, ends = replica.iterations["start_s"].tolist(), replica.iterations["end_s"].tolist()
@@ -223,10 +222,10 @@ class Result:
                 for request, num_tokens, is_prompt in members:
                     phase = "prefill" if is_prompt else "decode"
                     times = starts[iteration], ends[iteration]
-                    yield iteration, *times, request_id[request], num_tokens, phase, number
+                    yield iteration, *times, request_id[request], num_tokens, phase, index
 
     @cached_property
-    def iteration_time(self) -> tuple[dict[str, Any], list[str]]:
+    def iteration_time(self) -> tuple[dict[str, Any], list[Warning]]:
         """Sources of the iteration times, and warnings about them."""
         started = ~np.isnan(self.requests["first_scheduled_s"]) & (self.requests["replica"] != NO_REPLICA)
         longest = np.zeros(len(self.replicas), dtype=np.int64)
@@ -234,7 +233,6 @@ class Result:
         return describe_provenance(
             (replica.provenance, extent_of(replica.iterations, int(prompt)))
             for replica, prompt in zip(self.replicas, longest, strict=True)
-            if replica.provenance is not None
         )
 
     @cached_property

@@ -1,8 +1,7 @@
 """Warnings of a run: reasons to doubt its figures."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,38 +9,10 @@ from numpy.typing import NDArray
 from simulator.log import NO_REPLICA
 from simulator.results.replica import ReplicaResult
 from simulator.results.status import STUCK
+from traces.shared.warnings import Warning
 
 # The queue of an event loop that is busier than this grows long.
 MOST_FRONT_END_BUSY = 0.8
-
-Kind = Literal[
-    "overloaded",
-    "front_end",
-    "stuck",
-    "lost",
-    "unfinished",
-    "early_turns",
-    "unsent_turns",
-    "not_arrived",
-    "nothing_measured",
-    "ignored",
-    "input",
-    "iteration_time",
-    "slo",
-]
-
-
-@dataclass(frozen=True)
-class Warning:
-    """A reason to doubt the figures of a run.
-
-    Attributes:
-        kind: Category, for code to test; "input" concerns the trace and the deployment as given.
-        text: Message to the user, one or two sentences.
-    """
-
-    kind: Kind
-    text: str
 
 
 class Run(Protocol):
@@ -54,7 +25,7 @@ class Run(Protocol):
     @property
     def replicas(self) -> Sequence[ReplicaResult]: ...  # noqa: D102
     @property
-    def notes(self) -> Sequence[str]: ...  # noqa: D102
+    def notes(self) -> Sequence[Warning]: ...  # noqa: D102
     @property
     def num_broken_off(self) -> int: ...  # noqa: D102
     @property
@@ -66,7 +37,7 @@ class Run(Protocol):
     @property
     def backlog(self) -> int: ...  # noqa: D102
     @property
-    def iteration_time(self) -> tuple[Mapping[str, Any], Sequence[str]]: ...  # noqa: D102
+    def iteration_time(self) -> tuple[Mapping[str, Any], Sequence[Warning]]: ...  # noqa: D102
 
 
 def run_warnings(run: Run) -> list[Warning]:
@@ -76,8 +47,8 @@ def run_warnings(run: Run) -> list[Warning]:
         *_about_front_ends(run),
         *_about_sessions(run),
         *_about_measured_requests(run),
-        *(Warning("input", note) for note in run.notes),
-        *(Warning("iteration_time", text) for text in run.iteration_time[1]),
+        *run.notes,
+        *run.iteration_time[1],
     ]
 
 

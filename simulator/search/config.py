@@ -114,7 +114,7 @@ class SearchTask:
         return Served(
             seconds,
             not result.overloaded or self.slo.bounds_queue,
-            lasting_warnings(result),
+            [warning.text for warning in lasting_warnings(result)],
             vars(deployment.scheduler).get("max_num_seqs"),
             deployment.kv_cache.memory_utilization,
         )

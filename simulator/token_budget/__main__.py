@@ -1,7 +1,6 @@
 """`python -m simulator.token_budget`: the token budget for a TBT SLO."""
 
-import csv
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,16 @@ from rich.console import Console
 
 from simulator.cli import Figures, hydra_command
 from simulator.config import description, named
-from simulator.iteration_time import Documented, describe_provenance, extent_of_batch
+from simulator.iteration_time import describe_provenance, extent_of_batch
 from simulator.launch import with_launch
 from simulator.output import deployment_lines, deployment_parts
 from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw
 from simulator.token_budget.maximize import best_budget
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_csv, write_json
 from traces.shared.terminal import facts, new_table, note, show, warn
+from traces.shared.warnings import Warning
 
 HELP = """\
 Finds the largest token budget that keeps every iteration within the TBT bound of the SLO: the one-time profiling of
@@ -57,14 +57,12 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
         budget = largest_budget(curve, task.bound_s, task.tile)
         capacities = best_budget(task.capacity, task.tile, task.max_tokens) if task.task is not None else {}
     summary = _summary(task, curve, budget, capacities)
-    _write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), zip(curve.tokens, curve.seconds, strict=True))
+    write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), zip(curve.tokens, curve.seconds, strict=True))
     if capacities:
-        _write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
+        write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
     summary |= description(config, task.deployment)
     draw(curve, task.bound_s, budget, capacities, ", ".join(deployment_parts(summary)), folder / "token_budget.png")
-    with atomic_file(folder / "token_budget.json") as file:
-        json.dump(summary, file, indent=2, allow_nan=False)
-        file.write("\n")
+    write_json(folder / "token_budget.json", summary)
     _print(summary, capacities, folder)
     return {name: summary[name] for name in ("token_budget", "iteration_s", "best_token_budget", "capacity_qps")}
 
@@ -82,29 +80,20 @@ def _summary(task: BudgetTask, curve: Curve, budget: int | None, capacities: dic
         "tile": task.tile,
         "best_token_budget": best,
         "capacity_qps": None if best is None else capacities[best],
-        "warnings": _warnings(task, budget, capacities),
+        "warnings": [warning.text for warning in _warnings(task, budget, capacities)],
     }
 
 
-def _warnings(task: BudgetTask, budget: int | None, capacities: dict[int, float]) -> list[str]:
-    warnings = []
+def _warnings(task: BudgetTask, budget: int | None, capacities: dict[int, float]) -> Iterator[Warning]:
     if budget is None:
         bound = f"{1e3 * task.bound_s:.4g} ms"
-        warnings.append(f"no token budget is within {bound}; budgets are multiples of {task.tile} tokens")
+        text = f"no token budget is within {bound}; budgets are multiples of {task.tile} tokens"
+        yield Warning("no_budget", text)
     if capacities and not any(capacities.values()):
-        warnings.append("no token budget sustains any load within the SLO")
+        yield Warning("none_met", "no token budget sustains any load within the SLO")
     times = task.deployment.stage_times()
-    if isinstance(times, Documented):
-        batch = task.load.batch(budget or task.tile)
-        warnings += describe_provenance([(times.provenance, extent_of_batch(batch))])[1]
-    return warnings
-
-
-def _write_csv(path: Path, names: tuple[str, ...], rows: Any) -> None:
-    with atomic_file(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
+    extent = extent_of_batch(task.load.batch(budget or task.tile))
+    yield from describe_provenance([(times.provenance, extent)])[1]
 
 
 def _print(summary: dict[str, Any], capacities: dict[int, float], folder: Path) -> None:

@@ -11,11 +11,12 @@ from simulator.config import (
     build_experiment,
     build_slo,
     integer_pairs,
+    named,
     require_integer,
     require_keys,
-    require_mapping,
 )
 from simulator.token_budget.curve import IterationLoad
+from traces.shared.value_checks import flag
 
 _KEYS = ("decode", "prefill_context", "tile", "max_tokens", "maximize_capacity")
 _LARGEST = 1 << 20
@@ -56,10 +57,9 @@ def build_budget(config: DictConfig) -> BudgetTask:
         ConfigError: A key or a value is not allowed; the message names it.
     """
     node = config.token_budget
-    require_mapping(node, "token_budget")
     require_keys(node, "token_budget", _KEYS)
-    if not isinstance(node.maximize_capacity, bool):
-        raise ConfigError(f"token_budget.maximize_capacity must be true or false, got {node.maximize_capacity!r}")
+    with named("token_budget"):
+        flag("maximize_capacity", node.maximize_capacity)
     task = build_capacity(config, ("token_budget",)) if node.maximize_capacity else None
     deployment = build_experiment(config, ("default_slo", "capacity", "token_budget"))["deployment"]
     if not isinstance(deployment, Deployment):
@@ -69,9 +69,7 @@ def build_budget(config: DictConfig) -> BudgetTask:
     if not bounds:
         raise ConfigError("slo has no bound on the TBT; add one, for example slo.tbt_p99=0.2")
     tile = require_integer(node.tile, "token_budget.tile", 1)
-    max_tokens = require_integer(node.max_tokens, "token_budget.max_tokens", tile)
-    if max_tokens > _LARGEST:
-        raise ConfigError(f"token_budget.max_tokens must be at most {_LARGEST}, got {max_tokens}")
+    max_tokens = require_integer(node.max_tokens, "token_budget.max_tokens", tile, _LARGEST)
     if task is not None and not has_token_budget(deployment):
         raise ConfigError(
             f"scheduler {type(deployment.scheduler).__name__} has no token budget; use sarathi or vllm_v1"

@@ -36,8 +36,7 @@ def require_rate(qps: float, *, may_be_infinite: bool = False) -> None:
 
 def require_limit(max_concurrency: int | None) -> None:
     """Check a limit on the requests in flight; None: there is none."""
-    if max_concurrency is not None:
-        integer("max_concurrency", max_concurrency, 1, MOST_CONCURRENT)
+    integer("max_concurrency", max_concurrency, 1, MOST_CONCURRENT, optional=True)
 
 
 def gamma_gaps(cv: float, count: int, rng: np.random.Generator) -> Floats:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traces.arrivals.basic import Gamma, gamma_gaps, require_limit, require_rate
-from traces.shared.value_checks import integer, number
+from traces.shared.value_checks import each, integer, number
+from traces.shared.warnings import Warning
 from traces.trace import PrefixBlocks, Trace
 
 MOST_USERS = 10**6
@@ -15,11 +16,6 @@ MOST_USERS = 10**6
 def draw_think_times(mean_s: float, cv: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw gamma-distributed think times, float64[count]; with cv=0 all are equal."""
     return gamma_gaps(cv, count, rng) * mean_s
-
-
-def _require_think_times(mean_s: float, cv: float) -> None:
-    number("think_s", mean_s, 0, 1e9)
-    number("think_cv", cv, 0, 100)
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,8 @@ class Sessions:
         require_rate(self.qps)
         require_limit(self.max_concurrency)
         number("cv", self.cv, 0.01, 100)
-        _require_think_times(0.0 if self.think_s is None else self.think_s, self.think_cv)
+        number("think_s", self.think_s, 0, 1e9, optional=True)
+        number("think_cv", self.think_cv, 0, 100)
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
         """Return the trace with arrival and think times.
@@ -104,8 +101,8 @@ class ClosedLoop:
     def __post_init__(self) -> None:
         """Check the ranges."""
         integer("users", self.users, 1, MOST_USERS)
-        _require_think_times(self.think_s, self.think_cv)
-        number("ramp_s", self.ramp_s, 0, 1e9)
+        each(number, self, ("think_s", "ramp_s"), 0, 1e9)
+        number("think_cv", self.think_cv, 0, 100)
 
     def assign(self, trace: Trace, rng: np.random.Generator) -> Trace:
         """Return the trace with arrival and think times.
@@ -120,8 +117,8 @@ class ClosedLoop:
         num_sessions = int(session.max()) + 1
         if num_sessions >= self.users:
             return closed
-        note = f"only {num_sessions:,} of {self.users:,} users send requests, as the trace has no more sessions"
-        return replace(closed, notes=(*closed.notes, note))
+        text = f"only {num_sessions:,} of {self.users:,} users send requests, as the trace has no more sessions"
+        return replace(closed, notes=(*closed.notes, Warning("idle_users", text)))
 
 
 def find_sessions(trace: Trace) -> NDArray[np.int64]:

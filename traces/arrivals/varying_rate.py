@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traces.arrivals.basic import gamma_gaps, require_limit, require_rate
-from traces.shared.value_checks import is_finite, number
+from traces.shared.json_file import reading
+from traces.shared.value_checks import is_finite, number, sequence
 from traces.trace import Trace
 
 Floats = NDArray[np.float64]
@@ -39,11 +40,8 @@ class MarkovModulated:
         require_rate(self.qps)
         require_limit(self.max_concurrency)
         for name, least in (("rates", 0.0), ("dwell_s", 1e-3)):
-            values = getattr(self, name)
-            if not isinstance(values, Sequence) or isinstance(values, str) or not 2 <= len(values) <= 1000:
-                raise ValueError(f"{name} must be a list of 2 to 1000 numbers, got {values!r}")
-            for value in values:
-                number(name, value, least, 1e9)
+            values, allowed = getattr(self, name), "a list of 2 to 1000 numbers"
+            sequence(name, values, allowed, number, least, 1e9, least=2, most=1000)
         if len(self.rates) != len(self.dwell_s):
             raise ValueError(
                 f"rates and dwell_s must be of equal length, got {len(self.rates)} and {len(self.dwell_s)}"
@@ -149,13 +147,11 @@ class VaryingRate:
         if self.path is None:
             assert self.points is not None
             return self.points
-        try:
-            with open(self.path, encoding="utf-8-sig", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(
-                f"arrival.path: cannot read {self.path}: {getattr(error, 'strerror', None) or error}"
-            ) from error
+        with (
+            reading(self.path, "a CSV file", "arrival.path: "),
+            open(self.path, encoding="utf-8-sig", newline="") as file,
+        ):
+            rows = list(csv.DictReader(file))
         points = []
         for line, row in enumerate(rows, 2):
             try:

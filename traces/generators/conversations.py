@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from traces.generators.lengths import Lengths
 from traces.generators.synthetic import require_count, stratified_levels
+from traces.shared.value_checks import each, integer
 from traces.trace import Trace
 
 Ints = NDArray[np.int64]
@@ -41,11 +42,8 @@ class Conversations:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require_count("num_requests", self.num_requests)
-        require_count("max_total_tokens", self.max_total_tokens)
-        system = self.system_tokens
-        if not isinstance(system, int) or isinstance(system, bool) or not 0 <= system < self.max_total_tokens:
-            raise ValueError(f"system_tokens must be an integer from 0 to below max_total_tokens, got {system!r}")
+        each(require_count, self, ("num_requests", "max_total_tokens"))
+        integer("system_tokens", self.system_tokens, 0, self.max_total_tokens - 1)
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Generate the requests.

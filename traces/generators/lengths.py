@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from traces.shared.value_checks import integer, number, quantile_levels
+from traces.shared.value_checks import each, integer, number, quantile_levels, sequence
 
 Floats = NDArray[np.float64]
 _LONGEST = 10**7
@@ -42,8 +42,9 @@ class Table:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if len(self.values) < 2 or np.any(np.diff(self.values) < 0) or self.values[0] < 1:
-            raise ValueError("values must be at least 2 lengths of at least 1, not decreasing")
+        sequence("values", self.values, "a list of at least 2 lengths", number, 1, _LONGEST, least=2)
+        if np.any(np.diff(self.values) < 0):
+            raise ValueError(f"values must not decrease, got {list(self.values)}")
         quantile_levels(self.levels, len(self.values))
 
     @property
@@ -138,8 +139,7 @@ class Geometric:
 
     def __post_init__(self) -> None:
         """Check the range."""
-        if not isinstance(self.mean, int | float) or isinstance(self.mean, bool) or not 1 < self.mean <= _LONGEST:
-            raise ValueError(f"mean must be a number above 1 and up to {_LONGEST}, got {self.mean!r}")
+        number("mean", self.mean, 1, _LONGEST, excluding="low")
 
     def quantile(self, levels: Floats) -> Floats:
         """Return the quantiles at these levels."""
@@ -164,8 +164,7 @@ class LogNormal:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not (0 < self.median < math.inf and 0 < self.sigma < math.inf):
-            raise ValueError(f"median and sigma must be above 0, got {self.median!r} and {self.sigma!r}")
+        each(number, self, ("median", "sigma"), 0, excluding="low")
 
     def quantile(self, levels: Floats) -> Floats:
         """Return the quantiles at these levels."""
@@ -192,8 +191,7 @@ class SplitNormal:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not (self.median > 0 and self.lower_sigma > 0 and self.upper_sigma > 0):
-            raise ValueError("median, lower_sigma and upper_sigma must be above 0")
+        each(number, self, ("median", "lower_sigma", "upper_sigma"), 0, excluding="low")
 
     def quantile(self, levels: Floats) -> Floats:
         """Return the quantiles at these levels."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from traces.base import Arrivals, Source
 from traces.generators.synthetic import require_count
-from traces.readers import TAKES_ALL
+from traces.shared.value_checks import instance, mapping
+from traces.shared.warnings import Warning
 from traces.trace import Client, PrefixBlocks, Rows, Trace
 
 Floats = NDArray[np.float64]
@@ -62,11 +63,8 @@ class Mix:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_count("num_requests", self.num_requests)
-        if not isinstance(self.clients, Mapping) or not self.clients:
-            raise ValueError(f"clients must be at least one class by name, got {self.clients!r}")
-        for name, client in self.clients.items():
-            if not isinstance(client, ClientClass):
-                raise ValueError(f"clients.{name} must be a traces.generators.ClientClass, got {client!r}")
+        kind = "a traces.generators.ClientClass"
+        mapping("clients", self.clients, "at least one class by name", instance, ClientClass, kind, least=1)
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Generate or read the requests.
@@ -109,8 +107,8 @@ class Mix:
         if len(order) == self.num_requests:
             return merged, None
         name = list(self.clients)[first]
-        note = f"{len(order):,} requests instead of {self.num_requests:,}, as clients.{name} has no more"
-        return replace(merged, notes=(*merged.notes, note)), None
+        text = f"{len(order):,} requests instead of {self.num_requests:,}, as clients.{name} has no more"
+        return replace(merged, notes=(*merged.notes, Warning("fewer_requests", text))), None
 
     def _join(self, parts: list[Trace], order: Rows) -> Trace:
         """Concatenate the classes and take some of their requests.
@@ -132,7 +130,7 @@ class Mix:
             prefix=self._join_prefixes(parts),
             num_skipped=sum(part.num_skipped for part in parts),
             # A class takes as many rows as the others need.
-            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes if TAKES_ALL not in note)),
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes if note.kind != "rows_left_out")),
         ).take(order)
         arrival_s = np.concatenate([np.asarray(part.arrival_s) for part in parts])[order]
         think_s = np.concatenate([_think_s(part) for part in parts])[order]

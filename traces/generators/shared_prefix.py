@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traces.generators.lengths import Lengths
-from traces.generators.synthetic import require_count, require_total, stratified_lengths
-from traces.shared.value_checks import integer, number
+from traces.generators.synthetic import require_count, stratified_lengths
+from traces.shared.value_checks import each, integer, number
 from traces.trace import PrefixBlocks, Trace, join_ranges
 
 Ints = NDArray[np.int64]
@@ -47,11 +47,11 @@ class SharedPrefix:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_count("num_requests", self.num_requests)
-        for name in ("num_groups", "prefix_tokens", "block_tokens"):
-            integer(name, getattr(self, name), 1, _MOST)
+        each(integer, self, ("num_groups", "prefix_tokens", "block_tokens"), 1, _MOST)
         number("share", self.share, 0, 1)
         number("zipf", self.zipf, 0, 10)
-        require_total(self.max_total_tokens, self.prefix_tokens + 2, " (prefix_tokens and 2 more)")
+        total = "max_total_tokens (prefix_tokens and at least 2 more)"
+        integer(total, self.max_total_tokens, self.prefix_tokens + 2, optional=True)
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Generate the requests."""

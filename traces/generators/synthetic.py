@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from traces.generators.lengths import Lengths
-from traces.shared.value_checks import integer
+from traces.shared.value_checks import each, integer, number
 from traces.trace import Trace
 
 _LARGEST = 10**8
@@ -22,21 +22,6 @@ def require_count(name: str, value: int) -> None:
         ValueError: It is not an integer from 1 to 1e8.
     """
     integer(name, value, 1, _LARGEST)
-
-
-def require_total(value: object, least: int = 2, why: str = "") -> None:
-    """Check a limit on prompt and output together.
-
-    Args:
-        value: The limit that the user gave.
-        least: Smallest limit with room for a prompt token and an output token.
-        why: How `least` comes about, for the message.
-
-    Raises:
-        ValueError: It is neither None nor an integer of at least `least`.
-    """
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-        raise ValueError(f"max_total_tokens must be an integer of at least {least}{why} or null, got {value!r}")
 
 
 def stratified_levels(count: int, rng: np.random.Generator) -> Floats:
@@ -108,10 +93,8 @@ class Synthetic:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require_count("num_requests", self.num_requests)
-        require_total(self.max_total_tokens)
-        correlation = self.rank_correlation
-        if not isinstance(correlation, int | float) or isinstance(correlation, bool) or not -1 < correlation < 1:
-            raise ValueError(f"rank_correlation must be a number above -1 and below 1, got {correlation!r}")
+        integer("max_total_tokens", self.max_total_tokens, 2, optional=True)
+        number("rank_correlation", self.rank_correlation, -1, 1, excluding="both")
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Generate the requests."""
@@ -144,8 +127,7 @@ class Fixed:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("prompt_tokens", "output_tokens", "num_requests"):
-            require_count(name, getattr(self, name))
+        each(require_count, self, vars(self))
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Generate the requests."""

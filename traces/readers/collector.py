@@ -1,6 +1,7 @@
 """Collection of the valid, selected rows of a file into a trace."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,10 +15,10 @@ from traces.readers.formats import Format
 from traces.readers.identities import encode_clients, is_first, join_identifiers, sessions_by_parent
 from traces.readers.rows import Bools, Check, MalformedRows, Rows
 from traces.readers.values import LARGEST, Floats, ValueReader
+from traces.shared.warnings import Warning
 from traces.trace import PrefixBlocks, Trace
 
 # Ends the note about rows of a file that were not needed.
-TAKES_ALL = "trace.num_requests=null takes all"
 _STRING_ROLES = ("request_id", "session", "parent", "client")
 
 
@@ -113,7 +114,7 @@ class Collector:
         """
         if self._num_rows == 0:
             num_seen = max(self._num_seen, self._malformed.count)
-            reasons = "".join(f"; {note}" for note in (*self._malformed.notes, *self._notes(0, 0)))
+            reasons = "".join(f"; {note.text}" for note in (*self._malformed.notes, *self._notes(0, 0)))
             raise ValueError(f"no request is left of {num_seen:,} rows{reasons}" if num_seen else "no requests")
         parts = {name: self._join(name) for name in list(self._parts)}
         good = self._has_all_turns_before(parts)
@@ -246,31 +247,31 @@ class Collector:
             prefix=prefix,
         )
 
-    def _notes(self, num_orphans: int, num_defaults: int) -> list[str]:
-        selection, notes = self._selection, []
+    def _notes(self, num_orphans: int, num_defaults: int) -> Iterator[Warning]:
+        selection, values = self._selection, self._values
         if self._num_too_long:
-            notes.append(
-                f"{self._num_too_long:,} requests longer than max_total_tokens={selection.max_total_tokens} "
-                "were left out"
-            )
+            limit = f"max_total_tokens={selection.max_total_tokens}"
+            text = f"{self._num_too_long:,} requests longer than {limit} were left out"
+            yield Warning("requests_left_out", text)
         if num_orphans:
-            notes.append(f"{num_orphans:,} turns were left out because an earlier turn of their session was")
+            text = f"{num_orphans:,} turns were left out because an earlier turn of their session was"
+            yield Warning("turns_left_out", text)
         if self._window_has_more:
-            notes.append(f"the time window has more than num_requests={selection.num_requests} requests")
+            text = f"the time window has more than num_requests={selection.num_requests} requests"
+            yield Warning("window_full", text)
         elif not selection.is_window and (self._goes_on or self._num_after):
             count = f"more than {self._num_in_file:,}" if self._goes_on else f"{self._num_in_file:,}"
-            notes.append(f"first {self._num_rows:,} of {count} rows; {TAKES_ALL}")
+            text = f"first {self._num_rows:,} of {count} rows; trace.num_requests=null takes all"
+            yield Warning("rows_left_out", text)
         if num_defaults:
             length = f"trace.output_tokens={selection.output_tokens}"
-            notes.append(f"{num_defaults:,} requests have no output length of their own but {length}")
-        if self._values.origin_s >= LATEST_START_S:
-            notes.append(
-                f"times were shifted: {self._values.origin_s:,.12g} s in the file, its first row, became 0, and "
-                "trace.start_s counts from there"
-            )
-        if not self._values.is_sorted:
-            notes.append("rows were not in order of arrival and were sorted")
-        return notes
+            text = f"{num_defaults:,} requests have no output length of their own but {length}"
+            yield Warning("default_outputs", text)
+        if values.origin_s >= LATEST_START_S:
+            text = f"times were shifted: {values.origin_s:,.12g} s in the file, its first row, became 0, and "
+            yield Warning("times_shifted", f"{text}trace.start_s counts from there")
+        if not values.is_sorted:
+            yield Warning("rows_sorted", "rows were not in order of arrival and were sorted")
 
 
 def _in_order_of_arrival(parts: dict[str, Any]) -> dict[str, Any]:

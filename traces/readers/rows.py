@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from traces.shared.warnings import Warning
+
 OnError = Literal["error", "skip"]
 Bools = NDArray[np.bool_]
 
@@ -117,9 +119,9 @@ class MalformedRows:
         self.count += count
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Warning, ...]:
         """Notes about the skipped rows; empty if there are none."""
         if not self.count:
             return ()
         rows = "1 malformed row was" if self.count == 1 else f"{self.count:,} malformed rows were"
-        return (f"{rows} skipped, the first: {self._first}",)
+        return (Warning("rows_skipped", f"{rows} skipped, the first: {self._first}"),)

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from traces.readers.content import detect_reader, open_decompressed
 from traces.readers.formats import ROLES, recognise
 from traces.readers.rows import MalformedRows, OnError, Rows
 from traces.readers.tokenizer import token_counter
-from traces.shared.value_checks import flag, is_finite
+from traces.shared.value_checks import choice, each, flag, integer, mapping, number, text
 from traces.trace import Trace
 
 
@@ -56,31 +57,19 @@ class TraceFile:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not isinstance(self.path, str):
-            raise ValueError(f"path must name a file, got {self.path!r}")
-        for name, least in (("num_requests", 1), ("max_total_tokens", 2), ("output_tokens", 1)):
-            count = getattr(self, name)
-            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < least):
-                raise ValueError(f"{name} must be an integer of at least {least} or null, got {count!r}")
-        if self.on_error not in ("error", "skip"):
-            raise ValueError(f"on_error must be error or skip, got {self.on_error!r}")
-        if not is_finite(self.start_s) or self.start_s < 0:
-            raise ValueError(f"start_s must be a finite number of at least 0, got {self.start_s!r}")
-        if self.duration_s is not None and (not is_finite(self.duration_s) or self.duration_s <= 0):
-            raise ValueError(f"duration_s must be a finite number above 0 or null, got {self.duration_s!r}")
+        text("path", self.path, "the path of a file")
+        each(integer, self, ("num_requests", "output_tokens"), 1, optional=True)
+        integer("max_total_tokens", self.max_total_tokens, 2, optional=True)
+        choice("on_error", self.on_error, ("error", "skip"))
+        number("start_s", self.start_s, 0)
+        number("duration_s", self.duration_s, 0, excluding="low", optional=True)
         flag("find_sessions", self.find_sessions)
-        if self.tokenizer is not None and not isinstance(self.tokenizer, str):
-            raise ValueError(f"tokenizer must be the path of a tokenizer.json or null, got {self.tokenizer!r}")
-        self._check_columns()
-
-    def _check_columns(self) -> None:
-        if not isinstance(self.columns, Mapping | None):
-            raise ValueError(f"columns must be {{NAME: COLUMN, ...}} or null, got {self.columns!r}")
-        for role, column in (self.columns or {}).items():
+        text("tokenizer", self.tokenizer, "the path of a tokenizer.json", optional=True)
+        column = partial(text, what="the name of a column of the file", optional=True)
+        mapping("columns", self.columns, "{NAME: COLUMN, ...}", column, optional=True)
+        for role in self.columns or {}:
             if role not in ROLES:
                 raise ValueError(f"columns.{role} is not a column of the simulator; allowed are: {', '.join(ROLES)}")
-            if not isinstance(column, str | None):
-                raise ValueError(f"columns.{role} must be the name of a column of the file or null, got {column!r}")
 
     def load(self, rng: np.random.Generator) -> Trace:
         """Read the requests.

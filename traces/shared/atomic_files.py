@@ -1,13 +1,15 @@
 """Atomic writes: files get their names only when they are complete."""
 
+import csv
 import errno
+import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from traces.shared.interruption import remove_on_forced_exit
 
@@ -26,6 +28,30 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with replacing_together([path]) as (partial,):
         yield partial
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        OSError: The file cannot be written.
+        ValueError: The content has NaN or an infinite number.
+    """
+    with atomic_file(path) as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file atomically.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with atomic_file(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 @contextmanager

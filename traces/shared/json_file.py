@@ -1,11 +1,14 @@
 """Reader of untrusted JSON files: limits their size and refuses ambiguous content."""
 
+import csv
 import errno
 import gzip
 import json
 import os
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,27 @@ def read_json(path: Path, *, allow_nan: bool = False) -> Any:
     """
     content = read_bytes(path)
     return parse_json(content, allow_nan=allow_nan)
+
+
+@contextmanager
+def reading(path: object, what: str, key: str = "") -> Iterator[None]:
+    """Raise errors of reading a file as ValueError.
+
+    The message is one line that names the file.
+
+    Args:
+        path: Path of the file.
+        what: What the file should be, such as "a profile".
+        key: Start of the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{key}cannot read {path}: {error.strerror}") from error
+    except (LookupError, ValueError, TypeError, AttributeError, EOFError, csv.Error) as error:
+        reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else " ".join(str(error).split())[:400]
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
+        raise ValueError(f"{key}{path} is not {what}: {reason}") from error
 
 
 def read_bytes(path: Path) -> bytes:

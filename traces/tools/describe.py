@@ -39,7 +39,7 @@ def describe(trace: Trace) -> dict[str, Any]:
         },
         "rank_correlation": rank_correlation(trace),
         "prefix": None if trace.prefix is None else _prefix_figures(trace),
-        "notes": list(trace.notes),
+        "notes": [note.text for note in trace.notes],
     }
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from traces.arrivals import Constant, Gamma, Poisson, Renewal, Sessions, VaryingRate, Weibull
 from traces.base import Arrivals, Source
 from traces.generators import Conversations, Synthetic, Table
+from traces.shared.warnings import Warning
 from traces.tools.describe import arrival_figures, length_figures, rank_correlation, time_step_s, window_counts
 from traces.trace import Trace
 
@@ -105,7 +106,8 @@ def without_steps(trace: Trace) -> Trace:
     if step_s is None:
         return trace
     offset_s = np.random.default_rng(SEED).random(len(trace)) * step_s
-    note = f"arrival times are recorded in steps of {step_s:g} s; requests were spread at random over these steps"
+    text = f"arrival times are recorded in steps of {step_s:g} s; requests were spread at random over these steps"
+    note = Warning("times_spread", text)
     return replace(trace, arrival_s=np.sort(trace.arrival_s + offset_s), notes=(*trace.notes, note))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from profiling.tables import Header, TableError
+from profiling.tables import Header
 
 LICENCE = "Apache-2.0"
 # Import names of the wheels, newest tables first, and their names on PyPI.
@@ -98,10 +98,10 @@ def system(
         folder: Folder `systems` of an unpacked wheel; None: that of the installed package.
 
     Raises:
-        TableError: The system, engine or version has no tables, or no package is installed.
+        ValueError: The system, engine or version has no tables, or no package is installed.
     """
     if name not in SYSTEMS:
-        raise TableError(f"--system must be one of {', '.join(SYSTEMS)}, got {name}")
+        raise ValueError(f"--system must be one of {', '.join(SYSTEMS)}, got {name}")
     root, package = _root(folder)
     data = root / "data" / name
     measured = sorted((data / "gemm" / backend).glob("*/gemm_perf.parquet"), key=_by_version)
@@ -109,10 +109,10 @@ def system(
     if not versions:
         found = sorted(path.name for path in (data / "gemm").glob("*") if path.is_dir())
         allowed = f"--backend must be one of {', '.join(found)}" if found else "it has no tables of that system"
-        raise TableError(f"{package} has no matrix products of {name} under {backend}: {allowed}")
+        raise ValueError(f"{package} has no matrix products of {name} under {backend}: {allowed}")
     for option, value in (("--version", version), *(("--repeats", repeat) for repeat in repeats)):
         if value is not None and value not in versions:
-            raise TableError(f"{option} must be one of {', '.join(versions)} for {name} under {backend}, got {value}")
+            raise ValueError(f"{option} must be one of {', '.join(versions)} for {name} under {backend}, got {value}")
     chosen = version or versions[-1]
     return System(name, data, backend, chosen, repeats, _header(root, package, name, backend, chosen, repeats))
 
@@ -120,14 +120,14 @@ def system(
 def _root(folder: Path | None) -> tuple[Path, str]:
     if folder is not None:
         if not (folder / "data").is_dir():
-            raise TableError(f"{folder} is not the folder `systems` of an unpacked wheel: it has no folder data")
+            raise ValueError(f"{folder} is not the folder `systems` of an unpacked wheel: it has no folder data")
         return folder, _package(folder.absolute())
     for module in PACKAGES:
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.submodule_search_locations:
             root = Path(spec.submodule_search_locations[0]) / "systems"
             return root, _package(root)
-    raise TableError(
+    raise ValueError(
         "no package with measurements is installed: pip install 'llm-serving-simulator[aiconfigurator]', "
         "or name the folder `systems` of an unpacked wheel with --systems"
     )
