@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from simulator.log import NO_REPLICA
-from simulator.output.saved_run import LOG, REQUESTS, SUMMARY, write_log
+from simulator.output.saved_run import LOG, SUMMARY, write_log
 from simulator.results import BATCH_COLUMNS, Result
 from traces.shared.atomic_files import replacing_together
 from traces.shared.value_checks import flag
 
-BATCHES, TIMELINE, REPORT = "batches.csv", "timeline.perfetto-trace", "report.html"
+REQUESTS, BATCHES, TIMELINE, REPORT = "requests.csv", "batches.csv", "timeline.perfetto-trace", "report.html"
 _ROWS_AT_A_TIME = 1 << 16
 
 
@@ -69,7 +69,7 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
             json.dump(result.summary | about, file, indent=2, allow_nan=False)
             file.write("\n")
         if files.log:
-            write_log(result, path[LOG], path[REQUESTS], path[SUMMARY])
+            write_log(result, path[LOG])
         if files.timeline:
             from simulator.output.perfetto_trace import write_timeline  # protobuf takes time to load
 
