@@ -2,11 +2,12 @@
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -16,14 +17,7 @@ from simulator.iteration_time import Extent, HostPart, Provenance
 from simulator.log import RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse
 from simulator.model import FrontEndTime, Placement
 from simulator.output.validation import validate_result
-from simulator.results import (
-    LATENCIES,
-    FaultResult,
-    MetricOptions,
-    ReplicaResult,
-    RequestEventArrays,
-    Result,
-)
+from simulator.results import LATENCIES, FaultResult, MetricOptions, ReplicaResult, RequestEventArrays, Result
 from traces import Client
 from traces.shared.json_file import read_json as parse
 
@@ -80,23 +74,19 @@ def load_result(folder: Path | str) -> Result:
     path = Path(folder) / LOG
     if not path.is_file():
         raise RunError(_reason_missing(path))
+    arrays = _read_arrays(path)
     try:
-        arrays = _read_arrays(path)
         about = json.loads(arrays["about"].tobytes()) if "about" in arrays else {}
         if about.get("format") != _FORMAT:
             raise RunError(f"{path} was written by another version of the simulator or another program: run it again")
         result = _result(arrays, about)
         validate_result(result)
         return result
-    except _DAMAGES as error:
-        if isinstance(error, RunError):
-            raise
+    except RunError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise RunError(f"{path} cannot be loaded, run it again ({type(error).__name__}: {reason})") from error
-
-
-# A bit that flips in the directory of the file may claim encryption or an unknown method: RuntimeError.
-_DAMAGES = (LookupError, TypeError, ValueError, AttributeError, OSError, EOFError, RuntimeError, BadZipFile)
 
 
 def _reason_missing(path: Path) -> str:
@@ -110,11 +100,24 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read the arrays of the file.
 
     Each is read whole before it is parsed, so that its checksum is known to hold.
+
+    Raises:
+        RunError: The file cannot be read, or a checksum does not hold.
     """
-    with ZipFile(path) as file:
-        return {
-            name.removesuffix(".npy"): np.load(BytesIO(file.read(name)), allow_pickle=False) for name in file.namelist()
-        }
+    try:
+        with open(path, "rb") as content:
+            return _arrays_of(content)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    # What the reader of zip files raises for damaged ones; RuntimeError: a bit claims that a part is encrypted.
+    except (BadZipFile, EOFError, LookupError, RuntimeError, ValueError, zlib.error) as error:
+        raise RunError(f"{path} is damaged or not the log of a run: run it again") from error
+
+
+def _arrays_of(content: BinaryIO) -> dict[str, NDArray[Any]]:
+    with ZipFile(content) as file:
+        names = file.namelist()
+        return {name.removesuffix(".npy"): np.load(BytesIO(file.read(name)), allow_pickle=False) for name in names}
 
 
 def load_summary(folder: Path | str) -> dict[str, Any]:
