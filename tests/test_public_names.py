@@ -65,7 +65,7 @@ EXPORTS = {
     " Weibull find_sessions",
     "traces.generators": "ClientClass Conversations Empirical Fixed Geometric Lengths LogNormal Mix SharedPrefix"
     " SplitNormal Synthetic Table Uniform Zipf",
-    "traces.readers": "OnError TAKES_ALL TraceFile",
+    "traces.readers": "OnError TraceFile",
     "traces.tools": "SUFFIXES describe fit save",
 }
 

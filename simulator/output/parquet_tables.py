@@ -48,7 +48,7 @@ REQUESTS: Columns = {
     "replica": Column(_INT, "", "number of its replica", is_index=True),
     "session": Column(_INT, "", "number of its session, if the trace has sessions", is_index=True),
     "client": Column(_TEXT, "", "name of its client class, if the trace has classes"),
-    "priority": Column(_INT, "", "priority, if the trace has priorities; the lowest goes first"),
+    "priority": Column(_INT, "", "priority, if the trace has priorities; smaller values go first"),
     "num_retries": Column(_INT, "", "how often it was sent again, if faults are configured"),
     "cached_tokens": Column(_INT, "tokens", "prefix cache hit at the first admission, if there is a prefix cache"),
     "cached_tokens_readmissions": Column(_INT, "tokens", "prefix cache hits at later admissions"),

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from traces.base import Arrivals, Source
 from traces.generators.synthetic import require_count
-from traces.readers import TAKES_ALL
-from traces.trace import Client, PrefixBlocks, Rows, Trace
+from traces.trace import TAKES_ALL, Client, PrefixBlocks, Rows, Trace
 
 Floats = NDArray[np.float64]
 

@@ -14,10 +14,8 @@ from traces.readers.formats import Format
 from traces.readers.identities import encode_clients, is_first, join_identifiers, sessions_by_parent
 from traces.readers.rows import Bools, Check, MalformedRows, Rows
 from traces.readers.values import LARGEST, Floats, ValueReader
-from traces.trace import PrefixBlocks, Trace
+from traces.trace import TAKES_ALL, PrefixBlocks, Trace
 
-# Ends the note about rows of a file that were not needed.
-TAKES_ALL = "trace.num_requests=null takes all"
 _STRING_ROLES = ("request_id", "session", "parent", "client")
 
 
