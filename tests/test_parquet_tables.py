@@ -39,7 +39,9 @@ def test_requests_parquet_has_the_rows_of_requests_csv(name: str, tmp_path: Path
         header, *rows = csv.reader(file)
     assert table.column_names == header
     for row, values in zip(rows, table.to_pylist(), strict=True):
-        shown = ["" if value is None else str(int(value) if isinstance(value, bool) else value) for value in values.values()]
+        shown = [
+            "" if value is None else str(int(value) if isinstance(value, bool) else value) for value in values.values()
+        ]
         assert shown == row
 
 
