@@ -1,4 +1,4 @@
-"""Size of a saved run in several formats, and the CPU time to write and load it.
+"""Size and CPU time of saving and loading a run, by format.
 
     python -m benchmarks.saved_run [requests=100000]
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _formats(arrays: Arrays) -> list[tuple[str, Task, Task]]:
-    """Return the name of each format, and how the arrays are written and loaded in it."""
+    """Return name, writer and loader of each format of the arrays."""
     table = pa.table({name: pa.array([array.ravel()]) for name, array in arrays.items()})  # one row of lists
 
     def write_arrow(path: Path) -> None:
@@ -71,7 +71,7 @@ def _formats(arrays: Arrays) -> list[tuple[str, Task, Task]]:
 
 
 def _tables(result: Result) -> list[tuple[str, Task, Task]]:
-    """Return the name of each Parquet table of a run, and how it is written and loaded."""
+    """Return name, writer and loader of each Parquet table."""
     return [
         (f"{name}.parquet", lambda path, index=index: write_table([*tables_of(result)][index], path), pq.read_table)
         for index, name in enumerate(("requests", "iterations"))

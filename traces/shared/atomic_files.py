@@ -42,7 +42,7 @@ def replacing_together(paths: list[Path], stale: Sequence[Path] = ()) -> Iterato
     Raises:
         OSError: A file cannot be written; the error names it. A device or a folder is not replaced.
     """
-    for path in paths:
+    for path in (*paths, *stale):
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "exists and is not a file", str(path))
         _remove_leftovers(path)
