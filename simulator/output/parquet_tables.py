@@ -39,7 +39,7 @@ REQUESTS: Columns = {
     "request_id": Column(_TEXT, "", "identifier in the trace, else the number of the row from 0"),
     "arrival_s": Column(_FLOAT, "s", "arrival; a result of the run for requests that wait for others"),
     "prompt_tokens": Column(_INT, "tokens", "prompt tokens"),
-    "output_tokens": Column(_INT, "tokens", "output tokens to generate; vLLM V1 cuts an output to what fits"),
+    "output_tokens": Column(_INT, "tokens", "output tokens that it was to emit; vLLM V1 cuts an output to what fits"),
     "first_scheduled_s": Column(_FLOAT, "s", "when the scheduler first took it"),
     "first_token_s": Column(_FLOAT, "s", "when it emitted its first token"),
     "completed_s": Column(_FLOAT, "s", "when it emitted its last token"),
@@ -64,8 +64,8 @@ ITERATIONS: Columns = {
     "num_decodes": Column(_INT, "", "decodes in the batch, one token each"),
     "prefill_context_tokens": Column(_INT, "tokens", "tokens of its prefills in the KV cache at the start"),
     "decode_context_tokens": Column(_INT, "tokens", "tokens of its decodes in the KV cache at the start"),
-    "decode_set": Column(_INT, "", "decode set of the batch (one for each batch in the pipeline)", is_index=True),
-    "context_tokens": Column(_INT, "tokens", "both together"),
+    "decode_set": Column(_INT, "", "number of the set of requests that decode together; several only in a pipeline", is_index=True),
+    "context_tokens": Column(_INT, "tokens", "tokens of its requests in the KV cache at the start"),
     "free_blocks": Column(_INT, "KV blocks", "free KV blocks after the decision"),
 }
 
