@@ -64,7 +64,7 @@ ITERATIONS: Columns = {
     "num_decodes": Column(_INT, "", "decodes in the batch, one token each"),
     "prefill_context_tokens": Column(_INT, "tokens", "tokens of its prefills in the KV cache at the start"),
     "decode_context_tokens": Column(_INT, "tokens", "tokens of its decodes in the KV cache at the start"),
-    "decode_set": Column(_INT, "", "number of the set of requests that decode together; several only in a pipeline", is_index=True),
+    "decode_set": Column(_INT, "", "number of its set of decoding requests; several only in a pipeline", is_index=True),
     "context_tokens": Column(_INT, "tokens", "tokens of its requests in the KV cache at the start"),
     "free_blocks": Column(_INT, "KV blocks", "free KV blocks after the decision"),
 }
