@@ -44,16 +44,16 @@ def write_log(result: Result, path: Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    ids = result.requests["request_id"]
-    columns = {name: column for name, column in result.requests.items() if column is not ids or ids.dtype.kind == "i"}
-    arrays = {"status": result.status, "moves": result.faults.moves}
-    arrays |= {f"{_REQUESTS}{name}": column for name, column in columns.items()}
+    columns = result.requests
+    texts = {name: column.tolist() for name, column in columns.items() if column.dtype.kind in "OU"}
+    arrays = {f"{_REQUESTS}{name}": column for name, column in columns.items() if name not in texts}
+    arrays |= {"status": result.status, "moves": result.faults.moves}
     tables = [dict(_tables_of(replica)) for replica in result.replicas]
     for name in (*_TABLES, *_EVENTS):
         arrays[name] = np.concatenate([table[name] for table in tables])
         arrays[f"{name}_size"] = np.array([len(table[name]) for table in tables])
-    about = _about(result) | {"names": None if "request_id" in columns else ids.tolist()}
-    arrays["about"] = np.frombuffer(json.dumps(about, allow_nan=False).encode(), dtype=np.uint8)
+    about = json.dumps(_about(result) | {"texts": texts}, allow_nan=False)
+    arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
     with open(path, "wb") as file:
         np.savez(file, allow_pickle=False, **{name: _small(array) for name, array in arrays.items()})
 
@@ -97,7 +97,7 @@ def _reason_missing(path: Path) -> str:
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of the file.
+    """Read the arrays of the file, integers in 64 bits.
 
     Each is read whole before it is parsed, so that its checksum is known to hold.
 
@@ -106,12 +106,13 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with open(path, "rb") as content:
-            return _arrays_of(content)
+            arrays = _arrays_of(content)
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
     # What the reader of zip files raises for damaged ones; RuntimeError: a bit claims that a part is encrypted.
     except (BadZipFile, EOFError, LookupError, RuntimeError, ValueError, zlib.error) as error:
         raise RunError(f"{path} is damaged or not the log of a run: run it again") from error
+    return {name: array.astype(np.int64) if array.dtype == np.int32 else array for name, array in arrays.items()}
 
 
 def _arrays_of(content: BinaryIO) -> dict[str, NDArray[Any]]:
@@ -205,9 +206,10 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Res
         _replica({name: part[number] for name, part in parts.items()}, replica, faults)
         for number, replica in enumerate(about["replicas"])
     ]
+    texts = {name: np.array(text, dtype=object) for name, text in about["texts"].items()}
     return Result(
-        {name: _column(name, arrays, about) for name in about["columns"]},
-        arrays["status"].astype(np.int64),
+        {name: texts[name] if name in texts else arrays[f"{_REQUESTS}{name}"] for name in about["columns"]},
+        arrays["status"],
         replicas,
         MetricOptions(**about["metrics"]),
         end_s=about["end_s"],
@@ -220,22 +222,14 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Res
     )
 
 
-def _column(name: str, arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> NDArray[Any]:
-    """Return a column of the request table."""
-    if name == "request_id" and about["names"] is not None:
-        return np.array(about["names"], dtype=object)
-    column = arrays[f"{_REQUESTS}{name}"]
-    return column.astype(np.int64) if column.dtype.kind == "i" else column
-
-
 def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], faults: FaultResult) -> ReplicaResult:
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
     runs, lone = tables["runs"].reshape(-1, len(RUN_COLUMNS)), tables["lone_preemptions"].reshape(-1, 2)
     widths = {"admissions": (-1, 4), "blocks_needed": (-1,), "decode_spans": (-1, 4)}
-    events = {name: tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
+    events = {name: tables[name].reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
     return ReplicaResult(
-        logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, lone, spans),
+        logged=LoggedIterations(tables["end_s"], tables["free_blocks"].astype(np.int32), runs, lone, spans),
         request_events=RequestEventArrays(**events),
         stages=[StageUse(**stage) for stage in about["stages"]],
         num_blocks=about["num_blocks"],
