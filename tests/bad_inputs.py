@@ -119,46 +119,29 @@ def make_profiles(folder: Path) -> None:
 
 def make_runs(folder: Path) -> None:
     write_run(folder / "run", "trace=sharegpt", "trace.num_requests=20", "seed=1")
-    write_run(folder / "other", "trace=sharegpt", "trace.num_requests=20", "seed=2")
     log_bytes = (folder / "run" / LOG).read_bytes()
     with np.load(folder / "run" / LOG) as file:
         arrays = {name: file[name] for name in file.files}
     changes_by_name: dict[str, Callable[[], dict[str, Any]]] = {
-        "short": lambda: {"end_s": arrays["end_s"][:3], "end_s_size": np.array([3])},
-        "nan": lambda: {"end_s": arrays["end_s"] * np.nan},
+        "older": lambda: {"about": np.frombuffer(b'{"format": 6}', dtype=np.uint8)},
         "backwards": lambda: {"end_s": arrays["end_s"][::-1]},
-        "finishes": lambda: {"finishes": arrays["finishes"] + 10**9},
-        "admissions": lambda: {"admissions": arrays["admissions"] - 10**6},
-        "status": lambda: {"status": arrays["status"] + 50},
-        "few": lambda: {"status": arrays["status"][:5]},
-        "sizes": lambda: {"end_s_size": np.array([-5])},
-        "residencies": lambda: {"residencies": arrays["residencies"] * 1000},
-        "fault_kind": lambda: with_fault(arrays, kind="banana"),
-        "fault_time": lambda: with_fault(arrays, at_s="soon"),
-        "fault_replica": lambda: with_fault(arrays, replica=99),
         "code": lambda: {"about": np.array([print], dtype=object)},
     }
     for name, change in changes_by_name.items():
         copy_folder(folder / "run", folder / f"run_{name}")
         np.savez(folder / f"run_{name}" / LOG, **{**arrays, **change()})
-    for name, log in {"cut": log_bytes[:2000], "none": b""}.items():
+    middle = len(log_bytes) // 2
+    flipped = log_bytes[:middle] + bytes([log_bytes[middle] ^ 1]) + log_bytes[middle + 1 :]
+    for name, log in {"cut": log_bytes[:2000], "flipped": flipped, "none": b""}.items():
         copy_folder(folder / "run", folder / f"run_{name}")
         (folder / f"run_{name}" / LOG).write_bytes(log)
     for name, summary in {
-        "swapped": (folder / "other" / SUMMARY).read_text(),
         "list": "[]",
         "deep": "[" * 100_000,
         "number": '{"ttft_s": 3, "scheduling_delay_s": 3}',
     }.items():
         copy_folder(folder / "run", folder / f"run_{name}")
         (folder / f"run_{name}" / SUMMARY).write_text(summary)
-
-
-def with_fault(arrays: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    """What a log would hold of a failure with changed values."""
-    about = json.loads(arrays["about"].tobytes())
-    about["faults"] = [{"kind": "failure", "at_s": 1.0, "for_s": 1.0, "replica": 0, "slowdown": 1.0} | changed]
-    return {"about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
 
 
 def copy_folder(source: Path, target: Path) -> None:

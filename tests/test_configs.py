@@ -147,6 +147,7 @@ def test_a_user_defined_policy_needs_only_its_target() -> None:
         (["allow_targets=os"], "allow_targets must be a list of packages, for example [my_package], got 'os'"),
         (["metrics.warmup_s=true"], "metrics.warmup_s must be a finite number of at least 0, got True"),
         (["output.batches=3"], "output.batches must be true or false, got 3"),
+        (["output.parquet=iterations"], "output.parquet must be true or false, got 'iterations'"),
         (["output.log=null"], "output.log must be true or false, got None"),
         (["output.timeline=[0,10]"], "output.timeline must be true or false, got [0, 10]"),
         (["metrics.warmup_s=-1"], "metrics.warmup_s must be a finite number of at least 0, got -1"),

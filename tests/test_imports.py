@@ -32,8 +32,8 @@ TABLE = {
     " simulator.replica simulator.routers simulator.schedulers traces traces.shared simpy",
     "simulator.cluster.collect": "simulator.engine simulator.results traces",
     "simulator.invariants": "simulator.kv_cache simulator.log simulator.replica simulator.results",
-    "simulator.output": "simulator.iteration_time simulator.log simulator.model simulator.results traces traces.shared"
-    " perfetto pyarrow",
+    "simulator.output": "simulator.iteration_time simulator.log simulator.model simulator.results simulator.shipped"
+    " traces traces.shared perfetto pyarrow",
     "simulator.simulation": "simulator.cluster simulator.invariants simulator.log simulator.replica simulator.results"
     " simulator.routers traces",
     "simulator.config": "simulator.cluster simulator.output simulator.replica simulator.results simulator.shipped"

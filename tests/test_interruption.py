@@ -285,6 +285,31 @@ def test_files_that_belong_together_are_replaced_together(tmp_path: Path) -> Non
     assert not list(tmp_path.glob(".*"))
 
 
+def test_stale_files_are_removed_with_the_old_mark_and_stay_on_an_error(tmp_path: Path) -> None:
+    paths, stale = [tmp_path / "a", tmp_path / "summary"], tmp_path / "stale"
+    for path in (*paths, stale):
+        path.write_text("old")
+
+    def fail_half_way() -> None:
+        with replacing_together(paths, [stale]):
+            raise ValueError("half way")
+
+    def cannot_replace_the_first() -> None:
+        with replacing_together(paths, [stale]) as partials:
+            for partial in partials:
+                partial.write_text("new")
+            paths[0].unlink()
+            paths[0].mkdir()
+
+    with pytest.raises(ValueError, match="half way"):
+        fail_half_way()
+    assert [path.read_text() for path in (*paths, stale)] == ["old"] * 3
+    with pytest.raises(OSError, match="a"):
+        cannot_replace_the_first()
+    assert not stale.exists()  # never beside a new set that is complete
+    assert not paths[1].exists()
+
+
 def test_partial_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     host = socket.gethostname()
     (tmp_path / f".file.txt.{host}.999999999.partial").write_text("half")

@@ -187,7 +187,7 @@ def mistakes(folder: Path) -> Iterator[tuple[list[str], str]]:
     (sweep / "capacity.json").write_text(json.dumps({"slo": {}, "trials": [1], "capacity_qps": 1}))
     yield [str(sweep)], "capacity.json has malformed trials"
     (folder / "run" / "summary.json").write_text('{"ttft_s": 1}')
-    yield [run], "log.npz are not from the same run"
+    yield [run], "summary.json is incomplete: it has no tbt_s"
 
 
 def test_mistakes_are_named_in_one_line(

@@ -14,6 +14,8 @@ Rows = NDArray[np.int64] | NDArray[np.bool_]
 # Files are read as float64, in which integers up to here are exact.
 LARGEST_PRIORITY = 2**53
 MOST_CONCURRENT = 10**6
+# Ends the note about rows of a file that were not needed.
+TAKES_ALL = "trace.num_requests=null takes all"
 
 
 def join_ranges(first: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int32] | NDArray[np.int64]:

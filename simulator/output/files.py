@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from simulator.log import NO_REPLICA
-from simulator.output.saved_run import LOG, REQUESTS, SUMMARY, write_log
+from simulator.output.saved_run import LOG, SUMMARY, write_log
 from simulator.results import BATCH_COLUMNS, Result
 from traces.shared.atomic_files import replacing_together
 from traces.shared.value_checks import flag
 
-BATCHES, TIMELINE, REPORT = "batches.csv", "timeline.perfetto-trace", "report.html"
+REQUESTS, BATCHES, TIMELINE, REPORT = "requests.csv", "batches.csv", "timeline.perfetto-trace", "report.html"
+TABLES = ("requests.parquet", "iterations.parquet")
 _ROWS_AT_A_TIME = 1 << 16
 
 
@@ -24,18 +25,20 @@ class Files:
 
     Attributes:
         log: log.npz, which plots and reports read.
+        parquet: requests.parquet and iterations.parquet.
         batches: batches.csv, one row per batch member; needs logged members.
         timeline: timeline.perfetto-trace; needs logged members.
     """
 
     log: bool = True
+    parquet: bool = False
     batches: bool = False
     timeline: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("log", "batches", "timeline"):
-            flag(name, getattr(self, name))
+        for name, value in vars(self).items():
+            flag(name, value)
 
     @property
     def need_members(self) -> bool:
@@ -61,23 +64,28 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
         OSError: A file cannot be written. Then no file changes, and those of an earlier run stay.
     """
     optional = {LOG: files.log, BATCHES: files.batches, TIMELINE: files.timeline, REPORT: False}
+    optional |= dict.fromkeys(TABLES, files.parquet)
     names = [REQUESTS, *(name for name, wanted in optional.items() if wanted), SUMMARY]
-    with replacing_together([directory / name for name in names]) as partials:
+    stale = [directory / name for name, wanted in optional.items() if not wanted]
+    with replacing_together([directory / name for name in names], stale) as partials:
         path = dict(zip(names, partials, strict=True))
         _write_rows(path[REQUESTS], result.request_columns, _request_rows(result))
         with open(path[SUMMARY], "w", encoding="utf-8") as file:
             json.dump(result.summary | about, file, indent=2, allow_nan=False)
             file.write("\n")
         if files.log:
-            write_log(result, path[LOG], path[REQUESTS], path[SUMMARY])
+            write_log(result, path[LOG])
+        if files.parquet:
+            from simulator.output.parquet_tables import tables_of, write_table  # pyarrow takes time to load
+
+            for table, name in zip(tables_of(result), TABLES, strict=True):
+                write_table(table, path[name])
         if files.timeline:
             from simulator.output.perfetto_trace import write_timeline  # protobuf takes time to load
 
             write_timeline(result, path[TIMELINE])
         if files.batches:
             _write_rows(path[BATCHES], BATCH_COLUMNS, result.batches())
-    for name in optional.keys() - names:
-        (directory / name).unlink(missing_ok=True)  # a file of an earlier run
 
 
 def _request_rows(result: Result) -> Iterator[tuple[Any, ...]]:

@@ -1,44 +1,35 @@
-"""Saving the log of a run, and loading the run again."""
+"""Saving a run in one file, and loading it again."""
 
 import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple
+from io import BytesIO
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.iteration_time import Extent, HostPart, Provenance
-from simulator.log import NO_REPLICA, RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse
+from simulator.log import RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse
 from simulator.model import FrontEndTime, Placement
 from simulator.output.validation import validate_result
-from simulator.results import (
-    CACHED_TOKENS,
-    LATENCIES,
-    REQUEST_COLUMNS,
-    FaultResult,
-    MetricOptions,
-    ReplicaResult,
-    RequestEventArrays,
-    Result,
-)
+from simulator.results import LATENCIES, FaultResult, MetricOptions, ReplicaResult, RequestEventArrays, Result
 from traces import Client
 from traces.shared.json_file import read_json as parse
 from traces.shared.warnings import Warning
 
-LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
-_FORMAT = 6
+LOG, SUMMARY = "log.npz", "summary.json"
+_FORMAT = 7
+_REQUESTS = "requests."  # prefix of the columns of the request table
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "lone_preemptions", "stage_spans")
-_EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "residencies")
-_ATTRIBUTES = {"residencies": "decode_spans"}  # where the name in the code differs from the file
+_EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "decode_spans")
 # Keys of summary.json that reports show.
 _SUMMARY_KEYS = (*LATENCIES, "kv_use", "cluster", "replicas", "clients", "config", "warnings", "requests_per_s")
-_TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "completed_s")
 
 
 class RunError(ValueError):
@@ -48,29 +39,24 @@ class RunError(ValueError):
     """
 
 
-def write_log(result: Result, path: Path, requests: Path, summary: Path) -> None:
-    """Write log.npz, which `load_result` reads besides requests.csv: arrays without pickled objects.
-
-    Args:
-        result: The result.
-        path: The file.
-        requests: The requests.csv of the run, already written.
-        summary: The summary.json of the run, already written.
+def write_log(result: Result, path: Path) -> None:
+    """Write log.npz, which `load_result` reads: arrays without pickled objects.
 
     Raises:
         OSError: The file cannot be written.
     """
-    arrays: dict[str, NDArray[Any]] = {"status": result.status.astype(np.int8)}
+    columns = result.requests
+    texts = {name: column.tolist() for name, column in columns.items() if column.dtype.kind in "OU"}
+    arrays = {f"{_REQUESTS}{name}": column for name, column in columns.items() if name not in texts}
+    arrays |= {"status": result.status, "moves": result.faults.moves}
     tables = [dict(_tables_of(replica)) for replica in result.replicas]
     for name in (*_TABLES, *_EVENTS):
         arrays[name] = np.concatenate([table[name] for table in tables])
         arrays[f"{name}_size"] = np.array([len(table[name]) for table in tables])
-    sums = {"requests": _checksum(requests), "summary": _checksum(summary)}
-    about = json.dumps({**sums, **_about(result)}, allow_nan=False)
-    arrays["moves"] = result.faults.moves
+    about = json.dumps(_about(result) | {"texts": texts}, allow_nan=False)
     arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
     with open(path, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, allow_pickle=False, **{name: _small(array) for name, array in arrays.items()})
 
 
 def load_result(folder: Path | str) -> Result:
@@ -79,47 +65,61 @@ def load_result(folder: Path | str) -> Result:
     This is the result of `simulate`, without the batch members.
 
     Args:
-        folder: Folder of the run, with summary.json, requests.csv and log.npz.
+        folder: Folder of the run; log.npz in it is the only file that is read.
 
     Raises:
-        RunError: A file is missing or damaged.
+        RunError: The file is missing, damaged, or of another version.
     """
     if not isinstance(folder, str | os.PathLike):
         raise RunError(f"{folder!r} is not the path of a folder")
-    folder = Path(folder)
-    require_run(folder)
+    path = Path(folder) / LOG
+    if not path.is_file():
+        raise RunError(_reason_missing(path))
+    arrays = _read_arrays(path)
     try:
-        with open(folder / LOG, "rb") as content, np.load(content, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(arrays.pop("about").tobytes().decode())
-        if about["format"] != _FORMAT:
-            raise RunError(f"{folder / LOG} was written by another version of the simulator: run it again")
-        for key, name in (("requests", REQUESTS), ("summary", SUMMARY)):
-            if about[key] != _checksum(folder / name):
-                raise RunError(f"{folder / name} and {folder / LOG} are not from the same run: run it again")
-        result = _result(arrays, about, folder / REQUESTS)
+        about = json.loads(arrays["about"].tobytes()) if "about" in arrays else {}
+        if about.get("format") != _FORMAT:
+            raise RunError(f"{path} was written by another version of the simulator or another program: run it again")
+        result = _result(arrays, about)
         validate_result(result)
         return result
-    except (LookupError, TypeError, ValueError, AttributeError, OSError, EOFError, BadZipFile) as error:
-        if isinstance(error, RunError):
-            raise
+    except RunError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise RunError(f"{folder / LOG} cannot be loaded, run it again ({type(error).__name__}: {reason})") from error
+        raise RunError(f"{path} cannot be loaded, run it again ({type(error).__name__}: {reason})") from error
 
 
-def require_run(folder: Path) -> None:
-    """Check that a folder has the files of a run.
+def _reason_missing(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"{folder} is not a folder of a run" if folder.exists() else f"there is no folder {folder}"
+    return f"{folder} has no {LOG}: run it again with output.log=true"
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of the file, integers in 64 bits.
+
+    Each is read whole before it is parsed, so that its checksum is known to hold.
 
     Raises:
-        RunError: The folder or a file is missing.
+        RunError: The file cannot be read, or a checksum does not hold.
     """
-    if not folder.is_dir():
-        raise RunError(f"{folder} is not a folder of a run" if folder.exists() else f"there is no folder {folder}")
-    for name in (SUMMARY, REQUESTS):
-        if not (folder / name).is_file():
-            raise RunError(f"{folder} is not a folder of a run: it has no {name}")
-    if not (folder / LOG).is_file():
-        raise RunError(f"{folder} has no {LOG}: run it again with output.log=true")
+    try:
+        with open(path, "rb") as content:
+            arrays = _arrays_of(content)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from error
+    # What the reader of zip files raises for damaged ones; RuntimeError: a bit claims that a part is encrypted.
+    except (BadZipFile, EOFError, LookupError, RuntimeError, ValueError, zlib.error) as error:
+        raise RunError(f"{path} is damaged or not the log of a run: run it again") from error
+    return {name: array.astype(np.int64) if array.dtype == np.int32 else array for name, array in arrays.items()}
+
+
+def _arrays_of(content: BinaryIO) -> dict[str, NDArray[Any]]:
+    with ZipFile(content) as file:
+        names = file.namelist()
+        return {name.removesuffix(".npy"): np.load(BytesIO(file.read(name)), allow_pickle=False) for name in names}
 
 
 def load_summary(folder: Path | str) -> dict[str, Any]:
@@ -149,15 +149,6 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-def _checksum(path: Path) -> int:
-    """Return the CRC-32 of a file, enough to tell runs apart."""
-    checksum = 0
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            checksum = zlib.crc32(part, checksum)
-    return checksum
-
-
 def _tables_of(replica: ReplicaResult) -> Iterator[tuple[str, NDArray[Any]]]:
     logged = replica.logged
     spans = logged.stage_spans
@@ -167,16 +158,20 @@ def _tables_of(replica: ReplicaResult) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "lone_preemptions", logged.lone_preemptions.ravel()
     yield "stage_spans", np.zeros(0) if spans is None else spans.ravel()
     for name in _EVENTS:
-        events = getattr(replica.request_events, _ATTRIBUTES.get(name, name)).ravel()
-        small = np.abs(events).max(initial=0) < 2**31
-        yield name, events.astype(np.int32) if small else events
+        yield name, getattr(replica.request_events, name).ravel()
+
+
+def _small(array: NDArray[Any]) -> NDArray[Any]:
+    """Return integers in 32 bits if they all fit."""
+    fits = array.dtype == np.int64 and -(2**31) <= array.min(initial=0) <= array.max(initial=0) < 2**31
+    return array.astype(np.int32) if fits else array
 
 
 def _about(result: Result) -> dict[str, Any]:
     """Return the scalars and texts of a result, as JSON."""
     return {
         "format": _FORMAT,
-        "numbered": result.requests["request_id"].dtype.kind == "i",
+        "columns": list(result.requests),
         "end_s": result.end_s,
         "metrics": asdict(result.metrics),
         "notes": [astuple(note) for note in result.notes],
@@ -190,7 +185,7 @@ def _about(result: Result) -> dict[str, Any]:
             {
                 "num_blocks": replica.num_blocks,
                 "caches_prefixes": replica.caches_prefixes,
-                "obstacle": replica.stuck_reason,
+                "stuck_reason": replica.stuck_reason,
                 "placement": asdict(replica.placement),
                 "front_end": asdict(replica.front_end),
                 "provenance": _about_times(replica.provenance),
@@ -202,15 +197,9 @@ def _about(result: Result) -> dict[str, Any]:
     }
 
 
-def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: Path) -> Result:
-    status = arrays["status"].astype(np.int64)
-    clients = [Client(**client) for client in about["clients"]]
-    requests = _requests(path, [client.name for client in clients])
-    if about["numbered"]:
-        requests["request_id"] = np.arange(len(status))
+def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Result:
     for name in (*_TABLES, *_EVENTS):
-        sizes = arrays[f"{name}_size"]
-        if len(sizes) != len(about["replicas"]) or (sizes < 0).any() or sizes.sum() != len(arrays[name]):
+        if arrays[f"{name}_size"].sum() != len(arrays[name]):
             raise ValueError(f"{name}: its sizes do not match the replicas")
     parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
     faults = FaultResult([FaultSpan(**span) for span in about["faults"]], arrays["moves"], about["tokens_lost"])
@@ -218,14 +207,15 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
         _replica({name: part[number] for name, part in parts.items()}, replica, faults)
         for number, replica in enumerate(about["replicas"])
     ]
+    texts = {name: np.array(text, dtype=object) for name, text in about["texts"].items()}
     return Result(
-        requests,
-        status,
+        {name: texts[name] if name in texts else arrays[f"{_REQUESTS}{name}"] for name in about["columns"]},
+        arrays["status"],
         replicas,
         MetricOptions(**about["metrics"]),
         end_s=about["end_s"],
         notes=[*map(_warning, about["notes"])],
-        clients=clients,
+        clients=[Client(**client) for client in about["clients"]],
         num_skipped=about["num_skipped"],
         has_prefixes=about["has_prefixes"],
         num_broken_off=about["num_broken_off"],
@@ -237,19 +227,16 @@ def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], fault
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
     runs, lone = tables["runs"].reshape(-1, len(RUN_COLUMNS)), tables["lone_preemptions"].reshape(-1, 2)
-    widths = {"admissions": (-1, 4), "blocks_needed": (-1,), "residencies": (-1, 4)}
-    events = {
-        _ATTRIBUTES.get(name, name): tables[name].astype(np.int64).reshape(widths.get(name, (-1, 2)))
-        for name in _EVENTS
-    }
+    widths = {"admissions": (-1, 4), "blocks_needed": (-1,), "decode_spans": (-1, 4)}
+    events = {name: tables[name].reshape(widths.get(name, (-1, 2))) for name in _EVENTS}
     return ReplicaResult(
-        logged=LoggedIterations(tables["end_s"], tables["free_blocks"], runs, lone, spans),
+        logged=LoggedIterations(tables["end_s"], tables["free_blocks"].astype(np.int32), runs, lone, spans),
         request_events=RequestEventArrays(**events),
         stages=[StageUse(**stage) for stage in about["stages"]],
         num_blocks=about["num_blocks"],
         caches_prefixes=about["caches_prefixes"],
         members=None,
-        stuck_reason=about["obstacle"],
+        stuck_reason=about["stuck_reason"],
         provenance=_provenance(about["provenance"]),
         placement=placement,
         moved=faults.moved,
@@ -278,26 +265,5 @@ def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
         warnings=[*map(_warning, about["warnings"])],
         host=None if host is None else HostPart(**host),
         beyond=about["beyond"],
-        generation=about.get("generation", ""),
+        generation=about["generation"],
     )
-
-
-def _requests(path: Path, clients: list[str]) -> dict[str, NDArray[Any]]:
-    """Read requests.csv into the arrays of `Result.requests`."""
-    import pyarrow as pa  # only loading needs it
-    from pyarrow import csv
-
-    types = dict.fromkeys(REQUEST_COLUMNS, pa.int64()) | dict.fromkeys(_TIMES, pa.float64())
-    types |= dict.fromkeys(("session", "num_retries", "priority", *CACHED_TOKENS), pa.int64())
-    types |= {"request_id": pa.string(), "client": pa.string()}
-    convert = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False)
-    read = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True), convert_options=convert)
-    missing = {**dict.fromkeys(_TIMES, np.nan), "replica": NO_REPLICA, "session": -1}
-    table: dict[str, NDArray[Any]] = {}
-    for name in read.column_names:
-        column = read[name].fill_null(missing[name]) if name in missing else read[name]
-        table[name] = column.to_numpy().copy()
-    if "client" in table:
-        number_of = {name: number for number, name in enumerate(clients)}
-        table["client"] = np.array([number_of[name] for name in table["client"]], dtype=np.int64)
-    return table

@@ -18,7 +18,6 @@ from traces.readers.values import LARGEST, Floats, ValueReader
 from traces.shared.warnings import Warning
 from traces.trace import PrefixBlocks, Trace
 
-# Ends the note about rows of a file that were not needed.
 _STRING_ROLES = ("request_id", "session", "parent", "client")
 
 

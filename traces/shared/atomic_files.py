@@ -6,7 +6,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -55,16 +55,20 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]])
 
 
 @contextmanager
-def replacing_together(paths: list[Path]) -> Iterator[list[Path]]:
+def replacing_together(paths: list[Path], stale: Sequence[Path] = ()) -> Iterator[list[Path]]:
     """Yield temporary paths to write to.
 
     All are renamed to `paths` at the end; on an error, they are removed. The last file marks the others as complete:
     its old version is removed before they are replaced, and its new version is renamed last.
 
+    Args:
+        paths: Files to write.
+        stale: Files of an earlier time that do not belong to the new ones, to be removed with the old versions.
+
     Raises:
         OSError: A file cannot be written; the error names it. A device or a folder is not replaced.
     """
-    for path in paths:
+    for path in (*paths, *stale):
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "exists and is not a file", str(path))
         _remove_leftovers(path)
@@ -78,6 +82,8 @@ def replacing_together(paths: list[Path]) -> Iterator[list[Path]]:
             yield partials
             if len(paths) > 1:
                 paths[-1].unlink(missing_ok=True)
+            for path in stale:
+                path.unlink(missing_ok=True)
             for partial, path in zip(partials, paths, strict=True):
                 if partial.exists() or path == paths[-1]:
                     os.replace(partial, path)
