@@ -4,7 +4,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.iteration_time import Extent, HostPart, Provenance
-from simulator.log import NO_REPLICA, RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse
+from simulator.log import NO_REPLICA, RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse, Stays
 from simulator.model import FrontEndTime, Placement
 from simulator.output.validation import validate_result
 from simulator.results import (
@@ -30,7 +30,7 @@ from traces import Client
 from traces.shared.json_file import read_json as parse
 
 LOG, REQUESTS, SUMMARY = "log.npz", "requests.csv", "summary.json"
-_FORMAT = 6
+_FORMAT = 7
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "lone_preemptions", "stage_spans")
 _EVENTS = ("admissions", "blocks_needed", "prefill_ends", "finishes", "preemptions", "evictions", "residencies")
@@ -66,7 +66,7 @@ def write_log(result: Result, path: Path, requests: Path, summary: Path) -> None
         arrays[f"{name}_size"] = np.array([len(table[name]) for table in tables])
     sums = {"requests": _checksum(requests), "summary": _checksum(summary)}
     about = json.dumps({**sums, **_about(result)}, allow_nan=False)
-    arrays["moves"] = result.faults.moves
+    arrays |= {f"stays_{name}": column for name, column in result.stays.columns.items()}
     arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
     with open(path, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -212,15 +212,15 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
         if len(sizes) != len(about["replicas"]) or (sizes < 0).any() or sizes.sum() != len(arrays[name]):
             raise ValueError(f"{name}: its sizes do not match the replicas")
     parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
-    faults = FaultResult([FaultSpan(**span) for span in about["faults"]], arrays["moves"], about["tokens_lost"])
     replicas = [
-        _replica({name: part[number] for name, part in parts.items()}, replica, faults)
+        _replica({name: part[number] for name, part in parts.items()}, replica)
         for number, replica in enumerate(about["replicas"])
     ]
     return Result(
         requests,
         status,
         replicas,
+        Stays(**{field.name: arrays[f"stays_{field.name}"] for field in fields(Stays)}),
         MetricOptions(**about["metrics"]),
         end_s=about["end_s"],
         notes=about["notes"],
@@ -228,11 +228,11 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], path: 
         num_skipped=about["num_skipped"],
         has_prefixes=about["has_prefixes"],
         num_broken_off=about["num_broken_off"],
-        faults=faults,
+        faults=FaultResult([FaultSpan(**span) for span in about["faults"]], about["tokens_lost"]),
     )
 
 
-def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], faults: FaultResult) -> ReplicaResult:
+def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> ReplicaResult:
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
     runs, lone = tables["runs"].reshape(-1, len(RUN_COLUMNS)), tables["lone_preemptions"].reshape(-1, 2)
@@ -251,7 +251,6 @@ def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], fault
         stuck_reason=about["obstacle"],
         provenance=_provenance(about["provenance"]),
         placement=placement,
-        moved=faults.moved,
         front_end=FrontEndTime(**about["front_end"]),
     )
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.log import KINDS, NO_DECODE_SET, FaultSpan
+from simulator.log import KINDS, NO_DECODE_SET, FaultSpan, StayEnd, Stays
 from simulator.results import STATUS_NAMES, ReplicaResult, Result
 from traces.shared.value_checks import choice, integer, number
 
@@ -27,14 +27,23 @@ def validate_result(result: Result) -> None:
         raise ValueError("it has no replica or no end")
     if not all(isinstance(note, str) for note in result.notes):
         raise ValueError("its notes are not strings")
-    moves = result.faults.moves
-    if moves.ndim != 2 or moves.shape[1] != 4 or not np.isfinite(moves).all():
-        raise ValueError("moves must have four numbers in each row")
-    _require_within("moves", moves[:, 0].astype(np.int64), 0, num_requests - 1)
+    _check_stays(result.stays, num_requests, len(result.replicas))
     for span in result.faults.spans:
         _check_fault(span, len(result.replicas))
     for replica in result.replicas:
         _check_replica(replica, num_requests, result.end_s)
+
+
+def _check_stays(stays: Stays, num_requests: int, num_replicas: int) -> None:
+    if any(column.shape != stays.request.shape for column in stays.columns.values()) or stays.request.ndim != 1:
+        raise ValueError("the columns of its stays differ in length")
+    _require_within("stays: request", stays.request, 0, num_requests - 1)
+    _require_within("stays: replica", stays.replica, 0, num_replicas - 1)
+    _require_within("stays: why", stays.why, min(StayEnd), max(StayEnd))
+    if not np.isfinite(stays.arrived_s).all() or (np.diff(stays.arrived_s) < 0).any():
+        raise ValueError("its stays do not begin in order")
+    if (stays.left_s < stays.arrived_s).any() or not (np.isfinite(stays.left_s) == (stays.why > 0)).all():
+        raise ValueError("its stays do not end after they begin")
 
 
 def _check_fault(span: FaultSpan, num_replicas: int) -> None:

@@ -114,7 +114,7 @@ class Replica:
 
     def by_arrival(self) -> list[int]:
         """Return the running requests by arrival time, ties in the engine's order."""
-        return sorted(self.running, key=self.requests.arrival_s.__getitem__)
+        return sorted(self.running, key=self.requests.engine_arrival_s.__getitem__)
 
     def paused_prefills(self) -> Collection[int]:
         """Return unfinished prefills that are not in flight, by arrival time."""
@@ -196,7 +196,7 @@ class Replica:
         Returns:
             Whether it waits; False: it was refused.
         """
-        arrival_s = self.requests.arrival_s[request]
+        arrival_s = self.requests.engine_arrival_s[request]
         if arrival_s == self._last_arrival_s:
             self.has_ties = True
         self._last_arrival_s = arrival_s
