@@ -54,7 +54,7 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
     faults = FaultResult() if injector is None else FaultResult(injector.spans, injector.tokens_lost)
     status = np.full(len(trace), NOT_ARRIVED)
     replicas = []
-    restart_s = None if injector is None or not injector.restarts else _last_failure_s(stays, len(trace))
+    restart_s = _last_failure_s(stays, len(trace)) if injector is not None and injector.restarts else None
     for spec, run, reason in zip(cluster.specs, cluster.runs, cluster.stuck_reasons, strict=True):
         replicas.append(_replica_result(spec, run, reason, table, restart_s))
         left = [*run.replica.waiting, *run.replica.running]
@@ -140,12 +140,7 @@ def _replica_result(
 ) -> ReplicaResult:
     """Return a replica's log as arrays, and fill its requests into `table`.
 
-    Args:
-        spec: Specification of the replica.
-        run: Run of the replica.
-        reason: Why requests are left; None: none are.
-        table: Arrays by request.
-        restart_s: When each request was restarted: earlier tokens do not count. None: all tokens count.
+    Tokens that a request emitted until `restart_s`, seconds by request, do not count; None: all count.
     """
     replica, request_events = run.replica, run.replica.request_events
     logged = run.log.logged()
@@ -196,13 +191,16 @@ def _fill_first(column: NDArray[Any], events: Ints, times: Floats) -> None:
 
 def _last_failure_s(stays: Stays, num_requests: int) -> Floats:
     """Return when a failure last hit each request; -inf: never."""
-    failed, time_s = stays.at(stays.why == StayEnd.FAILED), np.full(num_requests, -np.inf)
-    time_s[failed.request] = failed.left_s
-    return time_s
+    failed, last_s = stays.why == StayEnd.FAILED, np.full(num_requests, -np.inf)
+    last_s[stays.request[failed]] = stays.left_s[failed]
+    return last_s
 
 
 def _mark_finishes_while_waiting(stays: Stays, replicas: Sequence[ReplicaResult], num_requests: int) -> Stays:
-    """Return the stays with `was_running` of requests preempted while their last token was in flight."""
+    """Return the stays, with finishes of waiting requests marked as such.
+
+    Such a request was preempted while its last token was in flight.
+    """
     was_running, is_finished = stays.was_running.copy(), stays.why == StayEnd.FINISHED
     for number, replica in enumerate(replicas):
         events, here = replica.request_events, stays.replica == number

@@ -107,7 +107,6 @@ class FaultInjector:
         self._engines = engines
         self._send = send
         self._on_loss = on_loss
-        self._prompt_tokens = list(requests.known_tokens)
         self._active: list[list[FaultSpan]] = [[] for _ in runs]
         self._num_ends_due = 0
         clock.process(self._inject(faults.in_order(len(runs), seed)))
@@ -200,8 +199,7 @@ class FaultInjector:
             self._lose(request)
             return
         if self.restarts:
-            self._requests.known_tokens[request] = self._prompt_tokens[request]
-        self._gateway.set_prompt(request, self._requests.known_tokens[request])
+            self._requests.known_tokens[request] = self._requests.prompt_tokens[request]
         self._send(request)
 
     def _lose(self, request: int) -> None:

@@ -37,9 +37,9 @@ class Gateway:
             random: Random generator of the router.
         """
         self.stays = StayLog()
-        self._engine_arrival_s = requests.engine_arrival_s
+        self._requests = requests
         self._num_arrived = 0
-        # A copy: a preempted request has more to prefill than its prompt, and the gateway knows only the prompt.
+        # A copy: a preempted request has more to prefill than when it was sent, and the gateway does not know.
         self._prompt_tokens = list(requests.known_tokens)
         self._sessions = sessions
         self._session_replicas: dict[int, int] = {}
@@ -67,7 +67,7 @@ class Gateway:
         if not self._up:
             self.queue.append(request)
             return NO_REPLICA
-        prompt_tokens = self._prompt_tokens[request]
+        prompt_tokens = self._prompt_tokens[request] = self._requests.known_tokens[request]
         arrival = Arrival(self._num_arrived, prompt_tokens, session, self._home_of(session))
         self._num_arrived += 1
         position = self._router.route(arrival, self._loads_up, self._random)
@@ -84,20 +84,16 @@ class Gateway:
         load.num_routed += 1
         load.num_requests += 1
         load.num_tokens += prompt_tokens
-        self._engine_arrival_s[request] = now_s
+        self._requests.engine_arrival_s[request] = now_s
         self.stays.begin(request, replica, now_s)
         return replica
 
     def end(self, replica: int, requests: Sequence[int], now_s: float, why: StayEnd, was_running: bool) -> None:
-        """End the stays of requests, and remove them from the load of their replica."""
+        """End the stays of requests at a replica."""
         self.stays.end(requests, now_s, why, was_running)
         load = self._loads[replica]
         load.num_requests -= len(requests)
         load.num_tokens -= sum(map(self._prompt_tokens.__getitem__, requests))
-
-    def set_prompt(self, request: int, num_tokens: int) -> None:
-        """Set the tokens of a request's prompt, which is about to be sent again."""
-        self._prompt_tokens[request] = num_tokens
 
     def mark_replica(self, replica: int, is_up: bool) -> None:
         """Mark a replica as up or down."""

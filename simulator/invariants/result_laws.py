@@ -131,7 +131,7 @@ def _check_requests(result: Result, request: Ints, time_s: Floats) -> None:
 
 
 def _check_stays(result: Result) -> None:
-    """Check that requests are at one replica at a time, and end with their last stay."""
+    """Check that stays do not overlap, and end with their request."""
     stays, status = result.stays, result.status
     _require(bool((np.diff(stays.arrived_s) >= 0).all()), "the stays are not in order of time")
     stays = stays.at(np.argsort(stays.request, kind="stable"))

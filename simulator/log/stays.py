@@ -76,15 +76,13 @@ class StayLog:
         """Start without stays."""
         self._begins = array("d")
         self._ends = array("d")
-        self._num_stays = 0
         # Stay of each request that is at a replica.
         self._current: dict[int, int] = {}
 
     def begin(self, request: int, replica: int, now_s: float) -> None:
         """Note that a request is sent to a replica."""
+        self._current[request] = len(self._begins) // 3
         self._begins.extend((request, replica, now_s))
-        self._current[request] = self._num_stays
-        self._num_stays += 1
 
     def end(self, requests: Sequence[int], now_s: float, why: StayEnd, was_running: bool) -> None:
         """Note that requests leave their replicas."""
@@ -94,11 +92,15 @@ class StayLog:
 
     def stays(self) -> Stays:
         """Return the stays as arrays."""
-        request, replica, arrived_s = np.array(self._begins).reshape(-1, 3).T.copy()
-        ended, ended_s, why, was_running = np.array(self._ends).reshape(-1, 4).T
-        left_s, reasons = np.full(len(request), np.nan), np.zeros(len(request))
-        running, index = np.zeros(len(request), dtype=bool), ended.astype(np.int64)
-        left_s[index], reasons[index], running[index] = ended_s, why, was_running > 0
+        request, replica, arrived_s = np.array(self._begins).reshape(-1, 3).T
+        ends, ended = np.array(self._ends).reshape(-1, 4), np.full((len(request), 3), (np.nan, StayEnd.STILL_THERE, 0))
+        ended[ends[:, 0].astype(np.int64)] = ends[:, 1:]
+        left_s, why, was_running = ended.T.copy()
         return Stays(
-            request.astype(np.int64), replica.astype(np.int64), arrived_s, left_s, reasons.astype(np.int64), running
+            request.astype(np.int64),
+            replica.astype(np.int64),
+            arrived_s.copy(),
+            left_s,
+            why.astype(np.int64),
+            was_running > 0,
         )

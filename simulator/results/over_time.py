@@ -197,18 +197,18 @@ def stalls(result: Result, number: int) -> tuple[Floats, Floats]:
     replica = result.replicas[number]
     starts_s, ends_s = _decoding_s(result, number)
     decoding = _sum_of([(starts_s, 1.0), (ends_s, -1.0)])
-    begins_s = decoding.time_s[(np.append(0.0, decoding.value[:-1]) == 0) & (decoding.value > 0)]
-    marks_s = np.unique(np.concatenate([replica.logged.end_s[decodes_emitted(replica.tokens) > 0], begins_s]))
+    edges_s = decoding.time_s[np.diff(decoding.value > 0, prepend=False)]
+    marks_s = np.unique(np.concatenate([replica.logged.end_s[decodes_emitted(replica.tokens) > 0], edges_s]))
     index = np.searchsorted(decoding.time_s, marks_s[:-1], side="right") - 1
     waiting = decoding.value[index] > 0
     return marks_s[:-1][waiting], np.diff(marks_s)[waiting]
 
 
 def _decoding_s(result: Result, number: int) -> tuple[Floats, Floats]:
-    """Return when requests emitted the first token of their stays, and when they left.
+    """Return when the stays with tokens began to decode, and ended.
 
     Returns:
-        Seconds of each stay with a token; of those that ended, seconds of the end.
+        Seconds of the first token of each stay, and of the ends.
     """
     replica, stays = result.replicas[number], result.stays
     stays = stays.at(stays.replica == number)

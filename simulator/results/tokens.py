@@ -32,7 +32,7 @@ class TokenLog:
 
 @dataclass(frozen=True)
 class GapSpans:
-    """Gaps between consecutive tokens of a request at a replica, as pairs of iterations.
+    """Gaps between consecutive tokens of a request, as pairs of iterations.
 
     Attributes:
         first: int64[n], iteration that emitted the token before the gap.
@@ -46,7 +46,9 @@ class GapSpans:
 
 
 def gap_spans(log: TokenLog, counted: Bools, left: Ints) -> GapSpans:
-    """Return the gaps between consecutive tokens of each request during a stay, preemptions included.
+    """Return the gaps between consecutive tokens of each request at a replica.
+
+    Preemptions count.
 
     Args:
         log: Tokens of one replica.
@@ -65,7 +67,7 @@ def gap_spans(log: TokenLog, counted: Bools, left: Ints) -> GapSpans:
 
 
 def token_gaps(logs: Sequence[TokenLog], counted: Bools) -> tuple[Floats, Ints]:
-    """Return the times between consecutive tokens of each request, wherever it was served.
+    """Return the times between consecutive tokens of each request, across replicas.
 
     Args:
         logs: Tokens, by replica.
@@ -137,7 +139,7 @@ def _only(log: TokenLog, counted: Bools) -> TokenLog:
 
 
 def _by_decode_set(log: TokenLog) -> Iterator[tuple[Bools, Ints]]:
-    """Yield which decode spans are of each decode set, and the iterations of the set."""
+    """Yield the decode spans and the iterations of each decode set."""
     for index in np.unique(log.decode_spans[:, 1]):
         yield log.decode_spans[:, 1] == index, np.flatnonzero(log.decode_set == index)
 
@@ -151,7 +153,7 @@ def _members(size: int, joined: Ints, left: Ints) -> Ints:
 
 
 def _gaps_within_spans(log: TokenLog) -> Iterator[tuple[Ints, Ints, Ints]]:
-    """Yield the gaps within the decode spans of each decode set, as in `GapSpans`."""
+    """Yield the gaps within decode spans, as in `GapSpans`."""
     for own, iterations in _by_decode_set(log):
         _, _, joined, left = log.decode_spans[own].T
         # A decode span adds a waiting request from its second iteration to its last.
@@ -159,7 +161,10 @@ def _gaps_within_spans(log: TokenLog) -> Iterator[tuple[Ints, Ints, Ints]]:
 
 
 def _consecutive(request: Ints, *keys: NDArray[Any]) -> tuple[Ints, Ints]:
-    """Return the rows of each request and the rows after them, sorted by the last key first."""
+    """Return the rows of each request, and the rows that follow them.
+
+    They are sorted by the last key first.
+    """
     order = np.lexsort((*keys, request))
     is_same = request[order[1:]] == request[order[:-1]]
     return order[:-1][is_same], order[1:][is_same]
