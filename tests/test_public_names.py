@@ -34,8 +34,8 @@ EXPORTS = {
     " matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes KVPool LayerGroup PrefixCache",
     "simulator.launch": "Cost Launch hourly_price launch_lines planning_lines read_file read_words with_launch",
-    "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LEFT_QUEUE LEFT_RUNNING LoggedIterations"
-    " Members NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SENT SLOWDOWN StageUse",
+    "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LoggedIterations"
+    " Members NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
     " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES"
     " bytes_per_value read_hf_config",

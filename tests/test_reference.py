@@ -54,7 +54,7 @@ def check_against_reference(workload: Workload, policy: Scheduler) -> None:
         assert np.array_equal(fast.requests[name], expected, equal_nan=True), name
     assert fast.requests["num_preemptions"].tolist() == slow.num_preemptions
     assert fast.requests["ignored"].tolist() == slow.ignored
-    gaps, weights = token_gaps(replica.tokens, np.ones(len(workload.requests), dtype=bool))
+    gaps, weights = token_gaps([replica.tokens], np.ones(len(workload.requests), dtype=bool))
     expected_gaps = [gap for times in slow.token_times for gap in np.diff(times)]
     assert np.array_equal(np.sort(np.repeat(gaps, weights)), np.sort(expected_gaps))
 

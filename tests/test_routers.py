@@ -9,6 +9,7 @@ from simulator import Deployment, Result, simulate
 from simulator.cluster.gateway import Gateway
 from simulator.config import load_config
 from simulator.iteration_time import Affine
+from simulator.log import StayEnd
 from simulator.model import KVMemory
 from simulator.replica import Replica, RequestTable
 from simulator.routers import (
@@ -171,15 +172,19 @@ def test_a_gateway_tracks_outstanding_requests() -> None:
 
     router = RecordingRouter()
     gateway = Gateway(table, None, loads, router, np.random.default_rng(0))
-    gateway.send(0)
-    gateway.send(1)
+    gateway.send(0, 0.0)
+    gateway.send(1, 0.5)
     assert router.seen == [(1, 1, 10), (0, 0, 0)]
     # A preempted request has more tokens to prefill; the gateway still counts its prompt only.
     table.known_tokens[0] = 15
-    gateway.end(0, [0])
-    gateway.send(2)
+    gateway.end(0, [0], 1.0, StayEnd.FINISHED, was_running=True)
+    gateway.send(2, 1.5)
     assert router.seen == [(1, 0, 0), (1, 1, 20)]
-    assert gateway.assigned == [0, 1, 0]
+    stays = gateway.stays.stays()
+    assert (stays.request.tolist(), stays.replica.tolist()) == ([0, 1, 2], [0, 1, 0])
+    assert stays.arrived_s.tolist() == table.engine_arrival_s == [0.0, 0.5, 1.5]
+    assert stays.left_s.tolist() == pytest.approx([1.0, np.nan, np.nan], nan_ok=True)
+    assert stays.why.tolist() == [StayEnd.FINISHED, StayEnd.STILL_THERE, StayEnd.STILL_THERE]
 
 
 @pytest.mark.parametrize("chosen", [4, -1, 1.0, None])

@@ -10,7 +10,7 @@ import pytest
 
 from simulator import Result
 from simulator.cluster import Fault, Faults
-from simulator.log import FAILURE, SENT
+from simulator.log import FAILURE
 from simulator.results import FINISHED, STUCK, num_running, prefix_cache_hits, queue_length
 from tests.slow_reference_vllm_v1 import Machine, Options, Request
 from tests.test_vllm_v1 import served as serve_few
@@ -33,8 +33,8 @@ def emitted(result: Result, until_s: float = np.inf) -> Counter[int]:
 
 def continued(case: Case, failed: Result, fault: Fault) -> tuple[Case, list[int]]:
     """Return the case that is left after the only failure of a replica, and the original index of each request."""
-    moves = failed.faults.moves
-    order = moves[(moves[:, 3] == SENT) & (moves[:, 2] == fault.at_replica(0).end_s), 0].astype(int).tolist()
+    stays = failed.stays
+    order = stays.request[stays.arrived_s == fault.at_replica(0).end_s].tolist()
     order += [index for index, row in enumerate(case.requests) if row.arrival_s > fault.at_replica(0).end_s]
     num_emitted = emitted(failed, fault.at_s)
     requests = [

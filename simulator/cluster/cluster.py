@@ -26,7 +26,7 @@ from simulator.engine import (
     StuckReason,
     stuck_reason,
 )
-from simulator.log import NO_REPLICA, IterationLog, StageUse
+from simulator.log import NO_REPLICA, IterationLog, StageUse, StayEnd
 from simulator.replica import Replica, RequestTable
 from simulator.routers import ReplicaLoad, RoundRobin, Router
 
@@ -116,6 +116,7 @@ class Cluster:
                 requests,
                 self.runs,
                 self._front_ends,
+                self._send,
                 self._on_loss,
                 time_limit_s,
             )
@@ -215,16 +216,16 @@ class Cluster:
     def _send(self, request: int) -> None:
         if self.fault_injector is not None and self.fault_injector.refuses(request):
             return
-        replica = self.gateway.send(request)
-        if replica == NO_REPLICA:
-            return
-        self._front_ends[replica].arrive(request)
+        replica = self.gateway.send(request, self.clock.now)
+        if replica != NO_REPLICA:
+            self._front_ends[replica].arrive(request)
 
     def _on_loss(self, request: int) -> None:
         self._count_ends([request], answered=False, delay_s=0.0)
 
     def _on_end(self, replica: int, requests: Sequence[int], answered: bool) -> None:
-        self.gateway.end(replica, requests)
+        why = StayEnd.FINISHED if answered else StayEnd.REFUSED
+        self.gateway.end(replica, requests, self.clock.now, why, was_running=answered)
         self._count_ends(requests, answered, self._front_ends[replica].delay_s(len(requests)))
 
     def _count_ends(self, requests: Sequence[int], answered: bool, delay_s: float) -> None:

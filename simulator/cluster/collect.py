@@ -4,6 +4,7 @@ This is the only file that imports both the simulation and the results.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cluster.cluster import Cluster
-from simulator.cluster.fault_injection import FaultInjector
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.engine import ReplicaRun, StuckReason
+from simulator.log import NO_REPLICA, StayEnd, Stays
 from simulator.results import (
     FINISHED,
     IGNORED,
@@ -47,12 +48,15 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
         metrics: What the metrics leave out and count.
         notes: Warnings about the input.
     """
-    table = _request_table(trace, cluster)
-    faults = _fault_result(cluster.fault_injector, table)
+    stays = cluster.gateway.stays.stays()
+    table = _request_table(trace, cluster, stays)
+    injector = cluster.fault_injector
+    faults = FaultResult() if injector is None else FaultResult(injector.spans, injector.tokens_lost)
     status = np.full(len(trace), NOT_ARRIVED)
     replicas = []
+    restart_s = _last_failure_s(stays, len(trace)) if injector is not None and injector.restarts else None
     for spec, run, reason in zip(cluster.specs, cluster.runs, cluster.stuck_reasons, strict=True):
-        replicas.append(_replica_result(spec, run, reason, table, faults.moved))
+        replicas.append(_replica_result(spec, run, reason, table, restart_s))
         left = [*run.replica.waiting, *run.replica.running]
         status[left] = UNFINISHED if run.cut_off else STUCK
     if any(replica.caches_prefixes for replica in replicas):
@@ -60,16 +64,17 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
     status[table["ignored"] == 1] = IGNORED
     status[~np.isnan(table["completed_s"])] = FINISHED
     end_s = float(cluster.clock.now)
-    if cluster.fault_injector is not None:
-        status[cluster.gateway.queue] = UNFINISHED if cluster.fault_injector.cut_off else STUCK
-        status[cluster.fault_injector.lost] = LOST
-        end_s = _last_event_s(table["arrival_s"][status != NOT_ARRIVED], replicas, faults)
+    if injector is not None:
+        status[cluster.gateway.queue] = UNFINISHED if injector.cut_off else STUCK
+        status[injector.lost] = LOST
+        end_s = _last_event_s(table["arrival_s"][status != NOT_ARRIVED], replicas, stays)
     end_s = max([end_s, *(float(replica.delivered_s.max(initial=0.0)) for replica in replicas)])
     _fill_down_time(replicas, faults, float(np.nanmin(table["arrival_s"])), end_s)
     return Result(
         table,
         status,
         replicas,
+        _mark_finishes_while_waiting(stays, replicas, len(trace)),
         metrics,
         end_s=end_s,
         notes=[*notes, *trace.notes, *_idle_users(trace, table)],
@@ -100,7 +105,7 @@ def _idle_users(trace: Trace, table: Table) -> Iterator[Warning]:
         )
 
 
-def _request_table(trace: Trace, cluster: Cluster) -> Table:
+def _request_table(trace: Trace, cluster: Cluster, stays: Stays) -> Table:
     """Return the table of all requests.
 
     Times and counts are filled in afterwards, replica by replica.
@@ -119,40 +124,36 @@ def _request_table(trace: Trace, cluster: Cluster) -> Table:
         "completed_s": unknown.copy(),
         "num_preemptions": np.zeros(num_requests, dtype=np.int64),
         "ignored": np.zeros(num_requests, dtype=np.int64),
-        "replica": np.array(cluster.gateway.assigned),
+        "replica": np.full(num_requests, NO_REPLICA),
     }
+    table["replica"][stays.request] = stays.replica  # the last one
+    table["replica"][cluster.gateway.queue] = NO_REPLICA
+    if cluster.fault_injector is not None:
+        table["num_retries"] = np.bincount(stays.request[stays.is_retry], minlength=num_requests)
     for name in ("session", "client", "priority"):
         if (column := getattr(trace, name)) is not None:
             table[name] = column
     return table
 
 
-def _fault_result(injector: FaultInjector | None, table: Table) -> FaultResult:
-    """Return the faults, and fill arrival times and retries into `table`."""
-    if injector is None:
-        return FaultResult()
-    table["num_retries"] = np.zeros(len(table["arrival_s"]), dtype=np.int64)
-    for column, by_request in (("num_retries", injector.num_retries), ("arrival_s", injector.first_arrival_s)):
-        table[column][list(by_request)] = list(by_request.values())
-    moves = np.array(injector.moves, dtype=np.float64).reshape(-1, 4)
-    return FaultResult(injector.spans, moves, injector.tokens_lost)
-
-
 def _replica_result(
-    spec: ReplicaSpec, run: ReplicaRun, reason: StuckReason | None, table: Table, moved: Ints
+    spec: ReplicaSpec, run: ReplicaRun, reason: StuckReason | None, table: Table, restart_s: Floats | None
 ) -> ReplicaResult:
-    """Return a replica's log as arrays, and fill its requests into `table`."""
+    """Return a replica's log as arrays, and fill its requests into `table`.
+
+    Tokens that a request emitted until `restart_s`, seconds by request, do not count; None: all count.
+    """
     replica, request_events = run.replica, run.replica.request_events
     logged = run.log.logged()
     admissions = _rows(request_events.admissions, 4)
     events = RequestEventArrays(
         admissions=admissions,
         blocks_needed=np.array(run.blocks_needed, dtype=np.int64) - admissions[:, 3],
-        prefill_ends=_without_discarded(_rows(request_events.prefill_ends, 2), request_events.discards, 0),
+        prefill_ends=_rows(request_events.prefill_ends, 2),
         finishes=_rows(request_events.finishes, 2),
         preemptions=_rows(request_events.preemptions, 2),
         evictions=_rows(request_events.evictions, 2),
-        decode_spans=_without_discarded(_rows(replica.decode_spans(), 4), request_events.discards, 1),
+        decode_spans=_rows(replica.decode_spans(), 4),
     )
     _fill_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
     np.add.at(table["num_preemptions"], events.preemptions[:, 0], 1)
@@ -167,30 +168,17 @@ def _replica_result(
         provenance=spec.stage_times.provenance,
         placement=spec.placement,
         caches_prefixes=spec.prefix_caching,
-        moved=moved,
         front_end=spec.front_end,
     )
-    _fill_first(table["first_token_s"], events.prefill_ends, result.delivered_s)
+    if restart_s is not None:
+        result = result.with_tokens_after(restart_s)
+    _fill_first(table["first_token_s"], result.request_events.prefill_ends, result.delivered_s)
     _fill_first(table["completed_s"], events.finishes, result.delivered_s)
     return result
 
 
 def _rows(rows: Sequence[tuple[int, ...]], width: int) -> Ints:
     return np.fromiter(chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width)
-
-
-def _without_discarded(rows: Ints, discards: Sequence[tuple[list[int], int, int]], index: int) -> Ints:
-    """Return the rows of tokens that count.
-
-    Args:
-        rows: Prefill ends or decode spans; the first column is the request.
-        discards: `RequestEvents.discards`.
-        index: Which count of a discard applies to the rows: 0 for prefill ends, 1 for decode spans.
-    """
-    is_kept = np.ones(len(rows), dtype=bool)
-    for requests, *counts in discards:
-        is_kept[: counts[index]] &= ~np.isin(rows[: counts[index], 0], requests)
-    return rows[is_kept]
 
 
 def _fill_first(column: NDArray[Any], events: Ints, times: Floats) -> None:
@@ -202,13 +190,37 @@ def _fill_first(column: NDArray[Any], events: Ints, times: Floats) -> None:
     column[requests] = np.fmin(column[requests], times[events[first, 1]])
 
 
-def _last_event_s(arrival_s: Floats, replicas: Sequence[ReplicaResult], faults: FaultResult) -> float:
+def _last_failure_s(stays: Stays, num_requests: int) -> Floats:
+    """Return when a failure last hit each request; -inf: never."""
+    failed, last_s = stays.why == StayEnd.FAILED, np.full(num_requests, -np.inf)
+    last_s[stays.request[failed]] = stays.left_s[failed]
+    return last_s
+
+
+def _mark_finishes_while_waiting(stays: Stays, replicas: Sequence[ReplicaResult], num_requests: int) -> Stays:
+    """Return the stays, with finishes of waiting requests marked as such.
+
+    Such a request was preempted while its last token was in flight.
+    """
+    was_running, is_finished = stays.was_running.copy(), stays.why == StayEnd.FINISHED
+    for number, replica in enumerate(replicas):
+        events, here = replica.request_events, stays.replica == number
+        thrown_out = stays.request[here & stays.was_running & ~is_finished]
+        admitted, left = (
+            np.bincount(requests, minlength=num_requests)
+            for requests in (events.admissions[:, 0], np.append(events.preemptions[:, 0], thrown_out))
+        )
+        was_running[here & is_finished] = (admitted > left)[stays.request[here & is_finished]]
+    return replace(stays, was_running=was_running)
+
+
+def _last_event_s(arrival_s: Floats, replicas: Sequence[ReplicaResult], stays: Stays) -> float:
     """Return the time of the last event.
 
-    Events are arrivals, ends of iterations, and failures that affected a request.
+    Events are arrivals, ends of iterations, and begins and ends of stays.
     """
     ends_s = [replica.logged.end_s for replica in replicas]
-    return float(np.concatenate([arrival_s, faults.moves[:, 2], *ends_s]).max(initial=0.0))
+    return float(np.nanmax(np.concatenate([arrival_s, stays.arrived_s, stays.left_s, *ends_s])))
 
 
 def _fill_down_time(replicas: Sequence[ReplicaResult], faults: FaultResult, begin_s: float, end_s: float) -> None:

@@ -4,7 +4,7 @@ Replicas go down and come back, requests are sent again, and iterations or messa
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 
@@ -14,7 +14,7 @@ from simulator.cluster.faults import LOSE, RESTART, Faults
 from simulator.cluster.gateway import Gateway
 from simulator.engine import FAULT, Clock, Engine, ReplicaRun
 from simulator.iteration_time import StageTimes
-from simulator.log import FAILURE, LEFT_QUEUE, LEFT_RUNNING, NETWORK, NO_REPLICA, SENT, FaultSpan
+from simulator.log import FAILURE, NETWORK, FaultSpan, StayEnd
 from simulator.replica import Batch, RequestTable
 
 
@@ -54,10 +54,8 @@ class FaultInjector:
 
     Attributes:
         spans: Faults that have begun, each of one replica, by time.
-        moves: (request, replica, seconds, SENT, LEFT_QUEUE or LEFT_RUNNING) of requests that failures affected.
-        num_retries: Retries by request.
         lost: Requests that are never answered.
-        first_arrival_s: First arrival time by request, of those that were sent again or queued at the gateway.
+        restarts: Whether requests of a failed replica restart, so that their tokens so far do not count.
         tokens_lost: Tokens in the KV cache that failures lost, summed.
         cut_off: Whether the time limit passed before a replica came back for requests that wait for it.
     """
@@ -71,6 +69,7 @@ class FaultInjector:
         requests: RequestTable,
         runs: Sequence[ReplicaRun],
         engines: Sequence[Engine],
+        send: Callable[[int], None],
         on_loss: Callable[[int], None],
         time_limit_s: float = math.inf,
     ) -> None:
@@ -80,10 +79,11 @@ class FaultInjector:
             faults: Faults to inject.
             seed: Seed of random faults.
             clock: Simulated time.
-            gateway: Gateway that sends requests again.
+            gateway: Gateway of the cluster.
             requests: All requests.
             runs: Runs of the replicas; their stage times are `DegradedTimes`.
             engines: Engines of the replicas.
+            send: Called with each request that is sent again.
             on_loss: Called with each request that is lost.
             time_limit_s: Time after which no fault begins and no request is sent again, seconds.
 
@@ -91,22 +91,20 @@ class FaultInjector:
             ValueError: A fault names a replica that does not exist.
         """
         self.spans: list[FaultSpan] = []
-        self.moves: list[tuple[int, int, float, int]] = []
-        self.num_retries: dict[int, int] = {}
         self.lost: list[int] = []
-        self.first_arrival_s: dict[int, float] = {}
+        self.restarts = faults.on_failure == RESTART
         self.tokens_lost = 0
         self.cut_off = False
         self._time_limit_s = time_limit_s
-        self._awaiting_retry: set[int] = set()
+        self._num_failures = Counter[int]()  # by request
         self._faults = faults
         self._clock = clock
         self._gateway = gateway
         self._requests = requests
         self._runs = runs
         self._engines = engines
+        self._send = send
         self._on_loss = on_loss
-        self._prompt_tokens = list(requests.known_tokens)
         self._active: list[list[FaultSpan]] = [[] for _ in runs]
         self._num_ends_due = 0
         clock.process(self._inject(faults.in_order(len(runs), seed)))
@@ -184,47 +182,23 @@ class FaultInjector:
 
     def _drop_requests(self, replica: int) -> None:
         """Drop all requests of a failed replica; retry or lose each."""
-        now_s, request_events = self._clock.now, self._runs[replica].replica.request_events
+        now_s = self._clock.now
         self.tokens_lost += self._runs[replica].replica.cached_tokens
         running, waiting = self._engines[replica].fail()
-        self._gateway.end(replica, [*running, *waiting])
-        if self._faults.on_failure == RESTART:
-            request_events.discard([*running, *waiting])
-        for requests, kind in ((running, LEFT_RUNNING), (waiting, LEFT_QUEUE)):
-            for request in requests:
-                if request not in self.first_arrival_s:
-                    self.first_arrival_s[request] = self._requests.arrival_s[request]
-                    self.moves.append((request, replica, self._requests.arrival_s[request], SENT))
-                self.moves.append((request, replica, now_s, kind))
+        self._gateway.end(replica, running, now_s, StayEnd.FAILED, was_running=True)
+        self._gateway.end(replica, waiting, now_s, StayEnd.FAILED, was_running=False)
         for request in (*running, *waiting):
             self._retry(request)
 
     def _retry(self, request: int) -> None:
-        faults, num_retries = self._faults, self.num_retries.get(request, 0)
-        if faults.on_failure == LOSE or num_retries == faults.max_retries:
+        faults = self._faults
+        self._num_failures[request] += 1
+        if faults.on_failure == LOSE or self._num_failures[request] > faults.max_retries:
             self._lose(request)
             return
-        self._awaiting_retry.add(request)
-        if faults.on_failure == RESTART:
-            self._requests.known_tokens[request] = self._prompt_tokens[request]
-        self._gateway.prepare_retry(request, self._requests.known_tokens[request])
+        if self.restarts:
+            self._requests.known_tokens[request] = self._requests.prompt_tokens[request]
         self._send(request)
-
-    def _send(self, request: int) -> None:
-        """Send a request to a replica that is up.
-
-        The engine sees the time of this arrival.
-        """
-        replica = self._gateway.send(request)
-        if replica == NO_REPLICA:
-            return
-        if request in self._awaiting_retry:
-            self._awaiting_retry.remove(request)
-            self.num_retries[request] = self.num_retries.get(request, 0) + 1
-        self.first_arrival_s.setdefault(request, self._requests.arrival_s[request])
-        self._requests.arrival_s[request] = self._clock.now
-        self.moves.append((request, replica, self._clock.now, SENT))
-        self._engines[replica].arrive(request)
 
     def _lose(self, request: int) -> None:
         self.lost.append(request)

@@ -1,11 +1,11 @@
-"""The gateway: routes arriving requests and tracks the outstanding ones."""
+"""The gateway: routes arriving requests and logs their stays at replicas."""
 
 from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 
-from simulator.log import NO_REPLICA
+from simulator.log import NO_REPLICA, StayEnd, StayLog
 from simulator.replica import RequestTable
 from simulator.routers import NO_SESSION, Arrival, ReplicaLoad, Router
 from traces.shared.user_code import place_of
@@ -15,7 +15,7 @@ class Gateway:
     """Entry point of all requests, and the only caller of the router.
 
     Attributes:
-        assigned: list[int], current replica of each request; NO_REPLICA: not sent to any, or waiting for a retry.
+        stays: Stays of requests at replicas so far.
         queue: Requests that wait for a replica to come up, in order of arrival.
     """
 
@@ -36,9 +36,10 @@ class Gateway:
             router: Routing policy.
             random: Random generator of the router.
         """
-        self.assigned = [NO_REPLICA] * len(requests.arrival_s)
+        self.stays = StayLog()
+        self._requests = requests
         self._num_arrived = 0
-        # A copy: a preempted request has more to prefill than its prompt, and the gateway knows only the prompt.
+        # A copy: a preempted request has more to prefill than when it was sent, and the gateway does not know.
         self._prompt_tokens = list(requests.known_tokens)
         self._sessions = sessions
         self._session_replicas: dict[int, int] = {}
@@ -51,7 +52,7 @@ class Gateway:
         self._router = router
         self._random = random
 
-    def send(self, request: int) -> int:
+    def send(self, request: int, now_s: float) -> int:
         """Route an arriving request, or queue it while no replica is up.
 
         The router sees only the replicas that are up, numbered from 0.
@@ -66,7 +67,7 @@ class Gateway:
         if not self._up:
             self.queue.append(request)
             return NO_REPLICA
-        prompt_tokens = self._prompt_tokens[request]
+        prompt_tokens = self._prompt_tokens[request] = self._requests.known_tokens[request]
         arrival = Arrival(self._num_arrived, prompt_tokens, session, self._home_of(session))
         self._num_arrived += 1
         position = self._router.route(arrival, self._loads_up, self._random)
@@ -83,25 +84,16 @@ class Gateway:
         load.num_routed += 1
         load.num_requests += 1
         load.num_tokens += prompt_tokens
-        self.assigned[request] = replica
+        self._requests.engine_arrival_s[request] = now_s
+        self.stays.begin(request, replica, now_s)
         return replica
 
-    def end(self, replica: int, requests: Sequence[int]) -> None:
-        """Remove ended requests from the load of a replica.
-
-        They have finished, or were refused or dropped.
-        """
+    def end(self, replica: int, requests: Sequence[int], now_s: float, why: StayEnd, was_running: bool) -> None:
+        """End the stays of requests at a replica."""
+        self.stays.end(requests, now_s, why, was_running)
         load = self._loads[replica]
         load.num_requests -= len(requests)
         load.num_tokens -= sum(map(self._prompt_tokens.__getitem__, requests))
-
-    def prepare_retry(self, request: int, prompt_tokens: int) -> None:
-        """Unassign a request that is to be sent again.
-
-        Its prompt then has `prompt_tokens` tokens.
-        """
-        self._prompt_tokens[request] = prompt_tokens
-        self.assigned[request] = NO_REPLICA
 
     def mark_replica(self, replica: int, is_up: bool) -> None:
         """Mark a replica as up or down."""

@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.invariants.errors import InvariantError
-from simulator.log import SENT
+from simulator.log import StayEnd
 from simulator.results import (
     FINISHED,
     IGNORED,
     LATENCIES,
     NOT_ARRIVED,
     PERCENTILES,
+    STUCK,
+    UNFINISHED,
     Distribution,
     ReplicaResult,
     Result,
@@ -70,6 +72,7 @@ def check_result(result: Result, replicas: Sequence[Checked], restarts: bool = F
         replica.check_totals()
     request, time_s = _emitted(result, replicas, restarts)
     _check_requests(result, request, time_s)
+    _check_stays(result)
     for number, replica_result in enumerate(result.replicas):
         _check_iterations(replica_result, f"of replica {number}", result.end_s)
     _check_latencies(result, request, time_s)
@@ -77,25 +80,27 @@ def check_result(result: Result, replicas: Sequence[Checked], restarts: bool = F
 
 def _emitted(result: Result, replicas: Sequence[Checked], restarts: bool) -> tuple[Ints, Floats]:
     """Return request and time of each emitted token, sorted by both."""
+    failed = result.stays.at((result.stays.why == StayEnd.FAILED) & restarts)
+    restart_s = np.full(len(result.status), -np.inf)
+    np.maximum.at(restart_s, failed.request, failed.left_s)
     requests, times_s = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for replica_result, replica in zip(result.replicas, replicas, strict=True):
-        for _, count, members in replica.emissions:
-            requests += [members] * count
-        runs = [(first, count, len(members)) for first, count, members in replica.emissions]
+        members = [np.zeros(0, dtype=np.int64)]
+        for _, count, emitting in replica.emissions:
+            members += [emitting] * count
+        runs = [(first, count, len(emitting)) for first, count, emitting in replica.emissions]
         begins, counts, sizes = np.array(runs, dtype=np.int64).reshape(-1, 3).T
         # The number of each iteration that emitted a token; its end time counts once per member.
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        delivered_s = replica_result.delivered_s[np.repeat(begins, counts) + offsets]
-        times_s.append(np.repeat(delivered_s, np.repeat(sizes, counts)))
+        iteration = np.repeat(np.repeat(begins, counts) + offsets, np.repeat(sizes, counts))
+        request = np.concatenate(members)
+        is_counted = replica_result.logged.end_s[iteration] > restart_s[request]
+        requests.append(request[is_counted])
+        times_s.append(replica_result.delivered_s[iteration[is_counted]])
     request, time_s = np.concatenate(requests), np.concatenate(times_s)
-    if restarts:
-        restart_s = np.full(len(result.status), -np.inf)
-        dropped = result.faults.moves[result.faults.moves[:, 3] != SENT]
-        np.maximum.at(restart_s, dropped[:, 0].astype(np.int64), dropped[:, 2])
-        is_counted = time_s > restart_s[request]
-        request, time_s = request[is_counted], time_s[is_counted]
-    # A replica emits in order of time: a stable sort by request is enough unless requests moved between replicas.
-    order = np.lexsort((time_s, request)) if len(result.faults.moves) else _order(request, len(result.status))
+    # A replica emits in order of time: a stable sort by request is enough unless requests were at several replicas.
+    has_one_stay = np.bincount(result.stays.request).max(initial=0) <= 1
+    order = _order(request, len(result.status)) if has_one_stay else np.lexsort((time_s, request))
     return request[order], time_s[order]
 
 
@@ -123,6 +128,30 @@ def _check_requests(result: Result, request: Ints, time_s: Floats) -> None:
     for before, after in (("arrival_s", "first_scheduled_s"), ("first_scheduled_s", "first_token_s")):
         late = table[before] > table[after]
         _require(not late.any(), f"{before} is after {after} for request", np.flatnonzero(late)[:1])
+
+
+def _check_stays(result: Result) -> None:
+    """Check that stays do not overlap, and end with their request."""
+    stays, status = result.stays, result.status
+    _require(bool((np.diff(stays.arrived_s) >= 0).all()), "the stays are not in order of time")
+    stays = stays.at(np.argsort(stays.request, kind="stable"))
+    _require(not (stays.left_s < stays.arrived_s).any(), "a stay ends before it begins")
+    is_last = _edges(stays.request)[1]
+    in_order = stays.arrived_s[1:] >= stays.left_s[:-1]
+    _require(bool(in_order[~is_last[:-1]].all()), "a request is at two replicas at once")
+    for end, ended in ((StayEnd.FINISHED, FINISHED), (StayEnd.REFUSED, IGNORED)):
+        is_same = np.array_equal(stays.request[stays.why == end], np.flatnonzero(status == ended))
+        _require(is_same, "the stays that end as", end.name, "are not those of the requests that do")
+        _require(bool(is_last[stays.why == end].all()), "a request is sent to a replica after it ended as", end.name)
+    still_there = status[stays.request[stays.why == StayEnd.STILL_THERE]]
+    _require(bool(np.isin(still_there, (UNFINISHED, STUCK)).all()), "an ended request has not left its replica")
+    for number, replica in enumerate(result.replicas):
+        own = stays.at((stays.replica == number) & (stays.why == StayEnd.FINISHED))
+        finishes = replica.request_events.finishes
+        finishes = finishes[np.argsort(finishes[:, 0])]
+        _require(np.array_equal(own.request, finishes[:, 0]), "other requests finish at replica", number, "than leave")
+        end_s = replica.logged.end_s[finishes[:, 1]]
+        _require(np.array_equal(own.left_s, end_s), "a request leaves replica", number, "without its last token")
 
 
 def _check_iterations(replica: ReplicaResult, which: str, end_s: float) -> None:

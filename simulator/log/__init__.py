@@ -4,18 +4,15 @@ from simulator.log.fault_spans import FAILURE, KINDS, NETWORK, SLOWDOWN, FaultSp
 from simulator.log.iterations import NO_DECODE_SET, RUN_COLUMNS, IterationLog, LoggedIterations, Members
 from simulator.log.request_events import DecodeSpan, RequestEvents
 from simulator.log.stage_use import StageUse
-from simulator.log.stays import LEFT_QUEUE, LEFT_RUNNING, NO_REPLICA, SENT
+from simulator.log.stays import NO_REPLICA, StayEnd, StayLog, Stays
 
 __all__ = [
     "FAILURE",
     "KINDS",
-    "LEFT_QUEUE",
-    "LEFT_RUNNING",
     "NETWORK",
     "NO_DECODE_SET",
     "NO_REPLICA",
     "RUN_COLUMNS",
-    "SENT",
     "SLOWDOWN",
     "DecodeSpan",
     "FaultSpan",
@@ -24,4 +21,7 @@ __all__ = [
     "Members",
     "RequestEvents",
     "StageUse",
+    "StayEnd",
+    "StayLog",
+    "Stays",
 ]

@@ -22,7 +22,6 @@ class RequestEvents:
         preemptions: (request, number of the next batch to start).
         evictions: (number of cached KV blocks evicted, number of the next batch to start).
         ignored: Requests refused because they are too long.
-        discards: (requests whose tokens so far do not count, number of prefill_ends and of decode_spans until then).
     """
 
     admissions: list[tuple[int, int, int, int]] = field(default_factory=list)
@@ -32,8 +31,3 @@ class RequestEvents:
     preemptions: list[tuple[int, int]] = field(default_factory=list)
     evictions: list[tuple[int, int]] = field(default_factory=list)
     ignored: list[int] = field(default_factory=list)
-    discards: list[tuple[list[int], int, int]] = field(default_factory=list)
-
-    def discard(self, requests: list[int]) -> None:
-        """Discount the tokens that these requests have emitted here so far."""
-        self.discards.append((requests, len(self.prefill_ends), len(self.decode_spans)))

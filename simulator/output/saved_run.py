@@ -4,7 +4,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.iteration_time import Extent, HostPart, Provenance
-from simulator.log import RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse
+from simulator.log import RUN_COLUMNS, FaultSpan, LoggedIterations, StageUse, Stays
 from simulator.model import FrontEndTime, Placement
 from simulator.output.validation import validate_result
 from simulator.results import LATENCIES, FaultResult, MetricOptions, ReplicaResult, RequestEventArrays, Result
@@ -23,7 +23,7 @@ from traces.shared.json_file import read_json as parse
 from traces.shared.warnings import Warning
 
 LOG, SUMMARY = "log.npz", "summary.json"
-_FORMAT = 7
+_FORMAT = 8
 _REQUESTS = "requests."  # prefix of the columns of the request table
 # Tables of each replica, one row per iteration, run of iterations or event.
 _TABLES = ("end_s", "free_blocks", "runs", "lone_preemptions", "stage_spans")
@@ -48,12 +48,13 @@ def write_log(result: Result, path: Path) -> None:
     columns = result.requests
     texts = {name: column.tolist() for name, column in columns.items() if column.dtype.kind in "OU"}
     arrays = {f"{_REQUESTS}{name}": column for name, column in columns.items() if name not in texts}
-    arrays |= {"status": result.status, "moves": result.faults.moves}
+    arrays["status"] = result.status
     tables = [dict(_tables_of(replica)) for replica in result.replicas]
     for name in (*_TABLES, *_EVENTS):
         arrays[name] = np.concatenate([table[name] for table in tables])
         arrays[f"{name}_size"] = np.array([len(table[name]) for table in tables])
     about = json.dumps(_about(result) | {"texts": texts}, allow_nan=False)
+    arrays |= {f"stays_{name}": column for name, column in result.stays.columns.items()}
     arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
     with open(path, "wb") as file:
         np.savez(file, allow_pickle=False, **{name: _small(array) for name, array in arrays.items()})
@@ -202,9 +203,8 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Res
         if arrays[f"{name}_size"].sum() != len(arrays[name]):
             raise ValueError(f"{name}: its sizes do not match the replicas")
     parts = {name: np.split(arrays[name], np.cumsum(arrays[f"{name}_size"])[:-1]) for name in (*_TABLES, *_EVENTS)}
-    faults = FaultResult([FaultSpan(**span) for span in about["faults"]], arrays["moves"], about["tokens_lost"])
     replicas = [
-        _replica({name: part[number] for name, part in parts.items()}, replica, faults)
+        _replica({name: part[number] for name, part in parts.items()}, replica)
         for number, replica in enumerate(about["replicas"])
     ]
     texts = {name: np.array(text, dtype=object) for name, text in about["texts"].items()}
@@ -212,6 +212,7 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Res
         {name: texts[name] if name in texts else arrays[f"{_REQUESTS}{name}"] for name in about["columns"]},
         arrays["status"],
         replicas,
+        Stays(**{field.name: arrays[f"stays_{field.name}"] for field in fields(Stays)}),
         MetricOptions(**about["metrics"]),
         end_s=about["end_s"],
         notes=[*map(_warning, about["notes"])],
@@ -219,11 +220,11 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Res
         num_skipped=about["num_skipped"],
         has_prefixes=about["has_prefixes"],
         num_broken_off=about["num_broken_off"],
-        faults=faults,
+        faults=FaultResult([FaultSpan(**span) for span in about["faults"]], about["tokens_lost"]),
     )
 
 
-def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], faults: FaultResult) -> ReplicaResult:
+def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> ReplicaResult:
     placement = Placement(**about["placement"])
     spans = tables["stage_spans"].reshape(-1, placement.pp, 2) if about["has_spans"] else None
     runs, lone = tables["runs"].reshape(-1, len(RUN_COLUMNS)), tables["lone_preemptions"].reshape(-1, 2)
@@ -239,7 +240,6 @@ def _replica(tables: Mapping[str, NDArray[Any]], about: Mapping[str, Any], fault
         stuck_reason=about["stuck_reason"],
         provenance=_provenance(about["provenance"]),
         placement=placement,
-        moved=faults.moved,
         front_end=FrontEndTime(**about["front_end"]),
     )
 

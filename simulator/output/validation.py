@@ -16,6 +16,8 @@ def validate_result(result: Result) -> None:
     """
     num_requests = len(result.status)
     _require_within("status", result.status, len(STATUS_NAMES) - 1)
+    _require_within("stays: request", result.stays.request, num_requests - 1)
+    _require_within("stays: replica", result.stays.replica, len(result.replicas) - 1)
     for replica in result.replicas:
         end_s, request_events = replica.logged.end_s, replica.request_events
         if not (np.diff(end_s, prepend=0.0, append=result.end_s) >= 0).all():  # nor with NaN

@@ -145,7 +145,7 @@ class Replica:
 
     def by_arrival(self) -> list[int]:
         """Return the running requests by arrival time, ties in the engine's order."""
-        return sorted(self._running, key=self.requests.arrival_s.__getitem__)
+        return sorted(self._running, key=self.requests.engine_arrival_s.__getitem__)
 
     def paused_prefills(self) -> list[int]:
         """Return unfinished prefills that are not in flight, by arrival time."""
@@ -328,7 +328,7 @@ class Replica:
         Returns:
             Whether it waits; False: it was refused.
         """
-        requests, arrival_s = self.requests, self.requests.arrival_s[request]
+        requests, arrival_s = self.requests, self.requests.engine_arrival_s[request]
         if self.limits.checks_length_on_arrival:
             if requests.known_tokens[request] >= self.max_model_len:
                 self.request_events.ignored.append(request)

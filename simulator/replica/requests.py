@@ -13,7 +13,7 @@ class RequestTable:
     Each list has one entry per request.
 
     Attributes:
-        arrival_s: Arrival time in seconds; NaN: waits for the end of another request.
+        arrival_s: Arrival time at the cluster in seconds; NaN: waits for the end of another request.
         known_tokens: Tokens to compute before the next token can be emitted: the prompt and, after
             a preemption, every token emitted so far.
         total_tokens: Prompt and output tokens. Policies may not read it: a real scheduler cannot know it.
@@ -21,6 +21,7 @@ class RequestTable:
         priority: Priority of each request; policies with priorities serve smaller ones first. Empty: all equal.
         id_rank: Position of each request in the order of the ids as text; empty: its index.
         block_hashes: Block hashes of the requests by block size, only for sizes used with prefix caching.
+        engine_arrival_s: Arrival time at its current replica in seconds; that at the cluster until it is sent to one.
     """
 
     arrival_s: list[float]
@@ -30,10 +31,15 @@ class RequestTable:
     priority: Sequence[int] = ()
     id_rank: Sequence[int] = ()
     block_hashes: Mapping[int, BlockHashes] = field(default_factory=dict)
+    engine_arrival_s: list[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Fill in the arrival times at the replicas."""
+        self.engine_arrival_s = list(self.arrival_s)
 
     def urgency(self, request: int) -> tuple[int, float]:
         """Return priority and arrival time of a request; smaller is served first."""
-        return self.priority[request] if self.priority else 0, self.arrival_s[request]
+        return self.priority[request] if self.priority else 0, self.engine_arrival_s[request]
 
     def rank(self, request: int) -> tuple[int, float, int]:
         """Return the sort key of a request in a priority queue."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from simulator.results.formatting import duration
 from simulator.results.latency import percentile_of, rank
 from simulator.results.over_time import queue_length
-from simulator.results.replica import ReplicaResult
 from simulator.results.result import Result
 from simulator.results.tokens import gap_spans
 
@@ -156,7 +155,7 @@ def _blocks_needed_after_the_last(result: Result, number: int) -> int:
 
 def _interference(result: Result) -> Bottleneck | None:
     """Compare token gaps in which prompt tokens were computed with the others."""
-    parts = [_gaps(replica, result.counted) for replica in result.replicas]
+    parts = [_gaps(result, number) for number in range(len(result.replicas))]
     gaps, weights, beside = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     total, with_prompts = int(weights.sum()), int(weights[beside].sum())
     if total == 0:
@@ -180,16 +179,17 @@ def _interference(result: Result) -> Bottleneck | None:
     return Bottleneck("prefill interference", share, text)
 
 
-def _gaps(
-    replica: ReplicaResult, counted: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+def _gaps(result: Result, number: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
     """Return the token gaps of a replica.
 
     Returns:
         float64[n] seconds, int64[n] requests with each gap, and bool[n] whether prompt tokens were computed in it.
     """
-    spans = gap_spans(replica.tokens, counted)
+    replica, stays = result.replicas[number], result.stays
     end_s = replica.logged.end_s
+    left = stays.at((stays.replica == number) & ~np.isnan(stays.left_s))
+    num_iterations = np.searchsorted(end_s, left.left_s, side="right")
+    spans = gap_spans(replica.tokens, result.counted, np.stack([left.request, num_iterations], axis=1))
     prompts = np.append(0, np.cumsum(replica.logged.columns["num_prefill_tokens"]))
     beside = prompts[spans.last + 1] > prompts[spans.first + 1]
     return end_s[spans.last] - end_s[spans.first], spans.weight, beside

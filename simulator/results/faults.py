@@ -1,17 +1,11 @@
-"""Faults of a run, and the requests that they hit."""
+"""Faults of a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from simulator.log import FAILURE, KINDS, LEFT_RUNNING, SENT, FaultSpan
-
-Floats = NDArray[np.float64]
-_NONE = np.zeros((0, 4))
+from simulator.log import FAILURE, KINDS, FaultSpan
 
 
 @dataclass(frozen=True)
@@ -20,37 +14,11 @@ class FaultResult:
 
     Attributes:
         spans: Sorted by start, each of one replica.
-        moves: float64[k, 4], of requests that failures hit, by time: request, replica, seconds, and SENT (arrived at
-            the replica), LEFT_QUEUE or LEFT_RUNNING (dropped by the replica while waiting or running).
         tokens_lost: Tokens in the KV cache lost to failures.
     """
 
     spans: Sequence[FaultSpan] = ()
-    moves: Floats = field(default_factory=lambda: _NONE)
     tokens_lost: int = 0
-
-    @cached_property
-    def moved(self) -> NDArray[np.int64]:
-        """Requests that a failed replica dropped, or that the gateway queued.
-
-        The gateway queues requests while no replica is up.
-        """
-        return np.unique(self.moves[:, 0]).astype(np.int64)
-
-    def left_running(self, replica: int) -> Floats:
-        """Return when a replica dropped running requests: float64[n], seconds."""
-        times: Floats = self.of_moved(replica, LEFT_RUNNING)[:, 1]
-        return times
-
-    def of_moved(self, replica: int, kind: int) -> Floats:
-        """Return the moves of one kind at a replica.
-
-        Returns:
-            float64[n, 2], request and seconds.
-        """
-        chosen = (self.moves[:, 1] == replica) & (self.moves[:, 3] == kind)
-        rows: Floats = self.moves[chosen][:, [0, 2]]
-        return rows
 
     @cached_property
     def _by_replica(self) -> dict[tuple[int | None, str], list[FaultSpan]]:
@@ -79,7 +47,7 @@ class FaultResult:
         """Return the seconds within a time span that a replica was down."""
         return sum(last - first for kind, first, last in self.within(replica, begin_s, end_s) if kind == FAILURE)
 
-    def summary(self, num_replicas: int, begin_s: float, end_s: float) -> dict[str, Any]:
+    def summary(self, num_replicas: int, num_retries: int, begin_s: float, end_s: float) -> dict[str, Any]:
         """Return the `faults` of the summary: counts, tokens lost and availability."""
         count = {kind: sum(fault.kind == kind for fault in self.spans) for kind in KINDS}
         down_s = sum(self.down_s(replica, begin_s, end_s) for replica in range(num_replicas))
@@ -88,7 +56,7 @@ class FaultResult:
             "num_failures": count[FAILURE],
             "num_slowdowns": count["slowdown"],
             "num_network": count["network"],
-            "num_retries": int(np.count_nonzero(self.moves[:, 3] == SENT) - len(self.moved)),
+            "num_retries": num_retries,
             "kv_tokens_lost": self.tokens_lost,
             "availability": 1 - down_s / span_s if span_s > 0 else None,
         }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.results.tokens import Bools, Floats, Ints, TokenLog, gaps_of_moved, token_gaps
+from simulator.results.tokens import Bools, Floats, Ints, TokenLog, token_gaps
 
 # Latencies of a request in seconds, and their names.
 LATENCIES = {
@@ -118,10 +118,7 @@ def distributions(
     """
     table = {name: values[counted] for name, values in requests.items()}
     arrival_s, first_token_s, completed_s = table["arrival_s"], table["first_token_s"], table["completed_s"]
-    moved, moved_gaps = gaps_of_moved(logs)
-    moved_gaps = moved_gaps[counted[moved]]
-    parts = [(moved_gaps, np.ones(len(moved_gaps), dtype=np.int64)), *(token_gaps(log, counted) for log in logs)]
-    gaps, weights = map(np.concatenate, zip(*parts, strict=True))
+    gaps, weights = token_gaps(logs, counted)
     started = ~np.isnan(first_token_s)
     if zero_first_gap:
         gaps = np.append(gaps, 0.0)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.log import LEFT_QUEUE, LEFT_RUNNING, SENT
+from simulator.log import StayEnd
 from simulator.results.prefix_cache import collect_admissions
 from simulator.results.replica import ReplicaResult
 from simulator.results.result import Result
-from simulator.results.status import IGNORED
 from simulator.results.tokens import decodes_emitted
 
 Floats = NDArray[np.float64]
@@ -86,63 +85,34 @@ def queue_length(result: Result, replicas: Sequence[int] | None = None) -> Steps
     Requests queued at the gateway, while no replica is up, are not waiting at a replica.
 
     Args:
-        result: The run. Requests that were ignored as too long are left out.
+        result: The run. Requests that were refused as too long are left out.
         replicas: Numbers of the replicas; None: all.
     """
-    chosen = range(len(result.replicas)) if replicas is None else replicas
-    faults = result.faults
-    sent = np.isin(result.requests["replica"], list(chosen)) & (result.status != IGNORED)
-    sent[faults.moved] = False
-    arrival_s = result.requests["arrival_s"][sent]
-    times, changes = [arrival_s], [np.ones(len(arrival_s))]
-    for number in chosen:
+    stays = result.stays
+    stays = stays.at(stays.why != StayEnd.REFUSED)
+    if replicas is not None:
+        stays = stays.at(np.isin(stays.replica, replicas))
+    parts = [(stays.arrived_s, 1.0), (stays.left_s[~(stays.was_running | np.isnan(stays.left_s))], -1.0)]
+    for number in range(len(result.replicas)) if replicas is None else replicas:
         replica = result.replicas[number]
-        admitted_s, preempted_s = _scheduled_s(replica, replica.request_events.admissions[:, 1]), _preempted_s(replica)
-        for events_s, change in ((admitted_s, -1.0), (preempted_s, 1.0)):
-            times.append(events_s)
-            changes.append(np.full(len(events_s), change))
-        ended = _ended_waiting(result, number)
-        times.append(replica.logged.end_s[ended])
-        changes.append(np.full(len(ended), -1.0))
-    for number in chosen:
-        for kind, change in ((SENT, 1.0), (LEFT_QUEUE, -1.0)):
-            moves = faults.of_moved(number, kind)
-            moves = moves[result.status[moves[:, 0].astype(np.int64)] != IGNORED]
-            times.append(moves[:, 1])
-            changes.append(np.full(len(moves), change))
-    return Steps.of_changes(np.concatenate(times), np.concatenate(changes))
+        parts += [(_admitted_s(replica), -1.0), (_preempted_s(replica), 1.0)]
+    return _sum_of(parts)
 
 
 def num_running(result: Result, number: int) -> Steps:
     """Return the number of running requests of a replica.
 
-    A request runs from its admission to its last token, unless it is preempted or a failure drops it.
+    A request runs from its admission until it leaves, unless it is preempted.
     """
-    replica = result.replicas[number]
-    request_events = replica.request_events
-    times = [
-        _scheduled_s(replica, request_events.admissions[:, 1]),
-        _preempted_s(replica),
-        replica.logged.end_s[request_events.finishes[:, 1]],
-        result.faults.left_running(number),
-        replica.logged.end_s[_ended_waiting(result, number)],
-    ]
-    changes = np.repeat([1.0, -1.0, -1.0, -1.0, 1.0], [len(times_s) for times_s in times])
-    return Steps.of_changes(np.concatenate(times), changes)
+    replica, stays = result.replicas[number], result.stays
+    left_s = stays.left_s[(stays.replica == number) & stays.was_running]
+    return _sum_of([(_admitted_s(replica), 1.0), (_preempted_s(replica), -1.0), (left_s, -1.0)])
 
 
-def _ended_waiting(result: Result, number: int) -> NDArray[np.int64]:
-    """Return the iterations that emitted the last token of preempted requests.
-
-    These requests were preempted while the iteration was in flight.
-    """
-    request_events = result.replicas[number].request_events
-    thrown_out = result.faults.of_moved(number, LEFT_RUNNING)[:, :1].astype(np.int64)
-    left = np.concatenate([request_events.preemptions[:, :1], thrown_out])
-    size = 1 + int(request_events.admissions[:, 0].max(initial=-1))
-    admitted, left_again = (np.bincount(rows[:, 0], minlength=size) for rows in (request_events.admissions, left))
-    in_queue: NDArray[np.int64] = request_events.finishes[(admitted == left_again)[request_events.finishes[:, 0]], 1]
-    return in_queue
+def _sum_of(parts: Iterable[tuple[Floats, float]]) -> Steps:
+    """Sum changes, each given by its times and its size."""
+    times, sizes = zip(*parts, strict=True)
+    return Steps.of_changes(np.concatenate(times), np.repeat(sizes, [len(times_s) for times_s in times]))
 
 
 def prefix_cache_hits(result: Result) -> tuple[Steps, Steps]:
@@ -225,44 +195,31 @@ def stalls(result: Result, number: int) -> tuple[Floats, Floats]:
         float64[n] starts and float64[n] lengths, seconds.
     """
     replica = result.replicas[number]
-    end_s, request_events = replica.logged.end_s, replica.request_events
-    prefills = request_events.prefill_ends[~np.isin(request_events.prefill_ends[:, 0], result.faults.moved)]
-    first = np.unique(prefills[:, 0], return_index=True)[1]
-    begun, left = _decodes_of_moved(result, number)
-    starts_s = np.concatenate([end_s[prefills[first, 1]], begun])
-    ends_s = np.concatenate([end_s[request_events.finishes[:, 1]], left])
-    changes = np.repeat([1.0, -1.0], [len(starts_s), len(ends_s)])
-    decoding = Steps.of_changes(np.concatenate([starts_s, ends_s]), changes)
-    begins_s = decoding.time_s[(np.append(0.0, decoding.value[:-1]) == 0) & (decoding.value > 0)]
-    marks_s = np.unique(np.concatenate([end_s[decodes_emitted(replica.tokens) > 0], begins_s]))
+    starts_s, ends_s = _decoding_s(result, number)
+    decoding = _sum_of([(starts_s, 1.0), (ends_s, -1.0)])
+    edges_s = decoding.time_s[np.diff(decoding.value > 0, prepend=False)]
+    marks_s = np.unique(np.concatenate([replica.logged.end_s[decodes_emitted(replica.tokens) > 0], edges_s]))
     index = np.searchsorted(decoding.time_s, marks_s[:-1], side="right") - 1
     waiting = decoding.value[index] > 0
     return marks_s[:-1][waiting], np.diff(marks_s)[waiting]
 
 
-def _decodes_of_moved(result: Result, number: int) -> tuple[Floats, Floats]:
-    """Return when requests hit by failures started and stopped decoding.
+def _decoding_s(result: Result, number: int) -> tuple[Floats, Floats]:
+    """Return when the stays with tokens began to decode, and ended.
 
     Returns:
-        Seconds at which they started to decode at the replica, and at which a failure of it dropped them.
+        Seconds of the first token of each stay, and of the ends.
     """
-    replica, faults = result.replicas[number], result.faults
-    tokens = replica.request_events.prefill_ends
-    tokens = tokens[np.isin(tokens[:, 0], faults.moved)]
-    emitted = np.stack([tokens[:, 0], replica.logged.end_s[tokens[:, 1]]], axis=1)
-    begun: list[float] = []
-    left: list[float] = []
-    for request in np.unique(tokens[:, 0]):
-        came_s, first_s, left_s = (
-            rows[rows[:, 0] == request, 1]
-            for rows in (faults.of_moved(number, SENT), emitted, faults.of_moved(number, LEFT_RUNNING))
-        )
-        for stay, until_s in zip(came_s, np.append(came_s[1:], np.inf), strict=True):
-            here = first_s[(first_s > stay) & (first_s <= until_s)]
-            if len(here):
-                begun.append(float(here.min()))
-                left += left_s[(left_s > stay) & (left_s <= until_s)].tolist()
-    return np.array(begun), np.array(left)
+    replica, stays = result.replicas[number], result.stays
+    stays = stays.at(stays.replica == number)
+    prefilled, iteration = replica.request_events.prefill_ends.T
+    emitted_s = replica.logged.end_s[iteration]
+    request, num_stays = np.append(stays.request, prefilled), len(stays.request)
+    order = np.lexsort((np.append(stays.arrived_s, emitted_s), request))
+    # The first token of a stay follows its arrival.
+    is_first = (order[1:] >= num_stays) & (order[:-1] < num_stays)
+    left_s = stays.left_s[order[:-1][is_first]]
+    return emitted_s[order[1:][is_first] - num_stays], left_s[~np.isnan(left_s)]
 
 
 def _scheduled_s(replica: ReplicaResult, iterations: NDArray[np.int64]) -> Floats:
@@ -272,6 +229,11 @@ def _scheduled_s(replica: ReplicaResult, iterations: NDArray[np.int64]) -> Float
     """
     scheduled_s = np.append(replica.logged.columns["schedule_s"], replica.logged.end_s.max(initial=0.0))
     return np.asarray(scheduled_s[np.minimum(iterations, len(scheduled_s) - 1)])
+
+
+def _admitted_s(replica: ReplicaResult) -> Floats:
+    """Return when each admission was decided."""
+    return _scheduled_s(replica, replica.request_events.admissions[:, 1])
 
 
 def _preempted_s(replica: ReplicaResult) -> Floats:

@@ -1,7 +1,7 @@
 """Log of one replica in a run, as arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simulator.iteration_time import Provenance
 from simulator.log import LoggedIterations, Members, StageUse
 from simulator.model import FrontEndTime, Placement
-from simulator.results.tokens import TokenLog
+from simulator.results.tokens import TokenLog, token_spans
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class ReplicaResult:
         stuck_reason: Why the request at the head of the queue can never be admitted; empty: none is stuck.
         provenance: Where its iteration times come from; None: unknown.
         placement: Its GPUs.
-        moved: int64[l], requests of all replicas that failures dropped or left queued at the gateway.
         front_end: Times of its front end.
     """
 
@@ -66,7 +65,6 @@ class ReplicaResult:
     provenance: Provenance | None
     placement: Placement
     caches_prefixes: bool = False
-    moved: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     front_end: FrontEndTime = field(default_factory=FrontEndTime)
 
     @cached_property
@@ -102,9 +100,19 @@ class ReplicaResult:
         """Tokens that it emitted."""
         decode_set: NDArray[Any] = self.logged.columns["decode_set"]
         request_events = self.request_events
-        return TokenLog(
-            self.delivered_s, decode_set, request_events.prefill_ends, request_events.decode_spans, self.moved
-        )
+        return TokenLog(self.delivered_s, decode_set, request_events.prefill_ends, request_events.decode_spans)
+
+    def with_tokens_after(self, time_s: NDArray[np.float64]) -> "ReplicaResult":
+        """Return the same log with only the tokens that count.
+
+        Args:
+            time_s: float64[num_requests], the time until which tokens of each request do not count.
+        """
+        request, _, last = token_spans(self.tokens)
+        counts, events = self.logged.end_s[last] > time_s[request], self.request_events
+        prefill_ends, decode_spans = events.prefill_ends, events.decode_spans
+        counted = prefill_ends[counts[: len(prefill_ends)]], decode_spans[counts[len(prefill_ends) :]]
+        return replace(self, request_events=replace(events, prefill_ends=counted[0], decode_spans=counted[1]))
 
     @property
     def stage_spans(self) -> NDArray[np.float64] | None:

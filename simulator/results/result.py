@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.iteration_time import describe_provenance, extent_of
-from simulator.log import NO_REPLICA
+from simulator.log import NO_REPLICA, Stays
 from simulator.results.faults import FaultResult
 from simulator.results.latency import Distribution, distributions
 from simulator.results.overload import backlog
@@ -76,6 +76,7 @@ class Result:
             STUCK (nothing could make progress), NOT_ARRIVED (would arrive after the time limit, or waited
             for a request that never ended) or LOST (a replica failed, and it was not sent again).
         replicas: Log of each replica.
+        stays: When each request was at which replica.
         metrics: Which requests and gaps count.
         end_s: Time of the last event.
         notes: Warnings about the requests and the deployment.
@@ -83,13 +84,14 @@ class Result:
         num_skipped: Malformed rows of the trace file that were skipped.
         has_prefixes: Whether the trace says what prompts share.
         num_broken_off: Turns that were not sent because an earlier turn of their session was ignored or lost.
-        faults: Faults and the requests that they hit.
+        faults: Faults.
         only_client: Index of the client class that the figures are about; None: all requests.
     """
 
     requests: dict[str, NDArray[Any]]
     status: NDArray[np.int64]
     replicas: list[ReplicaResult]
+    stays: Stays
     metrics: MetricOptions
     end_s: float
     notes: Sequence[Warning] = ()
@@ -127,8 +129,8 @@ class Result:
         """
         until_s = np.full(len(self.status), self.end_s)
         until_s[self.status == LOST] = self.requests["arrival_s"][self.status == LOST]
-        lost = self.faults.moves[np.isin(self.faults.moves[:, 0], np.flatnonzero(self.status == LOST))]
-        until_s[lost[:, 0].astype(np.int64)] = lost[:, 2]
+        lost = self.stays.at(self.status[self.stays.request] == LOST)
+        until_s[lost.request] = lost.left_s
         return until_s
 
     @cached_property
@@ -176,7 +178,9 @@ class Result:
             "cluster": cluster_totals(self.replicas, rates["output_tokens_per_s"]),
             "replicas": self._replica_totals(span_s),
             "iteration_time": self.iteration_time[0],
-            "faults": self.faults.summary(len(self.replicas), self.end_s - span_s, self.end_s),
+            "faults": self.faults.summary(
+                len(self.replicas), int(self.stays.is_retry.sum()), self.end_s - span_s, self.end_s
+            ),
             "overloaded": self.overloaded,
             "warnings": [warning.text for warning in self.warnings],
         }

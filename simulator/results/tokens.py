@@ -1,7 +1,8 @@
 """When requests emit tokens, and the gaps between consecutive tokens."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +22,12 @@ class TokenLog:
         prefill_ends: int64[k, 2], request and iteration of each completed prefill: one token.
         decode_spans: int64[m, 4], request, decode set, joined, left: one token in each of the set's
             iterations in (joined, left], the first being number 1.
-        moved: int64[l], requests that other replicas may have served too. Their gaps between spans of tokens are
-            in `gaps_of_moved`, not in the gaps of one replica.
     """
 
     end_s: Floats
     decode_set: Ints
     prefill_ends: Ints
     decode_spans: Ints
-    moved: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -47,51 +45,60 @@ class GapSpans:
     weight: Ints
 
 
-def gap_spans(log: TokenLog, counted: Bools) -> GapSpans:
-    """Return the gaps between consecutive tokens of each request, restarts included.
+def gap_spans(log: TokenLog, counted: Bools, left: Ints) -> GapSpans:
+    """Return the gaps between consecutive tokens of each request at a replica.
+
+    Preemptions count.
 
     Args:
         log: Tokens of one replica.
         counted: bool[num_requests], the requests whose gaps count.
+        left: int64[k, 2], requests that left the replica, and its iterations until then. A gap from one stay to the
+            next is no gap of the replica.
     """
-    prefill_ends = log.prefill_ends[counted[log.prefill_ends[:, 0]]]
-    decode_spans = list(_by_decode_set(log, log.decode_spans[counted[log.decode_spans[:, 0]]]))
-    first, last, weights = [], [], []
-    for iterations, _, joined, left in decode_spans:
-        # A decode span adds a waiting request from its second iteration to its last.
-        change = np.zeros(len(iterations) + 1, dtype=np.int64)
-        np.add.at(change, joined + 1, 1)
-        np.add.at(change, left, -1)
-        weights.append(np.cumsum(change)[1:-1])
-        first.append(iterations[:-1])
-        last.append(iterations[1:])
-    _, before, after = _between_spans(prefill_ends, decode_spans, log.moved)
-    weights.append(np.ones(len(before), dtype=np.int64))
-    return GapSpans(np.concatenate([*first, before]), np.concatenate([*last, after]), np.concatenate(weights))
+    log = _only(log, counted)
+    request, first, last = token_spans(log)
+    # Doubled, so that leaving comes between two iterations.
+    before, after = _consecutive(np.append(request, left[:, 0]), np.append(2 * first, 2 * left[:, 1] - 1))
+    in_stay = np.maximum(before, after) < len(request)
+    before, after = before[in_stay], after[in_stay]
+    parts = [*_gaps_within_spans(log), (last[before], first[after], np.ones(len(before), dtype=np.int64))]
+    return GapSpans(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def token_gaps(log: TokenLog, counted: Bools) -> tuple[Floats, Ints]:
-    """Return the times between consecutive tokens of each request, restarts included.
+def token_gaps(logs: Sequence[TokenLog], counted: Bools) -> tuple[Floats, Ints]:
+    """Return the times between consecutive tokens of each request, across replicas.
 
     Args:
-        log: Tokens of one replica.
+        logs: Tokens, by replica.
         counted: bool[num_requests], the requests whose gaps count.
 
     Returns:
         float64[n] gaps in seconds and int64[n] number of requests with each gap.
     """
-    spans = gap_spans(log, counted)
-    return log.end_s[spans.last] - log.end_s[spans.first], spans.weight
+    logs = [_only(log, counted) for log in logs]
+    spans = [token_spans(log) for log in logs]
+    times = [(log.end_s[first], log.end_s[last]) for log, (_, first, last) in zip(logs, spans, strict=True)]
+    request, first, _ = map(np.concatenate, zip(*spans, strict=True))
+    first_s, last_s = map(np.concatenate, zip(*times, strict=True))
+    before, after = _consecutive(request, first, first_s)
+    replica = np.repeat(np.arange(len(logs)), [len(requests) for requests, *_ in spans])[after]
+    gaps, weights = [], []
+    for number, log in enumerate(logs):
+        for earlier, later, weight in _gaps_within_spans(log):
+            gaps.append(log.end_s[later] - log.end_s[earlier])
+            weights.append(weight)
+        gaps.append((first_s[after] - last_s[before])[replica == number])
+        weights.append(np.ones(len(gaps[-1]), dtype=np.int64))
+    return np.concatenate(gaps), np.concatenate(weights)
 
 
 def decodes_emitted(log: TokenLog) -> Ints:
     """Return the decode tokens emitted at the end of each iteration: int64[num_iterations]."""
     emitted = np.zeros(len(log.end_s), dtype=np.int64)
-    for iterations, _, joined, left in _by_decode_set(log, log.decode_spans):
-        change = np.zeros(len(iterations) + 1, dtype=np.int64)
-        np.add.at(change, joined, 1)
-        np.add.at(change, left, -1)
-        emitted[iterations] += np.cumsum(change)[:-1]
+    for own, iterations in _by_decode_set(log):
+        _, _, joined, left = log.decode_spans[own].T
+        emitted[iterations] += _members(len(iterations), joined, left)
     return emitted
 
 
@@ -105,73 +112,59 @@ def emitted_tokens(log: TokenLog, num_requests: int) -> Ints:
 
 def last_token_s(log: TokenLog, counted: Bools) -> float:
     """Return when the last counted token was emitted; -inf: never."""
-    request, _, last = _spans(log.prefill_ends, list(_by_decode_set(log, log.decode_spans)))
-    return float(log.end_s[last[counted[request]]].max(initial=-np.inf))
+    return float(log.end_s[token_spans(_only(log, counted))[2]].max(initial=-np.inf))
 
 
-# Decode spans of one decode set: its iterations, and for each span the request, joined and left, as in `TokenLog`.
-DecodeSpans = tuple[Ints, Ints, Ints, Ints]
-
-
-def _by_decode_set(log: TokenLog, decode_spans: Ints) -> Iterator[DecodeSpans]:
-    for index in np.unique(decode_spans[:, 1]):
-        request, _, joined, left = decode_spans[decode_spans[:, 1] == index].T
-        yield np.flatnonzero(log.decode_set == index), request, joined, left
-
-
-def gaps_of_moved(logs: Sequence[TokenLog]) -> tuple[Ints, Floats]:
-    """Return the gaps between token spans of moved requests.
-
-    Several replicas may have served such a request.
-
-    Args:
-        logs: Tokens, by replica.
-
-    Returns:
-        int64[n] requests and float64[n] seconds.
-    """
-    parts = []
-    for log in logs:
-        request, first, last = _spans(log.prefill_ends, list(_by_decode_set(log, log.decode_spans)))
-        moved = np.isin(request, log.moved)
-        parts.append((request[moved], log.end_s[first[moved]], log.end_s[last[moved]]))
-    request, first_s, last_s = map(np.concatenate, zip(*parts, strict=True))
-    order = np.lexsort((first_s, request))
-    request, first_s, last_s = request[order], first_s[order], last_s[order]
-    same = request[1:] == request[:-1]
-    return request[1:][same], (first_s[1:] - last_s[:-1])[same]
-
-
-def _spans(prefill_ends: Ints, decode_spans: Sequence[DecodeSpans]) -> tuple[Ints, Ints, Ints]:
-    """Return the prefills and decode spans of requests.
+def token_spans(log: TokenLog) -> tuple[Ints, Ints, Ints]:
+    """Return the prefill ends and then the decode spans of a replica.
 
     Returns:
         int64[n] each: request, iteration of the first token, and iteration of the last token.
     """
-    request = np.concatenate([prefill_ends[:, 0], *(requests for _, requests, _, _ in decode_spans)])
-    first = np.concatenate([prefill_ends[:, 1], *(iterations[joined] for iterations, _, joined, _ in decode_spans)])
-    last = np.concatenate([prefill_ends[:, 1], *(iterations[left - 1] for iterations, _, _, left in decode_spans)])
-    return request, first, last
+    request, _, joined, left = log.decode_spans.T
+    first, last = np.zeros_like(joined), np.zeros_like(left)
+    for own, iterations in _by_decode_set(log):
+        first[own], last[own] = iterations[joined[own]], iterations[left[own] - 1]
+    prefilled, iteration = log.prefill_ends.T
+    return np.append(prefilled, request), np.append(iteration, first), np.append(iteration, last)
 
 
-def _between_spans(prefill_ends: Ints, decode_spans: Sequence[DecodeSpans], moved: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return the gaps between consecutive spans of a request.
+def _only(log: TokenLog, counted: Bools) -> TokenLog:
+    """Return the tokens of some requests."""
+    return replace(
+        log,
+        prefill_ends=log.prefill_ends[counted[log.prefill_ends[:, 0]]],
+        decode_spans=log.decode_spans[counted[log.decode_spans[:, 0]]],
+    )
 
-    A span is a prefill or a decode span.
 
-    Args:
-        prefill_ends: As in `TokenLog`.
-        decode_spans: By decode set.
-        moved: Requests to leave out.
+def _by_decode_set(log: TokenLog) -> Iterator[tuple[Bools, Ints]]:
+    """Yield the decode spans and the iterations of each decode set."""
+    for index in np.unique(log.decode_spans[:, 1]):
+        yield log.decode_spans[:, 1] == index, np.flatnonzero(log.decode_set == index)
 
-    Returns:
-        int64[n] requests, and the iterations of the tokens before and after the gap.
+
+def _members(size: int, joined: Ints, left: Ints) -> Ints:
+    """Return how many spans of [joined, left) cover each of `size` iterations."""
+    change = np.zeros(size + 1, dtype=np.int64)
+    np.add.at(change, joined, 1)
+    np.add.at(change, left, -1)
+    return np.cumsum(change)[:-1]
+
+
+def _gaps_within_spans(log: TokenLog) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """Yield the gaps within decode spans, as in `GapSpans`."""
+    for own, iterations in _by_decode_set(log):
+        _, _, joined, left = log.decode_spans[own].T
+        # A decode span adds a waiting request from its second iteration to its last.
+        yield iterations[:-1], iterations[1:], _members(len(iterations), joined + 1, left)[1:]
+
+
+def _consecutive(request: Ints, *keys: NDArray[Any]) -> tuple[Ints, Ints]:
+    """Return the rows of each request, and the rows that follow them.
+
+    They are sorted by the last key first.
     """
-    request, first, last = _spans(prefill_ends, decode_spans)
-    if len(moved):
-        stayed = ~np.isin(request, moved)
-        request, first, last = request[stayed], first[stayed], last[stayed]
-    order = np.lexsort((first, request))
-    request, first, last = request[order], first[order], last[order]
-    same = request[1:] == request[:-1]
-    return request[1:][same], last[:-1][same], first[1:][same]
+    order = np.lexsort((*keys, request))
+    is_same = request[order[1:]] == request[order[:-1]]
+    return order[:-1][is_same], order[1:][is_same]
