@@ -58,7 +58,7 @@ EXPORTS = {
     "simulator.schedulers": "Admissions ChunkedPrefills DynamicChunks FasterTransformer Orca Overlap Overlapping"
     " Sarathi Scheduler SizedBatches VLLM VLLMV1 decodes_that_fit every_decode free_blocks_after reserving_admissions"
     " whole_prompts",
-    "simulator.search": "Load Option Outcome Space fewest_replicas options pareto ruled_out",
+    "simulator.search": "Load Option Outcome fewest_replicas options pareto ruled_out",
     "simulator.token_budget": "Curve IterationLoad best_budget largest_budget measure",
     "traces": "Arrivals Client PrefixBlocks Source Trace Workload",
     "traces.arrivals": "ClosedLoop Constant Gamma MarkovModulated Poisson Recorded Renewal Sessions VaryingRate"

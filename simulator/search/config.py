@@ -96,12 +96,7 @@ class SearchTask:
 
     def deployment_of(self, outcome: Outcome) -> Deployment:
         """Return the deployment of an outcome."""
-        layout = (outcome.device, outcome.tp, outcome.pp, outcome.scheduler, outcome.token_budget)
-        (option,) = (
-            option
-            for option in self.kept
-            if (option.device, option.tp, option.pp, option.scheduler, option.token_budget) == layout
-        )
+        (option,) = (one for one in self.kept if (*one.layout, one.scheduler, one.token_budget) == outcome.option)
         return replace(option.deployment, num_replicas=outcome.replicas)
 
 

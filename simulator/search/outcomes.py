@@ -56,6 +56,11 @@ class Outcome:
     warnings: Sequence[str] = ()
 
     @property
+    def option(self) -> tuple[object, ...]:
+        """What the deployment has besides its number of replicas."""
+        return (self.device, self.tp, self.pp, self.scheduler, self.token_budget)
+
+    @property
     def label(self) -> str:
         """Short description without the device."""
         return deployment_label(self.replicas, self.tp, self.pp, self.scheduler, self.token_budget)

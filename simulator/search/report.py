@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from itertools import groupby, pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -67,28 +67,25 @@ def _warnings(task: SearchTask, walk: Walk) -> list[str]:
 
 
 def _limit_warnings(walk: Walk) -> Iterator[str]:
-    """Yield what a search that reached its limit does not say."""
-    if walk.open_usd == math.inf:
-        return
+    """Yield what a search that reached its limit does not know."""
     best = cheapest(walk.outcomes)
-    found = best is not None and best.cost_per_hour_usd < walk.open_usd
-    what = "the Pareto front lacks deployments" if found else "there may be cheaper deployments"
-    what = what if best is not None else "none is ruled out"
-    yield (
-        f"stopped after {counted(len(walk.outcomes), 'deployment')}, see search.trials: {what} from "
-        f"${walk.open_usd:,.2f}/h up"
-    )
+    if walk.open_usd < math.inf:
+        is_certain = best is not None and best.cost_per_hour_usd < walk.open_usd
+        missing = "the Pareto front may lack deployments" if is_certain else "cheaper deployments may exist,"
+        stopped = f"stopped after {counted(len(walk.outcomes), 'deployment')} (search.trials)"
+        yield f"{stopped}: {missing} from ${walk.open_usd:,.2f}/h up"
 
 
 def _order_warnings(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> Iterator[str]:
     """Yield where more replicas miss the SLO by more, against the assumption of the search."""
-    for _, same in groupby(sorted(outcomes, key=_option), key=_option):
-        for fewer, more in pairwise(sorted(same, key=_cost)):
-            if shortfall(more, bounds) > max(1, NEAR * shortfall(fewer, bounds)):
-                yield (
-                    f"{fewer.device}, {fewer.label} is closer to the SLO than {counted(more.replicas, 'replica')}: "
-                    "there may be cheaper deployments among fewer replicas, which the search rules out"
-                )
+    for fewer, more in combinations(sorted(outcomes, key=_cost), 2):
+        if fewer.option != more.option:
+            continue
+        if math.inf > shortfall(more, bounds) > NEAR * max(1, shortfall(fewer, bounds)):
+            yield (
+                f"{fewer.device}, {fewer.label} is closer to the SLO than {counted(more.replicas, 'replica')}: "
+                "cheaper deployments may exist among the numbers of replicas that the search rules out"
+            )
 
 
 def print_search(task: SearchTask, walk: Walk, warnings: Sequence[str], console: Console) -> None:
@@ -98,7 +95,7 @@ def print_search(task: SearchTask, walk: Walk, warnings: Sequence[str], console:
     if best is not None:
         show(console, *_launch(task, best), "")
     show(console, _candidates(walk.outcomes, task.slo.bounds(), best), "")
-    layouts = {(option.device, option.tp, option.pp) for option in task.kept}
+    layouts = {option.layout for option in task.kept}
     counts = f"{counted(len(layouts), 'layout')} searched, {len(task.pruned)} ruled out"
     show(console, f"{counts}; {counted(len(walk.outcomes), 'deployment')} simulated")
     for pruned in task.pruned:
@@ -122,16 +119,12 @@ def _headline(task: SearchTask, best: Outcome | None) -> Iterator[tuple[str, str
     within = ", ".join(objective_text(bound.name, bound.bound_s) for bound in task.slo.request_bounds)
     bounds = ", ".join(objective_text(name, bound) for name, bound in task.slo.bounds().items())
     yield "SLO", f"{bounds} within {within}" if task.slo.goodputs else bounds
-    yield "cheapest", _none_or(best)
-    if best is not None:
-        yield "limits", _limits(best)
-
-
-def _none_or(best: Outcome | None) -> str:
     if best is None:
-        return "none of the simulated deployments meets the SLO"
+        yield "cheapest", "none of the simulated deployments meets the SLO"
+        return
     layout = f"{best.replicas} x {best.device} tp{best.tp} pp{best.pp}, {best.scheduler}"
-    return f"${best.cost_per_hour_usd:,.2f}/h, {layout}"
+    yield "cheapest", f"${best.cost_per_hour_usd:,.2f}/h, {layout}"
+    yield "limits", _limits(best)
 
 
 def _limits(outcome: Outcome) -> str:
@@ -152,19 +145,11 @@ def _candidates(outcomes: Sequence[Outcome], bounds: Mapping[str, float], best: 
     objectives = [re.sub(r" (?=[<>]=)", "\n", objective_text(name, bound)) for name, bound in bounds.items()]
     table = new_table([*columns, *objectives], title, left=["device", "scheduler"])
     for outcome in shown:
-        cells = [
-            f"{outcome.cost_per_hour_usd:,.2f}",
-            str(outcome.replicas),
-            outcome.device,
-            str(outcome.tp),
-            str(outcome.pp),
-            outcome.scheduler,
-            figure(outcome.token_budget),
-            figure(outcome.max_num_seqs),
-            f"{outcome.memory_utilization:.0%}",
-        ]
+        layout = (str(outcome.replicas), outcome.device, str(outcome.tp), str(outcome.pp), outcome.scheduler)
+        limits = (figure(outcome.token_budget), figure(outcome.max_num_seqs), f"{outcome.memory_utilization:.0%}")
         values = (_value(name, outcome.values[name]) for name in bounds)
-        table.add_row(*cells, *values, style="bold" if outcome is best else "")
+        style = "bold" if outcome is best else ""
+        table.add_row(f"{outcome.cost_per_hour_usd:,.2f}", *layout, *limits, *values, style=style)
     return table
 
 
@@ -175,10 +160,6 @@ def _fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[st
 
 def _cost(outcome: Outcome) -> float:
     return outcome.cost_per_hour_usd
-
-
-def _option(outcome: Outcome) -> tuple[Any, ...]:
-    return (outcome.device, outcome.tp, outcome.pp, outcome.scheduler, outcome.token_budget or 0)
 
 
 def _value(objective: str, value: float) -> str:

@@ -35,6 +35,11 @@ class Option:
     price_per_hour_usd: float
     deployment: Deployment
 
+    @property
+    def layout(self) -> tuple[str, int, int]:
+        """Device and degrees of parallelism."""
+        return (self.device, self.tp, self.pp)
+
 
 @dataclass(frozen=True)
 class Pruned:
