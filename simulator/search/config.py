@@ -172,7 +172,7 @@ def _slo(config: DictConfig, deployment: Deployment, trace: Trace) -> SLO:
 
 
 def _bases(node: Any, schedulers: Sequence[str], overrides: Sequence[str]) -> dict[str, list[tuple[str, Deployment]]]:
-    """Return deployments of one replica by device, each behind the name of its policy.
+    """Return deployments of one replica by device, with their policies' names.
 
     Each is what the other commands compose, with the device's own engine and defaults.
 
@@ -191,9 +191,9 @@ def _bases(node: Any, schedulers: Sequence[str], overrides: Sequence[str]) -> di
 
 
 def _with_budgets(base: Deployment, budgets: Sequence[int]) -> Iterator[Deployment]:
-    """Yield a deployment with its own token budget, then with the others, if its policy has one.
+    """Yield a deployment with its own token budget, then the others.
 
-    At most as many requests run as an iteration has tokens: vLLM refuses more, and sarathi-serve fails with them.
+    Only itself if its policy has none. At most as many requests run as an iteration has tokens: vLLM refuses more, and sarathi-serve fails with them.
     """
     yield base
     own = token_budget_of(base)

@@ -91,7 +91,10 @@ def excess(objective: str, value: float, bound: float) -> float:
 
 
 def shortfall(outcome: Outcome, bounds: Mapping[str, float]) -> float:
-    """Return by which ratio a deployment misses the SLO; inf: its queue grows; at most 1: it meets the SLO."""
+    """Return by which ratio a deployment misses the SLO.
+
+    At most 1: it meets the SLO. inf: its queue grows.
+    """
     worst = max(excess(name, outcome.values[name], bound) for name, bound in bounds.items())
     return worst if outcome.met or worst > 1 else math.inf
 

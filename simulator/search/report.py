@@ -77,7 +77,7 @@ def _limit_warnings(walk: Walk) -> Iterator[str]:
 
 
 def _order_warnings(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> Iterator[str]:
-    """Yield where more replicas miss the SLO by more, against the assumption of the search."""
+    """Yield where more replicas miss by more, against the assumption."""
     for fewer, more in combinations(sorted(outcomes, key=_cost), 2):
         if fewer.option != more.option:
             continue

@@ -1,4 +1,4 @@
-"""File of simulated deployments, with which a search resumes and several processes share one."""
+"""File of simulated deployments, from which a search resumes."""
 
 import contextlib
 import hashlib
@@ -19,10 +19,10 @@ _POLL_S = 0.2
 
 
 class ResultsFile:
-    """Outcomes by candidate, one JSON object per line behind a line with the identity of the search.
+    """Simulated deployments in a file that processes may share.
 
-    Lines are appended whole and reach the disk before the next simulation starts. What a killed process left of a
-    line is removed.
+    One JSON object per line, behind a line with the identity of the search. Lines are appended whole and reach the
+    disk before the next simulation starts. What a killed process left of a line is removed.
 
     Attributes:
         was_cut: Whether such a line was removed when the file was opened.
@@ -54,7 +54,7 @@ class ResultsFile:
         self._read()
 
     def evaluate(self, candidates: Sequence[Candidate], simulate: Callable[[Candidate], Outcome]) -> Outcome:
-        """Return the outcome of the first candidate, from the file or from a simulation.
+        """Return the outcome of the first candidate, simulated or read.
 
         While another process simulates it, the other candidates are simulated.
 
@@ -71,7 +71,7 @@ class ResultsFile:
         return self._outcomes[wanted]
 
     def _simulate(self, candidate: Candidate, simulate: Callable[[Candidate], Outcome]) -> bool:
-        """Simulate a candidate, unless it is known or another process does so; return whether it was not."""
+        """Simulate an unknown candidate; return False if another process does."""
         key = _key(candidate)
         if key in self._outcomes:
             return False
@@ -134,7 +134,10 @@ def _key(candidate: Candidate) -> str:
 
 @contextmanager
 def _locked(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold a lock, which the system drops when the process ends; yield whether it is held."""
+    """Hold a lock and yield whether it is held.
+
+    The system drops it when the process ends.
+    """
     # The fallback of filelock, the mere existence of the file, would outlive a process killed on another machine.
     lock = FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)
     try:

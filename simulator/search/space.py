@@ -1,4 +1,4 @@
-"""Search space: deployments of one replica, and which of them are ruled out."""
+"""Search space: options, and what is ruled out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -56,7 +56,9 @@ def options(
     slo: SLO,
     load: Load,
 ) -> tuple[list[Option], list[Pruned]]:
-    """Return what to search, and what shape, memory, price or a roofline rule out.
+    """Return what to search, and what is ruled out.
+
+    Shape, memory, price or a roofline may rule it out.
 
     Args:
         bases: Deployments of one replica by device, each behind the name of its policy.
@@ -80,7 +82,7 @@ def options(
 def _fitting(
     bases: Sequence[tuple[str, Deployment]], layout: str, tp: int, pp: int
 ) -> tuple[list[tuple[str, Deployment]], list[Pruned]]:
-    """Return the deployments that fit in memory with a layout, and those that do not."""
+    """Return the deployments that fit a layout, and those that do not."""
     fitting, unfit = [], []
     for scheduler, base in bases:
         try:
@@ -94,7 +96,7 @@ def _fitting(
 
 
 def _reason(deployment: Deployment, max_gpus: int, slo: SLO, load: Load) -> str:
-    """Return why no number of replicas serves the load within the SLO; empty if it may."""
+    """Return why no number of replicas can do; empty if one may."""
     if deployment.device.price_per_hour_usd is None:
         return f"{deployment.device.name} has no price (price_per_hour_usd)"
     fewest = fewest_replicas(deployment, load)

@@ -1,4 +1,4 @@
-"""Walk through the deployments of a search in the order of their cost."""
+"""Walk through deployments in the order of their cost."""
 
 import math
 from bisect import bisect_right
@@ -29,11 +29,12 @@ class Walk:
 
 
 def walk(options: Sequence[Option], bounds: Mapping[str, float], evaluate: Evaluate, trials: int) -> Walk:
-    """Find the fewest replicas within the SLO of every option, up to SLACK times the cheapest cost.
+    """Find the fewest replicas within the SLO, by option.
 
-    Each step takes the option whose untried deployments begin at the lowest cost: once a deployment within the SLO
-    costs no more than these, it is the cheapest. Assumes that fewer replicas miss the SLO too if a deployment misses
-    it by more than NEAR or its queue grows, or if two deployments with neighbouring numbers of replicas miss it.
+    Deployments above SLACK times the cheapest cost are left out. Each step takes the option whose untried deployments
+    begin at the lowest cost: once a deployment within the SLO costs no more than these, it is the cheapest. Assumes
+    that fewer replicas miss the SLO too if a deployment misses it by more than NEAR or its queue grows, or if two
+    deployments with neighbouring numbers of replicas miss it.
 
     Args:
         options: What to search.
@@ -55,7 +56,7 @@ def walk(options: Sequence[Option], bounds: Mapping[str, float], evaluate: Evalu
 
 
 class _Replicas:
-    """Numbers of replicas of an option that may be the fewest within the SLO.
+    """Numbers of replicas that may be the fewest within the SLO.
 
     Attributes:
         untried: Those, ascending.
