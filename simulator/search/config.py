@@ -123,8 +123,8 @@ def build_search(config: DictConfig, overrides: Sequence[str]) -> SearchTask:
     Raises:
         ConfigError: A key or a value is not allowed; the message names it.
     """
-    node, choices = config.search, chosen(CONFIG, overrides)
-    trials, storage = _limits(node)
+    choices = chosen(CONFIG, overrides)
+    axes = _axes(config.search, choices["scheduler"])
     if config.arrival.get("qps") == math.inf:
         raise ConfigError("arrival.qps=inf: a search needs a rate, requests/s, which its deployments must sustain")
     parts = build_experiment(_smallest(config), ("search",))
@@ -133,17 +133,15 @@ def build_search(config: DictConfig, overrides: Sequence[str]) -> SearchTask:
     start = parts.pop("deployment")
     slo = _slo(config, start, trace)
     load = _load(trace, start, parts["metrics"])
-    layouts = list(product(_list(node, "tp", int), _list(node, "pp", int)))
-    max_gpus = require_integer(node.max_gpus, "search.max_gpus", 1)
-    schedulers = [choices["scheduler"]] if node.schedulers is None else _list(node, "schedulers", str)
-    kept, pruned = options(_bases(node, schedulers, overrides), layouts, max_gpus, slo, load)
+    layouts = list(product(axes["tp"], axes["pp"]))
+    kept, pruned = options(_bases(axes, overrides), layouts, axes["max_gpus"], slo, load)
     same = {name: value for name, value in resolved(config).items() if name != "search"}
     return SearchTask(
         kept=kept,
         pruned=pruned,
         slo=slo,
-        trials=trials,
-        storage=storage,
+        trials=axes["trials"],
+        storage=None if axes["storage"] is None else Path(axes["storage"]),
         identity={**same, "inputs": input_digests(config), "code": code_digest()},
         trace=trace,
         trace_name=choices["trace"],
@@ -153,14 +151,22 @@ def build_search(config: DictConfig, overrides: Sequence[str]) -> SearchTask:
     )
 
 
-def _limits(node: Any) -> tuple[int, Path | None]:
-    """Return the maximum number of simulated deployments, and the file for them."""
+def _axes(node: Any, scheduler: str) -> dict[str, Any]:
+    """Return what is searched, and the limits, by key.
+
+    Raises:
+        ConfigError: A value is not allowed.
+    """
     require_mapping(node, "search")
     require_keys(node, "search", _KEYS)
-    storage = node.storage
-    if storage is not None and not (isinstance(storage, str) and storage.endswith(".jsonl")):
-        raise ConfigError(f"search.storage must be a file NAME.jsonl or null, got {storage!r}")
-    return require_integer(node.trials, "search.trials", 1), None if storage is None else Path(storage)
+    lists = {"devices": str, "tp": int, "pp": int, "token_budgets": int} | (
+        {} if node.schedulers is None else {"schedulers": str}
+    )
+    if node.storage is not None and not (isinstance(node.storage, str) and node.storage.endswith(".jsonl")):
+        raise ConfigError(f"search.storage must be a file NAME.jsonl or null, got {node.storage!r}")
+    limits = {name: require_integer(node[name], f"search.{name}", 1) for name in ("max_gpus", "trials")}
+    listed = {name: _list(node[name], f"search.{name}", kind) for name, kind in lists.items()}
+    return {"schedulers": [scheduler], "storage": node.storage, **limits, **listed}
 
 
 def _slo(config: DictConfig, deployment: Deployment, trace: Trace) -> SLO:
@@ -171,7 +177,7 @@ def _slo(config: DictConfig, deployment: Deployment, trace: Trace) -> SLO:
     return slo
 
 
-def _bases(node: Any, schedulers: Sequence[str], overrides: Sequence[str]) -> dict[str, list[tuple[str, Deployment]]]:
+def _bases(axes: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, list[tuple[str, Deployment]]]:
     """Return deployments of one replica by device, with their policies' names.
 
     Each is what the other commands compose, with the device's own engine and defaults.
@@ -179,21 +185,23 @@ def _bases(node: Any, schedulers: Sequence[str], overrides: Sequence[str]) -> di
     Raises:
         ConfigError: There is no such device or policy, or a policy refuses a token budget.
     """
-    budgets = _list(node, "token_budgets", int)
     bases: dict[str, list[tuple[str, Deployment]]] = {}
-    for device, scheduler in product(_list(node, "devices", str), schedulers):
+    for device, scheduler in product(axes["devices"], axes["schedulers"]):
         with named("search.devices, search.schedulers", ": "):
             candidate = recomposed(CONFIG, overrides, {"device": device, "scheduler": scheduler})
         base = deployment_of(candidate, OmegaConf.create({"replicas": 1}))
         with named("search.token_budgets", ": "):
-            bases.setdefault(device, []).extend((scheduler, each) for each in _with_budgets(base, budgets))
+            bases.setdefault(device, []).extend(
+                (scheduler, each) for each in _with_budgets(base, axes["token_budgets"])
+            )
     return bases
 
 
 def _with_budgets(base: Deployment, budgets: Sequence[int]) -> Iterator[Deployment]:
     """Yield a deployment with its own token budget, then the others.
 
-    Only itself if its policy has none. At most as many requests run as an iteration has tokens: vLLM refuses more, and sarathi-serve fails with them.
+    Only itself if its policy has none. At most as many requests run as an iteration has tokens: vLLM refuses more, and
+    sarathi-serve fails with them.
     """
     yield base
     own = token_budget_of(base)
@@ -239,11 +247,10 @@ def _smallest(config: DictConfig) -> DictConfig:
     return smallest
 
 
-def _list(axes: Any, name: str, kind: type) -> list[Any]:
-    node = axes[name]
+def _list(node: Any, key: str, kind: type) -> list[Any]:
     values = list(node) if isinstance(node, ListConfig) else []
     is_valid = all(type(value) is kind and not (isinstance(value, int) and value < 1) for value in values)
     if not values or not is_valid or len(set(values)) != len(values):
         items = "names" if kind is str else "integers of at least 1"
-        raise ConfigError(f"search.{name} must be a list of different {items}, got {node}")
+        raise ConfigError(f"{key} must be a list of different {items}, got {node}")
     return values

@@ -71,7 +71,7 @@ class ResultsFile:
         return self._outcomes[wanted]
 
     def _simulate(self, candidate: Candidate, simulate: Callable[[Candidate], Outcome]) -> bool:
-        """Simulate an unknown candidate; return False if another process does."""
+        """Simulate a candidate, unless it is known or taken; return whether."""
         key = _key(candidate)
         if key in self._outcomes:
             return False
