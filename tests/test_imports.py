@@ -53,8 +53,8 @@ TABLE = {
     " simulator.iteration_time simulator.launch simulator.output simulator.plot simulator.replica traces.shared"
     " omegaconf rich",
     "simulator.search": "simulator.capacity simulator.cli simulator.cluster simulator.config simulator.iteration_time"
-    " simulator.launch simulator.model simulator.plot simulator.results simulator.routers simulator.simulation traces"
-    " traces.shared hydra omegaconf optuna rich",
+    " simulator.launch simulator.model simulator.plot simulator.results simulator.simulation traces"
+    " traces.shared filelock hydra omegaconf rich",
     "simulator.report": "simulator.cli simulator.config simulator.output simulator.plot simulator.results traces.shared"
     " bokeh jinja2 markupsafe rich",
     "simulator.reproduce": "simulator.capacity simulator.cli simulator.config simulator.iteration_time"

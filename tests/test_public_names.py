@@ -34,8 +34,8 @@ EXPORTS = {
     " matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes KVPool LayerGroup PrefixCache",
     "simulator.launch": "Cost Launch hourly_price launch_lines planning_lines read_file read_words with_launch",
-    "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LoggedIterations"
-    " Members NETWORK NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays",
+    "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LoggedIterations Members NETWORK NO_DECODE_SET"
+    " NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
     " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES"
     " bytes_per_value read_hf_config",
@@ -57,7 +57,7 @@ EXPORTS = {
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
     "simulator.schedulers": "ChunkedPrefills DynamicChunks FasterTransformer Limits LostPrefill Orca Sarathi"
     " Scheduler VLLM VLLMV1 admit_whole_prompts next_admissible schedule_decodes",
-    "simulator.search": "Load Option Outcome Space fewest_replicas options pareto ruled_out",
+    "simulator.search": "Load Option Outcome fewest_replicas options pareto ruled_out",
     "simulator.token_budget": "Curve IterationLoad best_budget largest_budget measure",
     "traces": "Arrivals Client PrefixBlocks Source Trace Workload",
     "traces.arrivals": "ClosedLoop Constant Gamma MarkovModulated Poisson Recorded Renewal Sessions VaryingRate"

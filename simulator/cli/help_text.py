@@ -119,7 +119,7 @@ Metrics and output
   seed=0                       equal seeds give byte-identical results
   check=false                  check invariants in every iteration (up to 4 times slower)
   output.log=true              write log.npz, which plots and reports need
-  output.parquet=false         also write requests.parquet and iterations.parquet, tables with typed columns
+  output.parquet=false         also write requests, iterations and stays as typed tables, .parquet
   output.batches=false         also write batches.csv, one row per batch member
   output.timeline=false        also write timeline.perfetto-trace, for ui.perfetto.dev
   deployment=null              preset of model, device and parallelism, from configs/deployment

@@ -15,7 +15,7 @@ from traces.shared.atomic_files import replacing_together
 from traces.shared.value_checks import flag
 
 REQUESTS, BATCHES, TIMELINE, REPORT = "requests.csv", "batches.csv", "timeline.perfetto-trace", "report.html"
-TABLES = ("requests.parquet", "iterations.parquet")
+TABLES = ("requests.parquet", "iterations.parquet", "stays.parquet")
 _ROWS_AT_A_TIME = 1 << 16
 
 
@@ -25,7 +25,7 @@ class Files:
 
     Attributes:
         log: log.npz, which plots and reports read.
-        parquet: requests.parquet and iterations.parquet.
+        parquet: requests.parquet, iterations.parquet and stays.parquet.
         batches: batches.csv, one row per batch member; needs logged members.
         timeline: timeline.perfetto-trace; needs logged members.
     """

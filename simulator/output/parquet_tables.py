@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from simulator.log import StayEnd
 from simulator.results import Result
 from simulator.shipped import VERSION
 
@@ -68,6 +69,14 @@ ITERATIONS: Columns = {
     "context_tokens": Column(_INT, "tokens", "tokens of its requests in the KV cache at the start"),
     "free_blocks": Column(_INT, "KV blocks", "free KV blocks after the decision"),
 }
+STAYS: Columns = {
+    "request_id": Column(_TEXT, "", "the request, as in requests.parquet"),
+    "replica": Column(_INT, "", "number of the replica"),
+    "arrived_s": Column(_FLOAT, "s", "when the gateway sent the request to the replica"),
+    "left_s": Column(_FLOAT, "s", "when it left; null: it was still there at the end"),
+    "why": Column(_TEXT, "", "why it left: finished, refused, failed, transferred, drained or still_there"),
+    "was_running": Column(_FLAG, "", "whether it left while running, and not while waiting"),
+}
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,13 @@ def tables_of(result: Result) -> Iterator[Table]:
     columns = {name: REQUESTS[name] for name in result.request_columns}
     yield Table("requests, in the order of the trace", columns, [{name: result.column(name) for name in columns}])
     yield Table("iterations, replica by replica", ITERATIONS, _iterations(result))
+    yield Table("stays of requests at replicas, in the order in which they began", STAYS, [_stays(result)])
+
+
+def _stays(result: Result) -> dict[str, NDArray[Any]]:
+    stays = result.stays
+    names = np.array([end.name.lower() for end in StayEnd], dtype=object)
+    return {**stays.columns, "request_id": result.column("request_id")[stays.request], "why": names[stays.why]}
 
 
 def _iterations(result: Result) -> Iterator[dict[str, NDArray[Any]]]:

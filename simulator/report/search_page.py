@@ -13,7 +13,7 @@ from simulator.report.tables import Cell, Table, configuration_table, dollars, n
 from simulator.report.verdict import slo_text
 from simulator.results import deployment_label, objective_label, objective_value, slo_word
 
-KEYS = ("cheapest", "slo", "num_deployments", "num_proposals", "warnings", "pruned", "config")
+KEYS = ("cheapest", "slo", "num_deployments", "warnings", "pruned", "config")
 
 
 def search_page(name: str, folder: Path) -> Page:

@@ -2,13 +2,12 @@
 
 from simulator.search.bounds import Load, fewest_replicas, ruled_out
 from simulator.search.outcomes import Outcome, pareto
-from simulator.search.space import Option, Space, options
+from simulator.search.space import Option, options
 
 __all__ = [
     "Load",
     "Option",
     "Outcome",
-    "Space",
     "fewest_replicas",
     "options",
     "pareto",

@@ -2,17 +2,23 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import ConfigError, description, named
 from simulator.launch import with_launch
+from simulator.plot import cost_against_latency, priced_points, save, set_search_title
+from simulator.search.config import SearchTask, build_search
+from simulator.search.outcomes import Candidate, Outcome
+from simulator.search.report import print_search, summarize, write_table
+from simulator.search.results_file import ResultsFile
+from simulator.search.walk import Walk, walk
 from traces.shared.atomic_files import atomic_file
 from traces.shared.terminal import note
 
@@ -33,12 +39,11 @@ _SCHEDULERS = "search.schedulers lists them; for other options add files of your
 HELP = """\
 Searches for the cheapest deployment that serves a load within its SLO: over devices, tensor and pipeline
 parallelism, replicas and token budgets, each device with its own engine and defaults. Candidates that cannot fit
-in memory, or miss the SLO even at peak rates (roofline), are ruled out without simulation. Needs Optuna:
-pip install 'llm-serving-simulator[search]'.
+in memory, or miss the SLO even at peak rates (roofline), are ruled out without simulation.
 
   python -m simulator.search [key=value ...]
   python -m simulator.search model=llama2_70b trace=sharegpt arrival.qps=4 slo.tbt_p99=0.2 slo.ttft_p90=2
-  python -m simulator.search slo.tbt_p99=0.1 search.trials=500 search.storage=search.journal
+  python -m simulator.search slo.tbt_p99=0.1 search.trials=500 search.storage=search.jsonl
 
   arrival.qps=0.4              load, requests/s
   slo.METRIC_STATISTIC=SECONDS bounds, see `python -m simulator.capacity --help`; or slo=paper_strict |
@@ -51,9 +56,9 @@ pip install 'llm-serving-simulator[search]'.
   search.token_budgets=[512,2048,8192]
                                besides the engine's default on the device, for schedulers that have one
   search.max_gpus=64           maximum number of GPUs, over all replicas
-  search.trials=100            maximum number of trials; a space of at most this size is searched exhaustively
-  search.storage=null          file for the trials, NAME.journal or sqlite:///NAME.db: resumes a stopped search
-                               and lets several processes or machines share it
+  search.trials=300            maximum number of simulated deployments; the cheapest ones come first
+  search.storage=null          file NAME.jsonl for them: resumes a stopped search and lets several processes or
+                               machines share it
 
 All other keys of `python -m simulator --help` work too, except those that the search chooses. Prints the cheapest
 deployment, the command that launches it, and its cost. Writes search.json,
@@ -68,14 +73,6 @@ def main() -> None:
 
 
 def _search(config: DictConfig, folder: Path) -> Figures:
-    try:
-        from simulator.search import cheapest
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"python -m simulator.search needs {error.name}: pip install '.[search]'") from error
-    from simulator.search.config import build_search
-    from simulator.search.drawing import draw
-    from simulator.search.report import print_search, summarize, write_table
-
     overrides = list(HydraConfig.get().overrides.task)
     _reject_searched_keys(overrides, config)
     task = build_search(config, overrides)
@@ -83,25 +80,39 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     if not task.kept:
         first = task.pruned[0]
         raise ConfigError(f"no layout is left of {len(task.pruned)}; {first.name}: {first.reason}")
-    search = cheapest.Search(task.kept, bounds, task.max_gpus, task.serve, task.problem)
-    columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        trials_bar = bar.add_task("trials", total=min(task.trials, search.num_points))
-        with named("search"):
-            outcomes = search.run(
-                task.trials, task.seed, task.storage, lambda count: bar.update(trials_bar, completed=count)
-            )
-    write_table(outcomes, bounds, folder / "search.csv")
-    summary = summarize(task, outcomes, search.num_points) | description(config, [])
-    draw(outcomes, bounds, summary, folder / "search.png")
+    walked = _walk(task)
+    write_table(walked.outcomes, bounds, folder / "search.csv")
+    summary = summarize(task, walked) | description(config, [])
+    figure = cost_against_latency(list(priced_points(folder, list(bounds))), bounds)
+    set_search_title(figure, summary)
+    save(figure, folder / "search.png")
     with atomic_file(folder / "search.json") as file:
         json.dump(summary, file, indent=2, allow_nan=False)
         file.write("\n")
     console = Console()
-    print_search(task, outcomes, summary["warnings"], console)
+    print_search(task, walked, summary["warnings"], console)
     note(console, f"written to {folder}")
     best = summary["cheapest"] or {}
     return {name: value for name, value in best.items() if name not in ("values", "warnings")}
+
+
+def _walk(task: SearchTask) -> Walk:
+    """Walk through the deployments, those in the storage without simulating them."""
+    with named("search.storage", "="):
+        file = None if task.storage is None else ResultsFile(task.storage, task.identity)
+    if file is not None and file.was_cut:
+        note(Console(stderr=True), f"{task.storage}: its last line is incomplete and was removed")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        shown = bar.add_task("trials", total=task.trials)
+
+        def evaluate(candidates: Sequence[Candidate]) -> Outcome:
+            outcome = task.simulate(candidates[0]) if file is None else file.evaluate(candidates, task.simulate)
+            bar.update(shown, advance=1, description=f"${outcome.cost_per_hour_usd:,.2f}/h")
+            return outcome
+
+        with named("search", ": "):
+            return walk(task.kept, task.slo.bounds(), evaluate, task.trials)
 
 
 def _reject_searched_keys(overrides: Iterable[str], config: DictConfig) -> None:

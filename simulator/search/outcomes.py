@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from simulator.results import GOODPUT, deployment_label
 from simulator.search.space import Option
@@ -16,19 +15,10 @@ SLACK = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A deployment to simulate.
-
-    Attributes:
-        option: Device and layout.
-        replicas: Number of replicas.
-        scheduler: Name of the policy.
-        token_budget: Token budget; None: the policy has none.
-    """
+    """An option with a number of replicas: a deployment to simulate."""
 
     option: Option
     replicas: int
-    scheduler: str
-    token_budget: int | None
 
 
 @dataclass(frozen=True)
@@ -66,9 +56,26 @@ class Outcome:
     warnings: Sequence[str] = ()
 
     @property
+    def option(self) -> tuple[object, ...]:
+        """What the deployment has besides its number of replicas."""
+        return (self.device, self.tp, self.pp, self.scheduler, self.token_budget)
+
+    @property
     def label(self) -> str:
         """Short description without the device."""
         return deployment_label(self.replicas, self.tp, self.pp, self.scheduler, self.token_budget)
+
+
+def cheapest(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """Return the cheapest deployment within the SLO, or None.
+
+    Ties go to the best in the first objective.
+    """
+    return min((outcome for outcome in outcomes if outcome.met), key=_cost_order, default=None)
+
+
+def _cost_order(outcome: Outcome) -> tuple[float, ...]:
+    return (outcome.cost_per_hour_usd, *(loss(name, value) for name, value in outcome.values.items()))
 
 
 def loss(objective: str, value: float) -> float:
@@ -83,6 +90,15 @@ def excess(objective: str, value: float, bound: float) -> float:
     return bound / value if 0 < value <= 1 else math.inf
 
 
+def shortfall(outcome: Outcome, bounds: Mapping[str, float]) -> float:
+    """Return by which ratio a deployment misses the SLO.
+
+    At most 1: it meets the SLO. inf: its queue grows.
+    """
+    worst = max(excess(name, outcome.values[name], bound) for name, bound in bounds.items())
+    return worst if outcome.met or worst > 1 else math.inf
+
+
 def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:
     """Return the Pareto front of cost and one objective within the SLO.
 
@@ -93,19 +109,10 @@ def pareto(outcomes: Sequence[Outcome], objective: str) -> list[Outcome]:
     least = math.inf
     max_usd = SLACK * min((outcome.cost_per_hour_usd for outcome in outcomes if outcome.met), default=math.inf)
     for outcome in sorted(
-        set_of(outcomes), key=lambda outcome: (outcome.cost_per_hour_usd, loss(objective, outcome.values[objective]))
+        outcomes, key=lambda outcome: (outcome.cost_per_hour_usd, loss(objective, outcome.values[objective]))
     ):
         lost = loss(objective, outcome.values[objective])
         if outcome.met and outcome.cost_per_hour_usd <= max_usd and lost < least:
             least = lost
             front.append(outcome)
     return front
-
-
-def set_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return the outcomes without duplicates; the first of each deployment stays."""
-    unique: dict[tuple[Any, ...], Outcome] = {}
-    for outcome in outcomes:
-        key = (outcome.device, outcome.tp, outcome.pp, outcome.replicas, outcome.scheduler, outcome.token_budget)
-        unique.setdefault(key, outcome)
-    return list(unique.values())

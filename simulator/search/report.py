@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,11 @@ from rich.table import Table
 from simulator.launch import planning_lines
 from simulator.results import figure, objective_text, objective_value
 from simulator.search.config import SearchTask
-from simulator.search.outcomes import NEVER_S, Outcome, excess, loss, pareto, set_of
+from simulator.search.outcomes import NEVER_S, Outcome, cheapest, pareto, shortfall
+from simulator.search.walk import NEAR, Walk
 from traces.shared.atomic_files import atomic_file
 from traces.shared.spelling import counted
 from traces.shared.terminal import facts, new_table, note, show, warn
-
-
-def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str, list[Outcome]]:
-    """Return the Pareto front of cost against each objective."""
-    return {objective: pareto(outcomes, objective) for objective in bounds}
-
-
-def cheapest(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """Return the cheapest deployment within the SLO, or None.
-
-    Ties go to the best in the first objective.
-    """
-    within = [outcome for outcome in outcomes if outcome.met]
-    return min(within, key=_cheapest_first) if within else None
-
-
-def _cheapest_first(outcome: Outcome) -> tuple[float, ...]:
-    return (outcome.cost_per_hour_usd, *(loss(name, value) for name, value in outcome.values.items()))
 
 
 def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
@@ -43,79 +27,91 @@ def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: 
 
     Columns tell whether it is on the Pareto front of each objective.
     """
-    front_by_objective = fronts(outcomes, bounds)
+    fronts = _fronts(outcomes, bounds)
     with atomic_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = [field.name for field in fields(Outcome) if field.name not in ("values", "met", "warnings")]
         writer.writerow([*columns, *bounds, "met", *(f"pareto_{name}" for name in bounds)])
-        for outcome in sorted(set_of(outcomes), key=_order):
-            plain = asdict(outcome)
+        for outcome in sorted(outcomes, key=_cost):
             seconds = ["" if value >= NEVER_S else value for value in outcome.values.values()]
-            is_pareto = [int(outcome in front_by_objective[name]) for name in bounds]
-            writer.writerow([*(plain[name] for name in columns), *seconds, int(outcome.met), *is_pareto])
+            is_pareto = [int(outcome in front) for front in fronts.values()]
+            writer.writerow([*(getattr(outcome, name) for name in columns), *seconds, int(outcome.met), *is_pareto])
 
 
-def summarize(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) -> dict[str, Any]:
-    """Return the content of search.json.
-
-    Args:
-        task: Search that was run.
-        outcomes: Every simulated deployment.
-        num_points: Number of different proposals.
-    """
+def summarize(task: SearchTask, walk: Walk) -> dict[str, Any]:
+    """Return the content of search.json."""
     bounds = task.slo.bounds()
-    best = cheapest(outcomes)
+    best = cheapest(walk.outcomes)
+    fronts = _fronts(walk.outcomes, bounds)
     return {
         "arrivals_per_s": task.qps if 0 < task.qps < math.inf else None,
         "cheapest": None if best is None else asdict(best),
-        "launch": None if best is None else launch_of(task, best),
-        "pareto": {name: [asdict(outcome) for outcome in front] for name, front in fronts(outcomes, bounds).items()},
+        "launch": None if best is None else _launch(task, best),
+        "pareto": {name: [asdict(outcome) for outcome in front] for name, front in fronts.items()},
         "slo": bounds,
         "request_bounds_s": {bound.name: bound.bound_s for bound in task.slo.request_bounds},
-        "num_deployments": len(set_of(outcomes)),
-        "num_proposals": num_points,
-        "warnings": _warnings(task, outcomes, num_points),
+        "num_deployments": len(walk.outcomes),
+        "num_options": len(task.kept),
+        "lowest_untried_usd": None if walk.open_usd == math.inf else walk.open_usd,
+        "warnings": _warnings(task, walk),
         "pruned": [asdict(pruned) for pruned in task.pruned],
     }
 
 
-def _warnings(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) -> list[str]:
-    """Return the warnings of the search and of the fronts' deployments.
-
-    The search warns if not all proposals were tried.
-    """
-    warnings = []
-    if task.trials < num_points:
-        warnings.append(f"{task.trials} of {num_points} proposals were tried: there may be cheaper deployments")
+def _warnings(task: SearchTask, walk: Walk) -> list[str]:
+    """Return the warnings of the search and of the fronts' deployments."""
     bounds = task.slo.bounds()
-    shown = [outcome for front in fronts(outcomes, bounds).values() for outcome in front]
-    of_shown = (f"{outcome.device}: {text}" for outcome in shown for text in outcome.warnings)
-    return list(dict.fromkeys([*warnings, *of_shown]))
+    shown = [outcome for front in _fronts(walk.outcomes, bounds).values() for outcome in front]
+    of_shown = [f"{outcome.device}: {text}" for outcome in shown for text in outcome.warnings]
+    return list(dict.fromkeys([*_limit_warnings(walk), *_order_warnings(walk.outcomes, bounds), *of_shown]))
 
 
-def print_search(task: SearchTask, outcomes: Sequence[Outcome], warnings: Sequence[str], console: Console) -> None:
+def _limit_warnings(walk: Walk) -> Iterator[str]:
+    """Yield what a search that reached its limit does not know."""
+    best = cheapest(walk.outcomes)
+    if walk.open_usd < math.inf:
+        is_certain = best is not None and best.cost_per_hour_usd < walk.open_usd
+        missing = "the Pareto front may lack deployments" if is_certain else "cheaper deployments may exist,"
+        stopped = f"stopped after {counted(len(walk.outcomes), 'deployment')} (search.trials)"
+        yield f"{stopped}: {missing} from ${walk.open_usd:,.2f}/h up"
+
+
+def _order_warnings(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> Iterator[str]:
+    """Yield where more replicas miss by more, against the assumption."""
+    for fewer, more in combinations(sorted(outcomes, key=_cost), 2):
+        if fewer.option != more.option:
+            continue
+        if math.inf > shortfall(more, bounds) > NEAR * max(1, shortfall(fewer, bounds)):
+            yield (
+                f"{fewer.device}, {fewer.label} is closer to the SLO than {counted(more.replicas, 'replica')}: "
+                "cheaper deployments may exist among the numbers of replicas that the search rules out"
+            )
+
+
+def print_search(task: SearchTask, walk: Walk, warnings: Sequence[str], console: Console) -> None:
     """Print the question, the answer with its launch, and the candidates."""
-    best = cheapest(outcomes)
+    best = cheapest(walk.outcomes)
     show(console, facts(_headline(task, best)), "")
     if best is not None:
-        show(console, *launch_of(task, best), "")
-    show(console, _candidates(task, outcomes, best), "")
-    counts = f"{counted(len(task.kept), 'layout')} searched, {len(task.pruned)} ruled out"
-    show(console, f"{counts}; {counted(len(set_of(outcomes)), 'deployment')} simulated")
+        show(console, *_launch(task, best), "")
+    show(console, _candidates(walk.outcomes, task.slo.bounds(), best), "")
+    layouts = {option.layout for option in task.kept}
+    counts = f"{counted(len(layouts), 'layout')} searched, {len(task.pruned)} ruled out"
+    show(console, f"{counts}; {counted(len(walk.outcomes), 'deployment')} simulated")
     for pruned in task.pruned:
         note(console, f"  ruled out {pruned.name}: {pruned.reason}")
     for warning in warnings:
         warn(console, warning)
 
 
-def launch_of(task: SearchTask, outcome: Outcome) -> list[str]:
+def _launch(task: SearchTask, outcome: Outcome) -> list[str]:
     """Return the lines that launch a deployment, and its cost."""
     return planning_lines(task.deployment_of(outcome), task.model_path, task.qps, task.trace)
 
 
 def _headline(task: SearchTask, best: Outcome | None) -> Iterator[tuple[str, str]]:
     """Yield what was asked, and the cheapest deployment in a sentence."""
-    model = task.build(task.kept[0].device, 1, 1, next(iter(task.kept[0].token_budgets))).model.name
+    model = task.kept[0].deployment.model.name
     prompt, output = task.trace.prompt_tokens.mean(), task.trace.output_tokens.mean()
     rate = f"{task.qps:.4g} requests/s of " if task.qps else ""
     yield "model", model
@@ -123,16 +119,12 @@ def _headline(task: SearchTask, best: Outcome | None) -> Iterator[tuple[str, str
     within = ", ".join(objective_text(bound.name, bound.bound_s) for bound in task.slo.request_bounds)
     bounds = ", ".join(objective_text(name, bound) for name, bound in task.slo.bounds().items())
     yield "SLO", f"{bounds} within {within}" if task.slo.goodputs else bounds
-    yield "cheapest", _none_or(best)
-    if best is not None:
-        yield "limits", _limits(best)
-
-
-def _none_or(best: Outcome | None) -> str:
     if best is None:
-        return "none of the simulated deployments meets the SLO"
+        yield "cheapest", "none of the simulated deployments meets the SLO"
+        return
     layout = f"{best.replicas} x {best.device} tp{best.tp} pp{best.pp}, {best.scheduler}"
-    return f"${best.cost_per_hour_usd:,.2f}/h, {layout}"
+    yield "cheapest", f"${best.cost_per_hour_usd:,.2f}/h, {layout}"
+    yield "limits", _limits(best)
 
 
 def _limits(outcome: Outcome) -> str:
@@ -143,41 +135,31 @@ def _limits(outcome: Outcome) -> str:
     return f"{stated} per iteration, {memory}" if stated else memory
 
 
-def _candidates(task: SearchTask, outcomes: Sequence[Outcome], best: Outcome | None) -> Table:
+def _candidates(outcomes: Sequence[Outcome], bounds: Mapping[str, float], best: Outcome | None) -> Table:
     """Return the deployments on a front, or those closest to the SLO."""
-    bounds = task.slo.bounds()
-    on_a_front = {id(outcome): outcome for front in fronts(outcomes, bounds).values() for outcome in front}
-    shown = (
-        sorted(on_a_front.values(), key=_order)
-        or sorted(
-            set_of(outcomes),
-            key=lambda outcome: max(excess(name, outcome.values[name], bound) for name, bound in bounds.items()),
-        )[:5]
-    )
+    on_a_front = {id(outcome): outcome for front in _fronts(outcomes, bounds).values() for outcome in front}
+    closest = sorted(outcomes, key=lambda outcome: (shortfall(outcome, bounds), -outcome.cost_per_hour_usd))[:5]
+    shown = sorted(on_a_front.values(), key=_cost) or closest
     title = "Pareto front" if on_a_front else "closest to the SLO"
     columns = ["$/h", "replicas", "device", "tp", "pp", "scheduler", "tokens", "requests", "memory"]
     objectives = [re.sub(r" (?=[<>]=)", "\n", objective_text(name, bound)) for name, bound in bounds.items()]
     table = new_table([*columns, *objectives], title, left=["device", "scheduler"])
     for outcome in shown:
-        cells = [
-            f"{outcome.cost_per_hour_usd:,.2f}",
-            str(outcome.replicas),
-            outcome.device,
-            str(outcome.tp),
-            str(outcome.pp),
-            outcome.scheduler,
-            figure(outcome.token_budget),
-            figure(outcome.max_num_seqs),
-            f"{outcome.memory_utilization:.0%}",
-        ]
+        layout = (str(outcome.replicas), outcome.device, str(outcome.tp), str(outcome.pp), outcome.scheduler)
+        limits = (figure(outcome.token_budget), figure(outcome.max_num_seqs), f"{outcome.memory_utilization:.0%}")
         values = (_value(name, outcome.values[name]) for name in bounds)
-        table.add_row(*cells, *values, style="bold" if outcome is best else "")
+        style = "bold" if outcome is best else ""
+        table.add_row(f"{outcome.cost_per_hour_usd:,.2f}", *layout, *limits, *values, style=style)
     return table
 
 
-def _order(outcome: Outcome) -> tuple[Any, ...]:
-    layout = (outcome.device, outcome.tp, outcome.pp, outcome.replicas)
-    return (outcome.cost_per_hour_usd, *layout, outcome.scheduler, outcome.token_budget or 0)
+def _fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str, list[Outcome]]:
+    """Return the Pareto front of cost against each objective."""
+    return {objective: pareto(outcomes, objective) for objective in bounds}
+
+
+def _cost(outcome: Outcome) -> float:
+    return outcome.cost_per_hour_usd
 
 
 def _value(objective: str, value: float) -> str:

@@ -1,7 +1,8 @@
-"""Search space: devices and layouts, and which of them are ruled out."""
+"""Search space: options, and what is ruled out."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 
 from simulator.cluster import Deployment, token_budget_of
 from simulator.results import SLO
@@ -9,120 +10,122 @@ from simulator.search.bounds import Load, fewest_replicas, ruled_out
 
 
 @dataclass(frozen=True)
-class Space:
-    """The axes of a search.
-
-    Attributes:
-        devices: Names of devices.
-        tp: Tensor-parallel degrees.
-        pp: Pipeline-parallel degrees.
-        schedulers: Names of policies.
-        token_budgets: Token budgets besides the default of the device, for policies that have one.
-        max_gpus: Maximum number of GPUs of a deployment.
-    """
-
-    devices: Sequence[str]
-    tp: Sequence[int]
-    pp: Sequence[int]
-    schedulers: Sequence[str]
-    token_budgets: Sequence[int]
-    max_gpus: int
-
-
-@dataclass(frozen=True)
 class Option:
-    """A device and a layout to search.
+    """A device, layout, policy and token budget to search.
 
     Attributes:
-        name: For example "a40 tp4 pp2".
         device: Name of the device.
         tp: Tensor-parallel degree.
         pp: Pipeline-parallel degree.
+        scheduler: Name of the policy.
+        token_budget: Token budget; None: the policy has none.
         fewest_replicas: Lower bound on the replicas.
+        most_replicas: Upper bound on the replicas.
         price_per_hour_usd: Price of one replica.
-        token_budgets: Token budgets by policy, the default of the device first; empty if the policy has none.
+        deployment: One replica.
     """
 
-    name: str
     device: str
     tp: int
     pp: int
+    scheduler: str
+    token_budget: int | None
     fewest_replicas: int
+    most_replicas: int
     price_per_hour_usd: float
-    token_budgets: Mapping[str, Sequence[int]]
+    deployment: Deployment
+
+    @property
+    def layout(self) -> tuple[str, int, int]:
+        """Device and degrees of parallelism."""
+        return (self.device, self.tp, self.pp)
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """A device and a layout that are ruled out, and why."""
+    """What is ruled out, and why."""
 
     name: str
     reason: str
 
 
-Build = Callable[..., Deployment]
+def options(
+    bases: Mapping[str, Sequence[tuple[str, Deployment]]],
+    layouts: Sequence[tuple[int, int]],
+    max_gpus: int,
+    slo: SLO,
+    load: Load,
+) -> tuple[list[Option], list[Pruned]]:
+    """Return what to search, and what is ruled out.
 
-
-def options(space: Space, slo: SLO, load: Load, build: Build) -> tuple[list[Option], list[Pruned]]:
-    """Return the layouts to search, and those ruled out.
-
-    Shape, memory, price or a roofline may rule a layout out.
+    Shape, memory, price or a roofline may rule it out.
 
     Args:
-        space: Axes of the search.
+        bases: Deployments of one replica by device, each behind the name of its policy.
+        layouts: Tensor- and pipeline-parallel degrees.
+        max_gpus: Maximum number of GPUs of a deployment.
         slo: SLO of the deployments.
         load: Load to serve.
-        build: Returns a deployment of one replica for a device, tp, pp and scheduler, or raises ValueError.
     """
     kept: list[Option] = []
     pruned: list[Pruned] = []
-    for device, tp, pp in ((device, tp, pp) for device in space.devices for tp in space.tp for pp in space.pp):
+    for device, (tp, pp) in product(bases, layouts):
         name = f"{device} tp{tp} pp{pp}"
-        try:
-            deployments = [build(device, tp, pp, scheduler) for scheduler in space.schedulers]
-            deployment = _with_room(deployments)
-        except ValueError as error:
-            pruned.append(Pruned(name, " ".join(str(error).split())))
-            continue
-        price = deployment.device.price_per_hour_usd
-        fewest = fewest_replicas(deployment, load)
-        reason = ruled_out(deployment, slo, load)
-        if price is None:
-            reason = f"{device} has no price (price_per_hour_usd)"
-        elif not reason and fewest * tp * pp > space.max_gpus:
-            reason = f"takes {fewest * tp * pp} GPUs at the peak rates, search.max_gpus is {space.max_gpus}"
-        if reason or price is None:
-            pruned.append(Pruned(name, reason))
-        else:
-            budgets = {
-                scheduler: _token_budgets(deployment, space.token_budgets)
-                for scheduler, deployment in zip(space.schedulers, deployments, strict=True)
-            }
-            kept.append(Option(name, device, tp, pp, fewest, price * tp * pp, budgets))
+        found, unfit = _fitting(bases[device], name, tp, pp)
+        reason = _reason(found[0][1], max_gpus, slo, load) if found else unfit[0].reason
+        pruned += [Pruned(name, reason)] if reason else unfit
+        if not reason:
+            kept += (_option(device, scheduler, deployment, max_gpus, load) for scheduler, deployment in found)
     return kept, pruned
 
 
-def _token_budgets(deployment: Deployment, listed: Sequence[int]) -> list[int]:
-    """Return the token budgets of a deployment, its own first.
-
-    None if its policy has no budget.
-    """
-    own = token_budget_of(deployment)
-    return [] if own is None else [own, *(budget for budget in listed if budget != own)]
-
-
-def _with_room(deployments: Sequence[Deployment]) -> Deployment:
-    """Return the first deployment that fits in memory.
-
-    Raises:
-        ValueError: None fits; the error of the first one.
-    """
-    reasons = []
-    for deployment in deployments:
+def _fitting(
+    bases: Sequence[tuple[str, Deployment]], layout: str, tp: int, pp: int
+) -> tuple[list[tuple[str, Deployment]], list[Pruned]]:
+    """Return the deployments that fit a layout, and those that do not."""
+    fitting, unfit = [], []
+    for scheduler, base in bases:
         try:
+            deployment = replace(base, parallel=replace(base.parallel, tp=tp, pp=pp))
             deployment.replica_specs()
+            fitting.append((scheduler, deployment))
         except ValueError as error:
-            reasons.append(error)
-            continue
-        return deployment
-    raise reasons[0]
+            name = " ".join(str(part) for part in (layout, scheduler, token_budget_of(base)) if part is not None)
+            unfit.append(Pruned(name, " ".join(str(error).split())))
+    return fitting, unfit
+
+
+def _reason(deployment: Deployment, max_gpus: int, slo: SLO, load: Load) -> str:
+    """Return why no number of replicas can do; empty if one may."""
+    if deployment.device.price_per_hour_usd is None:
+        return f"{deployment.device.name} has no price (price_per_hour_usd)"
+    fewest = fewest_replicas(deployment, load)
+    if fewest > _most_replicas(deployment, max_gpus):
+        num_gpus = fewest * deployment.parallel.num_gpus
+        return f"takes {num_gpus} GPUs at the peak rates, search.max_gpus is {max_gpus}"
+    return ruled_out(deployment, slo, load)
+
+
+def _option(device: str, scheduler: str, deployment: Deployment, max_gpus: int, load: Load) -> Option:
+    parallel, price = deployment.parallel, deployment.device.price_per_hour_usd
+    assert price is not None
+    return Option(
+        device=device,
+        tp=parallel.tp,
+        pp=parallel.pp,
+        scheduler=scheduler,
+        token_budget=token_budget_of(deployment),
+        fewest_replicas=fewest_replicas(deployment, load),
+        most_replicas=_most_replicas(deployment, max_gpus),
+        price_per_hour_usd=price * parallel.tp * parallel.pp,
+        deployment=deployment,
+    )
+
+
+def _most_replicas(deployment: Deployment, max_gpus: int) -> int:
+    """Return how many replicas the GPUs and the machines have room for."""
+    most = max_gpus // deployment.parallel.num_gpus
+    if deployment.num_nodes is not None:
+        while deployment.layout.nodes_for(most) > deployment.num_nodes:
+            most -= 1
+    return most
