@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simulator.plot import PricedPoint, cost_against_latency, save, set_search_title
-from simulator.search.outcomes import NEVER_S, Outcome, set_of
-from simulator.search.report import fronts
+from simulator.plot import cost_against_latency, save, set_search_title
+from simulator.search.outcomes import Outcome, set_of
+from simulator.search.report import priced
 
 
 def draw(outcomes: Sequence[Outcome], bounds: Mapping[str, float], search: Mapping[str, Any], path: Path) -> None:
@@ -18,18 +18,6 @@ def draw(outcomes: Sequence[Outcome], bounds: Mapping[str, float], search: Mappi
         search: Content of search.json.
         path: PNG file.
     """
-    front_by_objective = fronts(outcomes, bounds)
-    points = [
-        PricedPoint(
-            device=outcome.device,
-            label=outcome.label,
-            cost_per_hour_usd=outcome.cost_per_hour_usd,
-            values={name: None if seconds >= NEVER_S else seconds for name, seconds in outcome.values.items()},
-            met=outcome.met,
-            fronts=[name for name in bounds if outcome in front_by_objective[name]],
-        )
-        for outcome in set_of(outcomes)
-    ]
-    figure = cost_against_latency(points, bounds)
+    figure = cost_against_latency(list(priced(set_of(outcomes), outcomes, bounds)), bounds)
     set_search_title(figure, search)
     save(figure, path)

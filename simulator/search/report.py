@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from simulator.cli import terminal_table
 from simulator.launch import planning_lines
-from simulator.results import figure, objective_text, objective_value
+from simulator.results import PricedPoint, deployments_table, slo_text
 from simulator.search.config import SearchTask
 from simulator.search.outcomes import NEVER_S, Outcome, excess, loss, pareto, set_of
 from traces.shared.atomic_files import atomic_file
 from traces.shared.spelling import counted
-from traces.shared.terminal import facts, new_table, note, show, warn
+from traces.shared.terminal import facts, note, show, warn
 
 
 def fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str, list[Outcome]]:
@@ -36,6 +36,22 @@ def cheapest(outcomes: Sequence[Outcome]) -> Outcome | None:
 
 def _cheapest_first(outcome: Outcome) -> tuple[float, ...]:
     return (outcome.cost_per_hour_usd, *(loss(name, value) for name, value in outcome.values.items()))
+
+
+def priced(shown: Sequence[Outcome], outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> Iterator[PricedPoint]:
+    """Yield deployments with the fronts of all outcomes that they are on."""
+    front_by_objective = fronts(outcomes, bounds)
+    for outcome in shown:
+        yield PricedPoint(
+            device=outcome.device,
+            label=outcome.label,
+            cost_per_hour_usd=outcome.cost_per_hour_usd,
+            values={name: None if value >= NEVER_S else value for name, value in outcome.values.items()},
+            met=outcome.met,
+            fronts=[name for name in bounds if outcome in front_by_objective[name]],
+            max_num_seqs=outcome.max_num_seqs,
+            memory_utilization=outcome.memory_utilization,
+        )
 
 
 def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
@@ -120,9 +136,7 @@ def _headline(task: SearchTask, best: Outcome | None) -> Iterator[tuple[str, str
     rate = f"{task.qps:.4g} requests/s of " if task.qps else ""
     yield "model", model
     yield "load", f"{rate}{task.trace_name}, {prompt:,.0f} + {output:,.0f} tokens (prompt + output, mean)"
-    within = ", ".join(objective_text(bound.name, bound.bound_s) for bound in task.slo.request_bounds)
-    bounds = ", ".join(objective_text(name, bound) for name, bound in task.slo.bounds().items())
-    yield "SLO", f"{bounds} within {within}" if task.slo.goodputs else bounds
+    yield "SLO", slo_text(task.slo.bounds(), {bound.name: bound.bound_s for bound in task.slo.request_bounds})
     yield "cheapest", _none_or(best)
     if best is not None:
         yield "limits", _limits(best)
@@ -155,30 +169,10 @@ def _candidates(task: SearchTask, outcomes: Sequence[Outcome], best: Outcome | N
         )[:5]
     )
     title = "Pareto front" if on_a_front else "closest to the SLO"
-    columns = ["$/h", "replicas", "device", "tp", "pp", "scheduler", "tokens", "requests", "memory"]
-    objectives = [re.sub(r" (?=[<>]=)", "\n", objective_text(name, bound)) for name, bound in bounds.items()]
-    table = new_table([*columns, *objectives], title, left=["device", "scheduler"])
-    for outcome in shown:
-        cells = [
-            f"{outcome.cost_per_hour_usd:,.2f}",
-            str(outcome.replicas),
-            outcome.device,
-            str(outcome.tp),
-            str(outcome.pp),
-            outcome.scheduler,
-            figure(outcome.token_budget),
-            figure(outcome.max_num_seqs),
-            f"{outcome.memory_utilization:.0%}",
-        ]
-        values = (_value(name, outcome.values[name]) for name in bounds)
-        table.add_row(*cells, *values, style="bold" if outcome is best else "")
-    return table
+    name = "" if best is None else f"{best.device}, {best.label}"
+    return terminal_table(deployments_table(title, priced(shown, outcomes, bounds), bounds, name), titled=True)
 
 
 def _order(outcome: Outcome) -> tuple[Any, ...]:
     layout = (outcome.device, outcome.tp, outcome.pp, outcome.replicas)
     return (outcome.cost_per_hour_usd, *layout, outcome.scheduler, outcome.token_budget or 0)
-
-
-def _value(objective: str, value: float) -> str:
-    return "-" if value >= NEVER_S else objective_value(objective, value)
