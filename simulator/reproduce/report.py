@@ -28,24 +28,6 @@ def write(rows: Sequence[Row], path: Path) -> None:
             writer.writerow((*(getattr(row, name) for name in COLUMNS[:-2]), *numbers))
 
 
-def read(path: Path) -> list[Row]:
-    """Read a reproduction.csv."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [
-            Row(
-                row["figure"],
-                row["model"],
-                row["trace"],
-                row["slo"],
-                row["scheduler"],
-                row["metric"],
-                paper=float(row["paper"]),
-                simulated=float(row["simulated"]),
-            )
-            for row in csv.DictReader(file)
-        ]
-
-
 def print_rows(rows: Sequence[Row], console: Console) -> None:
     """Print published value, simulated value and difference of every row.
 
