@@ -1,6 +1,5 @@
 """`python -m simulator.capacity`: the highest request rate within the SLO."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from simulator.capacity.report import print_capacity, summarize
 from simulator.cli import WARNINGS_JOINT, Figures, as_written, hydra_command
 from simulator.config import ConfigError, description, named
 from simulator.launch import planning_lines, with_launch
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_json
 from traces.shared.terminal import note, show
 
 HELP = """\
@@ -69,9 +68,7 @@ def _capacity(config: DictConfig, folder: Path) -> Figures:
         capacities = search(task)
     summary = summarize(task, capacities)
     summary |= description(config, task.experiment.deployment)
-    with atomic_file(folder / "capacity.json") as file:
-        json.dump(summary, file, indent=2, allow_nan=False)
-        file.write("\n")
+    write_json(folder / "capacity.json", summary)
     console = Console()
     print_capacity(summary, console)
     experiment, requests = task.experiment, task.experiment.workload.requests(task.seeds[0])

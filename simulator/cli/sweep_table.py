@@ -1,6 +1,5 @@
 """Tables of a sweep: sweep.csv, and its main figures on the terminal."""
 
-import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from rich.console import Console
 from simulator.cli.terminal import terminal_table
 from simulator.config import overrides_of
 from simulator.results import jobs_table
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_csv
 from traces.shared.terminal import note, show, warn
 
 MAX_SHOWN_JOBS = 100
@@ -45,10 +44,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows as CSV; null becomes an empty cell."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     columns.sort(key=lambda name: name == "error")
-    with atomic_file(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
 
 
 def print_table(rows: Sequence[Row], records: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -1,6 +1,5 @@
 """`python -m simulator.compare`: a comparison of runs."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from simulator.compare.run import Run
 from simulator.compare.runs import read_run
 from simulator.output import UsageError, parse
 from simulator.results import LATENCIES, Column, count, flat, latency_column, share, side_by_side
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_csv
 from traces.shared.terminal import facts, note, show, warn
 
 HELP = """\
@@ -53,13 +52,9 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
         raise UsageError(f"output={folder} is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
     figures = [_figures(run) for run in runs]
-    with atomic_file(folder / "comparison.csv") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("figure", *(run.name for run in runs)))
-        for name in (column.name for column in _COLUMNS):
-            values = [own.get(name) for own in figures]
-            if any(value is not None for value in values):
-                writer.writerow((name, *values))
+    rows = [(column.name, *(own.get(column.name) for own in figures)) for column in _COLUMNS]
+    known = [row for row in rows if any(value is not None for value in row[1:])]
+    write_csv(folder / "comparison.csv", ["figure", *(run.name for run in runs)], known)
     draw(runs, folder / "comparison.png")
     heads = [f"{run.name}\n{'measured' if run.measured else 'simulated'}" for run in runs]
     show(console, facts((run.name, run.title or ("measured" if run.measured else "simulated")) for run in runs), "")

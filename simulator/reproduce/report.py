@@ -1,6 +1,5 @@
 """Terminal table and CSV file of the rows."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -9,7 +8,7 @@ from rich.console import Console
 
 from simulator.reproduce.figures import Row
 from simulator.reproduce.published import SCHEDULERS
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_csv
 from traces.shared.terminal import new_table, show
 
 COLUMNS = ("figure", "model", "trace", "slo", "scheduler", "metric", "paper", "simulated", "difference")
@@ -20,12 +19,9 @@ SPEEDUP_WITHIN = 0.20
 
 def write(rows: Sequence[Row], path: Path) -> None:
     """Write reproduction.csv."""
-    with atomic_file(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in rows:
-            numbers = (f"{row.simulated:.6g}", f"{row.difference:.4f}")
-            writer.writerow((*(getattr(row, name) for name in COLUMNS[:-2]), *numbers))
+    labels = [[getattr(row, name) for name in COLUMNS[:-2]] for row in rows]
+    numbers = [(f"{row.simulated:.6g}", f"{row.difference:.4f}") for row in rows]
+    write_csv(path, COLUMNS, ((*words, *own) for words, own in zip(labels, numbers, strict=True)))
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:

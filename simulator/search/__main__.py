@@ -1,6 +1,5 @@
 """`python -m simulator.search`: search for the cheapest deployment within the SLO."""
 
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import ConfigError, description, named
 from simulator.launch import with_launch
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_json
 from traces.shared.terminal import note
 
 # Keys that the search chooses, and what to set instead.
@@ -94,9 +93,7 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     write_table(outcomes, bounds, folder / "search.csv")
     summary = summarize(task, outcomes, search.num_points) | description(config, [])
     draw(outcomes, bounds, summary, folder / "search.png")
-    with atomic_file(folder / "search.json") as file:
-        json.dump(summary, file, indent=2, allow_nan=False)
-        file.write("\n")
+    write_json(folder / "search.json", summary)
     console = Console()
     print_search(task, outcomes, summary["warnings"], console)
     note(console, f"written to {folder}")

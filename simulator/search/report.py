@@ -1,6 +1,5 @@
 """Files and terminal report of `python -m simulator.search`."""
 
-import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -15,7 +14,7 @@ from simulator.launch import planning_lines
 from simulator.results import PricedPoint, deployments_table, slo_text
 from simulator.search.config import SearchTask
 from simulator.search.outcomes import NEVER_S, Outcome, excess, loss, pareto, set_of
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_csv
 from traces.shared.spelling import counted
 from traces.shared.terminal import facts, note, show, warn
 
@@ -60,15 +59,14 @@ def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: 
     Columns tell whether it is on the Pareto front of each objective.
     """
     front_by_objective = fronts(outcomes, bounds)
-    with atomic_file(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        columns = [field.name for field in fields(Outcome) if field.name not in ("values", "met", "warnings")]
-        writer.writerow([*columns, *bounds, "met", *(f"pareto_{name}" for name in bounds)])
-        for outcome in sorted(set_of(outcomes), key=_order):
-            plain = asdict(outcome)
-            seconds = ["" if value >= NEVER_S else value for value in outcome.values.values()]
-            is_pareto = [int(outcome in front_by_objective[name]) for name in bounds]
-            writer.writerow([*(plain[name] for name in columns), *seconds, int(outcome.met), *is_pareto])
+    columns = [field.name for field in fields(Outcome) if field.name not in ("values", "met", "warnings")]
+    rows = []
+    for outcome in sorted(set_of(outcomes), key=_order):
+        plain = asdict(outcome)
+        seconds = [None if value >= NEVER_S else value for value in outcome.values.values()]
+        is_pareto = [int(outcome in front_by_objective[name]) for name in bounds]
+        rows.append([*(plain[name] for name in columns), *seconds, int(outcome.met), *is_pareto])
+    write_csv(path, [*columns, *bounds, "met", *(f"pareto_{name}" for name in bounds)], rows)
 
 
 def summarize(task: SearchTask, outcomes: Sequence[Outcome], num_points: int) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """`python -m simulator.token_budget`: the token budget for a TBT SLO."""
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from simulator.token_budget.config import BudgetTask, build_budget
 from simulator.token_budget.curve import Curve, largest_budget, measure
 from simulator.token_budget.drawing import draw
 from simulator.token_budget.maximize import best_budget
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_csv, write_json
 from traces.shared.terminal import facts, new_table, note, show, warn
 
 HELP = """\
@@ -57,14 +55,12 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
         budget = largest_budget(curve, task.bound_s, task.tile)
         capacities = best_budget(task.capacity, task.tile, task.max_tokens) if task.task is not None else {}
     summary = _summary(task, curve, budget, capacities)
-    _write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), zip(curve.tokens, curve.seconds, strict=True))
+    write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), zip(curve.tokens, curve.seconds, strict=True))
     if capacities:
-        _write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
+        write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
     summary |= description(config, task.deployment)
     draw(curve, task.bound_s, budget, capacities, ", ".join(deployment_parts(summary)), folder / "token_budget.png")
-    with atomic_file(folder / "token_budget.json") as file:
-        json.dump(summary, file, indent=2, allow_nan=False)
-        file.write("\n")
+    write_json(folder / "token_budget.json", summary)
     _print(summary, capacities, folder)
     return {name: summary[name] for name in ("token_budget", "iteration_s", "best_token_budget", "capacity_qps")}
 
@@ -98,13 +94,6 @@ def _warnings(task: BudgetTask, budget: int | None, capacities: dict[int, float]
         batch = task.load.batch(budget or task.tile)
         warnings += describe_provenance([(times.provenance, extent_of_batch(batch))])[1]
     return warnings
-
-
-def _write_csv(path: Path, names: tuple[str, ...], rows: Any) -> None:
-    with atomic_file(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
 
 
 def _print(summary: dict[str, Any], capacities: dict[int, float], folder: Path) -> None:

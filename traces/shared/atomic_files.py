@@ -1,13 +1,15 @@
 """Atomic writes: files get their names only when they are complete."""
 
+import csv
 import errno
+import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from traces.shared.interruption import remove_on_forced_exit
 
@@ -69,6 +71,21 @@ def atomic_file(path: Path) -> Iterator[TextIO]:
     """Open a text file for an atomic write."""
     with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         yield file
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically; it must have no NaN."""
+    with atomic_file(path) as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file atomically; None becomes an empty cell."""
+    with atomic_file(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
