@@ -80,7 +80,7 @@ _REPLICAS = (
     Column("num_requests", "requests", count),
     Column("num_iterations", "iterations", count, is_detail=True),
     Column("num_preemptions", "preemptions", count, is_detail=True),
-    Column("output_tokens_per_s", "tokens/s"),
+    Column("output_tokens_per_s", "tokens/s", "{:,.1f}".format),
     Column("kv_use.mean", "KV used", share),
     Column("busy", "busy", share),
 )
