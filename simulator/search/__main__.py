@@ -71,9 +71,10 @@ def _search(config: DictConfig, folder: Path) -> Figures:
         from simulator.search import cheapest
     except ModuleNotFoundError as error:
         raise ConfigError(f"python -m simulator.search needs {error.name}: pip install '.[search]'") from error
+    from simulator.plot import cost_against_latency, save, set_search_title
     from simulator.search.config import build_search
-    from simulator.search.drawing import draw
-    from simulator.search.report import print_search, summarize, write_table
+    from simulator.search.outcomes import set_of
+    from simulator.search.report import priced, print_search, summarize, write_table
 
     overrides = list(HydraConfig.get().overrides.task)
     _reject_searched_keys(overrides, config)
@@ -92,7 +93,9 @@ def _search(config: DictConfig, folder: Path) -> Figures:
             )
     write_table(outcomes, bounds, folder / "search.csv")
     summary = summarize(task, outcomes, search.num_points) | description(config, [])
-    draw(outcomes, bounds, summary, folder / "search.png")
+    figure = cost_against_latency(list(priced(set_of(outcomes), outcomes, bounds)), bounds)
+    set_search_title(figure, summary)
+    save(figure, folder / "search.png")
     write_json(folder / "search.json", summary)
     console = Console()
     print_search(task, outcomes, summary["warnings"], console)
