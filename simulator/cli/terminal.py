@@ -36,7 +36,7 @@ def terminal_table(content: Table, *, titled: bool = False) -> table.Table:
 
 
 def _narrow(content: Table, column: int) -> str:
-    """Return the head of a column in lines about as wide as its cells."""
+    """Return a head in lines about as wide as its cells."""
     lines, cells = content.head[column].splitlines(), (row[column].text for row in content.rows)
     width = max(_NARROWEST, *map(len, cells), *(len(word) for line in lines for word in line.split()))
     return "\n".join(part for line in lines for part in wrap(line, width))

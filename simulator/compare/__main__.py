@@ -67,7 +67,7 @@ def _compare(arguments: Sequence[str], console: Console) -> None:
 
 
 def _figures(run: Run) -> dict[str, Any]:
-    """Return the figures of a run by their names in comparison.csv; None: unknown."""
+    """Return the figures of a run by name; None: unknown."""
     finished = None if run.num_finished is None else float(run.num_finished)
     goodput = {"goodput": run.goodput, "good_requests_per_s": run.good_requests_per_s}
     return {"requests finished": finished, **run.throughputs, **goodput, **flat(run.latencies)}

@@ -61,7 +61,7 @@ def _of_all(num_rows: int) -> str:
 
 
 def _request(result: Result, row: int, names: Iterable[str]) -> dict[str, Any]:
-    """Return the values of a request; times of its events are since its arrival."""
+    """Return the values of a request; events are timed from its arrival."""
     values = {name: result.column(name, slice(row, row + 1)).tolist()[0] for name in names}
     since = {name: values[name] - values["arrival_s"] for name in _EVENTS}
     return values | {name: None if math.isnan(time_s) else time_s for name, time_s in since.items()}

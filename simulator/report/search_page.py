@@ -69,7 +69,7 @@ def _with_rate(search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(best: Mapping[str, Any] | None) -> str:
-    """Return the name of the cheapest deployment; empty if none meets the SLO."""
+    """Return the name of the cheapest deployment; empty: there is none."""
     if best is None:
         return ""
     layout = deployment_label(*(best[key] for key in ("replicas", "tp", "pp", "scheduler", "token_budget")))

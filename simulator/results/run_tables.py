@@ -24,7 +24,7 @@ _ON_PAGES = ("p95",)
 
 
 def latency_column(metric: str, statistic: str) -> Column:
-    """Return the column of a statistic of a latency, as in "TTFT p90, ms"."""
+    """Return the column of a latency, such as "TTFT p90, ms"."""
     label = objective_label(f"{metric.removesuffix('_s')}_{statistic}")
     return Column(f"{metric}.{statistic}", f"{label}, ms", milliseconds)
 
@@ -100,14 +100,14 @@ def figures_table(summaries: Summaries) -> Table:
 
 
 def _figures(summary: Mapping[str, Any]) -> Values:
-    """Return the figures of a run by name; availability only if a replica failed."""
+    """Return the figures of a run by name; availability only with failures."""
     busy = [share for replica in summary["replicas"] for share in _busy(replica)]
     figures = flat(summary) | {"busy": _mean(busy)}
     return figures if summary["faults"]["num_failures"] else figures | {"faults.availability": None}
 
 
 def latencies_table(summaries: Summaries) -> Table:
-    """Return the latencies: of one run by statistic, of several side by side."""
+    """Return the latencies by statistic; of several runs side by side."""
     if len(summaries) > 1:
         columns = [latency_column(metric, statistic) for metric in LATENCIES for statistic in STATISTICS]
         runs = {name: flat(summary) for name, summary in summaries.items()}
@@ -141,7 +141,7 @@ def _client(client: Mapping[str, Any]) -> Values:
 
 
 def _objectives(owner: str, slo: Mapping[str, Any] | None) -> Iterator[list[Cell]]:
-    """Yield the objectives of a run or a client class, then its goodput."""
+    """Yield the objectives of a run or a class, then its goodput."""
     if slo is None:
         return
     for objective in slo["objectives"]:

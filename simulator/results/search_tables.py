@@ -41,7 +41,7 @@ _FIGURES = (
 
 
 def jobs_table(rows: Sequence[Values], varied: Sequence[str]) -> Table:
-    """Return the jobs of a sweep: what was varied, and the figures that any has.
+    """Return the jobs of a sweep: what was varied, then their figures.
 
     Args:
         rows: Rows of sweep.csv.

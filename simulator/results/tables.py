@@ -1,4 +1,4 @@
-"""Tables as plain data, for the terminal and the pages of a report."""
+"""Tables as plain data, for the terminal and for pages."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
