@@ -17,7 +17,7 @@ from click.shell_completion import (
 
 
 def _script(shell: str) -> str:
-    """Return the script of a shell, in which Click fills in the names."""
+    """Return the script of a shell; Click fills in names."""
     return (Path(__file__).parent / "scripts" / f"complete.{shell}").read_text(encoding="utf-8")
 
 
