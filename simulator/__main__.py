@@ -25,21 +25,10 @@ from simulator.results import Result, client_figures, client_warnings
 from simulator.simulation import simulate
 from traces.shared.terminal import note
 
-SHOWN_FIGURES = {
-    "requests_per_s": "requests/s",
-    "output_tokens_per_s": "tokens/s",
-    "ttft_s.p90": "TTFT p90, ms",
-    "tbt_s.p99": "TBT p99, ms",
-    "tpot_s.p50": "TPOT p50, ms",
-    "slo.goodput": "goodput",
-    "cluster.cost_per_million_output_tokens_usd": "$/M tokens",
-    "overloaded": "overloaded",
-}
-
 
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_simulate, HELP, read_launch=with_launch, shown_figures=SHOWN_FIGURES)
+    hydra_command.run(_simulate, HELP, read_launch=with_launch)
 
 
 def _simulate(config: DictConfig, folder: Path) -> Figures:

@@ -53,8 +53,8 @@ def test_goodput_has_rows_of_both_kinds_of_runs(key: str, tmp_path: Path) -> Non
         rows = {row[0]: row[1:] for row in csv.reader(file)}
     assert rows["goodput"] == ["", str(slo["goodput"])]
     assert rows["good_requests_per_s"] == ["0.4", str(slo["goodput_qps"])]
-    assert re.search(r"goodput, % +- +\d", done.stdout)
-    assert "good requests/s" in done.stdout
+    assert re.search(r"^goodput +- +\d+\.\d%$", done.stdout, re.MULTILINE)
+    assert re.search(r"^goodput, requests/s +0\.4 ", done.stdout, re.MULTILINE)
     assert "run: goodput within TTFT <= 500 ms" in done.stdout + done.stderr
 
 

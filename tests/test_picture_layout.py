@@ -18,7 +18,6 @@ from simulator.config import CONFIG_DIR, build_prediction, load_config
 from simulator.iteration_time import time_breakdown
 from simulator.model import Device
 from simulator.plot import (
-    PricedPoint,
     batch_composition,
     capacities,
     capacity_against_slo,
@@ -34,6 +33,7 @@ from simulator.plot.pictures import pictures_of
 from simulator.replica import Batch
 from simulator.reproduce.drawing import picture
 from simulator.reproduce.figures import FIGURES, Row, plan
+from simulator.results import PricedPoint
 from simulator.token_budget import Curve
 from simulator.token_budget.drawing import draw as draw_budget
 from tests.helpers import write_run

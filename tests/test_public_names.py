@@ -12,7 +12,7 @@ EXPORTS = {
     "simulator": "ConfigError Deployment MetricOptions Objective Result SLO load_config load_result simulate",
     "simulator.capacity": "Bisection Capacity CapacityExperiment CapacityTask Trial build_capacity find_capacity"
     " lasting_warnings load_capacity",
-    "simulator.cli": "Figures HELP SweepReport WARNINGS_JOINT as_written print_summary print_wide run_command",
+    "simulator.cli": "Figures HELP SweepReport WARNINGS_JOINT as_written print_summary run_command terminal_table",
     "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
     " groups_of has_token_budget request_table token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",
@@ -41,18 +41,20 @@ EXPORTS = {
     " bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError deployment_lines deployment_parts heading"
     " load_parts load_result load_summary parse read_json title write_result",
-    "simulator.plot": "Job PricedPoint axis_of batch_composition capacities capacity_against_slo capacity_curves"
+    "simulator.plot": "Job axis_of batch_composition capacities capacity_against_slo capacity_curves"
     " cost_against_latency generation_stalls knee kv_and_queue latency_against_load latency_cdfs load_series"
     " longest_stall name_of neighbours overloaded_loads pictures_of_run pipeline_timeline prefix_cache priced_points"
     " read_sweep roofline save set_search_title statistic_label trial_series typical_iteration",
     "simulator.replica": "Batch DecodeSet Flight InFlight Limits PolicyError PrefillChunk Replica RequestTable",
-    "simulator.results": "ALLOWED BATCH_COLUMNS Bottleneck CACHED_TOKENS Distribution FINISHED FaultResult GOODPUT"
-    " Goodput GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective PERCENTILES REQUEST_COLUMNS"
-    " ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps"
-    " UNFINISHED Warning after_idle blocks_used bottlenecks cached_tokens client_figures client_warnings"
-    " deployment_label duration evicted_blocks figure is_cut_off kv_use milliseconds num_running objective_label"
-    " objective_text objective_value objectives_of output_tokens percentile_of prefix_cache_hits queue_length rank"
-    " share slo_word stalls time_span utilisation",
+    "simulator.results": "ALLOWED BATCH_COLUMNS Bottleneck CACHED_TOKENS Cell Column Distribution FINISHED"
+    " FaultResult GOODPUT Goodput GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective"
+    " PERCENTILES PricedPoint REQUEST_COLUMNS ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES"
+    " STATISTICS STATUS_NAMES STUCK Steps Table UNFINISHED Warning after_idle blocks_used bottlenecks bounds_text"
+    " cached_tokens client_figures client_warnings count deployment_label deployments_table dollars duration"
+    " evicted_blocks figure figures_table flat is_cut_off jobs_table kv_use latencies_table latency_column"
+    " milliseconds num_running objective_label objective_text objective_value objectives_of output_tokens"
+    " parts_tables percentile_of prefix_cache_hits queue_length rank share side_by_side slo_text slo_word stalls"
+    " table_of time_span trials_table utilisation",
     "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
     "simulator.schedulers": "ChunkedPrefills DynamicChunks FasterTransformer Limits LostPrefill Orca Sarathi"

@@ -332,7 +332,7 @@ def test_mistakes_are_named(
     ("name", "change", "message"),
     [
         ("capacity", {"trials": [{}]}, "capacity/capacity.json is damaged (KeyError: 'qps')"),
-        ("capacity", {"slo": None}, "capacity/capacity.json is damaged (AttributeError:"),
+        ("capacity", {"slo": None}, "capacity/capacity.json is damaged (TypeError:"),
         ("capacity", {"groups": [{}]}, "capacity/capacity.json is damaged (KeyError:"),
         ("search", {"cheapest": {}}, "search/search.json is damaged (KeyError:"),
         ("search", {"arrivals_per_s": "fast"}, "search/search.json is damaged (ValueError:"),

@@ -10,7 +10,7 @@ from rich.progress import track
 from simulator.accuracy import mlperf, silicon_sample, vllm_bench
 from simulator.accuracy.points import Point, Skipped
 from simulator.accuracy.predictions import Comparison, compare
-from simulator.accuracy.report import print_report, write_csv
+from simulator.accuracy.report import print_report, write_points
 from simulator.cli import run_command
 
 HELP = f"""\
@@ -90,7 +90,7 @@ def _write(folder: Path, comparisons: Sequence[Comparison], console: Console) ->
     folder.mkdir(parents=True, exist_ok=True)
     for name in dict.fromkeys(comparison.point.dataset for comparison in comparisons):
         path = folder / f"{name.replace(' ', '_').lower()}.csv"
-        write_csv(path, [comparison for comparison in comparisons if comparison.point.dataset == name])
+        write_points(path, [comparison for comparison in comparisons if comparison.point.dataset == name])
         console.print(f"written to {path}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -1,6 +1,6 @@
 """Table of errors, and a CSV file of all points."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,22 +8,23 @@ from rich.console import Console
 
 from simulator.accuracy.points import Skipped
 from simulator.accuracy.predictions import Comparison
-from traces.shared import atomic_files as shared
+from traces.shared.atomic_files import write_csv
 from traces.shared.terminal import new_table, note, show
 
 COLUMNS = ("dataset", "model", "device", "layout", "engine", "load", "metric", "measured_ms", "predicted_ms", "error")
 
 
-def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
+def write_points(path: Path, comparisons: Sequence[Comparison]) -> None:
     """Write one row per point and metric."""
-    rows = []
-    for comparison in comparisons:
-        point = comparison.point
-        for metric, measured_s in point.measured.items():
-            times = (f"{seconds * 1e3:.5g}" for seconds in (measured_s, comparison.predicted[metric]))
-            where = (point.dataset, point.model, point.device, point.layout, point.engine, point.load)
-            rows.append((*where, metric, *times, f"{comparison.error(metric):.4f}", int(comparison.overloaded)))
-    shared.write_csv(path, (*COLUMNS, "overloaded"), rows)
+    write_csv(path, (*COLUMNS, "overloaded"), (row for comparison in comparisons for row in _rows(comparison)))
+
+
+def _rows(comparison: Comparison) -> Iterator[tuple[object, ...]]:
+    point = comparison.point
+    where = (point.dataset, point.model, point.device, point.layout, point.engine, point.load)
+    for metric, measured_s in point.measured.items():
+        times = (f"{seconds * 1e3:.5g}" for seconds in (measured_s, comparison.predicted[metric]))
+        yield (*where, metric, *times, f"{comparison.error(metric):.4f}", int(comparison.overloaded))
 
 
 def print_report(comparisons: Sequence[Comparison], skipped: Sequence[Skipped], console: Console) -> None:

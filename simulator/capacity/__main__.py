@@ -55,12 +55,9 @@ writes sweep.csv, one row per job; rerun with the same hydra.sweep.dir, it runs 
 Exit status: 0, 2 for invalid input or a failed job, 130 if interrupted."""
 
 
-SHOWN_FIGURES = {"capacity_qps": "capacity, requests/s", "binding": "bound by", "goodput": "goodput"}
-
-
 def main() -> None:
     """Run the command line."""
-    hydra_command.run(_capacity, HELP, "capacity", read_launch=with_launch, shown_figures=SHOWN_FIGURES)
+    hydra_command.run(_capacity, HELP, "capacity", read_launch=with_launch)
 
 
 def _capacity(config: DictConfig, folder: Path) -> Figures:

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from scipy import stats
 
 from simulator.capacity.bisection import Capacity, Trial
 from simulator.capacity.config import CapacityTask
+from simulator.cli import terminal_table
 from simulator.output import heading
-from simulator.results import Warning, figure, objective_label, objective_text, objective_value, share
-from traces.shared.terminal import facts, new_table, show, warn
+from simulator.results import Warning, bounds_text, figure, objective_label, share, slo_text, trials_table
+from traces.shared.terminal import facts, show, warn
 
 CONFIDENCE = 0.95
 # Relative difference between the measured and the requested arrival rate that causes a warning.
@@ -124,10 +123,13 @@ def print_capacity(summary: dict[str, Any], console: Console) -> None:
 
     Trials are those of the first seed.
     """
-    show(console, facts([*heading(summary).items(), ("", ""), *_headline(summary)]), "", _trials(summary))
+    first_seed = summary["seeds"][0]["seed"]
+    trials = [trial for trial in summary["trials"] if trial["seed"] == first_seed]
+    show(console, facts([*heading(summary).items(), ("", ""), *_headline(summary)]), "")
+    show(console, terminal_table(trials_table(trials, summary["slo"])))
     if len(summary["seeds"]) > 1:
         rates = ", ".join(f"{seed['capacity_qps']:g}" for seed in summary["seeds"])
-        show(console, "", f"capacity by seed, requests/s: {rates}")
+        show(console, "", f"the trials are those of seed {first_seed}; capacity by seed, requests/s: {rates}")
     show(console, "")
     for warning in summary["warnings"]:
         warn(console, warning)
@@ -145,29 +147,10 @@ def _headline(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     missing_qps = summary["bracket_qps"][1]
     if missing_qps is not None:
         yield f"bound by{first}", f"{objective_label(summary['binding'])}, missed at {missing_qps:g} requests/s"
-    bounds = ", ".join(objective_text(name, bound) for name, bound in summary["slo"].items())
-    yield "SLO", bounds + (" (the default: no objective was given)" if summary["slo_is_default"] else "")
+    default = " (the default: no objective was given)" if summary["slo_is_default"] else ""
+    yield "SLO", f"{slo_text(summary['slo'], summary['request_bounds_s'])}{default}"
     best = summary["at_capacity"]
     if best is not None and best["goodput"] is not None:
         rate = "" if best["goodput_qps"] is None else f", {best['goodput_qps']:.3g} requests/s"
-        bounds = ", ".join(objective_text(name, bound) for name, bound in summary["request_bounds_s"].items())
-        yield f"goodput{first}", f"{share(best['goodput'])} of the requests{rate}, within {bounds}"
-
-
-def _trials(summary: dict[str, Any]) -> Table:
-    first_seed, has_several = summary["seeds"][0]["seed"], len(summary["seeds"]) > 1
-    # The client class on its own line keeps columns narrow.
-    objectives = [objective_label(name).replace(" ", "\n", 1) for name in summary["slo"]]
-    has_goodput = bool(summary["request_bounds_s"]) and "goodput" not in summary["slo"]
-    columns = ["requests/s", *objectives, *(["goodput"] if has_goodput else []), "SLO"]
-    table = new_table(columns, f"trials of seed {first_seed}" if has_several else None, left=["SLO"])
-    trials = [trial for trial in summary["trials"] if trial["seed"] == first_seed]
-    for trial in sorted(trials, key=lambda trial: trial["qps"]):
-        values = [
-            Text(objective_value(name, value), style="red" if name in trial["missed"] else "")
-            for name, value in trial["values"].items()
-        ]
-        goodput = [share(trial["goodput"])] if has_goodput else []
-        missed = ", ".join(map(objective_label, trial["missed"]))
-        table.add_row(f"{trial['qps']:g}", *values, *goodput, "met" if trial["met"] else f"missed: {missed}")
-    return table
+        within = bounds_text(summary["request_bounds_s"])
+        yield f"goodput{first}", f"{share(best['goodput'])} of the requests{rate}, within {within}"

@@ -4,7 +4,7 @@ from simulator.cli.help_text import HELP
 from simulator.cli.summary_table import print_summary
 from simulator.cli.sweep import Figures, SweepReport
 from simulator.cli.sweep_table import WARNINGS_JOINT, as_written
-from simulator.cli.terminal import print_wide, run_command
+from simulator.cli.terminal import run_command, terminal_table
 
 __all__ = [
     "HELP",
@@ -13,6 +13,6 @@ __all__ = [
     "SweepReport",
     "as_written",
     "print_summary",
-    "print_wide",
     "run_command",
+    "terminal_table",
 ]

@@ -5,7 +5,7 @@ Invalid input ends in one line and exit status 2.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import hydra
@@ -57,7 +57,6 @@ def run(
     *,
     read_launch: ReadLaunch,
     writes: bool = True,
-    shown_figures: Mapping[str, str] | None = None,
 ) -> None:
     """Run a task on the configuration that the command line composes.
 
@@ -67,12 +66,9 @@ def run(
         config_name: Top-level file in `configs/`.
         read_launch: Reads the command line of an engine, see `simulator.launch.with_launch`.
         writes: Whether the task writes to the output folder, which is then locked while it runs.
-        shown_figures: Columns of sweep.csv that a sweep shows at its end: headers by name.
     """
     folders: list[Path] = []
     errors: list[Exception] = []
-    sweep.shown_figures.clear()
-    sweep.shown_figures.update(shown_figures or {})
 
     def run_arguments(arguments: list[str]) -> int:
         arguments, notes = read_launch(arguments, config_name)

@@ -38,8 +38,6 @@ Figures = Mapping[str, Any]
 # Environment variable, inherited by the processes of jobs: jobs print their output.
 VERBOSE_VARIABLE = "LLM_SIMULATOR_VERBOSE"
 _LONGEST_NAME = 100
-# Figures of a job that the table on the terminal shows: headers by name.
-shown_figures: dict[str, str] = {}
 # Errors of the jobs; filled when a sweep ends, in the process that started it.
 failures: list[str] = []
 # State of the sweep that this process runs: folder, count (number of jobs) and release (unlocks the folder).
@@ -179,7 +177,7 @@ def _report(folder: Path, done: Sequence[tuple[Path, dict[str, Any]]], report: b
     if report:
         failed = [record for _, record in done if record["error"] is not None]
         failures.extend(_failure_lines(failed))
-        print_table(rows, [record for _, record in done], shown_figures, Console())
+        print_table(rows, [record for _, record in done], Console())
         print(f"{len(done)} jobs, {len(failed)} failed; written to {folder / TABLE}")
 
 

@@ -1,6 +1,5 @@
 """Tables of a sweep: sweep.csv, and its main figures on the terminal."""
 
-import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from simulator.cli.terminal import terminal_table
 from simulator.config import overrides_of
-from simulator.results import GOODPUT, milliseconds, objective_label, share, slo_word
-from traces.shared.atomic_files import atomic_file
-from traces.shared.terminal import new_table, note, show, warn
+from simulator.results import jobs_table
+from traces.shared.atomic_files import write_csv
+from traces.shared.terminal import note, show, warn
 
 MAX_SHOWN_JOBS = 100
 MAX_NAMED_JOBS = 8  # in a warning
@@ -44,15 +44,10 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows as CSV; null becomes an empty cell."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     columns.sort(key=lambda name: name == "error")
-    with atomic_file(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
 
 
-def print_table(
-    rows: Sequence[Row], records: Sequence[Mapping[str, Any]], shown: Mapping[str, str], console: Console
-) -> None:
+def print_table(rows: Sequence[Row], records: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Print what was varied and the main figures of every job.
 
     What all jobs have in common comes first.
@@ -60,20 +55,13 @@ def print_table(
     Args:
         rows: As in sweep.csv.
         records: Records of the jobs.
-        shown: Headers of the figures by name; one that ends in "ms" is of a time, stored in seconds.
         console: Where to print.
     """
     keys = dict.fromkeys(override.partition("=")[0] for record in records for override in record["overrides"])
     varied = [key for key in keys if len({str(row.get(key)) for row in rows}) > 1]
     given = [f"{key}={rows[0][key]}" for key in keys if key not in varied]
     show(console, "", f"all jobs: {', '.join([*_in_common(records, keys), *given])}")
-    wanted = {**shown, "slo.met": "SLO"}
-    figures = {name: header for name, header in wanted.items() if any(row.get(name) is not None for row in rows)}
-    table = new_table(["job", *varied, *figures.values()], left=varied)
-    for row in rows[:MAX_SHOWN_JOBS]:
-        cells = ["failed" if row["error"] else _cell(name, row.get(name), header) for name, header in figures.items()]
-        table.add_row(str(row["job"]), *(str(row.get(key, "-")) for key in varied), *cells)
-    show(console, "", table, "")
+    show(console, "", terminal_table(jobs_table(rows[:MAX_SHOWN_JOBS], ["job", *varied])), "")
     if len(rows) > MAX_SHOWN_JOBS:
         note(console, f"the first {MAX_SHOWN_JOBS} of {len(rows):,} jobs are shown")
     for text, jobs in _warnings(rows).items():
@@ -97,20 +85,6 @@ def _in_common(records: Sequence[Mapping[str, Any]], given: Collection[str]) -> 
         group = key.removesuffix(".name")
         if len(values) == 1 and not {key, group} & {*given}:
             yield f"{group}={values.pop()}"
-
-
-def _cell(name: str, value: Any, header: str) -> str:
-    if name == "slo.met":
-        return slo_word(value)
-    if name == "binding" and value is not None:
-        return objective_label(value)
-    if name.rpartition(".")[2] == GOODPUT:
-        return share(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if not isinstance(value, int | float):
-        return "-" if value is None else str(value)
-    return milliseconds(value) if header.endswith(" ms") else f"{value:,.4g}"
 
 
 def as_written(override: str) -> str:

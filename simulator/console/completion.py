@@ -4,6 +4,7 @@ Click's scripts put a space after each word, cut it at a comma, and complete no 
 """
 
 import os
+from pathlib import Path
 
 from click.shell_completion import (
     BashComplete,
@@ -15,26 +16,16 @@ from click.shell_completion import (
 )
 
 
+def _script(shell: str) -> str:
+    """Return the script of a shell; Click fills in names."""
+    return (Path(__file__).parent / "scripts" / f"complete.{shell}").read_text(encoding="utf-8")
+
+
 @add_completion_class
 class BashOverrides(BashComplete):
     """Bash, which takes what follows `=` for a word of its own."""
 
-    source_template = """\
-%(complete_func)s() {
-    local IFS=$'\\n' response type value
-    response=$(COMP_LINE="${COMP_LINE:0:COMP_POINT}" %(complete_var)s=bash_complete "$1")
-    COMPREPLY=()
-    while IFS=',' read -r type value; do
-        if [[ $type == file ]]; then
-            compopt -o default
-        elif [[ $type == plain ]]; then
-            COMPREPLY+=("$value")
-            [[ $value == *[=.] ]] && compopt -o nospace
-        fi
-    done <<< "$response"
-}
-complete -o nosort -F %(complete_func)s %(prog_name)s
-"""
+    source_template = _script("bash")
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the complete words of the line, and the incomplete one."""
@@ -53,56 +44,11 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 class ZshOverrides(ZshComplete):
     """Zsh: no space after `=` and `.`, and files after `=`."""
 
-    source_template = """\
-#compdef %(prog_name)s
-%(complete_func)s() {
-    local -a closed open described response
-    local type key descr
-    response=("${(@f)$(COMP_WORDS="${(j: :)${(@q)words[1,CURRENT]}}" COMP_CWORD=$((CURRENT-1)) \\
-        %(complete_var)s=zsh_complete %(prog_name)s)}")
-    for type key descr in ${response}; do
-        if [[ $type == file ]]; then
-            compset -P '*='
-            _path_files -f
-        elif [[ $key == *[=.] ]]; then
-            open+=("$key")
-        elif [[ $descr == _ ]]; then
-            closed+=("$key")
-        else
-            described+=("$key:$descr")
-        fi
-    done
-    (( $#described )) && _describe -V unsorted described
-    (( $#closed )) && compadd -V unsorted -a closed
-    (( $#open )) && compadd -S '' -V unsorted -a open
-}
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-    %(complete_func)s "$@"
-else
-    compdef %(complete_func)s %(prog_name)s
-fi
-"""
+    source_template = _script("zsh")
 
 
 @add_completion_class
 class FishOverrides(FishComplete):
     """Fish: commas within a word, and files after `=`."""
 
-    source_template = """\
-function %(complete_func)s
-    set -l response (%(complete_var)s=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=(commandline -t) \\
-        %(prog_name)s)
-    for completion in $response
-        set -l item (string split -m 1 "," -- $completion)
-        if test $item[1] = file
-            set -l parts (string match -r '^((?:[^=]*=)?)(.*)' -- $item[2])
-            for path in (__fish_complete_path "$parts[3]")
-                echo "$parts[2]$path"
-            end
-        else
-            echo $item[2]
-        end
-    end
-end
-complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
-"""
+    source_template = _script("fish")

@@ -31,10 +31,6 @@ class Launch:
     settings: Mapping[str, Any] = field(default_factory=dict)
     not_simulated: Sequence[str] = ()
 
-    def of_model(self, model: str) -> "Launch":
-        """Return this launch with another model."""
-        return replace(self, model=model)
-
     def replicated(self, num_replicas: int) -> "Launch":
         """Return this launch on several replicas."""
         replicas = num_replicas * self.settings.get("cluster.replicas", 1)

@@ -1,6 +1,7 @@
 """Read launches: a command line, a script or a manifest."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ _OTHERS = {
 }
 
 
-def read_words(words: Sequence[str], variables: Mapping[str, str] | None = None) -> Launch:
+def read_words(words: Sequence[str]) -> Launch:
     """Read the words of a command line.
 
     Raises:
         ConfigError: It is no launch of an engine that is simulated, or has options that the engine would refuse.
     """
-    found = _launch(words, variables or {})
+    found = _launch(words, {})
     if found is None:
         raise ConfigError(f"{' '.join(words)[:60]!r} does not launch a simulated engine; known are: {_KNOWN}")
     return found
@@ -111,7 +112,7 @@ def _with_uri(launch: Launch, documents: Any) -> Launch:
     if launch.model.lower() in published_models() or config_file(launch.model) is not None:
         return launch
     uri = model_uri(documents)
-    return launch if uri is None else launch.of_model(uri)
+    return launch if uri is None else replace(launch, model=uri)
 
 
 def _documents(path: str, text: str) -> list[Any]:

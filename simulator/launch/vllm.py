@@ -12,7 +12,6 @@ import yaml
 
 from simulator.cluster import Deployment
 from simulator.config import ConfigError
-from simulator.launch import vllm_flags as flags
 from simulator.launch.launch import EngineParser, Launch, matching_start, model_of, refuse_unknown
 from simulator.launch.vllm_batch_sizes import batch_sizes
 from simulator.launch.vllm_graphs import graph_options, graph_settings
@@ -51,7 +50,7 @@ DTYPES = {"half": "fp16", "float16": "fp16", "bfloat16": "bf16"}
 KV_DTYPES = {**DTYPES, "fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8"}
 DEFAULT_BLOCK_SIZE = 16
 SHIPPED_DTYPE = "bf16"  # of the models in configs/model
-_LONG = {short: name for name, short in flags.SHORT.items()}
+_NOT_COMPOSED = Path(__file__).with_name("vllm_options.yaml")
 PARTITION = "VLLM_PP_LAYER_PARTITION"  # environment variable, layers of each pipeline stage
 _TIMES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -148,10 +147,11 @@ def _formats(given: Mapping[str, Any], model: str, local: Model | None) -> dict[
 
 def _other_effects(given: Mapping[str, Any], local: Model | None) -> list[str]:
     """Return the options with an effect that is not simulated."""
-    notes = [f"--{name}" for name in flags.OTHER_SWITCHES if given.get(name)]
-    notes += [f"--{name}" for name in flags.OTHER_LISTS if name in given]
-    for name, neutral in flags.OTHER_VALUES.items():
-        if name in given and given[name] not in ("None", *(neutral or "").split()):
+    other = _not_composed()["other"]
+    notes = [f"--{name}" for name in other["switches"] if given.get(name)]
+    notes += [f"--{name}" for name in other["lists"] if name in given]
+    for name, neutral in (dict.fromkeys(other["values"], ()) | other["neutral_values"]).items():
+        if name in given and given[name] not in ("None", *neutral):
             notes.append(f"--{name}")
     if local is not None and local.num_experts > 1 and given.get("data-parallel-size", 1) > 1:
         notes.append("--data-parallel-size: ranks of a mixture of experts run in lockstep, replicas do not")
@@ -171,13 +171,21 @@ def _integer(text: str) -> int:
 
 
 @cache
+def _not_composed() -> dict[str, Any]:
+    """Return the options that the simulator does not compose."""
+    options: dict[str, Any] = yaml.safe_load(_NOT_COMPOSED.read_text(encoding="utf-8"))
+    return options
+
+
+@cache
 def _parser() -> EngineParser:
     """Return a parser with all options of vLLM, each without default."""
+    silent, other, shorts = (_not_composed()[part] for part in ("silent", "other", "short"))
     parser = EngineParser(NAME, add_help=False)
     parser.add_argument("model_tag", nargs="?")
 
     def add(name: str, **kind: Any) -> None:
-        short = [flags.SHORT[name]] if name in flags.SHORT else []
+        short = [shorts[name]] if name in shorts else []
         parser.add_argument(f"--{name}", *short, default=None, **kind)
 
     for name in ("data-parallel-size", "max-cudagraph-capture-size", "max-model-len", *INTEGERS):
@@ -187,15 +195,15 @@ def _parser() -> EngineParser:
     add("scheduling-policy", choices=("fcfs", "priority"))
     for name in ("model", "dtype", "quantization", "kv-cache-dtype", "compilation-config"):
         add(name)
-    for name in (*flags.SILENT_VALUES, *flags.OTHER_VALUES):
+    for name in (*silent["values"], *other["values"], *other["neutral_values"]):
         add(name)
     for name in ("cudagraph-capture-sizes", "cuda-graph-sizes"):
         add(name, type=int, nargs="+")
-    for name in (*flags.SILENT_LISTS, *flags.OTHER_LISTS):
+    for name in (*silent["lists"], *other["lists"]):
         add(name, nargs="+")
-    for name in flags.SILENT_OPTIONAL:
+    for name in silent["optional_values"]:
         add(name, nargs="?", const="")
-    for name in ("async-scheduling", "enforce-eager", *SWITCHES, *flags.SILENT_SWITCHES, *flags.OTHER_SWITCHES):
+    for name in ("async-scheduling", "enforce-eager", *SWITCHES, *silent["switches"], *other["switches"]):
         add(name, action=argparse.BooleanOptionalAction)
     parser.set_defaults(model_tag=None)
     return parser
@@ -237,6 +245,7 @@ def _spelled_out(arguments: Sequence[str]) -> list[str]:
     words: list[str] = []
     nested: dict[str, dict[str, Any]] = {}
     rest = list(arguments)
+    long = {short: name for name, short in _not_composed()["short"].items()}
     while rest:
         argument = rest.pop(0)
         name, equals, value = argument.partition("=")
@@ -247,7 +256,7 @@ def _spelled_out(arguments: Sequence[str]) -> list[str]:
             words += ["--optimization-level", *([argument[2:].removeprefix("=")] if argument[2:] else [])]
             continue
         name, dot, keys = name.partition(".")
-        name = f"--{_LONG[name]}" if dot and name in _LONG else name
+        name = f"--{long[name]}" if dot and name in long else name
         if not name.startswith("--"):
             words.append(argument)
             continue

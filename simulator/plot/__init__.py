@@ -5,7 +5,7 @@ Each function returns a matplotlib figure; `save` writes it.
 
 from simulator.plot.axis_labels import axis_of, statistic_label
 from simulator.plot.batches import batch_composition, neighbours, typical_iteration
-from simulator.plot.cost import PricedPoint, cost_against_latency
+from simulator.plot.cost import cost_against_latency
 from simulator.plot.latency import latency_cdfs
 from simulator.plot.memory import kv_and_queue
 from simulator.plot.pictures import pictures_of_run
@@ -29,7 +29,6 @@ from traces.shared.figure_style import save
 
 __all__ = [
     "Job",
-    "PricedPoint",
     "axis_of",
     "batch_composition",
     "capacities",

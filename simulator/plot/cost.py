@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from simulator.plot.axis_labels import objective_axis
+from simulator.results import PricedPoint
 from traces.shared.figure_style import GREY, MARKERS, grid, line, make_logarithmic, styled
 
 _PALE = "#BBBBBB"
@@ -21,27 +21,6 @@ _OFFSETS = [
     for angle in (45, 225, 68, 248, 22, 202, 90, 270, 0, 180, 135, 315)
 ]
 _NUMBER_SIZE, _MARK_DISTANCE = 11.0, 6.0
-
-
-@dataclass(frozen=True)
-class PricedPoint:
-    """A deployment with its price and latencies.
-
-    Attributes:
-        device: Name of its GPUs.
-        label: Short description of the rest of the deployment.
-        cost_per_hour_usd: Price, US dollars per hour.
-        values: Seconds by objective, such as "tbt_p99"; None: no value.
-        met: Whether it meets every bound.
-        fronts: Objectives for which no cheaper deployment is as good.
-    """
-
-    device: str
-    label: str
-    cost_per_hour_usd: float
-    values: Mapping[str, float | None]
-    met: bool
-    fronts: Sequence[str]
 
 
 @styled

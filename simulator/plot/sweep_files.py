@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.output import UsageError, read_json
-from simulator.plot.cost import PricedPoint
-from simulator.results import deployment_label
+from simulator.results import PricedPoint, deployment_label
 
 LOAD = "arrival.qps"
 # Latency statistics that are drawn against the load.
@@ -199,6 +198,8 @@ def priced_points(folder: Path, objectives: Sequence[str]) -> Iterator[PricedPoi
                     values={name: float(row[name]) if row[name] else None for name in objectives},
                     met=row["met"] == "1",
                     fronts=[name for name in objectives if row[f"pareto_{name}"] == "1"],
+                    max_num_seqs=int(row["max_num_seqs"]) if row["max_num_seqs"] else None,
+                    memory_utilization=float(row["memory_utilization"]),
                 )
     except (OSError, KeyError, ValueError) as error:
         raise UsageError(f"{folder / 'search.csv'} cannot be read: {error}") from error

@@ -1,6 +1,6 @@
 """Page of a capacity search."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,18 @@ from typing import Any
 from simulator.output import heading, read_json
 from simulator.plot import trial_series
 from simulator.report.charts import Axis, Chart, Key
+from simulator.report.configuration_table import configuration_table
 from simulator.report.page import Fact, Page
 from simulator.report.series_charts import line_chart, objective_axis
-from simulator.report.tables import Cell, Table, configuration_table, count, number, word
-from simulator.report.verdict import slo_text
-from simulator.results import figure, objective_label, objective_text, objective_value, share
+from simulator.results import (
+    bounds_text,
+    figure,
+    objective_label,
+    objective_value,
+    share,
+    slo_text,
+    trials_table,
+)
 from traces.shared.figure_style import GREY
 
 KEYS = (
@@ -29,7 +36,7 @@ def capacity_page(name: str, folder: Path) -> Page:
         folder: Its folder, with capacity.json.
     """
     capacity = read_json(folder / "capacity.json", *KEYS)
-    trials = sorted(capacity["trials"], key=lambda trial: (trial["qps"], trial["seed"]))
+    table = trials_table(capacity["trials"], capacity["slo"])
     return Page(
         title=name,
         kind="Capacity",
@@ -38,7 +45,7 @@ def capacity_page(name: str, folder: Path) -> Page:
         warnings=capacity["warnings"],
         launch=capacity.get("launch") or (),
         charts=list(_charts(capacity)),
-        tables=[_table(trials, list(capacity["slo"]))],
+        tables=[table],
         details=[configuration_table({"value": capacity["config"]}, only_differences=False)],
     )
 
@@ -49,8 +56,7 @@ def _slo(capacity: Mapping[str, Any]) -> str:
 
 
 def _verdict(capacity: Mapping[str, Any]) -> Iterator[str]:
-    bounds = " and ".join(objective_text(name, bound) for name, bound in capacity["slo"].items())
-    text = f"{figure(capacity['capacity_qps'])} requests/s within {bounds}"
+    text = f"{figure(capacity['capacity_qps'])} requests/s within {bounds_text(capacity['slo'])}"
     if capacity["confidence_interval_qps"] is not None:
         low, high = map(figure, capacity["confidence_interval_qps"])
         text += f" (95 % confidence, {len(capacity['seeds'])} seeds: {low} to {high})"
@@ -66,7 +72,7 @@ def _verdict(capacity: Mapping[str, Any]) -> Iterator[str]:
     )
     text = f"At the capacity, {values}"
     if best["goodput"] is not None:
-        within = " and ".join(objective_text(name, bound) for name, bound in capacity["request_bounds_s"].items())
+        within = bounds_text(capacity["request_bounds_s"])
         rate = "" if best["goodput_qps"] is None else f" ({figure(best['goodput_qps'])} requests/s)"
         text += f"; goodput {share(best['goodput'])}{rate}, within {within}"
     yield f"{text}."
@@ -82,21 +88,3 @@ def _charts(capacity: Mapping[str, Any]) -> Iterator[Chart]:
         rules = {"width": factor * capacity["slo"][objective], "height": capacity["capacity_qps"]}
         chart = line_chart(f"{axis.quantity} against load", (Axis("load, requests/s"), axis), scaled, rules=rules)
         yield replace(chart, keys=[*chart.keys, Key("bound and capacity", GREY, "6 4")])
-
-
-def _table(trials: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> Table:
-    several = len({trial["seed"] for trial in trials}) > 1
-    has_goodput = "goodput" not in objectives and any(trial["goodput"] is not None for trial in trials)
-    rows = []
-    for trial in trials:
-        cells = [number(trial["qps"]), *([number(trial["seed"], count)] if several else [])]
-        cells += [
-            Cell(objective_value(name, trial["values"].get(name)), trial["values"].get(name)) for name in objectives
-        ]
-        missed = ", ".join(map(objective_label, trial["missed"]))
-        cells += [number(trial["goodput"], share)] if has_goodput else []
-        rows.append(
-            [*cells, number(trial["num_finished"], count), word("met" if trial["met"] else f"missed: {missed}")]
-        )
-    head = ["requests/s", *(["seed"] if several else []), *map(objective_label, objectives)]
-    return Table("Trials", [*head, *(["goodput"] if has_goodput else []), "finished", "SLO"], rows)

@@ -215,9 +215,11 @@ def add_tooltips(
         drawing.add_tools(CrosshairTool(dimensions=dimension, line_color=GREY, line_alpha=0.5, visible=False))
 
 
-def draw_rule(drawing: figure, dimension: Literal["width", "height"], location: float, dash: str = "dashed") -> None:
+def draw_rule(drawing: figure, dimension: Literal["width", "height"], location: float) -> None:
     """Draw a line across the chart: a bound, or a capacity."""
-    drawing.add_layout(Span(dimension=dimension, location=location, line_color=GREY, line_dash=dash, line_width=1.5))
+    drawing.add_layout(
+        Span(dimension=dimension, location=location, line_color=GREY, line_dash="dashed", line_width=1.5)
+    )
 
 
 def shade(drawing: figure, begin: float, end: float, colour: str, series: int) -> None:

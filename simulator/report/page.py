@@ -15,8 +15,7 @@ from markupsafe import Markup
 
 from simulator.config import VERSION
 from simulator.report.charts import Chart, Key
-from simulator.report.tables import Table
-from simulator.results import Bottleneck
+from simulator.results import Bottleneck, Table
 
 
 @dataclass(frozen=True)

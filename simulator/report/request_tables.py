@@ -1,18 +1,34 @@
 """Tables of single requests and faults."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
-from simulator.report.tables import Cell, Table, count, number, word
-from simulator.results import FINISHED, STUCK, UNFINISHED, Result, milliseconds
+from simulator.results import FINISHED, STUCK, UNFINISHED, Column, Result, Table, count, milliseconds, table_of
 
 # Maximum rows of a table.
 MOST_ROWS = 30
-_HEAD = (
-    *("request", "arrival, s", "prompt tokens", "output tokens", "preemptions", "replica"),
-    *("scheduling delay, ms", "TTFT, ms", "E2E, ms"),
+_COLUMNS = (
+    Column("request_id", "request", str),
+    Column("arrival_s", "arrival, s", "{:,.2f}".format),
+    Column("prompt_tokens", "prompt tokens", count),
+    Column("output_tokens", "output tokens", count),
+    Column("num_preemptions", "preemptions", count),
+    Column("replica", "replica", count),
+    Column("first_scheduled_s", "scheduling delay, ms", milliseconds),
+    Column("first_token_s", "TTFT, ms", milliseconds),
+    Column("completed_s", "E2E, ms", milliseconds),
+    Column("client", "class", str),
 )
+_FAULTS = (
+    Column("kind", "kind", str),
+    Column("replica", "replica", "replica {}".format),
+    Column("at_s", "from, s", "{:,.2f}".format),
+    Column("end_s", "until, s", "{:,.2f}".format),
+)
+_EVENTS = ("first_scheduled_s", "first_token_s", "completed_s")
 
 
 def request_tables(result: Result, of_run: str) -> Iterator[Table]:
@@ -32,39 +48,26 @@ def request_tables(result: Result, of_run: str) -> Iterator[Table]:
     )
     e2e_s = (table["completed_s"] - table["arrival_s"])[finished]
     finished = finished[np.argsort(-e2e_s, kind="stable")]
-    head = [*_HEAD, *(["class"] if result.clients else [])]
+    columns = [column for column in _COLUMNS if column.name != "client" or result.clients]
     for title, rows in (("Slowest requests", finished), ("Unfinished requests", unfinished)):
         if len(rows):
-            cells = [_request(result, row) for row in rows[:MOST_ROWS].tolist()]
-            yield Table(f"{title}{of_run}{_of_all(len(rows))}", head, cells)
+            names = [column.name for column in columns]
+            values = [_request(result, row, names) for row in rows[:MOST_ROWS].tolist()]
+            yield table_of(f"{title}{of_run}{_of_all(len(rows))}", columns, values)
 
 
 def _of_all(num_rows: int) -> str:
     return f", {MOST_ROWS} of {num_rows:,}" if num_rows > MOST_ROWS else ""
 
 
-def _request(result: Result, row: int) -> list[Cell]:
-    table = result.requests
-    arrival_s = float(table["arrival_s"][row])
-    times = [float(table[name][row]) - arrival_s for name in ("first_scheduled_s", "first_token_s", "completed_s")]
-    counts = ("prompt_tokens", "output_tokens", "num_preemptions", "replica")
-    cells = [Cell(str(table["request_id"][row]), row), Cell(f"{arrival_s:,.2f}", arrival_s)]
-    cells += [number(int(table[name][row]), count) for name in counts]
-    cells += [number(None if np.isnan(time_s) else time_s, milliseconds) for time_s in times]
-    return [
-        *cells,
-        *(word(str(name)) for name in (result.column("client", slice(row, row + 1)) if result.clients else [])),
-    ]
+def _request(result: Result, row: int, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of a request; events are timed from its arrival."""
+    values = {name: result.column(name, slice(row, row + 1)).tolist()[0] for name in names}
+    since = {name: values[name] - values["arrival_s"] for name in _EVENTS}
+    return values | {name: None if math.isnan(time_s) else time_s for name, time_s in since.items()}
 
 
 def _faults(result: Result, of_run: str) -> Table:
     spans = result.faults.spans
-    rows = [
-        [
-            word(span.kind),
-            Cell(f"replica {span.replica}", span.replica),
-            *(Cell(f"{time_s:,.2f}", time_s) for time_s in (span.at_s, min(span.end_s, result.end_s))),
-        ]
-        for span in spans[:MOST_ROWS]
-    ]
-    return Table(f"Faults{of_run}{_of_all(len(spans))}", ["kind", "replica", "from, s", "until, s"], rows)
+    rows = [{**vars(span), "end_s": min(span.end_s, result.end_s)} for span in spans[:MOST_ROWS]]
+    return table_of(f"Faults{of_run}{_of_all(len(spans))}", _FAULTS, rows)

@@ -1,17 +1,24 @@
 """Page of one run, or of several side by side."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from simulator.output import heading
 from simulator.report.charts import key_of
-from simulator.report.figure_tables import figures_table, latencies_table, parts_tables
+from simulator.report.configuration_table import configuration_table
 from simulator.report.page import Fact, Limits, Page
 from simulator.report.request_tables import request_tables
 from simulator.report.run_charts import run_charts
-from simulator.report.tables import configuration_table
 from simulator.report.verdict import comparison, verdict
-from simulator.results import Result, bottlenecks, utilisation
+from simulator.results import (
+    Result,
+    bottlenecks,
+    figures_table,
+    latencies_table,
+    parts_tables,
+    utilisation,
+)
 
 # Keys of summary.json that the page needs, besides those of every run.
 SUMMARY_KEYS = ("arrivals_per_s", "num_requests", "groups", "choices", "slo", "faults", "overloaded", "prefix_cache")
@@ -32,9 +39,9 @@ def run_page(runs: Mapping[str, tuple[Result, Mapping[str, Any]]]) -> Page:
     configs = {name: summary["config"] for name, summary in summaries.items()}
     differences = [configuration_table(configs, only_differences=True)] if several else []
     parts = [
-        table
+        replace(table, title=f"{table.title} of {name}") if several else table
         for name, summary in summaries.items()
-        for table in parts_tables(summary, f" of {name}" if several else "")
+        for table in parts_tables(summary)
     ]
     return Page(
         title=" and ".join(runs) if len(runs) < 3 else f"{len(runs)} runs",

@@ -6,12 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from simulator.output import heading, read_json
-from simulator.plot import PricedPoint, priced_points
+from simulator.plot import priced_points
+from simulator.report.configuration_table import configuration_table
 from simulator.report.page import Fact, Page
 from simulator.report.series_charts import pareto_chart
-from simulator.report.tables import Cell, Table, configuration_table, dollars, number, word
-from simulator.report.verdict import slo_text
-from simulator.results import deployment_label, objective_label, objective_value, slo_word
+from simulator.results import (
+    Column,
+    PricedPoint,
+    deployment_label,
+    deployments_table,
+    dollars,
+    objective_label,
+    objective_value,
+    slo_text,
+    table_of,
+)
 
 KEYS = ("cheapest", "slo", "num_deployments", "warnings", "pruned", "config")
 
@@ -26,7 +35,8 @@ def search_page(name: str, folder: Path) -> Page:
     search = read_json(folder / "search.json", *KEYS)
     bounds = search["slo"]
     deployments = list(priced_points(folder, list(bounds)))
-    ruled_out = [[word(option["name"]), word(option["reason"])] for option in search["pruned"]]
+    layouts = (Column("name", "layout", str), Column("reason", "reason", str))
+    ruled_out = [table_of("Layouts ruled out", layouts, search["pruned"])] if search["pruned"] else []
     configuration = configuration_table({"value": search["config"]}, only_differences=False)
     return Page(
         title=name,
@@ -36,8 +46,8 @@ def search_page(name: str, folder: Path) -> Page:
         warnings=search["warnings"],
         launch=search.get("launch") or (),
         charts=[pareto_chart(deployments, objective, bound) for objective, bound in bounds.items()],
-        tables=[_table(deployments, bounds)],
-        details=[*([Table("Layouts ruled out", ["layout", "reason"], ruled_out)] if ruled_out else []), configuration],
+        tables=[deployments_table("Deployments", deployments, bounds, _name(search["cheapest"]))],
+        details=[*ruled_out, configuration],
     )
 
 
@@ -58,17 +68,24 @@ def _with_rate(search: Mapping[str, Any]) -> dict[str, Any]:
     return known | ({"arrivals_per_s": rate if math.isfinite(rate) else None} if rate else {})
 
 
+def _name(best: Mapping[str, Any] | None) -> str:
+    """Return the name of the cheapest deployment; empty: there is none."""
+    if best is None:
+        return ""
+    layout = deployment_label(*(best[key] for key in ("replicas", "tp", "pp", "scheduler", "token_budget")))
+    return f"{best['device']}, {layout}"
+
+
 def _verdict(search: Mapping[str, Any], deployments: Sequence[PricedPoint]) -> Iterator[str]:
     best = search["cheapest"]
     if best is None:
         yield f"None of the {search['num_deployments']:,} simulated deployments meets the SLO."
         return
-    layout = deployment_label(*(best[key] for key in ("replicas", "tp", "pp", "scheduler", "token_budget")))
     values = ", ".join(
         f"{objective_label(name)} {objective_value(name, value)}" for name, value in best["values"].items()
     )
     price = dollars(best["cost_per_hour_usd"])
-    yield f"Cheapest within the SLO: {price}/h, {best['device']}, {layout}, with {values}."
+    yield f"Cheapest within the SLO: {price}/h, {_name(best)}, with {values}."
     others: dict[str, PricedPoint] = {}
     for point in sorted(deployments, key=lambda point: point.cost_per_hour_usd):
         if point.met and point.device != best["device"]:
@@ -78,14 +95,3 @@ def _verdict(search: Mapping[str, Any], deployments: Sequence[PricedPoint]) -> I
         yield f"Cheapest on {point.device}: {dollars(point.cost_per_hour_usd)}/h ({ratio:.2g} times), {point.label}."
     num_met = sum(point.met for point in deployments)
     yield f"{num_met:,} of {len(deployments):,} simulated deployments meet the SLO."
-
-
-def _table(deployments: Sequence[PricedPoint], bounds: Mapping[str, float]) -> Table:
-    rows = []
-    for point in deployments:
-        values = [Cell(objective_value(name, point.values[name]), point.values[name]) for name in bounds]
-        fronts = ", ".join(map(objective_label, point.fronts)) or "-"
-        cells = [word(f"{point.device}, {point.label}"), number(point.cost_per_hour_usd, dollars), *values]
-        rows.append([*cells, word(slo_word(point.met)), word(fronts)])
-    head = ["deployment", "$/h", *map(objective_label, bounds), "SLO", "Pareto front of"]
-    return Table("Deployments", head, rows)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from bokeh.models import ColumnDataSource
 
-from simulator.plot import PricedPoint
 from simulator.report.charts import (
     Axis,
     Chart,
@@ -20,7 +19,7 @@ from simulator.report.charts import (
     of_series,
     symbol_of,
 )
-from simulator.results import objective_label, slo_word
+from simulator.results import PricedPoint, objective_label, slo_word
 from traces.shared.figure_style import DECODE, GREY
 
 Points = Sequence[tuple[float, float]]
@@ -133,7 +132,7 @@ def _source(points: Sequence[PricedPoint], objective: str, factor: float) -> Col
     data: dict[str, Any] = {
         "x": [point.cost_per_hour_usd for point in points],
         "y": [factor * (point.values[objective] or 0.0) for point in points],
-        "name": [f"{point.device}, {point.label}" for point in points],
+        "name": [point.name for point in points],
         "met": [slo_word(point.met) for point in points],
         "strength": [1.0 if point.met else 0.25 for point in points],
     }

@@ -1,6 +1,6 @@
 """Page of a sweep over runs or capacities."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,36 +17,12 @@ from simulator.plot import (
 from simulator.report.charts import Axis, Chart
 from simulator.report.page import Fact, Page
 from simulator.report.series_charts import bar_chart, line_chart, objective_axis
-from simulator.report.tables import Cell, Table, count, dollars, word
 from simulator.report.verdict import Scale, compared
-from simulator.results import figure, milliseconds, objective_label, share, slo_word
+from simulator.results import dollars, figure, jobs_table, objective_label, share
 
 LOAD = "arrival.qps"
 # Choices whose names stand with the options that are their own.
 _POLICIES = ("scheduler", "cluster.router")
-# Figures of a job: column of sweep.csv, head and format.
-_FIGURES: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
-    ("capacity_qps", "capacity, requests/s", figure),
-    ("requests_per_s", "requests/s", figure),
-    ("output_tokens_per_s", "tokens/s", figure),
-    ("ttft_s.p90", "TTFT P90, ms", milliseconds),
-    ("tbt_s.p99", "TBT P99, ms", milliseconds),
-    ("tpot_s.p50", "TPOT P50, ms", milliseconds),
-    ("e2e_s.p50", "E2E P50, ms", milliseconds),
-    ("slo.goodput", "goodput", share),
-    ("goodput", "goodput at the capacity", share),
-    ("kv_use.max", "KV used, most", share),
-    ("num_preemptions", "preemptions", count),
-    ("cost_per_hour_usd", "$/h", dollars),
-    ("cluster.cost_per_million_output_tokens_usd", "$/M tokens", dollars),
-)
-_WORDS = {
-    "binding": "bound by",
-    "overloaded": "overloaded",
-    "device": "device",
-    "scheduler": "scheduler",
-    "slo.met": "SLO",
-}
 _COMPARED = (
     ("tbt_s.p99", Scale("TBT p99")),
     ("ttft_s.p90", Scale("TTFT p90")),
@@ -68,13 +44,14 @@ def sweep_page(name: str, folder: Path) -> Page:
     jobs, num_failed = read_sweep(folder)
     failed = [("", f"{num_failed} of {num_failed + len(jobs)} jobs failed and are left out.")] if num_failed else []
     named = _with_own_options(jobs)
+    varied = list(dict.fromkeys(key for job in jobs for key in job.overrides))
     return Page(
         title=name,
         kind=f"Sweep of {len(jobs)} jobs",
         facts=list(_facts(jobs)),
         verdict=[*_verdict(named), *failed],
         charts=list(_charts(named)),
-        tables=[_table(jobs)],
+        tables=[jobs_table([_row(job) for job in jobs], varied)],
     )
 
 
@@ -238,33 +215,16 @@ def _capacities(jobs: Sequence[Job]) -> Chart:
     return line_chart(f"Capacity against the bound on {objective_label(curves.objective)}", (bound, axis), scaled)
 
 
-def _table(jobs: Sequence[Job]) -> Table:
-    varied = list(dict.fromkeys(key for job in jobs for key in job.overrides))
-    columns = [entry for entry in _FIGURES if any(job.row.get(entry[0]) for job in jobs)]
-    words = {
-        name: head for name, head in _WORDS.items() if name not in varied and any(job.row.get(name) for job in jobs)
-    }
-    rows = []
-    for job in jobs:
-        cells = [_setting(job.overrides.get(key, "-")) for key in varied]
-        for column, _, text in columns:
-            value = float(job.row[column]) if job.row.get(column) else None
-            cells.append(Cell(text(value), value))
-        rows.append([*cells, *(word(_in_words(name, job.row.get(name) or "-")) for name in words)])
-    return Table("Jobs", [*varied, *(head for _, head, _ in columns), *words.values()], rows)
+def _row(job: Job) -> dict[str, Any]:
+    """Return the row of a job; what was varied stays text."""
+    return {**{name: _value(text) for name, text in job.row.items()}, **job.overrides}
 
 
-def _setting(text: str) -> Cell:
-    """Return a cell of a varied value, sorted by number if possible."""
+def _value(text: str) -> Any:
+    """Return the value of a text in sweep.csv; None: empty."""
+    if text in ("", "True", "False"):
+        return text == "True" if text else None
     try:
-        return Cell(text, float(text))
+        return float(text)
     except ValueError:
-        return word(text)
-
-
-def _in_words(column: str, value: str) -> str:
-    if column == "overloaded":
-        return "yes" if value == "True" else "no"
-    if column == "slo.met":
-        return value if value == "-" else slo_word(value == "True")
-    return objective_label(value) if column == "binding" and value != "-" else value
+        return text

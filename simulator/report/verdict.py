@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.report.tables import dollars
-from simulator.results import GOODPUT, duration, figure, objective_text, share, slo_word
+from simulator.results import dollars, duration, figure, share, slo_word
 from traces.shared.spelling import counted
 
 # Figures that differ by less are called the same.
@@ -50,19 +49,6 @@ class Scale:
             return f"{self.label} {own} against {low}{f' of {next(iter(rest))}' if with_names else ''}"
         others = f" of the other {len(rest)}" if with_names else ""
         return f"{self.label} {own} against {low if low == high else f'{low} to {high}'}{others}"
-
-
-def slo_text(bounds: Mapping[str, float], request_bounds: Mapping[str, float]) -> str:
-    """Return objectives in words: "goodput >= 90.0% within TTFT <= 2 s".
-
-    Args:
-        bounds: Bounds by name of the objective.
-        request_bounds: Bounds on each request, which define goodput.
-    """
-    text = ", ".join(objective_text(name, bound) for name, bound in bounds.items())
-    if not request_bounds or not any(name.rpartition(".")[2] == GOODPUT for name in bounds):
-        return text
-    return f"{text} within {', '.join(objective_text(name, bound) for name, bound in request_bounds.items())}"
 
 
 Value = Callable[[Mapping[str, Any]], float | None]

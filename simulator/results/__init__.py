@@ -4,7 +4,10 @@ from simulator.results.bottlenecks import Bottleneck, bottlenecks, utilisation
 from simulator.results.clients import client_figures, client_warnings
 from simulator.results.faults import FaultResult
 from simulator.results.formatting import (
+    bounds_text,
+    count,
     deployment_label,
+    dollars,
     duration,
     figure,
     milliseconds,
@@ -12,6 +15,7 @@ from simulator.results.formatting import (
     objective_text,
     objective_value,
     share,
+    slo_text,
     slo_word,
 )
 from simulator.results.latency import LATENCIES, PERCENTILES, STATISTICS, Distribution, percentile_of, rank
@@ -40,9 +44,17 @@ from simulator.results.over_time import (
 from simulator.results.prefix_cache import CACHED_TOKENS, cached_tokens
 from simulator.results.replica import ReplicaResult, RequestEventArrays
 from simulator.results.result import BATCH_COLUMNS, REQUEST_COLUMNS, MetricOptions, Result
+from simulator.results.run_tables import (
+    figures_table,
+    latencies_table,
+    latency_column,
+    parts_tables,
+)
+from simulator.results.search_tables import PricedPoint, deployments_table, jobs_table, trials_table
 from simulator.results.slo import SLO, objectives_of
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
 from simulator.results.summary import STAGE_SHARES
+from simulator.results.tables import Cell, Column, Table, flat, side_by_side, table_of
 from traces.shared.warnings import Warning
 
 __all__ = [
@@ -64,30 +76,43 @@ __all__ = [
     "STUCK",
     "UNFINISHED",
     "Bottleneck",
+    "Cell",
+    "Column",
     "Distribution",
     "FaultResult",
     "Goodput",
     "GoodputObjective",
     "MetricOptions",
     "Objective",
+    "PricedPoint",
     "ReplicaResult",
     "RequestBound",
     "RequestEventArrays",
     "Result",
     "Steps",
+    "Table",
     "Warning",
     "after_idle",
     "blocks_used",
     "bottlenecks",
+    "bounds_text",
     "cached_tokens",
     "client_figures",
     "client_warnings",
+    "count",
     "deployment_label",
+    "deployments_table",
+    "dollars",
     "duration",
     "evicted_blocks",
     "figure",
+    "figures_table",
+    "flat",
     "is_cut_off",
+    "jobs_table",
     "kv_use",
+    "latencies_table",
+    "latency_column",
     "milliseconds",
     "num_running",
     "objective_label",
@@ -95,13 +120,18 @@ __all__ = [
     "objective_value",
     "objectives_of",
     "output_tokens",
+    "parts_tables",
     "percentile_of",
     "prefix_cache_hits",
     "queue_length",
     "rank",
     "share",
+    "side_by_side",
+    "slo_text",
     "slo_word",
     "stalls",
+    "table_of",
     "time_span",
+    "trials_table",
     "utilisation",
 ]

@@ -1,6 +1,7 @@
 """Formatted values with units, for people."""
 
 import re
+from collections.abc import Mapping
 
 _LABELS = {"tbt": "TBT", "ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "scheduling_delay": "scheduling delay"}
 _OBJECTIVE = re.compile(rf"(?:(.+)\.)?({'|'.join(_LABELS)})(?:_(mean|max|p[\d.]+))?")
@@ -28,6 +29,16 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
+def dollars(value: float | None) -> str:
+    """Format US dollars: "$1,234.50"; "-" for None."""
+    return "-" if value is None else f"${value:,.2f}"
+
+
+def count(value: float | None) -> str:
+    """Format a count: "12,345"; "-" for None."""
+    return "-" if value is None else f"{value:,.0f}"
+
+
 def deployment_label(replicas: object, tp: object, pp: object, scheduler: str, token_budget: object) -> str:
     """Return a short label of a deployment, without its device."""
     budget = f" {token_budget}" if token_budget else ""
@@ -53,6 +64,22 @@ def objective_text(name: str, bound: float) -> str:
     """
     sign = ">=" if _is_goodput(name) else "<="
     return f"{objective_label(name)} {sign} {objective_value(name, bound)}"
+
+
+def bounds_text(bounds: Mapping[str, float]) -> str:
+    """Format objectives: "TTFT p90 <= 500 ms, TBT p99 <= 100 ms"."""
+    return ", ".join(objective_text(name, bound) for name, bound in bounds.items())
+
+
+def slo_text(bounds: Mapping[str, float], request_bounds: Mapping[str, float]) -> str:
+    """Format an SLO: "goodput >= 90.0% within TTFT <= 2 s".
+
+    Args:
+        bounds: Bounds by name of the objective.
+        request_bounds: Bounds on each request, which define goodput.
+    """
+    has_goodput = bool(request_bounds) and any(map(_is_goodput, bounds))
+    return f"{bounds_text(bounds)} within {bounds_text(request_bounds)}" if has_goodput else bounds_text(bounds)
 
 
 def objective_value(name: str, value: float | None) -> str:

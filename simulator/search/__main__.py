@@ -1,6 +1,5 @@
 """`python -m simulator.search`: search for the cheapest deployment within the SLO."""
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from simulator.cli import Figures, as_written, hydra_command
 from simulator.config import ConfigError, description, named
 from simulator.launch import with_launch
-from simulator.plot import cost_against_latency, priced_points, save, set_search_title
+from simulator.plot import cost_against_latency, save, set_search_title
 from simulator.search.config import SearchTask, build_search
 from simulator.search.outcomes import Candidate, Outcome
-from simulator.search.report import print_search, summarize, write_table
+from simulator.search.report import priced, print_search, summarize, write_table
 from simulator.search.results_file import ResultsFile
 from simulator.search.walk import Walk, walk
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_json
 from traces.shared.terminal import note
 
 # Keys that the search chooses, and what to set instead.
@@ -83,12 +82,10 @@ def _search(config: DictConfig, folder: Path) -> Figures:
     walked = _walk(task)
     write_table(walked.outcomes, bounds, folder / "search.csv")
     summary = summarize(task, walked) | description(config, [])
-    figure = cost_against_latency(list(priced_points(folder, list(bounds))), bounds)
+    figure = cost_against_latency(list(priced(walked.outcomes, walked.outcomes, bounds)), bounds)
     set_search_title(figure, summary)
     save(figure, folder / "search.png")
-    with atomic_file(folder / "search.json") as file:
-        json.dump(summary, file, indent=2, allow_nan=False)
-        file.write("\n")
+    write_json(folder / "search.json", summary)
     console = Console()
     print_search(task, walked, summary["warnings"], console)
     note(console, f"written to {folder}")

@@ -1,8 +1,6 @@
 """Files and terminal report of `python -m simulator.search`."""
 
-import csv
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import combinations
@@ -12,14 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from simulator.cli import terminal_table
 from simulator.launch import planning_lines
-from simulator.results import figure, objective_text, objective_value
+from simulator.results import PricedPoint, deployments_table, slo_text
 from simulator.search.config import SearchTask
 from simulator.search.outcomes import NEVER_S, Outcome, cheapest, pareto, shortfall
 from simulator.search.walk import NEAR, Walk
-from traces.shared.atomic_files import atomic_file
+from traces.shared.atomic_files import write_csv
 from traces.shared.spelling import counted
-from traces.shared.terminal import facts, new_table, note, show, warn
+from traces.shared.terminal import facts, note, show, warn
 
 
 def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: Path) -> None:
@@ -28,14 +27,29 @@ def write_table(outcomes: Sequence[Outcome], bounds: Mapping[str, float], path: 
     Columns tell whether it is on the Pareto front of each objective.
     """
     fronts = _fronts(outcomes, bounds)
-    with atomic_file(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        columns = [field.name for field in fields(Outcome) if field.name not in ("values", "met", "warnings")]
-        writer.writerow([*columns, *bounds, "met", *(f"pareto_{name}" for name in bounds)])
-        for outcome in sorted(outcomes, key=_cost):
-            seconds = ["" if value >= NEVER_S else value for value in outcome.values.values()]
-            is_pareto = [int(outcome in front) for front in fronts.values()]
-            writer.writerow([*(getattr(outcome, name) for name in columns), *seconds, int(outcome.met), *is_pareto])
+    columns = [field.name for field in fields(Outcome) if field.name not in ("values", "met", "warnings")]
+    rows = []
+    for outcome in sorted(outcomes, key=_cost):
+        seconds = [None if value >= NEVER_S else value for value in outcome.values.values()]
+        is_pareto = [int(outcome in front) for front in fronts.values()]
+        rows.append([*(getattr(outcome, name) for name in columns), *seconds, int(outcome.met), *is_pareto])
+    write_csv(path, [*columns, *bounds, "met", *(f"pareto_{name}" for name in bounds)], rows)
+
+
+def priced(shown: Sequence[Outcome], outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> Iterator[PricedPoint]:
+    """Yield deployments with the fronts of all outcomes that they are on."""
+    fronts = _fronts(outcomes, bounds)
+    for outcome in shown:
+        yield PricedPoint(
+            device=outcome.device,
+            label=outcome.label,
+            cost_per_hour_usd=outcome.cost_per_hour_usd,
+            values={name: None if value >= NEVER_S else value for name, value in outcome.values.items()},
+            met=outcome.met,
+            fronts=[name for name, front in fronts.items() if outcome in front],
+            max_num_seqs=outcome.max_num_seqs,
+            memory_utilization=outcome.memory_utilization,
+        )
 
 
 def summarize(task: SearchTask, walk: Walk) -> dict[str, Any]:
@@ -116,9 +130,7 @@ def _headline(task: SearchTask, best: Outcome | None) -> Iterator[tuple[str, str
     rate = f"{task.qps:.4g} requests/s of " if task.qps else ""
     yield "model", model
     yield "load", f"{rate}{task.trace_name}, {prompt:,.0f} + {output:,.0f} tokens (prompt + output, mean)"
-    within = ", ".join(objective_text(bound.name, bound.bound_s) for bound in task.slo.request_bounds)
-    bounds = ", ".join(objective_text(name, bound) for name, bound in task.slo.bounds().items())
-    yield "SLO", f"{bounds} within {within}" if task.slo.goodputs else bounds
+    yield "SLO", slo_text(task.slo.bounds(), {bound.name: bound.bound_s for bound in task.slo.request_bounds})
     if best is None:
         yield "cheapest", "none of the simulated deployments meets the SLO"
         return
@@ -141,16 +153,8 @@ def _candidates(outcomes: Sequence[Outcome], bounds: Mapping[str, float], best: 
     closest = sorted(outcomes, key=lambda outcome: (shortfall(outcome, bounds), -outcome.cost_per_hour_usd))[:5]
     shown = sorted(on_a_front.values(), key=_cost) or closest
     title = "Pareto front" if on_a_front else "closest to the SLO"
-    columns = ["$/h", "replicas", "device", "tp", "pp", "scheduler", "tokens", "requests", "memory"]
-    objectives = [re.sub(r" (?=[<>]=)", "\n", objective_text(name, bound)) for name, bound in bounds.items()]
-    table = new_table([*columns, *objectives], title, left=["device", "scheduler"])
-    for outcome in shown:
-        layout = (str(outcome.replicas), outcome.device, str(outcome.tp), str(outcome.pp), outcome.scheduler)
-        limits = (figure(outcome.token_budget), figure(outcome.max_num_seqs), f"{outcome.memory_utilization:.0%}")
-        values = (_value(name, outcome.values[name]) for name in bounds)
-        style = "bold" if outcome is best else ""
-        table.add_row(f"{outcome.cost_per_hour_usd:,.2f}", *layout, *limits, *values, style=style)
-    return table
+    name = "" if best is None else f"{best.device}, {best.label}"
+    return terminal_table(deployments_table(title, priced(shown, outcomes, bounds), bounds, name), titled=True)
 
 
 def _fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[str, list[Outcome]]:
@@ -160,7 +164,3 @@ def _fronts(outcomes: Sequence[Outcome], bounds: Mapping[str, float]) -> dict[st
 
 def _cost(outcome: Outcome) -> float:
     return outcome.cost_per_hour_usd
-
-
-def _value(objective: str, value: float) -> str:
-    return "-" if value >= NEVER_S else objective_value(objective, value)

@@ -33,7 +33,7 @@ def new_table(columns: Iterable[str], title: str | None = None, left: Collection
     table = Table(title=title, title_justify="left", title_style="dim", box=SIMPLE_HEAD)
     table.show_edge, table.pad_edge = False, False
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 or name in left else "right")
+        table.add_column(name, justify="left" if number == 0 or name in left else "right", overflow="fold")
     return table
 
 
