@@ -12,6 +12,7 @@ import pytest
 from simulator import simulate
 from simulator.config import load_config
 from simulator.replica import Batch, Replica
+from simulator.replica.queue import WaitingQueue
 from simulator.schedulers import Limits, Sarathi
 from simulator.simulation import CHECK_VARIABLE
 from tests.helpers import serve, trace_of
@@ -157,7 +158,7 @@ def test_a_faulty_policy_is_stopped_at_its_line(mistake: str, checked: bool, mon
     assert "test_python_api.py:" in str(error.value)
 
 
-@pytest.mark.parametrize("attribute", ["waiting", "running", "prefilling", "decoding", "free_blocks"])
+@pytest.mark.parametrize("attribute", ["decoding", "free_blocks"])
 def test_a_policy_cannot_replace_the_state_of_a_replica(attribute: str) -> None:
     class Faulty(Sarathi):
         def schedule(self, replica: Replica) -> Batch | None:
@@ -165,6 +166,16 @@ def test_a_policy_cannot_replace_the_state_of_a_replica(attribute: str) -> None:
             return super().schedule(replica)
 
     with pytest.raises(AttributeError, match=attribute):
+        serve([(0.0, 8, 5)] * 2, Faulty())
+
+
+def test_a_policy_cannot_replace_the_queue() -> None:
+    class Faulty(Sarathi):
+        def schedule(self, replica: Replica) -> Batch | None:
+            replica.waiting = WaitingQueue()
+            return super().schedule(replica)
+
+    with pytest.raises(ValueError, match="Faulty.schedule: the policy changes the replica itself; only its verbs may"):
         serve([(0.0, 8, 5)] * 2, Faulty())
 
 

@@ -20,10 +20,7 @@ LLAMA = load_config("model=llama2_70b", "kv_cache.num_blocks=1")["deployment"].m
 
 def batch_of(prefills: list[tuple[int, int]], decodes: tuple[int, int] = (0, 0)) -> Batch:
     """Return a batch of (chunk, context) prefills and of (count, context of each) decodes."""
-    batch = Batch(decodes[0], decodes[0] * decodes[1])
-    for request, (num_tokens, context_tokens) in enumerate(prefills):
-        batch.add_chunk(request, num_tokens, context_tokens)
-    return batch
+    return Batch.of(prefills, [decodes])
 
 
 def seconds(batch: Batch, model: str = "mistral", tp: int = 1, host: HostTime | None = None) -> float:

@@ -9,9 +9,10 @@ from simulator import Deployment, Result, simulate
 from simulator.cluster.gateway import Gateway
 from simulator.config import load_config
 from simulator.iteration_time import Affine
+from simulator.kv_cache import KVPool, LayerGroup
 from simulator.log import StayEnd
 from simulator.model import KVMemory
-from simulator.replica import Replica, RequestTable
+from simulator.replica import Limits, Replica, RequestTable
 from simulator.routers import (
     NO_SESSION,
     Arrival,
@@ -65,12 +66,16 @@ def serve(router: Router, trace: Trace, *, num_replicas: int = 4, seed: int = 0,
     return simulate(trace, deployment, router=router, seed=seed)
 
 
+def replica_of(table: RequestTable) -> Replica:
+    """Build an idle replica of ten KV blocks."""
+    return Replica(table, KVPool(10, [LayerGroup(16)]), Limits(), max_model_len=100)
+
+
 def loads_of(*outstanding: tuple[int, int, int]) -> list[ReplicaLoad]:
     """Return loads of (outstanding requests, their prompt tokens, requests sent so far) with empty KV caches."""
     table = RequestTable([], [], [], [])
     return [
-        ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), "a40", 1, routed, requests, tokens)
-        for requests, tokens, routed in outstanding
+        ReplicaLoad(replica_of(table), "a40", 1, routed, requests, tokens) for requests, tokens, routed in outstanding
     ]
 
 
@@ -98,9 +103,9 @@ def test_least_outstanding_tokens_counts_prompt_tokens() -> None:
 
 def test_least_kv_used_compares_the_share_of_used_blocks() -> None:
     table = RequestTable([], [], [], [])
-    replicas = [Replica(table, num_blocks=10, block_size=16, max_model_len=100) for _ in range(3)]
+    replicas = [replica_of(table) for _ in range(3)]
     for replica, free in zip(replicas, (2, 7, 4), strict=True):
-        replica.free_blocks = free
+        replica.kv.free_blocks = free
     loads = [ReplicaLoad(replica, "a40", 1) for replica in replicas]
     assert [load.kv_used for load in loads] == pytest.approx([0.8, 0.3, 0.6])
     assert choice(LeastKVUsed(), loads) == 1
@@ -158,10 +163,7 @@ def test_a_router_does_not_know_the_output_lengths(router: Router) -> None:
 
 def test_a_gateway_tracks_outstanding_requests() -> None:
     table = RequestTable([0.0] * 3, [10, 20, 30], [11, 22, 33], [10, 20, 30])
-    loads = [
-        ReplicaLoad(Replica(table, num_blocks=10, block_size=16, max_model_len=100), device, 1)
-        for device in ("a40", "h100_sxm")
-    ]
+    loads = [ReplicaLoad(replica_of(table), device, 1) for device in ("a40", "h100_sxm")]
 
     class RecordingRouter:
         seen: list[tuple[int, int, int]]

@@ -1,6 +1,5 @@
 """A saved run loads as if it had just been simulated."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -59,24 +58,6 @@ def test_a_loaded_run_equals_the_simulated_one(name: str, tmp_path: Path) -> Non
         assert replica.provenance == expected.provenance
     assert loaded.warnings == result.warnings
     assert load_summary(tmp_path)["ttft_s"] == result.summary["ttft_s"]
-
-
-def test_warnings_of_runs_that_were_saved_without_kinds_are_of_an_unknown_kind(tmp_path: Path) -> None:
-    result = simulate(**load_config("trace=fixed", "trace.num_requests=5", "arrival=closed_loop", "arrival.users=9"))
-    (note,) = result.notes
-    assert note.kind == "idle_users"
-    save(result, tmp_path)
-    with np.load(tmp_path / "log.npz") as file:
-        arrays = {name: file[name] for name in file.files}
-    for notes, kinds in (([note.text], ["unknown"]), ([["idle_users", note.text]], ["idle_users"])):
-        about = json.loads(arrays["about"].tobytes()) | {"notes": notes}
-        about_bytes = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-        np.savez(tmp_path / "log.npz", **{**arrays, "about": about_bytes})
-        assert [loaded.kind for loaded in load_result(tmp_path).notes] == kinds
-    about["notes"] = [["banana", note.text]]
-    np.savez(tmp_path / "log.npz", **{**arrays, "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)})
-    with pytest.raises(RunError, match="the kind of a warning must be one of overloaded, "):
-        load_result(tmp_path)
 
 
 def test_the_same_run_is_written_as_the_same_bytes(tmp_path: Path) -> None:
@@ -201,7 +182,7 @@ def test_a_log_holds_no_code(tmp_path: Path) -> None:
 def test_files_of_an_earlier_run_are_removed(tmp_path: Path) -> None:
     result = simulate(**load_config("trace.num_requests=3", "output.timeline=true"))
     write_result(result, tmp_path, {}, Files(batches=True, timeline=True, parquet=True))
-    assert len(list(tmp_path.iterdir())) == 7
+    assert len(list(tmp_path.iterdir())) == 8
     write_result(result, tmp_path, {}, Files(log=False))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["requests.csv", "summary.json"]
 

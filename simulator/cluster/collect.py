@@ -15,6 +15,7 @@ from simulator.cluster.cluster import Cluster
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.engine import ReplicaRun, StuckReason
 from simulator.log import NO_REPLICA, StayEnd, Stays
+from simulator.replica import decode_spans
 from simulator.results import (
     FINISHED,
     IGNORED,
@@ -145,15 +146,16 @@ def _replica_result(
     """
     replica, request_events = run.replica, run.replica.request_events
     logged = run.log.logged()
-    admissions = _rows(request_events.admissions, 4)
+    admissions, known_tokens = np.split(_rows(request_events.admissions, 5), [4], axis=1)
+    needed = [replica.blocks_to_admit(num_tokens) for num_tokens in known_tokens.ravel().tolist()]
     events = RequestEventArrays(
         admissions=admissions,
-        blocks_needed=np.array(run.blocks_needed, dtype=np.int64) - admissions[:, 3],
+        blocks_needed=np.array(needed, dtype=np.int64) - admissions[:, 3],
         prefill_ends=_rows(request_events.prefill_ends, 2),
         finishes=_rows(request_events.finishes, 2),
         preemptions=_rows(request_events.preemptions, 2),
         evictions=_rows(request_events.evictions, 2),
-        decode_spans=_rows(replica.decode_spans(), 4),
+        decode_spans=_rows(decode_spans(replica), 4),
     )
     _fill_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
     np.add.at(table["num_preemptions"], events.preemptions[:, 0], 1)

@@ -15,7 +15,7 @@ from simulator.cluster.gateway import Gateway
 from simulator.engine import FAULT, Clock, Engine, ReplicaRun
 from simulator.iteration_time import StageTimes
 from simulator.log import FAILURE, NETWORK, FaultSpan, StayEnd
-from simulator.replica import Batch, RequestTable
+from simulator.replica import Batch, RequestTable, cached_tokens
 
 
 class DegradedTimes:
@@ -183,7 +183,7 @@ class FaultInjector:
     def _drop_requests(self, replica: int) -> None:
         """Drop all requests of a failed replica; retry or lose each."""
         now_s = self._clock.now
-        self.tokens_lost += self._runs[replica].replica.cached_tokens
+        self.tokens_lost += cached_tokens(self._runs[replica].replica)
         running, waiting = self._engines[replica].fail()
         self._gateway.end(replica, running, now_s, StayEnd.FAILED, was_running=True)
         self._gateway.end(replica, waiting, now_s, StayEnd.FAILED, was_running=False)

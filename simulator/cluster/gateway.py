@@ -36,7 +36,7 @@ class Gateway:
             router: Routing policy.
             random: Random generator of the router.
         """
-        self.stays = StayLog()
+        self.stays = StayLog(requests.engine_arrival_s)
         self._requests = requests
         self._num_arrived = 0
         # A copy: a preempted request has more to prefill than when it was sent, and the gateway does not know.
@@ -85,7 +85,7 @@ class Gateway:
         load.num_requests += 1
         load.num_tokens += prompt_tokens
         self._requests.engine_arrival_s[request] = now_s
-        self.stays.begin(request, replica, now_s)
+        self.stays.begin(request, replica)
         return replica
 
     def end(self, replica: int, requests: Sequence[int], now_s: float, why: StayEnd, was_running: bool) -> None:

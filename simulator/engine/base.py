@@ -1,15 +1,15 @@
 """What the event loops share: scheduling, starting and logging batches."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
 from simpy.events import Event
 
 from simulator.engine.pipeline_stages import Stages
-from simulator.log import IterationLog, StageUse
-from simulator.replica import Batch, PolicyError, Replica
+from simulator.log import IterationLog, Members, StageUse
+from simulator.replica import Batch, PolicyError, Replica, batch_members
 from simulator.schedulers import Scheduler
 from traces.shared.user_code import line_in, place_of
 
@@ -32,7 +32,6 @@ class ReplicaRun:
         stages: Time use of each pipeline stage.
         overlap_sends: Whether a stage computes its next batch while it sends.
         cut_off: Whether the time limit kept an iteration from starting.
-        blocks_needed: KV blocks needed for each admission, prefix cache hits included.
     """
 
     replica: Replica
@@ -44,7 +43,6 @@ class ReplicaRun:
     stages: Sequence[StageUse]
     overlap_sends: bool = False
     cut_off: bool = False
-    blocks_needed: list[int] = field(default_factory=list)
 
     def enqueue(self, request: int) -> None:
         """Queue a request that arrives now, or refuse it."""
@@ -71,8 +69,8 @@ class ReplicaRun:
                 raise self._policy_error(str(error), error) from None
             if batch is not step or started is None:
                 self._require_decision(batch, step)
-            if step.chunks or step.ignored:
-                self._report(step)
+            if step.ignored:
+                self.on_end(step.ignored, False)
             if started is not None:
                 return started
             if batch is None or not until_tokens or self._is_livelocked:
@@ -81,7 +79,7 @@ class ReplicaRun:
         return None
 
     def _require_decision(self, batch: object, step: Batch) -> None:
-        """Check that a policy returned the batch of its verbs, or None if they decided nothing.
+        """Check that a policy returned `replica.step` or None, as fits.
 
         Raises:
             ValueError: It did not.
@@ -95,19 +93,14 @@ class ReplicaRun:
         raise self._policy_error("returned a batch that decides nothing; return None if there is nothing to do")
 
     def _policy_error(self, mistake: str, error: PolicyError | None = None) -> ValueError:
-        """Return an error that names the line of the policy where a verb failed, or its first line."""
+        """Return an error that names a line of the policy.
+
+        It is the line where a verb failed, or the first one.
+        """
         schedule = type(self.scheduler).schedule
         place = (error and line_in(error, schedule)) or place_of(schedule)
         colon = ":" if error else ""
         return ValueError(f"{place}: {type(self.scheduler).__name__}.schedule{colon} {mistake}")
-
-    def _report(self, batch: Batch) -> None:
-        """Report a batch's refused requests, and log KV blocks needed at admission."""
-        if batch.ignored:
-            self.on_end(batch.ignored, False)
-        admissions, needed = self.replica.request_events.admissions, self.blocks_needed
-        for request, *_ in admissions[len(needed) :]:
-            needed.append(self.replica.blocks_to_admit(self.replica.requests.known_tokens[request]))
 
     def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
         """Send a batch through the pipeline stages, and log it.
@@ -121,11 +114,15 @@ class ReplicaRun:
         Returns:
             Its stage times, when the first stage is free again, and when the last stage completes the batch.
         """
-        self.log.begin_run(batch, self.replica.in_flight.flights[-1].decodes, now_s, start_s, self.replica.members)
+        self.log.begin_run(batch, self.replica.in_flight.flights[-1].decodes, now_s, start_s, self.members)
         times = self.stage_times(batch)
         first_end_s, end_s = stages.pass_through(times, now_s, start_s)
         self.log.times.extend((end_s, self.replica.free_blocks))
         return times, first_end_s, end_s
+
+    def members(self) -> Members:
+        """Return the members of the batch started last."""
+        return batch_members(self.replica)
 
     @property
     def _is_livelocked(self) -> bool:

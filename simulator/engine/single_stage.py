@@ -69,7 +69,7 @@ class SingleStageEngine:
                 yield self._idle
                 end_s = clock.now
                 continue
-            begin_run(batch, flights[-1].decodes, start_s, start_s, replica.members)
+            begin_run(batch, flights[-1].decodes, start_s, start_s, run.members)
             self._arrived = False
             self._start_s = start_s
             due_s, wake = clock.next_due_s(), None

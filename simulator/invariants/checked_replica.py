@@ -1,4 +1,4 @@
-"""A replica compared with an expected state at every verb, batch and iteration."""
+"""A replica that checks itself against an expected state."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -45,10 +45,10 @@ class _Flight:
 
 
 class CheckedReplica(Replica):
-    """A replica that checks each verb, batch and iteration against an expected state.
+    """A replica that checks itself against an expected state.
 
-    The expected state has one entry per request and is summed over the members of each batch; the replica keeps
-    totals.
+    It does so at each verb, batch and iteration. The expected state has one entry per request and is summed over the
+    members of each batch; the replica keeps totals.
 
     Invariants:
         - A verb names requests in the state that it assumes. A chunk starts where the previous one ended and stays
@@ -85,7 +85,7 @@ class CheckedReplica(Replica):
     # -- verbs ----------------------------------------------------------------------------------
 
     def allocate_all(self, chunks: Mapping[int, int] = MappingProxyType({})) -> None:
-        """Schedule the next token of every decode that can be scheduled, and some prefill chunks."""
+        """Schedule all decodes that can be, and some prefill chunks."""
         members = np.array([*self.decoding], dtype=np.int64)
         super().allocate_all(chunks)
         self._expect_decodes(members)
@@ -166,7 +166,7 @@ class CheckedReplica(Replica):
         self._expected_step.decodes = np.concatenate([self._expected_step.decodes, members])
 
     def _expect_chunk(self, request: int, num_tokens: int) -> None:
-        """Expect the next tokens of a prefill, and the KV blocks for them."""
+        """Expect the next tokens of a prefill and their KV blocks."""
         state, chunks = self._expected, self._expected_step.chunks
         num_left = int(state.known_tokens[request] - state.context_tokens[request])
         if request not in self._expected_running or request in chunks or not 0 < num_tokens <= num_left:
@@ -199,7 +199,7 @@ class CheckedReplica(Replica):
         return super().begin_step()
 
     def start(self) -> Batch | None:
-        """End a call of the policy, and put the batch that it formed in flight."""
+        """End a call of the policy; put its batch in flight."""
         step = self._expected_step
         started = super().start()
         if (started is not None) != bool(len(step.decodes) or step.chunks):

@@ -27,6 +27,9 @@ from simulator.replica import Batch
 
 _BLOCK = 256  # values that a lookup computes at once
 
+# Parts of a stage's time: number of layers; entry, head, launches and send, seconds.
+_Stage = tuple[int, float, float, float, float]
+
 
 class ComposedTimes:
     """Stage times of one layout, composed of the times of its operators.
@@ -62,6 +65,8 @@ class ComposedTimes:
         self._entries = [Lookup(partial(self._entry_time, stage)) for stage in range(parallel.pp)]
         self._heads = [Lookup(partial(self._head_time, stage)) for stage in range(parallel.pp)]
         self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
+        # Of batches without prefill, by number of decodes: linear operators of a layer, host, and stages.
+        self._decode_parts: dict[int, tuple[float, float, Sequence[_Stage]]] = {}
         operators = [
             embedding(model, parallel.tp),
             *chain(*layer_operators(model, parallel.tp, fused=self._fused)),
@@ -80,33 +85,45 @@ class ComposedTimes:
     def of_batch(self, batch: Batch) -> Sequence[float]:
         """Return the seconds of each stage and each send, see `StageTimes`."""
         chunks, num_decodes = batch.chunks, batch.num_decodes
-        num_tokens, num_seqs = batch.num_prefill_tokens + num_decodes, num_decodes + len(chunks)
-        num_rows, launches = num_seqs, self._launches
-        if chunks:
-            if num_tokens < len(self._padded_mixed):
-                num_tokens, launches = self._padded_mixed[num_tokens], self._piece_launches
-        elif num_decodes < len(self._padded):
-            num_tokens = num_rows = self._padded[num_decodes]
-            launches = self._graph_launches
+        if not chunks:
+            layer_s, host_s, stages = self._decode_parts.get(num_decodes) or self._add_decode_parts(batch)
+            layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
+            if len(stages) > 1:
+                return _stage_times(layer_s, host_s, stages)
+            layers, entry_s, head_s, launch_s, _ = stages[0]
+            gpu_s = layers * layer_s + entry_s + head_s
+            return (host_s + (gpu_s if gpu_s > launch_s else launch_s),)
+        num_tokens, num_rows, launches = self._padded_batch(batch)
         layer_s = self._linear[num_tokens]
         if num_decodes:
             layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
-        if chunks:
-            for seconds in self._attention.prefill_times(chunks, beside_decodes=num_decodes > 0):
-                layer_s += seconds
+        for seconds in self._attention.prefill_times(chunks, beside_decodes=num_decodes > 0):
+            layer_s += seconds
         base_s, per_seq_s = self._host
-        host_s = base_s + per_seq_s * num_seqs
-        layers, entries, heads = self._layers, self._entries, self._heads
-        if len(layers) == 1:
-            gpu_s = layers[0] * layer_s + entries[0][num_tokens] + heads[0][num_rows]
-            return (host_s + (gpu_s if gpu_s > launches[0] else launches[0]),)
-        times = []
-        for stage, launch_s in enumerate(launches):
-            if stage:
-                times.append(self._sends[stage - 1][num_tokens])
-            gpu_s = layers[stage] * layer_s + entries[stage][num_tokens] + heads[stage][num_rows]
-            times.append(host_s + (gpu_s if gpu_s > launch_s else launch_s))
-        return times
+        host_s, stages = base_s + per_seq_s * (num_decodes + len(chunks)), self._stages(num_tokens, num_rows, launches)
+        return _stage_times(layer_s, host_s, stages)
+
+    def _stages(self, num_tokens: int, num_rows: int, launches: Sequence[float]) -> Sequence[_Stage]:
+        """Return the parts of each stage that depend on these numbers only."""
+        if len(launches) == 1:
+            return ((self._layers[0], self._entries[0][num_tokens], self._heads[0][num_rows], launches[0], 0.0),)
+        sends = [*(send[num_tokens] for send in self._sends), 0.0]
+        parts = zip(self._layers, self._entries, self._heads, launches, sends, strict=True)
+        return [
+            (layers, entry[num_tokens], head[num_rows], launch_s, send_s)
+            for layers, entry, head, launch_s, send_s in parts
+        ]
+
+    def _add_decode_parts(self, batch: Batch) -> tuple[float, float, Sequence[_Stage]]:
+        num_tokens, num_rows, launches = self._padded_batch(batch)
+        base_s, per_seq_s = self._host
+        parts = (
+            self._linear[num_tokens],
+            base_s + per_seq_s * batch.num_decodes,
+            self._stages(num_tokens, num_rows, launches),
+        )
+        self._decode_parts[batch.num_decodes] = parts
+        return parts
 
     def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
         """Yield the operators of a stage, host overhead and send included.
@@ -126,10 +143,7 @@ class ComposedTimes:
             yield OperatorTime("send", "network", self._sends[stage][num_tokens], 1)
 
     def _padded_batch(self, batch: Batch) -> tuple[int, int, Sequence[float]]:
-        """Return the computed tokens, rows of the head, and launch times.
-
-        The hot path in `of_batch` says the same.
-        """
+        """Return the computed tokens, rows of the head, and launch times."""
         num_tokens, num_rows = batch.num_prefill_tokens + batch.num_decodes, batch.num_decodes + len(batch.chunks)
         if batch.chunks and num_tokens < len(self._padded_mixed):
             return self._padded_mixed[num_tokens], num_rows, self._piece_launches
@@ -259,6 +273,16 @@ def padded_sizes(sizes: Sequence[int]) -> list[int]:
     for size in sizes:
         padded += [size] * (size + 1 - len(padded))
     return padded
+
+
+def _stage_times(layer_s: float, host_s: float, stages: Sequence[_Stage]) -> Sequence[float]:
+    """Return the seconds of each stage and each send."""
+    times: list[float] = []
+    for layers, entry_s, head_s, launch_s, send_s in stages:
+        gpu_s = layers * layer_s + entry_s + head_s
+        times += (host_s + (gpu_s if gpu_s > launch_s else launch_s), send_s)
+    times.pop()
+    return times
 
 
 class Lookup(dict[int, float]):

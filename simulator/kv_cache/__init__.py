@@ -1,4 +1,4 @@
-"""KV blocks of a replica: the pool, groups of layers, and prefix caching."""
+"""KV blocks of a replica, and prefix caching."""
 
 from simulator.kv_cache.block_hash_cache import BlockHashCache
 from simulator.kv_cache.block_hashes import BlockHashes

@@ -7,7 +7,7 @@ from simulator.kv_cache.prefix_cache import PrefixCache
 
 
 class KVPool:
-    """KV blocks of a replica: how many are free, and which request has how many.
+    """KV blocks of a replica, free or allocated to requests.
 
     The groups of layers take their blocks from the same pool. A block that no request references is free, even if it
     is still cached; it is evicted when free blocks run short.
@@ -69,11 +69,12 @@ class KVPool:
     def acquire(self, request: int, num_tokens: int) -> int:
         """Reference the cached prefix of a request that is admitted.
 
+        There is a prefix cache.
+
         Returns:
             How many of its blocks other requests reference, too.
         """
-        if self.prefix is None:
-            return 0
+        assert self.prefix is not None
         num_cached = num_tokens // self.block_size
         num_evictable = self.prefix.acquire(request, num_cached)
         self.free_blocks -= num_evictable
@@ -81,7 +82,7 @@ class KVPool:
         return num_cached - num_evictable
 
     def extend(self, request: int, num_tokens: int) -> bool:
-        """Take free blocks for a prefill until it has those of its first `num_tokens` tokens.
+        """Allocate to a prefill the blocks of its first `num_tokens` tokens.
 
         Returns:
             Whether enough were free; False: none is taken.
@@ -97,19 +98,21 @@ class KVPool:
         return True
 
     def follow_context(self, request: int, num_tokens: int) -> None:
-        """Let the blocks of a request follow from its `num_tokens` tokens of context from now on.
+        """Free the blocks of a request beyond its `num_tokens` tokens.
 
-        Blocks beyond them are freed.
+        From now on its blocks follow from its context.
         """
         self.free_blocks += self._allocated.pop(request) - self.blocks_for(num_tokens)
 
     def cache(self, request: int, num_tokens: int) -> None:
-        """Cache the full blocks of the first `num_tokens` tokens of a running request."""
+        """Cache the full blocks of a request's first `num_tokens` tokens."""
         if self.prefix is not None:
             self.prefix.cache_blocks(request, num_tokens // self.block_size)
 
     def release(self, request: int, context_tokens: int, computed_tokens: int) -> None:
-        """Free the blocks of a request; full ones stay cached until they are evicted.
+        """Free the blocks of a request.
+
+        Full ones stay cached until they are evicted.
 
         Args:
             request: The request.
@@ -125,11 +128,6 @@ class KVPool:
             num_blocks -= self.prefix.num_cached(request)
             num_blocks += self.prefix.release(request)
         self.free_blocks += num_blocks
-
-    def forget(self, request: int) -> None:
-        """Drop what is kept about a request that has ended."""
-        if self.prefix is not None:
-            self.prefix.forget(request)
 
     def evict(self) -> None:
         """Evict the cached blocks that have been taken."""

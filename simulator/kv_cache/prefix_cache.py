@@ -1,4 +1,4 @@
-"""Protocol of a prefix cache: KV blocks that requests with equal prefixes share."""
+"""Protocol of a prefix cache."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -14,11 +14,11 @@ class PrefixCache(Protocol):
     num_evictable: int
 
     def match(self, request: int, max_blocks: int) -> tuple[int, int]:
-        """Return the cached blocks at the beginning of a request, and how many of them are evictable."""
+        """Return the cached leading blocks, and how many are evictable."""
         ...
 
     def acquire(self, request: int, num_blocks: int) -> int:
-        """Reference the first blocks of a request; return how many of them were evictable."""
+        """Reference the first blocks; return how many were evictable."""
         ...
 
     def cache_blocks(self, request: int, num_blocks: int) -> None:
@@ -42,11 +42,11 @@ class PrefixCache(Protocol):
         ...
 
     def referenced_spans(self, request: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (id, first block hash, end, ref_count) of the cached blocks of a running request."""
+        """Yield (id, first hash, end, ref_count) of a request's cached blocks."""
         ...
 
     def evict_to(self, num_blocks: int) -> int:
-        """Evict until at most `num_blocks` blocks are evictable; return how many were evicted."""
+        """Evict until at most `num_blocks` are evictable; return how many were."""
         ...
 
     def clear(self) -> None:

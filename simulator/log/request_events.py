@@ -14,8 +14,8 @@ class RequestEvents:
     A replica's batches end in the order in which they start.
 
     Attributes:
-        admissions: (request, batch, cached tokens, cached KV blocks that other requests reference) of each move
-            from waiting to running.
+        admissions: (request, batch, cached tokens, cached KV blocks that other requests reference, known tokens) of
+            each move from waiting to running.
         prefill_ends: (request, batch) of each batch that completed a prefill and so emitted a token.
         finishes: (request, batch) of each last token.
         decode_spans: Decode spans of requests, see `DecodeSpan`.
@@ -24,7 +24,7 @@ class RequestEvents:
         ignored: Requests refused because they are too long.
     """
 
-    admissions: list[tuple[int, int, int, int]] = field(default_factory=list)
+    admissions: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     prefill_ends: list[tuple[int, int]] = field(default_factory=list)
     finishes: list[tuple[int, int]] = field(default_factory=list)
     decode_spans: list[DecodeSpan] = field(default_factory=list)

@@ -1,6 +1,5 @@
 """Stays of requests at replicas."""
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -72,35 +71,35 @@ class Stays:
 class StayLog:
     """The stays so far."""
 
-    def __init__(self) -> None:
-        """Start without stays."""
-        self._begins = array("d")
-        self._ends = array("d")
-        # Stay of each request that is at a replica.
-        self._current: dict[int, int] = {}
+    def __init__(self, arrived_s: Sequence[float]) -> None:
+        """Start without stays.
 
-    def begin(self, request: int, replica: int, now_s: float) -> None:
+        Args:
+            arrived_s: When each request arrived at its present replica, seconds; the gateway keeps it.
+        """
+        self._arrived_s = arrived_s
+        self._replica = [NO_REPLICA] * len(arrived_s)
+        self._ended: list[float] = []
+
+    def begin(self, request: int, replica: int) -> None:
         """Note that a request is sent to a replica."""
-        self._current[request] = len(self._begins) // 3
-        self._begins.extend((request, replica, now_s))
+        self._replica[request] = replica
 
     def end(self, requests: Sequence[int], now_s: float, why: StayEnd, was_running: bool) -> None:
         """Note that requests leave their replicas."""
-        current = self._current
         for request in requests:
-            self._ends.extend((current.pop(request), now_s, why, was_running))
+            self._ended += (request, self._replica[request], self._arrived_s[request], now_s, why, was_running)
+            self._replica[request] = NO_REPLICA
 
     def stays(self) -> Stays:
         """Return the stays as arrays."""
-        request, replica, arrived_s = np.array(self._begins).reshape(-1, 3).T
-        ends, ended = np.array(self._ends).reshape(-1, 4), np.full((len(request), 3), (np.nan, StayEnd.STILL_THERE, 0))
-        ended[ends[:, 0].astype(np.int64)] = ends[:, 1:]
-        left_s, why, was_running = ended.T.copy()
+        there = [
+            (request, replica, self._arrived_s[request], np.nan, StayEnd.STILL_THERE, False)
+            for request, replica in enumerate(self._replica)
+            if replica != NO_REPLICA
+        ]
+        rows = np.concatenate([np.array(self._ended).reshape(-1, 6), np.array(there).reshape(-1, 6)])
+        request, replica, arrived_s, left_s, why, was_running = rows[np.argsort(rows[:, 2], kind="stable")].T.copy()
         return Stays(
-            request.astype(np.int64),
-            replica.astype(np.int64),
-            arrived_s.copy(),
-            left_s,
-            why.astype(np.int64),
-            was_running > 0,
+            request.astype(np.int64), replica.astype(np.int64), arrived_s, left_s, why.astype(np.int64), was_running > 0
         )

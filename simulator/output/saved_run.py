@@ -215,7 +215,7 @@ def _result(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Res
         Stays(**{field.name: arrays[f"stays_{field.name}"] for field in fields(Stays)}),
         MetricOptions(**about["metrics"]),
         end_s=about["end_s"],
-        notes=[*map(_warning, about["notes"])],
+        notes=[Warning(*note) for note in about["notes"]],
         clients=[Client(**client) for client in about["clients"]],
         num_skipped=about["num_skipped"],
         has_prefixes=about["has_prefixes"],
@@ -250,11 +250,6 @@ def _about_times(provenance: Provenance | None) -> dict[str, Any] | None:
     return asdict(provenance) | {"warnings": [astuple(warning) for warning in provenance.warnings]}
 
 
-def _warning(entry: Any) -> Warning:
-    """Return a warning; older files have only its text."""
-    return Warning("unknown", entry) if isinstance(entry, str) else Warning(*entry)
-
-
 def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
     if about is None:
         return None
@@ -262,7 +257,7 @@ def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
     return Provenance(
         source=about["source"],
         measured=None if measured is None else Extent(**measured),
-        warnings=[*map(_warning, about["warnings"])],
+        warnings=[Warning(*warning) for warning in about["warnings"]],
         host=None if host is None else HostPart(**host),
         beyond=about["beyond"],
         generation=about["generation"],

@@ -1,10 +1,11 @@
-"""One replica of the model: waiting and running requests, KV blocks and batches."""
+"""One replica of the model: requests, KV blocks and batches."""
 
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.errors import PolicyError
 from simulator.replica.in_flight import Flight, InFlight
 from simulator.replica.limits import Limits
+from simulator.replica.observation import batch_members, cached_tokens, decode_spans
 from simulator.replica.replica import Replica
 from simulator.replica.requests import RequestTable
 
@@ -18,4 +19,7 @@ __all__ = [
     "PrefillChunk",
     "Replica",
     "RequestTable",
+    "batch_members",
+    "cached_tokens",
+    "decode_spans",
 ]

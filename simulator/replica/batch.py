@@ -1,4 +1,4 @@
-"""The batch of one iteration, as the verbs of a replica form it."""
+"""The batch of one iteration."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

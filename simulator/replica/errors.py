@@ -2,4 +2,4 @@
 
 
 class PolicyError(ValueError):
-    """A policy decided something impossible, or changed a replica other than by its verbs."""
+    """A policy used a verb wrongly, or changed the replica itself."""

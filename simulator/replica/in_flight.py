@@ -125,7 +125,7 @@ class InFlight:
         return sum(kind in (DECODE_TOKEN, PREFILL_TOKEN) for kind in kinds)
 
     def context_tokens(self, request: int) -> int:
-        """Return the tokens of a decoding request that are computed or in flight."""
+        """Return the computed tokens of a decoding request, in flight included."""
         decodes = self.set_of(request)
         return self._requests.total_tokens[request] - 1 if decodes is None else decodes.context_of(request)
 
@@ -138,7 +138,10 @@ class InFlight:
         return chunk.context_tokens + chunk.num_tokens >= self._requests.known_tokens[chunk.request]
 
     def _kind_of(self, request: int, flight: Flight) -> int | None:
-        """Return the kind of result that a batch gives a running request; None: it is not in the batch."""
+        """Return the kind of result that a batch gives a request.
+
+        Returns None if it is not in the batch.
+        """
         if request in flight.preempted:
             return None
         members = flight.decodes if flight.scheduled is None else flight.scheduled
@@ -152,18 +155,21 @@ class InFlight:
     # -- changes --------------------------------------------------------------------------------
 
     def begin_step(self) -> None:
-        """Begin a call of the policy: decodes scheduled `lookahead` calls ago can be scheduled again."""
+        """Begin a call of the policy.
+
+        Decodes scheduled `lookahead` calls ago can be scheduled again.
+        """
         self._num_calls += 1
         while self._busy and self._busy[0][0] <= self._num_calls - self.lookahead:
             self.decoding = self._merge(self._busy.popleft()[1], self.decoding)
 
     def form_all(self) -> None:
-        """Move all decodes that can be scheduled to the batch that is being formed."""
+        """Move all decodes that can be scheduled to the forming batch."""
         self.forming = self.decoding if self.forming is None else self._merge(self.decoding, self.forming)
         self.decoding = self._idle.pop() if self._idle else self.idle_set()
 
     def form(self, request: int) -> None:
-        """Move a decode to the batch that is being formed."""
+        """Move a decode to the forming batch."""
         if self.forming is None:
             self.forming = self.idle_set()
         self._move(request, self.decoding, self.forming)
@@ -181,7 +187,7 @@ class InFlight:
         return num_remaining > 0
 
     def start(self, batch: Batch) -> Flight:
-        """Put the batch that was formed in flight; its decodes count as computed."""
+        """Put the forming batch in flight; its decodes count as computed."""
         decodes, self.forming = self.forming, None
         if decodes is not None and not decodes.num_requests:  # all were preempted
             self._idle.append(decodes)
@@ -214,7 +220,7 @@ class InFlight:
         return flight
 
     def preempt(self, request: int) -> int:
-        """Remove a request from its decode set, and note its results in flight.
+        """Remove a preempted request, and note its results in flight.
 
         Returns:
             Number of batches in flight that it is in.
@@ -275,7 +281,7 @@ class InFlight:
             self._events.decode_spans.append(span)
 
     def _discard_token(self, request: int, flight: Flight) -> None:
-        """Remove the token that a batch in flight gives a request from its decode spans.
+        """Remove a request's token of a batch from its decode spans.
 
         Raises:
             RuntimeError: No decode span ends with it.

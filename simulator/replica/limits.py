@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a scheduling policy, and the rules of the engine that it belongs to.
+    """Limits of a scheduling policy, and rules of its engine.
 
     Attributes:
         max_num_seqs: Maximum running requests; None: no limit.

@@ -62,7 +62,9 @@ class PrefixCaching:
         return [request for request in self._running if request in members]
 
     def cache_scheduled(self, requests: Collection[int], all_decodes: bool = False) -> None:
-        """Cache the blocks that scheduled tokens fill, after evicting those that were taken for them.
+        """Cache the blocks that scheduled tokens fill.
+
+        First evict the blocks that were taken for them.
 
         Args:
             requests: Requests that have just been given tokens.
@@ -96,12 +98,15 @@ class PrefixCaching:
                     self._kv.cache(request, self._in_flight.known_tokens(request) - 1)
 
     def _filled_by_all(self, forming: DecodeSet) -> dict[int, int]:
-        """Return tokens to cache, by request, for decodes of a step that fill a block."""
+        """Return tokens to cache of the decodes that fill a block."""
         full = {request: forming.context_of(request) for request in self._shared(forming.full_after(0))}
         return full | {request: self._fills(request, forming) for request in self._shared(forming.full_after(1))}
 
     def _fills(self, request: int, forming: DecodeSet) -> int:
-        """Return the tokens of a decode that can be cached: a block with an unknown token has no hash."""
+        """Return the tokens of a decode that can be cached.
+
+        A block with an unknown token has no hash.
+        """
         return min(forming.context_of(request) + 1, self._in_flight.known_tokens(request))
 
     def _shared(self, requests: Iterable[int]) -> list[int]:

@@ -8,6 +8,13 @@ from typing import Any, NoReturn
 from simulator.replica.errors import PolicyError
 
 Rank = Callable[[int], Any]
+_append, _appendleft, _insert, _popleft, _remove = (
+    deque.append,
+    deque.appendleft,
+    deque.insert,
+    deque.popleft,
+    deque.remove,
+)
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
@@ -32,14 +39,14 @@ class WaitingQueue(deque[int]):
     def push(self, request: int) -> None:
         """Queue an arriving request."""
         if self._rank is None:
-            super().append(request)
+            _append(self, request)
         else:
-            super().insert(bisect(self, self._rank(request), key=self._rank), request)
+            _insert(self, bisect(self, self._rank(request), key=self._rank), request)
 
     def put_back(self, request: int) -> None:
         """Queue a preempted request: at the head, or in sorted order."""
         if self._rank is None:
-            super().appendleft(request)
+            _appendleft(self, request)
         else:
             self.push(request)
 
@@ -50,10 +57,10 @@ class WaitingQueue(deque[int]):
             PolicyError: It does not wait.
         """
         if self and self[0] == request:
-            super().popleft()
+            _popleft(self)
             return
         try:
-            super().remove(request)
+            _remove(self, request)
         except ValueError:
             raise PolicyError(f"request {request} does not wait") from None
 

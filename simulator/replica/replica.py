@@ -1,11 +1,11 @@
-"""One full copy of the model: waiting and running requests, KV blocks, and batches in flight."""
+"""One full copy of the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
 
 from simulator.kv_cache import KVPool
-from simulator.log import DecodeSpan, Members, RequestEvents
+from simulator.log import RequestEvents
 from simulator.replica.batch import Batch
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.errors import PolicyError
@@ -17,7 +17,7 @@ from simulator.replica.requests import RequestTable
 
 
 class Replica:
-    """One copy of the model: waiting and running requests, KV blocks, and batches in flight.
+    """One full copy of the model: its requests, KV blocks and batches.
 
     Together with the lengths in the request table that replicas share, it is the only state that a simulation changes.
     A policy reads it and changes it by the verbs `allocate_all`, `allocate`, `admit`, `preempt`, `ignore` and
@@ -31,6 +31,9 @@ class Replica:
         blocks_for: Returns the KV blocks that a number of tokens of a sequence need.
         watermark_blocks: KV blocks that an admission should leave free.
         max_model_len: Longest sequence that is admitted, in tokens.
+        waiting: Arrived requests that are not admitted, head of the queue first.
+        running: Admitted, unfinished requests, in flight or not, in the engine's order.
+        prefilling: Unfinished prefills, in flight or not, and how many tokens are computed or being computed.
         in_flight: Decoding requests and batches in flight.
         step: Batch that the policy is deciding.
         awaiting: Waiting requests that cannot be admitted yet, and how many results in flight they wait for.
@@ -44,10 +47,10 @@ class Replica:
     """
 
     __slots__ = (
-        "_caching", "_last_arrival_s", "_num_schedulable", "_prefilling", "_prefilling_view", "_running",
-        "_running_view", "_waiting", "awaiting", "block_size", "blocks_for", "has_ties", "in_flight", "kv",
-        "last_batch_prefilled", "limits", "max_model_len", "note", "num_finished", "num_futile_preemptions",
-        "request_events", "requests", "step", "watermark_blocks",
+        "_caching", "_last_arrival_s", "_num_schedulable", "_prefilling", "_running", "_waiting", "awaiting",
+        "block_size", "blocks_for", "has_ties", "in_flight", "kv", "last_batch_prefilled", "limits", "max_model_len",
+        "note", "num_finished", "num_futile_preemptions", "prefilling", "request_events", "requests", "running", "step",
+        "waiting", "watermark_blocks",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +83,8 @@ class Replica:
         self._waiting = WaitingQueue(requests.rank if limits.queue_order == "priority" else None)
         self._running: dict[int, None] = {}
         self._prefilling: dict[int, int] = {}
-        self._running_view, self._prefilling_view = MappingProxyType(self._running), MappingProxyType(self._prefilling)
+        self.waiting = self._waiting
+        self.running, self.prefilling = MappingProxyType(self._running), MappingProxyType(self._prefilling)
         self.request_events = RequestEvents()
         self.in_flight = InFlight(
             requests,
@@ -102,21 +106,6 @@ class Replica:
         self._caching = PrefixCaching(kv, self.in_flight, self._running, self._prefilling)
 
     # -- questions that policies ask ------------------------------------------------------------
-
-    @property
-    def waiting(self) -> Sequence[int]:
-        """Arrived requests that are not admitted, head of the queue first."""
-        return self._waiting
-
-    @property
-    def running(self) -> MappingProxyType[int, None]:
-        """Admitted, unfinished requests, in flight or not, in the engine's order."""
-        return self._running_view
-
-    @property
-    def prefilling(self) -> MappingProxyType[int, int]:
-        """Unfinished prefills, in flight or not, and how many tokens are computed or being computed."""
-        return self._prefilling_view
 
     @property
     def decoding(self) -> DecodeSet:
@@ -159,7 +148,10 @@ class Replica:
         return paused
 
     def blocks_to_admit(self, num_tokens: int) -> int:
-        """Return the free or cached KV blocks needed to admit a request with `num_tokens` known tokens."""
+        """Return the KV blocks needed to admit `num_tokens` known tokens.
+
+        They are free or cached.
+        """
         limits = self.limits
         if limits.reserves_whole_sequence:
             return self.blocks_for(self.max_model_len)
@@ -169,16 +161,31 @@ class Replica:
 
     def num_blocks_of(self, request: int) -> int:
         """Return the number of KV blocks of a running request."""
-        return self.kv.allocated(request, self._scheduled_tokens(request))
+        return self.kv.allocated(request, self.scheduled_tokens(request))
+
+    def scheduled_tokens(self, request: int) -> int:
+        """Return the computed tokens of a running request.
+
+        Tokens in flight and those of this step count.
+        """
+        if request in self._prefilling:
+            return self._prefilling[request]
+        return self.in_flight.context_tokens(request) + self._is_forming(request)
 
     def known_tokens(self, request: int) -> int:
-        """Return how many tokens of a waiting or running request are known, prompt and output."""
+        """Return the known tokens of a request, prompt and output.
+
+        The request is waiting or running.
+        """
         if request not in self._running or request in self._prefilling:
             return self.requests.known_tokens[request]
         return self.in_flight.known_tokens(request)
 
     def computed_tokens(self, request: int) -> int:
-        """Return the computed prefill tokens of a running request; tokens in flight do not count."""
+        """Return the computed prefill tokens of a running request.
+
+        Tokens in flight do not count.
+        """
         if request not in self._prefilling:
             return self.requests.known_tokens[request]
         flights = self.in_flight.flights
@@ -188,7 +195,7 @@ class Replica:
     # -- verbs of policies ----------------------------------------------------------------------
 
     def allocate_all(self, chunks: Mapping[int, int] = MappingProxyType({})) -> None:
-        """Schedule the next token of every decode that can be scheduled, and some prefill chunks.
+        """Schedule all decodes that can be, and some prefill chunks.
 
         Args:
             chunks: Tokens to compute next, by unfinished prefill.
@@ -257,7 +264,7 @@ class Replica:
         if not 0 < num_tokens <= num_left:
             raise PolicyError(f"request {request} is admitted with {num_tokens} tokens; it has {num_left} to compute")
         self._waiting.take(request)
-        num_shared = self.kv.acquire(request, cached_tokens)
+        num_shared = 0 if self.kv.prefix is None else self.kv.acquire(request, cached_tokens)
         context_tokens = cached_tokens + num_tokens
         if self.limits.reserves_whole_sequence:
             reserved_tokens = self.max_model_len
@@ -268,14 +275,16 @@ class Replica:
         self._running[request] = None
         self._prefilling[request] = context_tokens
         self.step.add_chunk(request, num_tokens, cached_tokens)
-        self.request_events.admissions.append((request, self.num_started, cached_tokens, num_shared))
+        admission = request, self.num_started, cached_tokens, num_shared, cached_tokens + num_left
+        self.request_events.admissions.append(admission)
         if self.kv.prefix is not None:
             self._caching.cache_scheduled((request,))
 
     def preempt(self, request: int) -> None:
-        """Preempt a running request: free its KV blocks and queue it at the head.
+        """Preempt a running request.
 
-        All its known tokens become prefill. Tokens that it got in this step are taken back.
+        Its KV blocks are freed, and it waits at the head of the queue. All its known tokens become prefill. Tokens that
+        it got in this step are taken back.
 
         Raises:
             PolicyError: It does not run.
@@ -283,7 +292,7 @@ class Replica:
         if request not in self._running:
             raise PolicyError(f"request {request} is preempted and does not run")
         self.num_futile_preemptions += not self._has_more_urgent(request)
-        known, scheduled = self.known_tokens(request), self._scheduled_tokens(request)
+        known, scheduled = self.known_tokens(request), self.scheduled_tokens(request)
         is_ahead = self.in_flight.lookahead and request not in self._prefilling and not self._is_forming(request)
         self.kv.release(request, scheduled, known - 1 if is_ahead else min(scheduled, known))
         self._take_back(request)
@@ -341,7 +350,7 @@ class Replica:
         return True
 
     def begin_step(self) -> Batch:
-        """Begin a call of the policy; return the batch that its verbs form."""
+        """Begin a call of the policy; return the batch to form."""
         if self.in_flight.lookahead:
             self.in_flight.begin_step()
         self._num_schedulable = self.in_flight.decoding.num_requests
@@ -349,7 +358,7 @@ class Replica:
         return step
 
     def start(self) -> Batch | None:
-        """End a call of the policy, and put the batch that it formed in flight.
+        """End a call of the policy; put its batch in flight.
 
         Returns:
             The batch; None: it has no tokens.
@@ -362,8 +371,8 @@ class Replica:
             raise PolicyError(
                 "the policy changes the decodes of the batch; only allocate_all, allocate and preempt may"
             )
-        if in_flight.decoding.num_requests != self._num_schedulable:
-            raise PolicyError("the policy changes the decode set; only allocate_all, allocate and preempt may")
+        if in_flight.decoding.num_requests != self._num_schedulable or self.waiting is not self._waiting:
+            raise PolicyError("the policy changes the replica itself; only its verbs may")
         if self.kv.prefix is not None:
             self._log_evictions()
         if not (batch.num_decodes or batch.chunks):
@@ -395,13 +404,13 @@ class Replica:
                     self._start_decoding(chunk.request, in_flight.decoding, finished)
         if has_tokens:
             self.num_futile_preemptions = 0
-        if finished:
-            for request in self._caching.in_batch_order(finished):
-                self._free(request)
+        caches = self.kv.prefix is not None
+        for request in self._caching.in_batch_order(finished) if caches else finished:
+            self._free(request)
         if flight.preempted and self.limits.keeps_preempted_results:
             finished += self._take_preempted_results(flight)
         self.num_finished += 1
-        if self.kv.prefix is not None:
+        if caches:
             self.kv.evict()  # for the blocks that repeats have taken
             self._caching.cache_known()
             self._log_evictions()
@@ -466,46 +475,7 @@ class Replica:
         self.note = None
         return running, self._waiting.drop_all()
 
-    # -- what results and logs ask --------------------------------------------------------------
-
-    @property
-    def cached_tokens(self) -> int:
-        """Tokens of running requests with keys and values in the KV cache."""
-        num_tokens = sum([self._scheduled_tokens(request) for request in self._running])
-        for flight in self.in_flight.flights:
-            num_tokens -= len(flight.decoding()) + sum([chunk.num_tokens for chunk in flight.chunks()])
-        return num_tokens
-
-    def decode_spans(self) -> list[DecodeSpan]:
-        """Return all decode spans so far, open ones included."""
-        spans = [span for decodes in self.in_flight.sets() for span in decodes.open_decode_spans()]
-        return self.request_events.decode_spans + [span for span in spans if span[3] > span[2]]
-
-    def members(self) -> Members:
-        """Return the members of the batch started last, in batch order.
-
-        Each is (request, tokens, whether they are prompt tokens). In the order of the running requests, a chunk that
-        only recomputes the last token before a preemption has no prompt tokens.
-        """
-        flight = self.in_flight.flights[-1]
-        decodes = dict.fromkeys(flight.decoding())
-        if self.limits.batch_order == "prefills_first":
-            rows = [(chunk.request, chunk.num_tokens, True) for chunk in flight.batch.chunks]
-            return rows + [(request, 1, False) for request in self.by_arrival() if request in decodes]
-        known, prompts = self.requests.known_tokens, self.requests.prompt_tokens
-        tokens = {request: (request, 1, False) for request in decodes}
-        for chunk in flight.batch.chunks:
-            prompt_end = max(prompts[chunk.request], known[chunk.request] - 1)
-            tokens[chunk.request] = chunk.request, chunk.num_tokens, chunk.context_tokens < prompt_end
-        return [tokens[request] for request in self._running if request in tokens]
-
     # -- parts of the above ---------------------------------------------------------------------
-
-    def _scheduled_tokens(self, request: int) -> int:
-        """Return the tokens of a running request that are computed or being computed, in this step or earlier."""
-        if request in self._prefilling:
-            return self._prefilling[request]
-        return self.in_flight.context_tokens(request) + self._is_forming(request)
 
     def _is_forming(self, request: int) -> bool:
         forming = self.in_flight.forming
@@ -558,7 +528,8 @@ class Replica:
         known_tokens = self.requests.known_tokens[request]
         if not self.limits.reserves_whole_sequence:
             self.kv.follow_context(request, known_tokens)
-        self._caching.add(request, known_tokens)
+        if self.kv.prefix is not None:
+            self._caching.add(request, known_tokens)
 
     def _free(self, request: int) -> None:
         """Free the KV blocks of a finished request."""
@@ -569,8 +540,9 @@ class Replica:
 
     def _end(self, request: int) -> None:
         self.request_events.finishes.append((request, self.num_finished))
-        self._caching.discard(request)
-        self.kv.forget(request)
+        if self.kv.prefix is not None:
+            self._caching.discard(request)
+            self.kv.prefix.forget(request)
 
     def _take_preempted_results(self, flight: Flight) -> list[int]:
         """Take the results of a batch for requests preempted since its start.
@@ -596,7 +568,10 @@ class Replica:
         return finished
 
     def _has_more_urgent(self, request: int) -> bool:
-        """Whether a more urgent request is running; it makes progress when this one is preempted."""
+        """Whether a more urgent request is running.
+
+        It makes progress when this one is preempted.
+        """
         if self.limits.queue_order == "fcfs":
             return len(self._running) > 1
         urgency = self.requests.urgency

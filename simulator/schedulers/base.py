@@ -8,13 +8,12 @@ from typing import NamedTuple, Protocol
 
 from simulator.replica import Batch, Limits, Replica
 
-MOST = 2**31 - 1  # tokens or requests
-
 
 class Scheduler(Protocol):
-    """A scheduling policy: one pass over a replica, in the order of the real engine.
+    """A scheduling policy.
 
-    It keeps nothing between calls, and changes nothing but by the verbs of the replica.
+    It decides in one pass over a replica, in the order of the real engine. It keeps nothing between calls, and changes
+    nothing but by the verbs of the replica.
     """
 
     @property
@@ -46,16 +45,16 @@ class LostPrefill(NamedTuple):
 
 
 def next_admissible(replica: Replica, longest: int) -> int | None:
-    """Return the head of the queue if it fits in memory; no request behind it is tested.
+    """Return the head of the queue if it fits in memory.
 
-    A head with more than `longest` known tokens is ignored, and the next one is tested.
+    No request behind it is tested. A head with more than `longest` known tokens is ignored, and the next one is tested.
 
     Returns:
         The head; None: it does not fit, or no request waits.
     """
-    known_tokens = replica.requests.known_tokens
-    while replica.waiting:
-        request = replica.waiting[0]
+    known_tokens, waiting = replica.requests.known_tokens, replica.waiting
+    while waiting:
+        request = waiting[0]
         num_tokens = known_tokens[request]
         if num_tokens <= longest:
             return request if replica.blocks_to_admit(num_tokens) <= replica.free_blocks else None
@@ -91,8 +90,8 @@ def schedule_decodes(replica: Replica) -> dict[int, LostPrefill]:
     Returns:
         Preempted requests, in order of preemption.
     """
-    decodes = replica.decoding
-    if replica.free_blocks > decodes.num_new_blocks or not decodes.num_requests:
+    decodes, kv = replica.in_flight.decoding, replica.kv
+    if kv.free_blocks > decodes.num_new_blocks or not decodes.num_requests:
         replica.allocate_all()
         replica.step.repeats = True
         return {}
@@ -104,7 +103,7 @@ def schedule_decodes(replica: Replica) -> dict[int, LostPrefill]:
         position += 1
         if request not in decodes:
             continue
-        while replica.free_blocks == 0 and len(candidates) >= position:
+        while kv.free_blocks == 0 and len(candidates) >= position:
             victim = candidates.pop()
             computed = replica.computed_tokens(victim)
             preempted[victim] = LostPrefill(computed, replica.requests.known_tokens[victim] - computed)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from simulator.replica import Batch, Limits, Replica
-from simulator.schedulers.base import MOST, next_admissible, schedule_decodes
-from traces.shared.value_checks import integer
+from simulator.schedulers.base import next_admissible, schedule_decodes
+from traces.shared.value_checks import MOST, integer
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,18 @@ class ChunkedPrefills:
         return batch if batch.decides_anything else None
 
     def _schedule_decodes(self, replica: Replica) -> None:
-        """Schedule all decodes; they repeat only if no prefill could take a turn."""
+        """Schedule all decodes.
+
+        They repeat only if no prefill could take a turn.
+        """
         schedule_decodes(replica)
         replica.step.repeats &= not replica.prefilling and not replica.waiting
 
     def _schedule_chunks(self, replica: Replica) -> None:
-        """Schedule the next chunks of unfinished prefills or, if there are none, the first chunks of new requests."""
+        """Schedule the next chunks of unfinished prefills.
+
+        If there are none, admit requests with their first chunks.
+        """
         batch, known_tokens = replica.step, replica.requests.known_tokens
         for request in replica.paused_prefills():
             left = known_tokens[request] - replica.prefilling[request]

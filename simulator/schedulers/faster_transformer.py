@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from simulator.replica import Batch, Limits, Replica
-from simulator.schedulers.base import MOST, admit_whole_prompts
-from traces.shared.value_checks import integer
+from simulator.schedulers.base import admit_whole_prompts
+from traces.shared.value_checks import MOST, integer
 
 
 @dataclass(frozen=True)

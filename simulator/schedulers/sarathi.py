@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from simulator.replica import Batch, Limits, Replica
-from simulator.schedulers.base import MOST, LostPrefill, next_admissible, schedule_decodes
-from traces.shared.value_checks import integer
+from simulator.schedulers.base import LostPrefill, next_admissible, schedule_decodes
+from traces.shared.value_checks import MOST, integer
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Sarathi:
             batch.until_arrival = self._room(batch, 0) > 0
         if batch.chunks and self.dynamic_chunks.stages:
             batch.repeats = False  # the next chunks may have another size
-        return batch if batch.decides_anything else None
+        return batch if batch.num_decodes or batch.decides_anything else None
 
     def _room(self, batch: Batch, computed_tokens: int) -> int:
         """Return the budget left for a chunk after `computed_tokens` of a prefill.

@@ -6,16 +6,9 @@ from functools import cached_property
 from typing import cast
 
 from simulator.replica import Batch, Limits, Replica
-from simulator.schedulers.base import MOST
-from traces.shared.value_checks import choice, flag, integer
+from traces.shared.value_checks import MOST, choice, flag, integer, number
 
 FCFS, PRIORITY = "fcfs", "priority"
-_FLAGS = (
-    "enable_chunked_prefill",
-    "long_prefill_token_threshold_adaptive",
-    "scheduler_reserve_full_isl",
-    "async_scheduling",
-)
 
 
 @dataclass(frozen=True)
@@ -76,13 +69,12 @@ class VLLMV1:
             integer(name, getattr(self, name), 1, MOST)
         integer("long_prefill_token_threshold", self.long_prefill_token_threshold, 0, MOST)
         for name in ("max_num_active_seqs", "max_num_scheduled_tokens"):
-            if getattr(self, name) is not None:
-                integer(name, getattr(self, name), 1, MOST)
+            integer(name, getattr(self, name), 1, MOST, optional=True)
         choice("policy", self.policy, (FCFS, PRIORITY))
-        if type(self.watermark) not in (int, float) or not 0 <= self.watermark < 1:
-            raise ValueError(f"watermark must be a number of at least 0 and below 1, got {self.watermark!r}")
-        for name in _FLAGS:
+        number("watermark", self.watermark, 0, 1, excluding="high")
+        for name in ("enable_chunked_prefill", "scheduler_reserve_full_isl", "async_scheduling"):
             flag(name, getattr(self, name))
+        flag("long_prefill_token_threshold_adaptive", self.long_prefill_token_threshold_adaptive)
 
     @property
     def limits(self) -> Limits:
@@ -131,10 +123,7 @@ class VLLMV1:
         return self.max_num_active_seqs or self.max_num_seqs
 
     def _max_tokens_per_request(self, replica: Replica) -> int:
-        """Return the maximum tokens of one request in this call.
-
-        The budget may allow fewer.
-        """
+        """Return the maximum tokens of one request; the budget may allow fewer."""
         num_requests = len(replica.running) + len(replica.waiting)
         limit = self.long_prefill_token_threshold if num_requests > 1 else 0
         if self.long_prefill_token_threshold_adaptive and num_requests:
@@ -144,7 +133,7 @@ class VLLMV1:
     # -- running requests -----------------------------------------------------------------------
 
     def _continue_running(self, replica: Replica, chunks: dict[int, int]) -> tuple[int, bool]:
-        """Schedule running requests, each with the next chunk of its prefill or the next token.
+        """Schedule the next chunk or token of each running request.
 
         Returns:
             Tokens left in the budget, and whether any were given to a prefill.
@@ -165,7 +154,7 @@ class VLLMV1:
         return room, bool(chunks)
 
     def _continue_one_by_one(self, replica: Replica, chunks: Mapping[int, int]) -> tuple[int, bool]:
-        """Schedule running requests in their order, preempting others if KV blocks run short."""
+        """Schedule running requests in order, preempting if KV blocks run short."""
         decodes, room, carries_prefill = replica.decoding, self._budget, False
         given: dict[int, int] = {}
         for request in list(replica.running):
@@ -173,7 +162,9 @@ class VLLMV1:
             if num_tokens == 0 or request not in replica.running:  # it has none to compute, or was preempted
                 continue
             while not replica.allocate(request, num_tokens):
-                victim = self._victim(replica)
+                victim = next(reversed(replica.running))
+                if self.policy == PRIORITY:
+                    victim = max(replica.running, key=replica.requests.urgency)
                 room += given.pop(victim, 0)
                 replica.preempt(victim)
                 if victim == request:
@@ -183,11 +174,6 @@ class VLLMV1:
                 room -= num_tokens
                 carries_prefill |= request in chunks
         return room, carries_prefill
-
-    def _victim(self, replica: Replica) -> int:
-        if self.policy == PRIORITY:
-            return max(replica.running, key=replica.requests.urgency)
-        return next(reversed(replica.running))
 
     # -- waiting requests -----------------------------------------------------------------------
 
@@ -216,17 +202,12 @@ class VLLMV1:
         return skipped
 
     def _admit_one(self, replica: Replica, request: int, room: int, limit: int, on_hold: bool) -> int:
-        """Admit a request if it fits.
+        """Admit a request if its first chunk fits.
 
-        Args:
-            replica: Where it waits.
-            request: The request.
-            room: Tokens left in the budget, at least 1.
-            limit: Maximum tokens of one request.
-            on_hold: Whether prefills have to wait.
+        The chunk has at most `limit` tokens, and at most `room`, which are left of the budget.
 
         Returns:
-            Tokens of its first chunk; 0: neither it nor any request behind it is admitted.
+            Tokens of the chunk; 0: neither it nor any request behind it is admitted.
         """
         known = replica.requests.known_tokens[request]
         cached, num_evictable = replica.kv.match(request, known - 1)
@@ -256,14 +237,7 @@ class VLLMV1:
         return cast("PolicyState", replica.note or PolicyState(-self.prefill_schedule_interval))
 
     def _next_state(self, replica: Replica, skipped: list[int], on_hold: bool, carries_prefill: bool) -> PolicyState:
-        """Return the state after this call.
-
-        Args:
-            replica: Where it was decided.
-            skipped: Waiting requests that admission skipped.
-            on_hold: Whether prefills had to wait.
-            carries_prefill: Whether running prefills were given tokens.
-        """
+        """Return the state after this call."""
         state, batch, known_tokens = self._state(replica), replica.step, replica.requests.known_tokens
         carries_prefill |= any(chunk.context_tokens < known_tokens[chunk.request] - 1 for chunk in batch.chunks)
         # Some that were skipped may have been admitted, or have finished with a token that was in flight.

@@ -20,7 +20,7 @@ def place_of(function: Callable[..., Any]) -> str:
 
 
 def line_in(error: BaseException, function: Callable[..., Any]) -> str | None:
-    """Return the innermost line in an error's traceback of the user's code or of a function's file."""
+    """Return the innermost line of user code or a function's file."""
     file = inspect.unwrap(function).__code__.co_filename
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file or _is_users(frame.filename)]

@@ -12,6 +12,8 @@ from typing import Any
 Check = Callable[..., None]
 _LARGEST = sys.float_info.max
 
+MOST = 2**31 - 1  # a 32-bit integer
+
 
 def number(
     name: str,
@@ -58,6 +60,8 @@ def integer(name: str, value: Any, low: int, high: int | None = None, *, optiona
     """Check that a value is an integer from `low` to `high`."""
     if not (_is(int, value) and low <= value and (high is None or value <= high)):
         limits = f"of at least {low}" if high is None else f"from {low} to {high}"
+        if high == MOST:
+            limits = f"of at least {low} and below 2^31"
         _refuse(name, value, f"an integer {limits}", optional)
 
 

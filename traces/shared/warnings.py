@@ -50,7 +50,6 @@ Kind = Literal[
     "not_converged",
     "no_budget",
     # of a saved run that has only the text
-    "unknown",
 ]
 KINDS: tuple[str, ...] = get_args(Kind)
 

@@ -1,0 +1,37 @@
+"""What logs and results read from a replica."""
+
+from simulator.log import DecodeSpan, Members
+from simulator.replica.replica import Replica
+
+
+def cached_tokens(replica: Replica) -> int:
+    """Return the tokens of running requests in the KV cache."""
+    num_tokens = sum([replica.scheduled_tokens(request) for request in replica.running])
+    for flight in replica.in_flight.flights:
+        num_tokens -= len(flight.decoding()) + sum([chunk.num_tokens for chunk in flight.chunks()])
+    return num_tokens
+
+
+def decode_spans(replica: Replica) -> list[DecodeSpan]:
+    """Return all decode spans so far, open ones included."""
+    spans = [span for decodes in replica.in_flight.sets() for span in decodes.open_decode_spans()]
+    return replica.request_events.decode_spans + [span for span in spans if span[3] > span[2]]
+
+
+def batch_members(replica: Replica) -> Members:
+    """Return the members of the batch started last, in batch order.
+
+    Each is (request, tokens, whether they are prompt tokens). In the order of the running requests, a chunk that only
+    recomputes the last token before a preemption has no prompt tokens.
+    """
+    flight = replica.in_flight.flights[-1]
+    decodes = dict.fromkeys(flight.decoding())
+    if replica.limits.batch_order == "prefills_first":
+        rows = [(chunk.request, chunk.num_tokens, True) for chunk in flight.batch.chunks]
+        return rows + [(request, 1, False) for request in replica.by_arrival() if request in decodes]
+    known, prompts = replica.requests.known_tokens, replica.requests.prompt_tokens
+    tokens = {request: (request, 1, False) for request in decodes}
+    for chunk in flight.batch.chunks:
+        prompt_end = max(prompts[chunk.request], known[chunk.request] - 1)
+        tokens[chunk.request] = chunk.request, chunk.num_tokens, chunk.context_tokens < prompt_end
+    return [tokens[request] for request in replica.running if request in tokens]
