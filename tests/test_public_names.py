@@ -23,7 +23,7 @@ EXPORTS = {
     " load_config model_choice named num_nodes one_line overrides_of published_models recomposed require_integer"
     " require_keys require_mapping require_objectives resolved to_hydra unknown_model",
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
-    " StuckReason stuck_reason",
+    " StuckReason stop_endless_calls stuck_reason",
     "simulator.invariants": "CheckedReplica ExpectedState InvariantError check_result",
     "simulator.iteration_time": "Affine Attention AttentionCases AttentionFit AttentionFits Collectives ComposedTimes"
     " CorrectedPhysics DESIGNS DeviceProfile Elementwise ElementwiseFit ExpertCases Experts ExpertsFit Extent Floats"

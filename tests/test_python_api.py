@@ -175,8 +175,22 @@ def test_a_policy_cannot_replace_the_queue() -> None:
             replica.waiting = WaitingQueue()
             return super().schedule(replica)
 
-    with pytest.raises(ValueError, match="Faulty.schedule: the policy changes the replica itself; only its verbs may"):
+    with pytest.raises(
+        ValueError, match=r"Faulty\.schedule: the policy changes the replica itself; only its verbs may"
+    ):
         serve([(0.0, 8, 5)] * 2, Faulty())
+
+
+def test_a_policy_that_never_returns_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(Sarathi):
+        def schedule(self, replica: Replica) -> Batch | None:
+            while replica.waiting:
+                replica.blocks_for(1)
+            return None
+
+    monkeypatch.setattr("simulator.engine.watchdog.LIMIT_S", 0.3)
+    with pytest.raises(ValueError, match=r"test_python_api\.py:\d+: Endless\.schedule has not returned for 0\.3 s"):
+        serve([(0.0, 8, 5)], Endless())
 
 
 def test_the_running_requests_are_read_only() -> None:

@@ -24,6 +24,7 @@ from simulator.engine import (
     ReplicaRun,
     SingleStageEngine,
     StuckReason,
+    stop_endless_calls,
     stuck_reason,
 )
 from simulator.log import NO_REPLICA, IterationLog, StageUse, StayEnd
@@ -130,7 +131,8 @@ class Cluster:
         was_enabled = gc.isenabled()
         gc.disable()
         try:
-            self.clock.run()
+            with stop_endless_calls(run.scheduler for run in self.runs):
+                self.clock.run()
         finally:
             if was_enabled:
                 gc.enable()

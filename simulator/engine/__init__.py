@@ -6,6 +6,7 @@ from simulator.engine.clock import ARRIVAL, FAULT, Clock
 from simulator.engine.pipeline import PipelineEngine
 from simulator.engine.single_stage import SingleStageEngine
 from simulator.engine.stuck import StuckReason, stuck_reason
+from simulator.engine.watchdog import stop_endless_calls
 
 __all__ = [
     "ARRIVAL",
@@ -17,5 +18,6 @@ __all__ = [
     "ReplicaRun",
     "SingleStageEngine",
     "StuckReason",
+    "stop_endless_calls",
     "stuck_reason",
 ]

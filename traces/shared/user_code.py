@@ -16,7 +16,7 @@ _INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "p
 def place_of(function: Callable[..., Any]) -> str:
     """Return the file and the first line of a function."""
     code = getattr(inspect.unwrap(function), "__code__", None)
-    return function.__module__ if code is None else _place(code.co_filename, code.co_firstlineno)
+    return function.__module__ if code is None else line_of(code.co_filename, code.co_firstlineno)
 
 
 def line_in(error: BaseException, function: Callable[..., Any]) -> str | None:
@@ -24,7 +24,7 @@ def line_in(error: BaseException, function: Callable[..., Any]) -> str | None:
     file = inspect.unwrap(function).__code__.co_filename
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file or _is_users(frame.filename)]
-    return _place(own[-1].filename, own[-1].lineno or 0) if own else None
+    return line_of(own[-1].filename, own[-1].lineno or 0) if own else None
 
 
 def user_place(error: BaseException) -> str | None:
@@ -34,7 +34,7 @@ def user_place(error: BaseException) -> str | None:
     """
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     if own:
-        return f"{_place(own[-1].filename, own[-1].lineno or 0)}, in {own[-1].name}"
+        return f"{line_of(own[-1].filename, own[-1].lineno or 0)}, in {own[-1].name}"
     return None if error.__cause__ is None else user_place(error.__cause__)
 
 
@@ -47,6 +47,7 @@ def _is_users(file: str) -> bool:
     return not ours and not any(path.is_relative_to(folder) for folder in _INSTALLED)
 
 
-def _place(file: str, line: int) -> str:
+def line_of(file: str, line: int) -> str:
+    """Return a line of a file as text, relative to the working directory."""
     here = Path(file).is_relative_to(Path.cwd())
     return f"{os.path.relpath(file) if here else file}:{line}"
