@@ -1,6 +1,7 @@
 """The documented Python interface, and a user-defined policy."""
 
 import gc
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -137,6 +138,10 @@ MISTAKES: dict[str, tuple[Callable[[Replica], object], str]] = {
     "sorts the queue": (lambda replica: replica.waiting.rotate(), "the policy changes the queue itself"),
     "changes totals": (lambda replica: setattr(replica.step, "num_decodes", 5), "changes the decodes of the batch"),
     "changes decodes": (lambda replica: replica.decoding.add(0, 1, 1, True), "changes the "),
+    "changes lengths": (
+        lambda replica: operator.setitem(replica.requests.known_tokens, 0, 3),
+        "the policy changes the length of a request",
+    ),
     "reorders wrongly": (lambda replica: replica.reorder([0]), "the new order does not have exactly"),
 }
 

@@ -178,7 +178,7 @@ def test_a_gateway_tracks_outstanding_requests() -> None:
     gateway.send(1, 0.5)
     assert router.seen == [(1, 1, 10), (0, 0, 0)]
     # A preempted request has more tokens to prefill; the gateway still counts its prompt only.
-    table.known_tokens[0] = 15
+    table.known_tokens.set(0, 15)
     gateway.end(0, [0], 1.0, StayEnd.FINISHED, was_running=True)
     gateway.send(2, 1.5)
     assert router.seen == [(1, 0, 0), (1, 1, 20)]

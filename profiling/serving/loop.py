@@ -12,7 +12,7 @@ from profiling.serving.block_tables import BlockTables
 from profiling.serving.executor import ExecutionTimes
 from profiling.serving.inputs import Tokens, Work, work_of
 from simulator.cluster import ReplicaSpec
-from simulator.replica import Batch, RequestTable
+from simulator.replica import Batch, Lengths, RequestTable
 from traces import Trace
 
 # Shorter waits poll: the operating system wakes a sleeping process too late.
@@ -122,7 +122,7 @@ class ServingLoop:
         self._arrival_s = trace.arrival_s.tolist()
         total = (trace.prompt_tokens + trace.output_tokens).tolist()
         prompts = trace.prompt_tokens.tolist()
-        requests = RequestTable(self._arrival_s, list(prompts), total, prompts)
+        requests = RequestTable(self._arrival_s, Lengths(prompts), Lengths(total), prompts)
         self._total = total
         self._replica = spec.build(requests)
         self._scheduler = spec.scheduler

@@ -197,7 +197,7 @@ class FaultInjector:
             self._lose(request)
             return
         if self.restarts:
-            self._requests.known_tokens[request] = self._requests.prompt_tokens[request]
+            self._requests.known_tokens.set(request, self._requests.prompt_tokens[request])
         self._send(request)
 
     def _lose(self, request: int) -> None:

@@ -7,13 +7,14 @@ from simulator.replica.in_flight import Flight, InFlight
 from simulator.replica.limits import Limits
 from simulator.replica.observation import batch_members, cached_tokens, decode_spans
 from simulator.replica.replica import Replica
-from simulator.replica.requests import RequestTable
+from simulator.replica.requests import Lengths, RequestTable
 
 __all__ = [
     "Batch",
     "DecodeSet",
     "Flight",
     "InFlight",
+    "Lengths",
     "Limits",
     "PolicyError",
     "PrefillChunk",

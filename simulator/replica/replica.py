@@ -300,7 +300,7 @@ class Replica:
         num_flights = self.in_flight.preempt(request)
         if num_flights and self.limits.keeps_preempted_results:
             self.awaiting[request] = num_flights
-        self.requests.known_tokens[request] = known
+        self.requests.known_tokens.set(request, known)
         self._prefilling.pop(request, None)
         self._caching.discard(request)
         del self._running[request]
@@ -342,7 +342,7 @@ class Replica:
             if requests.known_tokens[request] >= self.max_model_len:
                 self.request_events.ignored.append(request)
                 return False
-            requests.total_tokens[request] = min(requests.total_tokens[request], self.max_model_len)
+            requests.total_tokens.set(request, min(requests.total_tokens[request], self.max_model_len))
         self.num_futile_preemptions = 0
         self.has_ties |= arrival_s == self._last_arrival_s
         self._last_arrival_s = arrival_s
@@ -465,7 +465,7 @@ class Replica:
         """
         running, known_tokens = self.by_arrival(), self.requests.known_tokens
         for request, num_tokens in [(request, self.known_tokens(request)) for request in running]:
-            known_tokens[request] = num_tokens
+            known_tokens.set(request, num_tokens)
         self.num_finished += len(self.in_flight.flights)
         self.in_flight.fail(running)
         self.kv.clear()
@@ -560,7 +560,7 @@ class Replica:
             self.num_futile_preemptions = 0
             if kind == PREFILL_TOKEN:
                 self.request_events.prefill_ends.append((request, self.num_finished))
-            self.requests.known_tokens[request] += 1
+            self.requests.known_tokens.set(request, self.requests.known_tokens[request] + 1)
             if self.requests.known_tokens[request] == self.requests.total_tokens[request]:
                 self._waiting.take(request)
                 self._end(request)

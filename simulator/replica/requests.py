@@ -2,8 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from simulator.kv_cache import BlockHashes
+from simulator.replica.errors import PolicyError
+
+
+class Lengths(list[int]):
+    """Tokens of each request; policies only read them."""
+
+    def __setitem__(self, *_: object) -> NoReturn:
+        raise PolicyError("the policy changes the length of a request")
+
+    def set(self, request: int, num_tokens: int) -> None:
+        """Set the tokens of a request."""
+        super().__setitem__(request, num_tokens)
 
 
 @dataclass(slots=True)
@@ -25,17 +38,18 @@ class RequestTable:
     """
 
     arrival_s: list[float]
-    known_tokens: list[int]
-    total_tokens: list[int]
-    prompt_tokens: list[int]
+    known_tokens: Lengths
+    total_tokens: Lengths
+    prompt_tokens: Sequence[int]
     priority: Sequence[int] = ()
     id_rank: Sequence[int] = ()
     block_hashes: Mapping[int, BlockHashes] = field(default_factory=dict)
     engine_arrival_s: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Fill in the arrival times at the replicas."""
+        """Fill in the arrival times at the replicas, and protect the lengths."""
         self.engine_arrival_s = list(self.arrival_s)
+        self.known_tokens, self.total_tokens = Lengths(self.known_tokens), Lengths(self.total_tokens)
 
     def urgency(self, request: int) -> tuple[int, float]:
         """Return priority and arrival time of a request; smaller is served first."""

@@ -85,7 +85,7 @@ class SearchTask:
             replicas=candidate.replicas,
             scheduler=option.scheduler,
             token_budget=option.token_budget,
-            max_num_seqs=vars(deployment.scheduler).get("max_num_seqs"),
+            max_num_seqs=deployment.scheduler.limits.max_num_seqs,
             memory_utilization=deployment.kv_cache.memory_utilization,
             num_gpus=candidate.replicas * option.tp * option.pp,
             cost_per_hour_usd=candidate.replicas * option.price_per_hour_usd,
