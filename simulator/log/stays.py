@@ -79,27 +79,38 @@ class StayLog:
         """
         self._arrived_s = arrived_s
         self._replica = [NO_REPLICA] * len(arrived_s)
+        self._number = [0] * len(arrived_s)  # of the latest stay of each request
+        self._num_begun = 0
         self._ended: list[float] = []
 
     def begin(self, request: int, replica: int) -> None:
         """Note that a request is sent to a replica."""
         self._replica[request] = replica
+        self._number[request] = self._num_begun
+        self._num_begun += 1
 
     def end(self, requests: Sequence[int], now_s: float, why: StayEnd, was_running: bool) -> None:
         """Note that requests leave their replicas."""
         for request in requests:
-            self._ended += (request, self._replica[request], self._arrived_s[request], now_s, why, was_running)
+            self._ended += (*self._begin_of(request), now_s, why, was_running)
             self._replica[request] = NO_REPLICA
 
     def stays(self) -> Stays:
         """Return the stays as arrays."""
-        there = [
-            (request, replica, self._arrived_s[request], np.nan, StayEnd.STILL_THERE, False)
-            for request, replica in enumerate(self._replica)
-            if replica != NO_REPLICA
-        ]
-        rows = np.concatenate([np.array(self._ended).reshape(-1, 6), np.array(there).reshape(-1, 6)])
-        request, replica, arrived_s, left_s, why, was_running = rows[np.argsort(rows[:, 2], kind="stable")].T.copy()
+        rows = [*self._ended]
+        for request, replica in enumerate(self._replica):
+            if replica != NO_REPLICA:
+                rows += (*self._begin_of(request), np.nan, StayEnd.STILL_THERE, False)
+        table = np.array(rows, dtype=np.float64).reshape(-1, 7)
+        _, of_request, at_replica, arrived_s, left_s, why, was_running = table[np.argsort(table[:, 0])].T.copy()
         return Stays(
-            request.astype(np.int64), replica.astype(np.int64), arrived_s, left_s, why.astype(np.int64), was_running > 0
+            of_request.astype(np.int64),
+            at_replica.astype(np.int64),
+            arrived_s,
+            left_s,
+            why.astype(np.int64),
+            was_running > 0,
         )
+
+    def _begin_of(self, request: int) -> tuple[int, int, int, float]:
+        return self._number[request], request, self._replica[request], self._arrived_s[request]
