@@ -141,7 +141,7 @@ def check_all() -> None:
     check_turns()
     check_overload()
     check_percentiles()
-    assert [VLLM(limit).profiled_tokens(100) for limit in (None, 60, 200)] == [100, 60, 100]
+    assert [VLLM(limit).limits.profiled_tokens(100) for limit in (None, 60, 200)] == [100, 60, 100]
 
 
 def check_turns() -> None:

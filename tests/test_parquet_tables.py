@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from simulator import Result
-from simulator.output.parquet_tables import ITERATIONS, REQUESTS, Column
+from simulator.log import StayEnd
+from simulator.output.files import TABLES
+from simulator.output.parquet_tables import ITERATIONS, REQUESTS, STAYS, Column
 from simulator.results import CACHED_TOKENS, REQUEST_COLUMNS
 from simulator.shipped import VERSION
 from tests.helpers import REPOSITORY, command, write_run
@@ -71,9 +73,20 @@ def test_iterations_parquet_has_the_iterations_of_every_replica(name: str, tmp_p
             assert np.array_equal(rows[column].to_numpy(dtype=expected.dtype), expected, equal_nan=True), column
 
 
+def test_stays_parquet_has_the_stays_of_the_result(tmp_path: Path) -> None:
+    stays = run(tmp_path, *RUNS["cut off, with faults"]).stays
+    table = pq.read_table(tmp_path / "stays.parquet").to_pydict()
+    assert table["request_id"] == [str(request) for request in stays.request.tolist()]
+    assert table["replica"] == stays.replica.tolist()
+    assert table["arrived_s"] == stays.arrived_s.tolist()
+    assert table["left_s"] == [None if np.isnan(left_s) else left_s for left_s in stays.left_s.tolist()]
+    assert table["why"] == [StayEnd(why).name.lower() for why in stays.why.tolist()]
+    assert {"finished", "still_there"} <= {*table["why"]}
+
+
 def test_a_table_says_its_version_and_what_its_columns_mean(tmp_path: Path) -> None:
     run(tmp_path, *RUNS["a default run"])
-    for name, columns in (("requests", REQUESTS), ("iterations", ITERATIONS)):
+    for name, columns in (("requests", REQUESTS), ("iterations", ITERATIONS), ("stays", STAYS)):
         schema = pq.read_schema(tmp_path / f"{name}.parquet")
         assert schema.metadata[b"format_version"] == b"1"
         assert schema.metadata[b"simulator_version"] == VERSION.encode()
@@ -89,7 +102,7 @@ def test_every_column_of_requests_csv_is_described() -> None:
     assert tuple(REQUESTS) == (*REQUEST_COLUMNS, *optional)
 
 
-@pytest.mark.parametrize(("heading", "columns"), [("requests", REQUESTS), ("iterations", ITERATIONS)])
+@pytest.mark.parametrize(("heading", "columns"), [("requests", REQUESTS), ("iterations", ITERATIONS), ("stays", STAYS)])
 def test_the_documentation_describes_the_columns_as_the_files_do(heading: str, columns: dict[str, Column]) -> None:
     text = (REPOSITORY / "docs" / "output.md").read_text()
     (section,) = [part for part in text.split("\n## ") if part.startswith(heading)]
@@ -100,7 +113,7 @@ def test_the_documentation_describes_the_columns_as_the_files_do(heading: str, c
 def test_the_same_run_is_written_as_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         run(tmp_path / folder, *RUNS["a default run"])
-    for name in ("requests.parquet", "iterations.parquet"):
+    for name in TABLES:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 

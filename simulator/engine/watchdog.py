@@ -20,7 +20,9 @@ class EndlessCallError(Exception):
 
 @contextmanager
 def stop_endless_calls(policies: Iterable[Scheduler]) -> Iterator[None]:
-    """Stop a call of a policy that takes longer than `LIMIT_S`; a debugger switches this off.
+    """Stop a call of a policy that takes longer than `LIMIT_S`.
+
+    A debugger switches this off.
 
     Raises:
         ValueError: A policy did not return; the message names the line where it was.

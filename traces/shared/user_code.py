@@ -48,6 +48,6 @@ def _is_users(file: str) -> bool:
 
 
 def line_of(file: str, line: int) -> str:
-    """Return a line of a file as text, relative to the working directory."""
+    """Return a line of a file as text, relative to here."""
     here = Path(file).is_relative_to(Path.cwd())
     return f"{os.path.relpath(file) if here else file}:{line}"
