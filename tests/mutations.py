@@ -4,8 +4,9 @@
 
 A fault is one change of the syntax tree: a comparison includes or excludes the equal case or is negated, plus becomes
 minus, an integer grows by one, `and` becomes `or`, a `not` or a statement is removed. Faults are drawn from all sites
-where such a change is possible. Range checks, defaults and error messages are excluded: no law is about them. Each
-faulty simulator runs in its own process; one that does not end within the time limit counts as caught.
+where such a change is possible. Range checks, checks of a policy's mistakes, defaults and error messages are
+excluded: no law is about them. Each faulty simulator runs in its own process; one that does not end within the time
+limit counts as caught.
 """
 
 import ast
@@ -19,11 +20,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 REPOSITORY = Path(__file__).parent.parent
 POLICIES = ("base", "sarathi", "vllm", "orca", "faster_transformer", "chunked_prefills")
 TARGETS = [
-    *(f"replica/{name}.py" for name in ("replica", "decode_set", "batch")),
+    *(f"replica/{name}.py" for name in ("replica", "in_flight", "decode_set", "batch", "queue")),
+    "kv_cache/pool.py",
     "results/latency.py",
     "results/tokens.py",
     *(f"schedulers/{name}.py" for name in POLICIES),
@@ -34,12 +37,11 @@ SPEED_ONLY = (
     "repeats", "until_arrival", "exhausted", "has_ties", "min(left) - 1",
     "not preempted and not self.dynamic_chunks.stages",
 )  # fmt: skip
-# Lines where a fault changes nothing: an additional empty decode set, the smaller of two equal numbers, one more of the
-# thousand futile preemptions before a request counts as stuck, the order of a single request, a value that is
-# overwritten before it is read, and the divisor of an empty array.
+# Lines where a fault changes nothing: the smaller of two equal numbers, one more of the thousand futile preemptions
+# before a request counts as stuck, the order of a single request, and the divisor of an empty array.
 NOTHING = (
-    "range(num_stages + 1)", "if remaining < room else room", "first.num_requests < second.num_requests",
-    "num_futile_preemptions", "len(paused) > 1", "self.undone = 0", "if len(self._cumulative) else 1",
+    "if remaining < room else room", "first.num_requests < second.num_requests", "num_futile_preemptions",
+    "len(paused) > 1", "if len(self._cumulative) else 1",
 )  # fmt: skip
 _SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -105,7 +107,8 @@ def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
 def _is_noticeable(node: ast.AST, function: ast.FunctionDef, lines: list[str]) -> bool:
     """Return whether a law could notice a change of a node."""
     line = getattr(node, "lineno", 0)
-    raises = [statement for statement in ast.walk(function) if isinstance(statement, ast.Raise)]
+    statements = list(ast.walk(function))
+    raises = [statement for statement in statements if isinstance(statement, ast.Raise) or _only_raises(statement)]
     if any(statement.lineno <= line <= (statement.end_lineno or 0) for statement in raises):
         return False
     heads = [function.args, *function.decorator_list, *([function.returns] if function.returns else [])]
@@ -114,6 +117,11 @@ def _is_noticeable(node: ast.AST, function: ast.FunctionDef, lines: list[str]) -
     if isinstance(node, ast.Constant) and node.value is True and "strict=True" in lines[line - 1]:
         return False
     return not any(word in lines[line - 1] for word in (*SPEED_ONLY, *NOTHING))
+
+
+def _only_raises(node: ast.AST) -> TypeGuard[ast.If]:
+    """Return whether a statement does nothing but raise an error if a condition holds."""
+    return isinstance(node, ast.If) and not node.orelse and isinstance(node.body[0], ast.Raise)
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST]:
