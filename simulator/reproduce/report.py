@@ -1,5 +1,6 @@
 """Terminal table and CSV file of the rows."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,24 @@ def write(rows: Sequence[Row], path: Path) -> None:
     labels = [[getattr(row, name) for name in COLUMNS[:-2]] for row in rows]
     numbers = [(f"{row.simulated:.6g}", f"{row.difference:.4f}") for row in rows]
     write_csv(path, COLUMNS, ((*words, *own) for words, own in zip(labels, numbers, strict=True)))
+
+
+def read(path: Path) -> list[Row]:
+    """Read a reproduction.csv."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [
+            Row(
+                row["figure"],
+                row["model"],
+                row["trace"],
+                row["slo"],
+                row["scheduler"],
+                row["metric"],
+                paper=float(row["paper"]),
+                simulated=float(row["simulated"]),
+            )
+            for row in csv.DictReader(file)
+        ]
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:
