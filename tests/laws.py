@@ -13,6 +13,7 @@ from simulator import Deployment, MetricOptions, Result, simulate
 from simulator.cluster import Faults
 from simulator.iteration_time import Affine
 from simulator.model import KVMemory
+from simulator.replica import Batch
 from simulator.results import percentile_of
 from simulator.results.overload import backlog
 from simulator.results.tokens import decodes_emitted
@@ -141,6 +142,7 @@ def check_all() -> None:
     check_turns()
     check_overload()
     check_percentiles()
+    assert Batch.of([(7, 3)], [(2, 10), (1, 5)]).decode_context_tokens == 25
     assert [VLLM(limit).limits.profiled_tokens(100) for limit in (None, 60, 200)] == [100, 60, 100]
 
 
