@@ -31,6 +31,9 @@ from simulator.log import NO_REPLICA, IterationLog, StageUse, StayEnd
 from simulator.replica import Replica, RequestTable
 from simulator.routers import ReplicaLoad, RoundRobin, Router
 
+# Looking a member of an enumeration up takes time.
+_FINISHED, _REFUSED = StayEnd.FINISHED, StayEnd.REFUSED
+
 
 class Cluster:
     """Replicas behind a router.
@@ -226,8 +229,7 @@ class Cluster:
         self._count_ends([request], answered=False, delay_s=0.0)
 
     def _on_end(self, replica: int, requests: Sequence[int], answered: bool) -> None:
-        why = StayEnd.FINISHED if answered else StayEnd.REFUSED
-        self.gateway.end(replica, requests, self.clock.now, why, was_running=answered)
+        self.gateway.end(replica, requests, self.clock.now, _FINISHED if answered else _REFUSED, was_running=answered)
         self._count_ends(requests, answered, self._front_ends[replica].delay_s(len(requests)))
 
     def _count_ends(self, requests: Sequence[int], answered: bool, delay_s: float) -> None:

@@ -93,20 +93,25 @@ class ComposedTimes:
             layers, entry_s, head_s, launch_s, _ = stages[0]
             gpu_s = layers * layer_s + entry_s + head_s
             return (host_s + (gpu_s if gpu_s > launch_s else launch_s),)
-        num_tokens, num_rows, launches = self._padded_batch(batch)
+        num_seqs, launches = num_decodes + len(chunks), self._launches
+        num_tokens = batch.num_prefill_tokens + num_decodes
+        if num_tokens < len(self._padded_mixed):
+            num_tokens, launches = self._padded_mixed[num_tokens], self._piece_launches
         layer_s = self._linear[num_tokens]
         if num_decodes:
             layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
         for seconds in self._attention.prefill_times(chunks, beside_decodes=num_decodes > 0):
             layer_s += seconds
         base_s, per_seq_s = self._host
-        host_s, stages = base_s + per_seq_s * (num_decodes + len(chunks)), self._stages(num_tokens, num_rows, launches)
-        return _stage_times(layer_s, host_s, stages)
+        host_s = base_s + per_seq_s * num_seqs
+        if len(launches) > 1:
+            return _stage_times(layer_s, host_s, self._stages(num_tokens, num_seqs, launches))
+        launch_s = launches[0]
+        gpu_s = self._layers[0] * layer_s + self._entries[0][num_tokens] + self._heads[0][num_seqs]
+        return (host_s + (gpu_s if gpu_s > launch_s else launch_s),)
 
     def _stages(self, num_tokens: int, num_rows: int, launches: Sequence[float]) -> Sequence[_Stage]:
         """Return the parts of each stage that depend on these numbers only."""
-        if len(launches) == 1:
-            return ((self._layers[0], self._entries[0][num_tokens], self._heads[0][num_rows], launches[0], 0.0),)
         sends = [*(send[num_tokens] for send in self._sends), 0.0]
         parts = zip(self._layers, self._entries, self._heads, launches, sends, strict=True)
         return [

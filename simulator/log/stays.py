@@ -91,26 +91,26 @@ class StayLog:
 
     def end(self, requests: Sequence[int], now_s: float, why: StayEnd, was_running: bool) -> None:
         """Note that requests leave their replicas."""
+        numbers, replicas, arrived_s = self._number, self._replica, self._arrived_s
         for request in requests:
-            self._ended += (*self._begin_of(request), now_s, why, was_running)
-            self._replica[request] = NO_REPLICA
+            row = numbers[request], request, replicas[request], arrived_s[request], now_s, why, was_running
+            self._ended += row
+            replicas[request] = NO_REPLICA
 
     def stays(self) -> Stays:
         """Return the stays as arrays."""
         rows = [*self._ended]
         for request, replica in enumerate(self._replica):
             if replica != NO_REPLICA:
-                rows += (*self._begin_of(request), np.nan, StayEnd.STILL_THERE, False)
+                number, arrived_s = self._number[request], self._arrived_s[request]
+                rows += (number, request, replica, arrived_s, np.nan, StayEnd.STILL_THERE, False)
         table = np.array(rows, dtype=np.float64).reshape(-1, 7)
-        _, of_request, at_replica, arrived_s, left_s, why, was_running = table[np.argsort(table[:, 0])].T.copy()
+        _, of_request, at_replica, began_s, left_s, why, was_running = table[np.argsort(table[:, 0])].T.copy()
         return Stays(
             of_request.astype(np.int64),
             at_replica.astype(np.int64),
-            arrived_s,
+            began_s,
             left_s,
             why.astype(np.int64),
             was_running > 0,
         )
-
-    def _begin_of(self, request: int) -> tuple[int, int, int, float]:
-        return self._number[request], request, self._replica[request], self._arrived_s[request]

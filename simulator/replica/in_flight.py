@@ -36,7 +36,8 @@ class Flight:
         self.scheduled = scheduled
         self.finishing: list[int] = []
         self.preempted: dict[int, int] = {}
-        self._iteration = 0 if decodes is None or scheduled is None else decodes.iteration + 1
+        if scheduled is not None and decodes is not None:
+            self._iteration = decodes.iteration + 1
 
     @property
     def iteration(self) -> int:
@@ -192,7 +193,7 @@ class InFlight:
         if decodes is not None and not decodes.num_requests:  # all were preempted
             self._idle.append(decodes)
             decodes = None
-        flight = Flight(batch, decodes, [*(decodes or ())] if self.lookahead else None)
+        flight = Flight(batch, decodes, None if not self.lookahead else [*(decodes or ())])
         self.flights.append(flight)
         if decodes is not None and (left := decodes.advance()):
             self.finish_decodes(flight, left)

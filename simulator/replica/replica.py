@@ -275,7 +275,8 @@ class Replica:
         self._running[request] = None
         self._prefilling[request] = context_tokens
         self.step.add_chunk(request, num_tokens, cached_tokens)
-        admission = request, self.num_started, cached_tokens, num_shared, cached_tokens + num_left
+        batch_number = self.num_finished + len(self.in_flight.flights)
+        admission = request, batch_number, cached_tokens, num_shared, cached_tokens + num_left
         self.request_events.admissions.append(admission)
         if self.kv.prefix is not None:
             self._caching.cache_scheduled((request,))
@@ -406,7 +407,10 @@ class Replica:
             self.num_futile_preemptions = 0
         caches = self.kv.prefix is not None
         for request in self._caching.in_batch_order(finished) if caches else finished:
-            self._free(request)
+            computed_tokens = self.requests.total_tokens[request] - 1
+            self.kv.release(request, computed_tokens, computed_tokens)
+            del self._running[request]
+            self._end(request)
         if flight.preempted and self.limits.keeps_preempted_results:
             finished += self._take_preempted_results(flight)
         self.num_finished += 1
@@ -446,9 +450,10 @@ class Replica:
                     self.in_flight.finish_decodes(flight, spans)
                     is_last = True
             for chunk in chunks:
-                chunk.context_tokens += chunk.num_tokens
-                batch.prefill_context_tokens += chunk.num_tokens
-                prefilling[chunk.request] += chunk.num_tokens
+                num_tokens = chunk.num_tokens
+                chunk.context_tokens += num_tokens
+                batch.prefill_context_tokens += num_tokens
+                prefilling[chunk.request] += num_tokens
             self.num_finished += 1
             if has_shared_outputs:
                 self._caching.cache_repeated(flight)
@@ -530,13 +535,6 @@ class Replica:
             self.kv.follow_context(request, known_tokens)
         if self.kv.prefix is not None:
             self._caching.add(request, known_tokens)
-
-    def _free(self, request: int) -> None:
-        """Free the KV blocks of a finished request."""
-        computed_tokens = self.requests.total_tokens[request] - 1
-        self.kv.release(request, computed_tokens, computed_tokens)
-        del self._running[request]
-        self._end(request)
 
     def _end(self, request: int) -> None:
         self.request_events.finishes.append((request, self.num_finished))

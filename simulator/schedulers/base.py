@@ -57,7 +57,7 @@ def next_admissible(replica: Replica, longest: int) -> int | None:
         request = waiting[0]
         num_tokens = known_tokens[request]
         if num_tokens <= longest:
-            return request if replica.blocks_to_admit(num_tokens) <= replica.free_blocks else None
+            return request if replica.blocks_to_admit(num_tokens) <= replica.kv.free_blocks else None
         replica.ignore(request)
     return None
 
