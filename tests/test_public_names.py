@@ -37,7 +37,7 @@ EXPORTS = {
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LoggedIterations Members NETWORK NO_DECODE_SET"
     " NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
-    " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES"
+    " KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES"
     " bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError deployment_lines deployment_parts heading"
     " load_parts load_result load_summary parse read_json title write_result",

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from simulator.iteration_time.link_curves import Amount, LinkCurve, MeasuredLinks, load_links
-from simulator.model import IterationOverhead, Layout, Link, Network
+from simulator.model import EngineOverhead, Layout, Link, Network
 from traces.shared.warnings import Warning
 
 
@@ -21,7 +21,7 @@ class Collectives:
         warnings: What was not measured.
     """
 
-    def __init__(self, layout: Layout, engine: IterationOverhead) -> None:
+    def __init__(self, layout: Layout, engine: EngineOverhead) -> None:
         self._layout = layout
         self._custom_curve: LinkCurve | None = None
         self._all_gather_curve: LinkCurve | None = None
