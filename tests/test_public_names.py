@@ -33,7 +33,7 @@ EXPORTS = {
     " experts_inputs extent_of extent_of_batch head_operators layer_operators load_links load_profile matmul_features"
     " matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes KVPool LayerGroup PrefixCache",
-    "simulator.launch": "Cost Launch hourly_price launch_lines planning_lines read_file read_words with_launch",
+    "simulator.launch": "Launch launch_lines planning_lines read_file read_words with_launch",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LoggedIterations Members NETWORK NO_DECODE_SET"
     " NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
@@ -60,7 +60,7 @@ EXPORTS = {
     "simulator.schedulers": "ChunkedPrefills DynamicChunks FasterTransformer Limits LostPrefill Orca Sarathi"
     " Scheduler VLLM VLLMV1 admit_whole_prompts next_admissible schedule_decodes",
     "simulator.search": "Load Option Outcome fewest_replicas options pareto ruled_out",
-    "simulator.token_budget": "Curve IterationLoad best_budget largest_budget measure",
+    "simulator.token_budget": "IterationLoad best_budget largest_budget measure",
     "traces": "Arrivals Client PrefixBlocks Source Trace Workload",
     "traces.arrivals": "ClosedLoop Constant Gamma MarkovModulated Poisson Recorded Renewal Sessions VaryingRate"
     " Weibull find_sessions",

@@ -124,9 +124,3 @@ class EngineParser(argparse.ArgumentParser):
             ConfigError: Always.
         """
         raise ConfigError(f"{self.prog}: {message}")
-
-
-def matching_start(words: Sequence[str], starts: Sequence[Sequence[str]]) -> int:
-    """Return how many words match the start of a command."""
-    plain = [word.rpartition("/")[2] for word in words[:1]] + list(words[1:])
-    return next((len(start) for start in starts if plain[: len(start)] == list(start)), 0)

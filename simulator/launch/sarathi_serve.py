@@ -8,11 +8,12 @@ from typing import Any
 
 from simulator.cluster import Deployment
 from simulator.config import ConfigError
-from simulator.launch.launch import EngineParser, Launch, matching_start, refuse_unknown
+from simulator.launch.launch import EngineParser, Launch, refuse_unknown
 
 NAME = "sarathi-serve"
 MODULE = "sarathi.entrypoints.openai.api_server"
-_STARTS = (("-m", MODULE), ("-m", "sarathi.entrypoints.api_server"))
+STARTS = (("-m", MODULE), ("-m", "sarathi.entrypoints.api_server"))
+IMAGE = None  # no image starts it
 _DEFAULT_MODEL = "meta-llama/Meta-Llama-3-8B-Instruct"
 # Keys by option, with the engine's default.
 _DEPLOYMENT: dict[str, tuple[str, Any]] = {
@@ -52,19 +53,6 @@ POLICIES = {
     "FasterTransformer": "FASTER_TRANSFORMER",
     "ChunkedPrefills": "SIMPLE_CHUNKING",
 }
-
-
-def start_length(words: Sequence[str]) -> int:
-    """Return the number of words before the arguments.
-
-    0: they do not start this engine.
-    """
-    return matching_start(words, _STARTS)
-
-
-def image_length(words: Sequence[str]) -> int:  # noqa: ARG001  # it has no image
-    """Return 0: no image starts this engine."""
-    return 0
 
 
 def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:  # noqa: ARG001  # no variable changes it

@@ -12,19 +12,20 @@ import yaml
 
 from simulator.cluster import Deployment
 from simulator.config import ConfigError
-from simulator.launch.launch import EngineParser, Launch, matching_start, model_of, refuse_unknown
+from simulator.launch.launch import EngineParser, Launch, model_of, refuse_unknown
 from simulator.launch.vllm_batch_sizes import batch_sizes
 from simulator.launch.vllm_graphs import graph_options, graph_settings
 from simulator.model import HALF, Model
 
 NAME = "vllm serve"
-_STARTS = (
+# Words before the arguments.
+STARTS = (
     ("vllm", "serve"),
     ("-m", "vllm.entrypoints.openai.api_server"),
     ("-m", "vllm.entrypoints.cli.main", "serve"),
     ("-m", "dynamo.vllm"),
 )
-_IMAGE = re.compile(r"(?:.*/)?vllm[\w.-]*openai[\w.-]*(?:[:@].*)?")  # its entry point is the server
+IMAGE = re.compile(r"(?:.*/)?vllm[\w.-]*openai[\w.-]*(?:[:@].*)?")  # its entry point is the server
 # Options with their keys; those with a unit or a rule of their own are in `_settings`.
 INTEGERS = {
     "tensor-parallel-size": "parallel.tp",
@@ -53,24 +54,6 @@ SHIPPED_DTYPE = "bf16"  # of the models in configs/model
 _NOT_COMPOSED = Path(__file__).with_name("vllm_options.yaml")
 PARTITION = "VLLM_PP_LAYER_PARTITION"  # environment variable, layers of each pipeline stage
 _TIMES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def start_length(words: Sequence[str]) -> int:
-    """Return the number of words before the arguments.
-
-    0: they do not start this engine.
-    """
-    return matching_start(words, _STARTS)
-
-
-def image_length(words: Sequence[str]) -> int:
-    """Return the number of words before the arguments of a container.
-
-    0: its image is not that of this engine.
-    """
-    if not _IMAGE.fullmatch(words[0]):
-        return 0
-    return 1 + start_length(words[1:]) if len(words) > 1 else 1
 
 
 def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:

@@ -3,7 +3,7 @@
 The largest budget within the TBT SLO, and the one with the highest capacity.
 """
 
-from simulator.token_budget.curve import Curve, IterationLoad, largest_budget, measure
+from simulator.token_budget.curve import IterationLoad, largest_budget, measure
 from simulator.token_budget.maximize import best_budget
 
-__all__ = ["Curve", "IterationLoad", "best_budget", "largest_budget", "measure"]
+__all__ = ["IterationLoad", "best_budget", "largest_budget", "measure"]
