@@ -8,7 +8,7 @@ from typing import Any
 
 from simulator.cluster import Deployment
 from simulator.config import ConfigError
-from simulator.launch.launch import EngineParser, Launch, refuse_unknown
+from simulator.launch.launch import EngineParser, Launch
 
 NAME = "sarathi-serve"
 MODULE = "sarathi.entrypoints.openai.api_server"
@@ -65,12 +65,7 @@ def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:  # n
     Raises:
         ConfigError: The engine would refuse an option, or the simulator does not have its value.
     """
-    parser = _parser()
-    options, unknown = parser.parse_known_args(list(arguments))
-    if unknown:
-        names = [name for action in parser._actions for name in action.option_strings]
-        refuse_unknown(NAME, unknown[0].partition("=")[0], names)
-    given = {name: value for name, value in vars(options).items() if value is not None}
+    given = _parser().given(arguments)
     policy = given.get("scheduler_config_type", "SARATHI").upper()
     if policy not in _POLICIES:
         raise ConfigError(f"--scheduler_config_type={policy} must be one of {', '.join(_POLICIES)}")

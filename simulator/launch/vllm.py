@@ -12,7 +12,7 @@ import yaml
 
 from simulator.cluster import Deployment
 from simulator.config import ConfigError
-from simulator.launch.launch import EngineParser, Launch, model_of, refuse_unknown
+from simulator.launch.launch import EngineParser, Launch, model_of
 from simulator.launch.vllm_batch_sizes import batch_sizes
 from simulator.launch.vllm_graphs import graph_options, graph_settings
 from simulator.model import HALF, Model
@@ -66,13 +66,8 @@ def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:
     Raises:
         ConfigError: vLLM would refuse an option, or the simulator does not have its value.
     """
-    options, unknown = _parser().parse_known_args(_spelled_out(_with_config_file(arguments)))
-    for argument in unknown:
-        if argument.startswith("-"):
-            names = [name for action in _parser()._actions for name in action.option_strings]
-            refuse_unknown(NAME, argument.partition("=")[0], names)
-        raise ConfigError(f"{NAME}: {argument} belongs to no option")
-    given = {name.replace("_", "-"): value for name, value in vars(options).items() if value is not None}
+    options = _parser().given(_spelled_out(_with_config_file(arguments)))
+    given = {name.replace("_", "-"): value for name, value in options.items()}
     model = given.get("model", given.get("model-tag"))
     if model is None:
         raise ConfigError(f"{NAME} needs a model: {NAME} MODEL, or --model MODEL")

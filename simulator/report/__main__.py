@@ -38,17 +38,17 @@ def main() -> None:
 
 
 def _report(arguments: Sequence[str], console: Console) -> None:
-    parsed = parse(arguments, {"output": ""})
-    folders = list(parsed.runs.values())
+    runs, options = parse(arguments, {"output": ""})
+    folders = list(runs.values())
     default = folders[0] / REPORT if len(folders) == 1 else Path(REPORT)
-    path = Path(parsed.options["output"] or default)
+    path = Path(options["output"] or default)
     if path.is_dir():
         raise UsageError(f"output={path} is a folder; it must be a file")
     if path.suffix not in (".html", ".htm"):
         raise UsageError(f"output={path} must end in .html")
-    if parsed.options["output"] and not path.parent.is_dir():
+    if options["output"] and not path.parent.is_dir():
         raise UsageError(f"output={path}: there is no folder {path.parent}")
-    text = render(_page(parsed.runs))
+    text = render(_page(runs))
     with atomic_file(path) as file:
         file.write(text)
     console.print(f"written to {path}", style="dim", soft_wrap=True, highlight=False, markup=False)

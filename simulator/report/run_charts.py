@@ -195,7 +195,7 @@ def _batches(results: Mapping[int, Result], names: Mapping[int, str], shared: Ra
 def _values_of(replica: ReplicaResult, column: str) -> IterationValues:
     log = replica.logged
     order = np.argsort(log.end_s, kind="stable")
-    return IterationValues(log.columns["start_s"][order], log.end_s[order], log.columns[column][order])
+    return log.columns["start_s"][order], log.end_s[order], log.columns[column][order]
 
 
 def _prefix_cache(results: Mapping[int, Result], names: Mapping[int, str], shared: Range1d) -> Iterator[Chart]:
