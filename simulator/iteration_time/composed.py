@@ -40,7 +40,6 @@ class ComposedTimes:
     def __init__(self, kernels: Kernels, layout: Layout, engine: EngineOverhead) -> None:
         model, parallel = layout.model, layout.parallel
         self._kernels = kernels
-        self._layout = layout
         self._model = model
         self._parallel = parallel
         self._collectives = Collectives(layout, engine)

@@ -111,7 +111,6 @@ class ProfileKernels:
             other = f"kernel times of {kernels} are used for those of {generation}, on {device.name}"
             self.warnings.append(Warning("other_kernels", other))
         self._profile = profile
-        self._device = device
         self._roofline = RooflineKernels(device)
 
     def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -73,7 +72,8 @@ def _page(folders: Mapping[str, Path]) -> Page:
             return _page_of(kind, name, folder)
         if folder.is_dir() and not (folder / SUMMARY).is_file():
             raise UsageError(f"{folder} is not a folder of a run, a sweep, a search or a capacity")
-    return run_page({name: (load_result(folder), _summary(folder)) for name, folder in folders.items()})
+    summaries = {name: load_summary(path) | read_json(path / SUMMARY, *SUMMARY_KEYS) for name, path in folders.items()}
+    return run_page({name: (load_result(path), summaries[name]) for name, path in folders.items()})
 
 
 def _page_of(kind: str, name: str, folder: Path) -> Page:
@@ -89,10 +89,6 @@ def _page_of(kind: str, name: str, folder: Path) -> Page:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(f"{folder / kind} is damaged ({type(error).__name__}: {one_line(error)})") from error
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    return load_summary(folder) | read_json(folder / SUMMARY, *SUMMARY_KEYS)
 
 
 if __name__ == "__main__":

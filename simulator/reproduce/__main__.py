@@ -88,7 +88,7 @@ def _parse(arguments: Sequence[str]) -> _Options:
         elif name == "output":
             options.folder = Path(value)
         elif name in ("workers", "seeds"):
-            setattr(options, name, _count(name, value))
+            setattr(options, name, require_integer(int(value) if value.isdecimal() else value, name, 1))
         else:
             _reject_settings_of_the_paper(argument)
             options.overrides.append(argument)
@@ -111,10 +111,6 @@ def _figure(kind: str, number: str) -> str:
         allowed = [name.removeprefix("table ") for name in FIGURES if name.startswith("table") == (kind == "table")]
         raise ConfigError(f"{kind}={number}: must be one of {', '.join(allowed)}")
     return figure
-
-
-def _count(name: str, value: str) -> int:
-    return require_integer(int(value) if value.isdecimal() else value, name, 1)
 
 
 if __name__ == "__main__":
