@@ -114,7 +114,7 @@ def test_a_table_that_cannot_be_written_leaves_the_files_of_the_earlier_run(tmp_
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def _fill_the_disk(_table: object, path: Path) -> None:
+def _fill_the_disk(path: Path, *_: object) -> None:
     path.write_bytes(b"PAR1")
     raise OSError(28, "No space left on device")
 

@@ -59,7 +59,6 @@ EXPORTS = {
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
     "simulator.schedulers": "ChunkedPrefills DynamicChunks FasterTransformer Limits LostPrefill Orca Sarathi"
     " Scheduler VLLM VLLMV1 admit_whole_prompts next_admissible schedule_decodes",
-    "simulator.token_budget": "IterationLoad best_budget largest_budget measure",
     "traces": "Arrivals Client PrefixBlocks Source Trace Workload",
     "traces.arrivals": "ClosedLoop Constant Gamma MarkovModulated Poisson Recorded Renewal Sessions VaryingRate"
     " Weibull find_sessions",

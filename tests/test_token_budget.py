@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from simulator.replica import Batch
-from simulator.token_budget import IterationLoad, best_budget, largest_budget, measure
+from simulator.token_budget.curve import IterationLoad, largest_budget, measure
+from simulator.token_budget.maximize import best_budget
 from tests.helpers import command
 
 

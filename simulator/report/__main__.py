@@ -72,8 +72,9 @@ def _page(folders: Mapping[str, Path]) -> Page:
             return _page_of(kind, name, folder)
         if folder.is_dir() and not (folder / SUMMARY).is_file():
             raise UsageError(f"{folder} is not a folder of a run, a sweep, a search or a capacity")
+    results = {name: load_result(path) for name, path in folders.items()}
     summaries = {name: load_summary(path) | read_json(path / SUMMARY, *SUMMARY_KEYS) for name, path in folders.items()}
-    return run_page({name: (load_result(path), summaries[name]) for name, path in folders.items()})
+    return run_page({name: (results[name], summaries[name]) for name in folders})
 
 
 def _page_of(kind: str, name: str, folder: Path) -> Page:
