@@ -8,18 +8,18 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 
-from simulator.cli import hydra_command
+from simulator.cli import hydra_command, terminal_table
 from simulator.config import build_prediction, description, named
 from simulator.iteration_time import time_breakdown
 from simulator.launch import with_launch
 from simulator.model import Device, Layout
 from simulator.output import deployment_lines, deployment_parts
 from simulator.replica import Batch
+from simulator.results import Column, share, table_of
 from traces.shared.atomic_files import atomic_file
 from traces.shared.spelling import counted
-from traces.shared.terminal import facts, new_table, note, show, warn
+from traces.shared.terminal import facts, note, show, warn
 from traces.shared.warnings import Warning
 
 HELP = """\
@@ -39,6 +39,16 @@ Predicts the iteration time of one batch and breaks it down by operator.
   output.plot=FILE               also draw a roofline plot of the kernels, .png or .svg
 
 Exit status: 0, 2 for invalid input."""
+
+_OPERATORS = (
+    Column("name", "operator", str),
+    Column("seconds_per_layer", "us/layer", lambda seconds: f"{seconds * 1e6:,.1f}"),
+    Column("layers", "layers", str),
+    Column("seconds", "ms", lambda seconds: f"{seconds * 1e3:,.3f}"),
+    Column("share", "share", share),
+    Column("arithmetic_intensity", "FLOP/byte", "{:,.1f}".format),
+    Column("bound", "bound by", str),
+)
 
 
 def main() -> None:
@@ -112,29 +122,12 @@ def _print_breakdown(breakdown: dict[str, Any], deployment: dict[str, str], cons
     show(console, facts(rows))
     for stage in range(len(stages)):
         title = f"stage {stage}, one GPU" if len(stages) > 1 else "one GPU"
-        operators = [row for row in breakdown["operators"] if row["stage"] == stage]
-        show(console, "", _operator_table(operators, stages[stage], title))
+        own = (row for row in breakdown["operators"] if row["stage"] == stage)
+        rows_of_stage = ({**row, "share": row["seconds"] / stages[stage]} for row in own)
+        show(console, "", terminal_table(table_of(title, _OPERATORS, rows_of_stage), titled=True))
     show(console, "")
     for warning in breakdown["warnings"]:
         warn(console, warning)
-
-
-def _operator_table(rows: list[dict[str, Any]], stage_s: float, title: str) -> Table:
-    columns = ["operator", "us/layer", "layers", "ms", "share", "FLOP/byte", "bound by"]
-    table = new_table(columns, title, left=["bound by"])
-    for row in rows:
-        intensity = row["arithmetic_intensity"]
-        cells = [
-            row["name"],
-            f"{row['seconds_per_layer'] * 1e6:,.1f}",
-            str(row["layers"]),
-            f"{row['seconds'] * 1e3:,.3f}",
-            f"{row['seconds'] / stage_s:.1%}",
-            "-" if intensity is None else f"{intensity:,.1f}",
-            row["bound"],
-        ]
-        table.add_row(*cells)
-    return table
 
 
 if __name__ == "__main__":

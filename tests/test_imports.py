@@ -45,8 +45,7 @@ TABLE = {
     " simulator.results hydra omegaconf",
     "simulator.plot.__main__": "simulator.cli simulator.config simulator.output traces.shared rich",
     "simulator.capacity": "simulator.cli simulator.cluster simulator.config simulator.launch simulator.output"
-    " simulator.replica simulator.results simulator.routers simulator.simulation traces traces.shared hydra omegaconf"
-    " rich scipy",
+    " simulator.replica simulator.results simulator.simulation traces traces.shared hydra omegaconf rich scipy",
     "simulator.accuracy": "simulator.cli simulator.config simulator.simulation traces.shared joblib rich",
     "simulator.compare": "simulator.cli simulator.output simulator.plot simulator.results traces.shared rich",
     "simulator.token_budget": "simulator.capacity simulator.cli simulator.cluster simulator.config"
@@ -60,7 +59,7 @@ TABLE = {
     "simulator.reproduce": "simulator.capacity simulator.cli simulator.config simulator.iteration_time"
     " simulator.replica simulator.simulation traces.shared joblib matplotlib rich",
     "simulator.predict": "simulator.cli simulator.config simulator.iteration_time simulator.launch simulator.model"
-    " simulator.plot simulator.output simulator.replica traces.shared omegaconf rich",
+    " simulator.plot simulator.output simulator.replica simulator.results traces.shared omegaconf rich",
     "simulator.__main__": "simulator.cli simulator.config simulator.launch simulator.output simulator.results"
     " simulator.simulation traces.shared omegaconf rich",
     "simulator.schema": "simulator.config traces.shared",

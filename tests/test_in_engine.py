@@ -16,7 +16,7 @@ from simulator.config import load_config
 from simulator.iteration_time import DeviceProfile, InEngine, StageTimes, load_profile
 from simulator.iteration_time.composed import padded_sizes
 from simulator.iteration_time.device_profile import SHIPPED
-from simulator.model import EngineOverhead, HostTime, IterationOverhead
+from simulator.model import EngineOverhead, HostTime
 from simulator.replica import Batch
 
 MODEL = load_config("model=llama_small")["deployment"].model
@@ -110,7 +110,7 @@ def times_with(
     overrides = [*SMALL[:1], f"parallel.pp={pp}", "kv_cache.num_blocks=100"]
     deployment = load_config(*overrides)["deployment"]
     host = HostTime(launch_per_layer_s=launch_per_layer_s, launch_graph_s=launch_graph_s)
-    engine = IterationOverhead(host, decode_graph_sizes=sizes)
+    engine = EngineOverhead({"default": host}, decode_graph_sizes=sizes)
     times: StageTimes = deployment.iteration_time.for_layout(deployment.layout, engine)
     return times
 

@@ -79,11 +79,8 @@ def test_equal_chunks_take_what_the_fit_says_of_as_many_sequences(device: str) -
 @pytest.mark.parametrize("tp", [2, 4, 8])
 def test_the_engine_reduces_on_its_own_path_and_others_by_nccl(tp: int) -> None:
     served = deployment("device=h100_sxm", f"parallel.tp={tp}")
-    overhead = served.engine.on(served.device)
-    vllm = Collectives(served.layout, overhead)
-    old = Collectives(
-        served.layout, load_config(f"parallel.tp={tp}", "device=h100_sxm")["deployment"].engine.on(served.device)
-    )
+    vllm = Collectives(served.layout, served.engine)
+    old = Collectives(served.layout, load_config(f"parallel.tp={tp}", "device=h100_sxm")["deployment"].engine)
     for num_bytes in (1 << 15, 1 << 18, 1 << 21):
         assert vllm.all_reduce_time(float(num_bytes)) < old.all_reduce_time(float(num_bytes))
     far = float(1 << 34)  # beyond all measurements

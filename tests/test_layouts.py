@@ -10,7 +10,7 @@ import pytest
 from simulator.config import ConfigError, component, load_config
 from simulator.iteration_time import Collectives, LinkCurve, load_links
 from simulator.iteration_time.link_curves import SHIPPED
-from simulator.model import IterationOverhead, Layout, Link, Network, Node, Parallelism
+from simulator.model import EngineOverhead, Layout, Link, Network, Node, Parallelism
 from simulator.replica import Batch
 from simulator.results import Warning
 from tests.helpers import A100, tiny_model
@@ -102,39 +102,37 @@ def test_layouts_that_do_not_fit_the_machines_are_refused_with_a_reason(
 
 def test_several_gpus_need_a_known_machine() -> None:
     with pytest.raises(ValueError, match=r"parallel.tp=2, pp=1 needs cluster\.node"):
-        Collectives(Layout(MODEL, A100, Parallelism(tp=2)), IterationOverhead())
+        Collectives(Layout(MODEL, A100, Parallelism(tp=2)), EngineOverhead())
 
 
 # --- messages ------------------------------------------------------------------------------------
 
 
 def test_an_all_reduce_runs_at_the_slowest_link_of_its_ring() -> None:
-    assert Collectives(layout(1), IterationOverhead()).all_reduce_time(GB) == 0
-    assert Collectives(layout(2), IterationOverhead()).all_reduce_time(GB) == pytest.approx(5e-6 + 1 / 100)
-    assert Collectives(layout(4), IterationOverhead()).all_reduce_time(GB) == pytest.approx(10e-6 + 1.5 / 20)
+    assert Collectives(layout(1), EngineOverhead()).all_reduce_time(GB) == 0
+    assert Collectives(layout(2), EngineOverhead()).all_reduce_time(GB) == pytest.approx(5e-6 + 1 / 100)
+    assert Collectives(layout(4), EngineOverhead()).all_reduce_time(GB) == pytest.approx(10e-6 + 1.5 / 20)
     # Eight GPUs on two machines: half of the line rate of one adapter.
-    assert Collectives(layout(8), IterationOverhead()).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 5)
+    assert Collectives(layout(8), EngineOverhead()).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 5)
     wide = replace(PAIRS, network=replace(ETHERNET, num_adapters=8))
-    assert Collectives(layout(8, node=wide), IterationOverhead()).all_reduce_time(GB) == pytest.approx(
-        60e-6 + 1.75 / 20
-    )
+    assert Collectives(layout(8, node=wide), EngineOverhead()).all_reduce_time(GB) == pytest.approx(60e-6 + 1.75 / 20)
 
 
 def test_an_all_gather_takes_half_the_time_of_an_all_reduce() -> None:
-    four = Collectives(layout(4), IterationOverhead())
+    four = Collectives(layout(4), EngineOverhead())
     assert four.all_gather_time(GB) == four.all_reduce_time(GB) / 2
 
 
 def test_messages_between_machines_share_the_adapters() -> None:
     # Each of four GPUs sends the whole message; they share 10 GB/s at 80 %.
-    assert Collectives(layout(4, 2), IterationOverhead()).send_time(0, GB) == pytest.approx(30e-6 + 4 / 8)
-    assert Collectives(layout(1, 6), IterationOverhead()).send_time(3, GB) == pytest.approx(30e-6 + 1 / 8)
-    sliced = Collectives(layout(4, 2, sliced_sends=True), IterationOverhead())
+    assert Collectives(layout(4, 2), EngineOverhead()).send_time(0, GB) == pytest.approx(30e-6 + 4 / 8)
+    assert Collectives(layout(1, 6), EngineOverhead()).send_time(3, GB) == pytest.approx(30e-6 + 1 / 8)
+    sliced = Collectives(layout(4, 2, sliced_sends=True), EngineOverhead())
     assert sliced.send_time(0, GB) == pytest.approx(30e-6 + 1 / 8)
 
 
 def test_messages_within_a_machine_use_the_link_between_the_stages() -> None:
-    stages = Collectives(layout(1, 4), IterationOverhead())
+    stages = Collectives(layout(1, 4), EngineOverhead())
     assert [stages.send_time(stage, GB) for stage in range(3)] == pytest.approx([0.010005, 0.05001, 0.010005])
 
 
@@ -142,12 +140,12 @@ def test_measured_times_take_precedence_over_formulas() -> None:
     known = load_links("a100_nvlink_pairs").curve("all_reduce", 4, 4)
     assert known is not None
     azure = component("cluster.node", "azure_nc96ads_v4")
-    four = Collectives(layout(4, node=azure), IterationOverhead())
+    four = Collectives(layout(4, node=azure), EngineOverhead())
     assert four.all_reduce_time(1e7) == known.time(1e7)
     assert four.sources == ["all_reduce of 4 GPUs: a100_nvlink_pairs"]
     assert not four.warnings
     # Without a measurement of three GPUs: a ring over the slowest link.
-    three = Collectives(layout(3, node=azure), IterationOverhead())
+    three = Collectives(layout(3, node=azure), EngineOverhead())
     assert three.all_reduce_time(1e9) == pytest.approx(20e-6 + 4 / 3 / 29.8)
     assert three.sources == []
     ring = "all-reduce of 3 GPUs was not measured on azure_nc96ads_v4: a ring at 29.8 GB/s"
@@ -156,12 +154,12 @@ def test_measured_times_take_precedence_over_formulas() -> None:
 
 def test_message_times_beyond_their_measurements_give_warnings() -> None:
     azure = component("cluster.node", "azure_nc96ads_v4")
-    (warning,) = Collectives(layout(4, 2, node=azure), IterationOverhead()).warnings
+    (warning,) = Collectives(layout(4, 2, node=azure), EngineOverhead()).warnings
     assert warning.text.startswith("messages between machines were not measured: 100 Gbps Ethernet")
-    assert Collectives(layout(1, 2, node=azure), IterationOverhead()).warnings == []
-    (warning,) = Collectives(layout(1, 4, node=azure), IterationOverhead()).warnings
+    assert Collectives(layout(1, 2, node=azure), EngineOverhead()).warnings == []
+    (warning,) = Collectives(layout(1, 4, node=azure), EngineOverhead()).warnings
     assert warning.text == "some messages between stages were not measured on azure_nc96ads_v4: 29.8 GB/s"
-    (warning,) = Collectives(layout(4, node=component("cluster.node", "dgx_h100")), IterationOverhead()).warnings
+    (warning,) = Collectives(layout(4, node=component("cluster.node", "dgx_h100")), EngineOverhead()).warnings
     assert warning.text.startswith("links of dgx_h100 are known for h100_sxm and assumed unchanged for a100_80gb")
 
 
@@ -246,7 +244,7 @@ def test_the_receiving_stage_gathers_sliced_sends() -> None:
     )
     assert sliced[0] == whole[0]
     assert sliced[1] < whole[1]
-    gather_s = Collectives(load_config(*overrides)["deployment"].layout, IterationOverhead()).all_gather_time(
+    gather_s = Collectives(load_config(*overrides)["deployment"].layout, EngineOverhead()).all_gather_time(
         512 * 4096 * 2.0
     )
     assert sliced[2] - whole[2] == pytest.approx(gather_s)

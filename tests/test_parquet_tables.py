@@ -121,13 +121,13 @@ def test_a_table_that_cannot_be_written_leaves_the_files_of_the_earlier_run(tmp_
     run(tmp_path, *RUNS["a default run"], "seed=1")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulator.output.parquet_tables.write_table", _fill_the_disk)
+        patch.setattr("simulator.output.parquet_tables._write", _fill_the_disk)
         with pytest.raises(OSError, match="No space left on device"):
             run(tmp_path, *RUNS["a default run"], "seed=2")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def _fill_the_disk(_table: object, path: Path) -> None:
+def _fill_the_disk(path: Path, *_: object) -> None:
     path.write_bytes(b"PAR1")
     raise OSError(28, "No space left on device")
 

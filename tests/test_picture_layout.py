@@ -34,7 +34,6 @@ from simulator.replica import Batch
 from simulator.reproduce.drawing import picture
 from simulator.reproduce.figures import FIGURES, Row, plan
 from simulator.results import PricedPoint
-from simulator.token_budget import Curve
 from simulator.token_budget.drawing import draw as draw_budget
 from tests.helpers import write_run
 from traces import Trace
@@ -255,7 +254,7 @@ def test_a_comparison_names_latencies_with_units(tmp_path: Path, monkeypatch: py
 def test_close_token_budgets_do_not_crowd_the_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures: list[Figure] = []
     monkeypatch.setattr("simulator.token_budget.drawing.save", lambda figure, _: figures.append(figure))
-    curve = Curve(list(range(1, 8193)), [0.01 + 1e-4 * tokens for tokens in range(1, 8193)])
+    curve = {tokens: 0.01 + 1e-4 * tokens for tokens in range(1, 8193)}
     capacities_by_budget = dict.fromkeys((128, 1024, 4096, 7168, 7680, 7808, 7936, 8064, 8192), 1.0)
     draw_budget(curve, 1.0, 8192, capacities_by_budget, "mistral_7b", tmp_path / "a.png")
     draw_budget(curve, 1.0, None, {}, "mistral_7b", tmp_path / "a.png")

@@ -10,7 +10,7 @@ from simulator import Deployment, Result, simulate
 from simulator.engine.pipeline_stages import Stages
 from simulator.iteration_time import Affine, StageTimes
 from simulator.log import StageUse
-from simulator.model import IterationOverhead, KVMemory, Layout, Parallelism
+from simulator.model import EngineOverhead, KVMemory, Layout, Parallelism
 from simulator.replica import Batch
 from simulator.schedulers import VLLM, Sarathi
 from tests.helpers import A100, POLICIES, serve, tiny_model, trace_of
@@ -23,7 +23,7 @@ class PerToken:
     stages: list[float] = field(default_factory=lambda: [1.0, 1.0])
     message_s: float = 0.0
 
-    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
         def stage_times(batch: Batch) -> list[float]:
             num_tokens = batch.num_prefill_tokens + batch.num_decodes
             times = [self.stages[0] * num_tokens]
@@ -172,7 +172,7 @@ def test_overlapping_sends_that_take_no_time_changes_no_batch() -> None:
 
 def test_an_iteration_time_that_returns_no_stage_times_is_named() -> None:
     class Bare:
-        def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
+        def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
             return self  # type: ignore[return-value]
 
     deployment = Deployment(tiny_model(1024), A100, VLLM(), iteration_time=Bare(), kv_cache=KVMemory(num_blocks=1000))

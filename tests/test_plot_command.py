@@ -127,7 +127,7 @@ def test_failed_jobs_are_reported_and_runs_of_a_sweep_are_named_by_their_differe
     assert (len(jobs), num_failed) == (3, 1)
     assert overloaded_loads(jobs) == {"": [3.0]}
     folders = sorted(str(path) for path in (tmp_path / "sweep").iterdir() if path.is_dir())
-    assert list(parse(folders, {}).runs) == [f"arrival.qps={qps}" for qps in (-1, 1, 2, 3)]
+    assert list(parse(folders, {})[0]) == [f"arrival.qps={qps}" for qps in (-1, 1, 2, 3)]
 
 
 def test_other_bounds_that_vary_are_in_the_curve_names(tmp_path: Path) -> None:

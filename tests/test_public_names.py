@@ -10,58 +10,55 @@ from tests.test_imports import KNOWN, exports_of
 
 EXPORTS = {
     "simulator": "ConfigError Deployment MetricOptions Objective Result SLO load_config load_result simulate",
-    "simulator.capacity": "Bisection Capacity CapacityExperiment CapacityTask Trial build_capacity find_capacity"
-    " lasting_warnings load_capacity",
+    "simulator.capacity": "Bisection Capacity CapacityTask Trial build_capacity find_capacity lasting_warnings"
+    " load_capacity",
     "simulator.cli": "Figures HELP SweepReport WARNINGS_JOINT as_written print_summary run_command terminal_table",
     "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
     " groups_of has_token_budget request_table token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",
     "simulator.compare": "Run read_run",
-    "simulator.config": "CONFIG_DIR ConfigError GROUPS MOST_NODES PublishedModel VERSION allowing build"
-    " build_experiment build_prediction build_slo check_config_dir check_override choices chosen code_digest"
-    " combine_policies component composed deployment_of description files_of input_digests integer_pairs json_schema"
-    " load_config model_choice named num_nodes one_line overrides_of published_models recomposed require_integer"
-    " require_keys require_mapping require_objectives resolved to_hydra unknown_model",
+    "simulator.config": "CONFIG_DIR ConfigError GROUPS MOST_NODES VERSION allowing build build_experiment"
+    " build_prediction build_slo check_config_dir check_override choices chosen code_digest combine_policies"
+    " component composed deployment_of description files_of input_digests integer_pairs json_schema load_config"
+    " model_choice named num_nodes one_line overrides_of published_models recomposed require_integer require_keys"
+    " require_mapping require_objectives resolved to_hydra unknown_model",
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stop_endless_calls stuck_reason",
     "simulator.invariants": "CheckedReplica ExpectedState InvariantError check_result",
     "simulator.iteration_time": "Affine Attention AttentionCases AttentionFit AttentionFits Collectives ComposedTimes"
     " CorrectedPhysics DESIGNS DeviceProfile Elementwise ElementwiseFit ExpertCases Experts ExpertsFit Extent Floats"
     " Gpu HostPart InEngine IterationTime LINEAR_OPERATORS LinkCurve MatMul MatMulFit MeasuredLinks NUM_TERMS"
-    " PUBLISHED_LINEAR_MS Profile ProfileKernels Provenance ROUTING Roofline StageTimes TiledLines Trees"
-    " attention_key attention_of describe_provenance elementwise_features elementwise_key elementwise_terms embedding"
+    " PUBLISHED_LINEAR_MS Profile ProfileKernels Provenance Roofline StageTimes TiledLines Trees attention_key"
+    " attention_of describe_provenance elementwise_features elementwise_key elementwise_terms embedding"
     " experts_inputs extent_of extent_of_batch head_operators layer_operators load_links load_profile matmul_features"
     " matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes KVPool LayerGroup PrefixCache",
-    "simulator.launch": "Cost Launch hourly_price launch_lines planning_lines read_file read_words with_launch",
+    "simulator.launch": "Launch launch_lines planning_lines read_file read_words with_launch",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LoggedIterations Members NETWORK NO_DECODE_SET"
     " NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays",
-    "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime"
-    " IterationOverhead KVMemory Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES"
-    " bytes_per_value read_hf_config",
+    "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime KVMemory"
+    " Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError deployment_lines deployment_parts heading"
     " load_parts load_result load_summary parse read_json title write_result",
     "simulator.plot": "Job axis_of batch_composition capacities capacity_against_slo capacity_curves"
     " cost_against_latency generation_stalls knee kv_and_queue latency_against_load latency_cdfs load_series"
-    " longest_stall name_of neighbours overloaded_loads pictures_of_run pipeline_timeline prefix_cache priced_points"
-    " read_sweep roofline save set_search_title statistic_label trial_series typical_iteration",
+    " longest_stall name_of neighbours overloaded_loads pipeline_timeline prefix_cache priced_points read_sweep"
+    " roofline save set_search_title statistic_label trial_series typical_iteration",
     "simulator.replica": "Batch DecodeSet Flight InFlight Lengths Limits PolicyError PrefillChunk Replica"
     " RequestTable batch_members cached_tokens decode_spans",
     "simulator.results": "ALLOWED BATCH_COLUMNS Bottleneck CACHED_TOKENS Cell Column Distribution FINISHED"
-    " FaultResult GOODPUT Goodput GoodputObjective IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective"
-    " PERCENTILES PricedPoint REQUEST_COLUMNS ReplicaResult RequestBound RequestEventArrays Result SLO STAGE_SHARES"
-    " STATISTICS STATUS_NAMES STUCK Steps Table UNFINISHED Warning after_idle blocks_used bottlenecks bounds_text"
-    " cached_tokens client_figures client_warnings count deployment_label deployments_table dollars duration"
-    " evicted_blocks figure figures_table flat is_cut_off jobs_table kv_use latencies_table latency_column"
-    " milliseconds num_running objective_label objective_text objective_value objectives_of output_tokens"
-    " parts_tables percentile_of prefix_cache_hits queue_length rank share side_by_side slo_text slo_word stalls"
-    " table_of time_span trials_table utilisation",
+    " FaultResult GOODPUT IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective PERCENTILES PricedPoint"
+    " REQUEST_COLUMNS ReplicaResult RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps"
+    " Table UNFINISHED Warning after_idle blocks_used bottlenecks bounds_text cached_tokens capacity_facts"
+    " client_figures client_warnings count deployment_label deployments_table dollars duration evicted_blocks figure"
+    " figures_table flat is_cut_off jobs_table kv_use latencies_table latency_column milliseconds num_running"
+    " objective_label objective_text objective_value objectives_of output_tokens parts_tables percentile_of"
+    " prefix_cache_hits queue_length rank share side_by_side slo_text slo_word stalls table_of time_span trials_table"
+    " utilisation",
     "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
     "simulator.schedulers": "ChunkedPrefills DynamicChunks FasterTransformer Limits LostPrefill Orca Sarathi"
     " Scheduler VLLM VLLMV1 admit_whole_prompts next_admissible schedule_decodes",
-    "simulator.search": "Load Option Outcome fewest_replicas options pareto ruled_out",
-    "simulator.token_budget": "Curve IterationLoad best_budget largest_budget measure",
     "traces": "Arrivals Client PrefixBlocks Source Trace Workload",
     "traces.arrivals": "ClosedLoop Constant Gamma MarkovModulated Poisson Recorded Renewal Sessions VaryingRate"
     " Weibull find_sessions",

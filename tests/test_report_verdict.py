@@ -11,7 +11,7 @@ from simulator import simulate
 from simulator.config import load_config
 from simulator.report.charts import Axis, new_drawing
 from simulator.report.curves import Curves, draw_curves
-from simulator.report.thinning import SHARES, IterationValues, interval_means, kept_steps, quantiles, shared_steps
+from simulator.report.thinning import SHARES, interval_means, kept_steps, quantiles, shared_steps
 from simulator.report.verdict import comparison, verdict
 from simulator.results import Steps, output_tokens
 
@@ -135,8 +135,8 @@ def test_cdfs_have_the_exact_percentiles() -> None:
 
 
 def test_interval_means_are_of_iterations_that_end_in_them_or_go_on() -> None:
-    first = IterationValues(np.array([0.0, 0.5, 1.0]), np.array([0.5, 1.0, 1.5]), np.array([10.0, 20.0, 30.0]))
-    second = IterationValues(np.array([0.0, 2.5]), np.array([0.25, 5.0]), np.array([40.0, 50.0]))
+    first = np.array([0.0, 0.5, 1.0]), np.array([0.5, 1.0, 1.5]), np.array([10.0, 20.0, 30.0])
+    second = np.array([0.0, 2.5]), np.array([0.25, 5.0]), np.array([40.0, 50.0])
     means = interval_means([first, second], np.arange(7.0))
     assert means.tolist()[:5] == [70 / 3, 30.0, 50.0, 50.0, 50.0]
     assert np.isnan(means[5])
@@ -148,7 +148,7 @@ def test_decodes_per_iteration_of_a_slow_model_never_fall_to_zero() -> None:
     (replica,) = simulate(**load_config("scheduler=orca", *one)).replicas
     log = replica.logged
     edges = np.linspace(log.columns["start_s"][0], log.end_s[-1], 1001)
-    values = IterationValues(log.columns["start_s"], log.end_s, log.columns["num_decodes"])
+    values = log.columns["start_s"], log.end_s, log.columns["num_decodes"]
     means = interval_means([values], edges)
     assert (means[edges[:-1] > log.end_s[0]] == 1).all()
 

@@ -9,7 +9,7 @@ import pytest
 from simulator.config import load_config
 from simulator.iteration_time import MatMul, Roofline
 from simulator.iteration_time.roofline import RooflineKernels
-from simulator.model import HostTime, IterationOverhead, Layout, Parallelism
+from simulator.model import EngineOverhead, HostTime, Layout, Parallelism
 from simulator.replica import Batch
 from tests.helpers import A100
 
@@ -25,7 +25,7 @@ def batch_of(prefills: list[tuple[int, int]], decodes: tuple[int, int] = (0, 0))
 
 def seconds(batch: Batch, model: str = "mistral", tp: int = 1, host: HostTime | None = None) -> float:
     shape = MISTRAL if model == "mistral" else LLAMA
-    engine = IterationOverhead(host or HostTime())
+    engine = EngineOverhead({"default": host or HostTime()})
     return sum(Roofline().for_layout(Layout(shape, A100, Parallelism(tp=tp), NODE), engine)(batch))
 
 
@@ -70,8 +70,8 @@ def test_tensor_parallelism_divides_the_work_and_pays_for_communication() -> Non
 
 
 def test_pipeline_stages_share_the_layers() -> None:
-    whole = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism()), IterationOverhead())
-    halves = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), IterationOverhead())
+    whole = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism()), EngineOverhead())
+    halves = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), EngineOverhead())
     batch = batch_of([(512, 0)])
     first, message, second = halves(batch)
     assert first + second == pytest.approx(sum(whole(batch)))
@@ -97,7 +97,7 @@ def test_a_stage_takes_at_least_as_long_as_launching_its_kernels() -> None:
     alone, many = batch_of([], (1, 100)), batch_of([(8192, 0)])
     assert seconds(alone, host=host) == pytest.approx(0.001 + 32 * 0.002)
     assert seconds(many, host=host) == pytest.approx(0.001 + seconds(many))
-    times = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), IterationOverhead(host))
+    times = Roofline().for_layout(Layout(MISTRAL, A100, Parallelism(pp=2), NODE), EngineOverhead({"default": host}))
     assert times(alone)[::2] == pytest.approx([0.001 + 16 * 0.002] * 2)
     assert times.operators is not None
     for stage in (0, 1):
@@ -109,9 +109,7 @@ def test_a_stage_takes_at_least_as_long_as_launching_its_kernels() -> None:
 
 def test_ungrouped_decodes_read_keys_and_values_for_each_query_head() -> None:
     layout = Layout(MISTRAL, A100, Parallelism())
-    grouped, ungrouped = (
-        Roofline().for_layout(layout, IterationOverhead(grouped_decode=flag)) for flag in (True, False)
-    )
+    grouped, ungrouped = (Roofline().for_layout(layout, EngineOverhead(grouped_decode=flag)) for flag in (True, False))
     near, far, prompt = batch_of([], (32, 1000)), batch_of([], (32, 2000)), batch_of([(512, 0)])
     per_query_head = 32 * 1000 * 32 * 2 * 32 * 128 * 2
     assert sum(ungrouped(far)) - sum(ungrouped(near)) == pytest.approx(

@@ -18,20 +18,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.cluster import Deployment
-from simulator.config import load_config
+from simulator.config import composed, load_config, to_hydra
 from simulator.launch import read_words
 from simulator.results import SLO
-from simulator.search import Load, Option, Outcome, fewest_replicas, options, pareto, ruled_out
-from simulator.search.config import load_search
-from simulator.search.outcomes import SLACK, Candidate, cheapest
+from simulator.search.bounds import Load, fewest_replicas, ruled_out
+from simulator.search.config import SearchTask, build_search
+from simulator.search.outcomes import SLACK, Candidate, Outcome, cheapest, pareto
 from simulator.search.report import summarize
 from simulator.search.results_file import ResultsFile
+from simulator.search.space import Option, options
 from simulator.search.walk import NEAR, Walk, walk
 from simulator.simulation import simulate
 from tests.helpers import command
 
 BOUNDS = {"tbt_p99": 1.0}
 MOST_REPLICAS = 64
+
+
+def load_search(*overrides: str) -> SearchTask:
+    with composed("search", overrides) as config:
+        return build_search(config, to_hydra(overrides))
 
 
 def deployment(*overrides: str) -> Deployment:

@@ -14,7 +14,7 @@ from profiling.measure.cases import ATTENTION_OPERATORS, HEAD_OPERATORS
 from profiling.tables import Header, read_table
 from simulator.config import choices, component
 from simulator.iteration_time import ComposedTimes, DeviceProfile, Floats, InEngine, ProfileKernels
-from simulator.model import IterationOverhead, Layout, Parallelism
+from simulator.model import EngineOverhead, Layout, Parallelism
 from simulator.replica import Batch
 
 # Numbers of tokens at which factors are fitted.
@@ -85,7 +85,7 @@ def iterations_of(profile: DeviceProfile, folder: Path) -> Iterations:
         if name in choices("model") and header.device in choices("device"):
             model, device = component("model", name), component("device", header.device)
             layout = Layout(model, device, Parallelism(tp=int(tp)))
-            times = ComposedTimes(ProfileKernels(profile, device), layout, IterationOverhead())
+            times = ComposedTimes(ProfileKernels(profile, device), layout, EngineOverhead())
             parts += [_parts(times, row) for row in rows.to_dict("records")]
             seconds += rows["seconds"].tolist()
     return Iterations(np.array(parts).reshape(-1, len(KNOTS) + 2), np.array(seconds))

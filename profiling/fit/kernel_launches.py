@@ -37,7 +37,7 @@ def launch_times(path: Path) -> pd.DataFrame:
     rows = []
     for hardware, device in MACHINES.items():
         deployment = load_config("model=llama2_70b", f"device={device}", f"parallel.tp={FITTED_TP}")["deployment"]
-        base_s, per_seq_s = deployment.engine.on(deployment.device).host.line(FITTED_TP)
+        base_s, per_seq_s = deployment.engine.host_time(deployment.device).line(FITTED_TP)
         host_s = base_s + per_seq_s
         inside = points[points["hardware"] == hardware]
         fitted = inside.loc[inside["tensor_parallel"] == FITTED_TP, "token_time"] * MS

@@ -8,7 +8,7 @@ from profiling.fit.in_engine_factors import with_in_engine
 from profiling.fit.kernels import fit_device
 from simulator.cluster import Deployment
 from simulator.iteration_time import ComposedTimes, DeviceProfile, ProfileKernels, StageTimes
-from simulator.model import EngineOverhead, IterationOverhead, Layout
+from simulator.model import EngineOverhead, Layout
 
 
 class Fitted:
@@ -24,6 +24,6 @@ class Fitted:
         engine = EngineOverhead(hosts, decode_graph_sizes=deployment.engine.decode_graph_sizes)
         return replace(deployment, engine=engine, iteration_time=self)
 
-    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
         """See `IterationTime`."""
         return ComposedTimes(ProfileKernels(self.profile, layout.device), layout, engine).stage_times

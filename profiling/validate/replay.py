@@ -13,7 +13,7 @@ from profiling.serving.recording import Recording
 from simulator.cluster import Deployment
 from simulator.config import load_config
 from simulator.iteration_time import StageTimes
-from simulator.model import IterationOverhead, Layout
+from simulator.model import EngineOverhead, Layout
 from simulator.replica import Batch
 from simulator.results import Result
 from simulator.simulation import simulate
@@ -38,7 +38,7 @@ class RecordedTimes:
     iterations: Sequence[Iteration]
     num_used: int = field(default=0)
 
-    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
         """See `IterationTime`."""
         return StageTimes(self.of_batch)
 

@@ -49,7 +49,9 @@ def _run(arguments: Sequence[str], console: Console) -> None:
     if deployment and not options["bench"]:
         raise ValueError(f"{deployment[0]} describes the deployment of bench=FOLDER, which is not given")
     items = list(_items(folders, options["bench"], deployment, console))
-    points = [item for item in items if isinstance(item, Point) and _matches(item, options["only"])]
+    points = [
+        item for item in items if isinstance(item, Point) and any(options["only"] in label for label in item.labels)
+    ]
     if not points:
         raise ValueError("there is no point to simulate; see --help")
     comparisons = _simulated(points)
@@ -79,11 +81,6 @@ def _items(
         if not Path(bench).is_dir():
             raise ValueError(f"bench={bench} is not a folder")
         yield from vllm_bench.points(Path(bench), deployment)
-
-
-def _matches(point: Point, text: str) -> bool:
-    parts = (point.dataset, point.model, point.device, point.layout, point.engine, point.load)
-    return any(text in part for part in parts)
 
 
 def _write(folder: Path, comparisons: Sequence[Comparison], console: Console) -> None:

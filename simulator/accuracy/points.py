@@ -35,6 +35,11 @@ class Point:
     overrides: Sequence[str]
     measured: Mapping[str, float]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What was measured: set, model, device, layout, engine and load."""
+        return (self.dataset, self.model, self.device, self.layout, self.engine, self.load)
+
 
 @dataclass(frozen=True)
 class Skipped:

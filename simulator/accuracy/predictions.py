@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from simulator.accuracy.points import Point
 from simulator.config import load_config
@@ -28,10 +27,6 @@ class Comparison:
         return self.predicted[metric] / self.point.measured[metric] - 1
 
 
-def _reason(summary: Mapping[str, Any]) -> str:
-    return "; ".join(summary["warnings"]) or "requests have one output token"
-
-
 def compare(point: Point) -> Comparison:
     """Simulate a point.
 
@@ -45,6 +40,7 @@ def compare(point: Point) -> Comparison:
         name, _, statistic = metric.partition(".")
         seconds = summary[name][statistic]
         if seconds is None:
-            raise ValueError(f"{point.dataset}, {point.load}: the simulation has no {metric}; {_reason(summary)}")
+            reason = "; ".join(summary["warnings"]) or "requests have one output token"
+            raise ValueError(f"{point.dataset}, {point.load}: the simulation has no {metric}; {reason}")
         predicted[metric] = float(seconds)
     return Comparison(point, predicted, result.overloaded)

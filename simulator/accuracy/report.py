@@ -21,10 +21,9 @@ def write_points(path: Path, comparisons: Sequence[Comparison]) -> None:
 
 def _rows(comparison: Comparison) -> Iterator[tuple[object, ...]]:
     point = comparison.point
-    where = (point.dataset, point.model, point.device, point.layout, point.engine, point.load)
     for metric, measured_s in point.measured.items():
         times = (f"{seconds * 1e3:.5g}" for seconds in (measured_s, comparison.predicted[metric]))
-        yield (*where, metric, *times, f"{comparison.error(metric):.4f}", int(comparison.overloaded))
+        yield (*point.labels, metric, *times, f"{comparison.error(metric):.4f}", int(comparison.overloaded))
 
 
 def print_report(comparisons: Sequence[Comparison], skipped: Sequence[Skipped], console: Console) -> None:
@@ -34,10 +33,8 @@ def print_report(comparisons: Sequence[Comparison], skipped: Sequence[Skipped], 
     table = new_table(columns, "predicted against measured; errors in percent", left=labels)
     groups: dict[tuple[str, ...], list[Comparison]] = {}
     for comparison in comparisons:
-        point = comparison.point
-        for metric in point.measured:
-            key = (point.dataset, point.model, point.device, point.layout, point.engine, metric)
-            groups.setdefault(key, []).append(comparison)
+        for metric in comparison.point.measured:
+            groups.setdefault((*comparison.point.labels[:-1], metric), []).append(comparison)
     for group, inside in groups.items():
         table.add_row(*group, *_figures(inside, group[-1]))
     show(console, table)

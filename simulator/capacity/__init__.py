@@ -2,12 +2,11 @@
 
 from simulator.capacity.bisection import Bisection, Capacity, Trial, find_capacity
 from simulator.capacity.config import CapacityTask, build_capacity, load_capacity
-from simulator.capacity.experiment import CapacityExperiment, lasting_warnings
+from simulator.capacity.experiment import lasting_warnings
 
 __all__ = [
     "Bisection",
     "Capacity",
-    "CapacityExperiment",
     "CapacityTask",
     "Trial",
     "build_capacity",

@@ -64,7 +64,8 @@ def build_capacity(config: DictConfig, more_keys: Sequence[str] = ()) -> Capacit
     require_keys(config.capacity, "capacity", _KEYS)
     settings = dict(config.capacity)
     num_seeds = require_integer(settings.pop("seeds"), "capacity.seeds", 1, MOST_SEEDS)
-    experiment = CapacityExperiment(slo=slo, **parts)
+    own = {name: parts.pop(name) for name in ("workload", "deployment", "time_limit_s")}
+    experiment = CapacityExperiment(slo=slo, settings=parts, **own)
     if settings["start_qps"] is None:
         with named(""):
             settings["start_qps"] = experiment.start_qps(requests)

@@ -3,16 +3,16 @@
 A trial runs a workload at a rate on a deployment and checks the SLO.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from simulator.capacity.bisection import Trial
-from simulator.cluster import Deployment, Faults, groups_of
+from simulator.cluster import Deployment, groups_of
 from simulator.replica import Batch
-from simulator.results import SLO, MetricOptions, Result, Warning, is_cut_off
-from simulator.routers import Router
+from simulator.results import SLO, Result, Warning, is_cut_off
 from simulator.simulation import simulate
 from traces import Trace, Workload
 
@@ -28,21 +28,15 @@ class CapacityExperiment:
         workload: Workload, whose rate each trial replaces.
         deployment: Deployment, or the groups of a cluster.
         slo: SLO that defines the capacity.
-        router: Chooses the replica of each request; None: round robin.
         time_limit_s: Simulated seconds of a trial; None: until the last request ends.
-        metrics: Options of the metrics; None: the defaults.
-        faults: Faults to inject; None: none.
-        check: Whether to check invariants, see `simulate`.
+        settings: Other arguments of `simulate`.
     """
 
     workload: Workload
     deployment: Deployment | Sequence[Deployment]
     slo: SLO
-    router: Router | None = None
-    time_limit_s: float | None = None
-    metrics: MetricOptions | None = None
-    faults: Faults | None = None
-    check: bool = False
+    time_limit_s: float | None
+    settings: Mapping[str, Any]
 
     def trials(self, seed: int) -> Callable[[float], Trial]:
         """Return a function that runs a trial at a rate.
@@ -74,12 +68,9 @@ class CapacityExperiment:
         result = simulate(
             self.workload.at(qps).trace(seed, requests),
             self.deployment,
-            router=self.router,
             seed=seed,
-            faults=self.faults,
-            check=self.check,
             time_limit_s=self.time_limit_s,
-            metrics=self.metrics,
+            **self.settings,
         )
         self._check(result, qps)
         figures, missed = self.slo.figures(result), self.slo.missed(result)

@@ -12,7 +12,7 @@ from simulator.capacity.bisection import Capacity, Trial
 from simulator.capacity.config import CapacityTask
 from simulator.cli import terminal_table
 from simulator.output import heading
-from simulator.results import Warning, bounds_text, figure, objective_label, share, slo_text, trials_table
+from simulator.results import Warning, capacity_facts, trials_table
 from traces.shared.terminal import facts, show, warn
 
 CONFIDENCE = 0.95
@@ -125,7 +125,7 @@ def print_capacity(summary: dict[str, Any], console: Console) -> None:
     """
     first_seed = summary["seeds"][0]["seed"]
     trials = [trial for trial in summary["trials"] if trial["seed"] == first_seed]
-    show(console, facts([*heading(summary).items(), ("", ""), *_headline(summary)]), "")
+    show(console, facts([*heading(summary).items(), ("", ""), *capacity_facts(summary)]), "")
     show(console, terminal_table(trials_table(trials, summary["slo"])))
     if len(summary["seeds"]) > 1:
         rates = ", ".join(f"{seed['capacity_qps']:g}" for seed in summary["seeds"])
@@ -133,24 +133,3 @@ def print_capacity(summary: dict[str, Any], console: Console) -> None:
     show(console, "")
     for warning in summary["warnings"]:
         warn(console, warning)
-
-
-def _headline(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    interval = summary["confidence_interval_qps"]
-    reached = all(seed["bracket_qps"][1] is not None for seed in summary["seeds"])
-    mean = f"{'' if reached else 'more than '}{figure(summary['capacity_qps'])} requests/s"
-    if interval is not None:
-        num_seeds = len(summary["seeds"])
-        mean += f" (95 % confidence, {num_seeds} seeds: {interval[0]:.4g} to {interval[1]:.4g})"
-    yield "capacity", mean
-    first = "" if interval is None else f" (seed {summary['seeds'][0]['seed']})"
-    missing_qps = summary["bracket_qps"][1]
-    if missing_qps is not None:
-        yield f"bound by{first}", f"{objective_label(summary['binding'])}, missed at {missing_qps:g} requests/s"
-    default = " (the default: no objective was given)" if summary["slo_is_default"] else ""
-    yield "SLO", f"{slo_text(summary['slo'], summary['request_bounds_s'])}{default}"
-    best = summary["at_capacity"]
-    if best is not None and best["goodput"] is not None:
-        rate = "" if best["goodput_qps"] is None else f", {best['goodput_qps']:.3g} requests/s"
-        within = bounds_text(summary["request_bounds_s"])
-        yield f"goodput{first}", f"{share(best['goodput'])} of the requests{rate}, within {within}"

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from math import prod
 from multiprocessing import parent_process
 from pathlib import Path
@@ -83,7 +83,8 @@ def run_job(folder: Path, number: int, about: dict[str, Any], task: Callable[[],
     if parent_process() is not None:
         interruption.end_with_parent()
     try:
-        with _quiet():
+        # What a job prints is dropped, unless --verbose was given.
+        with nullcontext() if os.environ.get(VERBOSE_VARIABLE) else redirect_stdout(io.StringIO()):
             figures = task() or {}
     except Exception as exception:
         if interruption.was_interrupted():  # a consequence of the interrupt, not an error of the job
@@ -93,13 +94,6 @@ def run_job(folder: Path, number: int, about: dict[str, Any], task: Callable[[],
     files = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     _write(folder, {"job": number, **about, "files": files, "figures": dict(figures), "error": error})
     print(f"{name}: {'failed' if error else 'done'}", flush=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what a job prints, unless --verbose was given."""
-    with nullcontext() if os.environ.get(VERBOSE_VARIABLE) else redirect_stdout(io.StringIO()):
-        yield
 
 
 class SweepReport(Callback):

@@ -78,7 +78,7 @@ class Deployment:
         """
         if network_slowdown not in self._times_by_slowdown:
             layout, model = replace(self.layout, network_slowdown=network_slowdown), self.iteration_time
-            times = model.for_layout(layout, self.engine.on(self.device))
+            times = model.for_layout(layout, self.engine)
             instance(f"what {type(model).__name__}.for_layout returns", times, StageTimes, "StageTimes")
             self._times_by_slowdown[network_slowdown] = times
         return self._times_by_slowdown[network_slowdown]

@@ -45,9 +45,9 @@ def main() -> None:
 
 
 def _compare(arguments: Sequence[str], console: Console) -> None:
-    parsed = parse(arguments, {"output": "comparison"})
-    folder = Path(parsed.options["output"])
-    runs = [replace(read_run(path), name=name) for name, path in parsed.runs.items()]
+    runs_by_name, options = parse(arguments, {"output": "comparison"})
+    folder = Path(options["output"])
+    runs = [replace(read_run(path), name=name) for name, path in runs_by_name.items()]
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"output={folder} is not a folder")
     folder.mkdir(parents=True, exist_ok=True)

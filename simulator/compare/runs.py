@@ -1,33 +1,14 @@
 """Reads simulated and measured runs, whose formats are detected by their content."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from simulator.compare import aiperf, inference_perf, simulated, vllm_bench
 from simulator.compare.run import Run
 from traces.shared.json_file import read_json, reading
 
-
-@dataclass(frozen=True)
-class Format:
-    """A format of results.
-
-    Attributes:
-        name: What a file of the format is, for messages.
-        is_result: Returns whether a JSON object has the format.
-        read: Returns its metrics.
-    """
-
-    name: str
-    is_result: Callable[[Mapping[str, Any]], bool]
-    read: Callable[[Mapping[str, Any]], Run]
-
-
-FORMATS = tuple(
-    Format(module.NAME, module.is_result, module.read) for module in (simulated, vllm_bench, aiperf, inference_perf)
-)
+# Modules of the formats: NAME for messages, `is_result` for the content of a file, `read` for its metrics.
+FORMATS = (simulated, vllm_bench, aiperf, inference_perf)
 
 
 def read_run(path: Path) -> Run:
@@ -43,8 +24,8 @@ def read_run(path: Path) -> Run:
         content = read_json(file, allow_nan=True)  # vLLM writes NaN for what it did not measure
     form = next((form for form in FORMATS if isinstance(content, dict) and form.is_result(content)), None)
     if form is None:
-        raise ValueError(f"{file} is none of the results that are known: {'; '.join(form.name for form in FORMATS)}")
-    with reading(file, form.name):
-        run = form.read(content)
+        raise ValueError(f"{file} is none of the results that are known: {'; '.join(form.NAME for form in FORMATS)}")
+    with reading(file, form.NAME):
+        run: Run = form.read(content)
     of_folder = path.is_dir() or path.name != "summary.json"
     return replace(run, name=(path if of_folder else path.parent).name.removesuffix(".json"))

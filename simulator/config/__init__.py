@@ -25,7 +25,7 @@ from simulator.config.components import (
 )
 from simulator.config.digests import code_digest, input_digests
 from simulator.config.error_messages import one_line
-from simulator.config.model_names import PublishedModel, model_choice, published_models, unknown_model
+from simulator.config.model_names import model_choice, published_models, unknown_model
 from simulator.config.overrides import MOST_NODES, check_config_dir, check_override, num_nodes, to_hydra
 from simulator.config.policy_options import combine_policies, overrides_of
 from simulator.config.schema import json_schema
@@ -38,7 +38,6 @@ __all__ = [
     "MOST_NODES",
     "VERSION",
     "ConfigError",
-    "PublishedModel",
     "allowing",
     "build",
     "build_experiment",

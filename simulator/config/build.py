@@ -327,11 +327,8 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
     The folder of an input file does not affect a run. JSON has no infinite numbers; they become text.
     """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    named_only = _without_folders(plain)
-    assert isinstance(named_only, dict)
-    return {str(key): value for key, value in named_only.items()}
+    plain: dict[Any, Any] = _without_folders(OmegaConf.to_container(config, resolve=True))
+    return {str(key): value for key, value in plain.items()}
 
 
 def _without_folders(node: Any) -> Any:

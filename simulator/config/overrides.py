@@ -189,20 +189,19 @@ def num_nodes(node: yaml.Node | None) -> int:
     Raises:
         RecursionError: A node refers to itself.
     """
-    return _count_nodes(node, {}, set())
+    counts: dict[int, int] = {}
+    open_: set[int] = set()
 
+    def count(part: yaml.Node) -> int:
+        if id(part) in open_:
+            raise RecursionError
+        if id(part) not in counts:
+            open_.add(id(part))
+            counts[id(part)] = 1 + sum(map(count, _children(part)))
+            open_.discard(id(part))
+        return counts[id(part)]
 
-def _count_nodes(node: yaml.Node | None, counts: dict[int, int], open_: set[int]) -> int:
-    """Count the nodes of a YAML document with its aliases expanded."""
-    if node is None or id(node) in counts:
-        return 0 if node is None else counts[id(node)]
-    if id(node) in open_:
-        raise RecursionError
-    open_.add(id(node))
-    total = 1 + sum(_count_nodes(child, counts, open_) for child in _children(node))
-    open_.discard(id(node))
-    counts[id(node)] = total
-    return total
+    return 0 if node is None else count(node)
 
 
 def _pairs(node: yaml.Node | None) -> list[tuple[yaml.Node, yaml.Node]]:

@@ -7,7 +7,7 @@ from simulator.iteration_time.breakdown import extent_of_batch, time_breakdown
 from simulator.iteration_time.collectives import Collectives
 from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.device_profile import DeviceProfile, InEngine, load_profile
-from simulator.iteration_time.experts import ROUTING, ExpertCases, experts_inputs
+from simulator.iteration_time.experts import ExpertCases, experts_inputs
 from simulator.iteration_time.kernel_fits import (
     AttentionFit,
     AttentionFits,
@@ -47,7 +47,6 @@ __all__ = [
     "LINEAR_OPERATORS",
     "NUM_TERMS",
     "PUBLISHED_LINEAR_MS",
-    "ROUTING",
     "Affine",
     "Attention",
     "AttentionCases",

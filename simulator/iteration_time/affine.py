@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulator.iteration_time.base import StageTimes
-from simulator.model import IterationOverhead, Layout
+from simulator.model import EngineOverhead, Layout
 from simulator.replica import Batch
 from traces.shared.value_checks import each, number
 
@@ -33,7 +33,7 @@ class Affine:
         if self.base_s == 0 and self.per_token_s == 0:
             raise ValueError("base_s and per_token_s must not both be 0: iterations would take no time")
 
-    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
         """Return the stage times; only the number of pipeline stages matters.
 
         Sends between stages take no time.

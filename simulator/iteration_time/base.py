@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from simulator.iteration_time.provenance import Provenance
-from simulator.model import IterationOverhead, Layout
+from simulator.model import EngineOverhead, Layout
 from simulator.replica import Batch
 
 
@@ -55,7 +55,7 @@ class StageTimes:
 class IterationTime(Protocol):
     """An iteration time model that is not yet bound to a layout."""
 
-    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
         """Return the stage times of one model on one layout.
 
         Raises:

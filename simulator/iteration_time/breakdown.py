@@ -1,7 +1,7 @@
 """Breakdown of the time of one batch into operators."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import Any
 
 from simulator.iteration_time.base import OperatorTime, StageTimes
@@ -10,45 +10,12 @@ from simulator.model import Device
 from simulator.replica import Batch
 
 
-@dataclass(frozen=True)
-class OperatorRow:
-    """One operator of a batch on one GPU.
-
-    Attributes:
-        stage: Pipeline stage, from 0.
-        name: Name of the operator.
-        seconds_per_layer: Seconds in one layer.
-        layers: Layers of the stage; 1 for an operator outside the layers.
-        seconds: Seconds in all layers.
-        flops: FLOPs in all layers.
-        bytes: Bytes read from and written to memory in all layers.
-        arithmetic_intensity: FLOP/byte; None if it multiplies no matrices.
-        compute_s: Seconds at the peak FLOP rate of the operator's format.
-        memory_s: Seconds at the peak memory bandwidth.
-        dtype: Number format in which the device multiplies.
-        bound: "compute" or "memory", whichever takes longer at the peaks; or "network" or "host".
-    """
-
-    stage: int
-    name: str
-    seconds_per_layer: float
-    layers: int
-    seconds: float
-    flops: float
-    bytes: float
-    arithmetic_intensity: float | None
-    compute_s: float
-    memory_s: float
-    dtype: str
-    bound: str
-
-
 def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dict[str, Any]:
     """Return the breakdown that `python -m simulator.predict` writes.
 
     Returns:
         iteration_s (all stages in sequence), stages (seconds of each stage and its send to the next), operators
-        (fields of `OperatorRow`, one dict per row), mfu and mbu (model FLOPs and bandwidth utilization over
+        (one row each, see `_row`), mfu and mbu (model FLOPs and bandwidth utilization over
         iteration_s, each operator at the peak of its format), ridge_flop_per_byte (ridge point of the roofline by
         number format of its operators, at the peaks), num_tokens, sources, beyond_measured, warnings.
 
@@ -70,12 +37,12 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
         "iteration_s": iteration_s,
         "stages": stages,
         "num_tokens": batch.num_prefill_tokens + batch.num_decodes,
-        "mfu": sum(row.compute_s for row in rows) / iteration_s,
-        "mbu": sum(row.memory_s for row in rows) / iteration_s,
+        "mfu": sum(row["compute_s"] for row in rows) / iteration_s,
+        "mbu": sum(row["memory_s"] for row in rows) / iteration_s,
         "ridge_flop_per_byte": {
-            row.dtype: device.tflops(row.dtype) * 1e3 / device.bandwidth_gb_per_s for row in rows if row.flops
+            row["dtype"]: device.tflops(row["dtype"]) * 1e3 / device.bandwidth_gb_per_s for row in rows if row["flops"]
         },
-        "operators": [asdict(row) for row in rows],
+        "operators": rows,
         **source,
         "warnings": [warning.text for warning in warnings],
     }
@@ -87,39 +54,42 @@ def _merged(operators: Iterator[OperatorTime]) -> list[OperatorTime]:
     for operator in operators:
         previous = merged.get(operator.name)
         if previous is not None:
-            operator = OperatorTime(
-                operator.name,
-                operator.kind,
-                previous.seconds_per_layer + operator.seconds_per_layer,
-                operator.layers,
-                previous.flops_per_layer + operator.flops_per_layer,
-                previous.bytes_per_layer + operator.bytes_per_layer,
-                operator.dtype,
+            operator = replace(
+                operator,
+                seconds_per_layer=previous.seconds_per_layer + operator.seconds_per_layer,
+                flops_per_layer=previous.flops_per_layer + operator.flops_per_layer,
+                bytes_per_layer=previous.bytes_per_layer + operator.bytes_per_layer,
             )
         merged[operator.name] = operator
     return list(merged.values())
 
 
-def _row(stage: int, operator: OperatorTime, device: Device) -> OperatorRow:
+def _row(stage: int, operator: OperatorTime, device: Device) -> dict[str, Any]:
+    """Return one operator of a batch on one GPU.
+
+    FLOPs, bytes (read from and written to memory) and seconds are those of all layers of the stage; compute_s and
+    memory_s are the seconds at the peaks of the device, in the number format in which it multiplies. The operator is
+    bound by whichever is longer, or by the network or the host.
+    """
     layers = operator.layers
     dtype = operator.dtype if device.computes_in(operator.dtype) else "bf16"
     flops, num_bytes = operator.flops_per_layer * layers, operator.bytes_per_layer * layers
     compute_s, memory_s = flops / (device.tflops(dtype) * 1e12), num_bytes / (device.bandwidth_gb_per_s * 1e9)
     bound = "compute" if compute_s >= memory_s else "memory"
-    return OperatorRow(
-        stage=stage,
-        name=operator.name,
-        seconds_per_layer=operator.seconds_per_layer,
-        layers=layers,
-        seconds=operator.seconds_per_layer * layers,
-        flops=flops,
-        bytes=num_bytes,
-        arithmetic_intensity=flops / num_bytes if flops else None,
-        compute_s=compute_s,
-        memory_s=memory_s,
-        dtype=dtype,
-        bound=bound if operator.kind == "kernel" else operator.kind,
-    )
+    return {
+        "stage": stage,
+        "name": operator.name,
+        "seconds_per_layer": operator.seconds_per_layer,
+        "layers": layers,
+        "seconds": operator.seconds_per_layer * layers,
+        "flops": flops,
+        "bytes": num_bytes,
+        "arithmetic_intensity": flops / num_bytes if flops else None,
+        "compute_s": compute_s,
+        "memory_s": memory_s,
+        "dtype": dtype,
+        "bound": bound if operator.kind == "kernel" else operator.kind,
+    }
 
 
 def extent_of_batch(batch: Batch) -> Extent:

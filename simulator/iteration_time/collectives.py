@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from simulator.iteration_time.link_curves import Amount, LinkCurve, MeasuredLinks, load_links
-from simulator.model import IterationOverhead, Layout, Link, Network
+from simulator.model import EngineOverhead, Layout, Link
 from traces.shared.warnings import Warning
 
 
@@ -21,7 +21,7 @@ class Collectives:
         warnings: What was not measured.
     """
 
-    def __init__(self, layout: Layout, engine: IterationOverhead) -> None:
+    def __init__(self, layout: Layout, engine: EngineOverhead) -> None:
         self._layout = layout
         self._custom_curve: LinkCurve | None = None
         self._all_gather_curve: LinkCurve | None = None
@@ -112,8 +112,10 @@ class Collectives:
         parallel, layout = self._layout.parallel, self._layout
         num_sent = num_bytes / parallel.tp if parallel.sliced_sends else num_bytes
         link = layout.send_link(stage)
-        if link is None:
-            return _network_send_time(self._network, layout.tp_gpus_per_node, num_sent)
+        if link is None:  # the GPUs of a stage share the network adapters of the machine
+            network, num_gpus = self._network, layout.tp_gpus_per_node
+            rate = network.line_rate(num_gpus) / num_gpus * network.message_share
+            return network.message_latency_us * 1e-6 + num_sent / (rate * 1e9)
         if self._send_curve is not None and self._is_measured(link):
             return self._send_curve.time(num_sent)
         return link.latency_us * 1e-6 + num_sent / (link.bandwidth_gb_per_s * 1e9)
@@ -136,12 +138,3 @@ class Collectives:
                 self.sources.append(f"{operator} of {num_gpus} GPUs: {links.about['machine']}")
                 return curve
         return None
-
-
-def _network_send_time(network: Network, num_gpus: int, num_bytes: Amount) -> Amount:
-    """Return the seconds for each GPU of a machine to send `num_bytes`.
-
-    The `num_gpus` GPUs share the network adapters of the machine.
-    """
-    rate = network.line_rate(num_gpus) / num_gpus * network.message_share
-    return network.message_latency_us * 1e-6 + num_bytes / (rate * 1e9)

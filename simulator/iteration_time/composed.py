@@ -22,7 +22,7 @@ from simulator.iteration_time.operators import (
     num_all_reduces,
 )
 from simulator.iteration_time.provenance import HostPart
-from simulator.model import HALF_BYTES, IterationOverhead, Layout
+from simulator.model import HALF_BYTES, EngineOverhead, Layout
 from simulator.replica import Batch
 
 _BLOCK = 256  # values that a lookup computes at once
@@ -40,20 +40,20 @@ class ComposedTimes:
         provenance: Provenance of the kernels and collectives.
     """
 
-    def __init__(self, kernels: Kernels, layout: Layout, engine: IterationOverhead) -> None:
+    def __init__(self, kernels: Kernels, layout: Layout, engine: EngineOverhead) -> None:
         model, parallel = layout.model, layout.parallel
         self._kernels = kernels
-        self._layout = layout
         self._model = model
         self._parallel = parallel
         self._collectives = Collectives(layout, engine)
         self._fused = engine.fused_operators
         self._sampler = engine.sampler
-        self._host = engine.host.line(parallel.num_gpus)
+        host = engine.host_time(layout.device)
+        self._host = host.line(parallel.num_gpus)
         self._layers = layout.stage_layers
-        self._launches = [layers * engine.host.launch_per_layer_s for layers in self._layers]
-        self._graph_launches = [engine.host.launch_graph_s] * parallel.pp
-        self._piece_launches = [layers * engine.host.launch_pieces_per_layer_s for layers in self._layers]
+        self._launches = [layers * host.launch_per_layer_s for layers in self._layers]
+        self._graph_launches = [host.launch_graph_s] * parallel.pp
+        self._piece_launches = [layers * host.launch_pieces_per_layer_s for layers in self._layers]
         # By number of tokens: the CUDA graph size that a batch is padded to, without prefill and with it.
         self._padded = padded_sizes(engine.decode_graph_sizes)
         self._padded_mixed = self._padded if engine.mixed_graphs else []
@@ -74,8 +74,9 @@ class ComposedTimes:
         ]
         warnings = [*kernels.warnings_for(layout, operators), *self._collectives.warnings]
         source = ", ".join([kernels.provenance.source, *self._collectives.sources])
-        host = HostPart(*self._host, self._launches)
-        self.provenance = replace(kernels.provenance, source=source, warnings=warnings, host=host)
+        self.provenance = replace(
+            kernels.provenance, source=source, warnings=warnings, host=HostPart(*self._host, self._launches)
+        )
 
     @property
     def stage_times(self) -> StageTimes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.iteration_time.kernel_fits import AttentionFits, ElementwiseFit, ExpertsFit, MatMulFit
+from simulator.iteration_time.kernel_fits import AttentionFits, ElementwiseFit, ExpertsFit, MatMulFit, plain_json
 from simulator.iteration_time.kernels import Floats
 from simulator.iteration_time.physics import Gpu
 from simulator.iteration_time.provenance import Extent
@@ -85,6 +85,7 @@ class DeviceProfile:
 
     def to_json(self) -> dict[str, Any]:
         """Return the profile as plain JSON values."""
+        fits = {name: plain_json(getattr(self, name)) for name in ("matmul", "elementwise", "attention", "experts")}
         return {
             "schema": SCHEMA,
             "about": dict(self.about),
@@ -92,10 +93,7 @@ class DeviceProfile:
             "measured": asdict(self.measured),
             "most_bandwidth": self.most_bandwidth,
             "in_engine": asdict(self.in_engine),
-            "matmul": {dtype: fit.to_json() for dtype, fit in self.matmul.items()},
-            "elementwise": self.elementwise.to_json(),
-            "attention": {dtype: fits.to_json() for dtype, fits in self.attention.items()},
-            "experts": {dtype: fit.to_json() for dtype, fit in self.experts.items()},
+            **fits,
         }
 
     @classmethod

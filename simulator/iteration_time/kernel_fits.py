@@ -1,7 +1,7 @@
 """Fitted times of kernels, by family."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,14 @@ from simulator.iteration_time.physics import (
 )
 from simulator.iteration_time.regression import CorrectedPhysics, TiledLines
 from traces.shared.value_checks import choice, flag
+
+
+def plain_json(part: Any) -> Any:
+    """Return fits, or a mapping of them, as plain JSON values by attribute."""
+    if isinstance(part, CorrectedPhysics | TiledLines):
+        return part.to_json()
+    values = vars(part) if is_dataclass(part) else part
+    return {key: plain_json(value) for key, value in values.items()} if isinstance(values, Mapping) else values
 
 
 @dataclass(frozen=True)
@@ -53,13 +61,9 @@ class MatMulFit:
     def _shared_time(self, gpu: Gpu, operator: MatMul, tokens: Floats) -> Floats:
         return self.shared.predict(matmul_terms(gpu, operator, tokens), matmul_features(gpu, operator, tokens))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        return {"shared": self.shared.to_json(), "own": {key: lines.to_json() for key, lines in self.own.items()}}
-
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "MatMulFit":
-        """Build from what `to_json` returned."""
+        """Build from what `plain_json` returned."""
         own = {key: TiledLines.from_json(lines) for key, lines in plain["own"].items()}
         return cls(CorrectedPhysics.from_json(plain["shared"]), own)
 
@@ -87,16 +91,9 @@ class ElementwiseFit:
             seconds[within] = lines.predict(tokens[within])
         return seconds
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        return {
-            "shared": {key: fit.to_json() for key, fit in self.shared.items()},
-            "own": {key: lines.to_json() for key, lines in self.own.items()},
-        }
-
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "ElementwiseFit":
-        """Build from what `to_json` returned."""
+        """Build from what `plain_json` returned."""
         if "any" not in plain.get("shared", {}):
             raise ValueError('elementwise must have "any", the fit for operators that were not measured')
         return cls(
@@ -124,14 +121,9 @@ class AttentionFit:
         fit = self.own.get(attention_key(cases.attention), self.shared)
         return fit.predict(*DESIGNS[self.design](gpu, cases))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        own = {key: fit.to_json() for key, fit in self.own.items()}
-        return {"design": self.design, "shared": self.shared.to_json(), "own": own}
-
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "AttentionFit":
-        """Build from what `to_json` returned."""
+        """Build from what `plain_json` returned."""
         choice("the design of attention", plain["design"], DESIGNS)
         own = {key: CorrectedPhysics.from_json(fit) for key, fit in plain["own"].items()}
         return cls(plain["design"], CorrectedPhysics.from_json(plain["shared"]), own)
@@ -151,17 +143,9 @@ class AttentionFits:
     decode: AttentionFit
     one_kernel: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        return {
-            "prefill": self.prefill.to_json(),
-            "decode": self.decode.to_json(),
-            "one_kernel": self.one_kernel,
-        }
-
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "AttentionFits":
-        """Build from what `to_json` returned."""
+        """Build from what `plain_json` returned."""
         flag("one_kernel", plain["one_kernel"])
         prefill, decode = (AttentionFit.from_json(plain[phase]) for phase in ("prefill", "decode"))
         return cls(prefill, decode, plain["one_kernel"])
@@ -181,13 +165,9 @@ class ExpertsFit:
         """Return the seconds of each case: float64[n]."""
         return self.shared.predict(*experts_inputs(gpu, cases))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        return {"shared": self.shared.to_json()}
-
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "ExpertsFit":
-        """Build from what `to_json` returned."""
+        """Build from what `plain_json` returned."""
         return cls(CorrectedPhysics.from_json(plain["shared"]))
 
 

@@ -16,7 +16,7 @@ from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels
 from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul, Operator
 from simulator.iteration_time.provenance import Provenance
 from simulator.iteration_time.roofline import RooflineKernels
-from simulator.model import HALF, Device, IterationOverhead, Layout
+from simulator.model import HALF, Device, EngineOverhead, Layout
 from traces.shared.value_checks import text
 from traces.shared.warnings import Warning
 
@@ -41,7 +41,7 @@ class Profile:
         """Check the path."""
         text("path", self.path, "the path of a file", optional=True)
 
-    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
         """Return the stage times of one model on one layout.
 
         Raises:
@@ -111,7 +111,6 @@ class ProfileKernels:
             other = f"kernel times of {kernels} are used for those of {generation}, on {device.name}"
             self.warnings.append(Warning("other_kernels", other))
         self._profile = profile
-        self._device = device
         self._roofline = RooflineKernels(device)
 
     def matmul_time(self, operator: MatMul, tokens: Floats) -> Floats:

@@ -10,7 +10,7 @@ from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.kernels import AttentionTimes, Floats
 from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul, Operator
 from simulator.iteration_time.provenance import Provenance
-from simulator.model import Device, IterationOverhead, Layout
+from simulator.model import Device, EngineOverhead, Layout
 from simulator.replica import PrefillChunk
 from traces.shared.warnings import Warning
 
@@ -27,7 +27,7 @@ class Roofline:
     Source: Williams et al., CACM 2009; T = max(T_math, T_mem) as in arXiv:2403.02310, section 3.1.
     """
 
-    def for_layout(self, layout: Layout, engine: IterationOverhead) -> StageTimes:
+    def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
         """Return the stage times of one model on one layout."""
         return ComposedTimes(RooflineKernels(layout.device), layout, engine).stage_times
 

@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from simulator.cluster import Deployment, groups_of
@@ -23,38 +22,6 @@ _ENGINES = {
 _LONG = "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1"
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Cost of a deployment under a load.
-
-    Attributes:
-        per_hour_usd: Price of all GPUs.
-        per_month_usd: The same for 730 hours.
-        per_million_tokens_usd: Per million prompt and output tokens; None: no load.
-        per_million_output_tokens_usd: Per million output tokens; None: no load.
-    """
-
-    per_hour_usd: float
-    per_month_usd: float
-    per_million_tokens_usd: float | None
-    per_million_output_tokens_usd: float | None
-
-    @classmethod
-    def of(cls, per_hour_usd: float, qps: float, requests: Trace) -> "Cost":
-        """Return the cost of serving requests at a rate."""
-        output_per_s = qps * float(requests.output_tokens.mean())
-        tokens_per_s = qps * float(requests.prompt_tokens.mean()) + output_per_s
-        per_token = [per_hour_usd / 3600 / rate * 1e6 if rate else None for rate in (tokens_per_s, output_per_s)]
-        return cls(per_hour_usd, per_hour_usd * HOURS_PER_MONTH, *per_token)
-
-    def __str__(self) -> str:
-        line = f"${self.per_hour_usd:,.2f}/h, ${self.per_month_usd:,.0f} a month ({HOURS_PER_MONTH} h)"
-        if self.per_million_tokens_usd is None:
-            return line
-        output = f"${self.per_million_output_tokens_usd:,.2f} per million output tokens"
-        return f"{line}, ${self.per_million_tokens_usd:,.3f} per million tokens, {output}"
-
-
 def planning_lines(
     deployment: Deployment | Sequence[Deployment], model_path: str | None, qps: float, requests: Trace
 ) -> list[str]:
@@ -67,15 +34,26 @@ def planning_lines(
         requests: Their lengths.
     """
     lines = launch_lines(deployment, model_path)
-    prices = [hourly_price(group) for group in groups_of(deployment)]
+    prices = [_hourly_price(group) for group in groups_of(deployment)]
     known = [price for price in prices if price is not None]
-    return lines if len(known) < len(prices) else [*lines, f"# {Cost.of(sum(known), qps, requests)}"]
+    return lines if len(known) < len(prices) else [*lines, f"# {_cost(sum(known), qps, requests)}"]
 
 
-def hourly_price(deployment: Deployment) -> float | None:
+def _hourly_price(deployment: Deployment) -> float | None:
     """Return the price of all GPUs, USD per hour; None: unknown."""
     price = deployment.device.price_per_hour_usd
     return None if price is None else price * deployment.parallel.num_gpus * deployment.num_replicas
+
+
+def _cost(per_hour_usd: float, qps: float, requests: Trace) -> str:
+    """Describe the cost of all GPUs, and of a token if there is a load."""
+    line = f"${per_hour_usd:,.2f}/h, ${per_hour_usd * HOURS_PER_MONTH:,.0f} a month ({HOURS_PER_MONTH} h)"
+    if not qps:
+        return line
+    output = float(requests.output_tokens.mean())
+    usd_per_million = per_hour_usd / 3600 / qps * 1e6
+    total_usd, output_usd = usd_per_million / (float(requests.prompt_tokens.mean()) + output), usd_per_million / output
+    return f"{line}, ${total_usd:,.3f} per million tokens, ${output_usd:,.2f} per million output tokens"
 
 
 def launch_lines(deployment: Deployment | Sequence[Deployment], model_path: str | None = None) -> list[str]:

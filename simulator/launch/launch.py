@@ -104,16 +104,6 @@ def override_value(value: Any) -> str:
     return f'"{escaped}"'
 
 
-def refuse_unknown(engine: str, option: str, known: Sequence[str]) -> None:
-    """Report an option that the engine does not have.
-
-    Raises:
-        ConfigError: Always; the message has the nearest option.
-    """
-    hint = nearest(option, known).rstrip() or "leave it out to go on without it"
-    raise ConfigError(f"{engine} has no option {option}; {hint}")
-
-
 class EngineParser(argparse.ArgumentParser):
     """Parser of an engine's arguments, whose `prog` names it in errors."""
 
@@ -125,8 +115,16 @@ class EngineParser(argparse.ArgumentParser):
         """
         raise ConfigError(f"{self.prog}: {message}")
 
+    def given(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """Return the values of the options that are given, by name.
 
-def matching_start(words: Sequence[str], starts: Sequence[Sequence[str]]) -> int:
-    """Return how many words match the start of a command."""
-    plain = [word.rpartition("/")[2] for word in words[:1]] + list(words[1:])
-    return next((len(start) for start in starts if plain[: len(start)] == list(start)), 0)
+        Raises:
+            ConfigError: The engine does not have an option; the message has the nearest one.
+        """
+        options, unknown = self.parse_known_args(list(arguments))
+        for option in (argument.partition("=")[0] for argument in unknown):
+            if not option.startswith("-"):
+                raise ConfigError(f"{self.prog}: {option} belongs to no option")
+            hint = nearest(option, self._option_string_actions).rstrip() or "leave it out to go on without it"
+            raise ConfigError(f"{self.prog} has no option {option}; {hint}")
+        return {name: value for name, value in vars(options).items() if value is not None}

@@ -67,8 +67,8 @@ def _launch(words: Sequence[str], variables: Mapping[str, str]) -> Launch | None
         known, words = {**known, **container[0]}, container[1]
     for engine in ENGINES:
         for index in range(len(words)):
-            length = engine.image_length(words) if index == 0 else 0
-            length = length or engine.start_length(words[index:])
+            is_image = index == 0 and bool(engine.IMAGE and engine.IMAGE.fullmatch(words[0]))
+            length = is_image + _start_length(words[index + is_image :], engine.STARTS)
             if length:
                 launch: Launch = engine.read(substituted(words[index + length :], known), known)
                 return launch
@@ -77,6 +77,12 @@ def _launch(words: Sequence[str], variables: Mapping[str, str]) -> Launch | None
         if name is not None:
             raise ConfigError(f"{name} is not simulated; simulated engines are started by: {_KNOWN}")
     return None
+
+
+def _start_length(words: Sequence[str], starts: Sequence[Sequence[str]]) -> int:
+    """Return how many words match the start of a command."""
+    plain = [word.rpartition("/")[2] for word in words[:1]] + list(words[1:])
+    return next((len(start) for start in starts if plain[: len(start)] == list(start)), 0)
 
 
 def _script_launches(text: str, variables: Mapping[str, str]) -> Iterator[tuple[str, Launch]]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from simulator.cluster import Deployment
 from simulator.config import ConfigError
-from simulator.launch.launch import EngineParser, Launch, matching_start, refuse_unknown
+from simulator.launch.launch import EngineParser, Launch
 
 NAME = "sarathi-serve"
 MODULE = "sarathi.entrypoints.openai.api_server"
-_STARTS = (("-m", MODULE), ("-m", "sarathi.entrypoints.api_server"))
+STARTS = (("-m", MODULE), ("-m", "sarathi.entrypoints.api_server"))
+IMAGE = None  # no image starts it
 _DEFAULT_MODEL = "meta-llama/Meta-Llama-3-8B-Instruct"
 # Keys by option, with the engine's default.
 _DEPLOYMENT: dict[str, tuple[str, Any]] = {
@@ -54,19 +55,6 @@ POLICIES = {
 }
 
 
-def start_length(words: Sequence[str]) -> int:
-    """Return the number of words before the arguments.
-
-    0: they do not start this engine.
-    """
-    return matching_start(words, _STARTS)
-
-
-def image_length(words: Sequence[str]) -> int:  # noqa: ARG001  # it has no image
-    """Return 0: no image starts this engine."""
-    return 0
-
-
 def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:  # noqa: ARG001  # no variable changes it
     """Return the launch of a command line.
 
@@ -77,12 +65,7 @@ def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:  # n
     Raises:
         ConfigError: The engine would refuse an option, or the simulator does not have its value.
     """
-    parser = _parser()
-    options, unknown = parser.parse_known_args(list(arguments))
-    if unknown:
-        names = [name for action in parser._actions for name in action.option_strings]
-        refuse_unknown(NAME, unknown[0].partition("=")[0], names)
-    given = {name: value for name, value in vars(options).items() if value is not None}
+    given = _parser().given(arguments)
     policy = given.get("scheduler_config_type", "SARATHI").upper()
     if policy not in _POLICIES:
         raise ConfigError(f"--scheduler_config_type={policy} must be one of {', '.join(_POLICIES)}")

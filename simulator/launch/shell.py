@@ -85,7 +85,7 @@ def substituted(words: Sequence[str], variables: Mapping[str, str]) -> list[str]
     """
 
     def value_of(match: re.Match[str]) -> str:
-        value = _value(match, variables)
+        value = variables.get(match[1] or match[2] or match[4], match[3])
         if value is None:
             raise ConfigError(f"the command line has the variable {match[0]}, whose value is not known: write it out")
         return value
@@ -100,7 +100,3 @@ def substituted(words: Sequence[str], variables: Mapping[str, str]) -> list[str]
 def with_defaults(text: str) -> str:
     """Replace variables that have a default by it; the others stay."""
     return _VARIABLE.sub(lambda match: match[0] if match[3] is None else match[3], text)
-
-
-def _value(match: re.Match[str], variables: Mapping[str, str]) -> str | None:
-    return variables.get(match[1] or match[2] or match[4], match[3])

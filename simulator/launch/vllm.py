@@ -6,25 +6,26 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from simulator.cluster import Deployment
 from simulator.config import ConfigError
-from simulator.launch.launch import EngineParser, Launch, matching_start, model_of, refuse_unknown
+from simulator.launch.launch import EngineParser, Launch, model_of
 from simulator.launch.vllm_batch_sizes import batch_sizes
 from simulator.launch.vllm_graphs import graph_options, graph_settings
 from simulator.model import HALF, Model
 
 NAME = "vllm serve"
-_STARTS = (
+# Words before the arguments.
+STARTS = (
     ("vllm", "serve"),
     ("-m", "vllm.entrypoints.openai.api_server"),
     ("-m", "vllm.entrypoints.cli.main", "serve"),
     ("-m", "dynamo.vllm"),
 )
-_IMAGE = re.compile(r"(?:.*/)?vllm[\w.-]*openai[\w.-]*(?:[:@].*)?")  # its entry point is the server
+IMAGE = re.compile(r"(?:.*/)?vllm[\w.-]*openai[\w.-]*(?:[:@].*)?")  # its entry point is the server
 # Options with their keys; those with a unit or a rule of their own are in `_settings`.
 INTEGERS = {
     "tensor-parallel-size": "parallel.tp",
@@ -48,29 +49,23 @@ SWITCHES = {
 POLICY = {"scheduling-policy": "scheduler.policy"}
 DTYPES = {"half": "fp16", "float16": "fp16", "bfloat16": "bf16"}
 KV_DTYPES = {**DTYPES, "fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8"}
-DEFAULT_BLOCK_SIZE = 16
+# What vLLM does anyway, which a command need not state.
+_DEFAULTS = {
+    "pipeline-parallel-size": 1,
+    "block-size": 16,
+    "long-prefill-token-threshold": 0,
+    "prefill-schedule-interval": 1,
+    "watermark": 0,
+    "scheduling-policy": "fcfs",
+    "enable-chunked-prefill": True,
+    "scheduler-reserve-full-isl": True,
+    "long-prefill-token-threshold-adaptive": False,
+    "async-scheduling": True,
+}
 SHIPPED_DTYPE = "bf16"  # of the models in configs/model
 _NOT_COMPOSED = Path(__file__).with_name("vllm_options.yaml")
 PARTITION = "VLLM_PP_LAYER_PARTITION"  # environment variable, layers of each pipeline stage
 _TIMES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def start_length(words: Sequence[str]) -> int:
-    """Return the number of words before the arguments.
-
-    0: they do not start this engine.
-    """
-    return matching_start(words, _STARTS)
-
-
-def image_length(words: Sequence[str]) -> int:
-    """Return the number of words before the arguments of a container.
-
-    0: its image is not that of this engine.
-    """
-    if not _IMAGE.fullmatch(words[0]):
-        return 0
-    return 1 + start_length(words[1:]) if len(words) > 1 else 1
 
 
 def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:
@@ -83,13 +78,8 @@ def read(arguments: Sequence[str], variables: Mapping[str, str]) -> Launch:
     Raises:
         ConfigError: vLLM would refuse an option, or the simulator does not have its value.
     """
-    options, unknown = _parser().parse_known_args(_spelled_out(_with_config_file(arguments)))
-    for argument in unknown:
-        if argument.startswith("-"):
-            names = [name for action in _parser()._actions for name in action.option_strings]
-            refuse_unknown(NAME, argument.partition("=")[0], names)
-        raise ConfigError(f"{NAME}: {argument} belongs to no option")
-    given = {name.replace("_", "-"): value for name, value in vars(options).items() if value is not None}
+    options = _parser().given(_spelled_out(_with_config_file(arguments)))
+    given = {name.replace("_", "-"): value for name, value in options.items()}
     model = given.get("model", given.get("model-tag"))
     if model is None:
         raise ConfigError(f"{NAME} needs a model: {NAME} MODEL, or --model MODEL")
@@ -298,37 +288,21 @@ def command(deployment: Deployment, model: str) -> list[str]:
     Raises:
         ValueError: vLLM has no option for a part of the deployment.
     """
-    kv_cache, parallel, engine = deployment.kv_cache, deployment.parallel, deployment.engine
-    scheduler: Any = deployment.scheduler
-    given = {
-        "tensor-parallel-size": parallel.tp,
-        "pipeline-parallel-size": parallel.pp if parallel.pp > 1 else None,
-        "max-model-len": deployment.model.max_model_len,
-        "max-num-batched-tokens": scheduler.max_num_batched_tokens,
-        "max-num-seqs": scheduler.max_num_seqs,
-        "gpu-memory-utilization": kv_cache.memory_utilization,
-        **_weights_option(deployment.model, model),
-        "kv-cache-dtype": _kv_dtype(kv_cache.dtype),
-        "block-size": kv_cache.block_size if kv_cache.block_size != DEFAULT_BLOCK_SIZE else None,
-        "num-gpu-blocks-override": kv_cache.num_blocks,
-        "max-num-active-seqs": scheduler.max_num_active_seqs,
-        "max-num-scheduled-tokens": scheduler.max_num_scheduled_tokens,
-        "long-prefill-token-threshold": scheduler.long_prefill_token_threshold or None,
-        "prefill-schedule-interval": _unless(scheduler.prefill_schedule_interval, 1),
-        "watermark": scheduler.watermark or None,
-        "scheduling-policy": _unless(scheduler.policy, "fcfs"),
-    }
-    switches = {
-        "enable-prefix-caching": kv_cache.prefix_caching,
-        "enable-chunked-prefill": _unless(scheduler.enable_chunked_prefill, True),
-        "scheduler-reserve-full-isl": _unless(scheduler.scheduler_reserve_full_isl, True),
-        "long-prefill-token-threshold-adaptive": scheduler.long_prefill_token_threshold_adaptive or None,
-        "async-scheduling": _unless(scheduler.async_scheduling, True),
-    }
+    parallel, engine, scheduler = deployment.parallel, deployment.engine, cast("Any", deployment.scheduler)
+    parts = {"parallel": parallel, "kv_cache": deployment.kv_cache, "scheduler": scheduler}
+    given: dict[str, Any] = {"max-model-len": deployment.model.max_model_len}
+    for name, key in (INTEGERS | NUMBERS | POLICY | SWITCHES).items():
+        part, _, field = key.partition(".")
+        given[name] = getattr(parts[part], field)
+    given |= {"async-scheduling": scheduler.async_scheduling, "kv-cache-dtype": _kv_dtype(deployment.kv_cache.dtype)}
+    given |= _weights_option(deployment.model, model)
     words = [f"{PARTITION}={','.join(map(str, parallel.stage_layers))}"] if parallel.stage_layers else []
     words += ["vllm", "serve", model]
-    words += [word for name, value in given.items() if value is not None for word in (f"--{name}", f"{value}")]
-    words += [f"--{'' if on else 'no-'}{name}" for name, on in switches.items() if on is not None]
+    for name, value in given.items():
+        if isinstance(value, bool) and value != _DEFAULTS.get(name):
+            words.append(f"--{'' if value else 'no-'}{name}")
+        elif value not in (None, _DEFAULTS.get(name)):
+            words += [f"--{name}", str(value)]
     return words + graph_options(
         engine.decode_graph_sizes, engine.mixed_graphs, scheduler.max_num_seqs, scheduler.max_num_batched_tokens
     )
@@ -356,8 +330,3 @@ def _kv_dtype(dtype: str) -> str | None:
     if dtype not in names:
         raise ValueError(f"vLLM has no KV cache of kv_cache.dtype={dtype}")
     return names[dtype]
-
-
-def _unless(value: Any, default: Any) -> Any:
-    """Return a value, or None if it is the default."""
-    return None if value == default else value

@@ -3,7 +3,7 @@
 from simulator.model.architecture import Model
 from simulator.model.device import Attained, Device
 from simulator.model.engine_memory import EngineMemory
-from simulator.model.engine_overhead import EngineOverhead, HostTime, IterationOverhead, SamplerTime
+from simulator.model.engine_overhead import EngineOverhead, HostTime, SamplerTime
 from simulator.model.front_end import FrontEndTime
 from simulator.model.hf_config import read_hf_config
 from simulator.model.kv_memory import KVMemory
@@ -23,7 +23,6 @@ __all__ = [
     "EngineOverhead",
     "FrontEndTime",
     "HostTime",
-    "IterationOverhead",
     "KVMemory",
     "Layout",
     "Link",

@@ -81,31 +81,6 @@ class SamplerTime:
 
 
 @dataclass(frozen=True)
-class IterationOverhead:
-    """Overhead of a serving engine on the machines of one device.
-
-    Attributes:
-        host: Host time of an iteration.
-        grouped_decode: As in `EngineOverhead`, like the others.
-        decode_graph_sizes: Sizes of the CUDA graphs.
-        mixed_graphs: Whether batches with prefill run as graphs too.
-        kernels: Generation of the kernels.
-        fused_operators: Whether the engine fuses small operators.
-        custom_all_reduce: Whether the engine has an all-reduce of its own.
-        sampler: Time of the sampler beyond the greedy choice.
-    """
-
-    host: HostTime = field(default_factory=HostTime)
-    grouped_decode: bool = True
-    decode_graph_sizes: Sequence[int] = ()
-    mixed_graphs: bool = False
-    kernels: str | None = None
-    fused_operators: bool = False
-    custom_all_reduce: bool = False
-    sampler: SamplerTime = field(default_factory=SamplerTime)
-
-
-@dataclass(frozen=True)
 class EngineOverhead:
     """Overhead of a serving engine on all measured hosts.
 
@@ -161,24 +136,17 @@ class EngineOverhead:
         instance("front_end", self.front_end, FrontEndTime, "the times of a FrontEndTime", optional=True)
         number("memory_utilization", self.memory_utilization, 0, 1)
 
-    def on(self, device: Device) -> IterationOverhead:
-        """Return the overhead on the machines of a device.
+    @property
+    def sampler(self) -> SamplerTime:
+        """Time of the sampler beyond the greedy choice."""
+        return self.samplers.get(self.sampling, SamplerTime())
+
+    def host_time(self, device: Device) -> HostTime:
+        """Return the host time on the machines of a device.
 
         Raises:
             ValueError: The host of the device was not measured with this engine.
         """
-        return IterationOverhead(
-            self._host_time(device),
-            self.grouped_decode,
-            self.decode_graph_sizes,
-            self.mixed_graphs,
-            self.kernels,
-            self.fused_operators,
-            self.custom_all_reduce,
-            self.samplers.get(self.sampling, SamplerTime()),
-        )
-
-    def _host_time(self, device: Device) -> HostTime:
         if self.hosts is None:
             return HostTime()
         host = self.hosts.get(device.host, self.hosts.get(ANY_HOST))

@@ -52,6 +52,8 @@ def _model(config: dict[str, Any], name: str) -> Model:
     ffn_key = "ffn_hidden_size" if model_type in _FALCON else "intermediate_size"
     default_ffn = model_type in _FALCON and config.get(ffn_key) is None
     dtype, weight_only = _precision(config)
+    # The first Falcon files do not state the 2048 positions of training.
+    has_positions = model_type not in _FALCON or "max_position_embeddings" in config
     return Model(
         name=name,
         num_layers=_count(config, "num_hidden_layers"),
@@ -68,7 +70,7 @@ def _model(config: dict[str, Any], name: str) -> Model:
         experts_per_token=_count(config, "num_experts_per_tok") if has_experts else 1,
         dtype=dtype,
         weight_only=weight_only,
-        max_model_len=_max_positions(config),
+        max_model_len=_count(config, "max_position_embeddings") if has_positions else 2048,
     )
 
 
@@ -84,13 +86,6 @@ def _count(config: dict[str, Any], name: str) -> int:
     value: int = config[key]
     integer(key, value, 1, LARGEST)
     return value
-
-
-def _max_positions(config: dict[str, Any]) -> int:
-    # The first Falcon files do not state the 2048 positions of training.
-    if config["model_type"] in _FALCON and "max_position_embeddings" not in config:
-        return 2048
-    return _count(config, "max_position_embeddings")
 
 
 def _kv_heads(config: dict[str, Any], num_heads: int) -> int:

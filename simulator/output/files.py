@@ -76,10 +76,9 @@ def write_result(result: Result, directory: Path, about: dict[str, Any], files: 
         if files.log:
             write_log(result, path[LOG])
         if files.parquet:
-            from simulator.output.parquet_tables import tables_of, write_table  # pyarrow takes time to load
+            from simulator.output.parquet_tables import write_tables  # pyarrow takes time to load
 
-            for table, name in zip(tables_of(result), TABLES, strict=True):
-                write_table(table, path[name])
+            write_tables(result, [path[name] for name in TABLES])
         if files.timeline:
             from simulator.output.perfetto_trace import write_timeline  # protobuf takes time to load
 

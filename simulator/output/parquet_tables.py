@@ -1,7 +1,6 @@
 """Tables of a run as Parquet files that describe their columns."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,27 +78,18 @@ STAYS: Columns = {
 }
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table to write.
+def write_tables(result: Result, paths: Sequence[Path]) -> None:
+    """Write the requests, the iterations and the stays of a run.
 
-    Attributes:
-        title: What a row is.
-        columns: Description of each column.
-        parts: Arrays by column, one part after the other.
+    Raises:
+        OSError: A file cannot be written.
     """
-
-    title: str
-    columns: Columns
-    parts: Iterable[Mapping[str, NDArray[Any]]]
-
-
-def tables_of(result: Result) -> Iterator[Table]:
-    """Yield the tables of a run."""
+    requests, iterations, stays = paths
     columns = {name: REQUESTS[name] for name in result.request_columns}
-    yield Table("requests, in the order of the trace", columns, [{name: result.column(name) for name in columns}])
-    yield Table("iterations, replica by replica", ITERATIONS, _iterations(result))
-    yield Table("stays of requests at replicas, in the order in which they began", STAYS, [_stays(result)])
+    table = {name: result.column(name) for name in columns}
+    _write(requests, "requests, in the order of the trace", columns, [table])
+    _write(iterations, "iterations, replica by replica", ITERATIONS, _iterations(result))
+    _write(stays, "stays of requests at replicas, in the order in which they began", STAYS, [_stays(result)])
 
 
 def _stays(result: Result) -> dict[str, NDArray[Any]]:
@@ -115,21 +105,17 @@ def _iterations(result: Result) -> Iterator[dict[str, NDArray[Any]]]:
         yield {"replica": np.full(num_iterations, number), "iteration": np.arange(num_iterations), **columns}
 
 
-def write_table(table: Table, path: Path) -> None:
-    """Write a table, part by part, with what its columns mean.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    about = {"title": table.title, "format_version": str(FORMAT), "simulator_version": VERSION}
+def _write(path: Path, title: str, columns: Columns, parts: Iterable[Mapping[str, NDArray[Any]]]) -> None:
+    """Write a table, part by part, with what its columns mean."""
+    about = {"title": title, "format_version": str(FORMAT), "simulator_version": VERSION}
     fields = [
         pa.field(name, column.kind, metadata={"unit": column.unit, "description": column.meaning})
-        for name, column in table.columns.items()
+        for name, column in columns.items()
     ]
     schema = pa.schema(fields, metadata=about)
     with open(path, "wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for part in table.parts:
-            arrays = [_array(part[name], column) for name, column in table.columns.items()]
+        for part in parts:
+            arrays = [_array(part[name], column) for name, column in columns.items()]
             writer.write_table(pa.table(arrays, schema=schema))
 
 

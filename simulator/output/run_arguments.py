@@ -1,7 +1,6 @@
 """Arguments of commands about finished runs: RUN, NAME=RUN, option=value."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from traces.shared.spelling import nearest
@@ -11,20 +10,7 @@ class UsageError(ValueError):
     """Mistake of the user; the message is one line."""
 
 
-@dataclass(frozen=True)
-class RunArguments:
-    """Parsed arguments.
-
-    Attributes:
-        runs: Paths by display name, in the order given.
-        options: Values by name, defaults included.
-    """
-
-    runs: Mapping[str, Path]
-    options: Mapping[str, str]
-
-
-def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> RunArguments:
+def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
     """Parse the arguments into runs and options.
 
     A folder is shown under its name, a file under its name without the suffix, a summary.json under the name of its
@@ -33,6 +19,9 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> RunArguments
     Args:
         arguments: RUN, NAME=RUN or option=value.
         defaults: Default values of all options, by name.
+
+    Returns:
+        Paths of the runs by display name, in the order given, and values of all options by name.
 
     Raises:
         UsageError: No run, two runs with the same name, or an unknown option.
@@ -57,7 +46,7 @@ def parse(arguments: Sequence[str], defaults: Mapping[str, str]) -> RunArguments
             raise UsageError(f"{argument}: there is no run {value}, and {name} is not an option ({shown})")
     if not runs:
         raise UsageError("no run is given; see --help")
-    return RunArguments(_named(runs), options)
+    return _named(runs), options
 
 
 def _shown(options: Mapping[str, str]) -> str:

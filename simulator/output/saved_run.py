@@ -254,11 +254,9 @@ def _provenance(about: Mapping[str, Any] | None) -> Provenance | None:
     if about is None:
         return None
     measured, host = about["measured"], about["host"]
-    return Provenance(
-        source=about["source"],
-        measured=None if measured is None else Extent(**measured),
-        warnings=[Warning(*warning) for warning in about["warnings"]],
-        host=None if host is None else HostPart(**host),
-        beyond=about["beyond"],
-        generation=about["generation"],
-    )
+    parts = {
+        "measured": None if measured is None else Extent(**measured),
+        "warnings": [Warning(*warning) for warning in about["warnings"]],
+        "host": None if host is None else HostPart(**host),
+    }
+    return Provenance(**{**about, **parts})

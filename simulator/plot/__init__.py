@@ -8,7 +8,6 @@ from simulator.plot.batches import batch_composition, neighbours, typical_iterat
 from simulator.plot.cost import cost_against_latency
 from simulator.plot.latency import latency_cdfs
 from simulator.plot.memory import kv_and_queue
-from simulator.plot.pictures import pictures_of_run
 from simulator.plot.pipeline import pipeline_timeline
 from simulator.plot.prefix_cache import prefix_cache
 from simulator.plot.roofline import roofline
@@ -45,7 +44,6 @@ __all__ = [
     "name_of",
     "neighbours",
     "overloaded_loads",
-    "pictures_of_run",
     "pipeline_timeline",
     "prefix_cache",
     "priced_points",

@@ -44,19 +44,19 @@ def main() -> None:
 
 
 def _plot(arguments: Sequence[str], console: Console) -> None:
-    parsed = parse(arguments, {"output": "plots", "format": "png", "plots": "all"})
-    formats = _selected(parsed.options["format"], FORMATS, "format")
-    kinds = _selected(parsed.options["plots"], KINDS, "plots") if parsed.options["plots"] != "all" else KINDS
-    folder = Path(parsed.options["output"])
+    runs, options = parse(arguments, {"output": "plots", "format": "png", "plots": "all"})
+    formats = _selected(options["format"], FORMATS, "format")
+    kinds = _selected(options["plots"], KINDS, "plots") if options["plots"] != "all" else KINDS
+    folder = Path(options["output"])
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"output={folder} is not a folder")
     warnings: list[str] = []
-    pictures = list(pictures_of(parsed.runs, warnings))
+    pictures = list(pictures_of(runs, warnings))
     available = list(dict.fromkeys(kind for kind, _, _ in pictures))
     wanted = [(name, draw) for kind, name, draw in pictures if kind in kinds]
     if not wanted:
-        raise UsageError(f"plots={parsed.options['plots']}: not available; these inputs have {', '.join(available)}")
-    missing = [kind for kind in kinds if kind not in available and parsed.options["plots"] != "all"]
+        raise UsageError(f"plots={options['plots']}: not available; these inputs have {', '.join(available)}")
+    missing = [kind for kind in kinds if kind not in available and options["plots"] != "all"]
     warnings += [f"{kind} is left out: these inputs do not have it" for kind in missing]
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in wanted:

@@ -51,13 +51,9 @@ def pipeline_timeline(result: Result, replica: int = 0) -> Figure:
     axes.set(xlabel="time, s", xlim=(begin_s, end_s) if len(shown) else (0, 1))
     axes.grid(visible=False)
     busy = (inside[:, :, 1] - inside[:, :, 0]).sum() / max((end_s - begin_s) * num_stages, 1e-12)
+    hatched: Any = {"facecolor": PROMPT, "hatch": PROMPT_HATCH, "edgecolor": "white"}
     handles = [
-        Patch(
-            facecolor=PROMPT,
-            hatch=PROMPT_HATCH,
-            edgecolor="white",
-            label="batch with prompt tokens (number: iteration)",
-        ),
+        Patch(label="batch with prompt tokens (number: iteration)", **hatched),
         Patch(facecolor=DECODE, label="decodes only"),
         Patch(facecolor=IDLE, label=f"not computing ({1 - busy:.0%} of this window)"),
     ]

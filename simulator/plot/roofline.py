@@ -113,17 +113,11 @@ def _draw_roofs(axes: Axes, device: Device, roofs: Mapping[str, float], intensit
 
 
 def _batch_legend(batches: Mapping[str, dict[str, Any]]) -> list[Line2D]:
-    return [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker="s",
-            color=line(index)["color"],
-            label=f"{name}: {batch['iteration_s'] * 1e3:.1f} ms, MFU {batch['mfu']:.0%}, MBU {batch['mbu']:.0%}",
-        )
-        for index, (name, batch) in enumerate(batches.items())
-    ]
+    handles = []
+    for index, (name, batch) in enumerate(batches.items()):
+        label = f"{name}: {batch['iteration_s'] * 1e3:.1f} ms, MFU {batch['mfu']:.0%}, MBU {batch['mbu']:.0%}"
+        handles.append(Line2D([], [], linestyle="none", marker="s", color=line(index)["color"], label=label))
+    return handles
 
 
 def _kernel_legend(names: Sequence[str], fills: Mapping[str, str]) -> list[Line2D]:

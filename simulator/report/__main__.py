@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -38,17 +37,17 @@ def main() -> None:
 
 
 def _report(arguments: Sequence[str], console: Console) -> None:
-    parsed = parse(arguments, {"output": ""})
-    folders = list(parsed.runs.values())
+    runs, options = parse(arguments, {"output": ""})
+    folders = list(runs.values())
     default = folders[0] / REPORT if len(folders) == 1 else Path(REPORT)
-    path = Path(parsed.options["output"] or default)
+    path = Path(options["output"] or default)
     if path.is_dir():
         raise UsageError(f"output={path} is a folder; it must be a file")
     if path.suffix not in (".html", ".htm"):
         raise UsageError(f"output={path} must end in .html")
-    if parsed.options["output"] and not path.parent.is_dir():
+    if options["output"] and not path.parent.is_dir():
         raise UsageError(f"output={path}: there is no folder {path.parent}")
-    text = render(_page(parsed.runs))
+    text = render(_page(runs))
     with atomic_file(path) as file:
         file.write(text)
     console.print(f"written to {path}", style="dim", soft_wrap=True, highlight=False, markup=False)
@@ -73,7 +72,9 @@ def _page(folders: Mapping[str, Path]) -> Page:
             return _page_of(kind, name, folder)
         if folder.is_dir() and not (folder / SUMMARY).is_file():
             raise UsageError(f"{folder} is not a folder of a run, a sweep, a search or a capacity")
-    return run_page({name: (load_result(folder), _summary(folder)) for name, folder in folders.items()})
+    results = {name: load_result(path) for name, path in folders.items()}
+    summaries = {name: load_summary(path) | read_json(path / SUMMARY, *SUMMARY_KEYS) for name, path in folders.items()}
+    return run_page({name: (results[name], summaries[name]) for name in folders})
 
 
 def _page_of(kind: str, name: str, folder: Path) -> Page:
@@ -89,10 +90,6 @@ def _page_of(kind: str, name: str, folder: Path) -> Page:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(f"{folder / kind} is damaged ({type(error).__name__}: {one_line(error)})") from error
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    return load_summary(folder) | read_json(folder / SUMMARY, *SUMMARY_KEYS)
 
 
 if __name__ == "__main__":

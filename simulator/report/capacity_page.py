@@ -11,15 +11,7 @@ from simulator.report.charts import Axis, Chart, Key
 from simulator.report.configuration_table import configuration_table
 from simulator.report.page import Fact, Page
 from simulator.report.series_charts import line_chart, objective_axis
-from simulator.results import (
-    bounds_text,
-    figure,
-    objective_label,
-    objective_value,
-    share,
-    slo_text,
-    trials_table,
-)
+from simulator.results import capacity_facts, trials_table
 from traces.shared.figure_style import GREY
 
 KEYS = (
@@ -40,42 +32,14 @@ def capacity_page(name: str, folder: Path) -> Page:
     return Page(
         title=name,
         kind="Capacity",
-        facts=[*(Fact(label, text) for label, text in heading(capacity).items()), Fact("SLO", _slo(capacity))],
-        verdict=[("", sentence) for sentence in _verdict(capacity)],
+        facts=[Fact(label, text) for label, text in heading(capacity).items()],
+        verdict=list(capacity_facts(capacity)),
         warnings=capacity["warnings"],
         launch=capacity.get("launch") or (),
         charts=list(_charts(capacity)),
         tables=[table],
         details=[configuration_table({"value": capacity["config"]}, only_differences=False)],
     )
-
-
-def _slo(capacity: Mapping[str, Any]) -> str:
-    bounds = slo_text(capacity["slo"], capacity["request_bounds_s"])
-    return bounds + (" (the default: no objective was given)" if capacity["slo_is_default"] else "")
-
-
-def _verdict(capacity: Mapping[str, Any]) -> Iterator[str]:
-    text = f"{figure(capacity['capacity_qps'])} requests/s within {bounds_text(capacity['slo'])}"
-    if capacity["confidence_interval_qps"] is not None:
-        low, high = map(figure, capacity["confidence_interval_qps"])
-        text += f" (95 % confidence, {len(capacity['seeds'])} seeds: {low} to {high})"
-    missed_qps = capacity["bracket_qps"][1]
-    if missed_qps is not None:
-        text += f"; bound by {objective_label(capacity['binding'])}, missed at {figure(missed_qps)} requests/s"
-    yield f"{text}."
-    best = capacity["at_capacity"]
-    if best is None:
-        return
-    values = ", ".join(
-        f"{objective_label(name)} {objective_value(name, value)}" for name, value in best["values"].items()
-    )
-    text = f"At the capacity, {values}"
-    if best["goodput"] is not None:
-        within = bounds_text(capacity["request_bounds_s"])
-        rate = "" if best["goodput_qps"] is None else f" ({figure(best['goodput_qps'])} requests/s)"
-        text += f"; goodput {share(best['goodput'])}{rate}, within {within}"
-    yield f"{text}."
 
 
 def _charts(capacity: Mapping[str, Any]) -> Iterator[Chart]:

@@ -115,18 +115,12 @@ def new_drawing(x: Axis, y: Axis, x_range: Range1d | None = None, **options: Any
         options: Of `bokeh.plotting.figure`.
     """
     zoom = BoxZoomTool(dimensions="auto")
-    ranges = {"x_range": x_range} if x_range is not None else {}
-    types = {"x_axis_type": x.kind, "y_axis_type": y.kind}
+    given = {"height": _HEIGHT, "x_axis_type": x.kind, "y_axis_type": y.kind, **options}
     drawing = figure(
-        **{
-            "height": _HEIGHT,
-            "sizing_mode": "stretch_width",
-            "min_border_right": 12,
-            "min_border_top": 8,
-            **types,
-            **ranges,
-            **options,
-        },
+        **given if x_range is None else {**given, "x_range": x_range},
+        sizing_mode="stretch_width",
+        min_border_right=12,
+        min_border_top=8,
         tools=[zoom, PanTool(dimensions="width"), WheelZoomTool(dimensions="width"), ResetTool()],
         active_drag=zoom,
         x_axis_label=x.label,

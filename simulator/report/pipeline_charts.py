@@ -30,11 +30,9 @@ def pipeline_charts(result: Result, name: str) -> Iterator[Chart]:
     if number is None:
         return
     several = len(result.replicas) > 1
-    about = ": ".join(part for part in (name, f"replica {number}" if several else "") if part)
-    yield _shares(
-        result.summary["replicas"][number]["stages"], f"Time of pipeline stages{f': {about}' if about else ''}"
-    )
-    yield _batches(result.replicas[number], f"Batches in the pipeline{f': {about}' if about else ''}")
+    about = "".join(f": {part}" for part in (name, f"replica {number}" if several else "") if part)
+    yield _shares(result.summary["replicas"][number]["stages"], f"Time of pipeline stages{about}")
+    yield _batches(result.replicas[number], f"Batches in the pipeline{about}")
 
 
 def _shares(stages: list[dict[str, float]], title: str) -> Chart:

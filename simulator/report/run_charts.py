@@ -121,18 +121,9 @@ def _around_stall(results: Mapping[int, Result], names: Mapping[int, str]) -> It
     shown = {index: result for index, result in results.items() if index == worst or len(result.replicas) == 1}
     replica_of = {index: stall.replica if index == worst else 0 for index in shown}
     since = Axis(f"output tokens since {from_s:,.1f} s", "0,0")
-    parts = (
-        (
-            "Around the longest stall",
-            since,
-            [_tokens_since(shown[index], replica_of[index], from_s) for index in shown],
-        ),
-        (
-            "Prompts computed around it",
-            _PROMPTS,
-            [_prompts(shown[index].replicas[replica_of[index]]) for index in shown],
-        ),
-    )
+    tokens = [_tokens_since(result, replica_of[index], from_s) for index, result in shown.items()]
+    prompts = [_prompts(result.replicas[replica_of[index]]) for index, result in shown.items()]
+    parts = (("Around the longest stall", since, tokens), ("Prompts computed around it", _PROMPTS, prompts))
     until_s = min(from_s + window_s, max(result.end_s for result in shown.values()))
     shared = Range1d(from_s, until_s)
     replica = f", replica {stall.replica}" if len(results[worst].replicas) > 1 else ""
@@ -195,7 +186,7 @@ def _batches(results: Mapping[int, Result], names: Mapping[int, str], shared: Ra
 def _values_of(replica: ReplicaResult, column: str) -> IterationValues:
     log = replica.logged
     order = np.argsort(log.end_s, kind="stable")
-    return IterationValues(log.columns["start_s"][order], log.end_s[order], log.columns[column][order])
+    return log.columns["start_s"][order], log.end_s[order], log.columns[column][order]
 
 
 def _prefix_cache(results: Mapping[int, Result], names: Mapping[int, str], shared: Range1d) -> Iterator[Chart]:

@@ -111,7 +111,8 @@ def pareto_chart(deployments: Sequence[PricedPoint], objective: str, bound: floa
     markers = []
     for index, device in enumerate(devices):
         own = [point for point in deployments if point.device == device and point.values[objective] is not None]
-        drawn = drawing.scatter("x", "y", source=_source(own, objective, factor), **_met_style(index))
+        style = {**marker_style(index), "fill_alpha": "strength", "line_alpha": "strength"}
+        drawn = drawing.scatter("x", "y", source=_source(own, objective, factor), **style)
         markers.append(of_series(index, drawn))
     front = sorted(
         (point for point in deployments if objective in point.fronts), key=lambda point: point.cost_per_hour_usd
@@ -137,7 +138,3 @@ def _source(points: Sequence[PricedPoint], objective: str, factor: float) -> Col
         "strength": [1.0 if point.met else 0.25 for point in points],
     }
     return ColumnDataSource(data)
-
-
-def _met_style(index: int) -> dict[str, Any]:
-    return {**marker_style(index), "fill_alpha": "strength", "line_alpha": "strength"}

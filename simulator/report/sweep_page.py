@@ -45,13 +45,15 @@ def sweep_page(name: str, folder: Path) -> Page:
     failed = [("", f"{num_failed} of {num_failed + len(jobs)} jobs failed and are left out.")] if num_failed else []
     named = _with_own_options(jobs)
     varied = list(dict.fromkeys(key for job in jobs for key in job.overrides))
+    # What was varied stays text.
+    rows = [{**{name: _value(text) for name, text in job.row.items()}, **job.overrides} for job in jobs]
     return Page(
         title=name,
         kind=f"Sweep of {len(jobs)} jobs",
         facts=list(_facts(jobs)),
         verdict=[*_verdict(named), *failed],
         charts=list(_charts(named)),
-        tables=[jobs_table([_row(job) for job in jobs], varied)],
+        tables=[jobs_table(rows, varied)],
     )
 
 
@@ -213,11 +215,6 @@ def _capacities(jobs: Sequence[Job]) -> Chart:
     bound = replace(objective, label=f"bound on {objective.label}")
     scaled = {name: [(factor * x, y) for x, y in curve] for name, curve in curves.curves.items()}
     return line_chart(f"Capacity against the bound on {objective_label(curves.objective)}", (bound, axis), scaled)
-
-
-def _row(job: Job) -> dict[str, Any]:
-    """Return the row of a job; what was varied stays text."""
-    return {**{name: _value(text) for name, text in job.row.items()}, **job.overrides}
 
 
 def _value(text: str) -> Any:

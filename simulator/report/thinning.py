@@ -1,7 +1,6 @@
 """Curves with fewer points that look the same."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +8,8 @@ from numpy.typing import NDArray
 from simulator.results import Distribution, Steps
 
 Floats = NDArray[np.float64]
+# Of the iterations of a replica: starts, ends in increasing order, and a value of each; float64[n].
+IterationValues = tuple[Floats, Floats, Floats]
 # Points of all curves of a chart together: more than a screen has pixels across.
 MAX_STEPS = 6000
 # Shares at which CDFs are drawn: every half per cent, and finer towards the tail.
@@ -58,37 +59,6 @@ def shared_steps(curves: Mapping[int, Steps], span_s: tuple[float, float]) -> tu
     return time_s, {index: steps.at(time_s) for index, steps in curves.items()}
 
 
-@dataclass(frozen=True)
-class IterationValues:
-    """A value of each iteration of a replica.
-
-    Attributes:
-        start_s: float64[n], starts of the iterations.
-        end_s: float64[n], their ends, in increasing order.
-        values: float64[n].
-    """
-
-    start_s: Floats
-    end_s: Floats
-    values: Floats
-
-    def underway(self, edges: Floats) -> Floats:
-        """Return the value of the iteration across each interval.
-
-        Of the iterations that end after the interval, it is the first. NaN: idle.
-
-        Args:
-            edges: float64[n + 1], edges of the intervals.
-
-        Returns:
-            float64[n].
-        """
-        following = np.searchsorted(self.end_s, edges[1:], side="right")
-        known = np.minimum(following, len(self.end_s) - 1)
-        runs = (following < len(self.end_s)) & (self.start_s[known] < edges[1:])
-        return np.where(runs, self.values[known], np.nan)
-
-
 def interval_means(replicas: Sequence[IterationValues], edges: Floats) -> Floats:
     """Return the means over the iterations that end in each interval.
 
@@ -101,13 +71,16 @@ def interval_means(replicas: Sequence[IterationValues], edges: Floats) -> Floats
     num_bins = len(edges) - 1
     sums, counts = np.zeros(num_bins), np.zeros(num_bins)
     across_sums, num_across = np.zeros(num_bins), np.zeros(num_bins)
-    for replica in replicas:
-        if len(replica.end_s) == 0:
+    for start_s, end_s, values in replicas:
+        if len(end_s) == 0:
             continue
-        bins = np.clip(np.searchsorted(edges, replica.end_s, side="left") - 1, 0, num_bins - 1)
-        sums += np.bincount(bins, weights=replica.values, minlength=num_bins)
+        bins = np.clip(np.searchsorted(edges, end_s, side="left") - 1, 0, num_bins - 1)
+        sums += np.bincount(bins, weights=values, minlength=num_bins)
         counts += np.bincount(bins, minlength=num_bins)
-        across = replica.underway(edges)
+        # The first of the iterations that end after an interval, if it is underway in it; else idle, NaN.
+        following = np.searchsorted(end_s, edges[1:], side="right")
+        known = np.minimum(following, len(end_s) - 1)
+        across = np.where((following < len(end_s)) & (start_s[known] < edges[1:]), values[known], np.nan)
         across_sums += np.nan_to_num(across)
         num_across += np.isfinite(across)
     sums, counts = np.where(counts > 0, (sums, counts), (across_sums, num_across))

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from joblib import Parallel, cpu_count, delayed
@@ -39,17 +38,16 @@ def main() -> None:
 
 
 def _reproduce(arguments: Sequence[str], console: Console) -> None:
-    options = _parse(arguments)
-    planned = [row for figure in options.figures for row in plan(figure, options.overrides, options.seeds)]
-    folder = options.folder
+    figures, counts, folder, overrides = _parse(arguments)
+    planned = [row for figure in figures for row in plan(figure, overrides, counts["seeds"])]
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={folder} is not a folder")
-    rows = complete(planned, run_jobs([row.job for row in planned], options.workers))
+    rows = complete(planned, run_jobs([row.job for row in planned], counts["workers"]))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "reproduction.csv"
     write(rows, path)
     print_rows(rows, console)
-    plots = [draw(figure, rows, folder) for figure in options.figures]
+    plots = [draw(figure, rows, folder) for figure in figures]
     written = ", ".join(map(str, (path, *plots)))
     console.print(f"written to {written}", style="dim", soft_wrap=True, highlight=False, markup=False)
 
@@ -63,20 +61,11 @@ def run_jobs(jobs: Iterable[Job], workers: int) -> dict[Job, dict[str, float]]:
         return dict(zip(unique, bar.track(results, total=len(unique)), strict=True))
 
 
-@dataclass
-class _Options:
-    """Options of the command line."""
-
-    figures: list[str] = field(default_factory=list)
-    folder: Path = Path("reproduction")
-    workers: int = field(default_factory=cpu_count)
-    seeds: int = 1
-    overrides: list[str] = field(default_factory=list)
-
-
-def _parse(arguments: Sequence[str]) -> _Options:
-    options = _Options()
+def _parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, int], Path, list[str]]:
+    """Return the figures, workers and seeds, the folder, and the other overrides."""
     chosen: list[str] = []
+    counts = {"workers": cpu_count(), "seeds": 1}
+    folder, overrides = Path("reproduction"), list[str]()
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if argument == "all":
@@ -86,16 +75,15 @@ def _parse(arguments: Sequence[str]) -> _Options:
         elif name in ("figure", "table"):
             chosen += [_figure(name, number) for number in value.split(",")]
         elif name == "output":
-            options.folder = Path(value)
-        elif name in ("workers", "seeds"):
-            setattr(options, name, _count(name, value))
+            folder = Path(value)
+        elif name in counts:
+            counts[name] = require_integer(int(value) if value.isdecimal() else value, name, 1)
         else:
             _reject_settings_of_the_paper(argument)
-            options.overrides.append(argument)
+            overrides.append(argument)
     if not chosen:
         raise ConfigError("nothing to reproduce: name all, figure=10 or table=4; see --help")
-    options.figures = list(dict.fromkeys(chosen))
-    return options
+    return list(dict.fromkeys(chosen)), counts, folder, overrides
 
 
 def _reject_settings_of_the_paper(override: str) -> None:
@@ -111,10 +99,6 @@ def _figure(kind: str, number: str) -> str:
         allowed = [name.removeprefix("table ") for name in FIGURES if name.startswith("table") == (kind == "table")]
         raise ConfigError(f"{kind}={number}: must be one of {', '.join(allowed)}")
     return figure
-
-
-def _count(name: str, value: str) -> int:
-    return require_integer(int(value) if value.isdecimal() else value, name, 1)
 
 
 if __name__ == "__main__":

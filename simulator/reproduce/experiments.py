@@ -4,7 +4,6 @@ Each can run in its own process.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 
 from simulator.capacity import find_capacity, load_capacity
 from simulator.config import load_config
@@ -98,11 +97,10 @@ def linear_layers(overrides: Overrides, tokens: Sequence[int]) -> Figures:
 
 
 def _stage_times(overrides: Overrides) -> StageTimes:
-    times: StageTimes = load_config(*overrides, "kv_cache.num_blocks=1", "trace.num_requests=1")[
-        "deployment"
-    ].stage_times()
+    arguments = load_config(*overrides, "kv_cache.num_blocks=1", "trace.num_requests=1")
+    times: StageTimes = arguments["deployment"].stage_times()
     return times
 
 
 def _ms(times: StageTimes, batch: Batch) -> float:
-    return 1e3 * sum(chain(times(batch)))
+    return 1e3 * sum(times(batch))

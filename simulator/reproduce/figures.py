@@ -106,11 +106,12 @@ def _with_overrides(planned: Planned, more: Overrides, seeds: int) -> Planned:
     return replace(planned, job=replace(planned.job, arguments=((*overrides, *more), *rest)))
 
 
-def _capacity_job(model: str, trace: str, slo: str, policy: str, *more: str) -> Job:
-    setting = SETTINGS[model]
-    start = f"capacity.start_qps={setting.start_qps[trace]}"
-    overrides = (f"deployment={setting.deployment}", f"experiment={policy}", slo, start, *TRACES[trace], *more)
-    return Job(experiments.capacity, (overrides,))
+def _capacity(row: Row, slo: str, policy: str, *more: str) -> Planned:
+    """Return a capacity of the paper and its search."""
+    setting = SETTINGS[row.model]
+    start = f"capacity.start_qps={setting.start_qps[row.trace]}"
+    fixed = (f"deployment={setting.deployment}", f"experiment={policy}", f"slo=paper_{slo}", start)
+    return Planned(row, Job(experiments.capacity, ((*fixed, *TRACES[row.trace], *more),)), "capacity_qps")
 
 
 def _policy_of(model: str, slo: str, scheduler: str) -> str:
@@ -125,8 +126,7 @@ def _capacities(figure: str) -> Iterator[Planned]:
             continue
         for scheduler, qps in zip(SCHEDULERS, capacities, strict=True):
             row = Row(figure, model, trace, slo, scheduler, "capacity_qps", qps)
-            job = _capacity_job(model, trace, f"slo=paper_{slo}", _policy_of(model, slo, scheduler))
-            yield Planned(row, job, "capacity_qps")
+            yield _capacity(row, slo, _policy_of(model, slo, scheduler))
 
 
 def _speedups(rows: Sequence[Row]) -> Iterator[Row]:
@@ -145,8 +145,7 @@ def _figure_12() -> Iterator[Planned]:
         for bound_s, capacities in by_bound.items():
             for policy, qps in zip(paper.FIGURE_12_POLICIES, capacities, strict=True):
                 row = Row("12", model, CHAT, f"tbt_p99 <= {bound_s:g} s", policy, "capacity_qps", qps)
-                job = _capacity_job(model, CHAT, "slo=paper_strict", policy, f"slo.tbt_p99={bound_s}")
-                yield Planned(row, job, "capacity_qps")
+                yield _capacity(row, "strict", policy, f"slo.tbt_p99={bound_s}")
 
 
 def _figure_13() -> Iterator[Planned]:
@@ -160,14 +159,12 @@ def _figure_13() -> Iterator[Planned]:
             yield Planned(row, Job(experiments.serving, (overrides,)), "tbt_s_p50")
     for slo, qps in paper.FIGURE_13_TP8.items():
         row = Row("13", FALCON, CHAT, slo, "vllm, TP8", "capacity_qps", qps)
-        job = _capacity_job(FALCON, CHAT, f"slo=paper_{slo}", "vllm_128", *layouts["TP8"])
-        yield Planned(row, job, "capacity_qps")
+        yield _capacity(row, slo, "vllm_128", *layouts["TP8"])
     for slo in SLOS:
         for scheduler, qps in zip(SCHEDULERS, paper.CAPACITIES[FALCON, CHAT, slo], strict=True):
             if scheduler != "orca":
                 row = Row("13", FALCON, CHAT, slo, f"{scheduler}, TP4-PP2", "capacity_qps", qps)
-                job = _capacity_job(FALCON, CHAT, f"slo=paper_{slo}", _policy_of(FALCON, slo, scheduler))
-                yield Planned(row, job, "capacity_qps")
+                yield _capacity(row, slo, _policy_of(FALCON, slo, scheduler))
     job = Job(experiments.bubble, ((deployment,), 4096, 32, 4096))
     for metric, seconds in paper.SECTION_3_3.items():
         yield Planned(Row("13", FALCON, "", "", "TP4-PP2, section 3.3", metric, seconds), job, metric)
@@ -182,21 +179,18 @@ def _figure_14() -> Iterator[Planned]:
 
 def _table_4() -> Iterator[Planned]:
     for (variant, trace), (ttft_s, tbt_s) in paper.TABLE_4.items():
-        for chunk in paper.TABLE_4_CHUNKS:
-            policies = {
-                "hybrid_batching_only": (
-                    "scheduler=sarathi",
-                    f"scheduler.token_budget={8192 if trace == CHAT else 16384}",
-                ),
-                "chunked_prefills_only": ("scheduler=chunked_prefills", f"scheduler.chunk_size={chunk}"),
-                "sarathi": ("scheduler=sarathi", f"scheduler.token_budget={chunk}"),
-            }
-            name = variant if variant == "hybrid_batching_only" else f"{variant}, chunk {chunk}"
-            if variant == "hybrid_batching_only" and chunk != paper.TABLE_4_CHUNKS[0]:
-                continue
+        options = {
+            "hybrid_batching_only": ("sarathi", "token_budget", (8192 if trace == CHAT else 16384,)),
+            "chunked_prefills_only": ("chunked_prefills", "chunk_size", paper.TABLE_4_CHUNKS),
+            "sarathi": ("sarathi", "token_budget", paper.TABLE_4_CHUNKS),
+        }
+        scheduler, option, sizes = options[variant]
+        for size in sizes:
+            name = variant if variant == "hybrid_batching_only" else f"{variant}, chunk {size}"
             load = (f"trace.num_requests={paper.TABLE_4_REQUESTS}", f"arrival.qps={paper.TABLE_4_QPS[trace]}")
             overrides = (f"deployment={SETTINGS[YI].deployment}", *TRACES[trace], *load, "metrics.zero_first_gap=true")
-            job = Job(experiments.serving, ((*overrides, *policies[variant]),))
+            policy = (f"scheduler={scheduler}", f"scheduler.{option}={size}")
+            job = Job(experiments.serving, ((*overrides, *policy),))
             yield Planned(Row("table 4", YI, trace, "", name, "ttft_p50_s", ttft_s), job, "ttft_s_p50")
             yield Planned(Row("table 4", YI, trace, "", name, "tbt_p99_s", tbt_s), job, "tbt_s_p99")
 

@@ -22,10 +22,7 @@ from simulator.results.latency import LATENCIES, PERCENTILES, STATISTICS, Distri
 from simulator.results.objectives import (
     ALLOWED,
     GOODPUT,
-    Goodput,
-    GoodputObjective,
     Objective,
-    RequestBound,
     is_cut_off,
 )
 from simulator.results.over_time import (
@@ -50,7 +47,7 @@ from simulator.results.run_tables import (
     latency_column,
     parts_tables,
 )
-from simulator.results.search_tables import PricedPoint, deployments_table, jobs_table, trials_table
+from simulator.results.search_tables import PricedPoint, capacity_facts, deployments_table, jobs_table, trials_table
 from simulator.results.slo import SLO, objectives_of
 from simulator.results.status import FINISHED, IGNORED, LOST, NOT_ARRIVED, STATUS_NAMES, STUCK, UNFINISHED
 from simulator.results.summary import STAGE_SHARES
@@ -80,13 +77,10 @@ __all__ = [
     "Column",
     "Distribution",
     "FaultResult",
-    "Goodput",
-    "GoodputObjective",
     "MetricOptions",
     "Objective",
     "PricedPoint",
     "ReplicaResult",
-    "RequestBound",
     "RequestEventArrays",
     "Result",
     "Steps",
@@ -97,6 +91,7 @@ __all__ = [
     "bottlenecks",
     "bounds_text",
     "cached_tokens",
+    "capacity_facts",
     "client_figures",
     "client_warnings",
     "count",

@@ -135,22 +135,14 @@ def _blocked_s(result: Result, number: int) -> tuple[float, float]:
     decided_s = np.append(scheduled_s[1:], last_s) - scheduled_s
     # The first admission by a later decision; requests that are stuck at the end wait for blocks if there is none.
     following = np.searchsorted(request_events.admissions[:, 1], np.arange(len(scheduled_s)), side="right")
-    needed = np.append(request_events.blocks_needed, _blocks_needed_after_the_last(result, number))[following]
+    never_free = replica.num_blocks + 1 if replica.stuck_reason else 0  # what a stuck request needs
+    needed = np.append(request_events.blocks_needed, never_free)[following]
     memory_s = float(decided_s[left_waiting & (columns["free_blocks"] < needed)].sum())
     if replica.stuck_reason:
         # Requests that wait after the last iteration.
         later_s = np.clip(np.append(queue.time_s, result.end_s), last_s, result.end_s)
         memory_s += float(np.diff(later_s)[queue.value > 0].sum())
     return waiting_s, memory_s
-
-
-def _blocks_needed_after_the_last(result: Result, number: int) -> int:
-    """Return the KV blocks needed after the last admission.
-
-    This is more than the replica has if a request is stuck, else 0.
-    """
-    replica = result.replicas[number]
-    return replica.num_blocks + 1 if replica.stuck_reason else 0
 
 
 def _interference(result: Result) -> Bottleneck | None:

@@ -159,18 +159,18 @@ class GoodputObjective:
     """Lowest share of requests that meet every bound on their own.
 
     Attributes:
-        min_share: Above 0 and at most 1.
+        bound: Lowest share, above 0 and at most 1.
         request_bounds: At least one.
         client: Name of the client class that it applies to; None: all requests.
     """
 
-    min_share: float
+    bound: float
     request_bounds: tuple[RequestBound, ...]
     client: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
-        number(self.name, self.min_share, 0, 1, excluding="low")
+        number(self.name, self.bound, 0, 1, excluding="low")
         if not self.request_bounds:
             raise ValueError(
                 f"{self.name} needs a bound on each request: {', '.join(REQUEST_METRICS)} or a percentile of these "
@@ -181,11 +181,6 @@ class GoodputObjective:
     def name(self) -> str:
         """Name: "goodput", or "chat.goodput" for a client class."""
         return _named(GOODPUT, self.client)
-
-    @property
-    def bound(self) -> float:
-        """Lower bound of the share."""
-        return self.min_share
 
     @property
     def needs_deadline(self) -> bool:
@@ -199,7 +194,7 @@ class GoodputObjective:
     def excess(self, result: Result) -> float:
         """Return the ratio of bound to share; above 1: missed."""
         share = self.value(result)
-        return self.min_share / share if share else np.inf
+        return self.bound / share if share else np.inf
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from simulator.results.formatting import (
     slo_word,
 )
 from simulator.results.latency import LATENCIES, STATISTICS
+from simulator.results.status import STATUS_NAMES
 from simulator.results.summary import STAGE_SHARES
 from simulator.results.tables import Cell, Column, Table, Values, cell, flat, side_by_side, table_of
 
@@ -33,12 +34,7 @@ _FIGURES = (
     Column("requests_per_s", "requests/s"),
     Column("output_tokens_per_s", "output tokens/s"),
     Column("num_requests", "requests", count),
-    Column("num_finished", "finished", count),
-    Column("num_ignored", "ignored", count),
-    Column("num_unfinished", "unfinished", count),
-    Column("num_stuck", "stuck", count),
-    Column("num_not_arrived", "not arrived", count),
-    Column("num_lost", "lost", count),
+    *(Column(name, name.removeprefix("num_").replace("_", " "), count) for name in STATUS_NAMES),
     Column("slo.goodput", "goodput", share),
     Column("slo.goodput_qps", "goodput, requests/s"),
     Column("num_iterations", "iterations", count),
@@ -59,7 +55,7 @@ _FIGURES = (
 )
 # Left out if they are 0 in every run.
 _ONLY_IF_ANY = (
-    *("num_ignored", "num_unfinished", "num_stuck", "num_not_arrived", "num_lost"),
+    *(name for name in STATUS_NAMES if name != "num_finished"),
     *("faults.num_failures", "faults.num_retries", "faults.kv_tokens_lost"),
 )
 _CLIENTS = (

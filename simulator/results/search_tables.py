@@ -1,10 +1,11 @@
-"""Tables of sweeps and searches: jobs, trials, deployments."""
+"""Tables and facts of sweeps and searches: jobs, trials, deployments."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from simulator.results.formatting import (
+    bounds_text,
     count,
     dollars,
     figure,
@@ -12,6 +13,7 @@ from simulator.results.formatting import (
     objective_label,
     objective_value,
     share,
+    slo_text,
     slo_word,
 )
 from simulator.results.run_tables import latency_column
@@ -69,6 +71,31 @@ def _setting(value: Any) -> Cell:
         return Cell(str(value), float(value))
     except (TypeError, ValueError):
         return cell(value)
+
+
+def capacity_facts(capacity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the result of a capacity search, by label.
+
+    Args:
+        capacity: The content of capacity.json.
+    """
+    interval, missing_qps = capacity["confidence_interval_qps"], capacity["bracket_qps"][1]
+    reached = all(seed["bracket_qps"][1] is not None for seed in capacity["seeds"])
+    mean = f"{'' if reached else 'more than '}{figure(capacity['capacity_qps'])} requests/s"
+    first = ""
+    if interval is not None:
+        mean += f" (95 % confidence, {len(capacity['seeds'])} seeds: {interval[0]:.4g} to {interval[1]:.4g})"
+        first = f" (seed {capacity['seeds'][0]['seed']})"
+    yield "capacity", mean
+    if missing_qps is not None:
+        yield f"bound by{first}", f"{objective_label(capacity['binding'])}, missed at {missing_qps:g} requests/s"
+    default = " (the default: no objective was given)" if capacity["slo_is_default"] else ""
+    yield "SLO", f"{slo_text(capacity['slo'], capacity['request_bounds_s'])}{default}"
+    best = capacity["at_capacity"]
+    if best is not None and best["goodput"] is not None:
+        rate = "" if best["goodput_qps"] is None else f", {best['goodput_qps']:.3g} requests/s"
+        within = bounds_text(capacity["request_bounds_s"])
+        yield f"goodput{first}", f"{share(best['goodput'])} of the requests{rate}, within {within}"
 
 
 def trials_table(trials: Iterable[Mapping[str, Any]], objectives: Collection[str]) -> Table:

@@ -18,7 +18,6 @@ from simulator.config import (
     build_slo,
     chosen,
     code_digest,
-    composed,
     deployment_of,
     input_digests,
     named,
@@ -28,7 +27,6 @@ from simulator.config import (
     require_mapping,
     require_objectives,
     resolved,
-    to_hydra,
 )
 from simulator.results import SLO, MetricOptions
 from simulator.search.bounds import Load
@@ -98,19 +96,6 @@ class SearchTask:
         """Return the deployment of an outcome."""
         (option,) = (one for one in self.kept if (*one.layout, one.scheduler, one.token_budget) == outcome.option)
         return replace(option.deployment, num_replicas=outcome.replicas)
-
-
-def load_search(*overrides: str) -> SearchTask:
-    """Compose `configs/search.yaml` and build the search.
-
-    Args:
-        overrides: As on the command line, for example "model=llama3_8b", "slo.tbt_p99=0.2".
-
-    Raises:
-        ConfigError: An override is not allowed; the message is one line that names it.
-    """
-    with composed(CONFIG, overrides) as config:
-        return build_search(config, to_hydra(overrides))
 
 
 def build_search(config: DictConfig, overrides: Sequence[str]) -> SearchTask:

@@ -2,8 +2,3 @@
 
 The largest budget within the TBT SLO, and the one with the highest capacity.
 """
-
-from simulator.token_budget.curve import Curve, IterationLoad, largest_budget, measure
-from simulator.token_budget.maximize import best_budget
-
-__all__ = ["Curve", "IterationLoad", "best_budget", "largest_budget", "measure"]

@@ -13,7 +13,7 @@ from simulator.iteration_time import describe_provenance, extent_of_batch
 from simulator.launch import with_launch
 from simulator.output import deployment_lines, deployment_parts
 from simulator.token_budget.config import BudgetTask, build_budget
-from simulator.token_budget.curve import Curve, largest_budget, measure
+from simulator.token_budget.curve import largest_budget, measure
 from simulator.token_budget.drawing import draw
 from simulator.token_budget.maximize import best_budget
 from traces.shared.atomic_files import write_csv, write_json
@@ -57,7 +57,7 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
         budget = largest_budget(curve, task.bound_s, task.tile)
         capacities = best_budget(task.capacity, task.tile, task.max_tokens) if task.task is not None else {}
     summary = _summary(task, curve, budget, capacities)
-    write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), zip(curve.tokens, curve.seconds, strict=True))
+    write_csv(folder / "token_budget.csv", ("tokens", "iteration_s"), curve.items())
     if capacities:
         write_csv(folder / "capacity_by_budget.csv", ("token_budget", "capacity_qps"), capacities.items())
     summary |= description(config, task.deployment)
@@ -67,15 +67,16 @@ def _token_budget(config: DictConfig, folder: Path) -> Figures:
     return {name: summary[name] for name in ("token_budget", "iteration_s", "best_token_budget", "capacity_qps")}
 
 
-def _summary(task: BudgetTask, curve: Curve, budget: int | None, capacities: dict[int, float]) -> dict[str, Any]:
-    seconds = dict(zip(curve.tokens, curve.seconds, strict=True))
+def _summary(
+    task: BudgetTask, curve: dict[int, float], budget: int | None, capacities: dict[int, float]
+) -> dict[str, Any]:
     best = max(capacities, key=lambda candidate: capacities[candidate]) if any(capacities.values()) else None
     return {
         "token_budget": budget,
-        "iteration_s": None if budget is None else seconds[budget],
+        "iteration_s": None if budget is None else curve[budget],
         "tbt_bound_s": task.bound_s,
         "decode": [list(pair) for pair in task.load.decode],
-        "decode_only_s": curve.seconds[0] if task.load.num_decodes else None,
+        "decode_only_s": curve[min(curve)] if task.load.num_decodes else None,
         "prefill_context": task.load.prefill_context,
         "tile": task.tile,
         "best_token_budget": best,

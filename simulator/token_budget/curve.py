@@ -1,6 +1,6 @@
 """Iteration time over batch tokens: the one-time profiling of Sarathi-Serve."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simulator.iteration_time import StageTimes
@@ -32,23 +32,10 @@ class IterationLoad:
         return Batch.of([(chunk, self.prefill_context)] if chunk > 0 else [], self.decode)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Iteration time over batch tokens.
+def measure(times: StageTimes, load: IterationLoad, tile: int, max_tokens: int) -> dict[int, float]:
+    """Return the iteration time in seconds by tokens of the batch.
 
-    Attributes:
-        tokens: Tokens of the batch, decodes included, increasing.
-        seconds: Iteration time through all stages.
-    """
-
-    tokens: Sequence[int]
-    seconds: Sequence[float]
-
-
-def measure(times: StageTimes, load: IterationLoad, tile: int, max_tokens: int) -> Curve:
-    """Return the iteration time over tokens.
-
-    Points are `STEP` tokens apart, and at every tile.
+    Tokens increase. Points are `STEP` tokens apart, and at every tile.
 
     Args:
         times: Stage times of the deployment.
@@ -58,11 +45,10 @@ def measure(times: StageTimes, load: IterationLoad, tile: int, max_tokens: int) 
     """
     first = max(1, load.num_decodes)
     grid = {*range(first, max_tokens + 1, STEP), *range(tile, max_tokens + 1, tile), max_tokens}
-    tokens = sorted(count for count in grid if count >= first)
-    return Curve(tokens, [sum(times(load.batch(count))) for count in tokens])
+    return {count: sum(times(load.batch(count))) for count in sorted(grid) if count >= first}
 
 
-def largest_budget(curve: Curve, bound_s: float, tile: int) -> int | None:
+def largest_budget(curve: Mapping[int, float], bound_s: float, tile: int) -> int | None:
     """Return the largest budget up to which every iteration meets a bound.
 
     It is a multiple of a tile; None if no multiple meets the bound.
@@ -70,9 +56,9 @@ def largest_budget(curve: Curve, bound_s: float, tile: int) -> int | None:
     A budget must leave room for a prefill, so the decodes alone do not count.
     """
     best = None
-    for count, seconds in zip(curve.tokens, curve.seconds, strict=True):
+    for count, seconds in curve.items():
         if seconds > bound_s:
             break
-        if count % tile == 0 and count > curve.tokens[0]:
+        if count % tile == 0 and count > min(curve):
             best = count
     return best
