@@ -38,21 +38,14 @@ class BatchQueueEngine:
         self._process = clock.process(self._serve())
 
     def arrive(self, request: int) -> None:
-        """Accept a request that arrives now.
-
-        All arrivals of an instant are seen by the same decision.
-        """
+        """Accept a request that arrives now, see `Engine.arrive`."""
         self._run.enqueue(request)
         if self._idle is not None:
             self._clock.trigger_now(self._idle, AFTER_ARRIVALS)
             self._idle = None
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests and idle until the next arrival.
-
-        Returns:
-            Running requests and waiting requests.
-        """
+        """Drop all requests, see `Engine.fail`."""
         now_s = self._clock.now
         self._run.log.cut_off(now_s, len(self._times))
         self._stages.clear(now_s)

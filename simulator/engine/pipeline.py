@@ -35,21 +35,14 @@ class PipelineEngine:
         ]
 
     def arrive(self, request: int) -> None:
-        """Accept a request that arrives now.
-
-        All arrivals of an instant are seen by the same decision.
-        """
+        """Accept a request that arrives now, see `Engine.arrive`."""
         self._run.enqueue(request)
         if not self._call_is_due:
             self._call_is_due = True
             self._clock.call_now(self._after_arrivals, AFTER_ARRIVALS)
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests and idle until the next arrival.
-
-        Returns:
-            Running requests and waiting requests.
-        """
+        """Drop all requests, see `Engine.fail`."""
         now_s = self._clock.now
         self._run.log.cut_off(now_s, len(self._last_ends))
         self._stages.clear(now_s)

@@ -24,10 +24,7 @@ class SingleStageEngine:
         self._process = clock.process(self._serve())
 
     def arrive(self, request: int) -> None:
-        """Accept a request that arrives now.
-
-        All arrivals of an instant are seen by the same decision.
-        """
+        """Accept a request that arrives now, see `Engine.arrive`."""
         self._run.enqueue(request)
         self._arrived = True
         if self._idle is not None:
@@ -35,11 +32,7 @@ class SingleStageEngine:
             self._idle = None
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests and idle until the next arrival.
-
-        Returns:
-            Running requests and waiting requests.
-        """
+        """Drop all requests, see `Engine.fail`."""
         run = self._run
         if run.replica.in_flight.flights:
             run.log.cut_off(self._clock.now, 1)

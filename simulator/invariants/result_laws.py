@@ -1,11 +1,11 @@
 """Checks of a result against an independent computation."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.invariants.checked_replica import CheckedReplica
 from simulator.invariants.errors import InvariantError
 from simulator.log import StayEnd
 from simulator.results import (
@@ -23,20 +23,6 @@ from simulator.results import (
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-class Checked(Protocol):
-    """A replica that checks itself against an expected state.
-
-    Attributes:
-        emissions: (first iteration, number of iterations, int64[n] requests that emit a token in each of them).
-    """
-
-    emissions: list[tuple[int, int, Ints]]
-
-    def check_totals(self) -> None:
-        """Compare the totals of the replica with the expected state."""
-        ...
 
 
 # Sums in a different order differ by rounding.
@@ -57,7 +43,7 @@ def _require(holds: bool | np.bool_, *parts: object) -> None:
         raise InvariantError(*parts)
 
 
-def check_result(result: Result, replicas: Sequence[Checked], restarts: bool = False) -> None:
+def check_result(result: Result, replicas: Sequence[CheckedReplica], restarts: bool = False) -> None:
     """Check a result against the tokens that the replicas emitted.
 
     Args:
@@ -78,7 +64,7 @@ def check_result(result: Result, replicas: Sequence[Checked], restarts: bool = F
     _check_latencies(result, request, time_s)
 
 
-def _emitted(result: Result, replicas: Sequence[Checked], restarts: bool) -> tuple[Ints, Floats]:
+def _emitted(result: Result, replicas: Sequence[CheckedReplica], restarts: bool) -> tuple[Ints, Floats]:
     """Return request and time of each emitted token, sorted by both."""
     failed = result.stays.at((result.stays.why == StayEnd.FAILED) & restarts)
     restart_s = np.full(len(result.status), -np.inf)

@@ -23,7 +23,7 @@ from traces.shared.value_checks import choice, flag
 
 
 def plain_json(part: Any) -> Any:
-    """Return fits, or a mapping of them, as plain JSON values by attribute."""
+    """Return fits, or a mapping of them, as JSON values."""
     if isinstance(part, CorrectedPhysics | TiledLines):
         return part.to_json()
     values = vars(part) if is_dataclass(part) else part

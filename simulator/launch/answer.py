@@ -46,7 +46,7 @@ def _hourly_price(deployment: Deployment) -> float | None:
 
 
 def _cost(per_hour_usd: float, qps: float, requests: Trace) -> str:
-    """Describe the cost of all GPUs, and of a token if there is a load."""
+    """Describe the cost of all GPUs, and of a token under load."""
     line = f"${per_hour_usd:,.2f}/h, ${per_hour_usd * HOURS_PER_MONTH:,.0f} a month ({HOURS_PER_MONTH} h)"
     if not qps:
         return line
