@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 REPOSITORY = Path(__file__).parent.parent
-POLICIES = ("base", "sarathi", "vllm", "orca", "faster_transformer", "chunked_prefills")
+POLICIES = ("base", "sarathi", "dynamic_chunks", "vllm", "orca", "faster_transformer", "chunked_prefills")
 TARGETS = [
     *(f"replica/{name}.py" for name in ("replica", "in_flight", "decode_set", "batch", "queue")),
     "kv_cache/pool.py",

@@ -42,7 +42,7 @@ class FrontEnd:
         self._clock.call_at(ready_s, partial(self._hand_over, request, self._num_failures), ARRIVAL)
 
     def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests; waiting ones include those that the engine has not seen."""
+        """Drop all requests, also those that the engine has not seen."""
         running, waiting = self._engine.fail()
         waiting += self._inside
         self._inside.clear()
