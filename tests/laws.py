@@ -34,7 +34,30 @@ from tests.v1_cases import differences, random_case
 from traces import Trace
 
 # Random cases of vLLM V1. Those after the range reach rare states: prefill intervals, admissions that just fit.
-SEEDS = (*range(70), 122, 123, 252, 253, 321, 401, 403, 453, 454, 460, 528, 563, 638, 808, 817, 919)
+SEEDS = (
+    *range(70),
+    89,
+    122,
+    130,
+    236,
+    123,
+    252,
+    253,
+    278,
+    318,
+    321,
+    401,
+    403,
+    453,
+    454,
+    460,
+    528,
+    563,
+    638,
+    808,
+    817,
+    919,
+)
 
 
 def workloads() -> list[Workload]:
