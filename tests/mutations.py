@@ -37,9 +37,9 @@ SPEED_ONLY = (
     "repeats", "until_arrival", "exhausted", "has_ties", "min(left) - 1",
     "not preempted and not self.dynamic_chunks.stages",
 )  # fmt: skip
-# Lines where a fault changes nothing: the smaller of two equal numbers, when the thousand futile preemptions after which
-# a request counts as stuck are counted anew, the order of a single request, the divisor of an empty array, and an empty
-# decode set that is not used again.
+# Lines where a fault changes nothing: the smaller of two equal numbers, when the thousand futile preemptions after
+# which a request counts as stuck are counted anew, the order of a single request, the divisor of an empty array, and an
+# empty decode set that is not used again.
 NOTHING = (
     "if remaining < room else room", "first.num_requests < second.num_requests", "num_futile_preemptions",
     "has_tokens", "len(paused) > 1", "if len(self._cumulative) else 1", "self._idle.append(",
