@@ -54,7 +54,7 @@ def test_used_and_free_blocks_add_up_after_every_decision(workload: Workload, da
     replica = loaded_replica(workload, policy)
     for _ in range(2000):
         check_conservation(replica)
-        flights = replica.in_flight.flights
+        flights = replica.in_flight.batches
         batch = ask(policy, replica) if len(flights) < depth_of(policy, workload.pp) else None
         if batch is not None:
             continue
@@ -106,7 +106,7 @@ def check_conservation(replica: Replica) -> None:
         assert decode_set.num_new_blocks == sum(decode_set.needs_block(request) for request in decode_set)
     phases = [*replica.prefilling, *(request for decode_set in replica.in_flight.sets() for request in decode_set)]
     assert len(set(phases)) == len(phases)
-    finishing = [request for flight in replica.in_flight.flights for request in flight.finishing]
+    finishing = [request for flight in replica.in_flight.batches for request in flight.finishing]
     assert set(replica.running) == {*phases, *finishing}
     assert not set(replica.waiting) & set(replica.running)
 
@@ -117,7 +117,7 @@ def test_a_policy_keeps_nothing_between_calls(workload: Workload, data: st.DataO
     policy = data.draw(policies(workload.max_num_seqs))
     first, second = loaded_replica(workload, policy), loaded_replica(workload, policy)
     for _ in range(60):
-        flights = first.in_flight.flights
+        flights = first.in_flight.batches
         if len(flights) < depth_of(policy, workload.pp):
             batch, again = ask(policy, first), ask(replace(policy), second)
             assert fields_of(batch) == fields_of(again)

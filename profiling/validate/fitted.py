@@ -26,4 +26,4 @@ class Fitted:
 
     def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
         """See `IterationTime`."""
-        return ComposedTimes(ProfileKernels(self.profile, layout.device), layout, engine).stage_times
+        return ComposedTimes(ProfileKernels(self.profile, layout.device), layout, engine)

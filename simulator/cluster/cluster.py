@@ -93,6 +93,8 @@ class Cluster:
         self.follow_ups = follow_ups
         self._limit = None if max_concurrency is None else ConcurrencyLimit(max_concurrency)
         self._has_faults = bool(faults)
+        # Whether the end of a request can make another event due.
+        self._listens = follow_ups is not None or max_concurrency is not None or self._has_faults
         self._replica_class = replica_class
         self.stuck_reasons: Sequence[StuckReason | None] = ()
         self._time_limit_s = time_limit_s
@@ -101,15 +103,15 @@ class Cluster:
         # Before the engines, so that SimPy starts the arrivals before them.
         self.clock.process(self._arrivals())
         self.runs = [self._build_run(number, spec, log_members, log_stages) for number, spec in enumerate(specs)]
-        loads = [
-            ReplicaLoad(run.replica, spec.placement.device, spec.placement.num_gpus)
-            for spec, run in zip(specs, self.runs, strict=True)
-        ]
-        self.gateway = Gateway(requests, sessions, loads, router or RoundRobin(), random or np.random.default_rng(0))
         self._front_ends = [
             FrontEnd(self.clock, spec.front_end, run, self._build_engine(run))
             for spec, run in zip(specs, self.runs, strict=True)
         ]
+        loads = [
+            ReplicaLoad(run.replica, spec.placement.device, spec.placement.num_gpus, catch_up=front_end.catch_up)
+            for spec, run, front_end in zip(specs, self.runs, self._front_ends, strict=True)
+        ]
+        self.gateway = Gateway(requests, sessions, loads, router or RoundRobin(), random or np.random.default_rng(0))
         self.fault_injector: FaultInjector | None = None
         if faults is not None and faults:
             self.fault_injector = FaultInjector(
@@ -136,13 +138,20 @@ class Cluster:
         try:
             with stop_endless_calls(run.scheduler for run in self.runs):
                 self.clock.run()
+                for front_end in self._front_ends:
+                    front_end.advance(math.inf)
         finally:
             if was_enabled:
                 gc.enable()
         self.stuck_reasons = [stuck_reason(run) for run in self.runs]
 
+    @property
+    def end_s(self) -> float:
+        """When the last event happened, simulated seconds."""
+        return max([self.clock.now, *(run.log.last_end_s(math.inf) or 0.0 for run in self.runs)])
+
     def _build_run(self, number: int, spec: ReplicaSpec, log_members: bool, log_stages: bool) -> ReplicaRun:
-        num_stages, stage_times = spec.placement.pp, spec.stage_times.of_batch
+        num_stages, stage_times = spec.placement.pp, spec.stage_times
         if self._has_faults:
             stage_times = DegradedTimes(spec.stage_times, spec.slow_network_times or (lambda _: spec.stage_times))
         replica = spec.build(self.requests, self._replica_class)
@@ -152,7 +161,7 @@ class Cluster:
             stage_times,
             IterationLog(log_members, num_stages if log_stages and num_stages > 1 else 0),
             partial(self._on_end, number),
-            self._time_limit_s,
+            time_limit_s=self._time_limit_s,
             stages=[StageUse() for _ in range(num_stages)],
             overlap_sends=spec.overlap_sends,
         )
@@ -161,8 +170,9 @@ class Cluster:
         num_stages, limits = len(run.stages), run.replica.limits
         depth = num_stages + limits.lookahead
         if limits.uses_batch_queue and depth > 1:
-            return BatchQueueEngine(self.clock, run, depth)
-        return SingleStageEngine(self.clock, run) if num_stages == 1 else PipelineEngine(self.clock, run)
+            return BatchQueueEngine(self.clock, run, self._listens, depth)
+        engine = SingleStageEngine if num_stages == 1 else PipelineEngine
+        return engine(self.clock, run, self._listens)
 
     def _arrivals(self) -> Generator[Event, None, None]:
         # A copy: follow-ups get their arrival times during the loop.
@@ -226,20 +236,31 @@ class Cluster:
             self._front_ends[replica].arrive(request)
 
     def _on_loss(self, request: int) -> None:
-        self._count_ends([request], answered=False, delay_s=0.0)
+        self._tell_clients([request], answered=False, delay_s=0.0)
+        self._count_ends(1)
 
-    def _on_end(self, replica: int, requests: Sequence[int], answered: bool) -> None:
-        self.gateway.end(replica, requests, self.clock.now, _FINISHED if answered else _REFUSED, was_running=answered)
-        self._count_ends(requests, answered, self._front_ends[replica].delay_s(len(requests)))
+    def _on_end(self, replica: int, requests: Sequence[int], answered: bool, now_s: float) -> bool:
+        self.gateway.end(replica, requests, now_s, _FINISHED if answered else _REFUSED, was_running=answered)
+        if self._listens:
+            self.clock.skip_to(now_s)
+            self._tell_clients(requests, answered, self._front_ends[replica].delay_s(len(requests)))
+        self._count_ends(len(requests))
+        return self._listens
 
-    def _count_ends(self, requests: Sequence[int], answered: bool, delay_s: float) -> None:
-        self.num_ended += len(requests)
+    def _tell_clients(self, requests: Sequence[int], answered: bool, delay_s: float) -> None:
+        """Schedule what follows the ends of requests.
+
+        `delay_s` is the time until the clients know of them.
+        """
         if self._limit is not None:
             for _ in requests:
                 self._schedule_release(self._limit, answered, delay_s)
         if self.follow_ups is not None:
             for request in requests:
                 self._schedule_follow_up(request, answered, delay_s)
+
+    def _count_ends(self, num_ended: int) -> None:
+        self.num_ended += num_ended
         if self._progress is not None and self.num_ended >= self._next_report:
             self._progress(self.num_ended)
             self._next_report = self.num_ended + max(1, len(self.requests.arrival_s) // 200)

@@ -64,7 +64,7 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
         table |= cached_tokens(replicas, len(trace))
     status[table["ignored"] == 1] = IGNORED
     status[~np.isnan(table["completed_s"])] = FINISHED
-    end_s = float(cluster.clock.now)
+    end_s = float(cluster.end_s)
     if injector is not None:
         status[cluster.gateway.queue] = UNFINISHED if injector.cut_off else STUCK
         status[injector.lost] = LOST

@@ -18,7 +18,7 @@ from simulator.log import FAILURE, NETWORK, FaultSpan, StayEnd
 from simulator.replica import Batch, RequestTable, cached_tokens
 
 
-class DegradedTimes:
+class DegradedTimes(StageTimes):
     """Stage times of a replica with slowdown and network faults."""
 
     def __init__(self, normal: StageTimes, slow_network_times: Callable[[float], StageTimes]) -> None:
@@ -28,14 +28,15 @@ class DegradedTimes:
             normal: Stage times without faults.
             slow_network_times: Returns the stage times for a factor on the time of messages between the GPUs.
         """
+        super().__init__()
         self._normal = normal
-        self._times = normal.of_batch
+        self._times = normal
         self._slow_network_times = slow_network_times
         self._slowdown = 1.0
 
-    def __call__(self, batch: Batch) -> Sequence[float]:
+    def of_batch(self, batch: Batch) -> Sequence[float]:
         """Return the seconds of each stage and message, as `StageTimes` does."""
-        times = self._times(batch)
+        times = self._times.of_batch(batch)
         return times if self._slowdown == 1 else [seconds * self._slowdown for seconds in times]
 
     def apply(self, active: Sequence[FaultSpan]) -> None:
@@ -45,8 +46,7 @@ class DegradedTimes:
         """
         self._slowdown = math.prod(fault.slowdown for fault in active if fault.kind != NETWORK)
         network_slowdown = math.prod(fault.slowdown for fault in active if fault.kind == NETWORK)
-        times = self._normal if network_slowdown == 1 else self._slow_network_times(network_slowdown)
-        self._times = times.of_batch
+        self._times = self._normal if network_slowdown == 1 else self._slow_network_times(network_slowdown)
 
 
 class FaultInjector:

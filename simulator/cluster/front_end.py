@@ -33,6 +33,7 @@ class FrontEnd:
 
     def arrive(self, request: int) -> None:
         """Take in a request; the engine gets it when it is ready."""
+        self.catch_up()
         now_s = self._clock.now
         ready_s = self._ready_s(now_s, self._run.replica.requests.prompt_tokens[request])
         if ready_s == now_s:
@@ -40,6 +41,14 @@ class FrontEnd:
             return
         self._inside[request] = None
         self._clock.call_at(ready_s, partial(self._hand_over, request, self._num_failures), ARRIVAL)
+
+    def catch_up(self) -> None:
+        """Have the engine act on all that was due before now."""
+        self._engine.advance(self._clock.now)
+
+    def advance(self, until_s: float) -> None:
+        """Have the engine act on all that is due before `until_s`."""
+        self._engine.advance(until_s)
 
     def fail(self) -> tuple[list[int], list[int]]:
         """Drop all requests, also those that the engine has not seen."""

@@ -80,10 +80,7 @@ class Gateway:
         replica = self._up[position]
         if session != NO_SESSION:
             self._session_replicas[session] = replica
-        load = self._loads[replica]
-        load.num_routed += 1
-        load.num_requests += 1
-        load.num_tokens += prompt_tokens
+        self._loads[replica].add(prompt_tokens)
         self._requests.engine_arrival_s[request] = now_s
         self.stays.begin(request, replica)
         return replica
@@ -91,9 +88,7 @@ class Gateway:
     def end(self, replica: int, requests: Sequence[int], now_s: float, why: StayEnd, was_running: bool) -> None:
         """End the stays of requests at a replica."""
         self.stays.end(requests, now_s, why, was_running)
-        load = self._loads[replica]
-        load.num_requests -= len(requests)
-        load.num_tokens -= sum(map(self._prompt_tokens.__getitem__, requests))
+        self._loads[replica].remove(len(requests), sum(map(self._prompt_tokens.__getitem__, requests)))
 
     def mark_replica(self, replica: int, is_up: bool) -> None:
         """Mark a replica as up or down."""

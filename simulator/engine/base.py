@@ -1,53 +1,78 @@
 """What the event loops share: scheduling, starting and logging batches."""
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Protocol
 
 from simpy.events import Event
 
+from simulator.engine.clock import Clock
 from simulator.engine.pipeline_stages import Stages
-from simulator.log import IterationLog, Members, StageUse
+from simulator.iteration_time.base import StageTimes
+from simulator.log import NO_DECODE_SET, IterationLog, StageUse
 from simulator.replica import Batch, PolicyError, Replica, batch_members
 from simulator.schedulers import Scheduler
 from traces.shared.user_code import line_in, place_of
 
-Process = Generator[Event, None, None]
+# Called with requests that have ended, whether they emitted their last token, and when.
+OnEnd = Callable[[Sequence[int], bool, float], bool]
 
 _MAX_FUTILE_PREEMPTIONS = 1000
 
 
-@dataclass
 class ReplicaRun:
     """One replica in a simulation: inputs and logs of its engine.
 
     Attributes:
         replica: The replica, changed by its engine alone.
         scheduler: The policy.
-        stage_times: Returns the seconds that a batch takes in each pipeline stage.
+        stage_times: Seconds of a batch in each pipeline stage.
         log: The iterations so far.
-        on_end: Called with requests that have ended; True: they emitted their last token, False: they were refused.
         time_limit_s: Latest start of an iteration, seconds.
         stages: Time use of each pipeline stage.
         overlap_sends: Whether a stage computes its next batch while it sends.
         cut_off: Whether the time limit kept an iteration from starting.
     """
 
-    replica: Replica
-    scheduler: Scheduler
-    stage_times: Callable[[Batch], Sequence[float]]
-    log: IterationLog
-    on_end: Callable[[Sequence[int], bool], None]
-    time_limit_s: float
-    stages: Sequence[StageUse]
-    overlap_sends: bool = False
-    cut_off: bool = False
+    def __init__(
+        self,
+        replica: Replica,
+        scheduler: Scheduler,
+        stage_times: StageTimes,
+        log: IterationLog,
+        on_end: OnEnd,
+        *,
+        time_limit_s: float = inf,
+        stages: Sequence[StageUse],
+        overlap_sends: bool = False,
+    ) -> None:
+        """Start without iterations.
 
-    def enqueue(self, request: int) -> None:
+        Args:
+            replica: The replica, without requests.
+            scheduler: The policy.
+            stage_times: Seconds of a batch in each pipeline stage.
+            log: Empty log.
+            on_end: Called with requests that have ended, whether they emitted their last token (False: they were
+                refused), and when. Returns whether that may have made another event due.
+            time_limit_s: Latest start of an iteration, seconds.
+            stages: Time use of each pipeline stage.
+            overlap_sends: Whether a stage computes its next batch while it sends.
+        """
+        self.replica = replica
+        self.scheduler = scheduler
+        self.stage_times = stage_times
+        self.log = log
+        self.time_limit_s = time_limit_s
+        self.stages = stages
+        self.overlap_sends = overlap_sends
+        self.cut_off = False
+        self._on_end = on_end
+        self._told = False
+
+    def enqueue(self, request: int, now_s: float) -> None:
         """Queue a request that arrives now, or refuse it."""
         if not self.replica.enqueue(request):
-            self.on_end([request], False)
+            self._on_end([request], False, now_s)
 
     def schedule(self, now_s: float, *, until_tokens: bool = False) -> Batch | None:
         """Call the policy, and start the batch that it decides.
@@ -70,7 +95,7 @@ class ReplicaRun:
             if batch is not step or started is None:
                 self._require_decision(batch, step)
             if step.ignored:
-                self.on_end(step.ignored, False)
+                self._told |= self._on_end(step.ignored, False, now_s)
             if started is not None:
                 return started
             if batch is None or not until_tokens or self._is_livelocked:
@@ -102,11 +127,33 @@ class ReplicaRun:
         colon = ":" if error else ""
         return ValueError(f"{place}: {type(self.scheduler).__name__}.schedule{colon} {mistake}")
 
-    def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
-        """Send a batch through the pipeline stages, and log it.
+    def begin(self, batch: Batch, now_s: float, start_s: float) -> None:
+        """Log a batch just put in flight.
 
         Args:
-            batch: The batch, just put in flight.
+            batch: The batch.
+            now_s: When it was scheduled.
+            start_s: When it starts in the first stage.
+        """
+        log, decodes = self.log, batch.decodes
+        log.begin_run(
+            now_s,
+            start_s,
+            len(batch.chunks),
+            batch.num_prefill_tokens,
+            batch.num_decodes,
+            batch.prefill_context_tokens,
+            batch.decode_context_tokens,
+            NO_DECODE_SET if decodes is None else decodes.index,
+        )
+        if log.logs_members:
+            log.log_members(batch_members(self.replica))
+
+    def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
+        """Send a batch just put in flight through the pipeline stages, and log it.
+
+        Args:
+            batch: The batch.
             stages: The stages.
             now_s: When it was scheduled.
             start_s: When it starts in the first stage.
@@ -114,38 +161,70 @@ class ReplicaRun:
         Returns:
             Its stage times, when the first stage is free again, and when the last stage completes the batch.
         """
-        self.log.begin_run(batch, self.replica.in_flight.flights[-1].decodes, now_s, start_s, self.members)
-        times = self.stage_times(batch)
+        self.begin(batch, now_s, start_s)
+        times = self.stage_times.of_batch(batch)
         first_end_s, end_s = stages.pass_through(times, now_s, start_s)
-        self.log.times.extend((end_s, self.replica.free_blocks))
+        self.log.add(end_s, self.replica.kv.free_blocks)
         return times, first_end_s, end_s
-
-    def members(self) -> Members:
-        """Return the members of the batch started last."""
-        return batch_members(self.replica)
 
     @property
     def _is_livelocked(self) -> bool:
         """Whether the same requests would be started and preempted forever."""
         return self.replica.num_futile_preemptions > _MAX_FUTILE_PREEMPTIONS and self.time_limit_s == inf
 
-    def finish(self) -> None:
+    def finish(self, now_s: float) -> None:
         """End the oldest batch in flight."""
         finished = self.replica.finish()
         if finished:
-            self.on_end(finished, True)
-            self.log.compact()
+            self._told |= self._on_end(finished, True, now_s)
+
+    def pop_told(self) -> bool:
+        """Return whether an end may have made another event due since the last call."""
+        told, self._told = self._told, False
+        return told
 
 
-class Engine(Protocol):
-    """The event loop that serves the requests of one replica."""
+class Engine:
+    """The event loop that serves the requests of one replica.
+
+    If nobody waits for the ends of its requests, it advances when asked. Otherwise the clock drives it.
+
+    Attributes:
+        next_s: When it acts next, simulated seconds; infinity: not before a request arrives.
+    """
+
+    def __init__(self, clock: Clock, run: ReplicaRun, is_driven: bool) -> None:
+        """Start idle.
+
+        Args:
+            clock: Simulated time.
+            run: The replica in the simulation.
+            is_driven: Whether the clock drives it.
+        """
+        self.next_s = inf
+        self._run = run
+        self._clock = clock
+        self._is_driven = is_driven
+        self._is_acting = False
+        self._wake: Event | None = None
+        self._wake_s = inf
+
+    def advance(self, until_s: float) -> None:
+        """Act until the next action is due at `until_s` or later, unless the clock drives it."""
+        while not self._is_driven and self.next_s < until_s:
+            self._act()
 
     def arrive(self, request: int) -> None:
         """Accept a request that arrives now.
 
         All arrivals of an instant are seen by the same decision.
         """
-        ...
+        now_s = self._clock.now
+        self.advance(now_s)
+        self._run.enqueue(request, now_s)
+        self._note_arrival(now_s)
+        if self._is_driven and not self._is_acting:
+            self._set_wake()
 
     def fail(self) -> tuple[list[int], list[int]]:
         """Drop all requests and idle until the next arrival.
@@ -153,4 +232,42 @@ class Engine(Protocol):
         Returns:
             Running requests and waiting requests.
         """
-        ...
+        self._drop_batches(self._clock.now)
+        self.next_s = self._wake_s = inf
+        self._wake = None
+        return self._run.replica.fail()
+
+    def _act(self) -> None:
+        """Do what is due at `next_s`."""
+        raise NotImplementedError
+
+    def _priority(self) -> int:
+        """Return the order of the next action among the events of its instant."""
+        raise NotImplementedError
+
+    def _note_arrival(self, now_s: float) -> None:
+        """Note that a request has arrived now; if idle, act after the arrivals of this instant."""
+        raise NotImplementedError
+
+    def _drop_batches(self, now_s: float) -> None:
+        """Cut the batches in flight off."""
+        raise NotImplementedError
+
+    def _set_wake(self) -> None:
+        """Have the clock call when the next action is due."""
+        if self.next_s != self._wake_s:
+            self._wake_s = self.next_s
+            self._wake = None if self.next_s == inf else self._clock.call_at(self.next_s, self._on_wake, self._priority())
+
+    def _on_wake(self, event: Event) -> None:
+        if event is not self._wake:
+            return  # something else has become due earlier, or the replica has failed
+        self._is_acting = True
+        self._act()
+        due_s = self._clock.next_due_s()
+        while self.next_s < due_s:
+            self._act()
+            if self._run.pop_told():
+                due_s = self._clock.next_due_s()
+        self._is_acting, self._wake_s = False, inf
+        self._set_wake()

@@ -53,22 +53,21 @@ class Clock(simpy.Environment):
         queue: list[Any] = self._queue
         return queue[0][0] if queue else math.inf
 
-    def call_now(self, callback: Callable[[Event], None], priority: int) -> None:
-        """Call a function now, after all events with a lower priority."""
-        self.call_at(self._now, callback, priority)
-
-    def call_at(self, time_s: float, callback: Callable[[Event], None], priority: int) -> None:
+    def call_at(self, time_s: float, callback: Callable[[Event], None], priority: int) -> Event:
         """Call a function at `time_s`, after all events with a lower priority.
 
         `time_s` is not before now.
+
+        Returns:
+            The event that it is called with.
         """
         event = Event(self)
         event.callbacks.append(callback)
-        self._trigger(event, time_s, priority)
+        return self._trigger(event, time_s, priority)
 
-    def trigger_now(self, event: Event, priority: int) -> None:
-        """Trigger an event now, after all events with a lower priority."""
-        self._trigger(event, self._now, priority)
+    def skip_to(self, time_s: float) -> None:
+        """Set the time; no event is due before it."""
+        self._now = time_s
 
     def _trigger(self, event: Event, time_s: float, priority: int) -> Event:
         event._ok = True

@@ -2,16 +2,14 @@
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 
-from simpy import Interrupt
-from simpy.events import Event
-
-from simulator.engine.base import Process, ReplicaRun
+from simulator.engine.base import Engine, ReplicaRun
 from simulator.engine.clock import AFTER_ARRIVALS, FIRST_STAGE_COMPLETION, LAST_STAGE_COMPLETION, Clock
 from simulator.engine.pipeline_stages import Stages
 
 
-class PipelineEngine:
+class PipelineEngine(Engine):
     """The event loop of a replica with pipeline stages.
 
     The engine calls the policy when the last stage completes a batch, when the first stage completes one
@@ -19,82 +17,66 @@ class PipelineEngine:
     in, first out, with at most one batch in flight per stage.
     """
 
-    def __init__(self, clock: Clock, run: ReplicaRun) -> None:
-        self._clock = clock
-        self._run = run
+    def __init__(self, clock: Clock, run: ReplicaRun, is_driven: bool) -> None:
         self._num_stages = len(run.stages)
         self._stages = Stages(run.stages, run.overlap_sends, run.log.spans)
         self._first_ends: deque[float] = deque()
         self._last_ends: deque[float] = deque()
         self._times_in_flight: deque[Sequence[float]] = deque()
-        self._idle: list[Event] = []
-        self._call_is_due = False
-        self._processes = [
-            clock.process(self._serve_stage(self._first_ends, FIRST_STAGE_COMPLETION)),
-            clock.process(self._serve_stage(self._last_ends, LAST_STAGE_COMPLETION)),
-        ]
+        self._arrived_s = inf
+        super().__init__(clock, run, is_driven)
 
-    def arrive(self, request: int) -> None:
-        """Accept a request that arrives now, see `Engine.arrive`."""
-        self._run.enqueue(request)
-        if not self._call_is_due:
-            self._call_is_due = True
-            self._clock.call_now(self._after_arrivals, AFTER_ARRIVALS)
+    def _note_arrival(self, now_s: float) -> None:
+        self._arrived_s = now_s
+        self._select_next()
 
-    def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests, see `Engine.fail`."""
-        now_s = self._clock.now
+    def _drop_batches(self, now_s: float) -> None:
         self._run.log.cut_off(now_s, len(self._last_ends))
         self._stages.clear(now_s)
         for ends in (self._first_ends, self._last_ends):
             ends.clear()
         self._times_in_flight.clear()
-        self._idle.clear()
-        for process in self._processes:
-            process.interrupt()
-        return self._run.replica.fail()
+        self._arrived_s = inf
 
-    def _after_arrivals(self, _: Event) -> None:
-        self._call_is_due = False
-        self._form_batch()
+    def _select_next(self) -> None:
+        last_s = self._last_ends[0] if self._last_ends else inf
+        first_s = self._first_ends[0] if self._first_ends else inf
+        self.next_s = min(last_s, first_s, self._arrived_s)
 
-    def _serve_stage(self, ends: deque[float], priority: int) -> Process:
-        """Form a batch whenever a stage completes one.
+    def _priority(self) -> int:
+        if self._last_ends and self._last_ends[0] == self.next_s:
+            return LAST_STAGE_COMPLETION
+        if self._first_ends and self._first_ends[0] == self.next_s:
+            return FIRST_STAGE_COMPLETION
+        return AFTER_ARRIVALS
 
-        The last stage ends its batch first.
-        """
-        clock = self._clock
-        while True:
-            try:
-                if not ends:
-                    idle = clock.event()
-                    self._idle.append(idle)
-                    yield idle
-                wake = clock.wake_at(ends[0], priority)
-                if wake is not None:
-                    yield wake
-            except Interrupt:  # the replica failed and has no batches
-                continue
-            if ends is self._last_ends:
-                self._end_batch()
-            ends.popleft()
-            self._form_batch()
+    def _act(self) -> None:
+        now_s, priority = self.next_s, self._priority()
+        if priority == LAST_STAGE_COMPLETION:
+            self._end_batch(now_s)
+        elif priority == FIRST_STAGE_COMPLETION:
+            self._first_ends.popleft()
+        else:
+            self._arrived_s = inf
+        self._form_batch(now_s)
+        self._select_next()
 
-    def _end_batch(self) -> None:
+    def _end_batch(self, now_s: float) -> None:
         """End the oldest batch in flight."""
         times = self._times_in_flight.popleft()
         if len(self._last_ends) == self._num_stages:
-            self._stages.make_room(self._clock.now, times)
-        self._run.finish()
+            self._stages.make_room(now_s, times)
+        self._run.finish(now_s)
+        self._last_ends.popleft()
 
-    def _form_batch(self) -> None:
+    def _form_batch(self, now_s: float) -> None:
         """Schedule a batch and send it through the stages.
 
         If the pipeline is full, do nothing.
         """
         if len(self._last_ends) == self._num_stages:
             return
-        run, stages, now_s = self._run, self._stages, self._clock.now
+        run, stages = self._run, self._stages
         start_s = max(now_s, stages.first_free_s)
         if start_s > run.time_limit_s:
             run.cut_off = True
@@ -106,7 +88,3 @@ class PipelineEngine:
         self._first_ends.append(first_end_s)
         self._last_ends.append(end_s)
         self._times_in_flight.append(times)
-        if self._idle:
-            for idle in self._idle:
-                idle.succeed()
-            self._idle.clear()

@@ -1,85 +1,64 @@
 """The event loop of a replica without pipeline parallelism."""
 
-from itertools import chain
+from math import inf
 
-from simpy import Interrupt
-from simpy.events import Event
-
-from simulator.engine.base import Process, ReplicaRun
+from simulator.engine.base import Engine, ReplicaRun
 from simulator.engine.clock import AFTER_ARRIVALS, LAST_STAGE_COMPLETION, Clock
+from simulator.replica import Batch
 
 
-class SingleStageEngine:
+class SingleStageEngine(Engine):
     """The event loop of a replica without pipeline parallelism.
 
     It runs one iteration after another.
     """
 
-    def __init__(self, clock: Clock, run: ReplicaRun) -> None:
-        self._clock = clock
-        self._run = run
-        self._idle: Event | None = None
-        self._arrived = False
+    def __init__(self, clock: Clock, run: ReplicaRun, is_driven: bool) -> None:
+        self._batch: Batch | None = None
         self._start_s = 0.0
-        self._process = clock.process(self._serve())
+        self._arrived = False
+        super().__init__(clock, run, is_driven)
 
-    def arrive(self, request: int) -> None:
-        """Accept a request that arrives now, see `Engine.arrive`."""
-        self._run.enqueue(request)
+    def _priority(self) -> int:
+        return AFTER_ARRIVALS if self._batch is None else LAST_STAGE_COMPLETION
+
+    def _note_arrival(self, now_s: float) -> None:
         self._arrived = True
-        if self._idle is not None:
-            self._clock.trigger_now(self._idle, AFTER_ARRIVALS)
-            self._idle = None
+        if self.next_s == inf:
+            self.next_s = now_s
 
-    def fail(self) -> tuple[list[int], list[int]]:
-        """Drop all requests, see `Engine.fail`."""
+    def _drop_batches(self, now_s: float) -> None:
+        if self._batch is not None:
+            self._run.log.cut_off(now_s, 1)
+            self._run.stages[0].busy_s += now_s - self._start_s
+            self._batch = None
+
+    def _act(self) -> None:
+        run, batch, now_s = self._run, self._batch, self.next_s
+        if batch is not None:
+            stands = not (self._arrived and batch.until_arrival) and now_s <= run.time_limit_s
+            if stands and run.replica.repeat(batch):
+                self._iterate(batch)
+                return
+            run.stages[0].busy_s += now_s - self._start_s
+            self._batch = None
+            run.finish(now_s)
+        self._start(now_s)
+
+    def _start(self, now_s: float) -> None:
+        """Start the next batch; idle if there is none."""
         run = self._run
-        if run.replica.in_flight.flights:
-            run.log.cut_off(self._clock.now, 1)
-            run.stages[0].busy_s += self._clock.now - self._start_s
-        self._idle = None
-        self._process.interrupt()
-        return run.replica.fail()
+        run.cut_off = now_s > run.time_limit_s
+        batch = None if run.cut_off else run.schedule(now_s, until_tokens=True)
+        self.next_s = inf
+        if batch is None:
+            return
+        run.begin(batch, now_s, now_s)
+        self._arrived = False
+        self._batch, self._start_s, self.next_s = batch, now_s, now_s
+        self._iterate(batch)
 
-    def _serve(self) -> Process:
-        while True:
-            try:
-                yield from self._iterate()
-            except Interrupt:
-                continue  # the replica failed and has no requests
-
-    def _iterate(self) -> Process:
-        clock, run, replica, begin_run = self._clock, self._run, self._run.replica, self._run.log.begin_run
-        flights = replica.in_flight.flights
-        stage_times, log_times, time_limit_s = run.stage_times, run.log.times.extend, run.time_limit_s
-        end_s = clock.now
-        while True:
-            start_s = end_s
-            run.cut_off = start_s > time_limit_s
-            batch = None if run.cut_off else run.schedule(start_s, until_tokens=True)
-            if batch is None:
-                self._idle = clock.event()
-                yield self._idle
-                end_s = clock.now
-                continue
-            begin_run(batch, flights[-1].decodes, start_s, start_s, run.members)
-            self._arrived = False
-            self._start_s = start_s
-            due_s, wake = clock.next_due_s(), None
-            for free_blocks in chain((replica.free_blocks,), replica.repeat(batch) if batch.repeats else ()):
-                end_s += stage_times(batch)[0]
-                log_times((end_s, free_blocks))
-                # While no other event is due, a repeat needs no event of its own.
-                if end_s >= due_s:
-                    wake = clock.wake_at(end_s, LAST_STAGE_COMPLETION)
-                    assert wake is not None
-                    yield wake
-                    if self._arrived and batch.until_arrival:
-                        break
-                    due_s = clock.next_due_s()
-                if end_s > time_limit_s:
-                    break
-            if wake is None or clock.now < end_s:
-                clock.wake_at(end_s, LAST_STAGE_COMPLETION)
-            run.stages[0].busy_s += end_s - start_s
-            run.finish()
+    def _iterate(self, batch: Batch) -> None:
+        """Let an iteration of the batch in flight take its time."""
+        self.next_s += self._run.stage_times.of_single_stage(batch)
+        self._run.log.add(self.next_s, self._run.replica.kv.free_blocks)

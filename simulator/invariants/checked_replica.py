@@ -1,7 +1,7 @@
 """A replica that checks itself against an expected state."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,7 @@ class _Flight:
         complete: Requests whose prefill it completes.
         awaiting: Requests that were preempted after the batch started.
         num_repeats: Repeats of the batch so far.
+        new_blocks: KV blocks that each of its first `block_size` repeats takes.
     """
 
     decodes: Ints = field(default_factory=lambda: _NO_REQUESTS)
@@ -33,6 +34,7 @@ class _Flight:
     complete: set[int] = field(default_factory=set)
     awaiting: set[int] = field(default_factory=set)
     num_repeats: int = 0
+    new_blocks: list[int] = field(default_factory=list)
 
     def __contains__(self, request: int) -> bool:
         return request in self.chunks or request in self.decodes
@@ -244,25 +246,31 @@ class CheckedReplica(Replica):
         self.check_totals()
         return finished
 
-    def repeat(self, batch: Batch) -> Iterator[int]:
+    def repeat(self, batch: Batch) -> bool:
         """End the batch in flight and start the same decision again."""
         (flight,) = self._expected_flights
-        num_new_blocks, num_decodes = [0] * self.block_size, len(flight.decodes)
-        if num_decodes and not self.limits.reserves_whole_sequence:
-            distances = -self._expected.context_tokens[flight.decodes] % self.block_size
-            num_new_blocks = np.bincount(distances, minlength=self.block_size).tolist()
-        free_blocks, decode_context = self.free_blocks, batch.decode_context_tokens
-        prefill_context, num_prefill_tokens = batch.prefill_context_tokens, batch.num_prefill_tokens
-        for num_free in super().repeat(batch):
-            free_blocks -= num_new_blocks[flight.num_repeats % self.block_size]
-            decode_context += num_decodes
-            prefill_context += num_prefill_tokens
-            flight.num_repeats += 1
-            if num_free != free_blocks or num_free < 0:
-                raise InvariantError(num_free, "KV blocks are free instead of", free_blocks)
-            if batch.decode_context_tokens != decode_context or batch.prefill_context_tokens != prefill_context:
-                raise InvariantError("the context of a repeated batch does not grow by the tokens computed")
-            yield num_free
+        if not flight.num_repeats:
+            flight.new_blocks = self._new_blocks_of_repeats(flight)
+        expected = (
+            self.free_blocks - flight.new_blocks[flight.num_repeats % self.block_size],
+            batch.decode_context_tokens + len(flight.decodes),
+            batch.prefill_context_tokens + batch.num_prefill_tokens,
+        )
+        if not super().repeat(batch):
+            return False
+        flight.num_repeats += 1
+        found = self.free_blocks, batch.decode_context_tokens, batch.prefill_context_tokens
+        if found != expected or self.free_blocks < 0:
+            raise InvariantError("free KV blocks and context of a repeated batch are", found, "instead of", expected)
+        return True
+
+    def _new_blocks_of_repeats(self, flight: _Flight) -> list[int]:
+        """Return the KV blocks that the next `block_size` repeats take."""
+        if not len(flight.decodes) or self.limits.reserves_whole_sequence:
+            return [0] * self.block_size
+        distances = -self._expected.context_tokens[flight.decodes] % self.block_size
+        counts: list[int] = np.bincount(distances, minlength=self.block_size).tolist()
+        return counts
 
     def _expect_finish(self, flight: _Flight, first_iteration: int) -> list[int]:
         """Apply what a batch and its repeats computed.
@@ -332,8 +340,8 @@ class CheckedReplica(Replica):
         limit, free_blocks = self.limits.max_num_seqs, self.free_blocks
         if limit is not None and len(self.running) > limit:
             raise InvariantError(len(self.running), "requests run, more than", limit)
-        if len(self.in_flight.flights) != len(self._expected_flights):
-            raise InvariantError(len(self.in_flight.flights), "batches are in flight, not", len(self._expected_flights))
+        if len(self.in_flight.batches) != len(self._expected_flights):
+            raise InvariantError(len(self.in_flight.batches), "batches are in flight, not", len(self._expected_flights))
         num_referenced = int(self._expected.num_blocks[[*self._expected_running]].sum())
         if self.kv.prefix is not None:
             num_referenced -= num_extra_references(self.kv.prefix, self._expected_running)

@@ -6,10 +6,11 @@ from math import inf
 
 import numpy as np
 
+from simulator.iteration_time.attention import AttentionTimes
 from simulator.iteration_time.attention_inputs import AttentionCases
 from simulator.iteration_time.device_profile import HALF_FORMAT, DeviceProfile
 from simulator.iteration_time.operators import Attention
-from simulator.replica import PrefillChunk
+from simulator.replica.batch import PrefillChunk
 
 
 def _knots(first: float, last: float, per_octave: int) -> list[float]:
@@ -24,22 +25,18 @@ _CHUNKS: list[float] = [1, 2, 4, *range(8, 512, 8), *range(512, 4096, 64), *_kno
 _CONTEXTS = [0.0, *_knots(32, 1 << 17, 4)]
 
 
-class AttentionTable:
+class AttentionTable(AttentionTimes):
     """Attention times of one shape, tabulated from a device's regressions.
 
-    Times are of one layer. Rows are computed on first use: one per number of decodes, and one per number of chunks and
-    chunk knot.
-
-    Attributes:
-        compute_dtype: Number format of the multiplications, if the device supports it: that of the KV cache where its
-            kernels were measured, else half precision.
+    Rows are computed on first use: one per number of decodes, and one per number of chunks and chunk knot. The number
+    format of the multiplications is that of the KV cache where its kernels were measured, else half precision.
     """
 
     def __init__(self, profile: DeviceProfile, attention: Attention) -> None:
+        super().__init__(attention.kv_dtype if attention.kv_dtype in profile.attention else HALF_FORMAT)
         self._gpu = profile.gpu
         self._in_engine = profile.in_engine
         self._attention = attention
-        self.compute_dtype = attention.kv_dtype if attention.kv_dtype in profile.attention else HALF_FORMAT
         fits = profile.attention[self.compute_dtype]
         self._decode, self._prefill = fits.decode, fits.prefill
         bandwidth = profile.gpu.bandwidth_gb_per_s * 1e9 * profile.most_bandwidth
@@ -60,16 +57,18 @@ class AttentionTable:
             self._select_piece(num_decodes, context_tokens / num_decodes)
         return self._intercept_s + self._slope_s * context_tokens
 
-    def prefill_times(self, chunks: Sequence[PrefillChunk], *, beside_decodes: bool) -> Sequence[float]:
-        """Return the seconds of each kernel, see `AttentionTimes`.
+    def add_prefills(self, seconds: float, chunks: Sequence[PrefillChunk], beside_decodes: bool) -> float:
+        """Return `seconds` plus those of each kernel, see `AttentionTimes`.
 
         One kernel computes several chunks like as many equal ones with the same tokens and query-key pairs. Beside
         decodes it takes its launch less, about the time of one short decode.
         """
         if not self._one_kernel:
-            return [self._equal_chunks_time(1, chunk.num_tokens, chunk.context_tokens) for chunk in chunks]
-        seconds = self._joint_time(chunks)
-        return (max(0.0, seconds - self._launch_s) if beside_decodes else seconds,)
+            for chunk in chunks:
+                seconds += self._equal_chunks_time(1, chunk.num_tokens, chunk.context_tokens)
+            return seconds
+        joint_s = self._joint_time(chunks)
+        return seconds + (max(0.0, joint_s - self._launch_s) if beside_decodes else joint_s)
 
     def _joint_time(self, chunks: Sequence[PrefillChunk]) -> float:
         num_chunks, num_tokens, num_pairs = len(chunks), 0, 0.0

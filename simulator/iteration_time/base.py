@@ -32,20 +32,45 @@ class OperatorTime:
     dtype: str = "bf16"
 
 
-@dataclass(frozen=True)
 class StageTimes:
     """Stage times of batches, for one model on one layout.
 
     Attributes:
-        of_batch: Returns the seconds of each pipeline stage and of each send, float[2 * pp - 1]: first stage, send,
-            second stage, ..., last stage. A single number without pipeline parallelism.
         provenance: Source and limits of the times; None: unknown.
-        operators: Yields the operators of a batch in a stage; None: the times are not composed of operators.
     """
 
-    of_batch: Callable[[Batch], Sequence[float]]
-    provenance: Provenance | None = None
-    operators: Callable[[Batch, int], Iterator[OperatorTime]] | None = None
+    def __init__(
+        self, function: Callable[[Batch], Sequence[float]] | None = None, provenance: Provenance | None = None
+    ) -> None:
+        """Take the times from a function, or from the methods of a subclass.
+
+        Args:
+            function: Returns what `of_batch` returns.
+            provenance: Source and limits of the times; None: unknown.
+        """
+        self._function = function
+        self.provenance = provenance
+
+    def of_batch(self, batch: Batch) -> Sequence[float]:
+        """Return the seconds of each pipeline stage and of each send, float[2 * pp - 1].
+
+        First stage, send, second stage, ..., last stage. A single number without pipeline parallelism.
+        """
+        assert self._function is not None
+        return self._function(batch)
+
+    def of_single_stage(self, batch: Batch) -> float:
+        """Return the seconds of the only pipeline stage."""
+        return self.of_batch(batch)[0]
+
+    @property
+    def has_operators(self) -> bool:
+        """Whether the times are composed of operators."""
+        return False
+
+    def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
+        """Yield the operators of a batch in a stage, if the times are composed of them."""
+        return iter(())
 
     def __call__(self, batch: Batch) -> Sequence[float]:
         """Return the seconds of each stage and send, as `of_batch` does."""

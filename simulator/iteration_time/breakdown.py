@@ -22,7 +22,7 @@ def time_breakdown(stage_times: StageTimes, device: Device, batch: Batch) -> dic
     Raises:
         ValueError: The stage times are not composed of operators.
     """
-    if stage_times.operators is None:
+    if not stage_times.has_operators:
         raise ValueError("iteration_time: this model is not composed of operators; use roofline or profile")
     times = [float(seconds) for seconds in stage_times(batch)]
     stages = [sum(times[2 * stage : 2 * stage + 2]) for stage in range((len(times) + 1) // 2)]

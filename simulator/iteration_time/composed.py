@@ -1,15 +1,17 @@
 """Iteration time composed of kernels, collectives and host overhead."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 
 import numpy as np
 
+from simulator.iteration_time.attention import AttentionTimes, UngroupedDecode
 from simulator.iteration_time.base import OperatorTime, StageTimes
 from simulator.iteration_time.collectives import Collectives
-from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels, UngroupedDecode
+from simulator.iteration_time.kernels import Floats, Kernels
+from simulator.iteration_time.lookup import Lookup
 from simulator.iteration_time.operators import (
     Elementwise,
     Experts,
@@ -25,19 +27,11 @@ from simulator.iteration_time.provenance import HostPart
 from simulator.model import HALF_BYTES, EngineOverhead, Layout
 from simulator.replica import Batch
 
-_BLOCK = 256  # values that a lookup computes at once
 
-# Parts of a stage's time: number of layers; entry, head, launches and send, seconds.
-_Stage = tuple[int, float, float, float, float]
-
-
-class ComposedTimes:
+class ComposedTimes(StageTimes):
     """Stage times of one layout, composed of the times of its operators.
 
     Attention is computed for each batch; the rest is looked up by number of tokens and of sequences.
-
-    Attributes:
-        provenance: Provenance of the kernels and collectives.
     """
 
     def __init__(self, kernels: Kernels, layout: Layout, engine: EngineOverhead) -> None:
@@ -49,7 +43,7 @@ class ComposedTimes:
         self._fused = engine.fused_operators
         self._sampler = engine.sampler
         host = engine.host_time(layout.device)
-        self._host = host.line(parallel.num_gpus)
+        self._base_s, self._per_seq_s = host.line(parallel.num_gpus)
         self._layers = layout.stage_layers
         self._launches = [layers * host.launch_per_layer_s for layers in self._layers]
         self._graph_launches = [host.launch_graph_s] * parallel.pp
@@ -65,8 +59,10 @@ class ComposedTimes:
         self._entries = [Lookup(partial(self._entry_time, stage)) for stage in range(parallel.pp)]
         self._heads = [Lookup(partial(self._head_time, stage)) for stage in range(parallel.pp)]
         self._sends = [Lookup(partial(self._send_time, stage)) for stage in range(parallel.pp - 1)]
-        # Of batches without prefill, by number of decodes: linear operators of a layer, host, and stages.
-        self._decode_parts: dict[int, tuple[float, float, Sequence[_Stage]]] = {}
+        # Sizes of the latest batch of the only stage, and what depends on them.
+        self._num_decodes, self._num_prefill_tokens, self._num_chunks = -1, 0, 0
+        self._num_layers = self._layers[0]
+        self._linear_s, self._entry_s, self._head_s, self._host_s, self._launch_s = 0.0, 0.0, 0.0, 0.0, 0.0
         operators = [
             embedding(model, parallel.tp),
             *chain(*layer_operators(model, parallel.tp, fused=self._fused)),
@@ -74,62 +70,67 @@ class ComposedTimes:
         ]
         warnings = [*kernels.warnings_for(layout, operators), *self._collectives.warnings]
         source = ", ".join([kernels.provenance.source, *self._collectives.sources])
-        self.provenance = replace(
-            kernels.provenance, source=source, warnings=warnings, host=HostPart(*self._host, self._launches)
-        )
+        host_part = HostPart(self._base_s, self._per_seq_s, self._launches)
+        super().__init__(None, replace(kernels.provenance, source=source, warnings=warnings, host=host_part))
 
     @property
-    def stage_times(self) -> StageTimes:
-        """The times, as engines and reports read them."""
-        return StageTimes(self.of_batch, self.provenance, self.operators)
+    def has_operators(self) -> bool:
+        """Whether the times are composed of operators."""
+        return True
 
     def of_batch(self, batch: Batch) -> Sequence[float]:
         """Return the seconds of each stage and each send, see `StageTimes`."""
-        chunks, num_decodes = batch.chunks, batch.num_decodes
-        if not chunks:
-            layer_s, host_s, stages = self._decode_parts.get(num_decodes) or self._add_decode_parts(batch)
-            layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
-            if len(stages) > 1:
-                return _stage_times(layer_s, host_s, stages)
-            layers, entry_s, head_s, launch_s, _ = stages[0]
-            gpu_s = layers * layer_s + entry_s + head_s
-            return (host_s + (gpu_s if gpu_s > launch_s else launch_s),)
-        num_seqs, launches = num_decodes + len(chunks), self._launches
-        num_tokens = batch.num_prefill_tokens + num_decodes
-        if num_tokens < len(self._padded_mixed):
-            num_tokens, launches = self._padded_mixed[num_tokens], self._piece_launches
-        layer_s = self._linear[num_tokens]
+        if len(self._layers) == 1:
+            return (self.of_single_stage(batch),)
+        num_tokens, num_rows, launches = self._padded_batch(batch)
+        times: list[float] = []
+        layer_s, host_s = self._layer_time(batch, num_tokens), self._host_time(batch)
+        for stage, layers in enumerate(self._layers):
+            gpu_s = layers * layer_s + self._entries[stage].at(num_tokens) + self._heads[stage].at(num_rows)
+            times.append(host_s + (gpu_s if gpu_s > launches[stage] else launches[stage]))
+            if stage < len(self._sends):
+                times.append(self._sends[stage].at(num_tokens))
+        return times
+
+    def of_single_stage(self, batch: Batch) -> float:
+        """Return the seconds of the only stage."""
+        num_decodes = batch.num_decodes
+        if (
+            num_decodes != self._num_decodes
+            or batch.num_prefill_tokens != self._num_prefill_tokens
+            or len(batch.chunks) != self._num_chunks
+        ):
+            self._look_up(batch)
+        layer_s = self._linear_s
         if num_decodes:
             layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
-        for seconds in self._attention.prefill_times(chunks, beside_decodes=num_decodes > 0):
-            layer_s += seconds
-        base_s, per_seq_s = self._host
-        host_s = base_s + per_seq_s * num_seqs
-        if len(launches) > 1:
-            return _stage_times(layer_s, host_s, self._stages(num_tokens, num_seqs, launches))
-        launch_s = launches[0]
-        gpu_s = self._layers[0] * layer_s + self._entries[0][num_tokens] + self._heads[0][num_seqs]
-        return (host_s + (gpu_s if gpu_s > launch_s else launch_s),)
+        if self._num_chunks:
+            layer_s = self._attention.add_prefills(layer_s, batch.chunks, num_decodes > 0)
+        gpu_s = self._num_layers * layer_s + self._entry_s + self._head_s
+        return self._host_s + (gpu_s if gpu_s > self._launch_s else self._launch_s)
 
-    def _stages(self, num_tokens: int, num_rows: int, launches: Sequence[float]) -> Sequence[_Stage]:
-        """Return the parts of each stage that depend on these numbers only."""
-        sends = [*(send[num_tokens] for send in self._sends), 0.0]
-        parts = zip(self._layers, self._entries, self._heads, launches, sends, strict=True)
-        return [
-            (layers, entry[num_tokens], head[num_rows], launch_s, send_s)
-            for layers, entry, head, launch_s, send_s in parts
-        ]
-
-    def _add_decode_parts(self, batch: Batch) -> tuple[float, float, Sequence[_Stage]]:
+    def _look_up(self, batch: Batch) -> None:
+        """Look up what depends only on the sizes of a batch; repeats keep them."""
+        self._num_decodes, self._num_prefill_tokens = batch.num_decodes, batch.num_prefill_tokens
+        self._num_chunks = len(batch.chunks)
         num_tokens, num_rows, launches = self._padded_batch(batch)
-        base_s, per_seq_s = self._host
-        parts = (
-            self._linear[num_tokens],
-            base_s + per_seq_s * batch.num_decodes,
-            self._stages(num_tokens, num_rows, launches),
-        )
-        self._decode_parts[batch.num_decodes] = parts
-        return parts
+        self._linear_s = self._linear.at(num_tokens)
+        self._entry_s = self._entries[0].at(num_tokens)
+        self._head_s = self._heads[0].at(num_rows)
+        self._launch_s = launches[0]
+        self._host_s = self._host_time(batch)
+
+    def _host_time(self, batch: Batch) -> float:
+        return self._base_s + self._per_seq_s * (batch.num_decodes + len(batch.chunks))
+
+    def _layer_time(self, batch: Batch, num_tokens: int) -> float:
+        """Return the seconds of one layer."""
+        layer_s, num_decodes = self._linear.at(num_tokens), batch.num_decodes
+        if num_decodes:
+            layer_s += self._attention.decode_time(num_decodes, batch.decode_context_tokens)
+        if batch.chunks:
+            layer_s = self._attention.add_prefills(layer_s, batch.chunks, num_decodes > 0)
+        return layer_s
 
     def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
         """Yield the operators of a stage, host overhead and send included.
@@ -143,10 +144,9 @@ class ComposedTimes:
             yield operator
         if gpu_s < launches[stage]:
             yield OperatorTime("wait_for_launches", "host", launches[stage] - gpu_s, 1)
-        base_s, per_seq_s = self._host
-        yield OperatorTime("host", "host", base_s + per_seq_s * (batch.num_decodes + len(batch.chunks)), 1)
+        yield OperatorTime("host", "host", self._host_time(batch), 1)
         if stage < self._parallel.pp - 1:
-            yield OperatorTime("send", "network", self._sends[stage][num_tokens], 1)
+            yield OperatorTime("send", "network", self._sends[stage].at(num_tokens), 1)
 
     def _padded_batch(self, batch: Batch) -> tuple[int, int, Sequence[float]]:
         """Return the computed tokens, rows of the head, and launch times."""
@@ -163,7 +163,7 @@ class ComposedTimes:
         if stage == 0:
             yield self._operator_time(embedding(model, parallel.tp), num_tokens, 1)
         elif parallel.sliced_sends:
-            yield OperatorTime("gather_slices", "network", self._entries[stage][num_tokens], 1)
+            yield OperatorTime("gather_slices", "network", self._entries[stage].at(num_tokens), 1)
         before, after = layer_operators(model, parallel.tp, fused=self._fused)
         for operator in before:
             yield self._operator_time(operator, num_tokens, layers)
@@ -190,7 +190,7 @@ class ComposedTimes:
             yield OperatorTime(
                 "prefill_attention",
                 "kernel",
-                sum(self._attention.prefill_times(batch.chunks, beside_decodes=batch.num_decodes > 0)),
+                self._attention.add_prefills(0.0, batch.chunks, batch.num_decodes > 0),
                 layers,
                 sum(attention.prefill_flops(*size) for size in sizes),
                 sum(attention.prefill_bytes(*size) for size in sizes),
@@ -279,28 +279,3 @@ def padded_sizes(sizes: Sequence[int]) -> list[int]:
     for size in sizes:
         padded += [size] * (size + 1 - len(padded))
     return padded
-
-
-def _stage_times(layer_s: float, host_s: float, stages: Sequence[_Stage]) -> Sequence[float]:
-    """Return the seconds of each stage and each send."""
-    times: list[float] = []
-    for layers, entry_s, head_s, launch_s, send_s in stages:
-        gpu_s = layers * layer_s + entry_s + head_s
-        times += (host_s + (gpu_s if gpu_s > launch_s else launch_s), send_s)
-    times.pop()
-    return times
-
-
-class Lookup(dict[int, float]):
-    """Memoized function of a positive integer, computed `_BLOCK` values at a time."""
-
-    def __init__(self, function: Callable[[Floats], Floats]) -> None:
-        super().__init__()
-        self._function = function
-
-    def __missing__(self, number: int) -> float:
-        """Compute and keep the block of values around a number."""
-        first = (number - 1) // _BLOCK * _BLOCK + 1
-        values = self._function(np.arange(first, first + _BLOCK, dtype=np.float64))
-        self.update(zip(range(first, first + _BLOCK), values.tolist(), strict=True))
-        return self[number]

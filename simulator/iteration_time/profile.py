@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from simulator.iteration_time.attention import AttentionTimes
 from simulator.iteration_time.attention_table import AttentionTable
 from simulator.iteration_time.base import StageTimes
 from simulator.iteration_time.composed import ComposedTimes
 from simulator.iteration_time.device_profile import HALF_FORMAT, SHIPPED, SUFFIX, DeviceProfile, load_profile
 from simulator.iteration_time.experts import ROUTING, ExpertCases
-from simulator.iteration_time.kernels import AttentionTimes, Floats, Kernels
+from simulator.iteration_time.kernels import Floats, Kernels
 from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul, Operator
 from simulator.iteration_time.provenance import Provenance
 from simulator.iteration_time.roofline import RooflineKernels
@@ -47,7 +48,7 @@ class Profile:
         Raises:
             ValueError: The file cannot be read.
         """
-        return ComposedTimes(self.kernels(layout.device, engine.kernels), layout, engine).stage_times
+        return ComposedTimes(self.kernels(layout.device, engine.kernels), layout, engine)
 
     def kernels(self, device: Device, generation: str | None = None) -> Kernels:
         """Return the kernel times of a device.

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulator.iteration_time.attention import AttentionTimes, RooflineAttention
 from simulator.iteration_time.base import StageTimes
 from simulator.iteration_time.composed import ComposedTimes
-from simulator.iteration_time.kernels import AttentionTimes, Floats
+from simulator.iteration_time.kernels import Floats
 from simulator.iteration_time.operators import Attention, Elementwise, Experts, MatMul, Operator
 from simulator.iteration_time.provenance import Provenance
 from simulator.model import Device, EngineOverhead, Layout
-from simulator.replica import PrefillChunk
 from traces.shared.warnings import Warning
 
 
@@ -29,7 +29,7 @@ class Roofline:
 
     def for_layout(self, layout: Layout, engine: EngineOverhead) -> StageTimes:
         """Return the stage times of one model on one layout."""
-        return ComposedTimes(RooflineKernels(layout.device), layout, engine).stage_times
+        return ComposedTimes(RooflineKernels(layout.device), layout, engine)
 
 
 class RooflineKernels:
@@ -73,39 +73,3 @@ class RooflineKernels:
             product_s=4.0 * attention.q_heads * attention.head_dim / self._attention_flop_per_s,
             cached_token_s=attention.kv_bytes_per_token / self._attention_byte_per_s,
         )
-
-
-@dataclass(frozen=True)
-class RooflineAttention:
-    """Attention times of one layer on a roofline.
-
-    Attributes:
-        kernel_s: Seconds of the shortest kernel.
-        product_s: Seconds per query-key pair, over all heads.
-        cached_token_s: Seconds to read the keys and values of one token.
-        compute_dtype: Number format of the multiplications.
-    """
-
-    kernel_s: float
-    product_s: float
-    cached_token_s: float
-    compute_dtype: str = "bf16"
-
-    def prefill_times(self, chunks: Sequence[PrefillChunk], *, beside_decodes: bool) -> Sequence[float]:
-        """Return the seconds of each chunk.
-
-        Attention is full over the context and causal within the chunk.
-        """
-        return [self._chunk_time(chunk.num_tokens, chunk.context_tokens) for chunk in chunks]
-
-    def _chunk_time(self, chunk: int, context: int) -> float:
-        compute_s = self.product_s * chunk * (context + (chunk + 1) / 2)
-        memory_s = self.cached_token_s * (context + chunk)
-        return self.kernel_s + (compute_s if compute_s > memory_s else memory_s)
-
-    def decode_time(self, num_decodes: int, context_tokens: int) -> float:
-        """Return the time of decodes in seconds.
-
-        They are memory-bound: every cached key and value is read once.
-        """
-        return self.kernel_s + self.cached_token_s * context_tokens

@@ -1,10 +1,9 @@
 """What each iteration of a replica computed and when."""
 
-import struct
-from collections.abc import Callable, Sized
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,34 +22,13 @@ RUN_COLUMNS = (
     "decode_set",
 )
 
+_WIDTH = len(RUN_COLUMNS)
+_FIRST_SIZE = 1 << 10
 _START = RUN_COLUMNS.index("start_s")
-
-_VALUES_PER_PART = 1 << 14
-
 
 Columns = dict[str, NDArray[Any]]
 # Members of a batch: (request, tokens, whether they are prompt tokens).
 Members = list[tuple[int, int, bool]]
-
-
-class LoggedBatch(Protocol):
-    """The part of a batch that the log reads; see `simulator.replica.Batch`."""
-
-    @property
-    def chunks(self) -> Sized:
-        """Its prefill chunks."""
-        ...
-
-    num_prefill_tokens: int
-    num_decodes: int
-    prefill_context_tokens: int
-    decode_context_tokens: int
-
-
-class LoggedDecodes(Protocol):
-    """The part of a decode set that the log reads; see `simulator.replica.DecodeSet`."""
-
-    index: int
 
 
 @dataclass(frozen=True)
@@ -110,8 +88,8 @@ class IterationLog:
     the end times and free KV blocks of repeats do not follow from the first iteration.
 
     Attributes:
-        times: end_s and free_blocks of the latest iterations, flat. The engine extends it.
-        spans: Start and end of the latest iterations in each pipeline stage, flat; None: not logged.
+        num_iterations: Iterations so far.
+        spans: Start and end of each iteration in each pipeline stage, flat; None: not logged.
     """
 
     def __init__(self, with_members: bool = False, num_stages_with_spans: int = 0) -> None:
@@ -121,57 +99,73 @@ class IterationLog:
             with_members: Whether to log the members of each batch.
             num_stages_with_spans: Number of pipeline stages whose compute times are logged; 0: none are.
         """
-        self.times: list[float] = []
-        self.spans: list[float] | None = [] if num_stages_with_spans else None
+        self.num_iterations = 0
+        self.spans: array[float] | None = array("d") if num_stages_with_spans else None
         self._num_stages = num_stages_with_spans
         # Members of the batches of each run. Optional, because it costs time per member.
         self._members: list[Members] | None = [] if with_members else None
         self._lone_preemptions: list[tuple[int, float]] = []
-        self._runs: list[float] = []  # RUN_COLUMNS, flat
-        self._packed_times: list[bytes] = []
-        self._packed_spans: list[bytes] = []
-        self._packed_runs: list[bytes] = []
-        self._num_packed = 0
+        # Flat and longer than their contents: end_s and free_blocks of each iteration, RUN_COLUMNS of each run.
+        self._times = _zeros(2 * _FIRST_SIZE)
+        self._runs = _zeros(_WIDTH * _FIRST_SIZE)
+        self._num_runs = 0
 
     def begin_run(
         self,
-        batch: LoggedBatch,
-        decodes: LoggedDecodes | None,
         schedule_s: float,
         start_s: float,
-        members: Callable[[], Members],
+        num_prefills: int,
+        num_prefill_tokens: int,
+        num_decodes: int,
+        prefill_context_tokens: int,
+        decode_context_tokens: int,
+        decode_set: int,
     ) -> None:
-        """Log a batch just put in flight.
+        """Log a batch just put in flight, in the order of `RUN_COLUMNS`.
 
         Its end times, and those of its repeats, follow.
-
-        Args:
-            batch: The batch.
-            decodes: Its decode set; None: it has no decodes.
-            schedule_s: When it was scheduled.
-            start_s: When it starts in the first stage.
-            members: Returns its members; called only if they are logged.
         """
-        self._runs.extend(
-            (
-                self._num_packed + len(self.times) // 2,
-                schedule_s,
-                start_s,
-                len(batch.chunks),
-                batch.num_prefill_tokens,
-                batch.num_decodes,
-                batch.prefill_context_tokens,
-                batch.decode_context_tokens,
-                NO_DECODE_SET if decodes is None else decodes.index,
-            )
-        )
-        if self._members is not None:
-            self._members.append(members())
+        first = self._num_runs * _WIDTH
+        if first == len(self._runs):
+            self._runs = _doubled(self._runs)
+        runs = self._runs
+        runs[first] = self.num_iterations
+        runs[first + 1] = schedule_s
+        runs[first + 2] = start_s
+        runs[first + 3] = num_prefills
+        runs[first + 4] = num_prefill_tokens
+        runs[first + 5] = num_decodes
+        runs[first + 6] = prefill_context_tokens
+        runs[first + 7] = decode_context_tokens
+        runs[first + 8] = decode_set
+        self._num_runs += 1
+
+    def add(self, end_s: float, free_blocks: int) -> None:
+        """Log an iteration of the latest run: when it ends, and the free KV blocks in it."""
+        first = 2 * self.num_iterations
+        if first == len(self._times):
+            self._times = _doubled(self._times)
+        self._times[first] = end_s
+        self._times[first + 1] = free_blocks
+        self.num_iterations += 1
+
+    @property
+    def logs_members(self) -> bool:
+        """Whether the members of each batch are logged."""
+        return self._members is not None
+
+    def log_members(self, members: Members) -> None:
+        """Log the members of the batch of the latest run."""
+        assert self._members is not None
+        self._members.append(members)
 
     def last_end_s(self, now_s: float) -> float | None:
         """Return the end of the last completed iteration; None: unknown."""
-        times = self.times
-        return next((times[index] for index in range(len(times) - 2, -1, -2) if times[index] <= now_s), None)
+        times = self._times
+        for index in range(2 * self.num_iterations - 2, -1, -2):
+            if times[index] <= now_s:
+                return times[index]
+        return None
 
     def log_lone_preemptions(self, preemptions: range, now_s: float) -> None:
         """Log that preemptions, by number, were decided now without forming a batch."""
@@ -182,37 +176,14 @@ class IterationLog:
 
         Those that would start later take no time.
         """
-        if len(self.times) < 2 * num_iterations:
-            self._restore_latest()
-        width, times, runs = len(RUN_COLUMNS), self.times, self._runs
-        for index in range(len(times) - 2 * num_iterations, len(times), 2):
-            times[index] = min(times[index], now_s)
-        for index in range(max(0, len(runs) - width * num_iterations), len(runs), width):
-            runs[index + _START] = min(runs[index + _START], now_s)
+        end, num_runs = 2 * self.num_iterations, self._num_runs
+        for index in range(end - 2 * num_iterations, end, 2):
+            self._times[index] = min(self._times[index], now_s)
+        for run in range(max(0, num_runs - num_iterations), num_runs):
+            self._runs[run * _WIDTH + _START] = min(self._runs[run * _WIDTH + _START], now_s)
         if self.spans is not None:
             first = len(self.spans) - 2 * self._num_stages * num_iterations
-            self.spans[first:] = [min(time_s, now_s) for time_s in self.spans[first:]]
-
-    def compact(self, num_values: int = _VALUES_PER_PART) -> None:
-        """Pack the log into a quarter of the memory.
-
-        If `times` has at most `num_values` values, do nothing.
-        """
-        if len(self.times) > num_values:
-            self._num_packed += len(self.times) // 2
-            self._packed_times.append(_pack(self.times))
-            self._packed_runs.append(_pack(self._runs))
-            if self.spans is not None:
-                self._packed_spans.append(_pack(self.spans))
-
-    def _restore_latest(self) -> None:
-        """Unpack the part that was packed last."""
-        if self._packed_times:
-            self.times[:0] = _unpack(self._packed_times.pop())
-            self._runs[:0] = _unpack(self._packed_runs.pop())
-            self._num_packed = sum(map(len, self._packed_times)) // (2 * 8)
-            if self.spans is not None:
-                self.spans[:0] = _unpack(self._packed_spans.pop())
+            self.spans[first:] = array("d", [min(time_s, now_s) for time_s in self.spans[first:]])
 
     def members(self) -> list[Members] | None:
         """Return the members of each batch in batch order; None: not logged."""
@@ -223,21 +194,19 @@ class IterationLog:
 
     def logged(self) -> LoggedIterations:
         """Return the iterations logged so far."""
-        self.compact(0)
-        times = np.frombuffer(b"".join(self._packed_times)).reshape(-1, 2)
-        runs = np.frombuffer(b"".join(self._packed_runs)).reshape(-1, len(RUN_COLUMNS))
-        spans = None
-        if self.spans is not None:
-            spans = np.frombuffer(b"".join(self._packed_spans)).reshape(-1, self._num_stages, 2)
+        times = np.array(self._times)[: 2 * self.num_iterations].reshape(-1, 2)
+        runs = np.array(self._runs)[: _WIDTH * self._num_runs].reshape(-1, _WIDTH)
+        spans = None if self.spans is None else np.array(self.spans).reshape(-1, self._num_stages, 2)
         lone = np.array(self._lone_preemptions, dtype=np.float64).reshape(-1, 2)
-        return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs, lone, spans)
+        return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs.copy(), lone, spans)
 
 
-def _pack(values: list[float]) -> bytes:
-    packed = struct.pack(f"{len(values)}d", *values)
-    values.clear()
-    return packed
+def _zeros(num_values: int) -> "array[float]":
+    return array("d", bytes(8 * num_values))
 
 
-def _unpack(packed: bytes) -> tuple[float, ...]:
-    return struct.unpack(f"{len(packed) // 8}d", packed)
+def _doubled(values: "array[float]") -> "array[float]":
+    """Return a copy with as many zeros behind."""
+    longer = _zeros(2 * len(values))
+    memoryview(longer)[: len(values)] = memoryview(values)
+    return longer

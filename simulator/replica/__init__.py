@@ -3,7 +3,7 @@
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.errors import PolicyError
-from simulator.replica.in_flight import Flight, InFlight
+from simulator.replica.in_flight import InFlight
 from simulator.replica.limits import Limits
 from simulator.replica.observation import batch_members, cached_tokens, decode_spans
 from simulator.replica.replica import Replica
@@ -12,7 +12,6 @@ from simulator.replica.requests import Lengths, RequestTable
 __all__ = [
     "Batch",
     "DecodeSet",
-    "Flight",
     "InFlight",
     "Lengths",
     "Limits",

@@ -1,10 +1,10 @@
 """The batch of one iteration."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from simulator.replica.decode_set import DecodeSet
 
 
-@dataclass(slots=True)
 class PrefillChunk:
     """Prompt tokens of one request in one iteration.
 
@@ -15,9 +15,12 @@ class PrefillChunk:
             computed earlier or, at admission, found in a prefix cache.
     """
 
-    request: int
-    num_tokens: int
-    context_tokens: int = 0
+    __slots__ = ("context_tokens", "num_tokens", "request")
+
+    def __init__(self, request: int, num_tokens: int, context_tokens: int = 0) -> None:
+        self.request = request
+        self.num_tokens = num_tokens
+        self.context_tokens = context_tokens
 
 
 class Batch:
@@ -40,22 +43,40 @@ class Batch:
         until_arrival: Whether an arrival could change a decision that repeats. It cannot if the head of a queue
             without overtaking waits, or if the token budget is used up.
         note: State that the policy finds in `Replica.note` at its next call; None keeps the previous note.
+        decodes: Decode set of its decodes, once it is in flight; None: it has none.
+        iteration: Iterations of that set when it started, this one included.
+        scheduled: Requests that decode in it, if they can be scheduled again before it ends; None: those in `decodes`.
+        finishing: Requests that it gives their last token.
+        results_of_preempted: Requests preempted since it started, and the kind of result that it gives them.
+        num_repeats: How often the batch in flight can be repeated before the last full chunk of a prefill.
     """
 
     __slots__ = (
         "chunks",
         "decode_context_tokens",
+        "decodes",
+        "finishing",
         "ignored",
+        "iteration",
         "note",
         "num_decodes",
         "num_prefill_tokens",
+        "num_repeats",
         "preempted",
         "prefill_context_tokens",
         "repeats",
+        "results_of_preempted",
+        "scheduled",
         "until_arrival",
     )
 
     def __init__(self) -> None:
+        self.decodes: DecodeSet | None = None
+        self.iteration = 0
+        self.scheduled: list[int] | None = None
+        self.finishing: list[int] = []
+        self.results_of_preempted: dict[int, int] = {}
+        self.num_repeats = 0
         self.num_decodes = 0
         self.decode_context_tokens = 0
         self.chunks: list[PrefillChunk] = []
@@ -116,3 +137,16 @@ class Batch:
     def decides_anything(self) -> bool:
         """Whether the batch computes tokens or preempts or ignores requests."""
         return bool(self.num_decodes or self.chunks or self.preempted or self.ignored)
+
+    # -- in flight ------------------------------------------------------------------------------
+
+    def live_decodes(self) -> list[int]:
+        """Return the requests that decode in it, without preempted ones."""
+        if self.scheduled is not None:
+            return [request for request in self.scheduled if request not in self.results_of_preempted]
+        return [*(self.decodes or ()), *self.finishing]
+
+    def live_chunks(self) -> list[PrefillChunk]:
+        """Return its chunks, without those of preempted requests."""
+        preempted = self.results_of_preempted
+        return [chunk for chunk in self.chunks if chunk.request not in preempted] if preempted else self.chunks

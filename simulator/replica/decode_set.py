@@ -1,8 +1,12 @@
 """Decoding requests, kept as running totals."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heappush
 
 from simulator.log import DecodeSpan
+
+
+_NEVER = 1 << 62
 
 
 class DecodeSet:
@@ -24,8 +28,10 @@ class DecodeSet:
     __slots__ = (
         "_block_size",
         "_by_residue",
+        "_ends",
         "_finishing",
         "_members",
+        "_next_end",
         "context_tokens",
         "index",
         "iteration",
@@ -44,6 +50,9 @@ class DecodeSet:
         # iteration counts at which it joined and at which it emits its last token.
         self._members: dict[int, tuple[int, int, int]] = {}
         self._finishing: dict[int, list[int]] = {}
+        # Heap of the iterations in which members emit their last tokens, and the next one. Some may have no members.
+        self._ends: list[int] = []
+        self._next_end = _NEVER
         # Members that append blocks, by offset modulo block_size: one residue needs blocks in each iteration.
         self._by_residue: list[dict[int, None]] = [{} for _ in range(block_size)]
 
@@ -90,6 +99,8 @@ class DecodeSet:
         finishing = self._finishing.get(last)
         if finishing is None:
             self._finishing[last] = [request]
+            heappush(self._ends, last)
+            self._next_end = self._ends[0]
         else:
             finishing.append(request)
         self.num_requests += 1
@@ -115,13 +126,18 @@ class DecodeSet:
         Returns:
             Decode spans of the finished members.
         """
-        self.iteration = iteration = self.iteration + 1
+        self.iteration += 1
         self.context_tokens += self.num_requests
-        left: Sequence[DecodeSpan] = ()
-        if iteration in self._finishing:
-            left = [self._leave(request) for request in self._finishing.pop(iteration)]
-        self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
+        left = self._end_members() if self.iteration == self._next_end else ()
+        self.num_new_blocks = len(self._by_residue[-self.iteration % self._block_size])
         return left
+
+    def _end_members(self) -> Sequence[DecodeSpan]:
+        """Remove the members that emit their last token now."""
+        heappop(self._ends)
+        self._next_end = self._ends[0] if self._ends else _NEVER
+        requests = self._finishing.pop(self.iteration, ())
+        return [self._leave(request) for request in requests]
 
     def _leave(self, request: int) -> DecodeSpan:
         offset, joined, _ = self._members.pop(request)

@@ -6,7 +6,7 @@ the results of a request that was preempted meanwhile (they are kept or dropped)
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from simulator.log import DecodeSpan, RequestEvents
 from simulator.replica.batch import Batch, PrefillChunk
@@ -17,59 +17,20 @@ from simulator.replica.requests import RequestTable
 NO_TOKEN, DECODE_TOKEN, PREFILL_TOKEN = range(3)
 
 
-class Flight:
-    """A batch in flight.
-
-    Attributes:
-        batch: The batch.
-        decodes: Decode set of its decodes; None: it has none.
-        scheduled: Requests that decode in it, if they can be scheduled again before it ends; None: those in `decodes`.
-        finishing: Requests that it gives their last token.
-        preempted: Requests preempted since it started, and the kind of result that it gives them.
-    """
-
-    __slots__ = ("_iteration", "batch", "decodes", "finishing", "preempted", "scheduled")
-
-    def __init__(self, batch: Batch, decodes: DecodeSet | None, scheduled: list[int] | None) -> None:
-        self.batch = batch
-        self.decodes = decodes
-        self.scheduled = scheduled
-        self.finishing: list[int] = []
-        self.preempted: dict[int, int] = {}
-        if scheduled is not None and decodes is not None:
-            self._iteration = decodes.iteration + 1
-
-    @property
-    def iteration(self) -> int:
-        """Iterations of its decode set, this one included."""
-        return self.decodes.iteration if self.scheduled is None and self.decodes is not None else self._iteration
-
-    def decoding(self) -> list[int]:
-        """Return the requests that decode in it, without preempted ones."""
-        if self.scheduled is not None:
-            return [request for request in self.scheduled if request not in self.preempted]
-        return [*(self.decodes or ()), *self.finishing]
-
-    def chunks(self) -> list[PrefillChunk]:
-        """Return its chunks, without those of preempted requests."""
-        chunks, preempted = self.batch.chunks, self.preempted
-        return [chunk for chunk in chunks if chunk.request not in preempted] if preempted else chunks
-
-
 class InFlight:
     """Decoding requests and batches in flight of a replica.
 
     Attributes:
         decoding: Decoding requests that can be scheduled.
         forming: Decodes of the batch that the policy is deciding; None: none so far.
-        flights: Batches in flight, oldest first.
+        batches: Batches in flight, oldest first.
         lookahead: Calls of the policy until a decode can be scheduled again; 0: when its token is known.
     """
 
     __slots__ = (
         "_appends_blocks", "_block_size", "_busy", "_events", "_idle", "_keeps_results", "_num_calls", "_num_sets",
         "_requests",
-        "decoding", "flights", "forming", "lookahead",
+        "batches", "decoding", "forming", "lookahead",
     )  # fmt: skip
 
     def __init__(
@@ -105,7 +66,7 @@ class InFlight:
         self._num_calls = 0
         self.decoding = self.idle_set()
         self.forming: DecodeSet | None = None
-        self.flights: deque[Flight] = deque()
+        self.batches: deque[Batch] = deque()
 
     # -- questions ------------------------------------------------------------------------------
 
@@ -114,7 +75,7 @@ class InFlight:
         sets = [self.decoding] if self.forming is None else [self.decoding, self.forming]
         if self.lookahead:
             return [*sets, *(decodes for _, decodes in self._busy)]
-        return [*sets, *(flight.decodes for flight in self.flights if flight.decodes is not None)]
+        return [*sets, *(batch.decodes for batch in self.batches if batch.decodes is not None)]
 
     def set_of(self, request: int) -> DecodeSet | None:
         """Return the decode set of a request; None: it is in none."""
@@ -122,7 +83,7 @@ class InFlight:
 
     def num_tokens(self, request: int) -> int:
         """Return how many tokens the batches in flight give a running request."""
-        kinds = [self._kind_of(request, flight) for flight in self.flights]
+        kinds = [self._kind_of(request, batch) for batch in self.batches]
         return sum(kind in (DECODE_TOKEN, PREFILL_TOKEN) for kind in kinds)
 
     def context_tokens(self, request: int) -> int:
@@ -138,17 +99,17 @@ class InFlight:
         """Whether a chunk is the last one of its prefill."""
         return chunk.context_tokens + chunk.num_tokens >= self._requests.known_tokens[chunk.request]
 
-    def _kind_of(self, request: int, flight: Flight) -> int | None:
+    def _kind_of(self, request: int, batch: Batch) -> int | None:
         """Return the kind of result that a batch gives a request.
 
         Returns None if it is not in the batch.
         """
-        if request in flight.preempted:
+        if request in batch.results_of_preempted:
             return None
-        members = flight.decodes if flight.scheduled is None else flight.scheduled
-        if (members and request in members) or (flight.scheduled is None and request in flight.finishing):
+        members = batch.decodes if batch.scheduled is None else batch.scheduled
+        if (members and request in members) or (batch.scheduled is None and request in batch.finishing):
             return DECODE_TOKEN
-        for chunk in flight.batch.chunks:
+        for chunk in batch.chunks:
             if chunk.request == request:
                 return PREFILL_TOKEN if self.completes(chunk) else NO_TOKEN
         return None
@@ -187,38 +148,41 @@ class InFlight:
             decodes.add(request, context_tokens, num_remaining, self._appends_blocks)
         return num_remaining > 0
 
-    def start(self, batch: Batch) -> Flight:
+    def start(self, batch: Batch) -> None:
         """Put the forming batch in flight; its decodes count as computed."""
         decodes, self.forming = self.forming, None
         if decodes is not None and not decodes.num_requests:  # all were preempted
             self._idle.append(decodes)
             decodes = None
-        flight = Flight(batch, decodes, None if not self.lookahead else [*(decodes or ())])
-        self.flights.append(flight)
-        if decodes is not None and (left := decodes.advance()):
-            self.finish_decodes(flight, left)
-        return flight
+        batch.decodes = decodes
+        if self.lookahead:
+            batch.scheduled = [*(decodes or ())]
+        self.batches.append(batch)
+        if decodes is not None:
+            batch.iteration = decodes.iteration + 1
+            self.advance(batch, decodes)
 
-    def finish_decodes(self, flight: Flight, spans: Sequence[DecodeSpan]) -> None:
-        """Note the decodes that get their last token from a batch."""
-        self._events.decode_spans += spans
-        flight.finishing += [span[0] for span in spans]
+    def advance(self, batch: Batch, decodes: DecodeSet) -> None:
+        """Compute the decodes of a batch; note those that get their last token."""
+        if spans := decodes.advance():
+            self._events.decode_spans += spans
+            batch.finishing += [span[0] for span in spans]
 
     def rest(self, decodes: DecodeSet) -> None:
         """Keep decodes from being scheduled for the next `lookahead` calls."""
         self._busy.append((self._num_calls, decodes))
 
-    def end(self) -> Flight:
+    def end(self) -> Batch:
         """Take the oldest batch out of flight."""
-        flight = self.flights.popleft()
-        decodes = flight.decodes
+        batch = self.batches.popleft()
+        decodes = batch.decodes
         if decodes is not None and not self.lookahead:
             if self.decoding.num_requests:
                 decodes = self._merge(decodes, self.decoding)
             else:
                 self._idle.append(self.decoding)
             self.decoding = decodes
-        return flight
+        return batch
 
     def preempt(self, request: int) -> int:
         """Remove a preempted request, and note its results in flight.
@@ -226,32 +190,33 @@ class InFlight:
         Returns:
             Number of batches in flight that it is in.
         """
-        kinds = [self._kind_of(request, flight) for flight in self.flights]
+        kinds = [self._kind_of(request, batch) for batch in self.batches]
         self._leave(request)
-        for flight, kind in zip(reversed(self.flights), reversed(kinds), strict=True):
+        for batch, kind in zip(reversed(self.batches), reversed(kinds), strict=True):
             if kind is None:
                 continue
-            flight.preempted[request] = kind
-            if request in flight.finishing:
-                flight.finishing.remove(request)
+            batch.results_of_preempted[request] = kind
+            if request in batch.finishing:
+                batch.finishing.remove(request)
             if kind == DECODE_TOKEN and not self._keeps_results:
-                self._discard_token(request, flight)
+                self._discard_token(request, batch)
         return len(kinds) - kinds.count(None)
 
     def fail(self, running: Iterable[int]) -> None:
         """Drop all requests and batches; tokens in flight do not count."""
-        members = [(flight, flight.decoding()) for flight in reversed(self.flights)]
+        members = [(batch, batch.live_decodes()) for batch in reversed(self.batches)]
         for request in running:
             self._leave(request)
         # The latest batch first: its token is then the last one of the request's decode span.
-        for flight, requests in members:
+        for batch, requests in members:
             if self._keeps_results:
-                requests += [request for request, kind in flight.preempted.items() if kind == DECODE_TOKEN]
+                preempted = batch.results_of_preempted
+                requests += [request for request, kind in preempted.items() if kind == DECODE_TOKEN]
             for request in requests:
-                self._discard_token(request, flight)
+                self._discard_token(request, batch)
         self._idle += [decodes for decodes in self.sets() if decodes is not self.decoding]
         self._busy.clear()
-        self.flights.clear()
+        self.batches.clear()
 
     def idle_set(self) -> DecodeSet:
         """Return an empty decode set."""
@@ -281,17 +246,20 @@ class InFlight:
         if span[3] > span[2]:
             self._events.decode_spans.append(span)
 
-    def _discard_token(self, request: int, flight: Flight) -> None:
+    def _discard_token(self, request: int, batch: Batch) -> None:
         """Remove a request's token of a batch from its decode spans.
 
         Raises:
             RuntimeError: No decode span ends with it.
         """
-        assert flight.decodes is not None
-        spans, index, iteration = self._events.decode_spans, flight.decodes.index, flight.iteration
+        decodes = batch.decodes
+        assert decodes is not None
+        # A batch with a set of its own may have been repeated.
+        iteration = decodes.iteration if batch.scheduled is None else batch.iteration
+        spans = self._events.decode_spans
         for position in reversed(range(len(spans))):
             span_request, span_set, joined, left = spans[position]
-            if span_request == request and span_set == index and joined < iteration <= left:
-                spans[position : position + 1] = [(request, index, joined, left - 1)] * (left - 1 > joined)
+            if span_request == request and span_set == decodes.index and joined < iteration <= left:
+                spans[position : position + 1] = [(request, decodes.index, joined, left - 1)] * (left - 1 > joined)
                 return
         raise RuntimeError(f"request {request} has no decode span that covers iteration {iteration}")

@@ -7,8 +7,8 @@ from simulator.replica.replica import Replica
 def cached_tokens(replica: Replica) -> int:
     """Return the tokens of running requests in the KV cache."""
     num_tokens = sum([replica.scheduled_tokens(request) for request in replica.running])
-    for flight in replica.in_flight.flights:
-        num_tokens -= len(flight.decoding()) + sum([chunk.num_tokens for chunk in flight.chunks()])
+    for batch in replica.in_flight.batches:
+        num_tokens -= len(batch.live_decodes()) + sum([chunk.num_tokens for chunk in batch.live_chunks()])
     return num_tokens
 
 
@@ -24,14 +24,14 @@ def batch_members(replica: Replica) -> Members:
     Each is (request, tokens, whether they are prompt tokens). In the order of the running requests, a chunk that only
     recomputes the last token before a preemption has no prompt tokens.
     """
-    flight = replica.in_flight.flights[-1]
-    decodes = dict.fromkeys(flight.decoding())
+    batch = replica.in_flight.batches[-1]
+    decodes = dict.fromkeys(batch.live_decodes())
     if replica.limits.batch_order == "prefills_first":
-        rows = [(chunk.request, chunk.num_tokens, True) for chunk in flight.batch.chunks]
+        rows = [(chunk.request, chunk.num_tokens, True) for chunk in batch.chunks]
         return rows + [(request, 1, False) for request in replica.by_arrival() if request in decodes]
     known, prompts = replica.requests.known_tokens, replica.requests.prompt_tokens
     tokens = {request: (request, 1, False) for request in decodes}
-    for chunk in flight.batch.chunks:
+    for chunk in batch.chunks:
         prompt_end = max(prompts[chunk.request], known[chunk.request] - 1)
         tokens[chunk.request] = chunk.request, chunk.num_tokens, chunk.context_tokens < prompt_end
     return [tokens[request] for request in replica.running if request in tokens]

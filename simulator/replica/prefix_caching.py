@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from simulator.kv_cache import KVPool
+from simulator.replica.batch import Batch
 from simulator.replica.decode_set import DecodeSet
-from simulator.replica.in_flight import Flight, InFlight
+from simulator.replica.in_flight import InFlight
 
 
 class PrefixCaching:
@@ -81,12 +82,12 @@ class PrefixCaching:
         for request in self.in_batch_order([*filled]):
             self._kv.cache(request, filled[request])
 
-    def cache_repeated(self, flight: Flight) -> None:
+    def cache_repeated(self, batch: Batch) -> None:
         """Cache the blocks that the tokens of a repeated batch fill."""
-        if flight.decodes is None:
+        if batch.decodes is None:
             return
-        for request in self.in_batch_order(self._shared(flight.decodes.full_after(0))):
-            self._kv.cache(request, flight.decodes.context_of(request))
+        for request in self.in_batch_order(self._shared(batch.decodes.full_after(0))):
+            self._kv.cache(request, batch.decodes.context_of(request))
 
     def cache_known(self) -> None:
         """Cache blocks full of known tokens, once a batch's results are known."""

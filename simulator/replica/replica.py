@@ -1,7 +1,6 @@
 """One full copy of the model."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from simulator.kv_cache import KVPool
@@ -9,11 +8,14 @@ from simulator.log import RequestEvents
 from simulator.replica.batch import Batch
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.errors import PolicyError
-from simulator.replica.in_flight import NO_TOKEN, PREFILL_TOKEN, Flight, InFlight
+from simulator.replica.in_flight import NO_TOKEN, PREFILL_TOKEN, InFlight
 from simulator.replica.limits import Limits
 from simulator.replica.prefix_caching import PrefixCaching
 from simulator.replica.queue import WaitingQueue
 from simulator.replica.requests import RequestTable
+
+
+_UNLIMITED = 1 << 62
 
 
 class Replica:
@@ -130,7 +132,7 @@ class Replica:
     @property
     def num_started(self) -> int:
         """Batches put in flight so far."""
-        return self.num_finished + len(self.in_flight.flights)
+        return self.num_finished + len(self.in_flight.batches)
 
     def by_arrival(self) -> list[int]:
         """Return the running requests by arrival time, ties in the engine's order."""
@@ -138,9 +140,9 @@ class Replica:
 
     def paused_prefills(self) -> list[int]:
         """Return unfinished prefills that are not in flight, by arrival time."""
-        paused, flights = [*self._prefilling], self.in_flight.flights
-        if flights:
-            in_flight = {chunk.request for flight in flights for chunk in flight.batch.chunks}
+        paused, batches = [*self._prefilling], self.in_flight.batches
+        if batches:
+            in_flight = {chunk.request for batch in batches for chunk in batch.chunks}
             paused = [request for request in paused if request not in in_flight]
         if len(paused) > 1:
             members = set(paused)
@@ -188,8 +190,8 @@ class Replica:
         """
         if request not in self._prefilling:
             return self.requests.known_tokens[request]
-        flights = self.in_flight.flights
-        chunks = [chunk for flight in flights for chunk in flight.chunks() if chunk.request == request]
+        batches = self.in_flight.batches
+        chunks = [chunk for batch in batches for chunk in batch.live_chunks() if chunk.request == request]
         return self._prefilling[request] - sum([chunk.num_tokens for chunk in chunks])
 
     # -- verbs of policies ----------------------------------------------------------------------
@@ -275,7 +277,7 @@ class Replica:
         self._running[request] = None
         self._prefilling[request] = context_tokens
         self.step.add_chunk(request, num_tokens, cached_tokens)
-        batch_number = self.num_finished + len(self.in_flight.flights)
+        batch_number = self.num_finished + len(self.in_flight.batches)
         admission = request, batch_number, cached_tokens, num_shared, cached_tokens + num_left
         self.request_events.admissions.append(admission)
         if self.kv.prefix is not None:
@@ -298,9 +300,9 @@ class Replica:
         self.kv.release(request, scheduled, known - 1 if is_ahead else min(scheduled, known))
         self._take_back(request)
         self._num_schedulable -= request in self.in_flight.decoding
-        num_flights = self.in_flight.preempt(request)
-        if num_flights and self.limits.keeps_preempted_results:
-            self.awaiting[request] = num_flights
+        num_batches = self.in_flight.preempt(request)
+        if num_batches and self.limits.keeps_preempted_results:
+            self.awaiting[request] = num_batches
         self.requests.known_tokens.set(request, known)
         self._prefilling.pop(request, None)
         self._caching.discard(request)
@@ -378,14 +380,16 @@ class Replica:
             self._log_evictions()
         if not (batch.num_decodes or batch.chunks):
             return None
-        flight = in_flight.start(batch)
+        in_flight.start(batch)
         self.last_batch_prefilled = bool(batch.chunks)
         if in_flight.lookahead:
-            decodes = flight.decodes or in_flight.idle_set()
+            decodes = in_flight.idle_set() if batch.decodes is None else batch.decodes
             for chunk in batch.chunks:
                 if in_flight.completes(chunk):
-                    self._start_decoding(chunk.request, decodes, flight.finishing)
+                    self._start_decoding(chunk.request, decodes, batch.finishing)
             in_flight.rest(decodes)
+        elif batch.repeats:
+            batch.num_repeats = self._most_repeats(batch)
         return batch
 
     def finish(self) -> list[int]:
@@ -395,9 +399,9 @@ class Replica:
             Requests that emitted their last token.
         """
         in_flight = self.in_flight
-        flight = in_flight.end()
-        finished, has_tokens = flight.finishing, flight.decodes is not None
-        for chunk in flight.chunks() if flight.batch.chunks else ():
+        batch = in_flight.end()
+        finished, has_tokens = batch.finishing, batch.decodes is not None
+        for chunk in batch.live_chunks() if batch.chunks else ():
             if in_flight.completes(chunk):
                 self.request_events.prefill_ends.append((chunk.request, self.num_finished))
                 has_tokens = True
@@ -411,8 +415,8 @@ class Replica:
             self.kv.release(request, computed_tokens, computed_tokens)
             del self._running[request]
             self._end(request)
-        if flight.preempted and self.limits.keeps_preempted_results:
-            finished += self._take_preempted_results(flight)
+        if batch.results_of_preempted and self.limits.keeps_preempted_results:
+            finished += self._take_preempted_results(batch)
         self.num_finished += 1
         if caches:
             self.kv.evict()  # for the blocks that repeats have taken
@@ -420,7 +424,7 @@ class Replica:
             self._log_evictions()
         return finished
 
-    def repeat(self, batch: Batch) -> Iterator[int]:
+    def repeat(self, batch: Batch) -> bool:
         """Repeat the batch in flight: end it and start it again.
 
         Each chunk continues with the same number of tokens. The repeats stop when the batch in flight gives a request
@@ -428,36 +432,27 @@ class Replica:
         batch.
 
         Args:
-            batch: The only batch in flight. Its totals and chunks become those of each new iteration.
+            batch: The only batch in flight. Its totals and chunks become those of the new iteration.
 
-        Yields:
-            Free KV blocks in the new iteration.
+        Returns:
+            Whether it was repeated.
         """
-        flight, kv, prefilling, chunks = self.in_flight.flights[0], self.kv, self._prefilling, batch.chunks
-        decodes, has_shared_outputs = flight.decodes, self._caching.has_shared_outputs
-        known_tokens = self.requests.known_tokens
-        left = [(known_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens for chunk in chunks]
-        free_blocks, is_last = kv.free_blocks, bool(flight.finishing)
-        for _ in range(min(left) - 1) if chunks else count():
-            if decodes is not None:
-                num_new_blocks = decodes.num_new_blocks
-                if free_blocks <= num_new_blocks or is_last:
-                    return
-                if num_new_blocks:
-                    kv.free_blocks = free_blocks = free_blocks - num_new_blocks
-                batch.decode_context_tokens = decodes.context_tokens
-                if spans := decodes.advance():
-                    self.in_flight.finish_decodes(flight, spans)
-                    is_last = True
-            for chunk in chunks:
-                num_tokens = chunk.num_tokens
-                chunk.context_tokens += num_tokens
-                batch.prefill_context_tokens += num_tokens
-                prefilling[chunk.request] += num_tokens
-            self.num_finished += 1
-            if has_shared_outputs:
-                self._caching.cache_repeated(flight)
-            yield free_blocks
+        if batch.num_repeats == 0:
+            return False
+        decodes, kv = batch.decodes, self.kv
+        if decodes is not None:
+            if kv.free_blocks <= decodes.num_new_blocks or batch.finishing:
+                return False
+            kv.free_blocks -= decodes.num_new_blocks
+            batch.decode_context_tokens = decodes.context_tokens
+            self.in_flight.advance(batch, decodes)
+        batch.num_repeats -= 1
+        self.num_finished += 1
+        if batch.chunks:
+            self._continue_chunks(batch)
+        if self._caching.has_shared_outputs:
+            self._caching.cache_repeated(batch)
+        return True
 
     def fail(self) -> tuple[list[int], list[int]]:
         """Drop everything: batches in flight, KV blocks, running and waiting requests.
@@ -471,7 +466,7 @@ class Replica:
         running, known_tokens = self.by_arrival(), self.requests.known_tokens
         for request, num_tokens in [(request, self.known_tokens(request)) for request in running]:
             known_tokens.set(request, num_tokens)
-        self.num_finished += len(self.in_flight.flights)
+        self.num_finished += len(self.in_flight.batches)
         self.in_flight.fail(running)
         self.kv.clear()
         self._caching.clear()
@@ -481,6 +476,20 @@ class Replica:
         return running, self._waiting.drop_all()
 
     # -- parts of the above ---------------------------------------------------------------------
+
+    def _most_repeats(self, batch: Batch) -> int:
+        """Return how often a batch can be repeated as far as its chunks allow."""
+        known_tokens, most = self.requests.known_tokens, _UNLIMITED
+        for chunk in batch.chunks:
+            most = min(most, (known_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens - 1)
+        return most
+
+    def _continue_chunks(self, batch: Batch) -> None:
+        """Give each prefill of a batch as many tokens again."""
+        for chunk in batch.chunks:
+            chunk.context_tokens += chunk.num_tokens
+            batch.prefill_context_tokens += chunk.num_tokens
+            self._prefilling[chunk.request] += chunk.num_tokens
 
     def _is_forming(self, request: int) -> bool:
         forming = self.in_flight.forming
@@ -542,14 +551,14 @@ class Replica:
             self._caching.discard(request)
             self.kv.prefix.forget(request)
 
-    def _take_preempted_results(self, flight: Flight) -> list[int]:
+    def _take_preempted_results(self, batch: Batch) -> list[int]:
         """Take the results of a batch for requests preempted since its start.
 
         Returns:
             Requests that finish with these results.
         """
         finished = []
-        for request, kind in flight.preempted.items():
+        for request, kind in batch.results_of_preempted.items():
             self.awaiting[request] -= 1
             if not self.awaiting[request]:
                 del self.awaiting[request]

@@ -1,6 +1,6 @@
 """The protocol of a router, and what a router sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,6 @@ from simulator.replica import Replica
 NO_SESSION = -1
 
 
-@dataclass(slots=True)
 class ReplicaLoad:
     """A replica as a gateway sees it.
 
@@ -22,21 +21,65 @@ class ReplicaLoad:
         device: Name of its GPUs.
         num_gpus: Number of its GPUs.
         num_routed: Requests sent there so far.
-        num_requests: Outstanding requests: sent there and not ended.
-        num_tokens: Prompt tokens of the outstanding requests.
     """
 
-    _replica: Replica
-    device: str
-    num_gpus: int
-    num_routed: int = 0
-    num_requests: int = 0
-    num_tokens: int = 0
+    def __init__(
+        self,
+        replica: Replica,
+        device: str,
+        num_gpus: int,
+        num_routed: int = 0,
+        num_requests: int = 0,
+        num_tokens: int = 0,
+        catch_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start with some requests.
+
+        Args:
+            replica: The replica.
+            device: Name of its GPUs.
+            num_gpus: Number of its GPUs.
+            num_routed: Requests sent there so far.
+            num_requests: Outstanding requests.
+            num_tokens: Prompt tokens of the outstanding requests.
+            catch_up: Brings the replica up to the present. It is called only if a router looks at its state.
+        """
+        self.device = device
+        self.num_gpus = num_gpus
+        self.num_routed = num_routed
+        self._replica = replica
+        self._num_requests = num_requests
+        self._num_tokens = num_tokens
+        self._catch_up = catch_up
+
+    @property
+    def num_requests(self) -> int:
+        """Outstanding requests: sent there and not ended."""
+        self._catch_up()
+        return self._num_requests
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt tokens of the outstanding requests."""
+        self._catch_up()
+        return self._num_tokens
 
     @property
     def kv_used(self) -> float:
         """Share of the KV blocks in use, as engines report it."""
+        self._catch_up()
         return 1 - self._replica.kv.free_blocks / self._replica.kv.num_blocks
+
+    def add(self, prompt_tokens: int) -> None:
+        """Count a request that is sent there."""
+        self.num_routed += 1
+        self._num_requests += 1
+        self._num_tokens += prompt_tokens
+
+    def remove(self, num_requests: int, prompt_tokens: int) -> None:
+        """Count requests that have left, with their prompt tokens in total."""
+        self._num_requests -= num_requests
+        self._num_tokens -= prompt_tokens
 
 
 @dataclass(slots=True)
