@@ -3,6 +3,11 @@
 import traces.shared.interruption  # noqa: F401  # before the slow imports
 
 # isort: split
+from simulator.core import install as _install_core
+
+CORE = _install_core()  # before any module of the core is imported
+
+# isort: split
 from typing import TYPE_CHECKING
 
 from simulator.shipped import VERSION

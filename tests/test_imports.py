@@ -26,7 +26,7 @@ TABLE = {
     "simulator.schedulers": "simulator.replica traces.shared",
     "simulator.routers": "simulator.replica",
     "simulator.iteration_time": "simulator.model simulator.replica traces.shared",
-    "simulator.engine": "simulator.log simulator.replica simulator.schedulers traces.shared simpy",
+    "simulator.engine": "simulator.iteration_time simulator.log simulator.replica simulator.schedulers traces.shared simpy",
     "simulator.results": "simulator.iteration_time simulator.log simulator.model traces traces.shared pandas",
     "simulator.cluster": "simulator.engine simulator.iteration_time simulator.kv_cache simulator.log simulator.model"
     " simulator.replica simulator.routers simulator.schedulers traces traces.shared simpy",

@@ -46,7 +46,7 @@ def work_of(batch: Batch, replica: Replica, tables: BlockTables) -> Work:
         blocks = tables.extend(chunk.request, chunk.context_tokens + chunk.num_tokens)
         chunks.append(Span(blocks, chunk.num_tokens, chunk.context_tokens))
     decodes = []
-    for request in replica.in_flight.flights[-1].decoding():
+    for request in replica.in_flight.batches[-1].live_decodes():
         context = replica.known_tokens(request) - 1  # its newest token is computed now
         requests.append(request)
         decodes.append(Span(tables.extend(request, context + 1), 1, context))

@@ -148,7 +148,8 @@ class Cluster:
     @property
     def end_s(self) -> float:
         """When the last event happened, simulated seconds."""
-        return max([self.clock.now, *(run.log.last_end_s(math.inf) or 0.0 for run in self.runs)])
+        ends_s = [run.log.last_end_s(math.inf) or 0.0 for run in self.runs]
+        return max(self.clock.now, *ends_s)
 
     def _build_run(self, number: int, spec: ReplicaSpec, log_members: bool, log_stages: bool) -> ReplicaRun:
         num_stages, stage_times = spec.placement.pp, spec.stage_times

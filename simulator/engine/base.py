@@ -7,7 +7,7 @@ from simpy.events import Event
 
 from simulator.engine.clock import Clock
 from simulator.engine.pipeline_stages import Stages
-from simulator.iteration_time.base import StageTimes
+from simulator.iteration_time import StageTimes
 from simulator.log import NO_DECODE_SET, IterationLog, StageUse
 from simulator.replica import Batch, PolicyError, Replica, batch_members
 from simulator.schedulers import Scheduler
@@ -74,7 +74,7 @@ class ReplicaRun:
         if not self.replica.enqueue(request):
             self._on_end([request], False, now_s)
 
-    def schedule(self, now_s: float, *, until_tokens: bool = False) -> Batch | None:
+    def schedule(self, now_s: float, until_tokens: bool = False) -> Batch | None:
         """Call the policy, and start the batch that it decides.
 
         Args:

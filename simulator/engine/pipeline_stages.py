@@ -1,5 +1,6 @@
 """When a replica's pipeline stages are busy, and why they idle."""
 
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from math import inf
@@ -16,14 +17,14 @@ class Stages:
     """
 
     def __init__(
-        self, use: Sequence[StageUse], overlap_sends: bool, spans: list[float] | None = None, depth: int | None = None
+        self, use: Sequence[StageUse], overlap_sends: bool, spans: "array[float] | None" = None, depth: int | None = None
     ) -> None:
         """Start with idle stages.
 
         Args:
             use: Time use of each stage, updated in place.
             overlap_sends: Whether a stage computes its next batch while it sends.
-            spans: List that logs the start and end of each batch's compute in each stage; None: no log.
+            spans: Array that logs the start and end of each batch's compute in each stage; None: no log.
             depth: Maximum batches in the stages at a time; None: one per stage.
         """
         self.use = use
@@ -79,7 +80,7 @@ class Stages:
                 waited_s, uneven_s = self._count_wait(stage, formed_s, begin_s, upstream_longer_s)
             end_s = begin_s + compute_s
             if self._spans is not None:
-                self._spans += (begin_s, end_s)
+                self._spans.extend((begin_s, end_s))
             if compute_s > latest_s[stage]:
                 upstream_longer_s += compute_s - latest_s[stage]
             latest_s[stage] = compute_s

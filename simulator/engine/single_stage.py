@@ -49,7 +49,7 @@ class SingleStageEngine(Engine):
         """Start the next batch; idle if there is none."""
         run = self._run
         run.cut_off = now_s > run.time_limit_s
-        batch = None if run.cut_off else run.schedule(now_s, until_tokens=True)
+        batch = None if run.cut_off else run.schedule(now_s, True)
         self.next_s = inf
         if batch is None:
             return

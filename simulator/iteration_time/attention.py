@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from simulator.iteration_time.operators import Attention
 from simulator.model import Device
-from simulator.replica.batch import PrefillChunk
+from simulator.replica import PrefillChunk
 
 
 class AttentionTimes:

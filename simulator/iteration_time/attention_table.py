@@ -10,7 +10,7 @@ from simulator.iteration_time.attention import AttentionTimes
 from simulator.iteration_time.attention_inputs import AttentionCases
 from simulator.iteration_time.device_profile import HALF_FORMAT, DeviceProfile
 from simulator.iteration_time.operators import Attention
-from simulator.replica.batch import PrefillChunk
+from simulator.replica import PrefillChunk
 
 
 def _knots(first: float, last: float, per_octave: int) -> list[float]:

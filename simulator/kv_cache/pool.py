@@ -18,14 +18,12 @@ class KVPool:
         block_size: Tokens per KV block.
         groups: Groups of layers, each with a block table of its own.
         prefix: Prefix cache; None: no prefix caching.
-        blocks_for: Returns the KV blocks that a number of tokens of a sequence need.
     """
 
     __slots__ = (
         "_allocated",
         "_num_evicted",
         "block_size",
-        "blocks_for",
         "free_blocks",
         "groups",
         "num_blocks",
@@ -46,9 +44,12 @@ class KVPool:
         self.prefix = prefix
         self.free_blocks = num_blocks
         self._num_evicted = 0
-        self.blocks_for = groups[0].blocks_for if len(groups) == 1 else self._blocks_of_all_groups
         # Requests whose number of blocks does not follow from their context.
         self._allocated: dict[int, int] = {}
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """Return the KV blocks of the first `num_tokens` tokens of a sequence."""
+        return -(-num_tokens // self.block_size) * len(self.groups)
 
     def allocated(self, request: int, context_tokens: int) -> int:
         """Return the KV blocks of a running request with `context_tokens` tokens."""
@@ -145,6 +146,3 @@ class KVPool:
         self._allocated.clear()
         if self.prefix is not None:
             self.prefix.clear()
-
-    def _blocks_of_all_groups(self, num_tokens: int) -> int:
-        return sum([group.blocks_for(num_tokens) for group in self.groups])

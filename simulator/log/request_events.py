@@ -1,13 +1,10 @@
 """Events of the requests of a replica."""
 
-from dataclasses import dataclass, field
-
 # Decode span of a request in a decode set, as (request, index of the set, joined, left): the request emitted
 # one token in each of the set's iterations in (joined, left].
 DecodeSpan = tuple[int, int, int, int]
 
 
-@dataclass(slots=True)
 class RequestEvents:
     """Events of requests, by batch number.
 
@@ -24,10 +21,13 @@ class RequestEvents:
         ignored: Requests refused because they are too long.
     """
 
-    admissions: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    prefill_ends: list[tuple[int, int]] = field(default_factory=list)
-    finishes: list[tuple[int, int]] = field(default_factory=list)
-    decode_spans: list[DecodeSpan] = field(default_factory=list)
-    preemptions: list[tuple[int, int]] = field(default_factory=list)
-    evictions: list[tuple[int, int]] = field(default_factory=list)
-    ignored: list[int] = field(default_factory=list)
+    __slots__ = ("admissions", "decode_spans", "evictions", "finishes", "ignored", "preemptions", "prefill_ends")
+
+    def __init__(self) -> None:
+        self.admissions: list[tuple[int, int, int, int, int]] = []
+        self.prefill_ends: list[tuple[int, int]] = []
+        self.finishes: list[tuple[int, int]] = []
+        self.decode_spans: list[DecodeSpan] = []
+        self.preemptions: list[tuple[int, int]] = []
+        self.evictions: list[tuple[int, int]] = []
+        self.ignored: list[int] = []

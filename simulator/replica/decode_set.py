@@ -107,7 +107,7 @@ class DecodeSet:
         self.context_tokens += context_tokens
         if appends_blocks:
             self._by_residue[offset % self._block_size][request] = None
-            self.num_new_blocks = len(self._by_residue[-iteration % self._block_size])
+            self._count_new_blocks()
 
     def remove(self, request: int) -> DecodeSpan:
         """Remove a member before its last token, and return its decode span."""
@@ -117,7 +117,7 @@ class DecodeSet:
         if not finishing:
             del self._finishing[last]
         decode_span = self._leave(request)
-        self.num_new_blocks = len(self._by_residue[-self.iteration % self._block_size])
+        self._count_new_blocks()
         return decode_span
 
     def advance(self) -> Sequence[DecodeSpan]:
@@ -129,12 +129,16 @@ class DecodeSet:
         self.iteration += 1
         self.context_tokens += self.num_requests
         left = self._end_members() if self.iteration == self._next_end else ()
-        self.num_new_blocks = len(self._by_residue[-self.iteration % self._block_size])
+        self._count_new_blocks()
         return left
+
+    def _count_new_blocks(self) -> None:
+        self.num_new_blocks = len(self._by_residue[-self.iteration % self._block_size])
 
     def _end_members(self) -> Sequence[DecodeSpan]:
         """Remove the members that emit their last token now."""
-        heappop(self._ends)
+        while self._ends and self._ends[0] <= self.iteration:
+            heappop(self._ends)
         self._next_end = self._ends[0] if self._ends else _NEVER
         requests = self._finishing.pop(self.iteration, ())
         return [self._leave(request) for request in requests]

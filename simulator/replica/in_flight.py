@@ -79,7 +79,10 @@ class InFlight:
 
     def set_of(self, request: int) -> DecodeSet | None:
         """Return the decode set of a request; None: it is in none."""
-        return next((decodes for decodes in self.sets() if request in decodes), None)
+        for decodes in self.sets():
+            if request in decodes:
+                return decodes
+        return None
 
     def num_tokens(self, request: int) -> int:
         """Return how many tokens the batches in flight give a running request."""

@@ -14,9 +14,12 @@ class PrefixCaching:
     Full blocks are cached when the tokens that fill them are scheduled or, if these are not known yet, when they
     become known. Blocks that a decode fills are cached when its request finishes or is preempted; those that other
     requests have too are cached as they fill. Without a prefix cache, nothing is done.
+
+    Attributes:
+        shared_outputs: Decoding requests that fill blocks which other requests have too.
     """
 
-    __slots__ = ("_in_flight", "_kv", "_prefilling", "_running", "_shared_outputs")
+    __slots__ = ("_in_flight", "_kv", "_prefilling", "_running", "shared_outputs")
 
     def __init__(
         self, kv: KVPool, in_flight: InFlight, running: Mapping[int, None], prefilling: Mapping[int, int]
@@ -33,27 +36,21 @@ class PrefixCaching:
         self._in_flight = in_flight
         self._running = running
         self._prefilling = prefilling
-        # Decoding requests that fill blocks which other requests have too.
-        self._shared_outputs: dict[int, None] = {}
-
-    @property
-    def has_shared_outputs(self) -> bool:
-        """Whether decodes may fill blocks that other requests have too."""
-        return bool(self._shared_outputs)
+        self.shared_outputs: dict[int, None] = {}
 
     def add(self, request: int, computed_tokens: int) -> None:
         """Note a request that starts to decode after `computed_tokens` tokens."""
         prefix = self._kv.prefix
         if prefix is not None and prefix.is_shared(request, computed_tokens // self._kv.block_size):
-            self._shared_outputs[request] = None
+            self.shared_outputs[request] = None
 
     def discard(self, request: int) -> None:
         """Forget a request that no longer decodes."""
-        self._shared_outputs.pop(request, None)
+        self.shared_outputs.pop(request, None)
 
     def clear(self) -> None:
         """Forget all requests."""
-        self._shared_outputs.clear()
+        self.shared_outputs.clear()
 
     def in_batch_order(self, requests: list[int]) -> list[int]:
         """Return requests of one batch in batch order, if their order matters."""
@@ -74,7 +71,7 @@ class PrefixCaching:
         self._kv.evict()
         filled = {request: self._prefilling[request] for request in requests if request in self._prefilling}
         forming = self._in_flight.forming
-        if self._shared_outputs and forming is not None:
+        if self.shared_outputs and forming is not None:
             if all_decodes:
                 filled |= self._filled_by_all(forming)
             else:
@@ -91,7 +88,7 @@ class PrefixCaching:
 
     def cache_known(self) -> None:
         """Cache blocks full of known tokens, once a batch's results are known."""
-        if not self._shared_outputs:
+        if not self.shared_outputs:
             return
         for decodes in self._in_flight.sets():
             for num_unknown in range(self._in_flight.lookahead + 1):
@@ -111,5 +108,5 @@ class PrefixCaching:
         return min(forming.context_of(request) + 1, self._in_flight.known_tokens(request))
 
     def _shared(self, requests: Iterable[int]) -> list[int]:
-        shared_outputs = self._shared_outputs
+        shared_outputs = self.shared_outputs
         return [request for request in requests if request in shared_outputs]

@@ -30,7 +30,6 @@ class Replica:
         limits: Limits of the policy, and rules of its engine.
         kv: KV blocks.
         block_size: Tokens per KV block.
-        blocks_for: Returns the KV blocks that a number of tokens of a sequence need.
         watermark_blocks: KV blocks that an admission should leave free.
         max_model_len: Longest sequence that is admitted, in tokens.
         waiting: Arrived requests that are not admitted, head of the queue first.
@@ -50,7 +49,7 @@ class Replica:
 
     __slots__ = (
         "_caching", "_last_arrival_s", "_num_schedulable", "_prefilling", "_running", "_waiting", "awaiting",
-        "block_size", "blocks_for", "has_ties", "in_flight", "kv", "last_batch_prefilled", "limits", "max_model_len",
+        "block_size", "has_ties", "in_flight", "kv", "last_batch_prefilled", "limits", "max_model_len",
         "note", "num_finished", "num_futile_preemptions", "prefilling", "request_events", "requests", "running", "step",
         "waiting", "watermark_blocks",
     )  # fmt: skip
@@ -79,7 +78,6 @@ class Replica:
         self.limits = limits
         self.kv = kv
         self.block_size = kv.block_size
-        self.blocks_for = kv.blocks_for
         self.max_model_len = max_model_len
         self.watermark_blocks = watermark_blocks
         self._waiting = WaitingQueue(requests.rank if limits.queue_order == "priority" else None)
@@ -127,7 +125,7 @@ class Replica:
     @property
     def shares_outputs(self) -> bool:
         """Whether decodes may fill blocks that other requests have too."""
-        return self._caching.has_shared_outputs
+        return bool(self._caching.shared_outputs)
 
     @property
     def num_started(self) -> int:
@@ -148,6 +146,10 @@ class Replica:
             members = set(paused)
             paused = [request for request in self.by_arrival() if request in members]
         return paused
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """Return the KV blocks of the first `num_tokens` tokens of a sequence."""
+        return self.kv.blocks_for(num_tokens)
 
     def blocks_to_admit(self, num_tokens: int) -> int:
         """Return the KV blocks needed to admit `num_tokens` known tokens.
@@ -450,7 +452,7 @@ class Replica:
         self.num_finished += 1
         if batch.chunks:
             self._continue_chunks(batch)
-        if self._caching.has_shared_outputs:
+        if self._caching.shared_outputs:
             self._caching.cache_repeated(batch)
         return True
 
@@ -582,7 +584,7 @@ class Replica:
         if self.limits.queue_order == "fcfs":
             return len(self._running) > 1
         urgency = self.requests.urgency
-        return any(urgency(other) < urgency(request) for other in self._running)
+        return any([urgency(other) < urgency(request) for other in self._running])
 
     def _log_evictions(self) -> None:
         num_evicted, evictions, batch = self.kv.pop_evicted(), self.request_events.evictions, self.num_started

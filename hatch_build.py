@@ -1,0 +1,112 @@
+"""Compiles the core of the simulator when it is installed, if there is a C compiler.
+
+python hatch_build.py     compiles the core in place
+"""
+
+import ast
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parent
+# The same bytes on every machine: no fused multiply-adds, no instructions of this machine alone.
+C_FLAGS = ["-O2", "-ffp-contract=off"]
+DIRECTIVES = {
+    "language_level": 3,
+    "infer_types": True,
+    "boundscheck": False,
+    "initializedcheck": False,
+}
+
+
+def core_package() -> ModuleType:
+    """Return `simulator.core` without importing the simulator."""
+    spec = spec_from_file_location("core", ROOT / "simulator" / "core" / "__init__.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compile_core() -> None:
+    """Compile the core in place."""
+    from Cython.Build import cythonize
+    from setuptools import Extension
+    from setuptools.dist import Distribution
+
+    core = core_package()
+    digests = core.digests()
+    remove_core()
+    with tempfile.TemporaryDirectory() as folder:
+        sources = copy_sources([*digests], Path(folder))
+        extensions = []
+        for name, source in sources.items():
+            # Classes without declarations take their types from the annotations.
+            declares = "cdef class" in source.with_suffix(".pxd").read_text(encoding="utf-8")
+            extensions += cythonize(
+                [Extension(name, [str(source)], extra_compile_args=C_FLAGS)],
+                include_path=[folder],
+                compiler_directives={**DIRECTIVES, "annotation_typing": not declares},
+                quiet=True,
+            )
+        command = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
+        command.build_lib = command.build_temp = folder
+        command.parallel = True
+        command.ensure_finalized()
+        command.run()
+        for name in digests:
+            shutil.copy(command.get_ext_fullpath(name), core.FOLDER / f"{name}{core.SUFFIX}")
+    core.MANIFEST.write_text(json.dumps(digests, indent=1), encoding="ascii")
+
+
+def copy_sources(modules: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Copy the modules to a folder, with their classes imported from where they are defined.
+
+    Cython knows a class only there; the sources import them from their packages.
+
+    Returns:
+        The copy of each module.
+    """
+    files = {name: Path(*name.split(".")).with_suffix(".py") for name in modules}
+    defined_in = {}
+    for name, file in files.items():
+        declarations = (ROOT / file).with_suffix(".pxd").read_text(encoding="utf-8")
+        defined_in |= dict.fromkeys(re.findall(r"^cdef class (\w+)", declarations, re.MULTILINE), name)
+    for file in files.values():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        for package in file.parents:
+            (folder / package / "__init__.py").touch()
+        shutil.copy((ROOT / file).with_suffix(".pxd"), (folder / file).with_suffix(".pxd"))
+        source = (ROOT / file).read_text(encoding="utf-8")
+        (folder / file).write_text(import_from(defined_in, source), encoding="utf-8")
+    (folder / "__init__.py").unlink()
+    return {name: folder / file for name, file in files.items()}
+
+
+def import_from(defined_in: dict[str, str], source: str) -> str:
+    """Return a source whose imports of some classes name other modules; its lines keep their numbers."""
+    lines = source.split("\n")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and any(alias.name in defined_in for alias in node.names):
+            assert node.module is not None and node.end_lineno is not None
+            lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+            lines[node.lineno - 1] = "; ".join(
+                f"from {defined_in.get(alias.name, node.module)} import {alias.name}" for alias in node.names
+            )
+    return "\n".join(lines)
+
+
+def remove_core() -> None:
+    """Remove what was compiled for this version of Python."""
+    core = core_package()
+    for file in core.FOLDER.glob(f"*{core.SUFFIX}*"):
+        file.unlink()
+
+
+if __name__ == "__main__":
+    compile_core()

@@ -1,0 +1,18 @@
+cimport cython
+
+cdef class DecodeSet:
+    cdef public long long index, iteration, num_requests, context_tokens, num_new_blocks
+    cdef long long _block_size, _next_end
+    cdef dict _members, _finishing
+    cdef list _by_residue, _ends
+
+    cpdef long long context_of(self, request)
+    cpdef long long remaining_of(self, request)
+    cpdef bint needs_block(self, request)
+    cpdef add(self, request, long long context_tokens, long long num_remaining, bint appends_blocks)
+    cpdef tuple remove(self, request)
+    @cython.locals(members=dict)
+    cpdef object advance(self)
+    cdef object _end_members(self)
+    cdef tuple _leave(self, request)
+    cdef _count_new_blocks(self)

@@ -1,0 +1,2 @@
+from simulator.replica.batch cimport Batch
+from simulator.replica.replica cimport Replica
