@@ -8,6 +8,7 @@ cdef class AttentionTable(AttentionTimes):
     cdef dict _decode_rows, _prefill_rows
     cdef long long _num_decodes
     cdef bint _one_kernel
+    cdef short[::1] _context_per_decode_places, _chunk_places, _context_places
 
     @cython.locals(chunk=PrefillChunk)
     cpdef double add_prefills(self, double seconds, list chunks, bint beside_decodes)
@@ -18,6 +19,6 @@ cdef class AttentionTable(AttentionTimes):
         lower_s=double, upper_s=double, small=double, large=double)
     cdef double _equal_chunks_time(self, num_chunks, double chunk, double context)
     @cython.locals(row=list, index="long long", low=double, high=double)
-    cdef _select_piece(self, long long num_decodes, double context)
+    cdef _select_piece(self, long long num_decodes, long long context_tokens)
     cdef list _decode_row(self, num_decodes)
     cdef list _prefill_row(self, num_chunks, row)

@@ -1,7 +1,8 @@
 """Lookup tables of fitted attention times, for the hot loop."""
 
-from bisect import bisect_left, bisect_right
+from array import array
 from collections.abc import Sequence
+from functools import cache
 from math import inf
 
 import numpy as np
@@ -23,6 +24,21 @@ def _knots(first: float, last: float, per_octave: int) -> list[float]:
 _CONTEXT_PER_DECODE = _knots(16, 1 << 17, 4)
 _CHUNKS: list[float] = [1, 2, 4, *range(8, 512, 8), *range(512, 4096, 64), *_knots(4096, 1 << 17, 8)]
 _CONTEXTS = [0.0, *_knots(32, 1 << 17, 4)]
+_LAST = 1 << 17  # the last knot of each
+
+
+@cache
+def _places() -> "tuple[array[int], array[int], array[int]]":
+    """Return, for the three kinds of knots, how many are at most 0, 1, 2, ..., up to the last one.
+
+    It is at least 1 and less than the number of knots, so that there is a knot on either side.
+    """
+    places = []
+    for knots in (_CONTEXT_PER_DECODE, _CHUNKS, _CONTEXTS):
+        lengths = np.diff([0.0, *knots, _LAST + 1.0]).astype(int)
+        counts = np.clip(np.repeat(np.arange(len(knots) + 1), lengths), 1, len(knots) - 1)
+        places.append(array("h", counts.astype(np.int16).tobytes()))
+    return places[0], places[1], places[2]
 
 
 class AttentionTable(AttentionTimes):
@@ -33,6 +49,7 @@ class AttentionTable(AttentionTimes):
     """
 
     def __init__(self, profile: DeviceProfile, attention: Attention) -> None:
+        self._context_per_decode_places, self._chunk_places, self._context_places = _places()
         super().__init__(attention.kv_dtype if attention.kv_dtype in profile.attention else HALF_FORMAT)
         self._gpu = profile.gpu
         self._in_engine = profile.in_engine
@@ -54,7 +71,7 @@ class AttentionTable(AttentionTimes):
     def decode_time(self, num_decodes: int, context_tokens: int) -> float:
         """Return the time of decodes in seconds; `context_tokens` is summed over them."""
         if num_decodes != self._num_decodes or not self._low_tokens < context_tokens <= self._high_tokens:
-            self._select_piece(num_decodes, context_tokens / num_decodes)
+            self._select_piece(num_decodes, context_tokens)
         return self._intercept_s + self._slope_s * context_tokens
 
     def add_prefills(self, seconds: float, chunks: Sequence[PrefillChunk], beside_decodes: bool) -> float:
@@ -80,8 +97,8 @@ class AttentionTable(AttentionTimes):
         return self._equal_chunks_time(num_chunks, mean_tokens, max(0.0, context))
 
     def _equal_chunks_time(self, num_chunks: int, chunk: float, context: float) -> float:
-        row = min(bisect_right(_CHUNKS, chunk), len(_CHUNKS) - 1)
-        column = min(bisect_right(_CONTEXTS, context), len(_CONTEXTS) - 1)
+        row = self._chunk_places[min(int(chunk), _LAST)]
+        column = self._context_places[min(int(context), _LAST)]
         lower, upper = self._prefill_row(num_chunks, row - 1), self._prefill_row(num_chunks, row)
         before, after = _CONTEXTS[column - 1], _CONTEXTS[column]
         share = (context - before) / (after - before)
@@ -90,7 +107,7 @@ class AttentionTable(AttentionTimes):
         small, large = _CHUNKS[row - 1], _CHUNKS[row]
         return lower_s + (upper_s - lower_s) * (chunk - small) / (large - small)
 
-    def _select_piece(self, num_decodes: int, context: float) -> None:
+    def _select_piece(self, num_decodes: int, context_tokens: int) -> None:
         """Select the linear piece around a point.
 
         The next iterations mostly stay on it.
@@ -99,7 +116,7 @@ class AttentionTable(AttentionTimes):
         if row is None:
             row = self._decode_rows[num_decodes] = self._decode_row(num_decodes)
         knots = _CONTEXT_PER_DECODE
-        index = min(max(bisect_left(knots, context), 1), len(knots) - 1)
+        index = self._context_per_decode_places[min(max(context_tokens - 1, 0) // num_decodes, _LAST)]
         low, high = knots[index - 1] * num_decodes, knots[index] * num_decodes
         self._num_decodes = num_decodes
         self._slope_s = (row[index] - row[index - 1]) / (high - low)

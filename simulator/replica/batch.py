@@ -22,6 +22,9 @@ class PrefillChunk:
         self.num_tokens = num_tokens
         self.context_tokens = context_tokens
 
+    def __repr__(self) -> str:
+        return f"PrefillChunk({self.request}, {self.num_tokens}, {self.context_tokens})"
+
 
 class Batch:
     """Tokens computed in one iteration, and changes to the requests before it.
