@@ -1,10 +1,14 @@
 # `make check` runs lint, types, security, documentation and all tests in the current environment.
 PYTHON ?= python
 
-.PHONY: install format lint types security docs test slow check bench
+.PHONY: core install format lint types security docs test slow check bench
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
+
+# Compiles the hot loop again, after a change of its source.
+core:
+	$(PYTHON) hatch_build.py
 
 format:
 	$(PYTHON) -m ruff format .

@@ -1,10 +1,11 @@
-"""Compiles the core of the simulator when it is installed, if there is a C compiler.
+"""Build hook: compiles the core of the simulator, if there is a C compiler.
 
-python hatch_build.py     compiles the core in place
+python hatch_build.py     compiles it in place
 """
 
 import ast
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -12,6 +13,9 @@ from collections.abc import Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 # The same bytes on every machine: no fused multiply-adds, no instructions of this machine alone.
@@ -106,6 +110,24 @@ def remove_core() -> None:
     core = core_package()
     for file in core.FOLDER.glob(f"*{core.SUFFIX}*"):
         file.unlink()
+
+
+class CoreHook(BuildHookInterface[Any]):
+    """Compiles the core before the wheel is built; without a C compiler, the wheel has Python only."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile the core and add it to the wheel."""
+        core = core_package()
+        if self.target_name != "wheel" or os.environ.get(core.VARIABLE) == core.PYTHON:
+            return
+        try:
+            compile_core()
+        except BaseException as error:  # setuptools ends the process if the compiler fails
+            remove_core()
+            self.app.display_warning(f"the core is not compiled, runs will be slower: {error}")
+            return
+        build_data["artifacts"] += [f"simulator/core/*{core.SUFFIX}*"]
+        build_data["pure_python"], build_data["infer_tag"] = False, True
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import traces.shared.interruption  # noqa: F401  # before the slow imports
 
 # isort: split
-from simulator.core import install as _install_core
+from simulator.core import install
 
-CORE = _install_core()  # before any module of the core is imported
+install()  # before any module of the core is imported
 
 # isort: split
 from typing import TYPE_CHECKING

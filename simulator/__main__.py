@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from simulator.cli import HELP, WARNINGS_JOINT, Figures, hydra_command, print_summary
+from simulator.core import in_use
 from simulator.config import build, build_slo, description, files_of
 from simulator.launch import with_launch
 from simulator.output import write_result
@@ -40,6 +41,7 @@ def _simulate(config: DictConfig, folder: Path) -> Figures:
     about: dict[str, Any] = {
         "slo": slo.figures(result) if slo else None,
         "clients": clients,
+        "core": in_use(),
         **description(config, deployment),
     }
     about["warnings"] = [warning.text for warning in (*result.warnings, *client_warnings(clients))]

@@ -18,6 +18,7 @@ from simulator.cluster import (
     groups_of,
     request_table,
 )
+from simulator.core import AUTO, require
 from simulator.invariants import CheckedReplica, ExpectedState, check_result
 from simulator.log import NETWORK
 from simulator.replica import Replica
@@ -42,6 +43,7 @@ def simulate(
     log_members: bool = False,
     log_stages: bool = False,
     check: bool = False,
+    core: str = AUTO,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Simulate a deployment that serves a trace.
@@ -59,13 +61,16 @@ def simulate(
         check: Check in every iteration that no token, KV block or request is lost and that times are in order, and
             check the metrics against a slow computation. Up to 4 times slower. LLM_SIMULATOR_CHECK=1 in the
             environment does the same.
+        core: Core that runs the simulation, with the same result: "python" or "compiled"; "auto": the one in use. A
+            process has one core, see `simulator.core`.
         progress: Called from time to time with the number of requests that have ended.
 
     Raises:
         InvariantError: A check failed: the simulator or a policy has a bug.
         ValueError: The trace has no arrival times, the deployment does not fit its machines, or a fault names a
-            replica that does not exist.
+            replica that does not exist; or the process has another core.
     """
+    require(core)
     if trace.arrival_s is None:
         raise ValueError("the trace has no arrival times; assign some with an arrival process of traces.arrivals")
     is_follow_up = np.isnan(trace.arrival_s)

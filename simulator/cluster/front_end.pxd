@@ -5,6 +5,7 @@ cdef class FrontEnd:
     cdef ReplicaRun _run
     cdef Engine _engine
     cdef double _free_s
+    cdef bint _is_instant
     cdef dict _inside
     cdef long long _num_failures
 

@@ -1,9 +1,11 @@
 from simulator.log.stays cimport StayLog
+from simulator.replica.requests cimport RequestTable
 
 cdef class Gateway:
     cdef public StayLog stays
     cdef public object queue
-    cdef object _requests, _sessions, _router, _random
+    cdef RequestTable _requests
+    cdef object _sessions, _router, _random
     cdef long long _num_arrived
     cdef list _prompt_tokens, _loads, _up, _loads_up
     cdef dict _session_replicas, _positions

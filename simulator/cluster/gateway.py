@@ -10,6 +10,8 @@ from simulator.replica import RequestTable
 from simulator.routers import NO_SESSION, Arrival, ReplicaLoad, Router
 from traces.shared.user_code import place_of
 
+_INTEGERS = int, np.integer
+
 
 class Gateway:
     """Entry point of all requests, and the only caller of the router.
@@ -71,7 +73,7 @@ class Gateway:
         arrival = Arrival(self._num_arrived, prompt_tokens, session, self._home_of(session))
         self._num_arrived += 1
         position = self._router.route(arrival, self._loads_up, self._random)
-        if not isinstance(position, int | np.integer) or not 0 <= position < len(self._up):
+        if not isinstance(position, _INTEGERS) or not 0 <= position < len(self._up):
             router = type(self._router)
             raise ValueError(
                 f"{place_of(router.route)}: {router.__name__}.route chose replica {position!r}; there are 0 to "

@@ -26,16 +26,17 @@ from simulator.config.components import (
 from simulator.config.digests import FILE_KEYS
 from simulator.config.error_messages import one_line
 from simulator.config.overrides import check_override, to_hydra
+from simulator.core import CHOICES
 from simulator.output import Files
 from simulator.results import MetricOptions, objectives_of
 from simulator.shipped import CONFIG_DIR, VERSION
 from traces import Workload
 from traces.shared.spelling import nearest
-from traces.shared.value_checks import flag, instance, integer, number, sequence, text
+from traces.shared.value_checks import choice, flag, instance, integer, number, sequence, text
 
 _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "engine", "kv_cache")
 _SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache", "faults")
-_RUN_KEYS = ("seed", "time_limit_s", "check", "allow_targets")
+_RUN_KEYS = ("seed", "time_limit_s", "check", "core", "allow_targets")
 _KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", "slo", *_RUN_KEYS, "output")
 _CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
 # Keys that a group of a cluster may override.
@@ -120,7 +121,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         more_keys: Keys of the command besides those of a run.
 
     Returns:
-        workload, deployment, router, faults, seed, time_limit_s, metrics and check.
+        workload, deployment, router, faults, seed, time_limit_s, metrics, check and core.
 
     Raises:
         ConfigError: A key or a value is not allowed; the message names it.
@@ -133,6 +134,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
     with named(""):
         number("time_limit_s", time_limit_s, 0, excluding="low", optional=True)
         flag("check", config.check)
+        choice("core", config.core, CHOICES)
     files_of(config)
     deployment = _deployments(config)
     faults = build_component(config.faults, "faults")
@@ -152,6 +154,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         "time_limit_s": time_limit_s,
         "metrics": metrics,
         "check": config.check,
+        "core": config.core,
     }
 
 

@@ -1,8 +1,8 @@
-"""The compiled core: the modules of the hot loop, compiled by Cython from the files that Python would run.
+"""The compiled core: modules of the hot loop, compiled from their own source.
 
-A module with a `.pxd` file beside it is part of the core. The core is used as a whole or not at all: it is used if all
-its modules were compiled from the present files. It is installed before anything else of the simulator is imported,
-and stays for the life of the process.
+A module with a `.pxd` file beside it belongs to the core. Cython compiles the `.py` file that Python would run, with
+the C types that the `.pxd` file declares. The core is used as a whole or not at all: only if all its modules were
+compiled from the present files. What a process uses does not change once a module of the core is imported.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 AUTO, PYTHON, COMPILED = CHOICES = "auto", "python", "compiled"
-# Environment variable: the choice for this process.
+# Environment variable: the choice for a process and its children.
 VARIABLE = "LLM_SIMULATOR_CORE"
 
 FOLDER = Path(__file__).parent
@@ -26,28 +26,12 @@ SUFFIX = EXTENSION_SUFFIXES[0]
 MANIFEST = FOLDER / f"manifest{SUFFIX}.json"
 
 
-class CoreFinder(MetaPathFinder):
-    """Finds the compiled modules."""
-
-    def __init__(self, modules: Sequence[str]) -> None:
-        self._modules = frozenset(modules)
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Return the compiled module of this name; None: it has none."""
-        if name not in self._modules:
-            return None
-        file = str(FOLDER / f"{name}{SUFFIX}")
-        return spec_from_file_location(name, file, loader=ExtensionFileLoader(name, file))
-
-
-def digests(package: Path = PACKAGE) -> dict[str, str]:
-    """Return the digest of the source and the declarations of each module of the core."""
+def digests() -> dict[str, str]:
+    """Return the digest of source and declarations of each module of the core."""
     found = {}
-    for declarations in sorted(package.rglob("*.pxd")):
+    for declarations in sorted(PACKAGE.rglob("*.pxd")):
         source = declarations.with_suffix(".py")
-        name = ".".join((package.name, *source.relative_to(package).with_suffix("").parts))
+        name = ".".join((PACKAGE.name, *source.relative_to(PACKAGE).with_suffix("").parts))
         found[name] = hashlib.sha256(source.read_bytes() + declarations.read_bytes()).hexdigest()
     return found
 
@@ -55,30 +39,86 @@ def digests(package: Path = PACKAGE) -> dict[str, str]:
 def why_not_compiled() -> str:
     """Return why the compiled core cannot be used; empty: it can."""
     if not MANIFEST.exists():
-        return "it was not compiled when the simulator was installed (that needs a C compiler)"
+        return "it was not compiled at installation, which needs a C compiler"
     compiled, present = json.loads(MANIFEST.read_text(encoding="ascii")), digests()
     changed = sorted(name for name in compiled | present if compiled.get(name) != present.get(name))
     return f"{changed[0]} has changed since it was compiled; `make core` compiles it again" if changed else ""
 
 
-def install() -> str:
-    """Install the core that the environment chooses.
+class CoreFinder(MetaPathFinder):
+    """Finds the compiled modules of the core.
 
-    Returns:
-        The core in use: "python" or "compiled".
+    Attributes:
+        in_use: "python" or "compiled"; empty: no module of the core was imported yet.
+    """
+
+    def __init__(self) -> None:
+        self.in_use = ""
+        self._modules: frozenset[str] = frozenset()
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the compiled module of this name; None: there is none, or it is not used."""
+        if not name.startswith(f"{PACKAGE.name}.") or not (self.in_use or _is_declared(name)):
+            return None
+        self.choose()
+        if name not in self._modules:
+            return None
+        file = str(FOLDER / f"{name}{SUFFIX}")
+        return spec_from_file_location(name, file, loader=ExtensionFileLoader(name, file))
+
+    def choose(self) -> str:
+        """Choose the core of this process, once; return it."""
+        if not self.in_use:
+            is_compiled = os.environ.get(VARIABLE, AUTO) != PYTHON and not why_not_compiled()
+            self.in_use = COMPILED if is_compiled else PYTHON
+            self._modules = frozenset(digests() if is_compiled else ())
+        return self.in_use
+
+
+def _is_declared(name: str) -> bool:
+    return (PACKAGE.parent / Path(*name.split("."))).with_suffix(".pxd").exists()
+
+
+_finder = CoreFinder()
+
+
+def install() -> None:
+    """Have Python import the compiled modules, if they can be used.
+
+    An argument `core=` of the command line counts like the environment variable, and children inherit it.
+    """
+    for argument in sys.argv[1:]:
+        choice = argument.removeprefix("core=")
+        if choice in CHOICES and choice != argument:
+            os.environ[VARIABLE] = choice
+    if _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)
+
+
+def in_use() -> str:
+    """Return the core of this process: "python" or "compiled"."""
+    return _finder.choose()
+
+
+def require(choice: str) -> None:
+    """Check that a core is the one in use, and so is that of the environment.
+
+    Args:
+        choice: "python", "compiled" or "auto".
 
     Raises:
-        ImportError: The environment names no core, or the compiled one cannot be used.
+        ValueError: It is not, and cannot be.
     """
-    choice = os.environ.get(VARIABLE) or AUTO
-    if choice not in CHOICES:
-        raise ImportError(f"{VARIABLE}={choice}: one of {', '.join(CHOICES)}")
-    if choice == PYTHON:
-        return PYTHON
-    reason = why_not_compiled()
-    if not reason:
-        sys.meta_path.insert(0, CoreFinder([*digests()]))
-        return COMPILED
-    if choice == COMPILED:
-        raise ImportError(f"{VARIABLE}=compiled: {reason}")
-    return PYTHON
+    used = in_use()
+    for name, wanted in (("core", choice), (VARIABLE, os.environ.get(VARIABLE) or AUTO)):
+        if wanted not in CHOICES:
+            raise ValueError(f"{name}={wanted}: choose one of {', '.join(CHOICES)}")
+        if wanted == COMPILED != used and (reason := why_not_compiled()):
+            raise ValueError(f"{name}={wanted}: {reason}")
+        if wanted not in (AUTO, used):
+            raise ValueError(
+                f"{name}={wanted}: this process has loaded the {used} core; give core={wanted} on the command line, "
+                f"or set {VARIABLE}={wanted} before it starts"
+            )

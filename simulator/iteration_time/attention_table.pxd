@@ -2,6 +2,8 @@ cimport cython
 from simulator.iteration_time.attention cimport AttentionTimes
 from simulator.replica.batch cimport PrefillChunk
 
+cdef long long _LAST
+
 cdef class AttentionTable(AttentionTimes):
     cdef object _gpu, _in_engine, _attention, _decode, _prefill, _flop_per_s, _min_per_token_s
     cdef double _low_tokens, _high_tokens, _intercept_s, _slope_s, _launch_s

@@ -1,3 +1,5 @@
+cdef long long _WIDTH, _FIRST_SIZE, _START
+
 cdef class IterationLog:
     cdef public long long num_iterations
     cdef public object spans

@@ -1,5 +1,7 @@
 cimport cython
 
+cdef long long _NEVER
+
 cdef class DecodeSet:
     cdef public long long index, iteration, num_requests, context_tokens, num_new_blocks
     cdef long long _block_size, _next_end

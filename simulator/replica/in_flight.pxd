@@ -2,6 +2,7 @@ cimport cython
 from simulator.log.request_events cimport RequestEvents
 from simulator.replica.batch cimport Batch, PrefillChunk
 from simulator.replica.decode_set cimport DecodeSet
+from simulator.replica.requests cimport RequestTable
 
 cdef class InFlight:
     cdef public DecodeSet decoding, forming
@@ -9,7 +10,8 @@ cdef class InFlight:
     cdef public long long lookahead
     cdef bint _appends_blocks, _keeps_results
     cdef long long _block_size, _num_calls, _num_sets
-    cdef object _busy, _requests
+    cdef object _busy
+    cdef RequestTable _requests
     cdef RequestEvents _events
     cdef list _idle
 

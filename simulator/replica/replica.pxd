@@ -5,9 +5,13 @@ from simulator.replica.batch cimport Batch, PrefillChunk
 from simulator.replica.decode_set cimport DecodeSet
 from simulator.replica.in_flight cimport InFlight
 from simulator.replica.prefix_caching cimport PrefixCaching
+from simulator.replica.requests cimport Lengths, RequestTable
+
+cdef long long _UNLIMITED
 
 cdef class Replica:
-    cdef public object requests, limits, waiting, running, prefilling, note
+    cdef public RequestTable requests
+    cdef public object limits, waiting, running, prefilling, note
     cdef public RequestEvents request_events
     cdef public KVPool kv
     cdef public long long block_size, max_model_len, watermark_blocks, num_finished, num_futile_preemptions
@@ -42,7 +46,7 @@ cdef class Replica:
     @cython.locals(decodes=DecodeSet, kv=KVPool)
     cpdef bint repeat(self, Batch batch) except -1
     cpdef tuple fail(self)
-    @cython.locals(chunk=PrefillChunk, most="long long")
+    @cython.locals(chunk=PrefillChunk, most="long long", known="long long", known_tokens=Lengths)
     cdef long long _most_repeats(self, Batch batch) except -1
     @cython.locals(chunk=PrefillChunk)
     cdef _continue_chunks(self, Batch batch)

@@ -483,7 +483,8 @@ class Replica:
         """Return how often a batch can be repeated as far as its chunks allow."""
         known_tokens, most = self.requests.known_tokens, _UNLIMITED
         for chunk in batch.chunks:
-            most = min(most, (known_tokens[chunk.request] - chunk.context_tokens) // chunk.num_tokens - 1)
+            known = known_tokens[chunk.request]
+            most = min(most, (known - chunk.context_tokens) // chunk.num_tokens - 1)
         return most
 
     def _continue_chunks(self, batch: Batch) -> None:

@@ -1,25 +1,22 @@
 """The requests of a simulation, as the replicas see them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NoReturn
 
 from simulator.kv_cache import BlockHashes
 from simulator.replica.errors import PolicyError
 
 
-class Lengths(list[int]):
+class Lengths(list):  # type: ignore[type-arg]  # Cython knows no list[int]
     """Tokens of each request; policies only read them."""
 
-    def __setitem__(self, *_: object) -> NoReturn:
+    def __setitem__(self, request: object, num_tokens: object) -> None:
         raise PolicyError("the policy changes the length of a request")
 
     def set(self, request: int, num_tokens: int) -> None:
         """Set the tokens of a request."""
-        super().__setitem__(request, num_tokens)
+        list.__setitem__(self, request, num_tokens)
 
 
-@dataclass(slots=True)
 class RequestTable:
     """Requests of a simulation, shared by its replicas.
 
@@ -37,19 +34,36 @@ class RequestTable:
         engine_arrival_s: Arrival time at its current replica in seconds; that at the cluster until it is sent to one.
     """
 
-    arrival_s: list[float]
-    known_tokens: Lengths
-    total_tokens: Lengths
-    prompt_tokens: Sequence[int]
-    priority: Sequence[int] = ()
-    id_rank: Sequence[int] = ()
-    block_hashes: Mapping[int, BlockHashes] = field(default_factory=dict)
-    engine_arrival_s: list[float] = field(init=False)
+    __slots__ = (
+        "arrival_s",
+        "block_hashes",
+        "engine_arrival_s",
+        "id_rank",
+        "known_tokens",
+        "priority",
+        "prompt_tokens",
+        "total_tokens",
+    )
 
-    def __post_init__(self) -> None:
-        """Fill in the arrival times at the replicas, and protect the lengths."""
-        self.engine_arrival_s = list(self.arrival_s)
-        self.known_tokens, self.total_tokens = Lengths(self.known_tokens), Lengths(self.total_tokens)
+    def __init__(
+        self,
+        arrival_s: list[float],
+        known_tokens: Sequence[int],
+        total_tokens: Sequence[int],
+        prompt_tokens: Sequence[int],
+        priority: Sequence[int] = (),
+        id_rank: Sequence[int] = (),
+        block_hashes: Mapping[int, BlockHashes] | None = None,
+    ) -> None:
+        """Take the requests; the arguments are the attributes of the same names."""
+        self.arrival_s = arrival_s
+        self.known_tokens = Lengths(known_tokens)
+        self.total_tokens = Lengths(total_tokens)
+        self.prompt_tokens = prompt_tokens
+        self.priority = priority
+        self.id_rank = id_rank
+        self.block_hashes = block_hashes or {}
+        self.engine_arrival_s = list(arrival_s)
 
     def urgency(self, request: int) -> tuple[int, float]:
         """Return priority and arrival time of a request; smaller is served first."""

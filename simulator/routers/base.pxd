@@ -1,3 +1,6 @@
+cdef class Arrival:
+    cdef public object request, prompt_tokens, session, home
+
 cdef class ReplicaLoad:
     cdef public object device
     cdef public long long num_gpus, num_routed

@@ -1,7 +1,6 @@
 """The protocol of a router, and what a router sees."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -82,7 +81,6 @@ class ReplicaLoad:
         self._num_tokens -= prompt_tokens
 
 
-@dataclass(slots=True)
 class Arrival:
     """A request as a gateway sees it.
 
@@ -93,10 +91,13 @@ class Arrival:
         home: Replica of the request before it in its session; None: it is the first, or has no session.
     """
 
-    request: int
-    prompt_tokens: int
-    session: int
-    home: int | None
+    __slots__ = ("home", "prompt_tokens", "request", "session")
+
+    def __init__(self, request: int, prompt_tokens: int, session: int, home: int | None) -> None:
+        self.request = request
+        self.prompt_tokens = prompt_tokens
+        self.session = session
+        self.home = home
 
 
 class Router(Protocol):

@@ -89,7 +89,7 @@ class Sarathi:
             batch.until_arrival = False
             return
         while (head := next_admissible(replica, replica.max_model_len)) is not None:
-            computed, left = preempted.get(head) or LostPrefill(0, known_tokens[head])
+            computed, left = preempted[head] if head in preempted else (0, known_tokens[head])
             num_tokens = min(left, self._room(batch, computed))
             if len(replica.running) >= self.max_num_seqs or num_tokens <= 0:
                 break
