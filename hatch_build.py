@@ -28,10 +28,11 @@ DIRECTIVES = {
 }
 
 
-def core_package() -> ModuleType:
-    """Return `simulator.core` without importing the simulator."""
-    spec = spec_from_file_location("core", ROOT / "simulator" / "core" / "__init__.py")
-    assert spec is not None and spec.loader is not None
+def core_sources() -> ModuleType:
+    """Return `simulator.core.sources` without importing the simulator."""
+    spec = spec_from_file_location("sources", ROOT / "simulator" / "core" / "sources.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -43,7 +44,7 @@ def compile_core() -> None:
     from setuptools import Extension
     from setuptools.dist import Distribution
 
-    core = core_package()
+    core = core_sources()
     digests = core.digests()
     remove_core()
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +72,8 @@ def compile_core() -> None:
 def copy_sources(modules: Sequence[str], folder: Path) -> dict[str, Path]:
     """Copy the modules to a folder, with their classes imported from where they are defined.
 
-    Cython knows a class only there; the sources import them from their packages.
+    Cython knows a class only there; the sources import them from their packages. Nor does it know `list[int]` as a
+    base class.
 
     Returns:
         The copy of each module.
@@ -87,6 +89,7 @@ def copy_sources(modules: Sequence[str], folder: Path) -> dict[str, Path]:
             (folder / package / "__init__.py").touch()
         shutil.copy((ROOT / file).with_suffix(".pxd"), (folder / file).with_suffix(".pxd"))
         source = (ROOT / file).read_text(encoding="utf-8")
+        source = re.sub(r"^(class \w+)\(list\[\w+\]\):", r"\1(list):", source, flags=re.MULTILINE)
         (folder / file).write_text(import_from(defined_in, source), encoding="utf-8")
     (folder / "__init__.py").unlink()
     return {name: folder / file for name, file in files.items()}
@@ -97,7 +100,8 @@ def import_from(defined_in: dict[str, str], source: str) -> str:
     lines = source.split("\n")
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom) and any(alias.name in defined_in for alias in node.names):
-            assert node.module is not None and node.end_lineno is not None
+            assert node.module is not None
+            assert node.end_lineno is not None
             lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
             lines[node.lineno - 1] = "; ".join(
                 f"from {defined_in.get(alias.name, node.module)} import {alias.name}" for alias in node.names
@@ -107,7 +111,7 @@ def import_from(defined_in: dict[str, str], source: str) -> str:
 
 def remove_core() -> None:
     """Remove what was compiled for this version of Python."""
-    core = core_package()
+    core = core_sources()
     for file in core.FOLDER.glob(f"*{core.SUFFIX}*"):
         file.unlink()
 
@@ -115,10 +119,10 @@ def remove_core() -> None:
 class CoreHook(BuildHookInterface[Any]):
     """Compiles the core before the wheel is built; without a C compiler, the wheel has Python only."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, _: str, build_data: dict[str, Any]) -> None:
         """Compile the core and add it to the wheel."""
-        core = core_package()
-        if self.target_name != "wheel" or os.environ.get(core.VARIABLE) == core.PYTHON:
+        core = core_sources()
+        if self.target_name != "wheel" or os.environ.get("LLM_SIMULATOR_CORE") == "python":
             return
         try:
             compile_core()

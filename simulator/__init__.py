@@ -3,9 +3,7 @@
 import traces.shared.interruption  # noqa: F401  # before the slow imports
 
 # isort: split
-from simulator.core import install
-
-install()  # before any module of the core is imported
+import simulator.core  # noqa: F401  # before any module of the core
 
 # isort: split
 from typing import TYPE_CHECKING

@@ -18,8 +18,8 @@ from rich.progress import (
 from rich.text import Text
 
 from simulator.cli import HELP, WARNINGS_JOINT, Figures, hydra_command, print_summary
-from simulator.core import in_use
 from simulator.config import build, build_slo, description, files_of
+from simulator.core import in_use
 from simulator.launch import with_launch
 from simulator.output import write_result
 from simulator.results import Result, client_figures, client_warnings

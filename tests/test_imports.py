@@ -18,6 +18,7 @@ TABLE = {
     "traces.generators": "traces traces.shared traces.readers scipy",
     "traces.tools": "traces traces.shared traces.arrivals traces.generators matplotlib pandas pyarrow rich yaml",
     "traces.__main__": "traces traces.shared traces.generators traces.readers traces.tools rich yaml",
+    "simulator.core": "",
     "simulator.shipped": "",
     "simulator.log": "",
     "simulator.model": "traces.shared",
@@ -26,7 +27,8 @@ TABLE = {
     "simulator.schedulers": "simulator.replica traces.shared",
     "simulator.routers": "simulator.replica",
     "simulator.iteration_time": "simulator.model simulator.replica traces.shared",
-    "simulator.engine": "simulator.iteration_time simulator.log simulator.replica simulator.schedulers traces.shared simpy",
+    "simulator.engine": "simulator.iteration_time simulator.log simulator.replica simulator.schedulers traces.shared"
+    " simpy",
     "simulator.results": "simulator.iteration_time simulator.log simulator.model traces traces.shared pandas",
     "simulator.cluster": "simulator.engine simulator.iteration_time simulator.kv_cache simulator.log simulator.model"
     " simulator.replica simulator.routers simulator.schedulers traces traces.shared simpy",

@@ -44,8 +44,8 @@ EXPORTS = {
     " cost_against_latency generation_stalls knee kv_and_queue latency_against_load latency_cdfs load_series"
     " longest_stall name_of neighbours overloaded_loads pipeline_timeline prefix_cache priced_points read_sweep"
     " roofline save set_search_title statistic_label trial_series typical_iteration",
-    "simulator.replica": "Batch DecodeSet Flight InFlight Lengths Limits PolicyError PrefillChunk Replica"
-    " RequestTable batch_members cached_tokens decode_spans",
+    "simulator.replica": "Batch DecodeSet InFlight Lengths Limits PolicyError PrefillChunk Replica RequestTable"
+    " batch_members cached_tokens decode_spans",
     "simulator.results": "ALLOWED BATCH_COLUMNS Bottleneck CACHED_TOKENS Cell Column Distribution FINISHED"
     " FaultResult GOODPUT IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective PERCENTILES PricedPoint"
     " REQUEST_COLUMNS ReplicaResult RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps"

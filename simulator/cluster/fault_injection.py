@@ -11,8 +11,9 @@ from functools import partial
 from simpy.events import Event
 
 from simulator.cluster.faults import LOSE, RESTART, Faults
+from simulator.cluster.front_end import FrontEnd
 from simulator.cluster.gateway import Gateway
-from simulator.engine import FAULT, Clock, Engine, ReplicaRun
+from simulator.engine import FAULT, Clock, ReplicaRun
 from simulator.iteration_time import StageTimes
 from simulator.log import FAILURE, NETWORK, FaultSpan, StayEnd
 from simulator.replica import Batch, RequestTable, cached_tokens
@@ -68,7 +69,7 @@ class FaultInjector:
         gateway: Gateway,
         requests: RequestTable,
         runs: Sequence[ReplicaRun],
-        engines: Sequence[Engine],
+        front_ends: Sequence[FrontEnd],
         send: Callable[[int], None],
         on_loss: Callable[[int], None],
         time_limit_s: float = math.inf,
@@ -82,7 +83,7 @@ class FaultInjector:
             gateway: Gateway of the cluster.
             requests: All requests.
             runs: Runs of the replicas; their stage times are `DegradedTimes`.
-            engines: Engines of the replicas.
+            front_ends: Front ends of the replicas.
             send: Called with each request that is sent again.
             on_loss: Called with each request that is lost.
             time_limit_s: Time after which no fault begins and no request is sent again, seconds.
@@ -102,7 +103,7 @@ class FaultInjector:
         self._gateway = gateway
         self._requests = requests
         self._runs = runs
-        self._engines = engines
+        self._front_ends = front_ends
         self._send = send
         self._on_loss = on_loss
         self._active: list[list[FaultSpan]] = [[] for _ in runs]
@@ -184,7 +185,7 @@ class FaultInjector:
         """Drop all requests of a failed replica; retry or lose each."""
         now_s = self._clock.now
         self.tokens_lost += cached_tokens(self._runs[replica].replica)
-        running, waiting = self._engines[replica].fail()
+        running, waiting = self._front_ends[replica].fail()
         self._gateway.end(replica, running, now_s, StayEnd.FAILED, was_running=True)
         self._gateway.end(replica, waiting, now_s, StayEnd.FAILED, was_running=False)
         for request in (*running, *waiting):

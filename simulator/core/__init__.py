@@ -1,66 +1,37 @@
-"""The compiled core: modules of the hot loop, compiled from their own source.
+"""The compiled core: modules of the hot loop, compiled by Cython.
 
-A module with a `.pxd` file beside it belongs to the core. Cython compiles the `.py` file that Python would run, with
-the C types that the `.pxd` file declares. The core is used as a whole or not at all: only if all its modules were
-compiled from the present files. What a process uses does not change once a module of the core is imported.
+The core is used as a whole or not at all: only if all its modules were compiled from the present files. What a process
+uses does not change once a module of the core is imported. Importing this package makes Python find the compiled
+modules.
 """
 
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import spec_from_file_location
-from pathlib import Path
 from types import ModuleType
+
+from simulator.core.sources import FOLDER, PACKAGE, SUFFIX, digests, file_of, why_not_compiled
+
+__all__ = ["AUTO", "CHOICES", "COMPILED", "PYTHON", "VARIABLE", "in_use", "require"]
 
 AUTO, PYTHON, COMPILED = CHOICES = "auto", "python", "compiled"
 # Environment variable: the choice for a process and its children.
 VARIABLE = "LLM_SIMULATOR_CORE"
 
-FOLDER = Path(__file__).parent
-PACKAGE = FOLDER.parent
-SUFFIX = EXTENSION_SUFFIXES[0]
-MANIFEST = FOLDER / f"manifest{SUFFIX}.json"
 
-
-def digests() -> dict[str, str]:
-    """Return the digest of source and declarations of each module of the core."""
-    found = {}
-    for declarations in sorted(PACKAGE.rglob("*.pxd")):
-        source = declarations.with_suffix(".py")
-        name = ".".join((PACKAGE.name, *source.relative_to(PACKAGE).with_suffix("").parts))
-        found[name] = hashlib.sha256(source.read_bytes() + declarations.read_bytes()).hexdigest()
-    return found
-
-
-def why_not_compiled() -> str:
-    """Return why the compiled core cannot be used; empty: it can."""
-    if not MANIFEST.exists():
-        return "it was not compiled at installation, which needs a C compiler"
-    compiled, present = json.loads(MANIFEST.read_text(encoding="ascii")), digests()
-    changed = sorted(name for name in compiled | present if compiled.get(name) != present.get(name))
-    return f"{changed[0]} has changed since it was compiled; `make core` compiles it again" if changed else ""
-
-
-class CoreFinder(MetaPathFinder):
-    """Finds the compiled modules of the core.
-
-    Attributes:
-        in_use: "python" or "compiled"; empty: no module of the core was imported yet.
-    """
+class _Finder(MetaPathFinder):
+    """Finds the compiled modules."""
 
     def __init__(self) -> None:
-        self.in_use = ""
+        self._in_use = ""  # no module of the core was imported yet
         self._modules: frozenset[str] = frozenset()
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Return the compiled module of this name; None: there is none, or it is not used."""
-        if not name.startswith(f"{PACKAGE.name}.") or not (self.in_use or _is_declared(name)):
+    def find_spec(self, name: str, _: Sequence[str] | None, __: ModuleType | None = None) -> ModuleSpec | None:
+        """Return the compiled module of this name; None: Python's own."""
+        if not name.startswith(f"{PACKAGE.name}.") or not (self._in_use or file_of(name).with_suffix(".pxd").exists()):
             return None
         self.choose()
         if name not in self._modules:
@@ -70,46 +41,29 @@ class CoreFinder(MetaPathFinder):
 
     def choose(self) -> str:
         """Choose the core of this process, once; return it."""
-        if not self.in_use:
-            is_compiled = os.environ.get(VARIABLE, AUTO) != PYTHON and not why_not_compiled()
-            self.in_use = COMPILED if is_compiled else PYTHON
+        if not self._in_use:
+            is_compiled = os.environ.get(VARIABLE) != PYTHON and not why_not_compiled()
+            self._in_use = COMPILED if is_compiled else PYTHON
             self._modules = frozenset(digests() if is_compiled else ())
-        return self.in_use
+        return self._in_use
 
 
-def _is_declared(name: str) -> bool:
-    return (PACKAGE.parent / Path(*name.split("."))).with_suffix(".pxd").exists()
-
-
-_finder = CoreFinder()
-
-
-def install() -> None:
-    """Have Python import the compiled modules, if they can be used.
-
-    An argument `core=` of the command line counts like the environment variable, and children inherit it.
-    """
-    for argument in sys.argv[1:]:
-        choice = argument.removeprefix("core=")
-        if choice in CHOICES and choice != argument:
-            os.environ[VARIABLE] = choice
-    if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)
+_FINDER = _Finder()
 
 
 def in_use() -> str:
     """Return the core of this process: "python" or "compiled"."""
-    return _finder.choose()
+    return _FINDER.choose()
 
 
 def require(choice: str) -> None:
-    """Check that a core is the one in use, and so is that of the environment.
+    """Check that the core in use is the chosen one.
 
     Args:
         choice: "python", "compiled" or "auto".
 
     Raises:
-        ValueError: It is not, and cannot be.
+        ValueError: It is not, or not that of the environment.
     """
     used = in_use()
     for name, wanted in (("core", choice), (VARIABLE, os.environ.get(VARIABLE) or AUTO)):
@@ -122,3 +76,14 @@ def require(choice: str) -> None:
                 f"{name}={wanted}: this process has loaded the {used} core; give core={wanted} on the command line, "
                 f"or set {VARIABLE}={wanted} before it starts"
             )
+
+
+def _choice_of_command_line() -> str | None:
+    """Return the value of an argument `core=`; None: there is none."""
+    choices = [argument.removeprefix("core=") for argument in sys.argv[1:] if argument.startswith("core=")]
+    return choices[-1] if choices and choices[-1] in CHOICES else None
+
+
+if (_choice := _choice_of_command_line()) is not None:
+    os.environ[VARIABLE] = _choice
+sys.meta_path.insert(0, _FINDER)

@@ -150,7 +150,7 @@ class ReplicaRun:
             log.log_members(batch_members(self.replica))
 
     def send(self, batch: Batch, stages: Stages, now_s: float, start_s: float) -> tuple[Sequence[float], float, float]:
-        """Send a batch just put in flight through the pipeline stages, and log it.
+        """Send a batch just put in flight through the stages.
 
         Args:
             batch: The batch.
@@ -179,7 +179,10 @@ class ReplicaRun:
             self._told |= self._on_end(finished, True, now_s)
 
     def pop_told(self) -> bool:
-        """Return whether an end may have made another event due since the last call."""
+        """Return whether an end may have made an event due.
+
+        It forgets what was asked.
+        """
         told, self._told = self._told, False
         return told
 
@@ -187,7 +190,7 @@ class ReplicaRun:
 class Engine:
     """The event loop that serves the requests of one replica.
 
-    If nobody waits for the ends of its requests, it advances when asked. Otherwise the clock drives it.
+    It advances when asked, if the ends of its requests make nothing else due. Otherwise the clock drives it.
 
     Attributes:
         next_s: When it acts next, simulated seconds; infinity: not before a request arrives.
@@ -210,7 +213,10 @@ class Engine:
         self._wake_s = inf
 
     def advance(self, until_s: float) -> None:
-        """Act until the next action is due at `until_s` or later, unless the clock drives it."""
+        """Act on what is due before `until_s`.
+
+        If the clock drives the engine, do nothing.
+        """
         while not self._is_driven and self.next_s < until_s:
             self._act()
 
@@ -242,11 +248,14 @@ class Engine:
         raise NotImplementedError
 
     def _priority(self) -> int:
-        """Return the order of the next action among the events of its instant."""
+        """Return the priority of the next action in its instant."""
         raise NotImplementedError
 
     def _note_arrival(self, now_s: float) -> None:
-        """Note that a request has arrived now; if idle, act after the arrivals of this instant."""
+        """Note that a request has arrived now.
+
+        If idle, act after all arrivals of this instant.
+        """
         raise NotImplementedError
 
     def _drop_batches(self, now_s: float) -> None:
@@ -257,7 +266,9 @@ class Engine:
         """Have the clock call when the next action is due."""
         if self.next_s != self._wake_s:
             self._wake_s = self.next_s
-            self._wake = None if self.next_s == inf else self._clock.call_at(self.next_s, self._on_wake, self._priority())
+            self._wake = (
+                None if self.next_s == inf else self._clock.call_at(self.next_s, self._on_wake, self._priority())
+            )
 
     def _on_wake(self, event: Event) -> None:
         if event is not self._wake:

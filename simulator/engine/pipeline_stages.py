@@ -17,7 +17,11 @@ class Stages:
     """
 
     def __init__(
-        self, use: Sequence[StageUse], overlap_sends: bool, spans: "array[float] | None" = None, depth: int | None = None
+        self,
+        use: Sequence[StageUse],
+        overlap_sends: bool,
+        spans: "array[float] | None" = None,
+        depth: int | None = None,
     ) -> None:
         """Start with idle stages.
 

@@ -59,6 +59,6 @@ class SingleStageEngine(Engine):
         self._iterate(batch)
 
     def _iterate(self, batch: Batch) -> None:
-        """Let an iteration of the batch in flight take its time."""
+        """Time an iteration of the batch in flight, and log it."""
         self.next_s += self._run.stage_times.of_single_stage(batch)
         self._run.log.add(self.next_s, self._run.replica.kv.free_blocks)

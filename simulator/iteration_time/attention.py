@@ -18,7 +18,10 @@ class AttentionTimes:
         self.compute_dtype = compute_dtype
 
     def add_prefills(self, seconds: float, chunks: Sequence[PrefillChunk], beside_decodes: bool) -> float:
-        """Return `seconds` plus those of the kernels for prefill chunks over contexts, one after another.
+        """Return `seconds` plus those of the prefill kernels.
+
+        The chunks run over their contexts, one kernel after another.
+
 
         `beside_decodes`: the batch has decodes too, with which one kernel may share its launch.
         """

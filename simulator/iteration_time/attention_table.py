@@ -29,9 +29,10 @@ _LAST = 1 << 17  # the last knot of each
 
 @cache
 def _places() -> "tuple[array[int], array[int], array[int]]":
-    """Return, for the three kinds of knots, how many are at most 0, 1, 2, ..., up to the last one.
+    """Return the place of each integer among the knots.
 
-    It is at least 1 and less than the number of knots, so that there is a knot on either side.
+    It is the number of knots that are at most 0, 1, 2, ..., up to the last one, for the three kinds of knots. At least
+    1 and less than all, so that there is a knot on either side.
     """
     places = []
     for knots in (_CONTEXT_PER_DECODE, _CHUNKS, _CONTEXTS):

@@ -42,7 +42,7 @@ class StageTimes:
     def __init__(
         self, function: Callable[[Batch], Sequence[float]] | None = None, provenance: Provenance | None = None
     ) -> None:
-        """Take the times from a function, or from the methods of a subclass.
+        """Take the times from a function; a subclass has methods.
 
         Args:
             function: Returns what `of_batch` returns.
@@ -52,9 +52,9 @@ class StageTimes:
         self.provenance = provenance
 
     def of_batch(self, batch: Batch) -> Sequence[float]:
-        """Return the seconds of each pipeline stage and of each send, float[2 * pp - 1].
+        """Return the seconds of each stage and of each send.
 
-        First stage, send, second stage, ..., last stage. A single number without pipeline parallelism.
+        float[2 * pp - 1]: first stage, send, second stage, ..., last stage.
         """
         assert self._function is not None
         return self._function(batch)
@@ -69,7 +69,7 @@ class StageTimes:
         return False
 
     def operators(self, batch: Batch, stage: int) -> Iterator[OperatorTime]:
-        """Yield the operators of a batch in a stage, if the times are composed of them."""
+        """Yield the operators of a batch in a stage, if known."""
         return iter(())
 
     def __call__(self, batch: Batch) -> Sequence[float]:

@@ -110,7 +110,10 @@ class ComposedTimes(StageTimes):
         return self._host_s + (gpu_s if gpu_s > self._launch_s else self._launch_s)
 
     def _look_up(self, batch: Batch) -> None:
-        """Look up what depends only on the sizes of a batch; repeats keep them."""
+        """Look up what depends only on the batch's sizes.
+
+        Repeats keep them.
+        """
         self._num_decodes, self._num_prefill_tokens = batch.num_decodes, batch.num_prefill_tokens
         self._num_chunks = len(batch.chunks)
         num_tokens, num_rows, launches = self._padded_batch(batch)

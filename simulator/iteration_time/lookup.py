@@ -1,4 +1,4 @@
-"""Memoized functions of a number of tokens or sequences, for the hot loop."""
+"""Memoized functions of a number of tokens or sequences."""
 
 from array import array
 from collections.abc import Callable

@@ -141,7 +141,7 @@ class IterationLog:
         self._num_runs += 1
 
     def add(self, end_s: float, free_blocks: int) -> None:
-        """Log an iteration of the latest run: when it ends, and the free KV blocks in it."""
+        """Log the end and the free KV blocks of an iteration."""
         first = 2 * self.num_iterations
         if first == len(self._times):
             self._times = _doubled(self._times)

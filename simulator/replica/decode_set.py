@@ -5,7 +5,6 @@ from heapq import heappop, heappush
 
 from simulator.log import DecodeSpan
 
-
 _NEVER = 1 << 62
 
 

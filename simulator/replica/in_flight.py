@@ -166,7 +166,10 @@ class InFlight:
             self.advance(batch, decodes)
 
     def advance(self, batch: Batch, decodes: DecodeSet) -> None:
-        """Compute the decodes of a batch; note those that get their last token."""
+        """Compute the decodes of a batch.
+
+        Note those that get their last token.
+        """
         if spans := decodes.advance():
             self._events.decode_spans += spans
             batch.finishing += [span[0] for span in spans]

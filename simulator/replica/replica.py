@@ -14,7 +14,6 @@ from simulator.replica.prefix_caching import PrefixCaching
 from simulator.replica.queue import WaitingQueue
 from simulator.replica.requests import RequestTable
 
-
 _UNLIMITED = 1 << 62
 
 
@@ -480,7 +479,7 @@ class Replica:
     # -- parts of the above ---------------------------------------------------------------------
 
     def _most_repeats(self, batch: Batch) -> int:
-        """Return how often a batch can be repeated as far as its chunks allow."""
+        """Return how often the chunks of a batch can be repeated."""
         known_tokens, most = self.requests.known_tokens, _UNLIMITED
         for chunk in batch.chunks:
             known = known_tokens[chunk.request]
@@ -585,7 +584,8 @@ class Replica:
         if self.limits.queue_order == "fcfs":
             return len(self._running) > 1
         urgency = self.requests.urgency
-        return any([urgency(other) < urgency(request) for other in self._running])
+        most_urgent = min(self._running, key=urgency)
+        return urgency(most_urgent) < urgency(request)
 
     def _log_evictions(self) -> None:
         num_evicted, evictions, batch = self.kv.pop_evicted(), self.request_events.evictions, self.num_started

@@ -1,15 +1,16 @@
 """The requests of a simulation, as the replicas see them."""
 
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from simulator.kv_cache import BlockHashes
 from simulator.replica.errors import PolicyError
 
 
-class Lengths(list):  # type: ignore[type-arg]  # Cython knows no list[int]
+class Lengths(list[int]):
     """Tokens of each request; policies only read them."""
 
-    def __setitem__(self, request: object, num_tokens: object) -> None:
+    def __setitem__(self, request: object, num_tokens: object) -> NoReturn:
         raise PolicyError("the policy changes the length of a request")
 
     def set(self, request: int, num_tokens: int) -> None:
