@@ -36,9 +36,11 @@ TABLE = {
     "simulator.invariants": "simulator.kv_cache simulator.log simulator.replica simulator.results",
     "simulator.output": "simulator.iteration_time simulator.log simulator.model simulator.results simulator.shipped"
     " traces traces.shared perfetto pyarrow",
-    "simulator.simulation": "simulator.cluster simulator.invariants simulator.log simulator.replica simulator.results"
+    "simulator.simulation": "simulator.cluster simulator.core simulator.invariants simulator.log"
+    " simulator.replica simulator.results"
     " simulator.routers traces",
-    "simulator.config": "simulator.cluster simulator.output simulator.replica simulator.results simulator.shipped"
+    "simulator.config": "simulator.cluster simulator.core simulator.output simulator.replica simulator.results"
+    " simulator.shipped"
     " traces traces.shared hydra omegaconf yaml",
     "simulator.launch": "simulator.cluster simulator.config simulator.model traces traces.shared omegaconf yaml",
     "simulator.cli": "simulator.config simulator.output simulator.results traces.shared filelock hydra omegaconf rich",
@@ -62,11 +64,13 @@ TABLE = {
     " simulator.replica simulator.simulation traces.shared joblib matplotlib rich",
     "simulator.predict": "simulator.cli simulator.config simulator.iteration_time simulator.launch simulator.model"
     " simulator.plot simulator.output simulator.replica simulator.results traces.shared omegaconf rich",
-    "simulator.__main__": "simulator.cli simulator.config simulator.launch simulator.output simulator.results"
+    "simulator.__main__": "simulator.cli simulator.config simulator.core simulator.launch simulator.output"
+    " simulator.results"
     " simulator.simulation traces.shared omegaconf rich",
     "simulator.schema": "simulator.config traces.shared",
     "simulator.console": "simulator.shipped traces.shared click yaml",
-    "simulator": "simulator.cluster simulator.config simulator.output simulator.results simulator.shipped"
+    "simulator": "simulator.cluster simulator.config simulator.core simulator.output simulator.results"
+    " simulator.shipped"
     " simulator.simulation traces.shared",
     "profiling.tables": "traces.* pandas rich",
     "profiling.device": "profiling.tables simulator.*",

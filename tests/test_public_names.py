@@ -22,6 +22,7 @@ EXPORTS = {
     " component composed deployment_of description files_of input_digests integer_pairs json_schema load_config"
     " model_choice named num_nodes one_line overrides_of published_models recomposed require_integer require_keys"
     " require_mapping require_objectives resolved to_hydra unknown_model",
+    "simulator.core": "AUTO CHOICES COMPILED PYTHON VARIABLE in_use require",
     "simulator.engine": "ARRIVAL BatchQueueEngine Clock Engine FAULT PipelineEngine ReplicaRun SingleStageEngine"
     " StuckReason stop_endless_calls stuck_reason",
     "simulator.invariants": "CheckedReplica ExpectedState InvariantError check_result",

@@ -118,7 +118,7 @@ Metrics and output
   time_limit_s=null            start no iteration after this simulated time, seconds
   seed=0                       equal seeds give byte-identical results
   check=false                  check invariants in every iteration (up to 4 times slower)
-  core=auto                    python or compiled: the same results; auto takes the compiled core if there is one
+  core=auto                    or python, compiled: core of the process, with the same results
   output.log=true              write log.npz, which plots and reports need
   output.parquet=false         also write requests, iterations and stays as typed tables, .parquet
   output.batches=false         also write batches.csv, one row per batch member
