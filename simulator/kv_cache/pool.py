@@ -132,7 +132,7 @@ class KVPool:
 
     def evict(self) -> None:
         """Evict the cached blocks that have been taken."""
-        if self.prefix is not None:
+        if self.prefix is not None and self.prefix.num_evictable > self.free_blocks:
             self._num_evicted += self.prefix.evict_to(self.free_blocks)
 
     def pop_evicted(self) -> int:
