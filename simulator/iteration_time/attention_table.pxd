@@ -10,6 +10,7 @@ cdef class AttentionTable(AttentionTimes):
     cdef dict _decode_rows, _prefill_rows
     cdef long long _num_decodes
     cdef bint _one_kernel
+    cdef double[::1] _context_per_decode, _chunks, _contexts
     cdef short[::1] _context_per_decode_places, _chunk_places, _context_places
 
     @cython.locals(chunk=PrefillChunk)
@@ -19,8 +20,9 @@ cdef class AttentionTable(AttentionTimes):
     @cython.locals(
         row="long long", column="long long", lower=list, upper=list, before=double, after=double, share=double,
         lower_s=double, upper_s=double, small=double, large=double)
-    cdef double _equal_chunks_time(self, num_chunks, double chunk, double context)
-    @cython.locals(row=list, index="long long", low=double, high=double)
+    cdef double _equal_chunks_time(self, long long num_chunks, double chunk, double context)
+    @cython.locals(row=list, index="long long", low=double, high=double, knots="double[::1]")
     cdef _select_piece(self, long long num_decodes, long long context_tokens)
     cdef list _decode_row(self, num_decodes)
-    cdef list _prefill_row(self, num_chunks, row)
+    @cython.locals(number="long long", times=list)
+    cdef list _prefill_row(self, long long num_chunks, long long row)

@@ -51,6 +51,8 @@ class AttentionTable(AttentionTimes):
 
     def __init__(self, profile: DeviceProfile, attention: Attention) -> None:
         self._context_per_decode_places, self._chunk_places, self._context_places = _places()
+        self._context_per_decode = array("d", _CONTEXT_PER_DECODE)
+        self._chunks, self._contexts = array("d", _CHUNKS), array("d", _CONTEXTS)
         super().__init__(attention.kv_dtype if attention.kv_dtype in profile.attention else HALF_FORMAT)
         self._gpu = profile.gpu
         self._in_engine = profile.in_engine
@@ -62,7 +64,7 @@ class AttentionTable(AttentionTimes):
         self._flop_per_s = gpu.format_tflops.get(self.compute_dtype, gpu.peak_tflops) * 1e12
         self._min_per_token_s = attention.kv_bytes_per_token / bandwidth
         self._decode_rows: dict[int, list[float]] = {}
-        self._prefill_rows: dict[tuple[int, int], list[float]] = {}
+        self._prefill_rows: dict[int, list[float]] = {}
         # Linear piece of the last lookup: number of decodes, (low, high] in context tokens, intercept and slope.
         self._num_decodes = 0
         self._low_tokens, self._high_tokens, self._intercept_s, self._slope_s = 0.0, 0.0, 0.0, 0.0
@@ -101,11 +103,11 @@ class AttentionTable(AttentionTimes):
         row = self._chunk_places[min(int(chunk), _LAST)]
         column = self._context_places[min(int(context), _LAST)]
         lower, upper = self._prefill_row(num_chunks, row - 1), self._prefill_row(num_chunks, row)
-        before, after = _CONTEXTS[column - 1], _CONTEXTS[column]
+        before, after = self._contexts[column - 1], self._contexts[column]
         share = (context - before) / (after - before)
         lower_s = lower[column - 1] + (lower[column] - lower[column - 1]) * share
         upper_s = upper[column - 1] + (upper[column] - upper[column - 1]) * share
-        small, large = _CHUNKS[row - 1], _CHUNKS[row]
+        small, large = self._chunks[row - 1], self._chunks[row]
         return lower_s + (upper_s - lower_s) * (chunk - small) / (large - small)
 
     def _select_piece(self, num_decodes: int, context_tokens: int) -> None:
@@ -116,7 +118,7 @@ class AttentionTable(AttentionTimes):
         row = self._decode_rows.get(num_decodes)
         if row is None:
             row = self._decode_rows[num_decodes] = self._decode_row(num_decodes)
-        knots = _CONTEXT_PER_DECODE
+        knots = self._context_per_decode
         index = self._context_per_decode_places[min(max(context_tokens - 1, 0) // num_decodes, _LAST)]
         low, high = knots[index - 1] * num_decodes, knots[index] * num_decodes
         self._num_decodes = num_decodes
@@ -134,12 +136,13 @@ class AttentionTable(AttentionTimes):
 
     def _prefill_row(self, num_chunks: int, row: int) -> list[float]:
         """Return the seconds at each context knot, for one chunk knot."""
-        times = self._prefill_rows.get((num_chunks, row))
+        number = num_chunks * len(self._chunks) + row
+        times = self._prefill_rows.get(number)
         if times is None:
             context, ones = np.array(_CONTEXTS), np.ones(len(_CONTEXTS))
             cases = AttentionCases(self._attention, num_chunks * ones, _CHUNKS[row] * ones, context)
             fitted_s = self._in_engine.prefill_attention * self._prefill.predict(self._gpu, cases)
             least_s = num_chunks * self._attention.prefill_flops(_CHUNKS[row], context) / self._flop_per_s
             times = [float(seconds) for seconds in np.maximum(fitted_s, least_s)]
-            self._prefill_rows[num_chunks, row] = times
+            self._prefill_rows[number] = times
         return times

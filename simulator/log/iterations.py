@@ -202,7 +202,7 @@ class IterationLog:
 
 
 def _zeros(num_values: int) -> "array[float]":
-    return array("d", bytes(8 * num_values))
+    return array("d", [0.0]) * num_values
 
 
 def _doubled(values: "array[float]") -> "array[float]":
