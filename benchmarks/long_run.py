@@ -15,8 +15,8 @@ from simulator.config import load_config
 from simulator.simulation import simulate
 
 DAY_S = 86_400
-# Bytes of an event: a tuple, its slot in a list, and its own number.
-_EVENT_BYTES = {"admissions": 104, "prefill_ends": 88, "finishes": 88, "preemptions": 88, "decode_spans": 120}
+# Bytes of an event: a few numbers of 8 bytes.
+_EVENT_BYTES = {"admissions": 40, "prefill_ends": 16, "finishes": 16, "preemptions": 16, "decode_spans": 32}
 
 
 def resident_bytes() -> int:
@@ -30,10 +30,7 @@ def recorded_bytes(cluster: Cluster) -> int:
     total = 0
     for run in cluster.runs:
         log, request_events = run.log, run.replica.request_events
-        packed = (log._packed_times, log._packed_runs, log._packed_spans)
-        total += sum(len(part) for parts in packed for part in parts)
-        # Iterations that are not packed yet: a float and its slot in a list.
-        total += (len(log.times) + len(log._runs)) * 32
+        total += 16 * log.num_iterations + 72 * log.num_runs
         total += sum(len(getattr(request_events, name)) * size for name, size in _EVENT_BYTES.items())
     return total
 

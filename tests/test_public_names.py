@@ -35,8 +35,8 @@ EXPORTS = {
     " matmul_key matmul_terms time_breakdown",
     "simulator.kv_cache": "BlockHashCache BlockHashes KVPool LayerGroup PrefixCache",
     "simulator.launch": "Launch launch_lines planning_lines read_file read_words with_launch",
-    "simulator.log": "DecodeSpan FAILURE FaultSpan IterationLog KINDS LoggedIterations Members NETWORK NO_DECODE_SET"
-    " NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays",
+    "simulator.log": "DecodeSpan FAILURE FaultSpan IntRows IterationLog KINDS LoggedIterations Members NETWORK"
+    " NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime KVMemory"
     " Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError deployment_lines deployment_parts heading"

@@ -5,7 +5,6 @@ This is the only file that imports both the simulation and the results.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -146,16 +145,16 @@ def _replica_result(
     """
     replica, request_events = run.replica, run.replica.request_events
     logged = run.log.logged()
-    admissions, known_tokens = np.split(_rows(request_events.admissions, 5), [4], axis=1)
+    admissions, known_tokens = np.split(request_events.admissions.rows(), [4], axis=1)
     needed = [replica.blocks_to_admit(num_tokens) for num_tokens in known_tokens.ravel().tolist()]
     events = RequestEventArrays(
         admissions=admissions,
         blocks_needed=np.array(needed, dtype=np.int64) - admissions[:, 3],
-        prefill_ends=_rows(request_events.prefill_ends, 2),
-        finishes=_rows(request_events.finishes, 2),
-        preemptions=_rows(request_events.preemptions, 2),
-        evictions=_rows(request_events.evictions, 2),
-        decode_spans=_rows(decode_spans(replica), 4),
+        prefill_ends=request_events.prefill_ends.rows(),
+        finishes=request_events.finishes.rows(),
+        preemptions=request_events.preemptions.rows(),
+        evictions=_by_batch(request_events.evictions.rows()),
+        decode_spans=decode_spans(replica),
     )
     _fill_first(table["first_scheduled_s"], events.admissions, logged.columns["schedule_s"])
     np.add.at(table["num_preemptions"], events.preemptions[:, 0], 1)
@@ -179,8 +178,12 @@ def _replica_result(
     return result
 
 
-def _rows(rows: Sequence[tuple[int, ...]], width: int) -> Ints:
-    return np.fromiter(chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width)
+def _by_batch(evictions: Ints) -> Ints:
+    """Return the evictions with one row for each batch: int64[n, 2]."""
+    batches, which = np.unique(evictions[:, 1], return_inverse=True)
+    counts = np.zeros(len(batches), dtype=np.int64)
+    np.add.at(counts, which, evictions[:, 0])
+    return np.column_stack([counts, batches])
 
 
 def _fill_first(column: NDArray[Any], events: Ints, times: Floats) -> None:

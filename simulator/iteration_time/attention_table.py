@@ -17,7 +17,7 @@ from simulator.replica import PrefillChunk
 def _knots(first: float, last: float, per_octave: int) -> list[float]:
     """Return integers from `first` to `last`, spaced geometrically."""
     exponents = np.arange(np.log2(first), np.log2(last) + 1e-9, 1 / per_octave)
-    return [float(knot) for knot in np.unique(np.round(2.0**exponents))]
+    return sorted({*np.round(2.0**exponents).tolist()})
 
 
 # Time is interpolated linearly between knots and extrapolated linearly beyond the last one.

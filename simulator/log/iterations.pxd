@@ -1,9 +1,9 @@
 cdef long long _WIDTH, _FIRST_SIZE, _START
 
 cdef class IterationLog:
-    cdef public long long num_iterations
+    cdef public long long num_iterations, num_runs
     cdef public object spans
-    cdef long long _num_stages, _num_runs
+    cdef long long _num_stages
     cdef list _members, _lone_preemptions
     cdef double[::1] _times, _runs
 

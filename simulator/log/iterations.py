@@ -89,6 +89,7 @@ class IterationLog:
 
     Attributes:
         num_iterations: Iterations so far.
+        num_runs: Runs so far.
         spans: Start and end of each iteration in each pipeline stage, flat; None: not logged.
     """
 
@@ -108,7 +109,7 @@ class IterationLog:
         # Flat and longer than their contents: end_s and free_blocks of each iteration, RUN_COLUMNS of each run.
         self._times = _zeros(2 * _FIRST_SIZE)
         self._runs = _zeros(_WIDTH * _FIRST_SIZE)
-        self._num_runs = 0
+        self.num_runs = 0
 
     def begin_run(
         self,
@@ -125,7 +126,7 @@ class IterationLog:
 
         Its end times, and those of its repeats, follow.
         """
-        first = self._num_runs * _WIDTH
+        first = self.num_runs * _WIDTH
         if first == len(self._runs):
             self._runs = _doubled(self._runs)
         runs = self._runs
@@ -138,7 +139,7 @@ class IterationLog:
         runs[first + 6] = prefill_context_tokens
         runs[first + 7] = decode_context_tokens
         runs[first + 8] = decode_set
-        self._num_runs += 1
+        self.num_runs += 1
 
     def add(self, end_s: float, free_blocks: int) -> None:
         """Log the end and the free KV blocks of an iteration."""
@@ -176,7 +177,7 @@ class IterationLog:
 
         Those that would start later take no time.
         """
-        end, num_runs = 2 * self.num_iterations, self._num_runs
+        end, num_runs = 2 * self.num_iterations, self.num_runs
         for index in range(end - 2 * num_iterations, end, 2):
             self._times[index] = min(self._times[index], now_s)
         for run in range(max(0, num_runs - num_iterations), num_runs):
@@ -195,7 +196,7 @@ class IterationLog:
     def logged(self) -> LoggedIterations:
         """Return the iterations logged so far."""
         times = np.array(self._times)[: 2 * self.num_iterations].reshape(-1, 2)
-        runs = np.array(self._runs)[: _WIDTH * self._num_runs].reshape(-1, _WIDTH)
+        runs = np.array(self._runs)[: _WIDTH * self.num_runs].reshape(-1, _WIDTH)
         spans = None if self.spans is None else np.array(self.spans).reshape(-1, self._num_stages, 2)
         lone = np.array(self._lone_preemptions, dtype=np.float64).reshape(-1, 2)
         return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs.copy(), lone, spans)

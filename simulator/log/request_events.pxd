@@ -1,2 +1,5 @@
+from simulator.log.int_rows cimport IntRows
+
 cdef class RequestEvents:
-    cdef public list admissions, prefill_ends, finishes, decode_spans, preemptions, evictions, ignored
+    cdef public IntRows admissions, prefill_ends, finishes, decode_spans, preemptions, evictions
+    cdef public list ignored

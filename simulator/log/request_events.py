@@ -1,5 +1,7 @@
 """Events of the requests of a replica."""
 
+from simulator.log.int_rows import IntRows
+
 # Decode span of a request in a decode set, as (request, index of the set, joined, left): the request emitted
 # one token in each of the set's iterations in (joined, left].
 DecodeSpan = tuple[int, int, int, int]
@@ -24,10 +26,10 @@ class RequestEvents:
     __slots__ = ("admissions", "decode_spans", "evictions", "finishes", "ignored", "preemptions", "prefill_ends")
 
     def __init__(self) -> None:
-        self.admissions: list[tuple[int, int, int, int, int]] = []
-        self.prefill_ends: list[tuple[int, int]] = []
-        self.finishes: list[tuple[int, int]] = []
-        self.decode_spans: list[DecodeSpan] = []
-        self.preemptions: list[tuple[int, int]] = []
-        self.evictions: list[tuple[int, int]] = []
+        self.admissions = IntRows(5)
+        self.prefill_ends = IntRows(2)
+        self.finishes = IntRows(2)
+        self.decode_spans = IntRows(4)
+        self.preemptions = IntRows(2)
+        self.evictions = IntRows(2)
         self.ignored: list[int] = []

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 
-from simulator.log import DecodeSpan
+from simulator.log import DecodeSpan, IntRows
 
 _NEVER = 1 << 62
 
@@ -31,6 +31,7 @@ class DecodeSet:
         "_finishing",
         "_members",
         "_next_end",
+        "_spans",
         "context_tokens",
         "index",
         "iteration",
@@ -38,8 +39,16 @@ class DecodeSet:
         "num_requests",
     )
 
-    def __init__(self, index: int, block_size: int) -> None:
+    def __init__(self, index: int, block_size: int, spans: IntRows) -> None:
+        """Start without members.
+
+        Args:
+            index: Index of the set in its replica.
+            block_size: Tokens per KV block.
+            spans: Decode spans of members that have left.
+        """
         self.index = index
+        self._spans = spans
         self.iteration = 0
         self.num_requests = 0
         self.context_tokens = 0
@@ -80,7 +89,8 @@ class DecodeSet:
 
     def open_decode_spans(self) -> list[DecodeSpan]:
         """Return the decode spans of the present members so far."""
-        return [(request, self.index, joined, self.iteration) for request, (_, joined, _) in self._members.items()]
+        spans = [(request, self.index, joined, self.iteration) for request, (_, joined, _) in self._members.items()]
+        return [span for span in spans if span[3] > span[2]]
 
     def add(self, request: int, context_tokens: int, num_remaining: int, appends_blocks: bool) -> None:
         """Add a request.
@@ -108,43 +118,47 @@ class DecodeSet:
             self._by_residue[offset % self._block_size][request] = None
             self._count_new_blocks()
 
-    def remove(self, request: int) -> DecodeSpan:
-        """Remove a member before its last token, and return its decode span."""
+    def remove(self, request: int) -> None:
+        """Remove a member before its last token."""
         last = self._members[request][2]
         finishing = self._finishing[last]
         finishing.remove(request)
         if not finishing:
             del self._finishing[last]
-        decode_span = self._leave(request)
+        self._leave(request)
         self._count_new_blocks()
-        return decode_span
 
-    def advance(self) -> Sequence[DecodeSpan]:
-        """Emit one token for each member and remove finished members.
+    def advance(self) -> Sequence[int]:
+        """Emit one token for each member.
+
+        Remove those that get their last one.
 
         Returns:
-            Decode spans of the finished members.
+            The members that have left.
         """
         self.iteration += 1
         self.context_tokens += self.num_requests
-        left = self._end_members() if self.iteration == self._next_end else ()
+        left: Sequence[int] = self._end_members() if self.iteration == self._next_end else ()
         self._count_new_blocks()
         return left
 
     def _count_new_blocks(self) -> None:
         self.num_new_blocks = len(self._by_residue[-self.iteration % self._block_size])
 
-    def _end_members(self) -> Sequence[DecodeSpan]:
-        """Remove the members that emit their last token now."""
+    def _end_members(self) -> Sequence[int]:
+        """Remove and return the members that emit their last token now."""
         while self._ends and self._ends[0] <= self.iteration:
             heappop(self._ends)
         self._next_end = self._ends[0] if self._ends else _NEVER
         requests = self._finishing.pop(self.iteration, ())
-        return [self._leave(request) for request in requests]
+        for request in requests:
+            self._leave(request)
+        return requests
 
-    def _leave(self, request: int) -> DecodeSpan:
+    def _leave(self, request: int) -> None:
         offset, joined, _ = self._members.pop(request)
         self.num_requests -= 1
         self.context_tokens -= offset + self.iteration
         self._by_residue[offset % self._block_size].pop(request, None)
-        return request, self.index, joined, self.iteration
+        if self.iteration > joined:
+            self._spans.add(request, self.index, joined, self.iteration)

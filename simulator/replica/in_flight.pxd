@@ -38,4 +38,3 @@ cdef class InFlight:
     @cython.locals(small=DecodeSet, large=DecodeSet)
     cdef DecodeSet _merge(self, DecodeSet first, DecodeSet second)
     cdef _move(self, request, DecodeSet source, DecodeSet target)
-    cdef _log_span(self, tuple span)

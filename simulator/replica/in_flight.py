@@ -8,7 +8,9 @@ the results of a request that was preempted meanwhile (they are kept or dropped)
 from collections import deque
 from collections.abc import Iterable
 
-from simulator.log import DecodeSpan, RequestEvents
+import numpy as np
+
+from simulator.log import RequestEvents
 from simulator.replica.batch import Batch, PrefillChunk
 from simulator.replica.decode_set import DecodeSet
 from simulator.replica.requests import RequestTable
@@ -170,9 +172,8 @@ class InFlight:
 
         Note those that get their last token.
         """
-        if spans := decodes.advance():
-            self._events.decode_spans += spans
-            batch.finishing += [span[0] for span in spans]
+        if left := decodes.advance():
+            batch.finishing += left
 
     def rest(self, decodes: DecodeSet) -> None:
         """Keep decodes from being scheduled for the next `lookahead` calls."""
@@ -229,12 +230,12 @@ class InFlight:
         if self._idle:
             return self._idle.pop()
         self._num_sets += 1
-        return DecodeSet(self._num_sets - 1, self._block_size)
+        return DecodeSet(self._num_sets - 1, self._block_size, self._events.decode_spans)
 
     def _leave(self, request: int) -> None:
         decodes = self.set_of(request)
         if decodes is not None:
-            self._log_span(decodes.remove(request))
+            decodes.remove(request)
 
     def _merge(self, first: DecodeSet, second: DecodeSet) -> DecodeSet:
         small, large = (first, second) if first.num_requests < second.num_requests else (second, first)
@@ -245,12 +246,8 @@ class InFlight:
 
     def _move(self, request: int, source: DecodeSet, target: DecodeSet) -> None:
         context_tokens, num_remaining = source.context_of(request), source.remaining_of(request)
-        self._log_span(source.remove(request))
+        source.remove(request)
         target.add(request, context_tokens, num_remaining, self._appends_blocks)
-
-    def _log_span(self, span: DecodeSpan) -> None:
-        if span[3] > span[2]:
-            self._events.decode_spans.append(span)
 
     def _discard_token(self, request: int, batch: Batch) -> None:
         """Remove a request's token of a batch from its decode spans.
@@ -263,9 +260,10 @@ class InFlight:
         # A batch with a set of its own may have been repeated.
         iteration = decodes.iteration if batch.scheduled is None else batch.iteration
         spans = self._events.decode_spans
-        for position in reversed(range(len(spans))):
-            span_request, span_set, joined, left = spans[position]
-            if span_request == request and span_set == decodes.index and joined < iteration <= left:
-                spans[position : position + 1] = [(request, decodes.index, joined, left - 1)] * (left - 1 > joined)
-                return
-        raise RuntimeError(f"request {request} has no decode span that covers iteration {iteration}")
+        rows = spans.rows()
+        covers = (rows[:, 0] == request) & (rows[:, 1] == decodes.index) & (rows[:, 2] < iteration)
+        (found,) = np.nonzero(covers & (iteration <= rows[:, 3]))
+        if not len(found):
+            raise RuntimeError(f"request {request} has no decode span that covers iteration {iteration}")
+        rows[found[-1], 3] -= 1
+        spans.replace(rows[rows[:, 3] > rows[:, 2]])

@@ -1,6 +1,9 @@
 """What logs and results read from a replica."""
 
-from simulator.log import DecodeSpan, Members
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.log import Members
 from simulator.replica.replica import Replica
 
 
@@ -12,10 +15,10 @@ def cached_tokens(replica: Replica) -> int:
     return num_tokens
 
 
-def decode_spans(replica: Replica) -> list[DecodeSpan]:
-    """Return all decode spans so far, open ones included."""
+def decode_spans(replica: Replica) -> NDArray[np.int64]:
+    """Return all decode spans so far, open ones included: int64[n, 4]."""
     spans = [span for decodes in replica.in_flight.sets() for span in decodes.open_decode_spans()]
-    return replica.request_events.decode_spans + [span for span in spans if span[3] > span[2]]
+    return np.concatenate([replica.request_events.decode_spans.rows(), np.array(spans, np.int64).reshape(-1, 4)])
 
 
 def batch_members(replica: Replica) -> Members:

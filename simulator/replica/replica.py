@@ -279,8 +279,7 @@ class Replica:
         self._prefilling[request] = context_tokens
         self.step.add_chunk(request, num_tokens, cached_tokens)
         batch_number = self.num_finished + len(self.in_flight.batches)
-        admission = request, batch_number, cached_tokens, num_shared, cached_tokens + num_left
-        self.request_events.admissions.append(admission)
+        self.request_events.admissions.add(request, batch_number, cached_tokens, num_shared, cached_tokens + num_left)
         if self.kv.prefix is not None:
             self._caching.cache_scheduled((request,))
 
@@ -309,7 +308,7 @@ class Replica:
         self._caching.discard(request)
         del self._running[request]
         self._waiting.put_back(request)
-        self.request_events.preemptions.append((request, self.num_started))
+        self.request_events.preemptions.add(request, self.num_started)
         self.step.preempted.append(request)
 
     def ignore(self, request: int) -> None:
@@ -404,7 +403,7 @@ class Replica:
         finished, has_tokens = batch.finishing, batch.decodes is not None
         for chunk in batch.live_chunks() if batch.chunks else ():
             if in_flight.completes(chunk):
-                self.request_events.prefill_ends.append((chunk.request, self.num_finished))
+                self.request_events.prefill_ends.add(chunk.request, self.num_finished)
                 has_tokens = True
                 if not in_flight.lookahead:
                     self._start_decoding(chunk.request, in_flight.decoding, finished)
@@ -548,7 +547,7 @@ class Replica:
             self._caching.add(request, known_tokens)
 
     def _end(self, request: int) -> None:
-        self.request_events.finishes.append((request, self.num_finished))
+        self.request_events.finishes.add(request, self.num_finished)
         if self.kv.prefix is not None:
             self._caching.discard(request)
             self.kv.prefix.forget(request)
@@ -568,7 +567,7 @@ class Replica:
                 continue
             self.num_futile_preemptions = 0
             if kind == PREFILL_TOKEN:
-                self.request_events.prefill_ends.append((request, self.num_finished))
+                self.request_events.prefill_ends.add(request, self.num_finished)
             self.requests.known_tokens.set(request, self.requests.known_tokens[request] + 1)
             if self.requests.known_tokens[request] == self.requests.total_tokens[request]:
                 self._waiting.take(request)
@@ -588,9 +587,5 @@ class Replica:
         return urgency(most_urgent) < urgency(request)
 
     def _log_evictions(self) -> None:
-        num_evicted, evictions, batch = self.kv.pop_evicted(), self.request_events.evictions, self.num_started
-        if not num_evicted:
-            return
-        if evictions and evictions[-1][1] == batch:
-            num_evicted += evictions.pop()[0]
-        evictions.append((num_evicted, batch))
+        if num_evicted := self.kv.pop_evicted():
+            self.request_events.evictions.add(num_evicted, self.num_started)
