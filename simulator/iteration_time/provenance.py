@@ -72,7 +72,7 @@ _BEYOND_TEXTS = {
 }
 
 
-def extent_of(iterations: dict[str, NDArray[Any]], longest_prefill: int) -> Extent:
+def extent_of(iterations: Mapping[str, NDArray[Any]], longest_prefill: int) -> Extent:
     """Return the extent of a replica's iterations.
 
     Args:

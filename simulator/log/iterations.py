@@ -1,8 +1,8 @@
 """What each iteration of a replica computed and when."""
 
 from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ _WIDTH = len(RUN_COLUMNS)
 _FIRST_SIZE = 1 << 10
 _START = RUN_COLUMNS.index("start_s")
 
-Columns = dict[str, NDArray[Any]]
 # Members of a batch: (request, tokens, whether they are prompt tokens).
 Members = list[tuple[int, int, bool]]
 
@@ -57,28 +56,49 @@ class LoggedIterations:
         """Iterations of each run."""
         return np.diff(self.runs[:, 0], append=len(self.end_s)).astype(np.int64)
 
-    @cached_property
-    def columns(self) -> Columns:
-        """The columns of `ReplicaResult.iterations`, float64 or int64[num_iterations]."""
-        lengths, end_s = self.run_lengths, self.end_s
-        runs = dict(zip(RUN_COLUMNS, self.runs.T, strict=True))
-        first = runs.pop("first").astype(np.int64)
-        # A repeat starts when the iteration before it ends, with one more context token for each token computed.
-        start_s = np.roll(end_s, 1)
-        schedule_s = start_s.copy()
-        schedule_s[first], start_s[first] = runs.pop("schedule_s"), runs.pop("start_s")
-        counts = {name: np.repeat(column.astype(np.int64), lengths) for name, column in runs.items()}
-        position = np.arange(len(end_s)) - np.repeat(first, lengths)
-        counts["prefill_context_tokens"] += position * counts["num_prefill_tokens"]
-        counts["decode_context_tokens"] += position * counts["num_decodes"]
-        return {
-            "schedule_s": schedule_s,
-            "start_s": start_s,
-            "end_s": end_s,
-            **counts,
-            "context_tokens": counts["prefill_context_tokens"] + counts["decode_context_tokens"],
-            "free_blocks": self.free_blocks.astype(np.int64),
-        }
+    @property
+    def columns(self) -> "IterationColumns":
+        """The columns of `ReplicaResult.iterations`."""
+        return IterationColumns(self)
+
+
+# Context tokens grow with each repeat by the tokens computed.
+_GROWTH = {"prefill_context_tokens": "num_prefill_tokens", "decode_context_tokens": "num_decodes"}
+
+
+class IterationColumns(Mapping[str, NDArray[Any]]):
+    """Columns by name, each computed when it is asked for.
+
+    float64 or int64[num_iterations].
+    """
+
+    def __init__(self, logged: LoggedIterations) -> None:
+        self._logged = logged
+
+    def __iter__(self) -> Iterator[str]:
+        yield from ("schedule_s", "start_s", "end_s", *RUN_COLUMNS[_START + 1 :], "context_tokens", "free_blocks")
+
+    def __len__(self) -> int:
+        return len([*self])
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        logged = self._logged
+        if name == "end_s":
+            return logged.end_s
+        if name == "free_blocks":
+            return logged.free_blocks.astype(np.int64)
+        if name == "context_tokens":
+            return np.asarray(self["prefill_context_tokens"] + self["decode_context_tokens"])
+        first, of_runs = logged.runs[:, 0].astype(np.int64), logged.runs[:, RUN_COLUMNS.index(name)]
+        if name in ("schedule_s", "start_s"):  # a repeat starts when the iteration before it ends
+            times = np.roll(logged.end_s, 1)
+            times[first] = of_runs
+            return times
+        lengths = logged.run_lengths
+        column = np.repeat(of_runs.astype(np.int64), lengths)
+        if name in _GROWTH:
+            column += (np.arange(len(column)) - np.repeat(first, lengths)) * self[_GROWTH[name]]
+        return column
 
 
 class IterationLog:

@@ -156,7 +156,6 @@ class Result:
 
         Values are None where there is nothing to measure.
         """
-        iterations = [replica.iterations for replica in self.replicas]
         span_s = self.end_s - float(np.nanmin(self.requests["arrival_s"]))
         stages = stage_shares(self.replicas, span_s)
         rates = self.throughput.of(self.counted)
@@ -165,7 +164,7 @@ class Result:
             "num_skipped_rows": self.num_skipped,
             "num_measured": int(np.count_nonzero(self.counted)),
             **self.num_by_status,
-            "num_iterations": sum(len(columns["end_s"]) for columns in iterations),
+            "num_iterations": sum(len(replica.logged.end_s) for replica in self.replicas),
             "num_preemptions": sum(replica.num_preemptions for replica in self.replicas),
             "arrivals_per_s": self.arrivals_per_s,
             "makespan_s": self.throughput.makespan_s,
@@ -221,7 +220,7 @@ class Result:
         for index, replica in enumerate(self.replicas):
             if replica.members is None:
                 raise ValueError("the members of the batches were not logged: simulate with log_members=True")
-            starts, ends = replica.iterations["start_s"].tolist(), replica.iterations["end_s"].tolist()
+            starts, ends = replica.logged.columns["start_s"].tolist(), replica.logged.end_s.tolist()
             for iteration, members in enumerate(replica.members):
                 for request, num_tokens, is_prompt in members:
                     phase = "prefill" if is_prompt else "decode"
@@ -235,7 +234,7 @@ class Result:
         longest = np.zeros(len(self.replicas), dtype=np.int64)
         np.maximum.at(longest, self.requests["replica"][started], self.requests["prompt_tokens"][started])
         return describe_provenance(
-            (replica.provenance, extent_of(replica.iterations, int(prompt)))
+            (replica.provenance, extent_of(replica.logged.columns, int(prompt)))
             for replica, prompt in zip(self.replicas, longest, strict=True)
         )
 

@@ -19,7 +19,7 @@ def kv_use(replicas: Sequence[ReplicaResult]) -> dict[str, float | int | None]:
     """
     used, seconds = [], []
     for replica in replicas:
-        iterations = replica.iterations
+        iterations = replica.logged.columns
         used.append((replica.num_blocks - iterations["free_blocks"]) / replica.num_blocks)
         seconds.append(iterations["end_s"] - iterations["start_s"])
     shares, weights = np.concatenate(used), np.concatenate(seconds)
@@ -60,7 +60,7 @@ def replica_totals(replica: ReplicaResult, span_s: float) -> dict[str, Any]:
         "pp": replica.placement.pp,
         "num_gpus": replica.placement.num_gpus,
         "cost_per_hour_usd": replica.placement.price_per_hour_usd,
-        "num_iterations": len(replica.iterations["end_s"]),
+        "num_iterations": len(replica.logged.end_s),
         "num_preemptions": replica.num_preemptions,
         "kv_use": kv_use([replica]),
         "stages": _shares_of(replica, span_s) if span_s > 0 else None,
