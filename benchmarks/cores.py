@@ -1,4 +1,6 @@
-"""CPU time of simulations with the compiled core, relative to Python and to a bare SimPy timeout loop.
+"""CPU time of simulations with both cores.
+
+Relative to each other and to a bare SimPy timeout loop.
 
     python -m benchmarks.cores     about three minutes
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 REPOSITORY = Path(__file__).parent.parent
+os.environ["LLM_SIMULATOR_CORE"] = "python"  # a fault is planted in the source
 POLICIES = ("base", "sarathi", "dynamic_chunks", "vllm", "orca", "faster_transformer", "chunked_prefills")
 TARGETS = [
     *(f"replica/{name}.py" for name in ("replica", "in_flight", "decode_set", "batch", "queue")),
@@ -34,7 +35,7 @@ TARGETS = [
 TIME_LIMIT_S = 60
 # Lines where a fault changes only the speed: the engine asks the policy more often than it must.
 SPEED_ONLY = (
-    "repeats", "until_arrival", "exhausted", "has_ties", "min(left) - 1",
+    "repeats", "until_arrival", "exhausted", "has_ties", "chunk.num_tokens - 1)",
     "not preempted and not self.dynamic_chunks.stages",
 )  # fmt: skip
 # Lines where a fault changes nothing: the smaller of two equal numbers, when the thousand futile preemptions after
