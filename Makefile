@@ -1,7 +1,7 @@
 # `make check` runs lint, types, security, documentation and all tests in the current environment.
 PYTHON ?= python
 
-.PHONY: core install format lint types security docs test slow check bench
+.PHONY: core wheel install format lint types security docs test slow check bench
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -9,6 +9,11 @@ install:
 # Compiles the hot loop again, after a change of its source.
 core:
 	$(PYTHON) hatch_build.py
+
+# Builds a wheel with the compiled core for any Linux of this architecture and this version of Python.
+wheel:
+	$(PYTHON) -m build --wheel --outdir dist .
+	$(PYTHON) -m auditwheel repair --wheel-dir dist dist/*-linux_*.whl
 
 format:
 	$(PYTHON) -m ruff format .

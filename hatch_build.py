@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 # The same bytes on every machine: no fused multiply-adds, no instructions of this machine alone.
-C_FLAGS = ["-O2", "-ffp-contract=off"]
+C_FLAGS = ["-O2", "-g0", "-ffp-contract=off"]
 DIRECTIVES = {
     "language_level": 3,
     "infer_types": True,

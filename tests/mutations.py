@@ -39,11 +39,12 @@ SPEED_ONLY = (
     "not preempted and not self.dynamic_chunks.stages",
 )  # fmt: skip
 # Lines where a fault changes nothing: the smaller of two equal numbers, when the thousand futile preemptions after
-# which a request counts as stuck are counted anew, the order of a single request, the divisor of an empty array, and an
-# empty decode set that is not used again.
+# which a request counts as stuck are counted anew, the order of a single request, the divisor of an empty array, an
+# empty decode set that is not used again, and the eviction of no block.
 NOTHING = (
     "if remaining < room else room", "first.num_requests < second.num_requests", "num_futile_preemptions",
     "has_tokens", "len(paused) > 1", "if len(self._cumulative) else 1", "self._idle.append(",
+    "self.prefix.num_evictable > self.free_blocks",
 )  # fmt: skip
 _SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
