@@ -27,7 +27,7 @@ RUNS = {
         "iteration_time=roofline",
     ),
 }
-PAIRS = 7
+PAIRS = 3
 
 
 def seconds(arguments: dict[str, Any], check: bool) -> float:

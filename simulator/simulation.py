@@ -59,7 +59,7 @@ def simulate(
         log_members: Log the members of each batch (`Result.batches`); costs time per member.
         log_stages: Log when each pipeline stage computes each batch (`ReplicaResult.stage_spans`).
         check: Check in every iteration that no token, KV block or request is lost and that times are in order, and
-            check the metrics against a slow computation. Up to 4 times slower. LLM_SIMULATOR_CHECK=1 in the
+            check the metrics against a slow computation. Up to 15 times slower. LLM_SIMULATOR_CHECK=1 in the
             environment does the same.
         core: Core that runs the simulation, with the same result: "python" or "compiled"; "auto": the one in use. A
             process has one core, see `simulator.core`.

@@ -117,7 +117,7 @@ Metrics and output
   metrics.zero_first_gap=false count a TBT of 0 s for each first token
   time_limit_s=null            start no iteration after this simulated time, seconds
   seed=0                       equal seeds give byte-identical results
-  check=false                  check invariants in every iteration (up to 4 times slower)
+  check=false                  check invariants in every iteration (up to 15 times slower)
   core=auto                    or python, compiled: core of the process, with the same results
   output.log=true              write log.npz, which plots and reports need
   output.parquet=false         also write requests, iterations and stays as typed tables, .parquet
