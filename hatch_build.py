@@ -126,7 +126,7 @@ class CoreHook(BuildHookInterface[Any]):
             return
         try:
             compile_core()
-        except BaseException as error:  # setuptools ends the process if the compiler fails
+        except (Exception, SystemExit) as error:  # setuptools may end the process if the compiler fails
             remove_core()
             self.app.display_warning(f"the core is not compiled, runs will be slower: {error}")
             return
