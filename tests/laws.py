@@ -8,6 +8,7 @@ as overloaded.
 import random
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator import Deployment, MetricOptions, Result, simulate
 from simulator.cluster import Faults
@@ -189,13 +190,23 @@ def check_latencies(result: Result) -> None:
     if len(gaps):
         assert np.isclose(shares[-1], 1)
     finished = ~np.isnan(result.requests["completed_s"])
-    num_tokens = np.sum(result.throughput.tokens_by_replica, axis=0)
+    num_tokens = emitted_by_request(result)
     assert (num_tokens[finished] == result.requests["output_tokens"][finished]).all()
     replica = result.replicas[0]
     decode_spans = replica.tokens.decode_spans
     emitted = decodes_emitted(replica.tokens)
     assert emitted.sum() == (decode_spans[:, 3] - decode_spans[:, 2]).sum()
     assert (emitted <= replica.iterations["num_decodes"]).all()
+
+
+def emitted_by_request(result: Result) -> NDArray[np.int64]:
+    """Return the output tokens of each request: int64[num_requests]."""
+    emitted = np.zeros(len(result.status), dtype=np.int64)
+    for replica in result.replicas:
+        request, _, joined, left = replica.tokens.decode_spans.T
+        np.add.at(emitted, replica.tokens.prefill_ends[:, 0], 1)
+        np.add.at(emitted, request, left - joined)
+    return emitted
 
 
 def check_stuck_reason(result: Result, watermark: int) -> None:

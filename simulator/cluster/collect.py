@@ -86,6 +86,14 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
     )
 
 
+def request_ids(trace: Trace) -> NDArray[Any]:
+    """Return the ids of the requests, as in requests.csv: strings, or row numbers if the trace has none."""
+    ids = trace.request_id
+    if ids is None:
+        return np.arange(len(trace))
+    return ids if ids.dtype == object else ids.astype(str)
+
+
 def _idle_users(trace: Trace, table: Table) -> Iterator[Warning]:
     """Yield a warning if users of a closed loop mostly think."""
     _, turn = trace.turns()
@@ -110,11 +118,10 @@ def _request_table(trace: Trace, cluster: Cluster, stays: Stays) -> Table:
 
     Times and counts are filled in afterwards, replica by replica.
     """
-    num_requests, ids = len(trace), trace.request_id
+    num_requests = len(trace)
     unknown = np.full(num_requests, np.nan)
     table: Table = {
-        # Strings, as in the file, even if the trace keeps them in a smaller type.
-        "request_id": np.arange(num_requests) if ids is None else ids if ids.dtype == object else ids.astype(str),
+        "request_id": request_ids(trace),
         "arrival_s": np.array(cluster.requests.arrival_s),
         "prompt_tokens": trace.prompt_tokens,
         # Not those of the trace: an engine may truncate an answer that does not fit.
@@ -207,15 +214,18 @@ def _mark_finishes_while_waiting(stays: Stays, replicas: Sequence[ReplicaResult]
 
     Such a request was preempted while its last token was in flight.
     """
-    was_running, is_finished = stays.was_running.copy(), stays.why == StayEnd.FINISHED
+    was_running = stays.was_running.copy()
+    order = np.argsort(stays.replica, kind="stable")
+    bounds = np.searchsorted(stays.replica[order], np.arange(len(replicas) + 1))
     for number, replica in enumerate(replicas):
-        events, here = replica.request_events, stays.replica == number
-        thrown_out = stays.request[here & stays.was_running & ~is_finished]
-        admitted, left = (
-            np.bincount(requests, minlength=num_requests)
-            for requests in (events.admissions[:, 0], np.append(events.preemptions[:, 0], thrown_out))
-        )
-        was_running[here & is_finished] = (admitted > left)[stays.request[here & is_finished]]
+        rows, events = order[bounds[number] : bounds[number + 1]], replica.request_events
+        is_finished = stays.why[rows] == StayEnd.FINISHED
+        finished, thrown_out = rows[is_finished], rows[stays.was_running[rows] & ~is_finished]
+        left = np.append(events.preemptions[:, 0], stays.request[thrown_out])
+        if len(left):
+            num_admitted = np.bincount(events.admissions[:, 0], minlength=num_requests)
+            is_admitted = num_admitted > np.bincount(left, minlength=num_requests)
+            was_running[finished] = is_admitted[stays.request[finished]]
     return replace(stays, was_running=was_running)
 
 

@@ -1,7 +1,7 @@
 """A deployment: identical replicas of a model."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,10 @@ class Deployment:
             instance(f"what {type(model).__name__}.for_layout returns", times, StageTimes, "StageTimes")
             self._times_by_slowdown[network_slowdown] = times
         return self._times_by_slowdown[network_slowdown]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the parts; tables of stage times are not pickled but built again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def _times_by_slowdown(self) -> dict[float, StageTimes]:
@@ -173,6 +177,15 @@ class Deployment:
 def groups_of(deployment: Deployment | Sequence[Deployment]) -> Sequence[Deployment]:
     """Return the groups of a cluster; a single deployment is one group."""
     return [deployment] if isinstance(deployment, Deployment) else deployment
+
+
+def specs_of(groups: Sequence[Deployment]) -> list[ReplicaSpec]:
+    """Return the specification of each replica of a cluster.
+
+    Raises:
+        ValueError: A group does not fit.
+    """
+    return [spec for number, group in enumerate(groups) for spec in group.replica_specs(number)]
 
 
 def with_token_budget(deployment: Deployment, budget: int) -> Deployment:

@@ -118,7 +118,7 @@ class FaultInjector:
         Returns:
             Whether the request is lost.
         """
-        if self._faults.on_failure != LOSE or self._gateway.has_replica_up:
+        if self._faults.on_failure != LOSE or self._gateway.routing.has_replica_up:
             return False
         self._lose(request)
         return True
@@ -156,7 +156,7 @@ class FaultInjector:
         if fault.kind != FAILURE:
             self._update_times(fault.replica)
         elif was_up:
-            self._gateway.mark_replica(fault.replica, is_up=False)
+            self._gateway.routing.mark_replica(fault.replica, is_up=False)
             self._drop_requests(fault.replica)
 
     def _end(self, fault: FaultSpan, _: Event) -> None:
@@ -165,7 +165,7 @@ class FaultInjector:
         if fault.kind != FAILURE:
             self._update_times(fault.replica)
         elif self._is_up(fault.replica):
-            self._gateway.mark_replica(fault.replica, is_up=True)
+            self._gateway.routing.mark_replica(fault.replica, is_up=True)
             self.cut_off = self._clock.now > self._time_limit_s
             if self.cut_off:
                 return

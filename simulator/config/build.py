@@ -14,7 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from simulator.cluster import Deployment, groups_of
+from simulator.cluster import BACKENDS, Deployment, groups_of
+from simulator.cluster.faults import MOST_REPLICAS
 from simulator.config.components import (
     ConfigError,
     allowing,
@@ -38,7 +39,7 @@ _COMPONENTS = ("scheduler", "model", "device", "parallel", "iteration_time", "en
 _SECTIONS = ("cluster", "metrics", "output", "parallel", "kv_cache", "faults")
 _RUN_KEYS = ("seed", "time_limit_s", "check", "core", "allow_targets")
 _KEYS = (*_COMPONENTS, "trace", "arrival", "cluster", "faults", "metrics", "slo", *_RUN_KEYS, "output")
-_CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes")
+_CLUSTER_KEYS = ("replicas", "router", "node", "groups", "num_nodes", "workers", "backend")
 # Keys that a group of a cluster may override.
 GROUP_KEYS = ("device", "node", "parallel", "scheduler", "kv_cache", "replicas", "num_nodes")
 
@@ -121,7 +122,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         more_keys: Keys of the command besides those of a run.
 
     Returns:
-        workload, deployment, router, faults, seed, time_limit_s, metrics, check and core.
+        workload, deployment, router, faults, seed, time_limit_s, metrics, check, core, workers and backend.
 
     Raises:
         ConfigError: A key or a value is not allowed; the message names it.
@@ -137,6 +138,9 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         choice("core", config.core, CHOICES)
     files_of(config)
     deployment = _deployments(config)
+    with named("cluster"):
+        integer("workers", config.cluster.workers, 1, MOST_REPLICAS)
+        choice("backend", config.cluster.backend, BACKENDS)
     faults = build_component(config.faults, "faults")
     with named(""):
         faults.check_replicas(sum(group.num_replicas for group in groups_of(deployment)))
@@ -155,6 +159,8 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
         "metrics": metrics,
         "check": config.check,
         "core": config.core,
+        "workers": config.cluster.workers,
+        "backend": config.cluster.backend,
     }
 
 

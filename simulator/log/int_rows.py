@@ -44,7 +44,7 @@ class IntRows:
 
     def rows(self) -> NDArray[np.int64]:
         """Return a copy of all rows: int64[num_rows, width]."""
-        return np.array(self._values)[: self.num_rows * self._width].reshape(-1, self._width).copy()
+        return np.asarray(self._values)[: self.num_rows * self._width].reshape(-1, self._width).copy()
 
     def replace(self, rows: NDArray[np.int64]) -> None:
         """Replace all rows: int64[n, width]."""

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.log.flat_arrays import doubled, zeros
+
 NO_DECODE_SET = -1
 # Logged columns of each run of iterations, see `LoggedIterations`.
 RUN_COLUMNS = (
@@ -127,8 +129,8 @@ class IterationLog:
         self._members: list[Members] | None = [] if with_members else None
         self._lone_preemptions: list[tuple[int, float]] = []
         # Flat and longer than their contents: end_s and free_blocks of each iteration, RUN_COLUMNS of each run.
-        self._times = _zeros(2 * _FIRST_SIZE)
-        self._runs = _zeros(_WIDTH * _FIRST_SIZE)
+        self._times = zeros(2 * _FIRST_SIZE)
+        self._runs = zeros(_WIDTH * _FIRST_SIZE)
         self.num_runs = 0
 
     def begin_run(
@@ -148,7 +150,7 @@ class IterationLog:
         """
         first = self.num_runs * _WIDTH
         if first == len(self._runs):
-            self._runs = _doubled(self._runs)
+            self._runs = doubled(self._runs)
         runs = self._runs
         runs[first] = self.num_iterations
         runs[first + 1] = schedule_s
@@ -165,7 +167,7 @@ class IterationLog:
         """Log the end and the free KV blocks of an iteration."""
         first = 2 * self.num_iterations
         if first == len(self._times):
-            self._times = _doubled(self._times)
+            self._times = doubled(self._times)
         self._times[first] = end_s
         self._times[first + 1] = free_blocks
         self.num_iterations += 1
@@ -215,19 +217,8 @@ class IterationLog:
 
     def logged(self) -> LoggedIterations:
         """Return the iterations logged so far."""
-        times = np.array(self._times)[: 2 * self.num_iterations].reshape(-1, 2)
-        runs = np.array(self._runs)[: _WIDTH * self.num_runs].reshape(-1, _WIDTH)
+        times = np.asarray(self._times)[: 2 * self.num_iterations].reshape(-1, 2)
+        runs = np.asarray(self._runs)[: _WIDTH * self.num_runs].reshape(-1, _WIDTH)
         spans = None if self.spans is None else np.array(self.spans).reshape(-1, self._num_stages, 2)
         lone = np.array(self._lone_preemptions, dtype=np.float64).reshape(-1, 2)
         return LoggedIterations(times[:, 0].copy(), times[:, 1].astype(np.int32), runs.copy(), lone, spans)
-
-
-def _zeros(num_values: int) -> "array[float]":
-    return array("d", [0.0]) * num_values
-
-
-def _doubled(values: "array[float]") -> "array[float]":
-    """Return a copy with as many zeros behind."""
-    longer = _zeros(2 * len(values))
-    memoryview(longer)[: len(values)] = memoryview(values)
-    return longer

@@ -1,5 +1,7 @@
 """Stays of requests at replicas."""
 
+import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -8,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from simulator.log.flat_arrays import doubled, zeros
 
 NO_REPLICA = -1
 
@@ -68,49 +72,53 @@ class Stays:
         return is_retry
 
 
+# Logged columns of each stay, see `Stays`.
+_WIDTH = 6
+
+
 class StayLog:
     """The stays so far."""
 
-    def __init__(self, arrived_s: Sequence[float]) -> None:
-        """Start without stays.
+    def __init__(self, num_requests: int) -> None:
+        """Start without stays."""
+        self._latest = array("q", [0]) * num_requests  # stay of each request
+        self._num_stays = 0
+        # Flat, and longer than its contents.
+        self._rows = zeros(_WIDTH * max(1, num_requests))
 
-        Args:
-            arrived_s: When each request arrived at its present replica, seconds; the gateway keeps it.
-        """
-        self._arrived_s = arrived_s
-        self._replica = [NO_REPLICA] * len(arrived_s)
-        self._number = [0] * len(arrived_s)  # of the latest stay of each request
-        self._num_begun = 0
-        self._ended: list[float] = []
-
-    def begin(self, request: int, replica: int) -> None:
+    def begin(self, request: int, replica: int, now_s: float) -> None:
         """Note that a request is sent to a replica."""
-        self._replica[request] = replica
-        self._number[request] = self._num_begun
-        self._num_begun += 1
+        first = self._num_stays * _WIDTH
+        if first == len(self._rows):
+            self._rows = doubled(self._rows)
+        rows = self._rows
+        rows[first] = request
+        rows[first + 1] = replica
+        rows[first + 2] = now_s
+        rows[first + 3] = math.nan
+        rows[first + 4] = 0.0  # StayEnd.STILL_THERE
+        rows[first + 5] = 0.0
+        self._latest[request] = self._num_stays
+        self._num_stays += 1
 
-    def end(self, requests: Sequence[int], now_s: float, why: StayEnd, was_running: bool) -> None:
+    def end(self, requests: Sequence[int], now_s: float, why: int, was_running: bool) -> None:
         """Note that requests leave their replicas."""
-        numbers, replicas, arrived_s = self._number, self._replica, self._arrived_s
+        rows, latest = self._rows, self._latest
         for request in requests:
-            row = numbers[request], request, replicas[request], arrived_s[request], now_s, why, was_running
-            self._ended += row
-            replicas[request] = NO_REPLICA
+            first = latest[request] * _WIDTH
+            rows[first + 3] = now_s
+            rows[first + 4] = why
+            rows[first + 5] = was_running
 
     def stays(self) -> Stays:
         """Return the stays as arrays."""
-        rows = [*self._ended]
-        for request, replica in enumerate(self._replica):
-            if replica != NO_REPLICA:
-                number, arrived_s = self._number[request], self._arrived_s[request]
-                rows += (number, request, replica, arrived_s, np.nan, StayEnd.STILL_THERE, False)
-        table = np.array(rows, dtype=np.float64).reshape(-1, 7)
-        _, of_request, at_replica, began_s, left_s, why, was_running = table[np.argsort(table[:, 0])].T.copy()
+        table = np.asarray(self._rows)[: self._num_stays * _WIDTH].reshape(-1, _WIDTH)
+        of_request, at_replica, began_s, left_s, why, was_running = table.T
         return Stays(
             of_request.astype(np.int64),
             at_replica.astype(np.int64),
-            began_s,
-            left_s,
+            began_s.copy(),
+            left_s.copy(),
             why.astype(np.int64),
             was_running > 0,
         )

@@ -19,6 +19,7 @@ from simulator.results.formatting import (
     slo_word,
 )
 from simulator.results.latency import LATENCIES, PERCENTILES, STATISTICS, Distribution, percentile_of, rank
+from simulator.results.merge import PartOfResult, merged
 from simulator.results.objectives import (
     ALLOWED,
     GOODPUT,
@@ -79,6 +80,7 @@ __all__ = [
     "FaultResult",
     "MetricOptions",
     "Objective",
+    "PartOfResult",
     "PricedPoint",
     "ReplicaResult",
     "RequestEventArrays",
@@ -108,6 +110,7 @@ __all__ = [
     "kv_use",
     "latencies_table",
     "latency_column",
+    "merged",
     "milliseconds",
     "num_running",
     "objective_label",

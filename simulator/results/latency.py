@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.results.tokens import Bools, Floats, Ints, TokenLog, token_gaps
+from simulator.results.tokens import Bools, Floats, TokenLog, token_gaps
 
 # Latencies of a request in seconds, and their names.
 LATENCIES = {
@@ -19,6 +19,8 @@ LATENCIES = {
     "scheduling_delay_s": "scheduling delay",
 }
 PERCENTILES = (50, 90, 95, 99)
+# Columns that latencies come from.
+_TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "completed_s", "output_tokens", "ignored")
 STATISTICS = ("mean", *(f"p{percentile}" for percentile in PERCENTILES), "max")
 
 
@@ -36,19 +38,24 @@ class Distribution:
     A quantile is the smallest value whose cumulative weight reaches that share of the total.
     """
 
-    def __init__(self, values: Floats, weights: Ints | None = None) -> None:
+    def __init__(self, values: Floats, weights: NDArray[np.integer[Any]] | None = None) -> None:
         """Sort the sample.
 
         Args:
             values: float64[n].
-            weights: int64[n], how often each value occurs; None: once.
+            weights: int[n], how often each value occurs; None: once.
         """
-        if weights is None:
-            weights = np.ones(len(values), dtype=np.int64)
         order = np.argsort(values)
+        if weights is None:
+            self._values, self._cumulative = values[order], np.arange(1, len(values) + 1)
+            self._total = float(self._values.sum())
+            return
         order = order[weights[order] > 0]
-        self._values, self._weights = values[order], weights[order]
-        self._cumulative = np.cumsum(self._weights)
+        self._values, weights = values[order], weights[order]
+        del order  # as large as the values
+        # Not by BLAS, whose rounding depends on its number of threads.
+        self._total = float((self._values * weights).sum())
+        self._cumulative = np.cumsum(weights)
 
     def statistic(self, name: str) -> float | None:
         """Return one statistic; None for an empty sample.
@@ -62,11 +69,10 @@ class Distribution:
         percentile = None if name in ("mean", "max") else percentile_of(name)
         if len(self._values) == 0:
             return None
-        total = int(self._cumulative[-1])
+        count = int(self._cumulative[-1])
         if name == "mean":
-            # Not by BLAS, whose rounding depends on its number of threads.
-            return float((self._values * self._weights).sum() / total)
-        index = -1 if percentile is None else np.searchsorted(self._cumulative, rank(percentile, total))
+            return self._total / count
+        index = -1 if percentile is None else np.searchsorted(self._cumulative, rank(percentile, count))
         return float(self._values[index])
 
     def cdf(self) -> tuple[Floats, Floats]:
@@ -116,20 +122,22 @@ def distributions(
         ttft_s, tbt_s, tpot_s, e2e_s and scheduling_delay_s. TPOT leaves out requests of one token. The
         scheduling delay of a request that was never scheduled is end_s - arrival.
     """
-    table = {name: values[counted] for name, values in requests.items()}
-    arrival_s, first_token_s, completed_s = table["arrival_s"], table["first_token_s"], table["completed_s"]
     gaps, weights = token_gaps(logs, counted)
-    started = ~np.isnan(first_token_s)
     if zero_first_gap:
         gaps = np.append(gaps, 0.0)
-        weights = np.append(weights, np.count_nonzero(started))
+        weights = np.append(weights, np.count_nonzero(~np.isnan(requests["first_token_s"][counted])))
+    tbt = Distribution(gaps, weights)
+    del gaps, weights
+    table = {name: requests[name][counted] for name in _TIMES}
+    arrival_s, first_token_s, completed_s = table["arrival_s"], table["first_token_s"], table["completed_s"]
+    started = ~np.isnan(first_token_s)
     several = ~np.isnan(completed_s) & (table["output_tokens"] > 1)
     decode_s = completed_s[several] - first_token_s[several]
     scheduled_s = np.where(np.isnan(table["first_scheduled_s"]), end_s, table["first_scheduled_s"])
     delays = (scheduled_s - arrival_s)[(table["ignored"] == 0) | ~np.isnan(table["first_scheduled_s"])]
     return {
         "ttft_s": Distribution((first_token_s - arrival_s)[started]),
-        "tbt_s": Distribution(gaps, weights),
+        "tbt_s": tbt,
         "tpot_s": Distribution(decode_s / (table["output_tokens"][several] - 1)),
         "e2e_s": Distribution((completed_s - arrival_s)[~np.isnan(completed_s)]),
         "scheduling_delay_s": Distribution(delays),

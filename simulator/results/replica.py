@@ -38,6 +38,18 @@ class RequestEventArrays:
     decode_spans: NDArray[np.int64]
     evictions: NDArray[np.int64]
 
+    def renumbered(self, numbers: NDArray[np.int64]) -> "RequestEventArrays":
+        """Return the same events of requests with other numbers.
+
+        Args:
+            numbers: int64[num_requests], new number of each request.
+        """
+        names = ("admissions", "prefill_ends", "finishes", "preemptions", "decode_spans")
+        tables = {name: getattr(self, name).copy() for name in names}
+        for table in tables.values():
+            table[:, 0] = numbers[table[:, 0]]
+        return replace(self, **tables)
+
 
 @dataclass(frozen=True)
 class ReplicaResult:
@@ -98,7 +110,7 @@ class ReplicaResult:
     @cached_property
     def tokens(self) -> TokenLog:
         """Tokens that it emitted."""
-        decode_set: NDArray[Any] = self.logged.columns["decode_set"]
+        decode_set = self.logged.columns["decode_set"].astype(np.int32)
         request_events = self.request_events
         return TokenLog(self.delivered_s, decode_set, request_events.prefill_ends, request_events.decode_spans)
 
@@ -113,6 +125,18 @@ class ReplicaResult:
         prefill_ends, decode_spans = events.prefill_ends, events.decode_spans
         counted = prefill_ends[counts[: len(prefill_ends)]], decode_spans[counts[len(prefill_ends) :]]
         return replace(self, request_events=replace(events, prefill_ends=counted[0], decode_spans=counted[1]))
+
+    def renumbered(self, numbers: NDArray[np.int64]) -> "ReplicaResult":
+        """Return the same log with other numbers of the requests.
+
+        Args:
+            numbers: int64[num_requests], new number of each request.
+        """
+        members = self.members
+        if members is not None:
+            new = numbers.tolist()
+            members = [[(new[request], *rest) for request, *rest in batch] for batch in members]
+        return replace(self, request_events=self.request_events.renumbered(numbers), members=members)
 
     @property
     def stage_spans(self) -> NDArray[np.float64] | None:

@@ -283,12 +283,13 @@ class Result:
             name: np.bincount(replica[(self.status == code) & sent], minlength=size) for name, code in _ROUTED.items()
         }
         num_routed = np.bincount(replica[sent], minlength=size)
+        rates = self.throughput.by_replica(replica)
         return [
             {
                 "replica": number,
                 "num_requests": int(num_routed[number]),
                 **{name: int(counts[number]) for name, counts in count.items()},
-                **self.throughput.of_replica(number, replica == number),
+                **rates[number],
                 **replica_totals(log, span_s),
             }
             for number, log in enumerate(self.replicas)

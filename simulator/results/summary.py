@@ -1,11 +1,12 @@
 """Figures of replicas and of the cluster: KV memory, stages, cost."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.results.replica import ReplicaResult
 
@@ -17,18 +18,34 @@ def kv_use(replicas: Sequence[ReplicaResult]) -> dict[str, float | int | None]:
 
     The mean is over all iterations, weighted by their time.
     """
-    used, seconds = [], []
-    for replica in replicas:
-        iterations = replica.logged.columns
-        used.append((replica.num_blocks - iterations["free_blocks"]) / replica.num_blocks)
-        seconds.append(iterations["end_s"] - iterations["start_s"])
-    shares, weights = np.concatenate(used), np.concatenate(seconds)
-    present = bool(weights.sum() > 0)
+    total_s = _per_iteration(replicas, _seconds).sum()
+    blocks_s = _per_iteration(replicas, lambda replica: _used(replica) * _seconds(replica)).sum()
     return {
-        "mean": float(np.average(shares, weights=weights)) if present else None,
-        "max": float(shares.max()) if present else None,
+        "mean": float(blocks_s / total_s) if total_s > 0 else None,
+        "max": max(float(_used(replica).max(initial=0.0)) for replica in replicas) if total_s > 0 else None,
         "num_blocks": sum(replica.num_blocks for replica in replicas),
     }
+
+
+def _used(replica: ReplicaResult) -> NDArray[np.float64]:
+    used: NDArray[np.float64] = (replica.num_blocks - replica.logged.free_blocks) / replica.num_blocks
+    return used
+
+
+def _seconds(replica: ReplicaResult) -> NDArray[np.float64]:
+    seconds: NDArray[np.float64] = replica.logged.end_s - replica.logged.columns["start_s"]
+    return seconds
+
+
+def _per_iteration(
+    replicas: Sequence[ReplicaResult], figure: Callable[[ReplicaResult], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return a figure of the iterations of all replicas; they can take much memory."""
+    ends = np.cumsum([0, *(len(replica.logged.end_s) for replica in replicas)])
+    joined = np.empty(ends[-1])
+    for replica, first, end in zip(replicas, ends, ends[1:], strict=False):
+        joined[first:end] = figure(replica)
+    return joined
 
 
 def stage_shares(replicas: Sequence[ReplicaResult], span_s: float) -> dict[str, list[float] | None]:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from simulator.results.tokens import Bools, Floats, Ints, TokenLog, emitted_tokens, last_token_s
+from simulator.results.tokens import Bools, Floats, Ints, TokenLog, last_token_s, num_tokens
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,6 @@ class Throughput:
     finished: Bools
 
     @cached_property
-    def tokens_by_replica(self) -> Sequence[Ints]:
-        """Output tokens of each request at each replica: int64[num_requests] by replica."""
-        return [emitted_tokens(log, len(self.counted)) for log in self.logs]
-
-    @cached_property
     def makespan_s(self) -> float | None:
         """Seconds from the first arrival to the last token; None: no token."""
         last_s = max((last_token_s(log, self.counted) for log in self.logs), default=-np.inf)
@@ -46,23 +41,26 @@ class Throughput:
             wanted: bool[num_requests].
         """
         counted = self.counted & wanted
-        num_tokens = sum(int(tokens[counted].sum()) for tokens in self.tokens_by_replica)
-        return self._per_s(int(np.count_nonzero(counted & self.finished)), num_tokens)
+        num_finished = int(np.count_nonzero(counted & self.finished))
+        return self._per_s(num_finished, sum(num_tokens(log, counted) for log in self.logs))
 
-    def of_replica(self, number: int, sent: Bools) -> dict[str, float | None]:
-        """Return requests and output tokens per second of one replica.
+    def by_replica(self, replica: Ints) -> list[dict[str, float | None]]:
+        """Return requests and output tokens per second of each replica.
 
         Args:
-            number: Number of the replica.
-            sent: bool[num_requests], the requests that it served last.
+            replica: int64[num_requests], the replica that served each request last; negative: none.
         """
-        num_finished = int(np.count_nonzero(self.counted & self.finished & sent))
-        return self._per_s(num_finished, int(self.tokens_by_replica[number][self.counted].sum()))
+        served = self.counted & self.finished & (replica >= 0)
+        num_finished = np.bincount(replica[served], minlength=len(self.logs)).tolist()
+        return [
+            self._per_s(finished, num_tokens(log, self.counted))
+            for finished, log in zip(num_finished, self.logs, strict=True)
+        ]
 
-    def _per_s(self, num_finished: int, num_tokens: int) -> dict[str, float | None]:
+    def _per_s(self, num_finished: int, num_emitted: int) -> dict[str, float | None]:
         if not self.makespan_s:
             return {"requests_per_s": None, "output_tokens_per_s": None}
         return {
             "requests_per_s": num_finished / self.makespan_s,
-            "output_tokens_per_s": num_tokens / self.makespan_s,
+            "output_tokens_per_s": num_emitted / self.makespan_s,
         }

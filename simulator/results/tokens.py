@@ -18,14 +18,14 @@ class TokenLog:
 
     Attributes:
         end_s: float64[num_iterations], when the tokens of each iteration reached the clients.
-        decode_set: int64[num_iterations], the decode set in each iteration; negative: none.
+        decode_set: int32[num_iterations], the decode set in each iteration; negative: none.
         prefill_ends: int64[k, 2], request and iteration of each completed prefill: one token.
         decode_spans: int64[m, 4], request, decode set, joined, left: one token in each of the set's
             iterations in (joined, left], the first being number 1.
     """
 
     end_s: Floats
-    decode_set: Ints
+    decode_set: NDArray[np.int32]
     prefill_ends: Ints
     decode_spans: Ints
 
@@ -66,7 +66,7 @@ def gap_spans(log: TokenLog, counted: Bools, left: Ints) -> GapSpans:
     return GapSpans(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def token_gaps(logs: Sequence[TokenLog], counted: Bools) -> tuple[Floats, Ints]:
+def token_gaps(logs: Sequence[TokenLog], counted: Bools) -> tuple[Floats, NDArray[np.int32]]:
     """Return the times between consecutive tokens of each request, across replicas.
 
     Args:
@@ -74,23 +74,31 @@ def token_gaps(logs: Sequence[TokenLog], counted: Bools) -> tuple[Floats, Ints]:
         counted: bool[num_requests], the requests whose gaps count.
 
     Returns:
-        float64[n] gaps in seconds and int64[n] number of requests with each gap.
+        float64[n] gaps in seconds and int32[n] number of requests with each gap.
     """
-    logs = [_only(log, counted) for log in logs]
+    # Only if a request changed its replica can a gap lie between two of them.
+    served = [np.unique(np.append(log.prefill_ends[:, 0], log.decode_spans[:, 0])) for log in logs]
+    have_moves = sum(map(len, served)) > len(np.unique(np.concatenate(served)))
+    together = [logs] if have_moves else [[log] for log in logs]
+    parts = [part for group in together for part in _gaps_of([_only(log, counted) for log in group])]
+    gaps, weights = map(np.concatenate, zip(*parts, strict=True))
+    return gaps, weights
+
+
+def _gaps_of(logs: Sequence[TokenLog]) -> Iterator[tuple[Floats, NDArray[np.int32]]]:
+    """Yield the gaps of requests at some replicas, as in `token_gaps`."""
     spans = [token_spans(log) for log in logs]
     times = [(log.end_s[first], log.end_s[last]) for log, (_, first, last) in zip(logs, spans, strict=True)]
     request, first, _ = map(np.concatenate, zip(*spans, strict=True))
     first_s, last_s = map(np.concatenate, zip(*times, strict=True))
     before, after = _consecutive(request, first, first_s)
     replica = np.repeat(np.arange(len(logs)), [len(requests) for requests, *_ in spans])[after]
-    gaps, weights = [], []
+    between_s = first_s[after] - last_s[before]
     for number, log in enumerate(logs):
         for earlier, later, weight in _gaps_within_spans(log):
-            gaps.append(log.end_s[later] - log.end_s[earlier])
-            weights.append(weight)
-        gaps.append((first_s[after] - last_s[before])[replica == number])
-        weights.append(np.ones(len(gaps[-1]), dtype=np.int64))
-    return np.concatenate(gaps), np.concatenate(weights)
+            yield log.end_s[later] - log.end_s[earlier], weight.astype(np.int32)
+        own = between_s[replica == number]
+        yield own, np.ones(len(own), dtype=np.int32)
 
 
 def decodes_emitted(log: TokenLog) -> Ints:
@@ -102,12 +110,10 @@ def decodes_emitted(log: TokenLog) -> Ints:
     return emitted
 
 
-def emitted_tokens(log: TokenLog, num_requests: int) -> Ints:
-    """Return the output tokens of each request: int64[num_requests]."""
-    request, _, joined, left = log.decode_spans.T
-    num_tokens = np.bincount(log.prefill_ends[:, 0], minlength=num_requests).astype(np.int64)
-    np.add.at(num_tokens, request, left - joined)
-    return num_tokens
+def num_tokens(log: TokenLog, counted: Bools) -> int:
+    """Return the output tokens of the counted requests."""
+    log = _only(log, counted)
+    return len(log.prefill_ends) + int((log.decode_spans[:, 3] - log.decode_spans[:, 2]).sum())
 
 
 def last_token_s(log: TokenLog, counted: Bools) -> float:

@@ -24,7 +24,7 @@ class ReplicaLoad:
 
     def __init__(
         self,
-        replica: Replica,
+        replica: Replica | None,
         device: str,
         num_gpus: int,
         num_routed: int = 0,
@@ -35,7 +35,7 @@ class ReplicaLoad:
         """Start with some requests.
 
         Args:
-            replica: The replica.
+            replica: The replica; None: it is not simulated yet, and `catch_up` says so.
             device: Name of its GPUs.
             num_gpus: Number of its GPUs.
             num_routed: Requests sent there so far.
@@ -67,6 +67,7 @@ class ReplicaLoad:
     def kv_used(self) -> float:
         """Share of the KV blocks in use, as engines report it."""
         self._catch_up()
+        assert self._replica is not None
         return 1 - self._replica.kv.free_blocks / self._replica.kv.num_blocks
 
     def add(self, prompt_tokens: int) -> None:

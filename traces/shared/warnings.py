@@ -35,6 +35,7 @@ Kind = Literal[
     "no_sessions",
     "synchronous_scheduler",
     "no_network",
+    "one_process",
     "does_not_fit",
     "too_long",
     # of the times of its iterations

@@ -1,0 +1,157 @@
+"""Simulation in parts: replicas that do not depend on each other."""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cluster.cluster import Cluster
+from simulator.cluster.collect import collect_result
+from simulator.cluster.deployment import Deployment, specs_of
+from simulator.cluster.request_table import request_table
+from simulator.results import MetricOptions, PartOfResult
+from simulator.routers import Arrival, ReplicaLoad
+from traces import Trace
+
+BACKENDS = ("loky", "ray")
+# Few enough that workers seldom start over, many enough that all of them stay busy.
+_TASKS_PER_WORKER = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """Replicas that are simulated together, and the requests sent to them.
+
+    Attributes:
+        replicas: Numbers of the replicas; the first one gets all requests.
+        rows: int64[n], the requests in the whole trace.
+    """
+
+    replicas: Sequence[int]
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PartSimulation:
+    """How each part is simulated.
+
+    Attributes:
+        groups: Groups of the cluster.
+        metrics: Metric options.
+        time_limit_s: Time after which no iteration starts, seconds.
+        log_members: Whether to log the members of each batch.
+        log_stages: Whether to log when each pipeline stage computes.
+    """
+
+    groups: Sequence[Deployment]
+    metrics: MetricOptions
+    time_limit_s: float
+    log_members: bool
+    log_stages: bool
+
+    def run(
+        self, trace: Trace, parts: Sequence[Part], workers: int, backend: str, progress: Callable[[int], None] | None
+    ) -> Iterator[PartOfResult]:
+        """Yield the result of each part, in order.
+
+        Args:
+            trace: All requests.
+            parts: The parts.
+            workers: Number of processes that simulate; 1: this one.
+            backend: Backend of joblib that runs them, one of BACKENDS.
+            progress: Called with the number of requests that have ended.
+
+        Raises:
+            ValueError: The backend is not installed.
+        """
+        if workers == 1:
+            num_ended = 0
+            for part in parts:
+                yield self._simulate(part, trace.take(part.rows), progress and partial(_add, progress, num_ended))
+                num_ended += len(part.rows)
+            return
+        yield from self._run_in_workers(trace, parts, workers, backend, progress)
+
+    def _run_in_workers(
+        self, trace: Trace, parts: Sequence[Part], workers: int, backend: str, progress: Callable[[int], None] | None
+    ) -> Iterator[PartOfResult]:
+        from joblib import Parallel, delayed, parallel_config  # takes time to load
+
+        size = -(-len(parts) // (workers * _TASKS_PER_WORKER))
+        tasks = [parts[first : first + size] for first in range(0, len(parts), size)]
+        num_ended = 0
+        with parallel_config(_registered(backend), n_jobs=workers):
+            # Arrays are sent, not mapped into memory: a worker needs its own only.
+            run = Parallel(return_as="generator", batch_size=1, max_nbytes=None)
+            for results in run(
+                delayed(self._simulate_all)(task, [trace.take(part.rows) for part in task]) for task in tasks
+            ):
+                yield from results
+                num_ended += sum(len(result.rows) for result in results)
+                if progress is not None:
+                    progress(num_ended)
+
+    def _simulate_all(self, parts: Sequence[Part], traces: Sequence[Trace]) -> list[PartOfResult]:
+        return [*map(self._simulate, parts, traces)]
+
+    def _simulate(self, part: Part, trace: Trace, progress: Callable[[int], None] | None = None) -> PartOfResult:
+        specs = specs_of(self.groups)
+        cluster = Cluster(
+            request_table(trace, self.groups),
+            [specs[number] for number in part.replicas],
+            _ToFirst(),
+            time_limit_s=self.time_limit_s,
+            log_members=self.log_members,
+            log_stages=self.log_stages,
+            progress=progress,
+        )
+        cluster.run()
+        result = collect_result(trace, cluster, self.metrics)
+        del cluster
+        gc.collect(1)  # a cluster is full of reference cycles, and the next one needs its memory
+        return PartOfResult(part.rows, part.replicas, result)
+
+
+def split(routes: NDArray[np.int64], num_replicas: int) -> list[Part]:
+    """Split a cluster into parts of one replica.
+
+    Replicas without requests belong to the first part.
+
+    Args:
+        routes: int64[num_requests], replica of each request.
+        num_replicas: Replicas of the cluster.
+    """
+    order = np.argsort(routes, kind="stable")
+    busy, first = np.unique(routes[order], return_index=True)
+    idle = sorted({*range(num_replicas)} - {*busy.tolist()})
+    parts = zip(busy.tolist(), np.split(order, first[1:]), strict=True)
+    return [Part([number, *(() if index else idle)], rows) for index, (number, rows) in enumerate(parts)]
+
+
+class _ToFirst:
+    """Router that sends all requests to the first replica."""
+
+    def route(self, arrival: Arrival, loads: Sequence[ReplicaLoad], random: np.random.Generator) -> int:
+        return 0
+
+
+def _add(progress: Callable[[int], None], num_before: int, num_ended: int) -> None:
+    progress(num_before + num_ended)
+
+
+def _registered(backend: str) -> str:
+    """Return a backend that joblib knows.
+
+    Raises:
+        ValueError: It is not installed.
+    """
+    if backend == "ray":
+        try:
+            from ray.util import joblib as ray_joblib
+        except ImportError:
+            raise ValueError('cluster.backend=ray needs Ray: pip install -e ".[ray]"') from None
+        ray_joblib.register_ray()  # type: ignore[no-untyped-call]
+    return backend
