@@ -29,6 +29,7 @@ from simulator.results import (
     Result,
     Warning,
     cached_tokens,
+    rows_by_replica,
 )
 from traces import Trace
 
@@ -215,10 +216,8 @@ def _mark_finishes_while_waiting(stays: Stays, replicas: Sequence[ReplicaResult]
     Such a request was preempted while its last token was in flight.
     """
     was_running = stays.was_running.copy()
-    order = np.argsort(stays.replica, kind="stable")
-    bounds = np.searchsorted(stays.replica[order], np.arange(len(replicas) + 1))
-    for number, replica in enumerate(replicas):
-        rows, events = order[bounds[number] : bounds[number + 1]], replica.request_events
+    for number, rows in rows_by_replica(stays.replica).items():
+        events = replicas[number].request_events
         is_finished = stays.why[rows] == StayEnd.FINISHED
         finished, thrown_out = rows[is_finished], rows[stays.was_running[rows] & ~is_finished]
         left = np.append(events.preemptions[:, 0], stays.request[thrown_out])

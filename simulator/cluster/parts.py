@@ -2,8 +2,9 @@
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +12,18 @@ from numpy.typing import NDArray
 from simulator.cluster.cluster import Cluster
 from simulator.cluster.collect import collect_result
 from simulator.cluster.deployment import Deployment, specs_of
+from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.cluster.request_table import request_table
-from simulator.results import MetricOptions, PartOfResult
+from simulator.results import MetricOptions, PartOfResult, rows_by_replica
 from simulator.routers import Arrival, ReplicaLoad
 from traces import Trace
 
 BACKENDS = ("loky", "ray")
 # Few enough that workers seldom start over, many enough that all of them stay busy.
 _TASKS_PER_WORKER = 8
+# Specifications of the replicas of the latest run in this process. To build them, and to fill their tables of
+# iteration times, takes as long as thousands of requests.
+_specs: dict[str, list[ReplicaSpec]] = {}
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class PartSimulation:
         time_limit_s: Time after which no iteration starts, seconds.
         log_members: Whether to log the members of each batch.
         log_stages: Whether to log when each pipeline stage computes.
+        key: Name of the run, by which a worker knows what it has built.
     """
 
     groups: Sequence[Deployment]
@@ -51,6 +57,7 @@ class PartSimulation:
     time_limit_s: float
     log_members: bool
     log_stages: bool
+    key: str = field(default_factory=lambda: uuid4().hex)
 
     def run(
         self, trace: Trace, parts: Sequence[Part], workers: int, backend: str, progress: Callable[[int], None] | None
@@ -98,10 +105,12 @@ class PartSimulation:
         return [*map(self._simulate, parts, traces)]
 
     def _simulate(self, part: Part, trace: Trace, progress: Callable[[int], None] | None = None) -> PartOfResult:
-        specs = specs_of(self.groups)
+        if self.key not in _specs:
+            _specs.clear()
+            _specs[self.key] = specs_of(self.groups)
         cluster = Cluster(
             request_table(trace, self.groups),
-            [specs[number] for number in part.replicas],
+            [_specs[self.key][number] for number in part.replicas],
             _ToFirst(),
             time_limit_s=self.time_limit_s,
             log_members=self.log_members,
@@ -124,11 +133,9 @@ def split(routes: NDArray[np.int64], num_replicas: int) -> list[Part]:
         routes: int64[num_requests], replica of each request.
         num_replicas: Replicas of the cluster.
     """
-    order = np.argsort(routes, kind="stable")
-    busy, first = np.unique(routes[order], return_index=True)
-    idle = sorted({*range(num_replicas)} - {*busy.tolist()})
-    parts = zip(busy.tolist(), np.split(order, first[1:]), strict=True)
-    return [Part([number, *(() if index else idle)], rows) for index, (number, rows) in enumerate(parts)]
+    rows = rows_by_replica(routes)
+    idle = sorted({*range(num_replicas)} - {*rows})
+    return [Part([number, *(() if index else idle)], rows[number]) for index, number in enumerate(rows)]
 
 
 class _ToFirst:

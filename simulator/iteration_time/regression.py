@@ -5,6 +5,7 @@ no code.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,16 +45,36 @@ class Trees:
     depth: int
 
     def predict(self, features: Floats) -> Floats:
-        """Return the predictions: float64[n, num_features] -> float64[n]."""
+        """Return the predictions: float64[n, num_features] -> float64[n].
+
+        Rows between the same thresholds have the same prediction, which is computed once.
+        """
+        cells = [np.searchsorted(tested, column) for tested, column in zip(self._tested, features.T, strict=False)]
+        _, first, inverse = np.unique(np.column_stack(cells), axis=0, return_index=True, return_inverse=True)
+        values = self.value.take(self._leaves(features[first])).reshape(len(first), -1)
+        return np.asarray(self.baseline + values.sum(axis=1))[inverse.ravel()]
+
+    def _leaves(self, features: Floats) -> Ints:
+        """Return the leaf of each row in each tree: int64[n * num_trees], row after row."""
         num_rows, num_features = features.shape
-        values = features.ravel()
-        first = np.repeat(np.arange(num_rows) * num_features, len(self.roots))
-        node = np.tile(self.roots, num_rows)
+        values, leaf = features.ravel(), np.tile(self.roots, num_rows)
         children = np.column_stack([self.right, self.left]).ravel()
-        for _ in range(self.depth):
-            goes_left = values.take(first + self.feature.take(node)) <= self.threshold.take(node)
-            node = children.take(2 * node + goes_left)
-        return np.asarray(self.baseline + self.value.take(node).reshape(num_rows, -1).sum(axis=1))
+        is_inner = self.left != np.arange(len(self.left))
+        walking = np.flatnonzero(is_inner.take(leaf))
+        node, row = leaf[walking], walking // len(self.roots) * num_features
+        while len(walking):
+            goes_left = values.take(row + self.feature.take(node)) <= self.threshold.take(node)
+            leaf[walking] = node = children.take(2 * node + goes_left)
+            goes_on = is_inner.take(node)
+            walking, node, row = walking[goes_on], node[goes_on], row[goes_on]
+        return leaf
+
+    @cached_property
+    def _tested(self) -> list[Floats]:
+        """Sorted thresholds of each feature."""
+        is_inner = self.left != np.arange(len(self.left))
+        features = range(int(self.feature.max(initial=0)) + 1)
+        return [np.unique(self.threshold[is_inner & (self.feature == feature)]) for feature in features]
 
     def to_json(self) -> dict[str, Any]:
         """Return the trees as plain numbers.

@@ -62,6 +62,11 @@ class Stays:
         """
         return Stays(**{name: column[rows] for name, column in self.columns.items()})
 
+    @property
+    def have_moves(self) -> bool:
+        """Whether any request stayed at a replica more than once."""
+        return bool(len(self.request) and np.bincount(self.request).max() > 1)
+
     @cached_property
     def is_retry(self) -> NDArray[np.bool_]:
         """Whether the previous stay of the request ended in a failure: bool[n]."""

@@ -106,6 +106,7 @@ def distributions(
     counted: Bools,
     *,
     end_s: float,
+    have_moves: bool,
     zero_first_gap: bool = False,
 ) -> dict[str, Distribution]:
     """Return the latencies of the counted requests.
@@ -116,13 +117,14 @@ def distributions(
         logs: Tokens, by replica.
         counted: bool[num_requests].
         end_s: When the simulation ended.
+        have_moves: Whether a request may have been at several replicas.
         zero_first_gap: Count a gap of 0 s for each first token.
 
     Returns:
         ttft_s, tbt_s, tpot_s, e2e_s and scheduling_delay_s. TPOT leaves out requests of one token. The
         scheduling delay of a request that was never scheduled is end_s - arrival.
     """
-    gaps, weights = token_gaps(logs, counted)
+    gaps, weights = token_gaps(logs, counted, have_moves)
     if zero_first_gap:
         gaps = np.append(gaps, 0.0)
         weights = np.append(weights, np.count_nonzero(~np.isnan(requests["first_token_s"][counted])))

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.results.grouping import rows_by_replica
 from simulator.results.tokens import Floats
 
 # Shorter queues say nothing.
@@ -34,8 +35,7 @@ def backlog(arrival_s: Floats, first_scheduled_s: Floats, replica: NDArray[np.in
         return 0
     scheduled_s = np.where(np.isnan(first_scheduled_s), np.inf, first_scheduled_s)
     total = 0
-    for number in np.unique(replica):
-        own = replica == number
+    for own in rows_by_replica(replica).values():
         total += _built_up(np.sort(arrival_s[own]), np.sort(scheduled_s[own]), float(arrival_s.max()))
     return total if total >= max(MIN_BACKLOG, np.sqrt(len(arrival_s))) else 0
 

@@ -147,6 +147,7 @@ class Result:
             [replica.tokens for replica in self.replicas],
             self.counted,
             end_s=self.end_s,
+            have_moves=self.stays.have_moves,
             zero_first_gap=self.metrics.zero_first_gap,
         )
 

@@ -66,19 +66,17 @@ def gap_spans(log: TokenLog, counted: Bools, left: Ints) -> GapSpans:
     return GapSpans(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def token_gaps(logs: Sequence[TokenLog], counted: Bools) -> tuple[Floats, NDArray[np.int32]]:
+def token_gaps(logs: Sequence[TokenLog], counted: Bools, have_moves: bool = True) -> tuple[Floats, NDArray[np.int32]]:
     """Return the times between consecutive tokens of each request, across replicas.
 
     Args:
         logs: Tokens, by replica.
         counted: bool[num_requests], the requests whose gaps count.
+        have_moves: Whether a request may have been at several replicas, and a gap lie between two of them.
 
     Returns:
         float64[n] gaps in seconds and int32[n] number of requests with each gap.
     """
-    # Only if a request changed its replica can a gap lie between two of them.
-    served = [np.unique(np.append(log.prefill_ends[:, 0], log.decode_spans[:, 0])) for log in logs]
-    have_moves = sum(map(len, served)) > len(np.unique(np.concatenate(served)))
     together = [logs] if have_moves else [[log] for log in logs]
     parts = [part for group in together for part in _gaps_of([_only(log, counted) for log in group])]
     gaps, weights = map(np.concatenate, zip(*parts, strict=True))
