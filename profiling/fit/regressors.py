@@ -93,7 +93,6 @@ def plain_trees(boosted: Any) -> Trees:
         left=np.where(leaf, own, nodes["left"].astype(np.int64) + offset),
         right=np.where(leaf, own, nodes["right"].astype(np.int64) + offset),
         value=np.where(leaf, nodes["value"], 0.0),
-        depth=int(nodes["depth"].max()),
     )
 
 

@@ -18,7 +18,8 @@ from simulator.results import MetricOptions, PartOfResult, rows_by_replica
 from simulator.routers import Arrival, ReplicaLoad
 from traces import Trace
 
-BACKENDS = ("loky", "ray")
+# How each backend of joblib returns results: one after another, or all at the end.
+BACKENDS = {"loky": "generator", "ray": "list"}
 # Few enough that workers seldom start over, many enough that all of them stay busy.
 _TASKS_PER_WORKER = 8
 # Specifications of the replicas of the latest run in this process. To build them, and to fill their tables of
@@ -92,7 +93,7 @@ class PartSimulation:
         num_ended = 0
         with parallel_config(_registered(backend), n_jobs=workers):
             # Arrays are sent, not mapped into memory: a worker needs its own only.
-            run = Parallel(return_as="generator", batch_size=1, max_nbytes=None)
+            run = Parallel(return_as=BACKENDS[backend], batch_size=1, max_nbytes=None)
             for results in run(
                 delayed(self._simulate_all)(task, [trace.take(part.rows) for part in task]) for task in tasks
             ):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MOST_DEPTH, MOST_FEATURES = 64, 64  # limits of a file, above any fit
+MOST_FEATURES = 64  # limit of a file, above any fit
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ class Trees:
         left: int64[num_nodes].
         right: int64[num_nodes].
         value: float64[num_nodes], value of a leaf; 0 for other nodes.
-        depth: Largest number of steps from a root to a leaf.
     """
 
     baseline: float
@@ -42,7 +41,6 @@ class Trees:
     left: Ints
     right: Ints
     value: Floats
-    depth: int
 
     def predict(self, features: Floats) -> Floats:
         """Return the predictions: float64[n, num_features] -> float64[n].
@@ -79,7 +77,7 @@ class Trees:
     def to_json(self) -> dict[str, Any]:
         """Return the trees as plain numbers.
 
-        Children are relative to their parent; a leaf has feature -1 and its value.
+        Children are relative to their parent and come after it; a leaf has feature -1 and its value.
         """
         is_leaf = self.left == np.arange(len(self.left))
         number = np.where(is_leaf, self.value, self.threshold)
@@ -90,7 +88,6 @@ class Trees:
             "number": [float(f"{value:.6g}") for value in number],
             "left": (self.left - np.arange(len(self.left))).tolist(),
             "right": (self.right - np.arange(len(self.right))).tolist(),
-            "depth": self.depth,
         }
 
     @classmethod
@@ -102,12 +99,14 @@ class Trees:
         is_leaf = feature < 0
         roots = np.array(plain["roots"], dtype=np.int64)
         left, right = (node + np.array(plain[side], dtype=np.int64) for side in ("left", "right"))
-        baseline, depth = float(plain["baseline"]), plain["depth"]
+        baseline = float(plain["baseline"])
         references = np.concatenate([roots, left, right])
         if len(references) and not 0 <= references.min() <= references.max() < len(node):
             raise ValueError("trees refer to nodes that do not exist")
-        if not isinstance(depth, int) or not 0 <= depth <= MOST_DEPTH or feature.max(initial=0) >= MOST_FEATURES:
-            raise ValueError(f"trees must have a depth of at most {MOST_DEPTH} and at most {MOST_FEATURES} features")
+        if not (is_leaf | (np.minimum(left, right) > node)).all():
+            raise ValueError("the children of a node must come after it")
+        if feature.max(initial=0) >= MOST_FEATURES:
+            raise ValueError(f"trees must have at most {MOST_FEATURES} features")
         if not np.isfinite([baseline, *number]).all():
             raise ValueError("trees must hold finite numbers")
         return cls(
@@ -118,7 +117,6 @@ class Trees:
             left=left,
             right=right,
             value=np.where(is_leaf, number, 0.0),
-            depth=depth,
         )
 
 
