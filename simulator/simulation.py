@@ -28,7 +28,7 @@ from simulator.core import AUTO, require
 from simulator.invariants import CheckedReplica, ExpectedState, check_result
 from simulator.log import NETWORK
 from simulator.replica import Replica
-from simulator.results import MetricOptions, Result, Warning, merged, objectives_of
+from simulator.results import MetricOptions, PartOfResult, Result, Warning, merged, objectives_of
 from simulator.routers import RoundRobin, Router
 from traces import Trace
 from traces.workload import FAULTS, ROUTING
@@ -94,11 +94,13 @@ def simulate(
     if not coupling:
         routes = fixed_routes(trace, router, specs, np.random.default_rng([seed, ROUTING]))
         if routes is not None:
-            simulation = PartSimulation(groups, metrics, limit_s, log_members, log_stages)
-            with_ids = replace(trace, request_id=request_ids(trace), notes=())
-            parts = simulation.run(with_ids, split(routes, len(specs)), workers, backend, progress)
+            collect = partial(collect_result, metrics=metrics)
+            simulation = PartSimulation(groups, collect, limit_s, log_members, log_stages)
+            with_ids, parts = replace(trace, request_id=request_ids(trace), notes=()), split(routes, len(specs))
+            results = simulation.run(with_ids, parts, workers, backend, progress)
+            found = (PartOfResult(part.rows, part.replicas, one) for part, one in zip(parts, results, strict=True))
             return replace(
-                merged(parts, len(trace), request_ids(trace)),
+                merged(found, len(trace), request_ids(trace)),
                 notes=[*notes, *trace.notes],
                 has_prefixes=trace.has_prefixes,
             )
@@ -147,7 +149,10 @@ def _has_follow_ups(trace: Trace) -> bool:
 
 
 def _coupling(trace: Trace, num_replicas: int, faults: Faults | None) -> str:
-    """Return why the replicas depend on each other; empty: only the router can make them."""
+    """Return why the replicas depend on each other.
+
+    Empty: only the router can make them depend.
+    """
     if num_replicas == 1:
         return "there is one replica"
     if _has_follow_ups(trace):

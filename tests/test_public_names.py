@@ -13,8 +13,9 @@ EXPORTS = {
     "simulator.capacity": "Bisection Capacity CapacityTask Trial build_capacity find_capacity lasting_warnings"
     " load_capacity",
     "simulator.cli": "Figures HELP SweepReport WARNINGS_JOINT as_written print_summary run_command terminal_table",
-    "simulator.cluster": "Cluster Deployment Fault FaultRate Faults FollowUps RESTART ReplicaSpec collect_result"
-    " groups_of has_token_budget request_table token_budget_of with_token_budget",
+    "simulator.cluster": "BACKENDS Cluster Deployment Fault FaultRate Faults FollowUps PartSimulation RESTART"
+    " ReplicaSpec collect_result fixed_routes groups_of has_token_budget request_ids request_table specs_of split"
+    " token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",
     "simulator.compare": "Run read_run",
     "simulator.config": "CONFIG_DIR ConfigError GROUPS MOST_NODES VERSION allowing build build_experiment"
@@ -36,7 +37,7 @@ EXPORTS = {
     "simulator.kv_cache": "BlockHashCache BlockHashes KVPool LayerGroup PrefixCache",
     "simulator.launch": "Launch launch_lines planning_lines read_file read_words with_launch",
     "simulator.log": "DecodeSpan FAILURE FaultSpan IntRows IterationLog KINDS LoggedIterations Members NETWORK"
-    " NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays",
+    " NO_DECODE_SET NO_REPLICA RUN_COLUMNS RequestEvents SLOWDOWN StageUse StayEnd StayLog Stays rows_by_replica",
     "simulator.model": "Attained Device EngineMemory EngineOverhead FrontEndTime HALF HALF_BYTES HostTime KVMemory"
     " Layout Link Model Network Node Parallelism Placement SamplerTime WEIGHT_DTYPES bytes_per_value read_hf_config",
     "simulator.output": "Files REPORT RunError SUMMARY UsageError deployment_lines deployment_parts heading"
@@ -48,14 +49,14 @@ EXPORTS = {
     "simulator.replica": "Batch DecodeSet InFlight Lengths Limits PolicyError PrefillChunk Replica RequestTable"
     " batch_members cached_tokens decode_spans",
     "simulator.results": "ALLOWED BATCH_COLUMNS Bottleneck CACHED_TOKENS Cell Column Distribution FINISHED"
-    " FaultResult GOODPUT IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective PERCENTILES PricedPoint"
-    " REQUEST_COLUMNS ReplicaResult RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES STUCK Steps"
-    " Table UNFINISHED Warning after_idle blocks_used bottlenecks bounds_text cached_tokens capacity_facts"
-    " client_figures client_warnings count deployment_label deployments_table dollars duration evicted_blocks figure"
-    " figures_table flat is_cut_off jobs_table kv_use latencies_table latency_column milliseconds num_running"
-    " objective_label objective_text objective_value objectives_of output_tokens parts_tables percentile_of"
-    " prefix_cache_hits queue_length rank share side_by_side slo_text slo_word stalls table_of time_span trials_table"
-    " utilisation",
+    " FaultResult GOODPUT IGNORED LATENCIES LOST MetricOptions NOT_ARRIVED Objective PERCENTILES PartOfResult"
+    " PricedPoint REQUEST_COLUMNS ReplicaResult RequestEventArrays Result SLO STAGE_SHARES STATISTICS STATUS_NAMES"
+    " STUCK Steps Table UNFINISHED Warning after_idle blocks_used bottlenecks bounds_text cached_tokens"
+    " capacity_facts client_figures client_warnings count deployment_label deployments_table dollars duration"
+    " evicted_blocks figure figures_table flat is_cut_off jobs_table kv_use latencies_table latency_column merged"
+    " milliseconds num_running objective_label objective_text objective_value objectives_of output_tokens"
+    " parts_tables percentile_of prefix_cache_hits queue_length rank share side_by_side slo_text slo_word stalls"
+    " table_of time_span trials_table utilisation",
     "simulator.routers": "Arrival LeastKVUsed LeastOutstandingRequests LeastOutstandingTokens NO_SESSION"
     " PowerOfTwoChoices Random ReplicaLoad RoundRobin Router Sticky",
     "simulator.schedulers": "ChunkedPrefills DynamicChunks FasterTransformer Limits LostPrefill Orca Sarathi"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from simulator.cluster.cluster import Cluster
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.engine import ReplicaRun, StuckReason
-from simulator.log import NO_REPLICA, StayEnd, Stays
+from simulator.log import NO_REPLICA, StayEnd, Stays, rows_by_replica
 from simulator.replica import decode_spans
 from simulator.results import (
     FINISHED,
@@ -29,7 +29,6 @@ from simulator.results import (
     Result,
     Warning,
     cached_tokens,
-    rows_by_replica,
 )
 from traces import Trace
 
@@ -88,7 +87,10 @@ def collect_result(trace: Trace, cluster: Cluster, metrics: MetricOptions, notes
 
 
 def request_ids(trace: Trace) -> NDArray[Any]:
-    """Return the ids of the requests, as in requests.csv: strings, or row numbers if the trace has none."""
+    """Return the ids of the requests, as in requests.csv.
+
+    Strings, or row numbers if the trace has none.
+    """
     ids = trace.request_id
     if ids is None:
         return np.arange(len(trace))

@@ -84,7 +84,7 @@ class Deployment:
         return self._times_by_slowdown[network_slowdown]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the parts; tables of stage times are not pickled but built again."""
+        """Return the parts; tables of stage times are built again."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property

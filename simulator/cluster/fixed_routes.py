@@ -18,9 +18,9 @@ class _DependsOnLoadError(Exception):
 def fixed_routes(
     trace: Trace, router: Router, specs: Sequence[ReplicaSpec], random: np.random.Generator
 ) -> NDArray[np.int64] | None:
-    """Return the replica of each request, if the router needs no simulation for it.
+    """Return the replica of each request, if known beforehand.
 
-    It is asked about all requests beforehand. If it reads a load, its choices depend on the simulation.
+    The router is asked about all requests beforehand. If it reads a load, its choices depend on the simulation.
 
     Args:
         trace: Requests; all of them have arrival times.

@@ -4,20 +4,21 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Generic, TypeVar
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cluster.cluster import Cluster
-from simulator.cluster.collect import collect_result
 from simulator.cluster.deployment import Deployment, specs_of
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.cluster.request_table import request_table
-from simulator.results import MetricOptions, PartOfResult, rows_by_replica
+from simulator.log import rows_by_replica
 from simulator.routers import Arrival, ReplicaLoad
 from traces import Trace
 
+T = TypeVar("T")
 # How each backend of joblib returns results: one after another, or all at the end.
 BACKENDS = {"loky": "generator", "ray": "list"}
 # Few enough that workers seldom start over, many enough that all of them stay busy.
@@ -41,12 +42,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class PartSimulation:
+class PartSimulation(Generic[T]):
     """How each part is simulated.
 
     Attributes:
         groups: Groups of the cluster.
-        metrics: Metric options.
+        collect: Returns what is kept of a cluster when its simulation has ended.
         time_limit_s: Time after which no iteration starts, seconds.
         log_members: Whether to log the members of each batch.
         log_stages: Whether to log when each pipeline stage computes.
@@ -54,7 +55,7 @@ class PartSimulation:
     """
 
     groups: Sequence[Deployment]
-    metrics: MetricOptions
+    collect: Callable[[Trace, Cluster], T]
     time_limit_s: float
     log_members: bool
     log_stages: bool
@@ -62,8 +63,8 @@ class PartSimulation:
 
     def run(
         self, trace: Trace, parts: Sequence[Part], workers: int, backend: str, progress: Callable[[int], None] | None
-    ) -> Iterator[PartOfResult]:
-        """Yield the result of each part, in order.
+    ) -> Iterator[T]:
+        """Yield what is kept of each part, in order.
 
         Args:
             trace: All requests.
@@ -85,7 +86,7 @@ class PartSimulation:
 
     def _run_in_workers(
         self, trace: Trace, parts: Sequence[Part], workers: int, backend: str, progress: Callable[[int], None] | None
-    ) -> Iterator[PartOfResult]:
+    ) -> Iterator[T]:
         from joblib import Parallel, delayed, parallel_config  # takes time to load
 
         size = -(-len(parts) // (workers * _TASKS_PER_WORKER))
@@ -94,18 +95,17 @@ class PartSimulation:
         with parallel_config(_registered(backend), n_jobs=workers):
             # Arrays are sent, not mapped into memory: a worker needs its own only.
             run = Parallel(return_as=BACKENDS[backend], batch_size=1, max_nbytes=None)
-            for results in run(
-                delayed(self._simulate_all)(task, [trace.take(part.rows) for part in task]) for task in tasks
-            ):
-                yield from results
-                num_ended += sum(len(result.rows) for result in results)
+            calls = (delayed(self._simulate_all)(task, [trace.take(part.rows) for part in task]) for task in tasks)
+            for task, kept in zip(tasks, run(calls), strict=True):
+                yield from kept
+                num_ended += sum(len(part.rows) for part in task)
                 if progress is not None:
                     progress(num_ended)
 
-    def _simulate_all(self, parts: Sequence[Part], traces: Sequence[Trace]) -> list[PartOfResult]:
+    def _simulate_all(self, parts: Sequence[Part], traces: Sequence[Trace]) -> list[T]:
         return [*map(self._simulate, parts, traces)]
 
-    def _simulate(self, part: Part, trace: Trace, progress: Callable[[int], None] | None = None) -> PartOfResult:
+    def _simulate(self, part: Part, trace: Trace, progress: Callable[[int], None] | None = None) -> T:
         if self.key not in _specs:
             _specs.clear()
             _specs[self.key] = specs_of(self.groups)
@@ -119,10 +119,10 @@ class PartSimulation:
             progress=progress,
         )
         cluster.run()
-        result = collect_result(trace, cluster, self.metrics)
+        kept = self.collect(trace, cluster)
         del cluster
         gc.collect(1)  # a cluster is full of reference cycles, and the next one needs its memory
-        return PartOfResult(part.rows, part.replicas, result)
+        return kept
 
 
 def split(routes: NDArray[np.int64], num_replicas: int) -> list[Part]:

@@ -11,7 +11,10 @@ _INTEGERS = int, np.integer
 
 
 class Routing:
-    """Choice among the replicas that are up, and the only caller of the router."""
+    """Choice among the replicas that are up.
+
+    It is the only caller of the router.
+    """
 
     def __init__(
         self,

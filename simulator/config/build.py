@@ -15,7 +15,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from simulator.cluster import BACKENDS, Deployment, groups_of
-from simulator.cluster.faults import MOST_REPLICAS
 from simulator.config.components import (
     ConfigError,
     allowing,
@@ -139,7 +138,7 @@ def build_experiment(config: DictConfig, more_keys: Sequence[str] = ()) -> dict[
     files_of(config)
     deployment = _deployments(config)
     with named("cluster"):
-        integer("workers", config.cluster.workers, 1, MOST_REPLICAS)
+        integer("workers", config.cluster.workers, 1)
         choice("backend", config.cluster.backend, BACKENDS)
     faults = build_component(config.faults, "faults")
     with named(""):

@@ -53,7 +53,10 @@ class Trees:
         return np.asarray(self.baseline + values.sum(axis=1))[inverse.ravel()]
 
     def _leaves(self, features: Floats) -> Ints:
-        """Return the leaf of each row in each tree: int64[n * num_trees], row after row."""
+        """Return the leaf of each row in each tree.
+
+        int64[n * num_trees], row after row.
+        """
         num_rows, num_features = features.shape
         values, leaf = features.ravel(), np.tile(self.roots, num_rows)
         children = np.column_stack([self.right, self.left]).ravel()

@@ -18,7 +18,6 @@ from simulator.results.formatting import (
     slo_text,
     slo_word,
 )
-from simulator.results.grouping import rows_by_replica
 from simulator.results.latency import LATENCIES, PERCENTILES, STATISTICS, Distribution, percentile_of, rank
 from simulator.results.merge import PartOfResult, merged
 from simulator.results.objectives import (
@@ -124,7 +123,6 @@ __all__ = [
     "prefix_cache_hits",
     "queue_length",
     "rank",
-    "rows_by_replica",
     "share",
     "side_by_side",
     "slo_text",

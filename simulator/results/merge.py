@@ -51,7 +51,9 @@ class PartOfResult:
 
 
 def merged(parts: Iterable[PartOfResult], num_requests: int, request_ids: NDArray[Any]) -> Result:
-    """Merge the results of parts that have each request and each replica once.
+    """Merge the results of the parts of a run.
+
+    Each request and each replica is in one of them.
 
     Args:
         parts: The parts; each is dropped when it is merged.
@@ -83,9 +85,9 @@ def merged(parts: Iterable[PartOfResult], num_requests: int, request_ids: NDArra
 
 
 def _in_order(parts: Sequence[Stays]) -> Stays:
-    """Return the stays of all parts in the order in which they began.
+    """Return the stays of all parts in order of their begin.
 
-    Each request has one stay, and they arrive in order of their numbers.
+    Each request has at most one stay, and requests arrive in order of their numbers.
     """
     order = np.argsort(np.concatenate([part.request for part in parts]))
     names = [field.name for field in fields(Stays)]

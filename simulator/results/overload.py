@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.results.grouping import rows_by_replica
+from simulator.log import rows_by_replica
 from simulator.results.tokens import Floats
 
 # Shorter queues say nothing.

@@ -40,7 +40,10 @@ def _seconds(replica: ReplicaResult) -> NDArray[np.float64]:
 def _per_iteration(
     replicas: Sequence[ReplicaResult], figure: Callable[[ReplicaResult], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Return a figure of the iterations of all replicas; they can take much memory."""
+    """Return a figure of the iterations of all replicas.
+
+    They take much memory, so there are no copies.
+    """
     ends = np.cumsum([0, *(len(replica.logged.end_s) for replica in replicas)])
     joined = np.empty(ends[-1])
     for replica, first, end in zip(replicas, ends, ends[1:], strict=False):

@@ -17,4 +17,7 @@ def rows_by_replica(replica: Ints) -> dict[int, Ints]:
     """
     order = np.argsort(replica, kind="stable")
     numbers, first = np.unique(replica[order], return_index=True)
-    return dict(zip(numbers.tolist(), np.split(order, first[1:]), strict=True))
+    return {
+        number: order[begin:end]
+        for number, begin, end in zip(numbers.tolist(), first, [*first[1:], len(order)], strict=False)
+    }
