@@ -30,12 +30,12 @@ def print_row(num_requests: int, num_replicas: int, workers: int) -> None:
     end_s = time.perf_counter()
     get_reusable_executor().shutdown(wait=True)  # the system counts the CPU time of processes that have ended
     parent, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in (parent, children))
+    cpu = " | ".join(f"{usage.ru_utime + usage.ru_stime:.1f}" for usage in (parent, children))
     walls = end_s - start_s, loaded_s - start_s, simulated_s - loaded_s, end_s - simulated_s
     memory = f"{parent.ru_maxrss * 1024 / 1e9:.2f} | {children.ru_maxrss * 1024 / 1e9:.2f}"
     cells = f"{num_requests:,} | {num_replicas:,} | {workers} | {num_iterations:,}"
     times = " | ".join(f"{wall:.1f}" for wall in walls)
-    print(f"| {cells} | {times} | {cpu_s:.1f} | {memory} |", flush=True)
+    print(f"| {cells} | {times} | {cpu} | {memory} |", flush=True)
 
 
 def main() -> None:
@@ -43,9 +43,9 @@ def main() -> None:
     if len(sys.argv) > 1:
         print_row(*map(int, sys.argv[1:]))
         return
-    names = "requests | replicas | workers | iterations | wall, s | trace | simulation | summary | CPU, s | memory, GB"
-    print(f"| {names} | of a worker |")
-    print("|" + "---|" * 11)
+    names = "requests | replicas | workers | iterations | wall, s | trace | simulation | summary"
+    print(f"| {names} | CPU, s | of workers | memory, GB | of a worker |")
+    print("|" + "---|" * 12)
     for workers in (1, 2):
         row = [sys.executable, "-m", "benchmarks.fleet", "1000000", "100", str(workers)]
         subprocess.run(row, check=True)

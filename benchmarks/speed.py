@@ -139,7 +139,7 @@ def large_row(count: int) -> None:
     start = time.process_time()
     summary = simulate(**arguments).summary
     seconds = (time.process_time() - start) / count
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     row = f"{seconds * 1e6:.1f} | {seconds / timeout_s:.0f} | {memory:.2f}"
     print(f"| {count:,} | {summary['num_iterations']:,} | {row} |", flush=True)
 

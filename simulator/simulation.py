@@ -96,11 +96,12 @@ def simulate(
         if routes is not None:
             collect = partial(collect_result, metrics=metrics)
             simulation = PartSimulation(groups, collect, limit_s, log_members, log_stages)
-            with_ids, parts = replace(trace, request_id=request_ids(trace), notes=()), split(routes, len(specs))
+            ids, parts = request_ids(trace), split(routes, len(specs))
+            with_ids = replace(trace, request_id=ids, notes=())
             results = simulation.run(with_ids, parts, workers, backend, progress)
             found = (PartOfResult(part.rows, part.replicas, one) for part, one in zip(parts, results, strict=True))
             return replace(
-                merged(found, len(trace), request_ids(trace)),
+                merged(found, len(trace), ids),
                 notes=[*notes, *trace.notes],
                 has_prefixes=trace.has_prefixes,
             )

@@ -40,8 +40,8 @@ class PartOfResult:
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Its requests by column, with replicas of the whole run."""
-        requests = self.result.requests
+        """Its requests by column, without their ids, and with replicas of the whole run."""
+        requests = {name: column for name, column in self.result.requests.items() if name != "request_id"}
         return {**requests, "replica": self._numbers(requests["replica"])}
 
     def _numbers(self, replica: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -76,7 +76,7 @@ def merged(parts: Iterable[PartOfResult], num_requests: int, request_ids: NDArra
     assert first is not None
     return replace(
         first,
-        requests={**columns, "request_id": request_ids},
+        requests={"request_id": request_ids, **columns},
         status=status,
         replicas=[logs[number] for number in sorted(logs)],
         stays=_in_order(stays),
