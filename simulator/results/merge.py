@@ -40,7 +40,10 @@ class PartOfResult:
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Its requests by column, without their ids, and with replicas of the whole run."""
+        """Its requests by column, without ids.
+
+        Replicas are those of the whole run.
+        """
         requests = {name: column for name, column in self.result.requests.items() if name != "request_id"}
         return {**requests, "replica": self._numbers(requests["replica"])}
 
