@@ -15,6 +15,7 @@ from simulator.cluster import (
     Deployment,
     Faults,
     FollowUps,
+    Part,
     PartSimulation,
     collect_result,
     fixed_routes,
@@ -94,17 +95,12 @@ def simulate(
     if not coupling:
         routes = fixed_routes(trace, router, specs, np.random.default_rng([seed, ROUTING]))
         if routes is not None:
-            collect = partial(collect_result, metrics=metrics)
-            simulation = PartSimulation(groups, collect, limit_s, log_members, log_stages)
-            ids, parts = request_ids(trace), split(routes, len(specs))
-            with_ids = replace(trace, request_id=ids, notes=())
-            results = simulation.run(with_ids, parts, workers, backend, progress)
-            found = (PartOfResult(part.rows, part.replicas, one) for part, one in zip(parts, results, strict=True))
-            return replace(
-                merged(found, len(trace), ids),
-                notes=[*notes, *trace.notes],
-                has_prefixes=trace.has_prefixes,
+            simulation = PartSimulation(
+                groups, partial(collect_result, metrics=metrics), limit_s, log_members, log_stages
             )
+            parts = split(routes, len(specs))
+            results = simulation.run(_for_parts(trace), parts, workers, backend, progress)
+            return _merged(trace, parts, results, notes)
         coupling = f"{type(router).__name__} looks at the load of the replicas"
     if workers > 1:
         notes.append(Warning("one_process", f"cluster.workers={workers} has no effect: {coupling}"))
@@ -143,6 +139,18 @@ def _check_arrivals(trace: Trace, time_limit_s: float | None) -> None:
     first_s = float(np.nanmin(trace.arrival_s))
     if time_limit_s is not None and first_s > time_limit_s:
         raise ValueError(f"time_limit_s={time_limit_s:g}: no request arrives by then, the first at {first_s:,.4g} s")
+
+
+def _for_parts(trace: Trace) -> Trace:
+    """Return a trace whose parts keep the ids of requests."""
+    return replace(trace, request_id=request_ids(trace), notes=())
+
+
+def _merged(trace: Trace, parts: Sequence[Part], results: Iterator[Result], notes: Sequence[Warning]) -> Result:
+    """Return the result of a run from those of its parts."""
+    found = (PartOfResult(part.rows, part.replicas, result) for part, result in zip(parts, results, strict=True))
+    result = merged(found, len(trace), request_ids(trace))
+    return replace(result, notes=[*notes, *trace.notes], has_prefixes=trace.has_prefixes)
 
 
 def _has_follow_ups(trace: Trace) -> bool:

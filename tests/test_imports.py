@@ -32,7 +32,7 @@ TABLE = {
     "simulator.results": "simulator.iteration_time simulator.log simulator.model traces traces.shared pandas",
     "simulator.cluster": "simulator.engine simulator.iteration_time simulator.kv_cache simulator.log simulator.model"
     " simulator.replica simulator.routers simulator.schedulers traces traces.shared simpy",
-    "simulator.cluster.parts": "simulator.log simulator.routers traces joblib ray",
+    "simulator.cluster.parts": "simulator.log simulator.routers traces traces.shared joblib ray",
     "simulator.cluster.collect": "simulator.engine simulator.log simulator.replica simulator.results traces",
     "simulator.invariants": "simulator.kv_cache simulator.log simulator.replica simulator.results",
     "simulator.output": "simulator.iteration_time simulator.log simulator.model simulator.results simulator.shipped"

@@ -144,6 +144,24 @@ def test_a_router_that_hides_the_refusal_is_still_simulated_with_loads() -> None
     assert np.bincount(result.requests["replica"]).min() > 0
 
 
+def test_an_error_in_a_worker_names_the_line_of_the_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from simulator.schedulers import Sarathi\n"
+        "class Mine(Sarathi):\n"
+        "    def schedule(self, replica):\n"
+        "        raise RuntimeError('no idea')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = "allow_targets=[mine]", "scheduler._target_=mine.Mine"
+    for workers in (1, 2):
+        overrides = [*COMMON, "cluster.replicas=2", f"cluster.workers={workers}", *mine, "hydra.run.dir=run"]
+        assert run_main(main, overrides, tmp_path, monkeypatch) == 2
+        assert capsys.readouterr().err == "error: mine.py:4, in schedule: RuntimeError: no idea\n"
+
+
 def test_a_deployment_is_pickled_without_its_tables() -> None:
     deployment = load_config(*COMMON)["deployment"]
     deployment.stage_times()

@@ -13,7 +13,7 @@ EXPORTS = {
     "simulator.capacity": "Bisection Capacity CapacityTask Trial build_capacity find_capacity lasting_warnings"
     " load_capacity",
     "simulator.cli": "Figures HELP SweepReport WARNINGS_JOINT as_written print_summary run_command terminal_table",
-    "simulator.cluster": "BACKENDS Cluster Deployment Fault FaultRate Faults FollowUps PartSimulation RESTART"
+    "simulator.cluster": "BACKENDS Cluster Deployment Fault FaultRate Faults FollowUps Part PartSimulation RESTART"
     " ReplicaSpec collect_result fixed_routes groups_of has_token_budget request_ids request_table specs_of split"
     " token_budget_of with_token_budget",
     "simulator.accuracy": "Comparison Point Skipped compare",

@@ -13,7 +13,7 @@ from simulator.cluster.deployment import (
 from simulator.cluster.faults import RESTART, Fault, FaultRate, Faults
 from simulator.cluster.fixed_routes import fixed_routes
 from simulator.cluster.follow_ups import FollowUps
-from simulator.cluster.parts import BACKENDS, PartSimulation, split
+from simulator.cluster.parts import BACKENDS, Part, PartSimulation, split
 from simulator.cluster.replica_spec import ReplicaSpec
 from simulator.cluster.request_table import request_table
 
@@ -26,6 +26,7 @@ __all__ = [
     "FaultRate",
     "Faults",
     "FollowUps",
+    "Part",
     "PartSimulation",
     "ReplicaSpec",
     "collect_result",

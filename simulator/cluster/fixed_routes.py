@@ -1,6 +1,7 @@
 """Routes that do not depend on the simulation."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,8 @@ def fixed_routes(
         raise _DependsOnLoadError
 
     loads = [ReplicaLoad(None, spec.placement.device, spec.placement.num_gpus, catch_up=refuse) for spec in specs]
-    routing = Routing(router, loads, random, None if trace.session is None else trace.session.tolist())
+    # A copy: if it has a state in spite of the protocol, the simulation starts with a fresh one.
+    routing = Routing(deepcopy(router), loads, random, None if trace.session is None else trace.session.tolist())
     routes = np.empty(len(trace), dtype=np.int64)
     try:
         for request, prompt_tokens in enumerate(trace.prompt_tokens.tolist()):

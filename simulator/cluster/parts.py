@@ -17,6 +17,7 @@ from simulator.cluster.request_table import request_table
 from simulator.log import rows_by_replica
 from simulator.routers import Arrival, ReplicaLoad
 from traces import Trace
+from traces.shared.user_code import user_place
 
 T = TypeVar("T")
 # How each backend of joblib returns results: one after another, or all at the end.
@@ -103,7 +104,14 @@ class PartSimulation(Generic[T]):
                     progress(num_ended)
 
     def _simulate_all(self, parts: Sequence[Part], traces: Sequence[Trace]) -> list[T]:
-        return [*map(self._simulate, parts, traces)]
+        try:
+            return [*map(self._simulate, parts, traces)]
+        except Exception as error:
+            place = user_place(error)
+            if place is None:
+                raise
+            # A traceback does not leave its process.
+            raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
 
     def _simulate(self, part: Part, trace: Trace, progress: Callable[[int], None] | None = None) -> T:
         if self.key not in _specs:
