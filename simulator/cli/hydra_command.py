@@ -95,8 +95,7 @@ def _compose_and_run(
     sweep.failures.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises composition errors instead of printing them
     checked = to_hydra(_check_arguments(arguments))
-    # Without --run, Hydra composes the configuration once more to find out.
-    sys.argv[1:] = combine_policies(checked) if {"-m", "--multirun"} & {*checked} else ["--run", *checked]
+    sys.argv[1:] = combine_policies(checked) if {"-m", "--multirun"} & {*checked} else checked
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(job)()
     if errors:
         raise errors[0]
