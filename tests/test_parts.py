@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joblib.externals.loky import get_reusable_executor
 
 from simulator import Result, load_config, simulate
 from simulator.__main__ import main
@@ -153,8 +154,8 @@ def test_an_error_in_a_worker_names_the_line_of_the_policy(
         "    def schedule(self, replica):\n"
         "        raise RuntimeError('no idea')\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
+    get_reusable_executor().shutdown(wait=True)  # workers of another test do not know the folder
     mine = "allow_targets=[mine]", "scheduler._target_=mine.Mine"
     for workers in (1, 2):
         overrides = [*COMMON, "cluster.replicas=2", f"cluster.workers={workers}", *mine, "hydra.run.dir=run"]
