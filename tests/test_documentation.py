@@ -163,7 +163,7 @@ def test_the_figures_of_the_vllm_example_match_its_commands() -> None:
 def test_the_commands_about_layouts_run(tmp_path: Path) -> None:
     joined = [block.replace("\\\n", "") for block in code_blocks("docs/layouts.md", "bash")]
     shown = [line for block in joined for line in block.splitlines()]
-    assert len(shown) == 5
+    assert len(shown) == 6
     for content in code_blocks("docs/layouts.md", "yaml"):
         path = tmp_path / content.splitlines()[0].removeprefix("# ")
         path.parent.mkdir(parents=True)
