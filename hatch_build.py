@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -19,13 +19,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 # The same bytes on every machine: no fused multiply-adds, no instructions of this machine alone.
-C_FLAGS = ["-O2", "-g0", "-ffp-contract=off"]
+# -O2 takes half as long again to compile and runs 2 % faster.
+C_FLAGS = ["-O1", "-g0", "-ffp-contract=off"]
 DIRECTIVES = {
     "language_level": 3,
     "infer_types": True,
     "boundscheck": False,
     "initializedcheck": False,
 }
+
+
+CORE = "simulator.core."
+SHARED = f"{CORE}shared_utilities"
 
 
 def core_sources() -> ModuleType:
@@ -40,33 +45,54 @@ def core_sources() -> ModuleType:
 
 def compile_core() -> None:
     """Compile the core in place."""
-    from Cython.Build import cythonize
-    from setuptools import Extension
     from setuptools.dist import Distribution
 
     core = core_sources()
     digests = core.digests()
     remove_core()
     with tempfile.TemporaryDirectory() as folder:
-        sources = copy_sources([*digests], Path(folder))
-        extensions = []
-        for name, source in sources.items():
-            # Classes without declarations take their types from the annotations.
-            declares = "cdef class" in source.with_suffix(".pxd").read_text(encoding="utf-8")
-            extensions += cythonize(
-                [Extension(name, [str(source)], extra_compile_args=C_FLAGS)],
-                include_path=[folder],
-                compiler_directives={**DIRECTIVES, "annotation_typing": not declares},
-                quiet=True,
-            )
+        extensions = translate(copy_sources([*digests], Path(folder)), Path(folder))
         command = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
         command.build_lib = command.build_temp = folder
         command.parallel = True
         command.ensure_finalized()
         command.run()
-        for name in digests:
-            shutil.copy(command.get_ext_fullpath(name), core.FOLDER / f"{name}{core.SUFFIX}")
+        for name in (*digests, SHARED):
+            shutil.copy(command.get_ext_fullpath(name), core.FOLDER / f"{name.removeprefix(CORE)}{core.SUFFIX}")
     core.MANIFEST.write_text(json.dumps(digests, indent=1), encoding="ascii")
+
+
+def translate(sources: Mapping[str, Path], folder: Path) -> list[Any]:
+    """Translate the modules to C.
+
+    Args:
+        sources: Copy of each module.
+        folder: Folder of the copies.
+
+    Returns:
+        An extension for each module, and one for what Cython generates for all of them.
+    """
+    from Cython.Build import cythonize
+    from setuptools import Extension
+
+    # Classes without declarations take their types from the annotations.
+    by_typing: dict[bool, list[Any]] = {True: [], False: [Extension(SHARED, [str(folder / "shared_utilities.c")])]}
+    for name, source in sources.items():
+        declares = "cdef class" in source.with_suffix(".pxd").read_text(encoding="utf-8")
+        by_typing[not declares].append(Extension(name, [str(source)]))
+    translated = []
+    for annotation_typing, extensions in by_typing.items():
+        translated += cythonize(
+            extensions,
+            include_path=[str(folder)],
+            compiler_directives={**DIRECTIVES, "annotation_typing": annotation_typing},
+            shared_utility_qualified_name=SHARED,
+            nthreads=os.cpu_count() or 1,
+            quiet=True,
+        )
+    for extension in translated:
+        extension.extra_compile_args = C_FLAGS
+    return translated
 
 
 def copy_sources(modules: Sequence[str], folder: Path) -> dict[str, Path]:
