@@ -9,8 +9,7 @@ import pytest
 
 from simulator import simulate
 from simulator.capacity import load_capacity
-from simulator.config import load_config
-from simulator.config.build import ConfigError
+from simulator.config import ConfigError, load_config
 from simulator.output import Files, write_result
 from simulator.results import Distribution, client_figures, objectives_of
 from tests.helpers import command

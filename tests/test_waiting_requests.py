@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from simulator import Deployment, Result, simulate
-from simulator.config import load_config
-from simulator.config.build import ConfigError
+from simulator.config import ConfigError, load_config
 from simulator.iteration_time import Affine
 from simulator.model import KVMemory, Parallelism
 from simulator.routers import RoundRobin, Sticky

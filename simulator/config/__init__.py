@@ -1,20 +1,6 @@
 """Hydra configuration: compose it, check it, build the components it names."""
 
-from simulator.config.build import (
-    build,
-    build_experiment,
-    build_prediction,
-    chosen,
-    composed,
-    deployment_of,
-    description,
-    files_of,
-    integer_pairs,
-    load_config,
-    recomposed,
-    require_integer,
-    resolved,
-)
+from simulator.config.build import build, build_experiment, build_prediction, files_of, load_config
 from simulator.config.components import (
     ConfigError,
     allowing,
@@ -23,8 +9,12 @@ from simulator.config.components import (
     require_keys,
     require_mapping,
 )
+from simulator.config.compose import chosen, composed, recomposed
+from simulator.config.deployments import deployment_of
+from simulator.config.description import description, resolved
 from simulator.config.digests import code_digest, input_digests
 from simulator.config.error_messages import one_line
+from simulator.config.integers import integer_pairs, require_integer
 from simulator.config.model_names import model_choice, published_models, unknown_model
 from simulator.config.overrides import MOST_NODES, check_config_dir, check_override, num_nodes, to_hydra
 from simulator.config.policy_options import combine_policies, overrides_of

@@ -12,7 +12,7 @@ import yaml
 from hydra.utils import get_object
 
 from simulator.cluster import Deployment
-from simulator.config.build import GROUP_KEYS
+from simulator.config.deployments import GROUP_KEYS
 from simulator.config.schema_types import INTERPOLATION, Definitions, Schema
 from simulator.output import Files
 from simulator.results import MetricOptions

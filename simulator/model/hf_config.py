@@ -101,9 +101,8 @@ def _head_dim(config: Mapping[str, Any], hidden_size: int, num_heads: int) -> in
 
 def _kv_heads(config: Mapping[str, Any], num_heads: int) -> int:
     if config["model_type"] not in _FALCON:
-        absent = config.get("num_key_value_heads") is None
-        is_multi_head = FAMILIES[config["model_type"]].kv_heads == 0
-        return num_heads if absent and is_multi_head else _count(config, "num_key_value_heads")
+        absent, family = config.get("num_key_value_heads") is None, FAMILIES[config["model_type"]]
+        return num_heads if absent and family.multi_head else _count(config, "num_key_value_heads")
     # Re-saved files of Falcon-7B state 71 key-value heads beside multi_query, but the model has one.
     if config.get("new_decoder_architecture") or config["model_type"] == "RefinedWeb":
         return _count(config, "num_kv_heads")
